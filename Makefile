@@ -1,0 +1,77 @@
+# What a person types here. `make` alone lists the targets.
+
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.set-up-done
+PYPROJECTS := $(wildcard pyproject.toml shared/pyproject.toml services/*/pyproject.toml cli/pyproject.toml)
+SERVICES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
+# -qq: errors only
+PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c constraints.txt
+# a Python to prefer for setup, and options for the demo: `make setup PYTHON=python3.12`, `make demo ARGS=--quick`
+PYTHON :=
+SEED := 1
+ARGS :=
+
+.DEFAULT_GOAL := help
+.PHONY: help setup demo env test chaos check bench clean
+
+help: ## List the targets
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' Makefile
+
+setup: $(STAMP) ## Make .venv with everything in it; quick when nothing changed
+	@echo "setup: ready; the command is $(BIN)/restmcts"
+
+demo: setup ## A small model teaches itself number puzzles, end to end, on this machine
+	@$(BIN)/restmcts demo $(ARGS)
+
+env: .env ## Write .env for docker compose, with random secrets; one that is there stays as it is
+	@echo "env: .env is there"
+
+.env:
+	@umask 077; sed 1d .env.example | while IFS= read -r line; do \
+		case $$line in *=change-me) line=$${line%change-me}$$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n');; esac; \
+		printf '%s\n' "$$line"; \
+	done > .env.partial && mv .env.partial .env
+	@echo "env: wrote .env with random secrets"
+
+test: check ## Checks, then all tests: unit, golden, integration, e2e
+	@$(BIN)/python -m pytest
+
+chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
+	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
+
+check: setup ## Lint, format, types, direction of imports
+	$(BIN)/ruff check --quiet .
+	$(BIN)/ruff format --check --quiet .
+	$(BIN)/mypy --no-error-summary
+	$(BIN)/lint-imports --no-logo
+
+bench: setup ## Benchmarks: every tests/bench/bench_*.py in turn
+	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
+
+clean: ## Remove .venv and everything that tools left behind
+	@rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
+	@find shared services cli tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+$(STAMP): constraints.txt $(PYPROJECTS)
+	@set -e; python=; without_venv=; \
+	for candidate in $(PYTHON) python3.11 python3; do \
+		"$$candidate" -c 'import sys; sys.exit(sys.version_info < (3, 11))' 2>/dev/null || continue; \
+		if "$$candidate" -c 'import ensurepip, venv' 2>/dev/null; then python=$$candidate; break; fi; \
+		without_venv=$$candidate; \
+	done; \
+	if [ -z "$$python" ] && [ -n "$$without_venv" ]; then \
+		echo "setup: $$without_venv has no venv module; install it (Debian, Ubuntu: apt install python3-venv)" >&2; exit 1; \
+	elif [ -z "$$python" ]; then \
+		echo "setup: no Python 3.11 or newer found; install one, or name it: make setup PYTHON=/path/to/python3" >&2; exit 1; \
+	fi; \
+	if ! $(BIN)/python -m pip --version >/dev/null 2>&1; then \
+		echo "setup: making $(VENV); the first time takes some minutes (torch is large)"; \
+		"$$python" -m venv --clear $(VENV); \
+	fi
+	@echo "setup: installing the pinned tools and torch"
+	@$(PIP_INSTALL) pip
+	@$(PIP_INSTALL) --group dev torch
+	@echo "setup: installing the distributions of this repository and what they need"
+	@$(PIP_INSTALL) --no-build-isolation -e shared[torch,stack] $(addprefix -e ,$(SERVICES)) -e cli[local,servers]
+	@touch $@

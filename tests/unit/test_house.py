@@ -1,0 +1,143 @@
+"""The rules of the repository that no linter knows: names, pins, contracts, sizes, quick imports."""
+
+import ast
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+SOURCE_FOLDERS = ("shared", "services", "cli", "infra", "tests")
+SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml"))
+HEAVY = ("torch", "transformers", "restmcts.modeling", *(f"restmcts_{name}" for name in SERVICES))
+MAX_FILE_LINES = 400
+
+
+def read_toml(path: Path) -> dict[str, Any]:
+    return tomllib.loads(path.read_text(encoding="utf-8"))
+
+
+def distributions() -> dict[str, dict[str, Any]]:
+    """Return each distribution's `pyproject.toml`, parsed, by its folder relative to the root."""
+    paths = [ROOT / "shared", ROOT / "cli", *(ROOT / "services" / name for name in SERVICES)]
+    return {str(path.relative_to(ROOT)): read_toml(path / "pyproject.toml") for path in paths}
+
+
+def python_files() -> Iterator[Path]:
+    for folder in SOURCE_FOLDERS:
+        yield from (ROOT / folder).rglob("*.py")
+
+
+def canonical(requirement: str) -> str:
+    """Return the package's name in the form that indexes compare, without extras and versions."""
+    name = re.match(r"[A-Za-z0-9._-]+", requirement)
+    assert name is not None, requirement
+    return re.sub(r"[-_.]+", "-", name.group()).lower()
+
+
+def declared(data: dict[str, Any]) -> set[str]:
+    """Return the names of all packages that a distribution asks for, extras included."""
+    extras = data["project"].get("optional-dependencies", {}).values()
+    return {canonical(name) for group in (data["project"]["dependencies"], *extras) for name in group}
+
+
+def imported_packages(path: Path) -> Iterator[str]:
+    """Yield the top-level names that a file imports absolutely, at any depth of its code."""
+    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+        if isinstance(node, ast.Import):
+            yield from (alias.name.partition(".")[0] for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            yield node.module.partition(".")[0]
+
+
+def test_distributions_and_imports_are_named_as_decided() -> None:
+    expected = {"shared": "restmcts", "cli": "restmcts-cli"}
+    expected |= {f"services/{name}": f"restmcts-{name.replace('_', '-')}" for name in SERVICES}
+    found = distributions()
+    assert {folder: data["project"]["name"] for folder, data in found.items()} == expected
+    for folder, data in found.items():
+        import_name = data["project"]["name"].replace("-", "_")
+        assert data["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"src/{import_name}"]
+        assert [path.parent.name for path in (ROOT / folder / "src").glob("*/__init__.py")] == [import_name]
+
+
+def test_constraints_are_exact_and_cover_what_is_asked_for() -> None:
+    lines = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if line and not line.startswith("#")]
+    assert [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin)] == []
+    pinned = [canonical(pin) for pin in pins]
+    assert len(pinned) == len(set(pinned))
+
+    found = distributions().values()
+    asked = {canonical(name) for name in read_toml(ROOT / "pyproject.toml")["dependency-groups"]["dev"]}
+    asked |= {name for data in found for name in declared(data)}
+    assert asked - {data["project"]["name"] for data in found} - set(pinned) == set()
+
+
+def test_every_import_is_of_a_declared_dependency() -> None:
+    """What happens to be installed on one machine is missing from the images otherwise."""
+    found = distributions()
+    from_shared = declared(found["shared"])
+    for folder, data in found.items():
+        imports = {name for path in (ROOT / folder / "src").rglob("*.py") for name in imported_packages(path)}
+        foreign = {canonical(name) for name in imports - sys.stdlib_module_names if not name.startswith("restmcts")}
+        assert foreign - declared(data) - from_shared == set(), folder
+
+
+def test_build_backend_is_the_pinned_one() -> None:
+    pins = (ROOT / "constraints.txt").read_text(encoding="utf-8").splitlines()
+    for data in distributions().values():
+        assert set(data["build-system"]["requires"]) <= set(pins)
+
+
+def test_every_service_is_installed_and_under_the_contracts() -> None:
+    imports = {f"restmcts_{name}" for name in SERVICES}
+    settings = read_toml(ROOT / "pyproject.toml")["tool"]
+    assert imports <= set(settings["importlinter"]["root_packages"])
+    layers, testing = settings["importlinter"]["contracts"][0], settings["importlinter"]["contracts"][-1]
+    assert imports == set(layers["layers"][1].split(" | "))
+    assert imports <= set(testing["source_modules"])
+    assert {f"$MYPY_CONFIG_FILE_DIR/services/{name}/src" for name in SERVICES} <= set(settings["mypy"]["mypy_path"])
+
+
+@pytest.mark.parametrize("page", ["README.md", "CONTRIBUTING.md"])
+def test_make_targets_on_the_pages_exist(page: str) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):.*##", makefile, flags=re.MULTILINE))
+    code = " ".join(re.findall(r"```.*?```|`[^`]+`", (ROOT / page).read_text(encoding="utf-8"), flags=re.DOTALL))
+    named = set(re.findall(r"\bmake ([a-z]+)", code))
+    assert named
+    assert named <= targets
+
+
+def test_no_python_file_is_too_long() -> None:
+    lengths = {str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()}
+    assert {path: length for path, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+def test_modules_with_tables_do_not_postpone_annotations() -> None:
+    """SQLModel reads annotations when a class is made: postponed, relationships of lists break."""
+    offenders = []
+    for path in python_files():
+        tree = ast.parse(path.read_text(encoding="utf-8"))
+        tables = any(isinstance(node, ast.ClassDef) and _is_table(node) for node in ast.walk(tree))
+        postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in ast.walk(tree))
+        if tables and postponed:
+            offenders.append(str(path.relative_to(ROOT)))
+    assert offenders == []
+
+
+def _is_table(node: ast.ClassDef) -> bool:
+    return any(word.arg == "table" for word in node.keywords)
+
+
+def test_the_command_starts_without_models_and_services() -> None:
+    """`restmcts --help` must not wait for torch: the command line imports what is heavy inside functions."""
+    code = f"import sys, restmcts_cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert done.stdout.strip() == "[]", done.stderr
