@@ -1,0 +1,58 @@
+"""All searches by name: settings as data, and the machine that each of them makes."""
+
+from collections.abc import Callable
+from typing import Annotated
+
+from pydantic import Discriminator, TypeAdapter
+
+from restmcts.domain.answers import states_answer as states_answer_by_default
+from restmcts.domain.best_first import BestFirst, BestFirstSettings
+from restmcts.domain.layered import DepthFirstSearch, LayeredSearch, StepBeamSettings, TotBfsSettings, TotDfsSettings
+from restmcts.domain.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings, SolutionSampling
+from restmcts.domain.search import Budget, Search
+
+SearchSettings = Annotated[
+    MctsStarSettings
+    | BestFirstSettings
+    | CotSettings
+    | SelfConsistencySettings
+    | BestOfNSettings
+    | TotBfsSettings
+    | TotDfsSettings
+    | StepBeamSettings,
+    Discriminator("algorithm"),
+]
+
+SEARCH_SETTINGS: TypeAdapter[SearchSettings] = TypeAdapter(SearchSettings)
+"""Reads and writes settings as JSON; the field `algorithm` says which."""
+
+
+def build_search(
+    settings: SearchSettings,
+    budget: Budget,
+    seed: int,
+    states_answer: Callable[[str], bool] = states_answer_by_default,
+) -> Search:
+    """Return a fresh search."""
+    match settings:
+        case MctsStarSettings():
+            return MctsStar(settings, budget, seed, states_answer)
+        case BestFirstSettings():
+            return BestFirst(settings, budget, seed, states_answer)
+        case CotSettings() | SelfConsistencySettings() | BestOfNSettings():
+            return SolutionSampling(settings, budget, seed, states_answer)
+        case StepBeamSettings() | TotBfsSettings():
+            return LayeredSearch(settings, budget, seed, states_answer)
+        case TotDfsSettings():
+            return DepthFirstSearch(settings, budget, seed, states_answer)
+
+
+def needs_values(settings: SearchSettings) -> bool:
+    """Return whether the search asks a value model."""
+    match settings:
+        case CotSettings() | SelfConsistencySettings():
+            return False
+        case BestOfNSettings():
+            return settings.score
+    return True

@@ -1,0 +1,107 @@
+"""What a run is made of: phases that search, or train, and name what they need and what they bring.
+
+A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within their run ("policy-1").
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, TypeAdapter
+
+from restmcts.domain.algorithms import SearchSettings
+from restmcts.domain.filtering import TraceFilter
+from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.search import Budget
+from restmcts.domain.training_settings import TrainingSettings
+
+Purpose = Literal["bootstrap", "collect", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPhase:
+    """Search every problem of a set once, then verify and label the trees.
+
+    Attributes:
+        name: unique in the run.
+        iteration: of self-training; 0 before the first.
+        purpose: "bootstrap" and "collect" trees are labelled for training; those of "evaluate" are only graded.
+        problem_set: name of the problem set.
+        policy: checkpoint name.
+        value: checkpoint name, or None where the search asks no value model.
+        merge_solutions: add each problem's given solution to its labelled tree.
+    """
+
+    name: str
+    iteration: int
+    purpose: Purpose
+    problem_set: str
+    policy: str
+    value: str | None
+    search: SearchSettings
+    budget: Budget = field(default_factory=Budget)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    merge_solutions: bool = False
+    kind: Literal["search"] = "search"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the checkpoint names that must exist before the phase begins."""
+        return (self.policy,) if self.value is None else (self.policy, self.value)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPolicyPhase:
+    """Fine-tune a policy on right traces, or on given solutions.
+
+    Attributes:
+        name: of the phase and of the checkpoint that it makes.
+        parent: checkpoint name.
+        sources: search phases whose trees give the traces.
+        solutions_of: a problem set whose given solutions are trained on instead (seed data, controls); None: none.
+        traces: which right traces are kept, problem by problem.
+    """
+
+    name: str
+    iteration: int
+    parent: str
+    training: TrainingSettings
+    sources: tuple[str, ...] = ()
+    solutions_of: str | None = None
+    traces: TraceFilter = field(default_factory=TraceFilter)
+    kind: Literal["train-policy"] = "train-policy"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the phases and checkpoints that must be done before this one begins."""
+        return (self.parent, *self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainValuePhase:
+    """Fit a value model to the inferred values of trees.
+
+    Attributes:
+        name: of the phase and of the checkpoint that it makes.
+        parent: checkpoint name of a value model to go on from; None: begin with a fresh head on `trunk`.
+        trunk: checkpoint name of the policy whose weights begin the first value model.
+        sources: search phases whose labelled trees are the data.
+    """
+
+    name: str
+    iteration: int
+    parent: str | None
+    trunk: str
+    training: TrainingSettings
+    sources: tuple[str, ...] = ()
+    kind: Literal["train-value"] = "train-value"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the phases and checkpoints that must be done before this one begins."""
+        return (self.parent or self.trunk, *self.sources)
+
+
+TrainingPhase = Annotated[TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]
+Phase = Annotated[SearchPhase | TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]
+
+# Read and write phases as JSON.
+PHASE: TypeAdapter[Phase] = TypeAdapter(Phase)
+SEARCH_PHASE: TypeAdapter[SearchPhase] = TypeAdapter(SearchPhase)
+TRAINING_PHASE: TypeAdapter[TrainPolicyPhase | TrainValuePhase] = TypeAdapter(TrainingPhase)

@@ -1,0 +1,146 @@
+"""What a search asks of the models and what they answer: the wire between pure search code and everything that has weights.
+
+Requests are numbered from 0 within one tree. A partial solution is a tuple of steps; every step is one text that ends with the
+step separator (a newline unless the run says otherwise). Nothing here knows true answers.
+"""
+
+import hashlib
+from dataclasses import dataclass
+
+from restmcts.errors import InputError
+
+STEP_SEPARATOR = "\n"
+
+
+@dataclass(frozen=True, slots=True)
+class GenerationSettings:
+    """How a policy generates; equal for all requests of one batch.
+
+    Attributes:
+        temperature: softmax temperature of sampling, above 0 (a greedy request ignores it).
+        top_p: nucleus mass kept, in (0, 1].
+        max_step_tokens: limit of new tokens for one step.
+        max_solution_tokens: limit of new tokens for one request, over all its steps.
+    """
+
+    temperature: float = 0.7
+    top_p: float = 1.0
+    max_step_tokens: int = 256
+    max_solution_tokens: int = 1024
+
+    def __post_init__(self) -> None:
+        if not self.temperature > 0:
+            raise InputError(f"temperature is {self.temperature}: it must be above 0 (the greedy algorithm is cot)")
+        if not 0 < self.top_p <= 1:
+            raise InputError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
+        if self.max_step_tokens < 1 or self.max_solution_tokens < 1:
+            raise InputError("max_step_tokens and max_solution_tokens must be at least 1")
+
+
+@dataclass(frozen=True, slots=True)
+class ProposeSteps:
+    """Ask the policy to go on from a partial solution (search -> policy).
+
+    Attributes:
+        number: the request's place in its tree, from 0.
+        steps: the partial solution p_k, k >= 0 steps.
+        num_samples: continuations wanted, each sampled on its own.
+        max_steps: steps wanted in each continuation; None: go on until the solution ends.
+        seed: of this request's sampling; the same seed and inputs give the same samples.
+        greedy: take the most probable token each time instead of sampling.
+        begun: the beginning of the next step, given; the first step of every continuation begins with it.
+        num_alternatives: most probable other tokens wanted at every position (restmcts.domain.best_first); 0: none.
+    """
+
+    number: int
+    steps: tuple[str, ...]
+    num_samples: int
+    max_steps: int | None
+    seed: int
+    greedy: bool = False
+    begun: str = ""
+    num_alternatives: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Alternative:
+    """A token that was not taken inside a step.
+
+    Attributes:
+        begun: the step's text up to and with this token.
+        log_prob_before: of the step's generated tokens before it, summed.
+        log_prob: of the token itself.
+    """
+
+    begun: str
+    log_prob_before: float
+    log_prob: float
+
+
+@dataclass(frozen=True, slots=True)
+class ProposedStep:
+    """One generated step: its text (ending in the separator), new tokens spent on it, their summed log-probability under the
+    policy at temperature 1, and the alternatives to them if the request wanted any."""
+
+    text: str
+    num_tokens: int
+    log_prob: float
+    alternatives: tuple[Alternative, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """One continuation.
+
+    Attributes:
+        steps: at most the `max_steps` asked for; empty when the policy ended the solution at once.
+        num_tokens: all tokens generated for it, end-of-sequence and discarded ones included.
+        ended: whether the policy itself ended the solution after the last step.
+    """
+
+    steps: tuple[ProposedStep, ...]
+    num_tokens: int
+    ended: bool
+
+
+@dataclass(frozen=True, slots=True)
+class StepsProposed:
+    """The policy's answer (policy -> search): one sample per continuation asked for; `num_prompt_tokens` counts the prompt once."""
+
+    number: int
+    samples: tuple[Sample, ...]
+    num_prompt_tokens: int
+
+
+@dataclass(frozen=True, slots=True)
+class ScoreSteps:
+    """Ask the value model for V of every step of every branch below a partial solution (search -> PRM).
+
+    Attributes:
+        number: the request's place in its tree, from 0.
+        steps: the partial solution that all branches continue.
+        branches: B continuations of at least one step each.
+    """
+
+    number: int
+    steps: tuple[str, ...]
+    branches: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class StepsScored:
+    """The value model's answer (PRM -> search): `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`."""
+
+    number: int
+    values: tuple[tuple[float, ...], ...]
+    num_scored_tokens: int
+
+
+Request = ProposeSteps | ScoreSteps
+Response = StepsProposed | StepsScored
+
+
+def derive_seed(*parts: object) -> int:
+    """Return a 63-bit seed that depends on every part and on their order, equal on every machine."""
+    digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
+    return int.from_bytes(digest, "big") >> 1

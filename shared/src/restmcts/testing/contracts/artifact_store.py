@@ -1,0 +1,38 @@
+"""The contract of `restmcts.ports.ArtifactStore`."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+from restmcts.errors import StorageError
+from restmcts.ports import ArtifactStore
+
+
+def check_artifact_store(open_store: Callable[[], ArtifactStore], scratch: Path) -> None:
+    """Try a store, opened again each time, with folders made below `scratch`.
+
+    Raises:
+        AssertionError: at the first thing that it does not do.
+    """
+    folder = _make(scratch / "one", "first")
+    artifact = open_store().put(folder, "checkpoints", {"seed": 1})
+    fetched = open_store().fetch(artifact.uri)
+    assert (fetched / "a.txt").read_text() == "first" and (fetched / "deeper" / "b.bin").read_bytes() == b"\x00\x01"
+    assert artifact.num_bytes == len("first") + 2
+    assert open_store().put(folder, "checkpoints", {"seed": 2}) == artifact, "the same files are one artifact"
+    other = open_store().put(_make(scratch / "two", "second"), "checkpoints", {})
+    assert other.digest != artifact.digest and other.uri != artifact.uri
+    (folder / "a.txt").write_text("changed after it was stored")
+    assert (open_store().fetch(artifact.uri) / "a.txt").read_text() == "first", "an artifact never changes"
+    for unknown in (artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else"):
+        try:
+            open_store().fetch(unknown)
+        except StorageError:
+            continue
+        raise AssertionError(f"{unknown} was fetched")
+
+
+def _make(folder: Path, text: str) -> Path:
+    (folder / "deeper").mkdir(parents=True)
+    (folder / "a.txt").write_text(text)
+    (folder / "deeper" / "b.bin").write_bytes(b"\x00\x01")
+    return folder

@@ -1,0 +1,52 @@
+"""The contracts of `restmcts.ports.StepProposer` and `StepScorer`."""
+
+from collections.abc import Callable
+
+from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed
+from restmcts.ports import StepProposer, StepScorer
+
+
+def check_step_proposer(make: Callable[[], StepProposer], question: str, steps: tuple[str, ...]) -> None:
+    """Try a proposer, made anew each time, on a question and a partial solution that fit it.
+
+    Raises:
+        AssertionError: at the first thing that it does not do.
+    """
+    settings = GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=24)
+    one = ProposeSteps(4, (), 3, 1, seed=11)
+    whole = ProposeSteps(9, steps, 2, None, seed=12)
+    answers = make().propose([question, question], [one, whole], settings)
+    assert [answer.number for answer in answers] == [4, 9], "answers come in the order of the requests"
+    for request, answer in zip((one, whole), answers, strict=True):
+        assert len(answer.samples) <= request.num_samples
+        for sample in answer.samples:
+            assert request.max_steps is None or len(sample.steps) <= request.max_steps
+            assert sample.num_tokens >= sum(step.num_tokens for step in sample.steps)
+            for step in sample.steps:
+                assert step.text.endswith(STEP_SEPARATOR) and step.text.count(STEP_SEPARATOR) == 1 and step.text.strip()
+                assert step.log_prob <= 0.0
+    alone = make().propose([question], [one], settings)
+    assert _texts(alone[0]) == _texts(answers[0]), "a batch changes no sample"
+    assert make().propose([], [], settings) == []
+
+
+def _texts(answer: StepsProposed) -> list[list[str]]:
+    return [[step.text for step in sample.steps] for sample in answer.samples]
+
+
+def check_step_scorer(make: Callable[[], StepScorer], question: str, branches: tuple[tuple[str, ...], ...]) -> None:
+    """Try a scorer, made anew each time, on a question and at least two branches that fit it.
+
+    Raises:
+        AssertionError: at the first thing that it does not do.
+    """
+    requests = [ScoreSteps(3, (), branches), ScoreSteps(1, branches[0], branches[1:])]
+    answers = make().score([question, question], requests)
+    assert [answer.number for answer in answers] == [3, 1], "answers come in the order of the requests"
+    for request, answer in zip(requests, answers, strict=True):
+        assert [len(values) for values in answer.values] == [len(branch) for branch in request.branches], "one value a step"
+        assert all(0.0 <= value <= 1.0 for values in answer.values for value in values)
+    alone = make().score([question], requests[:1])
+    pairs = zip(alone[0].values, answers[0].values, strict=True)
+    assert all(abs(a - b) < 1e-4 for one, other in pairs for a, b in zip(one, other, strict=True)), "a batch changes no value"
+    assert make().score([], []) == []

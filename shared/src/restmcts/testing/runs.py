@@ -1,0 +1,129 @@
+"""A small self-training run for tests, and what must be true of any run once it has ended, whatever happened on the way."""
+
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from restmcts.adapters.sql import progress, runs, trees
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.tables import RunState, TreeState
+from restmcts.adapters.sql.trees import PHASES, TREES
+from restmcts.domain.algorithms import build_search
+from restmcts.domain.labels import infer_labels
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.phases import PHASE, Phase
+from restmcts.domain.plans import SelfTraining, self_training_plan
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.search import Budget, Search
+from restmcts.domain.training_settings import TrainingSettings
+from restmcts.messages.commands import AdvanceRun
+from restmcts.messages.wire import load_response
+from restmcts.ports import ArtifactStore
+
+TRAINING = TrainingSettings(num_steps=4, batch_size=16, learning_rate=1e-3)
+
+
+def small_plan(num_iterations: int = 2) -> list[Phase]:
+    """Return the phases of a run over the problem sets "train" and "test" that begins with a policy that solves some of them."""
+    loop = SelfTraining(
+        num_iterations=num_iterations,
+        train_sets=("train",) * num_iterations,
+        bootstrap_set="train",
+        search=MctsStarSettings(mode="collect", branch=2, roll_forward_steps=9, end_gate=2.0, max_depth=9, keep_rollouts=True),
+        budget=Budget(iterations=3),
+        generation=GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64),
+        num_bootstrap_samples=2,
+        merge_solutions=False,
+        policy_training=TRAINING,
+        value_training=TRAINING,
+        test_set="test",
+    )
+    return self_training_plan(loop)
+
+
+def begin_run(
+    database: Database, artifacts: ArtifactStore, policy: Path, problems: Sequence[Problem], phases: Sequence[Phase]
+) -> int:
+    """Store a run with the policy as its base and all problems in both sets; return its id. The coordinator finds it by itself."""
+    artifact = artifacts.put(policy, "checkpoints", {})
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, f"test-{time.monotonic_ns()}", "rest-mcts", 0, {})
+        for set_name in ("train", "test"):
+            runs.add_problems(transaction, run_id, set_name, problems)
+        runs.add_checkpoint(transaction, run_id, "base", "policy", artifact.uri, artifact.digest)
+        runs.add_phases(transaction, run_id, phases)
+        transaction.emit(AdvanceRun(run_id=run_id))
+    return run_id
+
+
+def await_end(database: Database, run_id: int, seconds: float) -> str:
+    """Return the state in which a run ended.
+
+    Raises:
+        TimeoutError: with the states of its phases, if it does not end in time.
+    """
+    deadline = time.monotonic() + seconds
+    while True:
+        with database.transaction() as transaction:
+            row = runs.lock_run(transaction, run_id)
+            phases = progress.read(transaction, run_id).phases
+        if row is not None and row.state != RunState.RUNNING:
+            return f"{row.state}: {row.error}" if row.error else str(row.state)
+        if time.monotonic() > deadline:
+            raise TimeoutError(f"run {run_id}: {[(phase.name, phase.state, phase.num_done, phase.num_trees) for phase in phases]}")
+        time.sleep(0.5)
+
+
+def faults(database: Database, run_id: int) -> list[str]:
+    """Return what is wrong with the trees of a run that has ended; empty if all is well.
+
+    Every tree is labelled; played again from its applied responses it is what is stored; the root of an MCTS* tree was visited
+    once an iteration; labels are those that its verdicts imply.
+    """
+    with database.transaction() as transaction:
+        statement = select(TREES, PHASES.c.spec).join(PHASES, PHASES.c.id == TREES.c.phase_id).where(TREES.c.run_id == run_id)
+        rows = transaction.execute(statement.order_by(TREES.c.id)).all()
+        return [f"tree {row.id}: {fault}" for row in rows for fault in _faults_of_tree(transaction, row)]
+
+
+def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
+    phase = PHASE.validate_python(row.spec)
+    assert phase.kind == "search"
+    if row.state != TreeState.LABELLED:
+        return [f"is {row.state} ({row.error})"]
+    stored = trees.load_trees(transaction, [row.id])[row.id]
+    verdicts, labels = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
+    search = _replayed(transaction, row, phase)
+    checks = {
+        "is not what its responses make it": _nodes(stored.nodes) == _nodes(search.tree.nodes),
+        "has spent something else than its responses did": row.iterations == search.spent.iterations
+        and row.model_calls == search.spent.model_calls,
+        "is not the tree of a finished search": search.finished,
+        "has labels that its verdicts do not imply": phase.purpose == "evaluate" or labels == infer_labels(stored, verdicts),
+        "was not visited once an iteration": not isinstance(phase.search, MctsStarSettings) or stored.root.visits == row.iterations,
+    }
+    return [fault for fault, is_well in checks.items() if not is_well]
+
+
+def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
+    search = build_search(phase.search, phase.budget, row.seed)
+    search.begin()
+    for request in trees.applied(transaction, row.id):
+        search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)
+    return search
+
+
+def _nodes(nodes: Sequence[Any]) -> list[tuple[Any, ...]]:
+    return [(node.node_id, node.parent_id, node.step, node.visits, round(node.value, 9), node.multiplicity) for node in nodes]
+
+
+def num_requests(database: Database, run_id: int) -> int:
+    """Return how many requests the trees of a run issued."""
+    of_run = select(TREES.c.id).where(TREES.c.run_id == run_id)
+    with database.transaction() as transaction:
+        return len(transaction.execute(select(REQUESTS.c.id).where(REQUESTS.c.tree_id.in_(of_run))).all())

@@ -1,0 +1,372 @@
+"""Every search, over models from a seed: it ends, obeys its budget, takes each answer once, and can be played again."""
+
+import itertools
+import random
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, replace
+from typing import Any
+
+import pytest
+from restmcts.domain.algorithms import SEARCH_SETTINGS, SearchSettings, build_search, needs_values
+from restmcts.domain.answers import states_answer
+from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSettings
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed
+from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search import Budget, Search, StopReason
+from restmcts.errors import InputError
+from restmcts.testing.trees import RandomModels
+
+MCTS = MctsStarSettings(roll_forward_steps=2)
+SETTINGS: dict[str, SearchSettings] = {
+    "solve": MCTS,
+    "collect": replace(MCTS, mode="collect"),
+    "collect, no gate": replace(MCTS, mode="collect", end_gate=2.0, max_depth=5),
+    "roll branch 2": replace(MCTS, roll_branch=2),
+    "no rollout": replace(MCTS, roll_forward_steps=0, branch=1),
+    "keep rollouts": replace(MCTS, mode="collect", end_gate=2.0, keep_rollouts=True),
+    "keep rollouts, roll branch 3": replace(MCTS, mode="collect", keep_rollouts=True, roll_branch=3, max_depth=6),
+    "widening": replace(MCTS, mode="collect", widening=1.5),
+    "skip finished": replace(MCTS, mode="collect", end_gate=2.0, skip_finished=True, max_depth=4),
+    "widening, skip finished": replace(MCTS, mode="collect", widening=0.7, skip_finished=True, keep_rollouts=True, max_depth=4),
+    "value mix": replace(MCTS, mode="collect", value_mix=1.0, max_depth=4),
+    "cumulative": replace(MCTS, value="cumulative", expected_depth=4),
+    "any gated": replace(MCTS, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
+    "vote": replace(MCTS, mode="collect", choose="vote", keep_rollouts=True),
+    "no exploration": replace(MCTS, mode="collect", end_gate=2.0, exploration_constant=0.0, max_depth=4),
+    "cot": CotSettings(),
+    "cot, sampled": CotSettings(greedy=False),
+    "self-consistency": SelfConsistencySettings(num_samples=8),
+    "best-of-n": BestOfNSettings(num_samples=8),
+    "best-of-n, one by one": BestOfNSettings(num_samples=8, samples_at_once=1),
+    "best-of-n, gated": BestOfNSettings(num_samples=8, samples_at_once=3, gate=0.8, aggregation="mean"),
+    "best-of-n, vote": BestOfNSettings(num_samples=8, choose="vote", aggregation="product"),
+    "best-of-n, not scored": BestOfNSettings(num_samples=8, score=False),
+    "tot-bfs": TotBfsSettings(width=3, branch=3, max_depth=6),
+    "tot-bfs, gated": TotBfsSettings(width=3, branch=3, max_depth=6, gate=0.8),
+    "tot-dfs": TotDfsSettings(branch=3, max_depth=4, prune_below=0.2),
+    "tot-dfs, no gate": TotDfsSettings(branch=2, max_depth=4, gate=None),
+    "step-beam": StepBeamSettings(beam_width=3, branch=3, max_depth=6),
+}
+SETTINGS |= {f"{name}, 4 in flight": replace(SETTINGS[name], leaves_in_flight=4) for name in SETTINGS if name in (
+    "solve", "collect", "collect, no gate", "keep rollouts", "widening", "skip finished", "widening, skip finished", "value mix",
+    "cumulative", "any gated", "no exploration",
+)}  # fmt: skip
+BUDGETS = {
+    "tokens": Budget(tokens=60),
+    "model_calls": Budget(model_calls=15),
+    "nodes": Budget(nodes=12),
+    "iterations": Budget(iterations=6),
+    "seconds": Budget(seconds=20.0),
+}
+SEEDS = range(4)
+MODELS = {
+    "ordinary": RandomModels(),
+    "ends at once": RandomModels(silence_rate=1.0),
+    "always the same": RandomModels(num_words=1, answer_rate=0.0, end_rate=0.0, silence_rate=0.0),
+    "always answers": RandomModels(answer_rate=1.0, silence_rate=0.0),
+}
+MAX_RESPONSES = 3000
+
+every_search = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+every_mcts = pytest.mark.parametrize(
+    "settings", [s for s in SETTINGS.values() if isinstance(s, MctsStarSettings)],
+    ids=[name for name, s in SETTINGS.items() if isinstance(s, MctsStarSettings)],
+)  # fmt: skip
+
+
+def run(
+    search: Search,
+    answer: Callable[[Request], Response],
+    pick: Callable[[Sequence[Request]], int] = lambda _: 0,
+    after: Callable[[Search], None] = lambda _: None,
+) -> list[Response]:
+    """Run a search to its end, a second for every response; return the responses in the order in which they were received."""
+    waiting = search.begin()
+    received: list[Response] = []
+    while waiting:
+        assert len(received) < MAX_RESPONSES, "the search does not end"
+        response = answer(waiting.pop(pick(waiting)))
+        received.append(response)
+        after(search)
+        waiting += search.receive(response, elapsed_seconds=float(len(received)))
+        if search.finished:
+            break
+    return received
+
+
+def snapshot(search: Search) -> dict[str, Any]:
+    return {
+        "nodes": [asdict(node) for node in search.tree.nodes],
+        "spent": asdict(search.spent),
+        "stop_reason": search.stop_reason,
+        "chosen": search.chosen.node_id if search.chosen else None,
+        "awaited": search.awaited,
+    }
+
+
+def shuffled(seed: int) -> Callable[[Sequence[Request]], int]:
+    generator = random.Random(seed)
+    return lambda waiting: generator.randrange(len(waiting))
+
+
+def assert_consistent(search: Search) -> None:
+    assert search.finished and not search.awaited
+    assert all(node.pending_visits == 0 for node in search.tree.nodes)
+    assert search.spent.nodes == len(search.tree) - 1
+    if isinstance(search.tree.root.visits, int) and type(search).__name__ == "MctsStar":
+        assert search.tree.root.visits == search.spent.iterations
+    for node in search.tree.nodes:
+        for child in node.children:
+            assert search.tree[child].parent_id == node.node_id and search.tree[child].depth == node.depth + 1
+        texts = [search.tree[child].step for child in node.children]
+        assert len(set(texts)) == len(texts)
+        assert not (states_answer(node.step) and node.children)
+
+
+@every_search
+@pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
+def test_every_search_ends_within_every_budget(settings: SearchSettings, limit: Budget) -> None:
+    for seed in SEEDS:
+        search = build_search(settings, limit, seed)
+        run(search, RandomModels(seed).answer, shuffled(seed))
+        assert_consistent(search)
+
+
+@every_search
+@pytest.mark.parametrize("models", MODELS.values(), ids=MODELS.keys())
+@pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
+def test_every_search_ends_over_strange_policies(settings: SearchSettings, models: RandomModels, limit: Budget) -> None:
+    search = build_search(settings, limit, 1)
+    run(search, models.answer)
+    assert_consistent(search)
+
+
+@every_search
+def test_every_search_ends_over_a_policy_that_gives_nothing(settings: SearchSettings) -> None:
+    for limit in BUDGETS.values():
+        search = build_search(settings, limit, 1)
+        run(search, lambda request: StepsProposed(request.number, (), 0))
+        assert_consistent(search)
+        assert len(search.tree) == 1
+
+
+@every_search
+@pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
+def test_no_unit_of_work_begins_after_the_budget_is_spent(settings: SearchSettings, limit: Budget) -> None:
+    """A unit is one strand: what is under way when the budget runs out may end, nothing new begins."""
+    for seed in SEEDS:
+        search = build_search(settings, limit, seed)
+        begun: list[bool] = []
+        next_strand = search.next_strand
+
+        def watched(search: Search = search, begun: list[bool] = begun, next_strand: Any = next_strand) -> Any:
+            spent = search.out_of_budget
+            strand = next_strand()
+            begun.append(spent and strand is not None)
+            return strand
+
+        search.next_strand = watched  # type: ignore[method-assign]
+        run(search, RandomModels(seed).answer, shuffled(seed))
+        assert not any(begun)
+        if limit.iterations is not None:
+            assert search.spent.iterations <= limit.iterations
+
+
+@every_search
+def test_a_budget_of_nothing_asks_for_nothing(settings: SearchSettings) -> None:
+    for name in BUDGETS:
+        search = build_search(settings, Budget(**{name: 0}), 0)
+        assert search.begin() == [] and search.finished and search.stop_reason == StopReason.BUDGET
+
+
+@every_search
+def test_the_responses_in_their_order_rebuild_the_search(settings: SearchSettings) -> None:
+    for seed, limit in itertools.product(SEEDS, BUDGETS.values()):
+        search = build_search(settings, limit, seed)
+        received = run(search, RandomModels(seed).answer, shuffled(seed))
+        for num_responses in (len(received) // 2, len(received)):
+            again = build_search(settings, limit, seed)
+            again.begin()
+            for place, response in enumerate(received[:num_responses], start=1):
+                again.receive(response, elapsed_seconds=float(place))
+        assert snapshot(again) == snapshot(search)
+
+
+@every_search
+def test_a_search_cut_and_played_again_goes_on_alike(settings: SearchSettings) -> None:
+    """The half-played copy asks for the very same requests, seeds included."""
+    models = RandomModels(3)
+    whole = build_search(settings, Budget(iterations=6), 3)
+    asked: list[Request] = list(whole.begin())
+    received: list[Response] = []
+    for request in asked:
+        received.append(models.answer(request))
+        asked += whole.receive(received[-1])
+    for cut in range(0, len(received), 3):
+        copy = build_search(settings, Budget(iterations=6), 3)
+        requests = list(copy.begin())
+        for response in received[:cut]:
+            requests += copy.receive(response)
+        for response in received[cut:]:
+            requests += copy.receive(response)
+        assert requests == asked and snapshot(copy) == snapshot(whole)
+
+
+@every_search
+def test_doubled_unknown_and_late_responses_change_nothing(settings: SearchSettings) -> None:
+    for seed in SEEDS:
+        limit = Budget(iterations=6)
+        search = build_search(settings, limit, seed)
+        old: list[Response] = []
+
+        def disturb(running: Search, old: list[Response] = old) -> None:
+            before = snapshot(running)
+            for response in [*old[-3:], StepsProposed(10_000, (Sample((), 5, True),), 9)]:
+                assert running.receive(response, 1e9) == []
+            assert snapshot(running) == before
+
+        waiting = list(search.begin())
+        pick = shuffled(seed)
+        while waiting and not search.finished:
+            response = RandomModels(seed).answer(waiting.pop(pick(waiting)))
+            disturb(search)
+            waiting += search.receive(response)
+            old.append(response)
+        disturb(search)
+
+
+@every_search
+def test_the_same_seed_gives_the_same_tree_and_another_seed_other_samples(settings: SearchSettings) -> None:
+    searches = [build_search(settings, Budget(iterations=6), seed) for seed in (5, 5, 6)]
+    seeds = []
+    for search in searches:
+        run(search, RandomModels(0).answer)
+        fresh = build_search(settings, Budget(iterations=6), search._seed)
+        seeds.append([request.seed for request in fresh.begin() if isinstance(request, ProposeSteps)])
+    assert snapshot(searches[0]) == snapshot(searches[1])
+    assert seeds[0] == seeds[1] != seeds[2]
+
+
+@every_search
+def test_a_search_that_needs_no_values_asks_for_none(settings: SearchSettings) -> None:
+    asked: list[Request] = []
+
+    def answer(request: Request) -> Response:
+        asked.append(request)
+        return RandomModels(2).answer(request)
+
+    run(build_search(settings, Budget(iterations=6), 2), answer)
+    assert any(isinstance(request, ScoreSteps) for request in asked) == needs_values(settings)
+
+
+@every_search
+def test_settings_survive_the_way_through_json(settings: SearchSettings) -> None:
+    assert SEARCH_SETTINGS.validate_json(SEARCH_SETTINGS.dump_json(settings)) == settings
+
+
+@every_mcts
+def test_never_more_than_the_allowed_leaves_are_in_flight(settings: MctsStarSettings) -> None:
+    search = build_search(settings, Budget(iterations=12), 1)
+    models = RandomModels(1)
+
+    def check(running: Search) -> None:
+        assert len(running.awaited) + 1 <= settings.leaves_in_flight + 1
+        assert running.tree.root.pending_visits <= settings.leaves_in_flight
+
+    run(search, models.answer, shuffled(1), check)
+
+
+def test_several_leaves_in_flight_really_are() -> None:
+    settings = replace(MCTS, mode="collect", end_gate=2.0, leaves_in_flight=4)
+    search = build_search(settings, Budget(iterations=20), 3)
+    most = 0
+
+    def look(running: Search) -> None:
+        nonlocal most
+        most = max(most, running.tree.root.pending_visits)
+
+    run(search, RandomModels(3, answer_rate=0.05).answer, shuffled(3), look)
+    assert most == 4
+
+
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_leaf_is_expanded_before_its_own_value_has_come(seed: int) -> None:
+    settings = replace(MCTS, mode="collect", end_gate=2.0, leaves_in_flight=4)
+    search = build_search(settings, Budget(iterations=20), seed)
+    models = RandomModels(seed, answer_rate=0.1)
+
+    def answer(request: Request) -> Response:
+        if isinstance(request, ProposeSteps) and request.steps and request.num_samples == settings.branch:
+            node = search.tree.root
+            for step in request.steps:
+                found = search.tree.find_child(node, step)
+                assert found is not None
+                node = found
+            scores.append(node.model_value)
+        return models.answer(request)
+
+    scores: list[float | None] = []
+    # The value model answers last, so that whoever does not wait for it is caught.
+    run(search, answer, lambda waiting: next((i for i, r in enumerate(waiting) if isinstance(r, ProposeSteps)), 0))
+    assert scores and None not in scores
+
+
+def test_an_expansion_is_one_request_for_all_its_samples() -> None:
+    search = build_search(replace(MCTS, branch=5), Budget(iterations=1), 0)
+    (request,) = search.begin()
+    assert isinstance(request, ProposeSteps) and request.num_samples == 5 and request.max_steps == 1
+    (scoring,) = search.receive(RandomModels(0, silence_rate=0.0).answer(request))
+    assert isinstance(scoring, ScoreSteps) and len(scoring.branches) == len(search.tree) - 1
+
+
+def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
+    gated = [
+        search
+        for seed in range(30)
+        for search in [build_search(replace(MCTS, end_gate=0.8), Budget(iterations=40), seed)]
+        if run(search, RandomModels(seed).answer) and search.stop_reason == StopReason.GATE
+    ]
+    assert gated
+    assert all(search.chosen is not None and search.chosen.value >= 0.8 for search in gated)
+
+
+def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
+    settings = replace(MCTS, mode="collect", end_gate=2.0)
+    plain, keeping = (build_search(s, Budget(iterations=8), 4) for s in (settings, replace(settings, keep_rollouts=True)))
+    for search in (plain, keeping):
+        run(search, RandomModels(4, answer_rate=0.1, num_words=1000).answer)
+    rollout_nodes = [node for node in keeping.tree.nodes if node.from_rollout]
+    assert rollout_nodes and all(node.visits == 0 and not node.expanded for node in rollout_nodes)
+    visible = [(keeping.tree.steps_to(n), n.visits, n.value) for n in keeping.tree.nodes if not n.from_rollout]
+    assert sorted(visible) == sorted((plain.tree.steps_to(n), n.visits, n.value) for n in plain.tree.nodes)
+
+
+def test_widening_expands_a_node_again() -> None:
+    once, again = (
+        build_search(replace(MCTS, mode="collect", end_gate=2.0, widening=c, roll_forward_steps=0), Budget(iterations=20), 0)
+        for c in (0.0, 2.0)
+    )
+    for search in (once, again):
+        run(search, RandomModels(0, num_words=1000, answer_rate=0.0, silence_rate=0.0).answer)
+    assert len(once.tree.root.children) == 3 < len(again.tree.root.children)
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MctsStarSettings(branch=0),
+        lambda: MctsStarSettings(leaves_in_flight=0),
+        lambda: MctsStarSettings(alpha=1.5),
+        lambda: MctsStarSettings(widening=-1.0),
+        lambda: SelfConsistencySettings(num_samples=0),
+        lambda: BestOfNSettings(samples_at_once=0),
+        lambda: StepBeamSettings(beam_width=0),
+        lambda: TotBfsSettings(width=0),
+        lambda: TotDfsSettings(max_depth=0),
+        lambda: Budget(tokens=-1),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(InputError):
+        make()
