@@ -1,0 +1,309 @@
+"""Checkpoints: a folder of the library's own files plus `restmcts.json`, which says what it is and how its prompts are written.
+
+Safetensors only, no code from a checkpoint unless asked for. Knows neither searches nor training.
+"""
+
+import json
+import re
+import secrets
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+import transformers
+from huggingface_hub import HfApi, try_to_load_from_cache
+from safetensors import SafetensorError
+from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceClassification, AutoTokenizer
+from transformers.utils import logging as transformers_logging
+
+from restmcts.domain.requests import STEP_SEPARATOR
+from restmcts.errors import ModelError, StorageError
+from restmcts.modeling.prompts import PromptFormat, Template, choose_template
+
+INFO_FILE = "restmcts.json"
+HUB_TIMEOUT_SECONDS = 10.0
+Kind = Literal["policy", "value"]
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+_CLASSES: dict[Kind, Any] = {"policy": AutoModelForCausalLM, "value": AutoModelForSequenceClassification}
+
+
+@dataclass(frozen=True, slots=True)
+class CheckpointInfo:
+    """What `restmcts.json` holds: the model's kind, its prompt template's name and its step separator."""
+
+    kind: Kind
+    template: str
+    step_separator: str = STEP_SEPARATOR
+
+
+@dataclass(frozen=True)
+class LoadedModel:
+    """A model ready for use: weights in evaluation mode, tokenizer, and how its prompts are written."""
+
+    kind: Kind
+    model: Any
+    tokenizer: Any
+    prompts: PromptFormat
+
+    @property
+    def device(self) -> torch.device:
+        """Where its inputs belong."""
+        device: torch.device = self.model.device
+        return device
+
+    @property
+    def pad_token_id(self) -> int:
+        """What fills the places beside a shorter text; always masked."""
+        pad_token_id = self.model.config.get_text_config().pad_token_id
+        return 0 if pad_token_id is None else int(pad_token_id)
+
+    @property
+    def max_context_tokens(self) -> int | None:
+        """Its limit of positions; None where the architecture has none."""
+        limit = getattr(self.model.config.get_text_config(), "max_position_embeddings", None)
+        return int(limit) if isinstance(limit, int) and limit > 0 else None
+
+
+def checkpoint_kind(path_or_id: str | Path, *, trust_remote_code: bool = False) -> Kind:
+    """Return what a checkpoint says it is; one that was not saved here is a value model if it is a sequence classifier.
+
+    Raises:
+        ModelError: if it is not there or is broken.
+    """
+    name = _locate(path_or_id)
+    info = _read_info(name)
+    if info is not None:
+        return info.kind
+    with _broken_is_model_error(path_or_id):
+        config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
+    architectures = config.architectures or []
+    return "value" if any(each.endswith("ForSequenceClassification") for each in architectures) else "policy"
+
+
+def load_policy(
+    path_or_id: str | Path,
+    *,
+    template: str = "auto",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Return a causal language model by its folder or hub id.
+
+    Args:
+        template: a prompt template's name; "auto" takes the one the checkpoint was saved with.
+        dtype: of the weights; None: float32 on a CPU, the checkpoint's own elsewhere.
+
+    Raises:
+        ModelError: if it is not there, is broken, or is not a policy.
+        InputError: if there is no such template.
+    """
+    loaded, missing = _load("policy", path_or_id, template, device, dtype, trust_remote_code)
+    if missing:
+        raise ModelError(f"{path_or_id}: weights are missing ({_some(missing)}); fetch or train the checkpoint again")
+    return loaded
+
+
+def load_value_model(
+    path_or_id: str | Path,
+    *,
+    template: str = "auto",
+    device: str | torch.device = "cpu",
+    dtype: torch.dtype | None = None,
+    trust_remote_code: bool = False,
+) -> LoadedModel:
+    """Return a sequence classifier with one output by its folder or hub id; arguments as for `load_policy`.
+
+    Raises:
+        ModelError: if it is not there, is broken, has no trained head, or has another number of outputs.
+        InputError: if there is no such template.
+    """
+    loaded, missing = _load("value", path_or_id, template, device, dtype, trust_remote_code)
+    if missing:
+        raise ModelError(
+            f"{path_or_id}: no value model ({_some(missing)} missing); train one, beginning with the policy's own trunk"
+        )
+    if loaded.model.config.num_labels != 1:
+        raise ModelError(f"{path_or_id}: {loaded.model.config.num_labels} outputs where a value model has 1; choose another model")
+    return loaded
+
+
+def new_value_model(
+    policy_path: str | Path, seed: int, *, template: str = "auto", device: str | torch.device = "cpu"
+) -> LoadedModel:
+    """Return a value model on the policy's trunk, in float32, whose output layer is zero; `seed` decides any other fresh weight.
+
+    Raises:
+        ModelError: if the policy cannot be loaded, or its architecture has no sequence classifier.
+    """
+    with isolated_randomness(seed):
+        loaded, missing = _load("value", policy_path, template, device, torch.float32, False, source="policy")
+    for name, module in loaded.model.named_modules():
+        if isinstance(module, torch.nn.Linear) and module.out_features == 1 and f"{name}.weight" in missing:
+            torch.nn.init.zeros_(module.weight)
+            if module.bias is not None:
+                torch.nn.init.zeros_(module.bias)
+    return loaded
+
+
+def new_policy(config: Any, tokenizer: Any, seed: int, *, template: str = "auto") -> LoadedModel:
+    """Return a causal language model with fresh weights that `config` and `seed` decide."""
+    with isolated_randomness(seed):
+        model = AutoModelForCausalLM.from_config(config)
+    prompts = PromptFormat(choose_template(template, tokenizer), tokenizer)
+    return _ready(LoadedModel("policy", model, tokenizer, prompts))
+
+
+def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
+    """Write the model, its tokenizer and its `restmcts.json`; the folder is there complete or not at all.
+
+    Raises:
+        StorageError: if the folder is there already, or the disk does not take it.
+    """
+    if path.exists():
+        raise StorageError(f"{path}: a checkpoint is there already; remove it or choose another folder")
+    pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}.pending")
+    try:
+        pending.mkdir(parents=True)
+        with _quiet_library():
+            loaded.model.save_pretrained(pending)
+            loaded.tokenizer.save_pretrained(pending)
+        info = CheckpointInfo(loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator)
+        (pending / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
+        pending.rename(path)
+    except (OSError, SafetensorError) as error:
+        raise StorageError(f"{path}: the checkpoint cannot be written ({_first_line(error)}); make room for it") from error
+    finally:
+        shutil.rmtree(pending, ignore_errors=True)
+
+
+@contextmanager
+def isolated_randomness(seed: int) -> Iterator[None]:
+    """Seed every global generator for the block, and put them back as they were."""
+    import random
+
+    import numpy as np
+
+    python_state, numpy_state = random.getstate(), np.random.get_state()
+    with torch.random.fork_rng():
+        transformers.set_seed(seed % 2**32)
+        try:
+            yield
+        finally:
+            random.setstate(python_state)
+            np.random.set_state(numpy_state)
+
+
+def _load(
+    kind: Kind,
+    path_or_id: str | Path,
+    template: str,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+    trust_remote_code: bool,
+    source: Kind | None = None,
+) -> tuple[LoadedModel, set[str]]:
+    name = _locate(path_or_id)
+    info = _read_info(name)
+    wanted = source or kind
+    if info is not None and info.kind != wanted:
+        raise ModelError(f"{name}: a {info.kind} model where a {wanted} model is wanted; give the other checkpoint")
+    on_cpu = torch.device(device).type == "cpu"
+    options: dict[str, Any] = {"num_labels": 1} if source else {}
+    with _broken_is_model_error(path_or_id), _quiet_library():
+        tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        model, report = _CLASSES[kind].from_pretrained(
+            name,
+            trust_remote_code=trust_remote_code,
+            use_safetensors=True,
+            dtype=dtype or (torch.float32 if on_cpu else "auto"),
+            output_loading_info=True,
+            **options,
+        )
+    chosen = info.template if info and template == "auto" else template
+    separator = info.step_separator if info else STEP_SEPARATOR
+    prompts = PromptFormat(choose_template(chosen, tokenizer), tokenizer, separator)
+    loaded = _ready(LoadedModel(kind, model.to(device), tokenizer, prompts))
+    return loaded, set(report["missing_keys"])
+
+
+def _ready(loaded: LoadedModel) -> LoadedModel:
+    # A missing pad token is the usual reason why a batch of more than one row fails; the end token is always masked beside text.
+    tokenizer, config = loaded.tokenizer, loaded.model.config.get_text_config()
+    if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
+        tokenizer.pad_token = tokenizer.eos_token
+    if config.pad_token_id is None:
+        config.pad_token_id = tokenizer.pad_token_id
+    loaded.model.eval()
+    return loaded
+
+
+def _locate(path_or_id: str | Path) -> str:
+    """Return the folder's path or the hub id, sure to answer soon."""
+    name = str(path_or_id)
+    folder = Path(name).expanduser()
+    if folder.is_dir():
+        if not (folder / "config.json").is_file():
+            raise ModelError(f"{name}: the folder holds no model (no config.json); give a checkpoint's own folder")
+        return str(folder)
+    if isinstance(path_or_id, Path) or not _HUB_ID.fullmatch(name):
+        raise ModelError(f"{name}: there is no such folder; give a checkpoint's folder or a hub id")
+    if isinstance(try_to_load_from_cache(name, "config.json"), str):
+        return name
+    try:
+        HfApi().model_info(name, timeout=HUB_TIMEOUT_SECONDS)
+    except Exception as error:  # The client raises its transport's own classes, which change between releases.
+        raise ModelError(
+            f"{name}: no such folder, and the hub does not give it ({_first_line(error)}); check the name or the network"
+        ) from error
+    return name
+
+
+def _read_info(name: str) -> CheckpointInfo | None:
+    file = Path(name) / INFO_FILE
+    if not file.is_file():
+        return None
+    try:
+        info = CheckpointInfo(**json.loads(file.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError) as error:
+        raise ModelError(f"{file}: not readable ({_first_line(error)}); restore the file or remove it") from error
+    if info.kind not in _CLASSES or info.template not in list(Template) or not info.step_separator:
+        raise ModelError(f"{file}: holds a kind, template or separator that is not known; restore the file or remove it")
+    return info
+
+
+@contextmanager
+def _broken_is_model_error(path_or_id: str | Path) -> Iterator[None]:
+    # What the library raises for a broken folder depends on which file is broken.
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
+        raise ModelError(f"{path_or_id}: the model cannot be loaded ({_first_line(error)}); check or fetch it again") from error
+
+
+@contextmanager
+def _quiet_library() -> Iterator[None]:
+    """Keep the library's progress bars and loading tables off a terminal that shows our own."""
+    verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
+    transformers_logging.set_verbosity_error()
+    transformers_logging.disable_progress_bar()
+    try:
+        yield
+    finally:
+        transformers_logging.set_verbosity(verbosity)
+        if had_bars:
+            transformers_logging.enable_progress_bar()
+
+
+def _first_line(error: BaseException) -> str:
+    text = str(error).strip()
+    return text.splitlines()[0].rstrip(".")[:200] if text else type(error).__name__
+
+
+def _some(names: set[str]) -> str:
+    listed = sorted(names)
+    return listed[0] if len(listed) == 1 else f"{listed[0]} and {len(listed) - 1} more"

@@ -1,0 +1,87 @@
+"""Texts to token ids and back, in batches. Knows no model and no prompt template.
+
+A fast tokenizer's own Rust object is called directly: the library's wrapper spends more time a row than a tiny model does.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from restmcts.modeling.prompts import Template
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedText:
+    """Token ids of one text, with the characters each covers: `starts[i]` up to `ends[i]`; an added special token covers none."""
+
+    token_ids: list[int]
+    starts: list[int]
+    ends: list[int]
+
+
+class TextEncoder:
+    """A tokenizer with the special tokens that belong around a prompt: none for a chat template, which writes its own."""
+
+    def __init__(self, tokenizer: Any, template: Template) -> None:
+        self._tokenizer = tokenizer
+        self._backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
+        if self._backend is not None:
+            # A saved tokenizer may carry limits from its training, and they would cut a question in silence.
+            self._backend.no_truncation()
+            self._backend.no_padding()
+        self.prefix, self.suffix = ([], []) if template == Template.CHAT else _special_tokens_around(tokenizer)
+        self._start_token_id = next(
+            (i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None), 0
+        )
+
+    def encode(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's ids, led by the tokenizer's own start token; never empty."""
+        if self._backend is not None:
+            encodings = self._backend.encode_batch_fast(list(texts), add_special_tokens=False)
+            rows = [self.prefix + encoding.ids for encoding in encodings]
+        else:
+            encoded = self._tokenizer(list(texts), add_special_tokens=False, truncation=False)["input_ids"]
+            rows = [self.prefix + list(ids) for ids in encoded]
+        return [row or [self._start_token_id] for row in rows]
+
+    def encode_with_ends(self, texts: Sequence[str]) -> list[EncodedText] | None:
+        """Return each text's ids as `encode` does, with character offsets; None if this tokenizer cannot tell them."""
+        if self._backend is None:
+            return None
+        return [self._with_ends(e) for e in self._backend.encode_batch(list(texts), add_special_tokens=False)]
+
+    def _with_ends(self, encoding: Any) -> EncodedText:
+        added = [0] * len(self.prefix)
+        starts, ends = (list(side) for side in zip(*encoding.offsets, strict=True)) if encoding.ids else ([], [])
+        return EncodedText(self.prefix + encoding.ids, added + starts, added + ends)
+
+
+class TextDecoder:
+    """Turns generated token ids into text, and says which tokens hold a given piece of text."""
+
+    def __init__(self, tokenizer: Any) -> None:
+        self._tokenizer = tokenizer
+
+    def decode(self, rows: Sequence[Sequence[int]]) -> list[str]:
+        """Return each row's text, special tokens left out."""
+        decoded = self._tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
+        return list(decoded)
+
+    def tokens_with(self, piece: str, vocabulary_size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+        """Return a `[vocabulary_size]` mask of the tokens whose own text contains `piece`."""
+        num_known = min(len(self._tokenizer), vocabulary_size)
+        mask = np.zeros(vocabulary_size, dtype=np.bool_)
+        mask[:num_known] = [piece in text for text in self.decode([[token_id] for token_id in range(num_known)])]
+        return mask
+
+
+def _special_tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
+    # Asked of the tokenizer by example: its class does not tell what its post-processor adds.
+    bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
+    whole = list(tokenizer("a", add_special_tokens=True)["input_ids"])
+    for place in range(len(whole) - len(bare) + 1):
+        if whole[place : place + len(bare)] == bare:
+            return whole[:place], whole[place + len(bare) :]
+    return [], []

@@ -1,0 +1,119 @@
+"""When rows end steps and solutions, on hand-written tokens."""
+
+import numpy as np
+import pytest
+from restmcts.domain.requests import Sample
+from restmcts.modeling.stopping import Continuations, StopRules
+from restmcts.modeling.tokenization import TextDecoder
+from transformers import PreTrainedTokenizerFast
+
+END = "<eos>"
+
+
+class Scripted:
+    """A decoder whose vocabulary is the given pieces of text; the last one is a special end token."""
+
+    def __init__(self, pieces: list[str]) -> None:
+        self.pieces = [*pieces, END]
+
+    def __len__(self) -> int:
+        return len(self.pieces)
+
+    def batch_decode(self, rows: list[list[int]], **_: bool) -> list[str]:
+        return ["".join(self.pieces[i] for i in row if self.pieces[i] != END) for row in rows]
+
+
+def run(
+    pieces: list[str],
+    *,
+    separator: str = "\n",
+    max_steps: int = 99,
+    max_tokens: int = 99,
+    max_step_tokens: int = 99,
+) -> tuple[Sample, int]:
+    """Return the sample that these pieces make, and how many of them it took."""
+    decoder = Scripted(sorted(set(pieces) - {END}))
+    rules = StopRules(TextDecoder(decoder), separator, [len(decoder) - 1], len(decoder) + 3)
+    row = Continuations(rules, np.array([max_steps]), np.array([max_tokens]), max_step_tokens)
+    for taken, piece in enumerate(pieces, start=1):
+        row.append(np.array([0]), np.array([decoder.pieces.index(piece)]), np.array([-1.0]))
+        if row.finished[0]:
+            return row.sample(0), taken
+    return row.sample(0), len(pieces)
+
+
+def steps(sample: Sample) -> list[tuple[str, int, float]]:
+    return [(step.text, step.num_tokens, step.log_prob) for step in sample.steps]
+
+
+def test_a_newline_ends_a_step_and_the_text_is_stripped() -> None:
+    sample, _ = run(["  one ", "\n", "two", "\n"])
+    assert steps(sample) == [("one\n", 2, -2.0), ("two\n", 2, -2.0)]
+    assert sample.num_tokens == 4 and not sample.ended
+
+
+def test_text_after_a_newline_in_one_token_is_discarded() -> None:
+    sample, _ = run(["one", ".\nTw", "o\n"])
+    assert steps(sample) == [("one.\n", 2, -2.0), ("o\n", 1, -1.0)]
+
+
+def test_empty_steps_are_dropped_but_their_tokens_count() -> None:
+    sample, _ = run(["\n", "  ", "\n", "one", "\n"], max_steps=1)
+    assert steps(sample) == [("one\n", 2, -2.0)]
+    assert sample.num_tokens == 5
+
+
+def test_as_many_steps_as_asked_for() -> None:
+    sample, taken = run(["a", "\n", "b", "\n", "c", "\n"], max_steps=2)
+    assert len(sample.steps) == 2 and taken == 4 and not sample.ended
+
+
+def test_the_end_token_closes_the_step_and_the_solution() -> None:
+    sample, taken = run(["a", "\n", "b", END, "c"])
+    assert steps(sample) == [("a\n", 2, -2.0), ("b\n", 2, -2.0)]
+    assert sample.ended and taken == 4
+
+
+def test_the_end_token_at_once_gives_an_ended_sample_without_steps() -> None:
+    sample, _ = run([END, "a"])
+    assert sample == Sample((), 1, True)
+
+
+def test_a_step_that_states_an_answer_ends_the_solution() -> None:
+    sample, taken = run(["a", "\n", "The answer is 3", "\n", "b", "\n"])
+    assert [step.text for step in sample.steps] == ["a\n", "The answer is 3\n"]
+    assert sample.ended and taken == 4
+
+
+def test_a_long_step_is_cut_and_the_next_one_begins() -> None:
+    sample, _ = run(["a", "b", "c", "d", "\n"], max_step_tokens=3)
+    assert steps(sample) == [("abc\n", 3, -3.0), ("d\n", 2, -2.0)]
+
+
+def test_a_solution_out_of_tokens_keeps_what_it_has() -> None:
+    sample, taken = run(["a", "\n", "b", "c", "d"], max_tokens=4)
+    assert steps(sample) == [("a\n", 2, -2.0), ("bc\n", 2, -2.0)]
+    assert taken == 4 and not sample.ended
+
+
+@pytest.mark.parametrize("pieces", [["a", "\n", "\n", "b", "\n\n"], ["a", "\n\n", "b", "\n", "\n"]])
+def test_a_separator_of_two_characters(pieces: list[str]) -> None:
+    sample, _ = run(pieces, separator="\n\n")
+    assert [step.text for step in sample.steps] == ["a\n\n", "b\n\n"]
+
+
+def test_more_tokens_than_the_first_buffer_holds() -> None:
+    sample, _ = run(["a"] * 100 + ["\n"], max_tokens=200, max_step_tokens=200)
+    assert steps(sample) == [("a" * 100 + "\n", 101, -101.0)]
+
+
+def test_finished_rows_are_passed_over(tokenizer: PreTrainedTokenizerFast) -> None:
+    rules = StopRules(TextDecoder(tokenizer), "\n", [tokenizer.eos_token_id], len(tokenizer))
+    rows = Continuations(rules, np.array([1, 1]), np.array([9, 9]), 9)
+    a, newline = tokenizer.convert_tokens_to_ids(["a", "\n"])
+    both = np.array([0, 1])
+    rows.append(both, np.array([a, a]), np.zeros(2))
+    rows.append(both, np.array([newline, a]), np.zeros(2))
+    rows.append(both, np.array([a, newline]), np.zeros(2))
+    assert [rows.sample(row).num_tokens for row in (0, 1)] == [2, 3]
+    assert [rows.sample(row).steps[0].text for row in (0, 1)] == ["a\n", "aa\n"]
