@@ -1,0 +1,1 @@
+"""The command `restmcts`: one file per group of commands."""

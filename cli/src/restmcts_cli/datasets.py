@@ -1,0 +1,106 @@
+"""`restmcts datasets`: the training data that trees gave."""
+
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from restmcts.errors import InputError
+
+from restmcts_cli.checkpoints import DIGITS_SHOWN, copy_folder
+from restmcts_cli.connection import Connection, Workdir, connect
+from restmcts_cli.tables_shown import Json, print_fields, print_json, print_table, told
+
+app = typer.Typer(help="List, read and fetch training data.", no_args_is_help=True)
+
+Run = Annotated[str, typer.Argument(help="The run's name.")]
+Phase = Annotated[str, typer.Argument(help="The training phase, e.g. policy-1 or value-0.")]
+
+
+@app.command("list")
+def list_(
+    run: Annotated[str | None, typer.Argument(help="Only data sets of this run.")] = None,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List training data, each by the phase that it trains.
+
+    Example: [bold]restmcts datasets list demo[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        run_id = queries.run_named(transaction, run).id if run is not None else None
+        rows = queries.list_datasets(transaction, run_id)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["digest"] = row["digest"][:DIGITS_SHOWN]
+        row["num_trees"] = row["card"].get("num_trees")
+    print_table(("run", "phase", "kind", "num_rows", "num_trees", "digest", "created_at"), rows, empty="no data sets")
+
+
+@app.command()
+def show(
+    run: Run,
+    phase: Phase,
+    rows: Annotated[int, typer.Option(help="First rows shown as well.", min=0)] = 3,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Show a data set's card and its first rows.
+
+    Example: [bold]restmcts datasets show demo value-1 --rows 5[/bold]
+    """
+    with connect(workdir) as connection:
+        found = _row(connection, run, phase)
+        first = _first_rows(connection.artifacts.fetch(found["uri"]), rows) if rows else []
+    if json:
+        print_json({**found, "rows": first})
+        return
+    print_fields({**{key: found[key] for key in ("run", "phase", "kind", "uri", "created_at")}, **found["card"]})
+    if first:
+        print_table([name for name in first[0] if not name.endswith("_id")], first, empty="")
+
+
+def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
+    """Return the first rows of the first shard, without reading the others."""
+    from pyarrow.parquet import ParquetFile
+
+    for shard in sorted(folder.glob("train-*.parquet")):
+        with ParquetFile(shard) as file:
+            batch = next(file.iter_batches(batch_size=num_rows), None)
+        return list(batch.to_pylist()) if batch is not None else []
+    return []
+
+
+@app.command()
+def pull(
+    run: Run,
+    phase: Phase,
+    out: Annotated[Path, typer.Argument(help="Folder to make; `datasets` and pandas read its Parquet files.", file_okay=False)],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Copy a data set's files into a new folder.
+
+    Example: [bold]restmcts datasets pull demo policy-1 my-data[/bold]
+    """
+    with connect(workdir) as connection:
+        found = _row(connection, run, phase)
+        copy_folder(connection.artifacts.fetch(found["uri"]), out)
+    if json:
+        print_json({"run": run, "phase": phase, "folder": str(out)})
+    else:
+        told(f"{found['num_rows']:,} rows lie in {out}")
+
+
+def _row(connection: Connection, run: str, phase: str) -> dict[str, Any]:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        rows = queries.list_datasets(transaction, queries.run_named(transaction, run).id)
+    found = next((row for row in rows if row["phase"] == phase), None)
+    if found is None:
+        raise InputError(f"run {run} has no data set for {phase!r}; it has {', '.join(row['phase'] for row in rows) or 'none'}")
+    return found

@@ -1,0 +1,171 @@
+"""The whole system in one process: SQLite, a folder of artifacts, the handlers of all services on the bus in memory.
+
+What is in the work folder is all there is: killed at any moment and opened again, the run goes on from its last transaction.
+"""
+
+import fcntl
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.uris import local_path
+from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.number_paths import KIND, check_number_path
+from restmcts.domain.phases import Phase
+from restmcts.domain.problems import Problem
+from restmcts.errors import InputError, RestMctsError, StorageError
+from restmcts.messages import commands, events
+from restmcts.modeling.checkpoints import load_policy, load_value_model
+from restmcts.modeling.policy import TransformersProposer
+from restmcts.modeling.value_model import TransformersScorer
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_trainer.handlers import TrainerHandlers, TrainProgress
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How models are loaded and called in this process.
+
+    Attributes:
+        template: prompt template of checkpoints that do not name their own.
+        device: of torch.
+        trust_remote_code: run code that comes with a model.
+        max_batch_tokens: of one forward pass.
+        max_trees_in_flight: trees searched side by side.
+        num_training_threads: of each training process; None: torch's own choice.
+    """
+
+    template: str = "auto"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+    max_batch_tokens: int = 16_384
+    max_trees_in_flight: int = 256
+    num_training_threads: int | None = None
+
+
+class LocalRun:
+    """A work folder opened by this process alone; use as a context manager."""
+
+    def __init__(self, workdir: Path, options: ModelOptions, on_train_progress: TrainProgress | None = None) -> None:
+        self._options = options
+        self._lock = _lock(workdir)
+        self.artifacts = FolderArtifactStore(workdir / "artifacts")
+        self.database = Database(f"sqlite:///{workdir / 'run.db'}")
+        self.database.create_tables()
+        self._verifier = AnswerVerifier(checkers={KIND: check_number_path})
+        worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0)
+        search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
+        labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)
+        self._trainer = TrainerHandlers(
+            self.database, self.artifacts, workdir, on_progress=on_train_progress, num_threads=options.num_training_threads
+        )
+        self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
+        handlers: dict[str, Callable[[Any], None]] = {
+            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, self._proposer, worker).propose_steps,
+            commands.ScoreWaitingSteps.name: PrmScorerHandlers(self.database, self._scorer, worker).score_steps,
+            commands.AdvanceTrees.name: search.advance_trees,
+            events.RequestsAnswered.name: search.advance_trees,
+            commands.LabelTrees.name: labeler.label_trees,
+            commands.WriteDataset.name: labeler.write_dataset,
+            commands.TrainPolicy.name: self._trainer.train,
+            commands.TrainValue.name: self._trainer.train,
+            commands.AdvanceRun.name: self._coordinator.advance_run,
+            events.TreesLabelled.name: self._coordinator.advance_run,
+            events.DatasetWritten.name: self._coordinator.advance_run,
+            events.CheckpointTrained.name: self._coordinator.advance_run,
+        }
+        self.bus = LocalBus(handlers, self._dead_letter)
+        self.database.publish = lambda messages, _: self.bus.publish(messages)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.bus.close()
+        self._trainer.close()
+        self._verifier.close()
+        self.database.close()
+        self._lock.close()
+
+    def _proposer(self, uri: str) -> TransformersProposer:
+        return TransformersProposer(load_policy(local_path(uri, self.artifacts), **self._loading()), self._options.max_batch_tokens)
+
+    def _scorer(self, uri: str) -> TransformersScorer:
+        return TransformersScorer(
+            load_value_model(local_path(uri, self.artifacts), **self._loading()), self._options.max_batch_tokens
+        )
+
+    def _loading(self) -> dict[str, Any]:
+        options = self._options
+        return {"template": options.template, "device": options.device, "trust_remote_code": options.trust_remote_code}
+
+    def _dead_letter(self, name: str, body: str, reason: str) -> None:
+        with self.database.transaction() as transaction:
+            runs.add_dead_letter(transaction, name.partition(".")[0], name, body, reason)
+
+    def find(self, name: str) -> Any | None:
+        """Return the stored run of that name, or None."""
+        with self.database.transaction() as transaction:
+            return runs.find_run(transaction, name)
+
+    def create(
+        self,
+        name: str,
+        method: str,
+        seed: int,
+        config: dict[str, Any],
+        problems: Mapping[str, Sequence[Problem]],
+        checkpoints: dict[str, tuple[str, str]],
+        phases: Sequence[Phase],
+    ) -> int:
+        """Store a new run in one transaction; `checkpoints` maps names to kind and URI. Return its id."""
+        with self.database.transaction() as transaction:
+            run_id = runs.create_run(transaction, name, method, seed, config)
+            for set_name, members in problems.items():
+                runs.add_problems(transaction, run_id, set_name, members)
+            for checkpoint, (kind, uri) in checkpoints.items():
+                runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri)
+            runs.add_phases(transaction, run_id, phases)
+        return run_id
+
+    def run(self, run_id: int) -> Any:
+        """Work until the run has ended; return its row.
+
+        Raises:
+            RestMctsError: if the run fails or cannot go on; what is done stays done.
+        """
+        self._coordinator.ring_all()
+        self.bus.run()
+        with self.database.transaction() as transaction:
+            row = runs.lock_run(transaction, run_id)
+        if row is None or row.state == RunState.RUNNING:
+            raise RestMctsError(f"run {run_id} stopped before its end: nothing is left to do, but phases are open")
+        if row.state == RunState.FAILED:
+            raise RestMctsError(f"run {row.name} failed: {row.error}")
+        return row
+
+
+def _lock(workdir: Path) -> Any:
+    """Return an open file that keeps other processes out of the work folder while it is open."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / "lock").open("w")
+    except OSError as error:
+        raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise InputError(f"{workdir}: another restmcts works in this folder; wait for it or choose another --workdir") from error
+    return file

@@ -1,0 +1,56 @@
+"""The command `restmcts`. Commands import what they need when they are called: `--help` needs no model and no service."""
+
+import logging
+import os
+import sys
+import traceback
+
+import typer
+from restmcts.errors import RestMctsError
+
+from restmcts_cli import checkpoints, datasets, db, dead_letters, problems, runs, trees, workers
+from restmcts_cli.demo import demo
+from restmcts_cli.doctor import doctor
+from restmcts_cli.grade import grade
+from restmcts_cli.selftrain import selftrain
+from restmcts_cli.stack import app as stack_app
+
+app = typer.Typer(
+    name="restmcts",
+    help="Self-training of language models by process-reward-guided tree search (ReST-MCTS*, arXiv:2406.03816).",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode="rich",
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+app.command()(demo)
+app.command()(selftrain)
+app.command()(grade)
+app.add_typer(stack_app, name="stack")
+app.command()(doctor)
+app.add_typer(runs.app, name="runs")
+app.add_typer(problems.app, name="problems")
+app.add_typer(trees.app, name="trees")
+app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(datasets.app, name="datasets")
+app.add_typer(workers.app, name="workers")
+app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(db.app, name="db")
+
+
+@app.callback()
+def _options(debug: bool = typer.Option(False, "--debug", help="Show a traceback with every error.")) -> None:
+    logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    logging.getLogger("restmcts").setLevel(logging.DEBUG if debug else logging.WARNING)
+
+
+def run() -> None:
+    """Run the command line; errors are one line and an exit code (2 bad input, 1 failure)."""
+    os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    try:
+        app()
+    except RestMctsError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        sys.exit(error.exit_code)

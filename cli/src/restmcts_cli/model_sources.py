@@ -1,0 +1,62 @@
+"""Where a run finds a model that a person names: an artifact, a local folder, or an id of the hub. Reads no weights."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from restmcts.adapters.uris import ARTIFACT
+from restmcts.errors import InputError
+
+from restmcts_cli.connection import Connection
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, str]:
+    """Return the URI and the digest under which a run names a model.
+
+    A local folder is stored as an artifact of the stack, whose workers do not see this machine's disk; a work folder's run reads
+    it where it lies.
+
+    Raises:
+        InputError: if there is no such model, or a folder's files say that it is of another kind.
+        StorageError: if the bucket does not take it.
+    """
+    if given.startswith(ARTIFACT):
+        return given, given.rpartition("/")[2]
+    folder = Path(given)
+    if folder.exists():
+        _check_kind(folder, kind)
+        if connection.workdir is not None:
+            return str(folder.resolve()), str(folder.resolve())
+        artifact = connection.artifacts.put(folder, "checkpoints", {"given_as": folder.name})
+        return artifact.uri, artifact.digest
+    if not _HUB_ID.fullmatch(given):
+        raise InputError(
+            f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, or {ARTIFACT}…"
+        )
+    return given, given
+
+
+def _check_kind(folder: Path, kind: str) -> None:
+    found = _kind_of(folder)
+    if found != kind:
+        raise InputError(f"{folder}: a {found} model where a {kind} model is asked for")
+
+
+def _kind_of(folder: Path) -> str:
+    """Return the kind that a checkpoint names; one that was not saved here is a value model if it is a sequence classifier."""
+    config = _json(folder / "config.json")
+    if (folder / "restmcts.json").is_file():
+        return str(_json(folder / "restmcts.json").get("kind"))
+    names = config.get("architectures") or []
+    return "value" if any(str(name).endswith("ForSequenceClassification") for name in names) else "policy"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.parent}: no model folder ({path.name} is missing or broken)") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,246 @@
+"""`restmcts runs create`: what a person asks for, as phases, problem sets and checkpoints in the database."""
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from restmcts.errors import InputError
+
+from restmcts_cli.connection import Connection, Workdir, connect
+from restmcts_cli.problem_sources import SOURCES, read_source
+from restmcts_cli.search_options import parse_search
+from restmcts_cli.tables_shown import Json, print_json, told
+
+if TYPE_CHECKING:
+    from restmcts.adapters.problem_files import BadLine
+    from restmcts.adapters.sql.database import Transaction
+    from restmcts.domain.phases import Phase
+    from restmcts.domain.plans import SelfTraining
+    from restmcts.domain.problems import Problem
+
+TRAIN, BOOTSTRAP, TEST = "train", "bootstrap", "test"
+MAX_BOOTSTRAP_PROBLEMS = 1000
+METHOD = "rest-mcts"
+BASE, FIRST_VALUE = "base", "value-0"
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run to be stored; problems are read as they are stored."""
+
+    name: str
+    seed: int
+    config: dict[str, Any]
+    phases: "list[Phase]"
+    problems: "dict[str, Iterable[Problem]]"
+    models: dict[str, tuple[str, str]]
+    paused: bool
+
+
+def create(
+    name: Annotated[str, typer.Argument(help="A new name, by which every other command knows the run.")],
+    problems: Annotated[str | None, typer.Argument(help=f"{SOURCES} Without: paused, `problems enqueue` fills it.")] = None,
+    policy: Annotated[str | None, typer.Option(help="Language model: folder (goes to the stack), hub id or artifact:….")] = None,
+    value: Annotated[str | None, typer.Option(help="Value model. Without: trained from the policy's samples.")] = None,
+    demo: Annotated[bool, typer.Option("--demo", help="The run of `restmcts demo`; --policy replaces its base.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,
+    method: Annotated[str, typer.Option(help="The self-training method; rest-mcts is the only one yet.")] = METHOD,
+    iterations: Annotated[int, typer.Option(help="Rounds of search and training.", min=1)] = 1,
+    algorithm: Annotated[str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, …")] = "mcts-star",
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Generated tokens a tree.", min=1)] = None,
+    budget_iterations: Annotated[int | None, typer.Option(help="Rounds of the algorithm a tree.", min=1)] = 16,
+    limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
+    test: Annotated[str | None, typer.Option(help="Held-out problems on which every policy is graded.")] = None,
+    split: Annotated[str, typer.Option(help="Of a data set of the hub.")] = "train",
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
+    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
+    max_step_tokens: Annotated[int, typer.Option(help="New tokens of one step at most.", min=1)] = 256,
+    top_k: Annotated[int | None, typer.Option(help="Right traces a problem that train the policy; without: all.", min=1)] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.", min=1)] = 2,
+    batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
+    policy_learning_rate: Annotated[float, typer.Option(help="Peak rate of the policy's training.")] = 1e-5,
+    value_learning_rate: Annotated[float, typer.Option(help="Peak rate of the value model's training.")] = 2e-5,
+    paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Store a run; the workers of the stack begin at once, a work folder's run begins at [bold]runs work[/bold].
+
+    Example: [bold]restmcts runs create gsm8k hub:openai/gsm8k:main --policy Qwen/Qwen3-0.6B --iterations 2[/bold]
+    """
+    from restmcts.domain.filtering import TraceFilter
+    from restmcts.domain.plans import SelfTraining
+    from restmcts.domain.requests import GenerationSettings
+    from restmcts.domain.search import Budget
+    from restmcts.domain.training_settings import TrainingSettings
+
+    if method != METHOD:
+        raise InputError(f"method {method!r}: the only one there is yet is {METHOD}")
+    if quick and not demo:
+        raise InputError("--quick goes with --demo")
+    if demo and (problems is not None or test is not None or value is not None):
+        raise InputError("--demo brings its own problems and value model; leave out PROBLEMS, --test and --value")
+    if not demo and policy is None:
+        raise InputError("name the model that is to learn: --policy FOLDER, hub id or artifact:… (or --demo)")
+
+    def training(learning_rate: float) -> TrainingSettings:
+        return TrainingSettings(learning_rate=learning_rate, num_epochs=epochs, batch_size=batch_size, seed=seed)
+
+    def source(given: str | None) -> "Iterable[Problem]":
+        return usable(given, read_source(given, split=split, seed=seed, strict=strict, limit=limit)) if given is not None else ()
+
+    loop = SelfTraining(
+        num_iterations=iterations,
+        train_sets=(TRAIN,) * iterations,
+        bootstrap_set=BOOTSTRAP,
+        search=parse_search(algorithm, option or (), mode="collect"),
+        budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
+        generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens),
+        given_value=value is not None,
+        policy_training=training(policy_learning_rate),
+        value_training=training(value_learning_rate),
+        traces=TraceFilter(top_k=top_k),
+        test_set=TEST if test is not None else None,
+    )
+    with connect(workdir, create=True) as connection:
+        if demo:
+            new = _demo_run(connection, name, policy, seed, quick, paused)
+        else:
+            sets = {TRAIN: source(problems), **({TEST: source(test)} if test is not None else {})}
+            models = _models(connection, {BASE: ("policy", policy), FIRST_VALUE: ("value", value)})
+            new = _own_run(name, seed, loop, sets, models, paused or problems is None)
+        document = _store(connection, new)
+    if json:
+        print_json(document)
+    else:
+        _tell(document, workdir)
+
+
+def _own_run(
+    name: str,
+    seed: int,
+    loop: "SelfTraining",
+    sets: "dict[str, Iterable[Problem]]",
+    models: dict[str, tuple[str, str]],
+    paused: bool,
+) -> NewRun:
+    from pydantic import TypeAdapter
+    from restmcts.domain.plans import SelfTraining, self_training_plan
+
+    config = TypeAdapter(SelfTraining).dump_python(loop, mode="json")
+    return NewRun(name, seed, config, self_training_plan(loop), sets, models, paused)
+
+
+def _demo_run(connection: Connection, name: str, policy: str | None, seed: int, quick: bool, paused: bool) -> NewRun:
+    from restmcts_cli.demo_plan import QUICK, DemoSize, demo_plan, demo_problems
+
+    size = QUICK if quick else DemoSize()
+    if policy is not None:
+        models = _models(connection, {BASE: ("policy", policy)})
+    else:
+        models = {BASE: _demo_base(connection, seed)}
+    problems: dict[str, Iterable[Problem]] = dict(demo_problems(seed, size))
+    return NewRun(name, seed, {"demo": "quick" if quick else "full"}, demo_plan(seed, size), problems, models, paused)
+
+
+def _demo_base(connection: Connection, seed: int) -> tuple[str, str]:
+    """Make the demo's first model and return its URI and digest; it needs torch on this machine."""
+    from restmcts_cli.demo_plan import make_base
+
+    with TemporaryDirectory(prefix="restmcts-base-") as scratch:
+        base = Path(scratch) / "base"
+        try:
+            make_base(base, seed)
+        except ImportError as error:
+            raise InputError(
+                f"the demo's base model is made with torch, which is not installed here ({error}); install restmcts-cli[local], "
+                "or make the model on another machine and give it as --policy"
+            ) from error
+        artifact = connection.artifacts.put(base, "checkpoints", {"made_for": "demo", "seed": seed})
+        return artifact.uri, artifact.digest
+
+
+def _models(connection: Connection, given: dict[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:
+    from restmcts_cli.model_sources import locate_model
+
+    return {name: locate_model(connection, model, kind) for name, (kind, model) in given.items() if model is not None}
+
+
+def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
+    """Write the run in one transaction: all of it, or nothing."""
+    from restmcts.adapters.sql import control, runs
+
+    with connection.database.transaction() as transaction:
+        run_id = runs.create_run(transaction, new.name, METHOD, new.seed, new.config)
+        runs.add_phases(transaction, run_id, new.phases)
+        for name, (uri, digest) in new.models.items():
+            kind = "value" if name == FIRST_VALUE else "policy"
+            runs.add_checkpoint(transaction, run_id, name, kind, uri, digest)
+        counts: dict[str, int] = {}
+        for set_name, members in new.problems.items():
+            counts |= add_to_set(transaction, new.name, set_name, members)
+        empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
+        if empty is not None:
+            raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
+        if new.paused:
+            control.hold(transaction, run_id)
+        else:
+            control.begin(transaction, run_id)
+    return {"run": new.name, "id": run_id, "state": "paused" if new.paused else "running", "problems": counts}
+
+
+def add_to_set(transaction: "Transaction", run_name: str, set_name: str, problems: "Iterable[Problem]") -> dict[str, int]:
+    """Add problems to a set of a run as they come; return how many by set.
+
+    The first thousand problems of the set "train" are also those from which the first value model is trained: they fill the set
+    "bootstrap" where a phase uses one that has no problems of its own.
+    """
+    from restmcts.adapters.sql import control, queries
+
+    run = queries.run_named(transaction, run_name)
+    phases = queries.phase_numbers(transaction, run.id)
+    sizes = {row["set"]: row["num_problems"] for row in queries.list_problem_sets(transaction, run.id)}
+    bootstraps = any(phase.purpose == "bootstrap" for phase in phases) and run.config.get("bootstrap_set") == BOOTSTRAP
+    room = max(MAX_BOOTSTRAP_PROBLEMS - sizes.get(BOOTSTRAP, 0), 0) if bootstraps and set_name == TRAIN else 0
+    kept: list[Problem] = []
+
+    def passed_on() -> "Iterator[Problem]":
+        for problem in problems:
+            if len(kept) < room:
+                kept.append(problem)
+            yield problem
+
+    counts = {set_name: control.append_problems(transaction, run_name, set_name, passed_on())}
+    if kept:
+        counts[BOOTSTRAP] = control.append_problems(transaction, run_name, BOOTSTRAP, kept)
+    return counts
+
+
+def usable(source: str, items: "Iterable[Problem | BadLine]") -> "Iterator[Problem]":
+    """Yield the problems; tell of every bad line, and pass over it."""
+    from restmcts.domain.problems import Problem
+
+    for item in items:
+        if isinstance(item, Problem):
+            yield item
+        else:
+            told(f"{source}, line {item.line_number}: {item.reason}; passed over")
+
+
+def _tell(document: dict[str, Any], workdir: Path | None) -> None:
+    place = f" --workdir {workdir}" if workdir is not None else ""
+    sets = ", ".join(f"{count:,} problems in {name}" for name, count in document["problems"].items())
+    told(f"run {document['run']} is {document['state']}: {sets}")
+    if document["problems"].get(TRAIN) == 0:
+        told(f"to fill it: restmcts problems enqueue {document['run']} FILE{place}")
+    if document["state"] == "paused":
+        told(f"to begin: restmcts runs resume {document['run']}{place}")
+    elif workdir is not None:
+        told(f"to work on it: restmcts runs work {document['run']}{place}")
+    else:
+        told(f"to see it work: restmcts runs watch {document['run']}")

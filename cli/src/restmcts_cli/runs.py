@@ -1,0 +1,252 @@
+"""`restmcts runs`: create, see, stop and go on with runs, on the stack or in a work folder."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from restmcts.errors import InputError, RestMctsError
+
+from restmcts_cli.connection import Connection, Workdir, connect
+from restmcts_cli.run_create import create
+from restmcts_cli.tables_shown import Json, print_fields, print_json, print_table, shortened, told
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.database import Transaction
+    from restmcts.adapters.sql.queries import PhaseNumbers
+
+    from restmcts_cli.report_data import IterationResult
+
+SECONDS_BETWEEN_LOOKS = 1.0
+ENDED = ("done", "failed", "cancelled")
+PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens", "came_to")
+
+app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
+app.command()(create)
+
+Name = Annotated[str, typer.Argument(help="The run's name.")]
+
+
+@app.command("list")
+def list_(workdir: Workdir = None, json: Json = False) -> None:
+    """List all runs, the newest first.
+
+    Example: [bold]restmcts runs list[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        rows = queries.list_runs(transaction)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["phases"] = f"{row['num_phases_ended']}/{row['num_phases']}"
+        row["trees"] = f"{row['num_trees_ended']:,}/{row['num_trees']:,}"
+    print_table(
+        ("name", "state", "phases", "trees", "seed", "created_at", "finished_at"), rows, empty="no runs yet: restmcts runs create"
+    )
+
+
+@app.command()
+def show(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Show a run's phases and iterations with their numbers: accuracy ± standard error, trees, solved, tokens.
+
+    Example: [bold]restmcts runs show demo[/bold]
+    """
+    with connect(workdir) as connection:
+        _show(connection, name, json)
+
+
+@app.command()
+def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Watch a run until it has ended; what is shown at the end is that of `runs show`. Ctrl-C ends the watching, not the run.
+
+    Example: [bold]restmcts runs watch demo[/bold]
+    """
+    from restmcts_cli.live import LiveDisplay
+
+    with connect(workdir) as connection:
+        row = _row(connection, name)
+        with LiveDisplay(f"run {name}") as display:
+            display.watch(connection.database, row.id)
+            try:
+                while row.state not in ENDED:
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    row = _row(connection, name)
+            except KeyboardInterrupt:
+                told(f"run {name} is {row.state} and goes on without being watched")
+        _show(connection, name, json)
+    if row.state in ("failed", "cancelled"):
+        raise RestMctsError(f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}")
+
+
+@app.command()
+def work(
+    name: Name,
+    workdir: Annotated[Path, typer.Option(help="The work folder that holds the run.", file_okay=False)],
+    template: Annotated[str, typer.Option(help="Prompt of models that do not name theirs: auto, chat, plain, raw.")] = "auto",
+    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
+    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 64,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")] = False,
+    json: Json = False,
+) -> None:
+    """Do a work folder's run in this process, with every service's handlers; killed and called again, it goes on.
+
+    Example: [bold]restmcts runs work mine --workdir out[/bold]
+    """
+    from restmcts_cli.live import LiveDisplay
+
+    with connect(workdir) as connection:
+        row = _row(connection, name)
+    if row.state == "paused":
+        raise InputError(f"run {name} is paused: restmcts runs resume {name} --workdir {workdir}")
+    try:
+        from restmcts_cli.local_run import LocalRun, ModelOptions
+    except ImportError as error:
+        raise InputError(
+            f"working on a run needs the models, which are not installed here ({error}): restmcts-cli[local]"
+        ) from error
+    options = ModelOptions(template, device, trust_remote_code, max_trees_in_flight=trees_in_flight)
+    display = LiveDisplay(f"run {name} in {workdir}")
+    with LocalRun(workdir, options, display.on_training) as run, display:
+        display.watch(run.database, row.id)
+        run.run(row.id)
+    with connect(workdir) as connection:
+        _show(connection, name, json)
+
+
+@app.command()
+def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Let nothing new begin in a run; what trains, trains to its end.
+
+    Example: [bold]restmcts runs pause demo[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    _steer(workdir, name, control.pause, json)
+
+
+@app.command()
+def resume(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Let a paused run go on.
+
+    Example: [bold]restmcts runs resume demo[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    _steer(workdir, name, control.resume, json)
+
+
+@app.command()
+def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """End a run for good; what it has made stays.
+
+    Example: [bold]restmcts runs cancel demo[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    _steer(workdir, name, control.cancel, json)
+
+
+def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str], None]", json: bool) -> None:
+    with connect(workdir) as connection:
+        with connection.database.transaction() as transaction:
+            change(transaction, name)
+        state = _row(connection, name).state
+    if json:
+        print_json({"run": name, "state": state})
+    else:
+        told(f"run {name} is {state}")
+
+
+def _row(connection: Connection, name: str) -> Any:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        return queries.run_named(transaction, name)
+
+
+def _show(connection: Connection, name: str, json: bool) -> None:
+    from restmcts.adapters.sql import queries
+
+    from restmcts_cli.outcomes import iteration_results
+
+    with connection.database.transaction() as transaction:
+        run = queries.run_named(transaction, name)
+        phases = queries.phase_numbers(transaction, run.id)
+    iterations = iteration_results(connection.database, run.id)
+    facts = {
+        "run": run.name,
+        "method": run.method,
+        "state": run.state,
+        "error": run.error,
+        "seed": run.seed,
+        "created_at": queries.utc(run.created_at),
+        "finished_at": queries.utc(run.finished_at),
+        "trees": sum(phase.num_trees for phase in phases),
+        "tokens": sum(phase.tokens for phase in phases),
+    }
+    if json:
+        print_json(
+            {**facts, "phases": [_document(phase) for phase in phases], "iterations": [_iteration(one) for one in iterations]}
+        )
+        return
+    print_fields(facts)
+    print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
+    _print_iterations(iterations)
+
+
+def _document(phase: "PhaseNumbers") -> dict[str, Any]:
+    accuracy = phase.accuracy
+    figures = {"value": accuracy.value, "standard_error": accuracy.standard_error} if accuracy is not None else None
+    return {**asdict(phase), "accuracy": figures}
+
+
+def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
+    accuracy = phase.accuracy
+    searches = phase.kind == "search"
+    return {
+        "phase": phase.name,
+        "kind": phase.purpose or phase.kind,
+        "state": phase.state,
+        "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
+        "solved": phase.num_solved if searches else None,
+        "failed": phase.num_failed if searches else None,
+        "accuracy": _percent(accuracy) if accuracy is not None else None,
+        "tokens": phase.tokens if searches else None,
+        "came_to": _came_to(phase),
+    }
+
+
+def _came_to(phase: "PhaseNumbers") -> str | None:
+    result = phase.result
+    if result.get("reason"):
+        return shortened(str(result["reason"]), 80)
+    if result.get("last_loss") is not None:
+        return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}"
+    return None
+
+
+def _percent(accuracy: Any) -> str:
+    return f"{100 * accuracy.value:.1f} ± {100 * accuracy.standard_error:.1f} %"
+
+
+def _iteration(result: "IterationResult") -> dict[str, Any]:
+    graded = {"greedy": result.greedy, "control": result.control}
+    figures = {name: asdict(one.accuracy) if one is not None else None for name, one in graded.items()}
+    numbers = {name: value for name, value in asdict(result).items() if name not in graded}
+    return {**numbers, **figures}
+
+
+def _print_iterations(iterations: "Sequence[IterationResult]") -> None:
+    rows = []
+    for result in iterations:
+        row = {"greedy_accuracy": result.greedy, "control": result.control}
+        shown = {name: _percent(one.accuracy) if one is not None else None for name, one in row.items()}
+        rows.append({**_iteration(result), **shown})
+    counts = ("num_trees", "num_solved", "num_tokens", "num_policy_samples", "num_value_samples")
+    if any(row["num_trees"] or row["greedy_accuracy"] for row in rows):
+        print_table(("iteration", "greedy_accuracy", "control", *counts), rows, empty="")

@@ -1,0 +1,197 @@
+"""`restmcts selftrain`: the whole loop on the user's problems and model, in one process."""
+
+import hashlib
+import time
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from restmcts.errors import InputError, ModelError
+from rich.console import Console
+
+from restmcts_cli.search_options import parse_search
+
+if TYPE_CHECKING:
+    from restmcts.domain.plans import SelfTraining
+    from restmcts.domain.problems import Problem
+
+    from restmcts_cli.report_data import Report
+
+RUN_NAME = "selftrain"
+MAX_BOOTSTRAP_PROBLEMS = 1000
+
+
+def selftrain(
+    problems: Annotated[Path, typer.Argument(help="JSON lines: question (or content, problem), answer, solution (optional).")],
+    policy: Annotated[str, typer.Option(help="Causal language model: folder or hub id.")],
+    workdir: Annotated[Path, typer.Option(help="Everything the run makes; the same folder goes on with it.", file_okay=False)],
+    value: Annotated[
+        str | None, typer.Option(help="Value model: folder or hub id. Without: trained from the policy's samples.")
+    ] = None,
+    iterations: Annotated[int, typer.Option(help="Rounds of search and training.")] = 1,
+    algorithm: Annotated[
+        str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, tot-bfs, …")
+    ] = "mcts-star",
+    option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")] = None,
+    budget_tokens: Annotated[int | None, typer.Option(help="Generated tokens a tree.", min=1)] = None,
+    budget_iterations: Annotated[int | None, typer.Option(help="Rounds of the algorithm a tree.", min=1)] = 16,
+    limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
+    test: Annotated[Path | None, typer.Option(help="Held-out problems on which every policy is graded.")] = None,
+    strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")] = False,
+    seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
+    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
+    max_step_tokens: Annotated[int, typer.Option(help="New tokens of one step at most.", min=1)] = 256,
+    top_k: Annotated[
+        int | None, typer.Option(help="Right traces a problem that train the policy; all if not given.", min=1)
+    ] = None,
+    epochs: Annotated[int, typer.Option(help="Passes over the training data.", min=1)] = 2,
+    batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
+    policy_learning_rate: Annotated[float, typer.Option(help="Peak rate of the policy's training.")] = 1e-5,
+    value_learning_rate: Annotated[float, typer.Option(help="Peak rate of the value model's training.")] = 2e-5,
+    template: Annotated[str, typer.Option(help="Prompt of models that do not name theirs: auto, chat, plain, raw.")] = "auto",
+    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
+    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 64,
+    trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")] = False,
+    json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
+) -> None:
+    """Let a model teach itself your problems: search, verify, infer the value of every step, train both models, again.
+
+    Killed at any moment and started again with the same [bold]--workdir[/bold], it goes on where it was. The report lies in
+    [bold]WORKDIR/report.html[/bold], the checkpoints in [bold]WORKDIR/artifacts[/bold].
+    """
+    from restmcts.domain.filtering import TraceFilter
+    from restmcts.domain.plans import SelfTraining
+    from restmcts.domain.requests import GenerationSettings
+    from restmcts.domain.search import Budget
+    from restmcts.domain.training_settings import TrainingSettings
+
+    from restmcts_cli.local_run import ModelOptions
+
+    begin = time.monotonic()
+    training = TrainingSettings(num_epochs=epochs, batch_size=batch_size, seed=seed)
+    loop = SelfTraining(
+        num_iterations=iterations,
+        train_sets=("train",) * max(iterations, 0),
+        bootstrap_set="bootstrap",
+        search=parse_search(algorithm, option or (), mode="collect"),
+        budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
+        generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens),
+        given_value=value is not None,
+        policy_training=replace(training, learning_rate=policy_learning_rate),
+        value_training=replace(training, learning_rate=value_learning_rate),
+        traces=TraceFilter(top_k=top_k),
+        test_set="test" if test is not None else None,
+    )
+    sets = {"train": _load(problems, strict, limit)}
+    sets["bootstrap"] = sets["train"][:MAX_BOOTSTRAP_PROBLEMS]
+    if test is not None:
+        sets["test"] = _load(test, strict, None)
+    checkpoints = {"base": ("policy", _model(policy, "policy", trust_remote_code))}
+    if value is not None:
+        checkpoints["value-0"] = ("value", _model(value, "value", trust_remote_code))
+    options = ModelOptions(template, device, trust_remote_code, max_trees_in_flight=trees_in_flight)
+    report = _run(workdir, options, loop, sets, checkpoints, seed, begin)
+    _show(report, workdir / "report.html", json)
+
+
+def _load(path: Path, strict: bool, limit: int | None) -> "list[Problem]":
+    from restmcts.adapters.problem_files import load_problems
+
+    members, bad_lines = load_problems(path, strict=strict, limit=limit)
+    console = Console(stderr=True)
+    for bad in bad_lines:
+        console.print(f"{path}, line {bad.line_number}: {bad.reason}; passed over", markup=False, highlight=False, soft_wrap=True)
+    return members
+
+
+def _model(path_or_id: str, kind: str, trust_remote_code: bool) -> str:
+    """Return where a model lies, absolute if it is a folder.
+
+    Raises:
+        InputError: if there is none, or it is of another kind.
+    """
+    from restmcts.modeling.checkpoints import checkpoint_kind
+
+    try:
+        found = checkpoint_kind(path_or_id, trust_remote_code=trust_remote_code)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    if found != kind:
+        raise InputError(f"{path_or_id}: a {found} model where a {kind} model is asked for")
+    return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
+
+
+def _run(
+    workdir: Path,
+    options: Any,
+    loop: "SelfTraining",
+    sets: "dict[str, list[Problem]]",
+    checkpoints: dict[str, tuple[str, str]],
+    seed: int,
+    begin: float,
+) -> "Report":
+    from restmcts.domain.plans import self_training_plan
+
+    from restmcts_cli.live import LiveDisplay
+    from restmcts_cli.local_run import LocalRun
+
+    plan = self_training_plan(loop)
+    config = _config(loop, sets, checkpoints, seed)
+    display = LiveDisplay(f"restmcts selftrain in {workdir}")
+    with LocalRun(workdir, options, display.on_training) as run, display:
+        known = run.find(RUN_NAME)
+        if known is not None and known.config != config:
+            changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
+            raise InputError(f"{workdir} holds a run with other settings ({changed}); give them again or choose another --workdir")
+        run_id = known.id if known is not None else run.create(RUN_NAME, "rest-mcts", seed, config, sets, checkpoints, plan)
+        display.watch(run.database, run_id)
+        run.run(run_id)
+        return _report(run, run_id, workdir, loop.num_iterations, seed, begin)
+
+
+def _config(
+    loop: "SelfTraining", sets: "dict[str, list[Problem]]", checkpoints: dict[str, tuple[str, str]], seed: int
+) -> dict[str, Any]:
+    """Return what makes a run the same run, as JSON."""
+    from pydantic import TypeAdapter
+    from restmcts.domain.plans import SelfTraining
+
+    def digest(members: "Sequence[Problem]") -> str:
+        return hashlib.sha256(repr(members).encode()).hexdigest()
+
+    return {
+        **TypeAdapter(SelfTraining).dump_python(loop, mode="json"),
+        "problems": {name: digest(members) for name, members in sets.items()},
+        "checkpoints": {name: uri for name, (_, uri) in checkpoints.items()},
+        "seed": seed,
+    }
+
+
+def _report(run: Any, run_id: int, workdir: Path, num_iterations: int, seed: int, begin: float) -> "Report":
+    from restmcts_cli.outcomes import example_tree, failed_trees, iteration_results
+    from restmcts_cli.report_data import Report
+
+    num_failed = failed_trees(run.database, run_id)
+    return Report(
+        title="ReST-MCTS* self-training",
+        command=f"restmcts selftrain … --workdir {workdir} --seed {seed}",
+        seed=seed,
+        seconds=time.monotonic() - begin,
+        iterations=iteration_results(run.database, run_id),
+        tree=example_tree(run.database, run_id, f"collect-{num_iterations}") or example_tree(run.database, run_id, "collect-1"),
+        notes=(f"{num_failed} trees failed; their reasons are in the table `trees` of run.db.",) if num_failed else (),
+    )
+
+
+def _show(report: "Report", page: Path, json: bool) -> None:
+    from restmcts_cli.report import render_table, write_report
+    from restmcts_cli.report_data import json_line
+
+    write_report(report, page)
+    console = Console(stderr=json)
+    console.print(render_table(report))
+    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    if json:
+        typer.echo(json_line(report, str(page)))

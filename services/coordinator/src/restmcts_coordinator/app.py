@@ -1,0 +1,8 @@
+"""The Celery application of the coordinator: `celery -A restmcts_coordinator.app worker`."""
+
+from restmcts.adapters.celery_worker import worker_app
+from restmcts.messages.base import Queue
+
+from restmcts_coordinator.tasks import start
+
+app = worker_app(Queue.COORDINATOR, start)

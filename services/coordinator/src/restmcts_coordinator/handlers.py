@@ -1,0 +1,142 @@
+"""Move runs on: begin the phases whose needs are met, admit trees, end what is complete, ring for what is overdue.
+
+Everything is decided from rows under the run's lock, so that two coordinators, or a message that comes twice, do no harm.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from restmcts.adapters.sql import reconciling, runs, trees
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.reconciling import Patience, Taken
+from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.domain.phases import PHASE, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.requests import derive_seed
+from restmcts.messages.base import RunMessage
+from restmcts.messages.commands import AdvanceTrees, TrainPolicy, TrainValue, WriteDataset
+
+TREES_PER_MESSAGE = 64
+ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
+
+
+@dataclass(frozen=True, slots=True)
+class CoordinatorSettings:
+    """How many trees of one run may search at once, and how long what stands still is waited for."""
+
+    max_trees_in_flight: int = 256
+    patience: Patience = field(default_factory=Patience)
+
+
+class CoordinatorHandlers:
+    """Handlers of the queue `coordinator`."""
+
+    def __init__(self, database: Database, settings: CoordinatorSettings) -> None:
+        self._database = database
+        self._settings = settings
+
+    def advance_run(self, message: RunMessage) -> None:
+        """Do whatever can be done now for a running run."""
+        with self._database.transaction() as transaction:
+            run = runs.lock_run(transaction, message.run_id)
+            if run is None or run.state != RunState.RUNNING:
+                return
+            while self._move_phases(transaction, run):
+                pass
+            self._admit(transaction, run)
+            self._finish(transaction, run)
+
+    def ring_all(self) -> None:
+        """Ring for everything that waits, and release what was held: no other process lives (embedded use, at start)."""
+        with self._database.transaction() as transaction:
+            reconciling.ring_all(transaction)
+
+    def reconcile(self, taken: Taken) -> None:
+        """Ring again for what is overdue in running runs; `taken` says whether workers have taken all that was in a queue."""
+        with self._database.transaction() as transaction:
+            reconciling.ring_overdue(transaction, self._settings.patience, taken)
+
+    def _move_phases(self, transaction: Transaction, run: Any) -> bool:
+        rows = runs.phases_of(transaction, run.id)
+        checkpoints = runs.checkpoints_of(transaction, run.id)
+        ready = {row.name for row in rows if row.state == PhaseState.DONE} | set(checkpoints)
+        moved = [self._move(transaction, run, row, rows, ready, checkpoints) for row in rows]
+        return any(moved)
+
+    def _move(
+        self, transaction: Transaction, run: Any, row: Any, rows: Sequence[Any], ready: set[str], checkpoints: dict[str, Any]
+    ) -> bool:
+        phase: Phase = PHASE.validate_python(row.spec)
+        match row.state, phase:
+            case PhaseState.PENDING, _ if not set(phase.needs()) <= ready:
+                return False
+            case PhaseState.PENDING, SearchPhase():
+                self._begin_search(transaction, run, row, phase, checkpoints)
+            case PhaseState.PENDING, _:
+                runs.set_phase(transaction, row.id, PhaseState.WRITING, **runs.started())
+                transaction.emit(WriteDataset(phase_id=row.id))
+            case PhaseState.WRITING, TrainPolicyPhase() | TrainValuePhase():
+                if runs.dataset_of(transaction, row.id) is None:
+                    return False
+                command = TrainPolicy if isinstance(phase, TrainPolicyPhase) else TrainValue
+                runs.set_phase(transaction, row.id, PhaseState.TRAINING, attempt=0, lease_until=None)
+                transaction.emit(command(phase_id=row.id))
+            case PhaseState.SEARCHING, SearchPhase():
+                return self._end_search(transaction, row, phase, rows)
+            case _:
+                return False
+        return True
+
+    def _begin_search(self, transaction: Transaction, run: Any, row: Any, phase: SearchPhase, checkpoints: dict[str, Any]) -> None:
+        problems = runs.problems_of(transaction, run.id, phase.problem_set)
+        trees.create_trees(
+            transaction,
+            [
+                {
+                    "run_id": run.id,
+                    "phase_id": row.id,
+                    "problem_id": problem.id,
+                    "seed": derive_seed(run.seed, phase.name, problem.position),
+                }
+                for problem in problems
+            ],
+        )
+        value_id = checkpoints[phase.value].id if phase.value is not None else None
+        bindings = {"policy_id": checkpoints[phase.policy].id, "value_id": value_id}
+        runs.set_phase(transaction, row.id, PhaseState.SEARCHING, **bindings, **runs.started())
+
+    def _end_search(self, transaction: Transaction, row: Any, phase: SearchPhase, rows: Sequence[Any]) -> bool:
+        counts = runs.count_trees(transaction, row.id)
+        if set(counts) - {TreeState.LABELLED, TreeState.FAILED}:
+            return False
+        summary = runs.summarise_trees(transaction, row.id)
+        runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)
+        if phase.purpose == "collect" and not summary["solved"]:
+            self._skip_dependents(transaction, phase.name, rows)
+        return True
+
+    def _skip_dependents(self, transaction: Transaction, name: str, rows: Sequence[Any]) -> None:
+        """Skip what would train on, or search with, what a phase without any solved tree cannot give."""
+        blocked = {name}
+        for row in rows:
+            needs = set(PHASE.validate_python(row.spec).needs())
+            if row.state == PhaseState.PENDING and needs & blocked:
+                blocked.add(row.name)
+                runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
+
+    def _admit(self, transaction: Transaction, run: Any) -> None:
+        num_free = self._settings.max_trees_in_flight - runs.num_searching(transaction, run.id)
+        for row in runs.phases_of(transaction, run.id):
+            if row.state == PhaseState.SEARCHING and num_free > 0:
+                tree_ids = trees.admit(transaction, row.id, num_free)
+                num_free -= len(tree_ids)
+                for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
+                    transaction.emit(AdvanceTrees(tree_ids=tuple(tree_ids[start : start + TREES_PER_MESSAGE])))
+
+    def _finish(self, transaction: Transaction, run: Any) -> None:
+        rows = runs.phases_of(transaction, run.id)
+        failed = next((row for row in rows if row.state == PhaseState.FAILED), None)
+        if failed is not None:
+            runs.finish_run(transaction, run.id, RunState.FAILED, f"{failed.name}: {failed.result.get('reason', 'failed')}")
+        elif all(row.state in ENDED_PHASES for row in rows):
+            runs.finish_run(transaction, run.id, RunState.DONE)

@@ -1,0 +1,19 @@
+"""What the coordinator does with the messages of its queue, and by the clock."""
+
+from restmcts.adapters.celery_worker import Handlers, WorkerContext
+from restmcts.adapters.sql.reconciling import Patience
+from restmcts.messages.commands import AdvanceRun
+from restmcts.messages.events import CheckpointTrained, DatasetWritten, TreesLabelled
+
+from restmcts_coordinator.beat import Beat
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+
+
+def start(worker: WorkerContext) -> Handlers:
+    """Return the handlers by wire name, and begin the beat."""
+    settings = worker.settings
+    patience = Patience(settings.reconcile_seconds, settings.max_attempts)
+    handlers = CoordinatorHandlers(worker.database, CoordinatorSettings(settings.max_trees_in_flight, patience))
+    Beat(handlers, worker.bus, settings.reconcile_seconds, worker.stopping).start()
+    messages = (AdvanceRun, TreesLabelled, DatasetWritten, CheckpointTrained)
+    return {message.name: handlers.advance_run for message in messages}

@@ -1,0 +1,33 @@
+"""Serve the requests to policies that wait: batches of one checkpoint and one set of generation settings."""
+
+from collections.abc import Callable, Sequence
+
+from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_waiting
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.tables import RequestKind
+from restmcts.messages.commands import ProposeWaitingSteps
+from restmcts.messages.wire import GENERATION, dump_response, load_proposal
+from restmcts.ports import StepProposer
+
+
+class PolicyGeneratorHandlers:
+    """Handlers of the queue `policy`; `load` makes a proposer from a checkpoint's URI."""
+
+    def __init__(self, database: Database, load: Callable[[str], StepProposer], settings: WorkerSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._proposers = ModelCache(database, load, settings.max_models)
+
+    def propose_steps(self, message: ProposeWaitingSteps) -> None:
+        """Serve until nothing waits."""
+        serve_waiting(self._database, RequestKind.PROPOSE, self._serve, self._settings)
+
+    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+        proposer = self._proposers.get(claim.checkpoint_id)
+        answers = proposer.propose(
+            [request.question for request in requests],
+            [load_proposal(request.payload) for request in requests],
+            GENERATION.validate_json(claim.generation),
+        )
+        return [dump_response(answer) for answer in answers]

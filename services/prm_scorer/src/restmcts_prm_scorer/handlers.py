@@ -1,0 +1,29 @@
+"""Serve the requests to value models that wait: batches of one checkpoint."""
+
+from collections.abc import Callable, Sequence
+
+from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_waiting
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.tables import RequestKind
+from restmcts.messages.commands import ScoreWaitingSteps
+from restmcts.messages.wire import dump_response, load_scoring
+from restmcts.ports import StepScorer
+
+
+class PrmScorerHandlers:
+    """Handlers of the queue `prm`; `load` makes a scorer from a checkpoint's URI."""
+
+    def __init__(self, database: Database, load: Callable[[str], StepScorer], settings: WorkerSettings) -> None:
+        self._database = database
+        self._settings = settings
+        self._scorers = ModelCache(database, load, settings.max_models)
+
+    def score_steps(self, message: ScoreWaitingSteps) -> None:
+        """Serve until nothing waits."""
+        serve_waiting(self._database, RequestKind.SCORE, self._serve, self._settings)
+
+    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+        scorer = self._scorers.get(claim.checkpoint_id)
+        answers = scorer.score([request.question for request in requests], [load_scoring(request.payload) for request in requests])
+        return [dump_response(answer) for answer in answers]

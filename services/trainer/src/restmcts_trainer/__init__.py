@@ -1,0 +1,1 @@
+"""The trainer: trains policies and value models under a lease."""

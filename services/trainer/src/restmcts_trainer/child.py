@@ -1,0 +1,60 @@
+"""The process that trains: reads jobs as lines of JSON, writes progress and outcomes as lines of JSON, ends when its parent does.
+
+A process of its own gives back all memory when it ends, and leaves the parent free to renew leases.
+"""
+
+import json
+import os
+import sys
+import threading
+from collections.abc import Iterator
+from dataclasses import asdict
+from queue import Queue
+from typing import Any
+
+from restmcts.errors import RestMctsError
+
+from restmcts_trainer.job import Job
+from restmcts_trainer.jobs import run_job
+
+
+def main() -> None:
+    """Serve jobs until standard input ends; a job under way is then dropped with the process."""
+    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    # Whatever a library prints must not mix with the protocol.
+    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
+    for line in _lines():
+        print(json.dumps(_serve(json.loads(line), out)), file=out, flush=True)
+
+
+def _lines() -> Iterator[str]:
+    """Yield the lines of standard input as they come; the process ends at once when the input does."""
+    lines: Queue[str] = Queue()
+
+    def read() -> None:
+        for line in sys.stdin:
+            lines.put(line)
+        os._exit(0)
+
+    threading.Thread(target=read, daemon=True).start()
+    while True:
+        yield lines.get()
+
+
+def _serve(request: dict[str, Any], out: Any) -> dict[str, Any]:
+    def on_progress(step: int, num_steps: int, loss: float) -> None:
+        print(json.dumps({"step": step, "num_steps": num_steps, "loss": loss}), file=out, flush=True)
+
+    try:
+        report = run_job(Job.from_json(request), on_progress)
+    except RestMctsError as error:
+        return {"error": str(error)}
+    except MemoryError:
+        return {"error": "out of memory"}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"report": None if report is None else asdict(report)}
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,72 @@
+"""Jobs in a child process, seen from the parent."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from restmcts.domain.training_settings import TrainingReport
+from restmcts.errors import TrainingError
+
+from restmcts_trainer.job import Job
+
+Progress = Callable[[int, int, float], None]
+
+
+class TrainingProcess:
+    """A child that does one job after the other; started with the first, ended by `close`, or with this process."""
+
+    def __init__(self, num_threads: int | None = None) -> None:
+        self._num_threads = num_threads
+        self._child: subprocess.Popen[str] | None = None
+
+    def run(self, job: Job, on_progress: Progress) -> TrainingReport | None:
+        """Do a job; return its report, or None if there was no data.
+
+        Raises:
+            TrainingError: if training fails or the child dies.
+        """
+        child = self._started()
+        assert child.stdin is not None and child.stdout is not None
+        try:
+            print(json.dumps(job.to_json()), file=child.stdin, flush=True)
+            for line in child.stdout:
+                message: dict[str, Any] = json.loads(line)
+                if "step" in message:
+                    on_progress(message["step"], message["num_steps"], message["loss"])
+                elif "error" in message:
+                    raise TrainingError(message["error"])
+                else:
+                    return None if message["report"] is None else TrainingReport(**message["report"])
+        except BrokenPipeError:
+            pass
+        self.close()
+        raise TrainingError(f"the training process died (exit code {child.returncode}); is there memory enough?")
+
+    def _started(self) -> subprocess.Popen[str]:
+        if self._child is None or self._child.poll() is not None:
+            environment = dict(os.environ)
+            if self._num_threads is not None:
+                environment["OMP_NUM_THREADS"] = str(self._num_threads)
+            command = [sys.executable, "-m", "restmcts_trainer.child"]
+            self._child = subprocess.Popen(
+                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+            )
+        return self._child
+
+    def kill(self) -> None:
+        """Kill the child; `run` then raises. Safe in a signal handler."""
+        if self._child is not None:
+            self._child.kill()
+
+    def close(self) -> None:
+        """End the child, whatever it does."""
+        child, self._child = self._child, None
+        if child is not None:
+            child.kill()
+            child.wait()
+            for pipe in (child.stdin, child.stdout):
+                if pipe is not None:
+                    pipe.close()

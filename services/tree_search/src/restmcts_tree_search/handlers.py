@@ -1,0 +1,132 @@
+"""Advance trees: take what the models answered, let the searches go on, write what changed, ask for more.
+
+One transaction a message. A searching tree kept in memory is trusted only while its version is the stored one; otherwise it is
+rebuilt by playing its applied responses again. True answers are not read here.
+"""
+
+import logging
+from collections import OrderedDict
+from collections.abc import Sequence
+from typing import Any
+
+from restmcts.adapters.sql import trees
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.requests import request_row
+from restmcts.adapters.sql.tables import now
+from restmcts.domain.algorithms import build_search
+from restmcts.domain.phases import SEARCH_PHASE, SearchPhase
+from restmcts.domain.requests import ProposeSteps, Request
+from restmcts.domain.search import Search
+from restmcts.messages.base import Message
+from restmcts.messages.commands import AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.messages.events import RequestsAnswered, TreesLabelled
+from restmcts.messages.wire import GENERATION, dump_request, load_response
+
+log = logging.getLogger(__name__)
+
+
+class TreeSearchHandlers:
+    """Handlers of the queue `search`."""
+
+    def __init__(self, database: Database, max_cached_trees: int = 4096) -> None:
+        self._database = database
+        self._max_cached_trees = max_cached_trees
+        self._searches: OrderedDict[int, tuple[int, Search]] = OrderedDict()
+        self._phases: dict[int, SearchPhase] = {}
+
+    def advance_trees(self, message: AdvanceTrees | RequestsAnswered) -> None:
+        """Advance the message's trees that are searching; what they cannot use yet, or again, changes nothing."""
+        try:
+            with self._database.transaction() as transaction:
+                advances = self._advance(transaction, message.tree_ids)
+        except Exception:
+            for tree_id in message.tree_ids:
+                self._searches.pop(tree_id, None)
+            raise
+        for advance in advances:
+            self._remember(advance.tree_id, advance.version, advance.search)
+
+    def _advance(self, transaction: Transaction, tree_ids: Sequence[int]) -> list[trees.Advance]:
+        rows = trees.lock_searching(transaction, tree_ids)
+        answered = trees.answered(transaction, [row.id for row in rows])
+        advances, failures, failed_runs = [], {}, set()
+        for row in rows:
+            try:
+                advance = self._advance_one(transaction, row, answered.get(row.id, []))
+            except Exception as error:
+                log.exception("tree %d cannot go on", row.id)
+                failures[row.id] = f"{type(error).__name__}: {error}"
+                failed_runs.add(row.run_id)
+                continue
+            if advance is not None:
+                advances.append(advance)
+        trees.save(transaction, advances)
+        trees.fail(transaction, failures)
+        transaction.emit(*self._wake_ups(advances), *(TreesLabelled(run_id=run_id) for run_id in failed_runs))
+        return advances
+
+    def _advance_one(self, transaction: Transaction, row: Any, answered: Sequence[Any]) -> trees.Advance | None:
+        phase = self._phase(row)
+        elapsed = max((now() - _aware(row.started_at)).total_seconds(), 0.0)
+        requests: list[Request] = []
+        applied: list[dict[str, Any]] = []
+        if row.version == 0:
+            search = build_search(phase.search, phase.budget, row.seed)
+            requests += search.begin()
+        elif answered:
+            search = self._recall(transaction, row, phase)
+        else:
+            return None
+        for answer in answered:
+            requests += search.receive(load_response(answer.kind, answer.answer), elapsed)
+            applied.append({"key": answer.id, "order": search.spent.model_calls, "elapsed": elapsed})
+        request_rows = [self._request_row(row, phase, request) for request in requests]
+        return trees.Advance(row.id, row.version + 1, search, applied, request_rows)
+
+    def _phase(self, row: Any) -> SearchPhase:
+        if row.phase_id not in self._phases:
+            self._phases[row.phase_id] = SEARCH_PHASE.validate_python(row.spec)
+        return self._phases[row.phase_id]
+
+    def _recall(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
+        """Return the tree's search as stored: from memory if its version is the stored one, else played again."""
+        version, search = self._searches.get(row.id, (None, None))
+        if search is not None and version == row.version:
+            return search
+        search = build_search(phase.search, phase.budget, row.seed)
+        search.begin()
+        for request in trees.applied(transaction, row.id):
+            search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)
+        search.tree.take_changes()
+        return search
+
+    def _remember(self, tree_id: int, version: int, search: Search) -> None:
+        self._searches.pop(tree_id, None)
+        if not search.finished:
+            self._searches[tree_id] = (version, search)
+        while len(self._searches) > self._max_cached_trees:
+            self._searches.popitem(last=False)
+
+    def _request_row(self, row: Any, phase: SearchPhase, request: Request) -> dict[str, Any]:
+        if isinstance(request, ProposeSteps):
+            batch_key = f"{row.policy_id}:{GENERATION.dump_json(phase.generation).decode()}"
+        else:
+            batch_key = f"{row.value_id}:"
+        return request_row(row.id, row.problem_id, request, dump_request(request), batch_key)
+
+    def _wake_ups(self, advances: Sequence[trees.Advance]) -> list[Message]:
+        kinds = {request["kind"] for advance in advances for request in advance.requests}
+        ended = tuple(advance.tree_id for advance in advances if advance.search.finished)
+        messages: list[Message] = []
+        if "propose" in kinds:
+            messages.append(ProposeWaitingSteps())
+        if "score" in kinds:
+            messages.append(ScoreWaitingSteps())
+        if ended:
+            messages.append(LabelTrees(tree_ids=ended))
+        return messages
+
+
+def _aware(moment: Any) -> Any:
+    """Return a stored time as UTC; SQLite forgets the zone."""
+    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now().tzinfo)

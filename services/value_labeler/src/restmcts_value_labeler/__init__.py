@@ -1,0 +1,1 @@
+"""The value labeler: verifies answers, infers step values and writes datasets."""

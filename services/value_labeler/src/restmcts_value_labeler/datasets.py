@@ -1,0 +1,68 @@
+"""The rows of training data, from labelled trees and given solutions.
+
+Rows come in order of tree and node, so the same trees give the same bytes.
+"""
+
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from restmcts.adapters.datasets import POLICY_SCHEMA, VALUE_SCHEMA, write_shards
+from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql.database import Database
+from restmcts.domain.filtering import right_traces, select_traces, value_paths
+from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.ports import Artifact, ArtifactStore
+
+
+def write_dataset(
+    database: Database, artifacts: ArtifactStore, run_id: int, phase: TrainPolicyPhase | TrainValuePhase
+) -> tuple[Artifact, dict[str, Any]]:
+    """Write a phase's data; return the artifact and its card (counts, label histogram, filter, sources)."""
+    card: dict[str, Any] = {"kind": phase.kind, "phase": phase.name, "sources": list(phase.sources)}
+    if isinstance(phase, TrainPolicyPhase):
+        card |= {"filter": TRAINING_PHASE.dump_python(phase, mode="json")["traces"], "solutions_of": phase.solutions_of}
+        rows, schema = _policy_rows(database, run_id, phase), POLICY_SCHEMA
+    else:
+        rows, schema = _value_rows(database, run_id, phase), VALUE_SCHEMA
+    with tempfile.TemporaryDirectory() as folder:
+        card = write_shards(rows, schema, card, Path(folder))
+        return artifacts.put(Path(folder), "datasets", {"run_id": run_id, "phase": phase.name}), card
+
+
+def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[dict[str, Any]]:
+    if phase.solutions_of is not None:
+        with database.transaction() as transaction:
+            problems = runs.problems_of(transaction, run_id, phase.solutions_of)
+        for problem in problems:
+            if problem.solution:
+                yield _policy_row(problem.id, problem.question, problem.solution, 0.0, None, None)
+    with database.transaction() as transaction:
+        for batch in runs.labelled_trees(transaction, run_id, phase.sources):
+            loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
+            labels = trees.load_labels(transaction, loaded)
+            for row in batch:
+                traces = right_traces(loaded[row.tree_id], labels[row.tree_id][0])
+                for trace in select_traces(traces, phase.traces):
+                    yield _policy_row(row.id, row.question, trace.steps, trace.value, row.tree_id, trace.node_id)
+
+
+def _policy_row(problem_id: int, question: str, steps: Any, value: float, tree_id: Any, node_id: Any) -> dict[str, Any]:
+    lineage = {"problem_id": problem_id, "tree_id": tree_id, "node_id": node_id}
+    return {"question": question, "steps": list(steps), "model_value": value, **lineage}
+
+
+def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[dict[str, Any]]:
+    """Yield paths with targets; none if the policy itself solved nothing, for then its attempts cannot be told apart."""
+    with database.transaction() as transaction:
+        batches = list(runs.labelled_trees(transaction, run_id, phase.sources))
+        if not any(row.solved for batch in batches for row in batch):
+            return
+        for batch in batches:
+            loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
+            labels = trees.load_labels(transaction, loaded)
+            for row in batch:
+                for path in value_paths(loaded[row.tree_id], labels[row.tree_id][1]):
+                    lineage = {"problem_id": row.id, "tree_id": row.tree_id, "node_id": path.node_id}
+                    yield {"question": row.question, "steps": list(path.steps), "targets": list(path.targets), **lineage}

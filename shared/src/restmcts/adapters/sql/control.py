@@ -1,0 +1,132 @@
+"""What a person may do to runs: pause, resume, cancel, add problems, and decide on dead letters.
+
+Every change is made under the run's lock, which the coordinator takes too, so that each sees the other's work whole or not at all.
+"""
+
+from collections.abc import Iterable
+from typing import Any
+
+from sqlalchemy import delete, select, update
+
+from restmcts.adapters.sql import requests, runs
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.queries import run_named
+from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
+from restmcts.adapters.sql.trees import RUNS, TREES
+from restmcts.domain.problems import Problem
+from restmcts.errors import InputError
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.messages.routes import parse
+
+TREES_PER_MESSAGE = 64
+
+
+def pause(transaction: Transaction, name: str) -> None:
+    """Stop a running run from going on: no tree advances and no phase begins until it is resumed; what trains, trains to its end.
+
+    Raises:
+        InputError: if there is no such run, or it does not run.
+    """
+    run = _locked(transaction, name, RunState.RUNNING)
+    _set_state(transaction, run.id, RunState.PAUSED)
+
+
+def resume(transaction: Transaction, name: str) -> None:
+    """Let a paused run go on, and ring for what came in while it was paused.
+
+    Raises:
+        InputError: if there is no such run, or it is not paused.
+    """
+    run = _locked(transaction, name, RunState.PAUSED)
+    _set_state(transaction, run.id, RunState.RUNNING)
+    searching = select(TREES.c.id).where(TREES.c.run_id == run.id, TREES.c.state == TreeState.SEARCHING.value)
+    tree_ids = list(transaction.execute(searching.order_by(TREES.c.id)).scalars())
+    for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
+        transaction.emit(AdvanceTrees(tree_ids=tuple(tree_ids[start : start + TREES_PER_MESSAGE])))
+    for kind, command in ((RequestKind.PROPOSE, ProposeWaitingSteps), (RequestKind.SCORE, ScoreWaitingSteps)):
+        if requests.any_waiting(transaction, kind):
+            transaction.emit(command())
+    transaction.emit(AdvanceRun(run_id=run.id))
+
+
+def cancel(transaction: Transaction, name: str) -> None:
+    """End a run for good; answers that are still under way change nothing.
+
+    Raises:
+        InputError: if there is no such run, or it has ended.
+    """
+    run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
+    runs.finish_run(transaction, run.id, RunState.CANCELLED)
+
+
+def hold(transaction: Transaction, run_id: int) -> None:
+    """Make a run that was created in this transaction begin paused."""
+    _set_state(transaction, run_id, RunState.PAUSED)
+
+
+def begin(transaction: Transaction, run_id: int) -> None:
+    """Ring for a run that was created in this transaction."""
+    transaction.emit(AdvanceRun(run_id=run_id))
+
+
+def append_problems(transaction: Transaction, name: str, set_name: str, problems: Iterable[Problem]) -> int:
+    """Add problems to the end of a set of a run; return how many. The run is locked until the transaction ends.
+
+    Raises:
+        InputError: if no phase of the run uses that set, or one that does has begun: its trees, or its training data, are made.
+    """
+    run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
+    users = {row.name: row for row in runs.phases_of(transaction, run.id) if set_name in _sets_of(row)}
+    if not users:
+        known = sorted({used for row in runs.phases_of(transaction, run.id) for used in _sets_of(row)})
+        raise InputError(f"no phase of run {name} uses a problem set {set_name!r}; its phases use {', '.join(known) or 'none'}")
+    begun = next((row for row in users.values() if row.state != PhaseState.PENDING), None)
+    if begun is not None:
+        raise InputError(
+            f"run {name}: phase {begun.name} has begun ({begun.state}), and a phase has the problems that its set held then; "
+            "create another run for these"
+        )
+    return runs.add_problems(transaction, run.id, set_name, problems)
+
+
+def _sets_of(row: Any) -> set[str]:
+    return {row.spec[key] for key in ("problem_set", "solutions_of") if row.spec.get(key)}
+
+
+def retry_dead_letter(transaction: Transaction, letter_id: int) -> None:
+    """Publish a dead letter's message again and forget the letter.
+
+    Raises:
+        InputError: if there is no such letter, or its message is malformed, which another try would not mend.
+    """
+    row = transaction.execute(select(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).first()
+    if row is None:
+        raise InputError(f"there is no dead letter {letter_id}")
+    try:
+        message = parse(row.name, row.body)
+    except InputError as error:
+        raise InputError(f"dead letter {letter_id} cannot be tried again: {error}; drop it") from error
+    transaction.emit(message)
+    drop_dead_letter(transaction, letter_id)
+
+
+def drop_dead_letter(transaction: Transaction, letter_id: int) -> None:
+    """Forget a dead letter.
+
+    Raises:
+        InputError: if there is no such letter.
+    """
+    if not transaction.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).rowcount:
+        raise InputError(f"there is no dead letter {letter_id}")
+
+
+def _locked(transaction: Transaction, name: str, *allowed: RunState) -> Any:
+    row = runs.lock_run(transaction, run_named(transaction, name).id)
+    if row is None or row.state not in allowed:
+        raise InputError(f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}")
+    return row
+
+
+def _set_state(transaction: Transaction, run_id: int, state: RunState) -> None:
+    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value))

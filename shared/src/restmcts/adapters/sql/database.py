@@ -1,0 +1,124 @@
+"""Connections and transactions: one engine a process, and what a transaction emits is published after its commit."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from typing import Any
+
+from sqlalchemy import Connection, Engine, create_engine, event, insert, text
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlmodel import SQLModel
+
+from restmcts.adapters.sql.tables import OutboxRow, now
+from restmcts.errors import StorageError
+from restmcts.messages.base import Message
+from restmcts.messages.routes import body_of
+
+Publish = Callable[[Sequence[Message], Sequence[int]], None]
+
+
+def table_of(model: type[SQLModel]) -> Any:
+    """Return the Core table of a table model."""
+    return SQLModel.metadata.tables[str(model.__tablename__)]
+
+
+OUTBOX = table_of(OutboxRow)
+
+
+class Transaction:
+    """An open transaction: a connection, and the messages it emits."""
+
+    def __init__(self, connection: Connection) -> None:
+        self.connection = connection
+        self.emitted: list[Message] = []
+
+    def emit(self, *messages: Message) -> None:
+        """Publish messages after, and only if, this transaction commits."""
+        self.emitted.extend(message for message in messages if message not in self.emitted)
+
+    def execute(self, statement: Any, parameters: Any = None) -> Any:
+        """Run a statement; a sequence of parameter sets is one round trip. An empty sequence runs nothing."""
+        if parameters is None:
+            return self.connection.execute(statement)
+        return self.connection.execute(statement, parameters) if parameters else None
+
+    def upsert(self, model: type[SQLModel], rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+        """Insert rows, or overwrite the other columns of rows whose keys are there already."""
+        if not rows:
+            return
+        dialect = postgresql if self.connection.dialect.name == "postgresql" else sqlite
+        statement = dialect.insert(table_of(model))
+        changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
+        self.connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed), list(rows))
+
+
+class Database:
+    """A PostgreSQL or SQLite database by URL."""
+
+    def __init__(self, url: str, publish: Publish | None = None) -> None:
+        self.engine = _engine(url)
+        self.publish = publish
+
+    @property
+    def is_sqlite(self) -> bool:
+        return self.engine.dialect.name == "sqlite"
+
+    def create_tables(self) -> None:
+        """Create what is missing (embedded use; servers are migrated by Alembic)."""
+        with _storage_errors():
+            SQLModel.metadata.create_all(self.engine)
+
+    @contextmanager
+    def transaction(self) -> Iterator[Transaction]:
+        """Yield a transaction; commit it, then publish what it emitted. An exception rolls everything back.
+
+        Raises:
+            StorageError: if the database cannot be reached or does not take the change (disk full, say).
+        """
+        with _storage_errors(), self.engine.begin() as connection:
+            transaction = Transaction(connection)
+            yield transaction
+            outbox_ids = self._post(transaction)
+        if self.publish is not None and transaction.emitted:
+            self.publish(transaction.emitted, outbox_ids)
+
+    def _post(self, transaction: Transaction) -> list[int]:
+        """Write the outbox; the embedded bus lives and dies with its process, and reconciles at start instead."""
+        if self.is_sqlite or not transaction.emitted:
+            return []
+        rows = [{"name": message.name, "body": body_of(message), "created_at": now()} for message in transaction.emitted]
+        statement = insert(OUTBOX).returning(OUTBOX.c.id, sort_by_parameter_order=True)
+        return list(transaction.connection.execute(statement, rows).scalars())
+
+    def close(self) -> None:
+        self.engine.dispose()
+
+
+@contextmanager
+def _storage_errors() -> Iterator[None]:
+    try:
+        yield
+    except OperationalError as error:
+        raise StorageError(f"database: {str(error.orig).strip()}") from error
+    except SQLAlchemyError as error:
+        raise StorageError(f"database: {str(error).splitlines()[0]}") from error
+
+
+def _engine(url: str) -> Engine:
+    if not url.startswith("sqlite"):
+        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4)
+    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+
+    @event.listens_for(engine, "connect")
+    def _on_connect(connection: Any, _: Any) -> None:
+        connection.isolation_level = None
+        cursor = connection.cursor()
+        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-65536"):
+            cursor.execute(f"PRAGMA {pragma}")
+        cursor.close()
+
+    @event.listens_for(engine, "begin")
+    def _on_begin(connection: Connection) -> None:
+        connection.execute(text("BEGIN IMMEDIATE"))
+
+    return engine

@@ -1,0 +1,82 @@
+"""Brings a PostgreSQL database to the version of the tables that this code knows, by Alembic.
+
+The scripts lie beside this module, in `migrations/`, so that whatever has the package can migrate.
+As a command (`python -m restmcts.adapters.sql.migrate`) it migrates the database at RESTMCTS_DATABASE_URL.
+"""
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.util import CommandError
+from sqlalchemy import create_engine, text
+from sqlalchemy.exc import OperationalError
+
+from restmcts.errors import InputError, RestMctsError, StorageError
+
+# any number will do, if nothing else in the database uses it
+LOCK_KEY = 2406_03816
+
+
+def upgrade(url: str, revision: str = "head") -> None:
+    """Migrate up; a database that is there already stays as it is. Two at once: one waits for the other.
+
+    Raises:
+        StorageError: if the database cannot be reached, or was made by a later version of this code.
+    """
+    _run(url, lambda config: command.upgrade(config, revision))
+
+
+def downgrade(url: str, revision: str = "base") -> None:
+    """Migrate down; "base" drops every table.
+
+    Raises:
+        StorageError: if the database cannot be reached, or knows no such version.
+    """
+    _run(url, lambda config: command.downgrade(config, revision))
+
+
+def check(url: str) -> None:
+    """Do nothing if the database has the tables of this code.
+
+    Raises:
+        StorageError: if it has not, or cannot be reached.
+    """
+    _run(url, command.check)
+
+
+def _run(url: str, task: Callable[[Config], None]) -> None:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    engine = create_engine(url)
+    try:
+        with engine.begin() as connection:
+            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+            config.attributes["connection"] = connection
+            task(config)
+    except OperationalError as error:
+        raise StorageError(f"database: {str(error.orig).strip()}") from error
+    except CommandError as error:
+        raise StorageError(f"database migrations: {error}; is this code older than the database?") from error
+    finally:
+        engine.dispose()
+
+
+def main() -> None:
+    """Migrate up, wait for nothing; end with 1 or 2 and one line if it cannot be done."""
+    try:
+        url = os.environ.get("RESTMCTS_DATABASE_URL")
+        if not url:
+            raise InputError("RESTMCTS_DATABASE_URL is not set: it says which database to migrate")
+        upgrade(url)
+    except RestMctsError as error:
+        sys.stderr.write(f"error: {error}\n")
+        sys.exit(error.exit_code)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,303 @@
+"""Reads for people: what the command line, and whatever else shows runs, asks the database.
+
+Rows come back as plain mappings of what is shown, times in UTC. Nothing is changed or locked here, and nothing is drawn.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import case, func, select
+
+from restmcts.adapters.sql.database import OUTBOX, Transaction
+from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, DEAD_LETTERS, phases_of
+from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState, TreeState, now
+from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
+from restmcts.domain.problems import Verdict
+from restmcts.domain.statistics import Accuracy, accuracy
+from restmcts.errors import InputError
+
+ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)
+ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
+MAX_NAMES_TOLD = 8
+Row = dict[str, Any]
+
+
+@dataclass(frozen=True, slots=True)
+class PhaseNumbers:
+    """One phase of a run, and what its trees have come to so far (0 for training).
+
+    Attributes:
+        purpose: of a search ("bootstrap", "collect", "evaluate"); None for training.
+        num_done: trees that are labelled or failed.
+        num_solved: trees with at least one right leaf.
+        num_right: trees whose chosen answer is right.
+        tokens: generated so far.
+        result: what the phase says of itself once it has ended.
+    """
+
+    name: str
+    kind: str
+    state: str
+    iteration: int
+    purpose: str | None
+    num_trees: int
+    num_done: int
+    num_solved: int
+    num_right: int
+    num_failed: int
+    tokens: int
+    result: Mapping[str, Any]
+
+    @property
+    def accuracy(self) -> Accuracy | None:
+        """The share of right chosen answers among the ended trees of a grading phase; a failed tree counts as not right."""
+        if self.purpose != "evaluate" or not self.num_done:
+            return None
+        return accuracy([True] * self.num_right + [False] * (self.num_done - self.num_right))
+
+
+def run_named(transaction: Transaction, name: str) -> Any:
+    """Return the run's row.
+
+    Raises:
+        InputError: if no run has that name; it says which there are.
+    """
+    row = transaction.execute(select(RUNS).where(RUNS.c.name == name)).first()
+    if row is not None:
+        return row
+    newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_TOLD)
+    known = list(transaction.execute(newest).scalars())
+    raise InputError(f"no run is named {name!r}" + (f"; there are {', '.join(known)}" if known else "; there is none yet"))
+
+
+def list_runs(transaction: Transaction) -> list[Row]:
+    """Return all runs, the newest first, each with how many of its phases and trees have ended."""
+    phases = _counts_by_run(transaction, PHASES, PHASES.c.state.in_(ENDED_PHASES))
+    trees = _counts_by_run(transaction, TREES, TREES.c.state.in_(ENDED_TREES))
+    columns = (
+        RUNS.c.id,
+        RUNS.c.name,
+        RUNS.c.method,
+        RUNS.c.state,
+        RUNS.c.seed,
+        RUNS.c.error,
+        RUNS.c.created_at,
+        RUNS.c.finished_at,
+    )
+    rows = []
+    for row in transaction.execute(select(*columns).order_by(RUNS.c.id.desc())):
+        num_phases, num_phases_ended = phases.get(row.id, (0, 0))
+        num_trees, num_trees_ended = trees.get(row.id, (0, 0))
+        counts = {"num_phases": num_phases, "num_phases_ended": num_phases_ended}
+        rows.append({**_shown(row), **counts, "num_trees": num_trees, "num_trees_ended": num_trees_ended})
+    return rows
+
+
+def _counts_by_run(transaction: Transaction, table: Any, ended: Any) -> dict[int, tuple[int, int]]:
+    statement = select(table.c.run_id, func.count(), _count(ended)).group_by(table.c.run_id)
+    return {run_id: (int(total), int(num_ended)) for run_id, total, num_ended in transaction.execute(statement)}
+
+
+def phase_numbers(transaction: Transaction, run_id: int) -> list[PhaseNumbers]:
+    """Return the phases of a run in order, with their numbers."""
+    statement = (
+        select(
+            TREES.c.phase_id,
+            func.count().label("trees"),
+            _count(TREES.c.state.in_(ENDED_TREES)).label("done"),
+            _count(TREES.c.solved.is_(True)).label("solved"),
+            _count(TREES.c.verdict == Verdict.RIGHT.value).label("right"),
+            _count(TREES.c.state == TreeState.FAILED.value).label("failed"),
+            func.sum(TREES.c.tokens).label("tokens"),
+        )
+        .where(TREES.c.run_id == run_id)
+        .group_by(TREES.c.phase_id)
+    )
+    counts = {row.phase_id: tuple(map(int, row[1:])) for row in transaction.execute(statement)}
+    return [_phase_numbers(row, counts.get(row.id, (0,) * 6)) for row in phases_of(transaction, run_id)]
+
+
+def _phase_numbers(row: Any, counts: tuple[int, ...]) -> PhaseNumbers:
+    num_trees, num_done, num_solved, num_right, num_failed, tokens = counts
+    return PhaseNumbers(
+        name=row.name,
+        kind=row.kind,
+        state=row.state,
+        iteration=row.iteration,
+        purpose=row.spec.get("purpose"),
+        num_trees=num_trees,
+        num_done=num_done,
+        num_solved=num_solved,
+        num_right=num_right,
+        num_failed=num_failed,
+        tokens=tokens,
+        result=row.result,
+    )
+
+
+def list_trees(
+    transaction: Transaction,
+    run_id: int,
+    *,
+    phase: str | None = None,
+    state: str | None = None,
+    solved: bool | None = None,
+    limit: int = 20,
+) -> list[Row]:
+    """Return the first `limit` trees of a run that are as asked, in order of creation, without their nodes."""
+    statement = (
+        select(*_TREE_COLUMNS)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .where(TREES.c.run_id == run_id)
+        .order_by(TREES.c.id)
+        .limit(limit)
+    )
+    for column, value in ((PHASES.c.name, phase), (TREES.c.state, state), (TREES.c.solved, solved)):
+        if value is not None:
+            statement = statement.where(column == value)
+    return [_shown(row) for row in transaction.execute(statement)]
+
+
+_TREE_COLUMNS = (
+    TREES.c.id,
+    PHASES.c.name.label("phase"),
+    PROBLEMS.c.position.label("problem"),
+    PROBLEMS.c.question,
+    *(
+        TREES.c[name]
+        for name in ("state", "verdict", "solved", "answer", "nodes", "iterations", "tokens", "model_calls", "seconds")
+    ),
+    *(TREES.c[name] for name in ("prompt_tokens", "scored_tokens", "stop_reason", "chosen_node", "error", "seed")),
+    *(TREES.c[name] for name in ("num_attempts", "started_at", "ended_at")),
+)
+
+
+def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
+    """Return a tree: what `list_trees` says of it, its run's name, the problem's true answer, and "nodes" in order of creation.
+
+    Raises:
+        InputError: if there is no such tree.
+    """
+    statement = (
+        select(*_TREE_COLUMNS, PROBLEMS.c.answer.label("true_answer"), RUNS.c.name.label("run"))
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .join(RUNS, RUNS.c.id == TREES.c.run_id)
+        .where(TREES.c.id == tree_id)
+    )
+    row = transaction.execute(statement).first()
+    if row is None:
+        raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
+    nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
+    shown = _shown(row)
+    shown["num_nodes"] = shown.pop("nodes")
+    return {**shown, "nodes": [{name: value for name, value in _shown(node).items() if name != "tree_id"} for node in nodes]}
+
+
+def list_problem_sets(transaction: Transaction, run_id: int) -> list[Row]:
+    """Return the problem sets of a run by name, each with how many problems it has, and one of its questions."""
+    statement = (
+        select(
+            PROBLEMS.c.set_name.label("set"),
+            func.count().label("num_problems"),
+            func.min(PROBLEMS.c.question).label("example"),
+        )
+        .where(PROBLEMS.c.run_id == run_id)
+        .group_by(PROBLEMS.c.set_name)
+        .order_by(PROBLEMS.c.set_name)
+    )
+    return [_shown(row) for row in transaction.execute(statement)]
+
+
+def list_problems(transaction: Transaction, run_id: int, set_name: str, limit: int) -> list[Row]:
+    """Return the first problems of a set, with true answers and given solutions."""
+    columns = (PROBLEMS.c.position, PROBLEMS.c.question, PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
+    statement = select(*columns).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
+    return [_shown(row) for row in transaction.execute(statement.order_by(PROBLEMS.c.position).limit(limit))]
+
+
+def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> list[Row]:
+    """Return the checkpoints of a run, or of all runs, in order of making."""
+    statement = select(RUNS.c.name.label("run"), CHECKPOINTS).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
+    if run_id is not None:
+        statement = statement.where(CHECKPOINTS.c.run_id == run_id)
+    return [_shown(row) for row in transaction.execute(statement.order_by(CHECKPOINTS.c.id))]
+
+
+def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[Row]:
+    """Return the datasets of a run, or of all runs, each with the phase that it is the training data of."""
+    statement = (
+        select(RUNS.c.name.label("run"), PHASES.c.name.label("phase"), DATASETS)
+        .join(PHASES, PHASES.c.id == DATASETS.c.phase_id)
+        .join(RUNS, RUNS.c.id == PHASES.c.run_id)
+    )
+    if run_id is not None:
+        statement = statement.where(PHASES.c.run_id == run_id)
+    return [_shown(row) for row in transaction.execute(statement.order_by(DATASETS.c.id))]
+
+
+def list_dead_letters(transaction: Transaction, letter_id: int | None = None) -> list[Row]:
+    """Return the dead letters, the oldest first, or only the one with that id."""
+    statement = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.id)
+    if letter_id is not None:
+        statement = statement.where(DEAD_LETTERS.c.id == letter_id)
+    return [_shown(row) for row in transaction.execute(statement)]
+
+
+def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[Row]:
+    """Return, for each kind of request that waits or is held in running runs, how many wait, are leased, and are overdue.
+
+    Overdue are those whose lease ended more than `grace_seconds` ago, and that nobody has released.
+    """
+    overdue = REQUESTS.c.lease_until < now() - timedelta(seconds=grace_seconds)
+    statement = (
+        select(
+            REQUESTS.c.kind,
+            _count(REQUESTS.c.state == RequestState.WAITING.value).label("waiting"),
+            _count(REQUESTS.c.state == RequestState.LEASED.value).label("leased"),
+            _count((REQUESTS.c.state == RequestState.LEASED.value) & overdue).label("overdue"),
+        )
+        .join(TREES, TREES.c.id == REQUESTS.c.tree_id)
+        .join(RUNS, RUNS.c.id == TREES.c.run_id)
+        .where(REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value]))
+        .where(RUNS.c.state == RunState.RUNNING.value)
+        .group_by(REQUESTS.c.kind)
+        .order_by(REQUESTS.c.kind)
+    )
+    return [_shown(row) for row in transaction.execute(statement)]
+
+
+def training_jobs(transaction: Transaction) -> list[Row]:
+    """Return the phases that are being trained, with the end of their lease (None: nobody has begun)."""
+    columns = (RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.attempt, PHASES.c.lease_until)
+    statement = select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
+    return [_shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
+
+
+def outbox_age_seconds(transaction: Transaction) -> float:
+    """Return for how long the oldest message of the outbox has waited to be published; 0 if none waits."""
+    oldest = utc(transaction.execute(select(func.min(OUTBOX.c.created_at))).scalar())
+    return max((now() - oldest).total_seconds(), 0.0) if oldest is not None else 0.0
+
+
+def num_dead_letters(transaction: Transaction) -> int:
+    return int(transaction.execute(select(func.count()).select_from(DEAD_LETTERS)).scalar_one())
+
+
+def utc(moment: datetime | None) -> datetime | None:
+    """Return a stored time in UTC; SQLite forgets the zone."""
+    if moment is None:
+        return None
+    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
+
+
+def _count(condition: Any) -> Any:
+    return func.sum(case((condition, 1), else_=0))
+
+
+def _shown(row: Any) -> Row:
+    return {name: utc(value) if isinstance(value, datetime) else value for name, value in row._mapping.items()}

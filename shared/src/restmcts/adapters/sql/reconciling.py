@@ -1,0 +1,162 @@
+"""What is found and rung for when messages were lost or workers died, and given up when ringing does not help.
+
+Ringing twice does no harm, and neither do two reconcilers: a round is under a lock, and what it rings for is dated.
+"""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import literal_column, select, text, update
+
+from restmcts.adapters.sql import requests, runs, trees
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState, now
+from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
+from restmcts.messages.base import Message, PhaseMessage, Queue
+from restmcts.messages.commands import (
+    AdvanceRun,
+    AdvanceTrees,
+    LabelTrees,
+    ProposeWaitingSteps,
+    ScoreWaitingSteps,
+    TrainPolicy,
+    TrainValue,
+    WriteDataset,
+)
+from restmcts.messages.routes import queue_of
+
+TREES_PER_MESSAGE = 64
+ROUND_LOCK = 7_264_001
+
+Taken = Callable[[Queue], bool]
+"""Says whether workers have taken everything that was in a queue."""
+
+COMMANDS: dict[tuple[str, str], type[PhaseMessage]] = {
+    (PhaseState.WRITING.value, "train-policy"): WriteDataset,
+    (PhaseState.WRITING.value, "train-value"): WriteDataset,
+    (PhaseState.TRAINING.value, "train-policy"): TrainPolicy,
+    (PhaseState.TRAINING.value, "train-value"): TrainValue,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Patience:
+    """When something is rung for, and when it is given up.
+
+    Attributes:
+        overdue_seconds: without progress after which a tree is rung for.
+        max_attempts: rings for a tree, beginnings of a request or of a job, without progress.
+    """
+
+    overdue_seconds: float = 15.0
+    max_attempts: int = 20
+
+
+def ring_all(transaction: Transaction) -> None:
+    """Release every lease and ring for all that waits in running runs: no other process can hold anything (embedded use)."""
+    requests.release_overdue(transaction, all_leases=True)
+    run_ids = _running(transaction)
+    transaction.execute(update(PHASES).where(PHASES.c.run_id.in_(run_ids)).values(lease_until=None))
+    transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in run_ids), *_about_requests(transaction))
+    for state in (TreeState.SEARCHING, TreeState.ENDED):
+        transaction.emit(*_wake_ups(state, [row.id for row in _stuck(transaction, run_ids, state)]))
+    transaction.emit(*(COMMANDS[row.state, row.kind](phase_id=row.id) for row in _jobs(transaction, run_ids)))
+
+
+def ring_overdue(transaction: Transaction, patience: Patience, taken: Taken) -> None:
+    """Release leases that have ended, ring for what has not gone on in running runs, and fail what was rung for too often.
+
+    A ring counts as an attempt only if workers took what was in the queue: while they are away, or behind, nothing is given up.
+    """
+    if not _hold_round(transaction):
+        return
+    requests.release_overdue(transaction)
+    run_ids = _running(transaction)
+    _give_up(transaction, requests.exhausted(transaction, patience.max_attempts))
+    for state, queue in ((TreeState.SEARCHING, Queue.SEARCH), (TreeState.ENDED, Queue.LABELS)):
+        _ring_for_trees(transaction, run_ids, state, patience, counted=taken(queue))
+    transaction.emit(*(message for message in _about_requests(transaction) if taken(queue_of(message.name))))
+    _ring_for_jobs(transaction, run_ids, patience, taken)
+    transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in run_ids))
+
+
+def _hold_round(transaction: Transaction) -> bool:
+    lock = text(f"SELECT pg_try_advisory_xact_lock({ROUND_LOCK})")
+    return transaction.connection.dialect.name != "postgresql" or bool(transaction.execute(lock).scalar())
+
+
+def _running(transaction: Transaction) -> list[int]:
+    return list(transaction.execute(select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value).order_by(RUNS.c.id)).scalars())
+
+
+def _about_requests(transaction: Transaction) -> list[Message]:
+    commands = {RequestKind.PROPOSE: ProposeWaitingSteps, RequestKind.SCORE: ScoreWaitingSteps}
+    return [command() for kind, command in commands.items() if requests.any_waiting(transaction, kind)]
+
+
+def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, before: Any | None = None) -> list[Any]:
+    """Return, locked, trees that only a message can move: to begin, to apply their answers, or to be labelled."""
+    statement = select(TREES.c.id, TREES.c.num_attempts).where(TREES.c.run_id.in_(run_ids), TREES.c.state == state.value)
+    if state == TreeState.SEARCHING:
+        answered = select(REQUESTS.c.tree_id).where(REQUESTS.c.state == literal_column("'answered'"))
+        statement = statement.where((TREES.c.version == 0) | TREES.c.id.in_(answered))
+    if before is not None:
+        statement = statement.where(TREES.c.updated_at < before)
+    return list(transaction.execute(statement.order_by(TREES.c.id).with_for_update(skip_locked=True)).all())
+
+
+def _ring_for_trees(
+    transaction: Transaction, run_ids: Sequence[int], state: TreeState, patience: Patience, *, counted: bool
+) -> None:
+    moment = now()
+    stuck = _stuck(transaction, run_ids, state, moment - timedelta(seconds=patience.overdue_seconds))
+    hopeless = [row.id for row in stuck if row.num_attempts >= patience.max_attempts]
+    _give_up(transaction, dict.fromkeys(hopeless, f"rung for {patience.max_attempts} times while {state.value}, without progress"))
+    rung = [row.id for row in stuck if row.num_attempts < patience.max_attempts]
+    num_attempts = TREES.c.num_attempts + int(counted)
+    transaction.execute(update(TREES).where(TREES.c.id.in_(rung)).values(updated_at=moment, num_attempts=num_attempts))
+    transaction.emit(*_wake_ups(state, rung))
+
+
+def _give_up(transaction: Transaction, reasons: dict[int, str]) -> None:
+    """Fail trees; their runs are advanced by the round itself."""
+    trees.fail(
+        transaction, {tree_id: f"{reason}; see the dead letters and the workers' logs" for tree_id, reason in reasons.items()}
+    )
+
+
+def _wake_ups(state: TreeState, tree_ids: Sequence[int]) -> list[Message]:
+    command = AdvanceTrees if state == TreeState.SEARCHING else LabelTrees
+    chunks = [tree_ids[start : start + TREES_PER_MESSAGE] for start in range(0, len(tree_ids), TREES_PER_MESSAGE)]
+    return [command(tree_ids=tuple(chunk)) for chunk in chunks]
+
+
+def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[Any]:
+    """Return, locked, the phases that write data or train and that nobody holds."""
+    statement = select(PHASES).where(
+        PHASES.c.run_id.in_(run_ids),
+        PHASES.c.state.in_([PhaseState.WRITING.value, PhaseState.TRAINING.value]),
+        PHASES.c.lease_until.is_(None) | (PHASES.c.lease_until < now()),
+    )
+    rows = transaction.execute(statement.order_by(PHASES.c.id).with_for_update(skip_locked=True)).all()
+    return [row for row in rows if (row.state, row.kind) in COMMANDS]
+
+
+def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: Patience, taken: Taken) -> None:
+    """Ring for jobs whose command was taken and who are held by no one; the trainer counts its own beginnings."""
+    for row in _jobs(transaction, run_ids):
+        command = COMMANDS[row.state, row.kind](phase_id=row.id)
+        if row.attempt >= patience.max_attempts:
+            reason = f"begun {row.attempt} times and never ended; see the dead letters and the workers' logs"
+            runs.set_phase(transaction, row.id, PhaseState.FAILED, result={"reason": reason})
+        elif taken(queue_of(command.name)):
+            if row.state == PhaseState.WRITING:
+                runs.set_phase(transaction, row.id, PhaseState.WRITING, **_rung_now(row, patience))
+            transaction.emit(command)
+
+
+def _rung_now(row: Any, patience: Patience) -> dict[str, Any]:
+    return {"attempt": row.attempt + 1, "lease_until": now() + timedelta(seconds=patience.overdue_seconds)}

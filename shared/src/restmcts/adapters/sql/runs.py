@@ -1,0 +1,217 @@
+"""Runs, their problem sets, phases, checkpoints, datasets and dead letters."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from typing import Any
+
+from sqlalchemy import case, func, insert, select, update
+
+from restmcts.adapters.sql.database import Transaction, table_of
+from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.tables import (
+    CheckpointRow,
+    DatasetRow,
+    DeadLetterRow,
+    PhaseState,
+    RunState,
+    TreeState,
+    now,
+)
+from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
+from restmcts.domain.phases import PHASE, Phase
+from restmcts.domain.problems import Problem, Verdict, question_digest
+from restmcts.errors import InputError
+
+CHECKPOINTS = table_of(CheckpointRow)
+DATASETS = table_of(DatasetRow)
+DEAD_LETTERS = table_of(DeadLetterRow)
+PROBLEMS_PER_INSERT = 1000
+
+
+def create_run(transaction: Transaction, name: str, method: str, seed: int, config: dict[str, Any]) -> int:
+    """Insert a run; return its id.
+
+    Raises:
+        InputError: if a run has that name.
+    """
+    if find_run(transaction, name) is not None:
+        raise InputError(f"a run named {name!r} exists already: choose another name")
+    values = {"name": name, "method": method, "seed": seed, "config": config, "state": RunState.RUNNING.value}
+    return int(transaction.execute(insert(RUNS).values(**values, created_at=now()).returning(RUNS.c.id)).scalar_one())
+
+
+def find_run(transaction: Transaction, name: str) -> Any | None:
+    """Return the run's row by name, or None."""
+    return transaction.execute(select(RUNS).where(RUNS.c.name == name)).first()
+
+
+def lock_run(transaction: Transaction, run_id: int) -> Any | None:
+    """Return the run's row, locked until the transaction ends, or None."""
+    return transaction.execute(select(RUNS).where(RUNS.c.id == run_id).with_for_update()).first()
+
+
+def finish_run(transaction: Transaction, run_id: int, state: RunState, error: str | None = None) -> None:
+    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=now()))
+
+
+def add_problems(transaction: Transaction, run_id: int, set_name: str, problems: Iterable[Problem]) -> int:
+    """Append problems to a set of a run as they come, however many; return how many."""
+    last = transaction.execute(
+        select(func.max(PROBLEMS.c.position)).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
+    ).scalar()
+    first = 0 if last is None else last + 1
+    rows = (_problem_row(run_id, set_name, position, problem) for position, problem in enumerate(problems, first))
+    num_added = 0
+    while chunk := list(islice(rows, PROBLEMS_PER_INSERT)):
+        transaction.execute(insert(PROBLEMS), chunk)
+        num_added += len(chunk)
+    return num_added
+
+
+def _problem_row(run_id: int, set_name: str, position: int, problem: Problem) -> dict[str, Any]:
+    return {
+        "run_id": run_id,
+        "set_name": set_name,
+        "position": position,
+        "question": problem.question,
+        "answer": problem.answer,
+        "solution": list(problem.solution) if problem.solution is not None else None,
+        "kind": problem.kind,
+        "digest": question_digest(problem.question),
+    }
+
+
+def problems_of(transaction: Transaction, run_id: int, set_name: str) -> list[Any]:
+    """Return the rows of a problem set, in order."""
+    statement = select(PROBLEMS).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
+    return list(transaction.execute(statement.order_by(PROBLEMS.c.position)).all())
+
+
+def add_phases(transaction: Transaction, run_id: int, phases: Sequence[Phase]) -> None:
+    """Append phases to a run, in order."""
+    rows = [
+        {
+            "run_id": run_id,
+            "position": position,
+            "name": phase.name,
+            "kind": phase.kind,
+            "iteration": phase.iteration,
+            "spec": PHASE.dump_python(phase, mode="json"),
+            "state": PhaseState.PENDING.value,
+            "result": {},
+            "attempt": 0,
+        }
+        for position, phase in enumerate(phases)
+    ]
+    transaction.execute(insert(PHASES), rows)
+
+
+def phases_of(transaction: Transaction, run_id: int) -> list[Any]:
+    """Return the rows of a run's phases, in order."""
+    return list(transaction.execute(select(PHASES).where(PHASES.c.run_id == run_id).order_by(PHASES.c.position)).all())
+
+
+def phase_by_id(transaction: Transaction, phase_id: int, *, lock: bool = False) -> Any | None:
+    statement = select(PHASES).where(PHASES.c.id == phase_id)
+    return transaction.execute(statement.with_for_update() if lock else statement).first()
+
+
+def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **values: Any) -> None:
+    """Move a phase to a state and set other columns; the end of a phase is dated."""
+    if state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
+        values["finished_at"] = now()
+        values["lease_until"] = None
+    transaction.execute(update(PHASES).where(PHASES.c.id == phase_id).values(state=state.value, **values))
+
+
+def count_trees(transaction: Transaction, phase_id: int) -> dict[str, int]:
+    """Return the number of a phase's trees by state."""
+    statement = select(TREES.c.state, func.count()).where(TREES.c.phase_id == phase_id).group_by(TREES.c.state)
+    return {row[0]: int(row[1]) for row in transaction.execute(statement)}
+
+
+def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, Any]:
+    """Return what a phase's trees came to: counts, verdicts on the chosen answers, and what was spent."""
+
+    def count(condition: Any) -> Any:
+        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+    spent = ("tokens", "prompt_tokens", "scored_tokens", "model_calls", "nodes", "iterations", "seconds")
+    statement = select(
+        func.count().label("trees"),
+        count(TREES.c.state == TreeState.FAILED.value).label("failed"),
+        count(TREES.c.solved.is_(True)).label("solved"),
+        *(count(TREES.c.verdict == verdict.value).label(verdict.value) for verdict in Verdict),
+        *(func.coalesce(func.sum(TREES.c[name]), 0).label(name) for name in spent),
+    ).where(TREES.c.phase_id == phase_id)
+    row = transaction.execute(statement).one()._mapping
+    return {name: float(value) if name == "seconds" else int(value) for name, value in row.items()}
+
+
+def add_checkpoint(
+    transaction: Transaction,
+    run_id: int,
+    name: str,
+    kind: str,
+    uri: str,
+    digest: str,
+    parent: str | None = None,
+    lineage: dict[str, Any] | None = None,
+) -> int:
+    """Insert a checkpoint under its name in the run; return its id."""
+    values = {"run_id": run_id, "name": name, "kind": kind, "uri": uri, "digest": digest, "parent": parent}
+    statement = insert(CHECKPOINTS).values(**values, lineage=lineage or {}, created_at=now()).returning(CHECKPOINTS.c.id)
+    return int(transaction.execute(statement).scalar_one())
+
+
+def checkpoints_of(transaction: Transaction, run_id: int) -> dict[str, Any]:
+    """Return the rows of a run's checkpoints by name."""
+    rows = transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id).order_by(CHECKPOINTS.c.id))
+    return {row.name: row for row in rows}
+
+
+def checkpoint_by_id(transaction: Transaction, checkpoint_id: int) -> Any | None:
+    return transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.id == checkpoint_id)).first()
+
+
+def add_dataset(transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: dict[str, Any]) -> None:
+    """Insert a phase's dataset."""
+    values = {"phase_id": phase_id, "kind": kind, "uri": uri, "digest": digest, "num_rows": card["num_rows"], "card": card}
+    transaction.execute(insert(DATASETS).values(**values, created_at=now()))
+
+
+def dataset_of(transaction: Transaction, phase_id: int) -> Any | None:
+    return transaction.execute(select(DATASETS).where(DATASETS.c.phase_id == phase_id)).first()
+
+
+def labelled_trees(transaction: Transaction, run_id: int, phase_names: Sequence[str], batch: int = 256) -> Iterator[list[Any]]:
+    """Yield the labelled trees of phases, with their problems' rows, in batches, in order of problem and tree."""
+    statement = (
+        select(TREES.c.id.label("tree_id"), TREES.c.solved, PHASES.c.name.label("phase"), PROBLEMS)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .where(PHASES.c.run_id == run_id, PHASES.c.name.in_(list(phase_names)))
+        .where(TREES.c.state == TreeState.LABELLED.value)
+        .order_by(TREES.c.id)
+    )
+    rows = transaction.execute(statement).all()
+    for start in range(0, len(rows), batch):
+        yield list(rows[start : start + batch])
+
+
+def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, reason: str) -> None:
+    """Keep a message that could not be handled; what PostgreSQL cannot store as text is written out."""
+    texts = {"queue": queue, "name": name, "body": body, "reason": reason}
+    storable = {key: text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for key, text in texts.items()}
+    transaction.execute(insert(DEAD_LETTERS).values(**storable, created_at=now()))
+
+
+def started() -> dict[str, Any]:
+    """Return the columns that date the beginning of a phase."""
+    return {"started_at": now()}
+
+
+def num_searching(transaction: Transaction, run_id: int) -> int:
+    """Return how many trees of a run are searching."""
+    condition = (TREES.c.run_id == run_id) & (TREES.c.state == TreeState.SEARCHING.value)
+    return int(transaction.execute(select(func.count()).select_from(TREES).where(condition)).scalar_one())

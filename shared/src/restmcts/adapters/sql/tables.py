@@ -1,0 +1,290 @@
+"""The tables. States are text with a check constraint, times are UTC, big things are named by URI and digest.
+
+Rows are for reading; hot paths write through the tables of `SQLModel.metadata` in bulk (restmcts.adapters.sql.*).
+"""
+
+from datetime import UTC, datetime
+from enum import StrEnum
+from typing import Any
+
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, DateTime, Index, Integer, Text, UniqueConstraint, text
+from sqlmodel import Field, SQLModel
+
+
+class RunState(StrEnum):
+    RUNNING = "running"
+    PAUSED = "paused"
+    CANCELLED = "cancelled"
+    DONE = "done"
+    FAILED = "failed"
+
+
+class PhaseState(StrEnum):
+    PENDING = "pending"
+    SEARCHING = "searching"
+    WRITING = "writing"
+    TRAINING = "training"
+    DONE = "done"
+    SKIPPED = "skipped"
+    FAILED = "failed"
+
+
+class TreeState(StrEnum):
+    WAITING = "waiting"
+    SEARCHING = "searching"
+    ENDED = "ended"
+    LABELLED = "labelled"
+    FAILED = "failed"
+
+
+class RequestState(StrEnum):
+    WAITING = "waiting"
+    LEASED = "leased"
+    ANSWERED = "answered"
+    APPLIED = "applied"
+
+
+class RequestKind(StrEnum):
+    PROPOSE = "propose"
+    SCORE = "score"
+
+
+class NodeOrigin(StrEnum):
+    SEARCH = "search"
+    ROLLOUT = "rollout"
+    SOLUTION = "solution"
+
+
+def now() -> datetime:
+    """Return the time of writing, in UTC."""
+    return datetime.now(UTC)
+
+
+def _one_of(column: str, states: type[StrEnum], table: str) -> CheckConstraint:
+    allowed = ", ".join(f"'{state.value}'" for state in states)
+    return CheckConstraint(f"{column} IN ({allowed})", name=f"ck_{table}_{column}")
+
+
+def _only(condition: str) -> dict[str, Any]:
+    """Return the options of an index over the rows that meet a condition."""
+    return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
+
+
+def _big_key() -> Any:
+    """Return a 64-bit key column; SQLite counts rows up by itself only in a plain INTEGER."""
+    return Column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
+
+
+def _time(nullable: bool = True) -> Any:
+    return Column(DateTime(timezone=True), nullable=nullable)
+
+
+class Run(SQLModel, table=True):
+    """A run: a list of phases over its problem sets."""
+
+    __tablename__ = "runs"
+    __table_args__ = (_one_of("state", RunState, "runs"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    name: str = Field(index=True, unique=True)
+    method: str
+    seed: int = Field(sa_column=Column(BigInteger, nullable=False))
+    config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    state: str = Field(default=RunState.RUNNING, index=True)
+    error: str | None = None
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class ProblemRow(SQLModel, table=True):
+    """A problem of one set of one run. Only labelers and graders read `answer` and `solution`."""
+
+    __tablename__ = "problems"
+    __table_args__ = (UniqueConstraint("run_id", "set_name", "position"),)
+
+    id: int | None = Field(default=None, sa_column=_big_key())
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE")
+    set_name: str
+    position: int
+    question: str = Field(sa_column=Column(Text, nullable=False))
+    answer: str | None = Field(default=None, sa_column=Column(Text))
+    solution: list[str] | None = Field(default=None, sa_column=Column(JSON))
+    kind: str = "math"
+    digest: str = Field(index=True)
+
+
+class PhaseRow(SQLModel, table=True):
+    """One phase of a run (restmcts.domain.phases); a training phase is also its job, held by a lease."""
+
+    __tablename__ = "phases"
+    __table_args__ = (UniqueConstraint("run_id", "name"), _one_of("state", PhaseState, "phases"))
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE")
+    position: int
+    name: str
+    kind: str
+    iteration: int
+    spec: dict[str, Any] = Field(sa_column=Column(JSON, nullable=False))
+    state: str = PhaseState.PENDING
+    policy_id: int | None = None
+    value_id: int | None = None
+    result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    attempt: int = 0
+    lease_until: datetime | None = Field(default=None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class TreeRow(SQLModel, table=True):
+    """A search of one problem in one phase: its state, what it has spent, what it answered.
+
+    `version` counts the transactions that advanced it; `updated_at` is when it last went on or was rung for, `num_attempts` how
+    often it was rung for since it last went on.
+    """
+
+    __tablename__ = "trees"
+    __table_args__ = (
+        UniqueConstraint("phase_id", "problem_id"),
+        Index("ix_trees_phase_state", "phase_id", "state"),
+        _one_of("state", TreeState, "trees"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_big_key())
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE", index=True)
+    phase_id: int = Field(foreign_key="phases.id", ondelete="CASCADE")
+    problem_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    seed: int = Field(sa_column=Column(BigInteger, nullable=False))
+    state: str = TreeState.WAITING
+    version: int = 0
+    num_attempts: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    scored_tokens: int = 0
+    model_calls: int = 0
+    nodes: int = 0
+    iterations: int = 0
+    seconds: float = 0.0
+    stop_reason: str | None = None
+    chosen_node: int | None = None
+    answer: str | None = Field(default=None, sa_column=Column(Text))
+    verdict: str | None = None
+    solved: bool | None = None
+    error: str | None = Field(default=None, sa_column=Column(Text))
+    started_at: datetime | None = Field(default=None, sa_column=_time())
+    updated_at: datetime | None = Field(default=None, sa_column=_time())
+    ended_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class NodeRow(SQLModel, table=True):
+    """A node of a tree (restmcts.domain.tree) and, once the tree is labelled, its label (restmcts.domain.labels)."""
+
+    __tablename__ = "nodes"
+
+    tree_id: int = Field(sa_column=Column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True))
+    node_id: int = Field(primary_key=True)
+    parent_id: int | None = None
+    step: str = Field(sa_column=Column(Text, nullable=False))
+    depth: int
+    log_prob: float = 0.0
+    num_tokens: int = 0
+    model_value: float | None = None
+    value: float = 0.0
+    visits: int = 0
+    expanded: bool = False
+    final: bool = False
+    multiplicity: int = 0
+    origin: str = NodeOrigin.SEARCH
+    verdict: str | None = None
+    reasoning_distance: int | None = None
+    step_is_right: bool | None = None
+    weighted_reward: float | None = None
+    quality_value: float | None = None
+
+
+class RequestRow(SQLModel, table=True):
+    """A request to a model: what is asked, who may serve it, what came back, and when the search took the answer.
+
+    Requests of equal `batch_key` (checkpoint and generation settings) may share a batch. An answer counts only if it comes from
+    the current `attempt`. Applied requests in `applied_order` replay their tree.
+    """
+
+    __tablename__ = "requests"
+    __table_args__ = (
+        UniqueConstraint("tree_id", "number"),
+        # Small however many requests were ever applied: what waits, and what is held or to be applied.
+        Index("ix_requests_waiting", "kind", "id", **_only("state = 'waiting'")),
+        Index("ix_requests_open", "state", "tree_id", **_only("state IN ('leased', 'answered')")),
+        _one_of("state", RequestState, "requests"),
+    )
+
+    id: int | None = Field(default=None, sa_column=_big_key())
+    tree_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    problem_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    number: int
+    kind: str
+    batch_key: str
+    num_prompt_chars: int
+    payload: str = Field(sa_column=Column(Text, nullable=False))
+    state: str = RequestState.WAITING
+    attempt: int = 0
+    lease_until: datetime | None = Field(default=None, sa_column=_time())
+    answer: str | None = Field(default=None, sa_column=Column(Text))
+    applied_order: int | None = None
+    elapsed_seconds: float | None = None
+
+
+class OutboxRow(SQLModel, table=True):
+    """A message that was decided in a transaction and is to be published after it; deleted once published."""
+
+    __tablename__ = "outbox"
+
+    id: int | None = Field(default=None, sa_column=_big_key())
+    name: str
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class CheckpointRow(SQLModel, table=True):
+    """A model by name within its run; the weights lie where `uri` says, under their digest."""
+
+    __tablename__ = "checkpoints"
+    __table_args__ = (UniqueConstraint("run_id", "name"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE")
+    name: str
+    kind: str
+    uri: str
+    digest: str
+    parent: str | None = None
+    lineage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class DatasetRow(SQLModel, table=True):
+    """The training data of one phase."""
+
+    __tablename__ = "datasets"
+
+    id: int | None = Field(default=None, primary_key=True)
+    phase_id: int = Field(foreign_key="phases.id", ondelete="CASCADE", unique=True)
+    kind: str
+    uri: str
+    digest: str
+    num_rows: int
+    card: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class DeadLetterRow(SQLModel, table=True):
+    """A message that could not be handled, with its reason."""
+
+    __tablename__ = "dead_letters"
+
+    id: int | None = Field(default=None, primary_key=True)
+    queue: str
+    name: str
+    body: str = Field(sa_column=Column(Text, nullable=False))
+    reason: str = Field(sa_column=Column(Text, nullable=False))
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))

@@ -1,0 +1,261 @@
+"""Trees and their nodes: locked, replayed, advanced and labelled, set by set.
+
+A tree is a function of its settings, its seed and its applied responses; node rows are what it came to, for everyone who reads.
+"""
+
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import bindparam, insert, select, update
+
+from restmcts.adapters.sql.database import Transaction, table_of
+from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, PhaseRow, RequestState, Run, RunState, TreeRow, TreeState, now
+from restmcts.domain.labels import StepLabel
+from restmcts.domain.problems import Verdict
+from restmcts.domain.search import Search
+from restmcts.domain.tree import Node, Tree
+
+RUNS = table_of(Run)
+PHASES = table_of(PhaseRow)
+TREES = table_of(TreeRow)
+NODES = table_of(NodeRow)
+
+
+@dataclass(frozen=True, slots=True)
+class Advance:
+    """What one transaction brings to one tree; `applied` are the requests' row ids with order and time of application."""
+
+    tree_id: int
+    version: int
+    search: Search
+    applied: list[dict[str, Any]]
+    requests: list[dict[str, Any]]
+
+
+def create_trees(transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Insert waiting trees; each row names run, phase, problem and seed."""
+    transaction.execute(insert(TREES), [{**row, "state": TreeState.WAITING.value} for row in rows])
+
+
+def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
+    """Let up to `max_trees` waiting trees of a phase search; return their ids."""
+    if max_trees <= 0:
+        return []
+    waiting = (
+        select(TREES.c.id)
+        .where(TREES.c.phase_id == phase_id, TREES.c.state == TreeState.WAITING.value)
+        .order_by(TREES.c.id)
+        .limit(max_trees)
+        .with_for_update(skip_locked=True)
+    )
+    tree_ids = list(transaction.execute(waiting).scalars())
+    moment = now()
+    admitted = update(TREES).where(TREES.c.id.in_(tree_ids))
+    transaction.execute(admitted.values(state=TreeState.SEARCHING.value, started_at=moment, updated_at=moment))
+    return tree_ids
+
+
+def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
+    """Return, locked and in order of id, those of the trees that are searching in a running run."""
+    statement = (
+        select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
+        .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(RUNS, RUNS.c.id == TREES.c.run_id)
+        .where(TREES.c.id.in_(list(tree_ids)), TREES.c.state == TreeState.SEARCHING.value)
+        .where(RUNS.c.state == RunState.RUNNING.value)
+        .order_by(TREES.c.id)
+        .with_for_update(of=TREES)
+    )
+    return list(transaction.execute(statement).all())
+
+
+def answered(transaction: Transaction, tree_ids: Sequence[int]) -> dict[int, list[Any]]:
+    """Return the answered, not yet applied requests of the trees, by tree, in order of issue."""
+    rows = transaction.execute(
+        select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.answer)
+        .where(REQUESTS.c.tree_id.in_(list(tree_ids)), REQUESTS.c.state == RequestState.ANSWERED.value)
+        .order_by(REQUESTS.c.id)
+    )
+    by_tree: dict[int, list[Any]] = defaultdict(list)
+    for row in rows:
+        by_tree[row.tree_id].append(row)
+    return by_tree
+
+
+def applied(transaction: Transaction, tree_id: int) -> list[Any]:
+    """Return the applied requests of a tree in the order in which they were applied."""
+    statement = (
+        select(REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
+        .where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.state == RequestState.APPLIED.value)
+        .order_by(REQUESTS.c.applied_order)
+    )
+    return list(transaction.execute(statement).all())
+
+
+def save(transaction: Transaction, advances: Sequence[Advance]) -> None:
+    """Write what the advances changed: nodes, requests, and each tree's own row."""
+    nodes = [node_row(step.tree_id, node) for step in advances for node in step.search.tree.take_changes()]
+    transaction.upsert(NodeRow, nodes, ("tree_id", "node_id"))
+    transaction.execute(insert(REQUESTS), [row for step in advances for row in step.requests])
+    transaction.execute(
+        update(REQUESTS)
+        .where(REQUESTS.c.id == bindparam("key"))
+        .values(
+            state=RequestState.APPLIED.value,
+            applied_order=bindparam("order"),
+            elapsed_seconds=bindparam("elapsed"),
+        ),
+        [row for step in advances for row in step.applied],
+    )
+    rows = [_tree_values(step) for step in advances]
+    if rows:
+        columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in rows[0] if name != "key"}
+        renamed = [{name if name == "key" else f"new_{name}": value for name, value in row.items()} for row in rows]
+        transaction.execute(update(TREES).where(TREES.c.id == bindparam("key")).values(columns), renamed)
+
+
+def _tree_values(step: Advance) -> dict[str, Any]:
+    search = step.search
+    spent = {name: getattr(search.spent, name) for name in search.spent.__dataclass_fields__}
+    return {
+        "key": step.tree_id,
+        "version": step.version,
+        "num_attempts": 0,
+        **spent,
+        "state": (TreeState.ENDED if search.finished else TreeState.SEARCHING).value,
+        "stop_reason": search.stop_reason.value if search.stop_reason else None,
+        "chosen_node": search.chosen.node_id if search.chosen else None,
+        "updated_at": now(),
+        "ended_at": now() if search.finished else None,
+    }
+
+
+def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
+    """Mark trees as failed, each with its reason."""
+    transaction.execute(
+        update(TREES)
+        .where(TREES.c.id == bindparam("key"))
+        .where(TREES.c.state.in_([TreeState.SEARCHING.value, TreeState.ENDED.value]))
+        .values(state=TreeState.FAILED.value, error=bindparam("reason"), ended_at=now()),
+        [{"key": tree_id, "reason": reason} for tree_id, reason in reasons.items()],
+    )
+
+
+def node_row(tree_id: int, node: Node) -> dict[str, Any]:
+    """Return a node's columns without its label."""
+    return {
+        "tree_id": tree_id,
+        "node_id": node.node_id,
+        "parent_id": node.parent_id,
+        "step": node.step,
+        "depth": node.depth,
+        "log_prob": node.log_prob,
+        "num_tokens": node.num_tokens,
+        "model_value": node.model_value,
+        "value": node.value,
+        "visits": node.visits,
+        "expanded": node.expanded,
+        "final": node.final,
+        "multiplicity": node.multiplicity,
+        "origin": (NodeOrigin.ROLLOUT if node.from_rollout else NodeOrigin.SEARCH).value,
+    }
+
+
+_NODE_COLUMNS = (
+    "node_id",
+    "parent_id",
+    "step",
+    "depth",
+    "log_prob",
+    "num_tokens",
+    "model_value",
+    "value",
+    "visits",
+    "expanded",
+    "final",
+    "multiplicity",
+)
+
+
+def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, Tree]:
+    """Return the stored trees by id; empty trees for ids without nodes are left out."""
+    statement = (
+        select(NODES.c.tree_id, NODES.c.origin, *(NODES.c[name] for name in _NODE_COLUMNS))
+        .where(NODES.c.tree_id.in_(list(tree_ids)))
+        .order_by(NODES.c.tree_id, NODES.c.node_id)
+    )
+    trees: dict[int, Tree] = {}
+    for tree_id, origin, *columns in transaction.execute(statement):
+        fields = dict(zip(_NODE_COLUMNS, columns, strict=True))
+        node = Node(**fields, from_rollout=origin != NodeOrigin.SEARCH)
+        if node.parent_id is None:
+            trees[tree_id] = Tree()
+            trees[tree_id].nodes[0] = node
+        else:
+            trees[tree_id].nodes.append(node)
+            trees[tree_id][node.parent_id].children.append(node.node_id)
+    return trees
+
+
+def save_labels(
+    transaction: Transaction,
+    tree_id: int,
+    verdicts: Mapping[int, Verdict],
+    labels: Mapping[int, StepLabel],
+) -> None:
+    """Write the verdicts of leaves and the labels of nodes of one tree."""
+    rows = []
+    for node_id in sorted({*verdicts, *labels}):
+        label = labels.get(node_id)
+        rows.append(
+            {
+                "key": node_id,
+                "new_verdict": verdicts[node_id].value if node_id in verdicts else None,
+                "m": label.reasoning_distance if label else None,
+                "right": label.step_is_right if label else None,
+                "w": label.weighted_reward if label else None,
+                "v": label.quality_value if label else None,
+            }
+        )
+    transaction.execute(
+        update(NODES)
+        .where(NODES.c.tree_id == tree_id, NODES.c.node_id == bindparam("key"))
+        .values(
+            verdict=bindparam("new_verdict"),
+            reasoning_distance=bindparam("m"),
+            step_is_right=bindparam("right"),
+            weighted_reward=bindparam("w"),
+            quality_value=bindparam("v"),
+        ),
+        rows,
+    )
+
+
+def load_labels(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]]:
+    """Return verdicts and labels of labelled trees, by tree and node."""
+    statement = select(
+        NODES.c.tree_id,
+        NODES.c.node_id,
+        NODES.c.verdict,
+        NODES.c.reasoning_distance,
+        NODES.c.step_is_right,
+        NODES.c.weighted_reward,
+        NODES.c.quality_value,
+    ).where(NODES.c.tree_id.in_(list(tree_ids)))
+    found: dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]] = defaultdict(lambda: ({}, {}))
+    for row in transaction.execute(statement):
+        verdicts, labels = found[row.tree_id]
+        if row.verdict is not None:
+            verdicts[row.node_id] = Verdict(row.verdict)
+        if row.quality_value is not None:
+            labels[row.node_id] = StepLabel(row.reasoning_distance, row.step_is_right, row.weighted_reward, row.quality_value)
+    return found
+
+
+def runs_of(transaction: Transaction, tree_ids: Sequence[int]) -> list[int]:
+    """Return the ids of the runs that the trees belong to."""
+    return list(transaction.execute(select(TREES.c.run_id).where(TREES.c.id.in_(list(tree_ids))).distinct()).scalars())

@@ -1,0 +1,63 @@
+"""What every message is: frozen, strict, versioned, small, and mergeable with its like."""
+
+from collections.abc import Sequence
+from enum import StrEnum
+from typing import ClassVar, Literal, Self
+
+from pydantic import BaseModel, ConfigDict
+
+
+class Queue(StrEnum):
+    """One queue a service."""
+
+    POLICY = "policy"
+    PRM = "prm"
+    SEARCH = "search"
+    LABELS = "labels"
+    TRAINER = "trainer"
+    COORDINATOR = "coordinator"
+
+
+class Message(BaseModel):
+    """A wake-up: it names rows, and may be lost, doubled or late without harm.
+
+    Class attributes:
+        name: the wire name, equal to the Celery task's.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    name: ClassVar[str]
+
+    schema_version: Literal[1] = 1
+
+    @classmethod
+    def merged(cls, messages: Sequence[Self]) -> list[Self]:
+        """Return fewer messages that ask for the same: equal ones once."""
+        return list(dict.fromkeys(messages))
+
+
+class TreesMessage(Message):
+    """A message about trees, at least one."""
+
+    tree_ids: tuple[int, ...]
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+    @classmethod
+    def merged(cls, messages: Sequence[Self]) -> list[Self]:
+        """Return one message for all trees, each named once."""
+        tree_ids = dict.fromkeys(tree_id for message in messages for tree_id in message.tree_ids)
+        return [cls(tree_ids=tuple(tree_ids))] if tree_ids else []
+
+
+class RunMessage(Message):
+    """A message about one run."""
+
+    run_id: int
+
+
+class PhaseMessage(Message):
+    """A message about one phase of a run."""
+
+    phase_id: int

@@ -1,0 +1,29 @@
+"""Events: what has happened, in the past tense."""
+
+from typing import ClassVar
+
+from restmcts.messages.base import RunMessage, TreesMessage
+
+
+class RequestsAnswered(TreesMessage):
+    """policy, prm -> search: requests of these trees have been answered."""
+
+    name: ClassVar[str] = "search.requests_answered"
+
+
+class TreesLabelled(RunMessage):
+    """labels, search -> coordinator: trees of this run are done (labelled, or failed)."""
+
+    name: ClassVar[str] = "coordinator.trees_labelled"
+
+
+class DatasetWritten(RunMessage):
+    """labels -> coordinator: the dataset of a training phase of this run lies ready."""
+
+    name: ClassVar[str] = "coordinator.dataset_written"
+
+
+class CheckpointTrained(RunMessage):
+    """trainer -> coordinator: a training phase of this run has ended."""
+
+    name: ClassVar[str] = "coordinator.checkpoint_trained"

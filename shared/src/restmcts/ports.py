@@ -1,0 +1,83 @@
+"""What the services need from the outside, as protocols; adapters and models implement them, contract suites in
+`restmcts.testing` hold every implementation to them."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed, StepsScored
+from restmcts.messages.base import Message
+
+
+class StepProposer(Protocol):
+    """A policy that continues partial solutions."""
+
+    def propose(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> list[StepsProposed]:
+        """Return one answer per request, in order; `questions[i]` belongs to `requests[i]`.
+
+        Raises:
+            ModelError: if a request cannot be served at all (its question alone does not fit the context, say).
+        """
+        ...
+
+
+class StepScorer(Protocol):
+    """A value model or PRM that scores partial solutions."""
+
+    def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
+        """Return one answer per request, in order, values in [0, 1].
+
+        Raises:
+            ModelError: if a request cannot be served at all.
+        """
+        ...
+
+
+class Verifier(Protocol):
+    """A judge of solutions, safe against hostile text and bounded in time."""
+
+    def verify(self, checks: Sequence[Check]) -> list[Verdict]:
+        """Return one verdict per check, in order."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A stored folder of files: where it lies, its digest, and its size in bytes."""
+
+    uri: str
+    digest: str
+    num_bytes: int
+
+
+class ArtifactStore(Protocol):
+    """A place for what is big: an artifact becomes visible only whole, and never changes."""
+
+    def put(self, folder: Path, kind: str, lineage: dict[str, Any]) -> Artifact:
+        """Store a folder's files under their digest.
+
+        Raises:
+            StorageError: if they cannot be stored; nothing is left behind.
+        """
+        ...
+
+    def fetch(self, uri: str) -> Path:
+        """Return a local folder with the artifact's files, verified.
+
+        Raises:
+            StorageError: if there is no such artifact.
+            CorruptArtifactError: if its files are not those of its manifest.
+        """
+        ...
+
+
+class Bus(Protocol):
+    """Carries messages to the handlers of their queues, at least once, in any order."""
+
+    def publish(self, messages: Sequence[Message]) -> None:
+        """Send messages."""
+        ...

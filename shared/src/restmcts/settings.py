@@ -1,0 +1,123 @@
+"""Settings of the stack: from the environment (prefix RESTMCTS_), else from a file, else from secrets that are files of their own.
+
+The file is the one that RESTMCTS_ENV_FILE names, else `.env`; the folder of secrets is RESTMCTS_SECRETS_DIR, else /run/secrets.
+Read in the services' apps and the CLI only.
+"""
+
+import os
+from pathlib import Path
+from typing import TypeVar
+
+from pydantic import Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from restmcts.errors import InputError
+
+EXAMPLE_SECRET = "change-me"
+
+
+class BucketSettings(BaseSettings):
+    """Where the bucket is, and by which key it is used.
+
+    Attributes:
+        s3_endpoint: host and port of the S3 server.
+        s3_secure: whether it speaks TLS.
+        s3_access_key: of this service; empty for services that use no bucket.
+        s3_secret_key: of this service.
+        s3_bucket: which holds checkpoints and datasets.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore")
+
+    s3_endpoint: str
+    s3_access_key: str = ""
+    s3_secret_key: SecretStr = SecretStr("")
+    s3_secure: bool = False
+    s3_bucket: str = "restmcts"
+
+    @field_validator("database_url", "redis_url", "s3_secret_key", check_fields=False)
+    @classmethod
+    def _is_no_example(cls, secret: SecretStr) -> SecretStr:
+        if EXAMPLE_SECRET in secret.get_secret_value():
+            raise ValueError("holds the password of the example; `make env` writes a .env with random ones")
+        return secret
+
+
+class Settings(BucketSettings):
+    """Where the servers are, and how workers behave.
+
+    Attributes:
+        database_url: SQLAlchemy URL of PostgreSQL.
+        redis_url: broker URL, password included, with a database of its own.
+        cache_dir: of this worker, for fetched artifacts.
+        cache_bytes: bound on the cache; what was not used for longest goes first.
+        run_dir: where this worker keeps its heartbeat and what it is making.
+        device: torch device of model workers.
+        max_trees_in_flight: searching trees of one run.
+        max_requests: of one claim of a model worker.
+        max_batch_tokens: of one forward pass.
+        request_lease_seconds: after which another worker may take a claimed request.
+        job_lease_seconds: after which another worker may take a training job whose holder is silent.
+        reconcile_seconds: between two rounds of the reconciler; also how long something must be overdue to be rung for.
+        max_attempts: times that one tree is rung for, or one job begun, before it is marked as failed.
+        verify_seconds: limit for one check of an answer.
+        metrics_port: of /metrics; None: not served.
+    """
+
+    database_url: SecretStr
+    redis_url: SecretStr
+    cache_dir: Path = Path("cache")
+    cache_bytes: int = Field(default=50 * 2**30, ge=0)
+    run_dir: Path = Path("run")
+    device: str = "cpu"
+    max_trees_in_flight: int = Field(default=256, ge=1)
+    max_requests: int = Field(default=256, ge=1)
+    max_batch_tokens: int = Field(default=16_384, ge=1)
+    request_lease_seconds: float = Field(default=60.0, gt=0)
+    job_lease_seconds: float = Field(default=60.0, gt=0)
+    reconcile_seconds: float = Field(default=15.0, gt=0)
+    max_attempts: int = Field(default=20, ge=1)
+    verify_seconds: float = Field(default=5.0, gt=0)
+    metrics_port: int | None = None
+
+
+Loaded = TypeVar("Loaded", bound=BucketSettings)
+
+
+def load_settings() -> Settings:
+    """Return the settings of this process.
+
+    Raises:
+        InputError: naming the first setting that is missing or wrong; secrets are not shown.
+    """
+    return _load(Settings)
+
+
+def load_bucket_settings() -> BucketSettings:
+    """Return what is said of the bucket alone.
+
+    Raises:
+        InputError: naming the first setting that is missing or wrong; secrets are not shown.
+    """
+    return _load(BucketSettings)
+
+
+def secrets_folder() -> Path:
+    """Return the folder whose files are settings; it need not exist."""
+    return Path(os.environ.get("RESTMCTS_SECRETS_DIR", "/run/secrets"))
+
+
+def env_file() -> Path:
+    """Return the file whose lines are settings; it need not exist."""
+    return Path(os.environ.get("RESTMCTS_ENV_FILE", ".env"))
+
+
+def _load(settings: type[Loaded]) -> Loaded:
+    folder = secrets_folder()
+    sources = {"_env_file": os.environ.get("RESTMCTS_ENV_FILE", ".env"), "_secrets_dir": folder if folder.is_dir() else None}
+    try:
+        return settings(**sources)  # type: ignore[arg-type]
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        name = "_".join(str(part) for part in first["loc"]).upper()
+        raise InputError(f"setting RESTMCTS_{name}: {first['msg']}; set it in the environment or in .env") from error

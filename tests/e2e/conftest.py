@@ -1,0 +1,105 @@
+"""Models made on the spot, problem files, and the command line as a process of its own."""
+
+import json
+import os
+import random
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.domain.number_paths import SetSizes, make_problem_sets
+from restmcts.domain.problems import Problem
+from restmcts.domain.training_settings import TrainingSettings
+from restmcts.modeling.training import PolicyExample, initialise_policy, train_policy
+from restmcts_cli.demo_plan import make_base
+from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+from transformers import LlamaConfig, PreTrainedTokenizerFast
+
+COMMAND = [sys.executable, "-c", "from restmcts_cli.main import run; run()"]
+NUM_PROBLEMS = 40
+
+
+@pytest.fixture(scope="session")
+def environment() -> dict[str, str]:
+    return {**os.environ, "OMP_NUM_THREADS": "1", "HF_HUB_OFFLINE": "1", "COLUMNS": "200"}
+
+
+@pytest.fixture(scope="session")
+def restmcts(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """Run the command line to its end; keyword arguments go to `subprocess.run`."""
+
+    def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+        command = [*COMMAND, *map(str, arguments)]
+        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+    """Start the command line, its output going to a file, and return at once; what still runs at the end is killed."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def run(output: Path, *arguments: object) -> subprocess.Popen[bytes]:
+        with output.open("wb") as file:
+            started.append(
+                subprocess.Popen([*COMMAND, *map(str, arguments)], env=environment, stdout=file, stderr=subprocess.STDOUT)
+            )
+        return started[-1]
+
+    yield run
+    for process in started:
+        process.kill()
+        process.wait()
+
+
+@pytest.fixture(scope="session")
+def puzzles() -> Sequence[Problem]:
+    return make_problem_sets(random.Random(5), SetSizes(NUM_PROBLEMS, 1, 1, test=1, validation=0)).demonstrations
+
+
+@pytest.fixture(scope="session")
+def puzzle_policy(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Problem]) -> Path:
+    """A policy that has learnt the puzzles nearly by heart."""
+    folder = tmp_path_factory.mktemp("models")
+    make_base(folder / "base", seed=0)
+    examples = [PolicyExample(problem.question, problem.solution or ()) for problem in puzzles]
+    settings = TrainingSettings(num_steps=80, batch_size=20, learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01)
+    train_policy(folder / "base", examples, settings, folder / "policy")
+    return folder / "policy"
+
+
+@pytest.fixture(scope="session")
+def puzzle_file(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Problem]) -> Path:
+    """The puzzles without their solutions."""
+    path = tmp_path_factory.mktemp("problems") / "puzzles.jsonl"
+    rows = [{"question": problem.question, "answer": problem.answer, "kind": problem.kind} for problem in puzzles]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+@pytest.fixture(scope="session")
+def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A Llama with random weights over bytes: it takes any text and solves nothing."""
+    folder = tmp_path_factory.mktemp("models") / "random"
+    alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
+    backend = Tokenizer(models.BPE({token: place for place, token in enumerate([*alphabet, "<eos>"])}, []))
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>")
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        intermediate_size=64,
+        num_hidden_layers=2,
+        num_attention_heads=4,
+        max_position_embeddings=256,  # which also bounds how long it babbles
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
+    )
+    initialise_policy(config, tokenizer, folder, 0, template="plain")
+    return folder

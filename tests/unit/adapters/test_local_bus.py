@@ -1,0 +1,66 @@
+"""The bus of one process: merged, models last, and no malformed message stops it."""
+
+import threading
+
+import pytest
+from restmcts.adapters.local_bus import LocalBus
+from restmcts.messages.base import Message
+from restmcts.messages.commands import AdvanceTrees, ProposeWaitingSteps, TrainPolicy
+from restmcts.messages.events import RequestsAnswered
+from restmcts.messages.routes import MESSAGES
+
+
+class Recorder:
+    def __init__(self) -> None:
+        self.seen: list[Message] = []
+        self.dead: list[tuple[str, str, str]] = []
+        self.bus = LocalBus(dict.fromkeys(MESSAGES, self.seen.append), lambda *letter: self.dead.append(letter))
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+def test_equal_messages_are_delivered_once_and_models_are_called_last(recorder: Recorder) -> None:
+    recorder.bus.publish([ProposeWaitingSteps(), AdvanceTrees(tree_ids=(1,)), ProposeWaitingSteps(), AdvanceTrees(tree_ids=(2,))])
+    recorder.bus.publish([RequestsAnswered(tree_ids=(1,))])
+    recorder.bus.run()
+    assert recorder.seen == [AdvanceTrees(tree_ids=(1, 2)), RequestsAnswered(tree_ids=(1,)), ProposeWaitingSteps()]
+    recorder.bus.run()
+    assert len(recorder.seen) == 3
+
+
+@pytest.mark.parametrize("name", [*MESSAGES, "", "search.nothing", "nowhere.at_all", "\x00"])
+def test_a_malformed_message_becomes_a_dead_letter_and_the_bus_lives(name: str, recorder: Recorder) -> None:
+    for body in ("", "{", '{"surprise": 1}', "[1]"):
+        recorder.bus.publish_raw(name, body)
+    recorder.bus.publish_raw(AdvanceTrees.name, '{"tree_ids": [4]}')
+    recorder.bus.run()
+    assert recorder.seen == [AdvanceTrees(tree_ids=(4,))]
+    assert [letter[:2] for letter in recorder.dead] == [(name, body) for body in ("", "{", '{"surprise": 1}', "[1]")]
+    assert all(reason and "\n" not in reason for *_, reason in recorder.dead)
+
+
+def test_training_goes_on_beside_the_others() -> None:
+    searched = threading.Event()
+    handlers = {TrainPolicy.name: lambda _: searched.wait(10) or pytest.fail("training held up the search")}
+    bus = LocalBus({**handlers, AdvanceTrees.name: lambda _: searched.set()}, lambda *_: None)
+    bus.publish([TrainPolicy(phase_id=1), AdvanceTrees(tree_ids=(1,))])
+    bus.run()
+    bus.close()
+    assert searched.is_set()
+
+
+def test_an_error_of_a_handler_ends_the_delivery_and_what_waits_goes_on_waiting() -> None:
+    seen: list[Message] = []
+
+    def fail(_: Message) -> None:
+        raise OSError("gone")
+
+    bus = LocalBus({AdvanceTrees.name: fail, ProposeWaitingSteps.name: seen.append}, lambda *_: None)
+    bus.publish([AdvanceTrees(tree_ids=(1,)), ProposeWaitingSteps()])
+    with pytest.raises(OSError, match="gone"):
+        bus.run()
+    bus.run()
+    assert seen == [ProposeWaitingSteps()]

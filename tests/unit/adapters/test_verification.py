@@ -1,0 +1,137 @@
+"""The verifier with its real child process: verdicts, hostile text, limits, restarts, task checkers."""
+
+import logging
+import time
+from collections.abc import Iterator
+
+import pytest
+from restmcts.adapters import verification
+from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.problems import Check, Verdict
+from restmcts.errors import InputError
+from restmcts.ports import Verifier
+
+
+@pytest.fixture(scope="module")
+def verifier() -> Iterator[AnswerVerifier]:
+    with AnswerVerifier(time_limit_seconds=30.0) as shared:
+        yield shared
+
+
+def _verdict(verifier: Verifier, truth: str | None, solution: str, kind: str = "math") -> Verdict:
+    return verifier.verify([Check("How many?", truth, kind, solution)])[0]
+
+
+@pytest.mark.parametrize(
+    ("truth", "solution", "verdict"),
+    [
+        ("72", "48 / 2 = 24\n#### 72", "right"),
+        ("72", "The answer is 73", "wrong"),
+        ("72", "It must be 72", "wrong"),
+        ("72", "\\boxed{72", "undecided"),
+        ("3\\sqrt{2}", "\\boxed{\\sqrt{18}}", "right"),
+        ("3\\sqrt{2}", "The answer is 3*sqrt(2)", "right"),
+        ("2\\pi", "\\boxed{2\\pi \\approx 6.28}", "right"),
+        ("\\frac{20000}{\\pi}", "The answer is 6366.1977", "right"),
+        ("\\frac{20000}{\\pi}", "The answer is 6366", "wrong"),
+        ("y = 2x + 3", "The answer is y - 2x = 3", "right"),
+        ("5x - 7y + 4 = 0", "The answer is $10x - 14y + 8 = 0$.", "right"),
+        ("6 - 5i", "The answer is -5i + 6", "right"),
+        ("6 - 5i", "The answer is 6 + 5i", "wrong"),
+        ("\\cot x", "The answer is \\frac{\\cos x}{\\sin x}", "right"),
+        ("p - q", "The answer is q - p", "wrong"),
+        ("1 \\pm \\sqrt{19}", "The answer is $1+\\sqrt{19}$ and $1-\\sqrt{19}$", "right"),
+        ("1 \\pm \\sqrt{19}", "The answer is $1+\\sqrt{19}$", "wrong"),
+        ("12\\pi", "The answer is $12\\pi$ square units.", "right"),
+        ("2k", "The answer is 2", "wrong"),
+        ("5", "The answer is 9^9^9^9", "undecided"),
+        ("5", "The answer is " + "[" * 1_000_000, "undecided"),
+    ],
+)
+def test_verdicts(verifier: AnswerVerifier, truth: str, solution: str, verdict: str) -> None:
+    assert _verdict(verifier, truth, solution) == verdict
+
+
+@pytest.mark.parametrize(
+    ("truth", "stated", "verdict"),
+    [
+        ("50.7", "50 atm", "right"),
+        ("50.7", "55", "wrong"),
+        ("1368.0", "1.37 \\times 10^3 kJ/mol", "right"),
+        ("6.283", "\\boxed{2\\pi}", "right"),
+        ("0.0", "0.01", "wrong"),
+    ],
+)
+def test_numeric_answers_have_a_tolerance(verifier: AnswerVerifier, truth: str, stated: str, verdict: str) -> None:
+    assert _verdict(verifier, truth, f"The answer is {stated}", "numeric") == verdict
+    assert _verdict(verifier, truth, f"The answer is {stated}", "scibench") == verdict
+
+
+def test_a_check_that_takes_too_long_is_undecided_and_the_next_one_works() -> None:
+    with AnswerVerifier(time_limit_seconds=3.0) as verifier:
+        assert verifier.compare_answers("x + 1", "1 + x") is Verdict.RIGHT
+        start = time.monotonic()
+        verdict = verifier.compare_answers("0.6", "\\int_0^1 x^{x^{x^{x}}} \\sin(x^{x}) dx")
+        assert (verdict, time.monotonic() - start < 30.0) == (Verdict.UNDECIDED, True)
+        assert verifier.compare_answers("x + 1", "1 + x") is Verdict.RIGHT
+
+
+def test_many_slow_parts_share_one_limit() -> None:
+    slow = "\\int_0^1 x^{x^{x^{x}}} \\sin(x^{x}) dx"
+    with AnswerVerifier(time_limit_seconds=3.0) as verifier:
+        verifier.compare_answers("x + 1", "1 + x")
+        start = time.monotonic()
+        assert verifier.compare_answers("1, 2, 3, 4, 5, 6", ", ".join([slow] * 6)) is Verdict.UNDECIDED
+        assert time.monotonic() - start < 15.0
+
+
+def test_the_child_may_die_at_any_time(verifier: AnswerVerifier) -> None:
+    assert verifier.compare_answers("x + 2", "2 + x") is Verdict.RIGHT
+    child = verifier._child._process
+    assert child is not None
+    child.kill()
+    child.wait()
+    assert verifier.compare_answers("x + 2", "2 + x") is Verdict.RIGHT
+
+
+def test_a_closed_verifier_leaves_no_child() -> None:
+    with AnswerVerifier() as verifier:
+        verifier.compare_answers("x + 1", "1 + x")
+        child = verifier._child._process
+    assert child is not None and child.returncode is not None
+
+
+def test_plain_numbers_need_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(verification.ExpressionChild, "compare", lambda *_: pytest.fail("the child was asked"))
+    checks = [Check("q", str(number), "math", f"We add.\nThe answer is {number}.\n") for number in range(200)]
+    assert set(AnswerVerifier().verify(checks)) == {Verdict.RIGHT}
+
+
+def test_a_task_checker_decides_its_kind(caplog: pytest.LogCaptureFixture) -> None:
+    def is_polite(check: Check) -> Verdict:
+        if not check.solution:
+            raise ValueError("nothing to check")
+        return Verdict.RIGHT if "please" in check.solution else Verdict.WRONG
+
+    verifier = AnswerVerifier({"manners": is_polite})
+    assert "manners" in verifier.kinds
+    assert _verdict(verifier, None, "please", "manners") is Verdict.RIGHT
+    assert _verdict(verifier, None, "now", "manners") is Verdict.WRONG
+    with caplog.at_level(logging.ERROR):
+        assert _verdict(verifier, None, "", "manners") is Verdict.UNDECIDED
+    assert "manners" in caplog.text
+
+
+def test_a_check_without_a_true_answer_is_undecided() -> None:
+    assert _verdict(AnswerVerifier(), None, "The answer is 5") is Verdict.UNDECIDED
+
+
+def test_bad_settings_are_refused() -> None:
+    with pytest.raises(InputError, match="above 0"):
+        AnswerVerifier(time_limit_seconds=0)
+    with pytest.raises(InputError, match="unknown kind of answer 'poems'"):
+        _verdict(AnswerVerifier(), "5", "The answer is 5", "poems")
+
+
+def test_the_version_names_the_library() -> None:
+    assert "math-verify-" in AnswerVerifier().verifier_version

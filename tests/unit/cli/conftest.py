@@ -1,0 +1,125 @@
+"""A work folder with a run in it, made by the real handlers with models that answer at random."""
+
+import json
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase
+from restmcts.domain.problems import Problem
+from restmcts.domain.sampling import CotSettings
+from restmcts.domain.search import Budget
+from restmcts.domain.training_settings import TrainingSettings
+from restmcts.messages import commands, events
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts_cli.main import app
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from typer.testing import CliRunner, Result
+
+HOSTILE_QUESTION = "[bold]not markup[/bold] \x1b[31mnot red\x1b[0m, and\non two lines"
+PHASES: list[Phase] = [
+    SearchPhase("grade-base", 0, "evaluate", "test", "base", None, CotSettings()),
+    SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", MctsStarSettings(mode="collect"), Budget(iterations=6)),
+    TrainPolicyPhase("policy-1", 1, "base", TrainingSettings(), ("collect-1",)),
+    SearchPhase("grade-policy-1", 1, "evaluate", "later", "policy-1", None, CotSettings()),
+]
+
+Command = Callable[..., Result]
+
+
+@pytest.fixture(scope="session")
+def call() -> Command:
+    """Call the command line in this process."""
+
+    def run(*arguments: object) -> Result:
+        return CliRunner().invoke(app, [str(argument) for argument in arguments])
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def shown(call: Command) -> Callable[..., str]:
+    """Call a command that must end well; return what it printed."""
+
+    def run(*arguments: object) -> str:
+        result = call(*arguments)
+        assert result.exit_code == 0, (result.output, result.exception)
+        return result.stdout
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def document(shown: Callable[..., str]) -> Callable[..., Any]:
+    """Call a command with --json; return its document."""
+
+    def run(*arguments: object) -> Any:
+        return json.loads(shown(*arguments, "--json"))
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The work folder that `workdir` copies."""
+    folder = tmp_path_factory.mktemp("searched")
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    database.create_tables()
+    with AnswerVerifier() as verifier:
+        bus = _bus(database, FolderArtifactStore(folder / "artifacts"), verifier)
+        database.publish = lambda messages, _: bus.publish(messages)
+        with database.transaction() as transaction:
+            run_id = runs.create_run(transaction, "mine", "rest-mcts", 0, {})
+            runs.add_problems(transaction, run_id, "test", _problems("test", 4))
+            runs.add_problems(transaction, run_id, "train", [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)])
+            runs.add_checkpoint(transaction, run_id, "base", "policy", "someone/model", "someone/model")
+            runs.add_checkpoint(transaction, run_id, "value-0", "value", "someone/values", "someone/values")
+            runs.add_phases(transaction, run_id, PHASES)
+            transaction.emit(commands.AdvanceRun(run_id=run_id))
+        bus.run()
+        bus.close()
+    database.close()
+    return folder
+
+
+@pytest.fixture
+def workdir(searched: Path, tmp_path: Path) -> Path:
+    """A work folder whose run "mine" has searched and waits for its training."""
+    return Path(shutil.copytree(searched, tmp_path / "work"))
+
+
+def _problems(name: str, count: int) -> list[Problem]:
+    return [Problem(f"{name} question {number}", RIGHT_ANSWER) for number in range(count)]
+
+
+def _bus(database: Database, artifacts: FolderArtifactStore, verifier: AnswerVerifier) -> LocalBus:
+    models = RandomModels()
+    coordinator = CoordinatorHandlers(database, CoordinatorSettings())
+    search = TreeSearchHandlers(database)
+    labeler = ValueLabelerHandlers(database, artifacts, verifier)
+    handlers: dict[str, Callable[[Any], None]] = {
+        commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, WorkerSettings()).propose_steps,
+        commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
+        commands.AdvanceTrees.name: search.advance_trees,
+        events.RequestsAnswered.name: search.advance_trees,
+        commands.LabelTrees.name: labeler.label_trees,
+        commands.WriteDataset.name: labeler.write_dataset,
+        commands.TrainPolicy.name: lambda _: None,
+        commands.AdvanceRun.name: coordinator.advance_run,
+        events.TreesLabelled.name: coordinator.advance_run,
+        events.DatasetWritten.name: coordinator.advance_run,
+    }
+    return LocalBus(handlers, lambda *_: None)

@@ -1,0 +1,90 @@
+"""The command `grade`: every line comes back, bad ones with their reason."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.errors import InputError
+from restmcts_cli.grade import answer_of_prediction, grade
+
+
+def _graded(capsys: pytest.CaptureFixture[str], path: Path, **options: Any) -> tuple[list[dict[str, Any]], str]:
+    grade(path, **options)
+    captured = capsys.readouterr()
+    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+
+
+def _file(folder: Path, *lines: object) -> Path:
+    path = folder / "predictions.jsonl"
+    path.write_text("".join((line if isinstance(line, str) else json.dumps(line)) + "\n" for line in lines))
+    return path
+
+
+def test_lines_come_back_with_verdict_and_extracted(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _file(
+        tmp_path,
+        {"prediction": "So the final answer is \\boxed{12}.", "answer": 12, "id": "ä"},
+        {"prediction": "x = 6", "answer": "5"},
+        {"prediction": "The answer is (B)", "answer": "B", "kind": "choice"},
+        {"prediction": "52 atm", "answer": 50.7, "subset": "atkins"},
+        {"prediction": "(" * 1_000_000, "answer": "5"},
+        {"prediction": "", "answer": "5"},
+    )
+    rows, errors = _graded(capsys, path)
+    assert [row["verdict"] for row in rows] == ["right", "wrong", "right", "right", "undecided", "wrong"]
+    assert [row["extracted"] for row in rows[:4]] == ["12", "x = 6", "(B)", "52 atm"]
+    assert (rows[0]["id"], rows[5]["extracted"], errors) == ("ä", None, "")
+
+
+def test_bad_lines_are_reported_and_not_lost(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _file(
+        tmp_path,
+        "not JSON at all",
+        {"answer": "5"},
+        {"prediction": ["5"], "answer": "5"},
+        {"prediction": "5", "answer": "5", "kind": "poems"},
+        {"prediction": "5", "answer": "5"},
+    )
+    rows, errors = _graded(capsys, path, summary=True)
+    assert [row["verdict"] for row in rows] == ["undecided"] * 4 + ["right"]
+    assert rows[0]["line"] == "not JSON at all"
+    assert rows[1]["error"] == 'no "prediction"'
+    lines = errors.splitlines()
+    assert [line.partition(": ")[0] for line in lines[:4]] == [f"{path}, line {number}" for number in (1, 2, 3, 4)]
+    assert lines[4] == "5 lines: 1 right, 0 wrong, 4 undecided (4 of them could not be used)"
+
+
+def test_out_takes_the_lines_and_appears_whole(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = _file(tmp_path, {"prediction": "5", "answer": "5"})
+    out = tmp_path / "graded.jsonl"
+    rows, _ = _graded(capsys, path, out=out)
+    assert rows == []
+    assert json.loads(out.read_text())["verdict"] == "right"
+    assert sorted(file.name for file in tmp_path.iterdir()) == ["graded.jsonl", "predictions.jsonl"]
+
+
+def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
+    empty = _file(tmp_path)
+    out = tmp_path / "graded.jsonl"
+    with pytest.raises(InputError, match="does not exist"):
+        grade(tmp_path / "nowhere.jsonl", out=out)
+    with pytest.raises(InputError, match="holds no lines"):
+        grade(empty, out=out)
+    with pytest.raises(InputError, match="cannot write"):
+        grade(empty, out=tmp_path / "no-folder" / "graded.jsonl")
+    assert [file.name for file in tmp_path.iterdir()] == ["predictions.jsonl"]
+
+
+@pytest.mark.parametrize(
+    ("prediction", "answer"),
+    [
+        ("$12$.", "12"),
+        ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}"),
+        ("We think. " * 50 + "\nx = 5\n", "x = 5"),
+        ("We think.\nThe answer is 7.", "7"),
+        ("  ", None),
+    ],
+)
+def test_a_prediction_may_be_a_bare_answer_or_a_solution(prediction: str, answer: str | None) -> None:
+    assert answer_of_prediction(prediction) == answer

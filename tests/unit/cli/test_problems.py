@@ -1,0 +1,97 @@
+"""The commands `problems`: any source, streamed, whole or not at all, and only while a phase has not begun."""
+
+import json
+import sys
+import tracemalloc
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.errors import InputError
+from typer.testing import Result
+
+Shown = Callable[..., str]
+Document = Callable[..., Any]
+Command = Callable[..., Result]
+
+
+def test_csv_becomes_json_lines(tmp_path: Path, call: Command) -> None:
+    table = tmp_path / "problems.csv"
+    table.write_text('\ufeffquestion,answer,solution,other\n"One, or\ntwo?",2,,x\nNo answer?,,,\nThree?,3,"1 + 2 = 3",y,z\n')
+    out = tmp_path / "problems.jsonl"
+    result = call("problems", "import", table, out)
+    assert [json.loads(line) for line in out.read_text().splitlines()] == [
+        {"question": "One, or\ntwo?", "answer": "2", "kind": "math"},
+        {"question": "Three?", "answer": "3", "solution": ["1 + 2 = 3\n", "The answer is 3\n"], "kind": "math"},
+    ]
+    assert f'{table}, line 4: no "answer"; passed over' in result.stderr
+
+
+def test_puzzles_of_the_demo_are_a_source(tmp_path: Path, document: Document) -> None:
+    made = document("problems", "import", "demo:7", tmp_path / "puzzles.jsonl")
+    assert made["num_problems"] == 7
+    rows = [json.loads(line) for line in (tmp_path / "puzzles.jsonl").read_text().splitlines()]
+    assert {row["kind"] for row in rows} == {"number-paths"}
+    assert len({row["question"] for row in rows}) == 7
+
+
+@pytest.mark.parametrize(
+    ("source", "expected"),
+    [
+        ("nowhere.jsonl", "does not exist"),
+        ("nowhere.csv", "does not exist"),
+        ("demo:many", "demo:200"),
+        ("hub:a/b", "not installed"),
+    ],
+)
+def test_sources_that_cannot_be_read(
+    tmp_path: Path, call: Command, monkeypatch: pytest.MonkeyPatch, source: str, expected: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setitem(sys.modules, "datasets", None)
+    result = call("problems", "import", source, "out.jsonl")
+    assert isinstance(result.exception, InputError)
+    assert expected in str(result.exception)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_enqueue_before_a_phase_begins_but_not_after(workdir: Path, tmp_path: Path, call: Command, document: Document) -> None:
+    def enqueue(set_name: str) -> Result:
+        return call("problems", "enqueue", "mine", "demo:3", "--set", set_name, "--workdir", workdir)
+
+    assert enqueue("later").exit_code == 0
+    assert enqueue("later").exit_code == 0
+    sizes = {row["set"]: row["num_problems"] for row in document("problems", "list", "mine", "--workdir", workdir)}
+    assert sizes == {"later": 6, "test": 4, "train": 6}
+    listed = document("problems", "list", "mine", "--set", "later", "--workdir", workdir)
+    assert [row["position"] for row in listed] == [0, 1, 2, 3, 4, 5]
+    assert "phase collect-1 has begun (done)" in str(enqueue("train").exception)
+    assert "uses a problem set 'nowhere'" in str(enqueue("nowhere").exception)
+
+
+def test_a_bad_source_adds_nothing(workdir: Path, tmp_path: Path, call: Command, document: Document) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text('{"question": "One?", "answer": 1}\nnot JSON\n')
+    result = call("problems", "enqueue", "mine", path, "--set", "later", "--strict", "--workdir", workdir)
+    assert str(result.exception) == f"{path}, line 2: not JSON"
+    assert "later" not in {row["set"] for row in document("problems", "list", "mine", "--workdir", workdir)}
+
+
+def test_listing_shows_texts_as_characters(workdir: Path, shown: Shown, call: Command) -> None:
+    text = shown("problems", "list", "mine", "--set", "train", "--workdir", workdir)
+    assert "[bold]not markup[/bold] \\x1b[31mnot red\\x1b[0m, and on two lines" in text
+    assert "\x1b" not in text
+    assert "it has test, train" in str(call("problems", "list", "mine", "--set", "x", "--workdir", workdir).exception)
+
+
+def test_ten_thousand_problems_are_streamed(workdir: Path, tmp_path: Path, call: Command) -> None:
+    path = tmp_path / "many.jsonl"
+    with path.open("w") as file:
+        file.writelines(json.dumps({"question": f"{number}: {'long ' * 100}", "answer": number}) + "\n" for number in range(10_000))
+    tracemalloc.start()
+    result = call("problems", "enqueue", "mine", path, "--set", "later", "--workdir", workdir)
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert "10,000 problems added to later" in result.stderr
+    assert peak < path.stat().st_size

@@ -1,0 +1,285 @@
+import io
+import json
+import random
+import re
+from dataclasses import asdict, replace
+from html.parser import HTMLParser
+from pathlib import Path
+from xml.etree import ElementTree
+
+import pytest
+from restmcts.domain.statistics import Accuracy
+from restmcts.errors import StorageError
+from restmcts_cli.report import render_page, render_table, write_report
+from restmcts_cli.report_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts_cli.report_data import (
+    Graded,
+    IterationResult,
+    Report,
+    SearchResult,
+    SearchTree,
+    TreeNode,
+    difference,
+    grade,
+    json_line,
+    judge_values,
+)
+from restmcts_cli.report_summary import summarise
+from restmcts_cli.report_tree import MAX_NODES, draw_tree
+from rich.console import Console
+
+HOSTILE = "</title><script>alert('x')</script> & \"quoted\" [red]markup[/red]"
+VOID = {"meta", "br", "hr", "img", "input", "link"}
+
+
+def outcomes(num_right: int, total: int = 1000, seed: int = 0) -> tuple[bool, ...]:
+    values = [index < num_right for index in range(total)]
+    random.Random(seed).shuffle(values)
+    return tuple(values)
+
+
+def make_tree(num_children: int = 3) -> SearchTree:
+    nodes = [TreeNode("", None, 30, None)]
+    for index in range(num_children):
+        nodes.append(TreeNode(f"7 + {index} = 9\n", 0.3, 20 - min(index, 19), 0))
+    nodes.append(TreeNode("The answer is 31\n", 0.97, 2, 1, "right"))
+    nodes.append(TreeNode("The answer is 12\n", 0.1, 1, 2, "wrong"))
+    return SearchTree("Start: 7  Target: 31  Moves: +3 -5 *2", tuple(nodes))
+
+
+def make_report(text: str = "plain") -> Report:
+    graded = [grade(outcomes(328)), grade(outcomes(436, seed=1)), grade(outcomes(514, seed=2))]
+    return Report(
+        title=f"Report of {text}",
+        command=f"restmcts demo --seed 3 {text}",
+        seed=3,
+        seconds=171.25,
+        iterations=(
+            IterationResult(0, greedy=graded[0]),
+            IterationResult(1, 2200, 1030, 286_000, 1800, 20_000, graded[1]),
+            IterationResult(2, 2200, 1270, 284_000, 2400, 44_000, graded[2], control=grade(outcomes(300, seed=3))),
+        ),
+        search=(
+            SearchResult(f"greedy {text}", None, 38, graded[1]),
+            SearchResult("best-of-N", 160, 153.2, grade(outcomes(578, seed=4))),
+            SearchResult("MCTS*", 160, 151.0, grade(outcomes(608, seed=5))),
+        ),
+        values=(
+            judge_values(f"V_0 {text}", [0.9, 0.5, 0.4, 0.1, 0.3], [0, 1, 2, None, None]),
+            judge_values("V_2", [0.9, 0.6, 0.4, 0.1, 0.2], [0, 1, 2, None, None]),
+        ),
+        tree=replace(make_tree(), question=text, nodes=(*make_tree().nodes, TreeNode(text, 0.2, 1, 3))),
+        settings=(("keep_rollouts", text),),
+        notes=(f"A note: {text}.",),
+    )
+
+
+class Page(HTMLParser):
+    """Collects the tags of a page and holds every one to be closed in order."""
+
+    def __init__(self, text: str) -> None:
+        super().__init__()
+        self.tags: list[tuple[str, dict[str, str | None]]] = []
+        self.open: list[str] = []
+        self.feed(text)
+        self.close()
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+        if tag not in VOID:
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.tags.append((tag, dict(attrs)))
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+
+def test_page_is_self_contained_and_well_formed() -> None:
+    text = render_page(make_report())
+    page = Page(text)
+    assert page.open == []
+    assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
+    assert not any(name in {"src", "href"} or name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert "http" not in text and "@import" not in text and "url(" not in text
+    for svg in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
+        ElementTree.fromstring(svg)
+
+
+def test_hostile_text_is_escaped_everywhere() -> None:
+    text = render_page(make_report(HOSTILE))
+    assert "<script" not in text
+    page = Page(text)
+    assert page.open == []
+    # title, heading, command, methods (table, legend), values, tree (question, node), settings, note
+    assert text.count("&lt;script&gt;") >= 9
+    assert {tag for tag, _ in page.tags} == {tag for tag, _ in Page(render_page(make_report())).tags}
+
+
+def test_sections_without_data_are_left_out() -> None:
+    text = render_page(Report(title="Nothing", command="restmcts selftrain", seed=0, seconds=1.0))
+    assert Page(text).open == []
+    assert "<section>" not in text
+
+
+def test_selftrain_report_has_no_accuracy_column() -> None:
+    report = Report("T", "c", 0, 1.0, iterations=(IterationResult(0), IterationResult(1, 20, 3, 900, 3, 40)))
+    text = render_page(report)
+    assert "Greedy" not in text and "Control" not in text and "<svg" not in text
+    assert summarise(report) == ["The search solved 3 of 20 problems (15 %)."]
+
+
+def test_write_report_replaces_whole_and_survives_surrogates(tmp_path: Path) -> None:
+    path = tmp_path / "new" / "report.html"
+    write_report(make_report("lone \ud800 surrogate"), path)
+    assert "surrogate" in path.read_text(encoding="utf-8")
+    assert [entry.name for entry in path.parent.iterdir()] == ["report.html"]
+
+
+def test_write_report_on_a_path_that_cannot_be(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StorageError, match="cannot write the report"):
+        write_report(make_report(), tmp_path / "file" / "report.html")
+    (tmp_path / "folder.html").mkdir()
+    with pytest.raises(StorageError, match="another folder"):
+        write_report(make_report(), tmp_path / "folder.html")
+    assert sorted(entry.name for entry in tmp_path.iterdir()) == ["file", "folder.html"]
+
+
+def test_terminal_tables_show_text_as_it_is() -> None:
+    console = Console(width=160, record=True, file=io.StringIO())
+    console.print(render_table(make_report(HOSTILE)))
+    text = console.export_text()
+    assert "51.4 % ± 1.6" in text and "[red]markup[/red]" in text and "V_2" in text
+
+
+def test_report_can_be_written_as_json() -> None:
+    assert json.loads(json.dumps(asdict(make_report())))["seed"] == 3
+
+
+def test_json_line_has_the_promised_fields() -> None:
+    line = json_line(make_report(), "out/report.html")
+    assert "\n" not in line
+    fields = json.loads(line)
+    assert set(fields) == {"seed", "seconds", "iterations", "control", "value_auc", "search", "report"}
+    assert fields["iterations"][2] == {
+        "iteration": 2, "greedy_accuracy": 0.514, "stderr": 0.01581, "trees": 2200, "solved": 1270, "tokens": 284_000,
+    }  # fmt: skip
+    assert fields["control"] == 0.3 and fields["report"] == "out/report.html"
+    assert fields["search"][0]["budget_tokens"] is None and fields["search"][1]["accuracy"] == 0.578
+
+
+def said(report: Report) -> str:
+    return " ".join(summarise(report))
+
+
+def test_summary_claims_what_reaches_three_errors() -> None:
+    text = said(make_report())
+    assert "Iteration 2 answers 51.4 % ± 1.6 of 1,000 held-out problems greedily." in text
+    assert "18.6 points above iteration 0 (32.8 % ± 1.5)" in text
+    assert "21.4 points above the control (30.0 % ± 1.4)" in text
+    assert "Both differences reach 3 standard errors" in text
+    assert "no more than noise" in text.split("With at most 160 tokens")[1]
+    assert "one run with seed 3" in text
+
+
+@pytest.mark.parametrize(
+    ("base", "last", "control", "expected"),
+    [
+        (500, 514, 300, "1.4 points above iteration 0"),
+        (514, 500, 300, "1.4 points below iteration 0"),
+        (300, 514, 520, "0.6 points below the control"),
+        (514, 514, 300, "level with iteration 0"),
+    ],
+)
+def test_summary_does_not_claim_what_the_numbers_do_not_show(base: int, last: int, control: int, expected: str) -> None:
+    rows = (
+        IterationResult(0, greedy=Graded(grade(outcomes(base)).accuracy)),
+        IterationResult(1, greedy=Graded(grade(outcomes(last)).accuracy), control=Graded(grade(outcomes(control)).accuracy)),
+    )
+    text = said(Report("t", "c", 0, 1.0, iterations=rows))
+    assert expected in text and "does not show" in text and "Both differences" not in text
+
+
+def test_summary_when_nothing_was_solved() -> None:
+    rows = (IterationResult(0), IterationResult(1, 20, 0, 5000))
+    assert said(Report("t", "c", 0, 1.0, iterations=rows)) == (
+        "No problem was solved in 20 trees, so there was nothing to learn from: nothing was trained."
+    )
+
+
+def test_summary_names_the_iteration_that_was_not_trained() -> None:
+    rows = (IterationResult(1, 20, 4, 5000, 4, 30), IterationResult(2, 20, 0, 5000, 0, 30))
+    text = said(Report("t", "c", 0, 1.0, iterations=rows))
+    assert "In iteration 2 the policy was not trained" in text and "value model was not" not in text
+
+
+def test_summary_without_a_standard_error() -> None:
+    rows = (IterationResult(0, greedy=grade([False])), IterationResult(1, greedy=grade([True])))
+    assert "too few problems" in said(Report("t", "c", 0, 1.0, iterations=rows))
+
+
+def test_summary_when_methods_are_level() -> None:
+    same = Graded(Accuracy(0.5, 0.01, 1000))
+    search = (SearchResult("A", 100, 90, same), SearchResult("B", 100, 95, same))
+    assert "A and B come out level at 50.0 % ± 1.0" in said(Report("t", "c", 0, 1.0, search=search))
+
+
+def test_summary_says_when_the_value_model_got_worse() -> None:
+    worse = (judge_values("V_0", [0.9, 0.1], [1, None]), judge_values("V_1", [0.1, 0.9], [1, None]))
+    assert "0.00 (AUC; 0.50 is a guess), less than V_0 with 1.00" in said(Report("t", "c", 0, 1.0, values=worse))
+
+
+def test_differences_are_paired_where_outcomes_were_kept() -> None:
+    first, second = grade([True, True, False, False]), grade([True, False, False, False])
+    paired = difference(first, second)
+    unpaired = difference(Graded(first.accuracy), second)
+    assert paired.value == unpaired.value == 0.25
+    assert paired.standard_error < unpaired.standard_error
+
+
+def test_judge_values_groups_by_distance() -> None:
+    quality = judge_values("V", [0.2, 0.4, 0.9, 0.1], [2, 2, 0, None])
+    assert [(p.distance, round(p.mean_value, 3), p.num_partial_solutions) for p in quality.points] == [
+        (0, 0.9, 1), (2, 0.3, 2), (None, 0.1, 1),
+    ]  # fmt: skip
+    assert quality.auc_solvable == 1.0
+    assert quality.correlation is not None and quality.correlation > 0.8
+
+
+def test_small_tree_is_drawn_whole() -> None:
+    svg = draw_tree(make_tree())
+    assert svg.count('<g class="node') == 6 and "more below" not in svg
+    assert svg.count("✓") == 1 and svg.count("✗") == 1
+
+
+def test_large_tree_is_folded_and_keeps_a_right_and_a_wrong_leaf() -> None:
+    svg = draw_tree(make_tree(500))
+    assert svg.count('<g class="node') == MAX_NODES
+    assert "✓" in svg and "✗" in svg
+    assert f"+ {503 - MAX_NODES} more below" in svg
+
+
+def test_long_steps_are_cut_but_kept_as_a_hint() -> None:
+    svg = draw_tree(SearchTree("q", (TreeNode("", None, 1, None), TreeNode("word " * 30, 0.5, 1, 0))))
+    assert "…" in svg and ("word " * 30).strip() in svg
+
+
+def test_tree_whose_child_comes_first_is_refused() -> None:
+    with pytest.raises(ValueError, match="before its parent"):
+        draw_tree(SearchTree("q", (TreeNode("", None, 1, 1), TreeNode("a", 0.5, 1, None))))
+
+
+@pytest.mark.parametrize("values", [[0.0], [0.3, 0.3], [1e-9, 2e-9], [0.31, 0.55], [5, 12_345], []])
+def test_axes_hold_their_values_with_few_ticks(values: list[float]) -> None:
+    axis = number_axis("y", values, floor=0.0)
+    assert axis.low < axis.high and 2 <= len(axis.ticks) <= 7
+    assert all(axis.low <= value <= axis.high * (1 + 1e-9) for value in values)
+    assert len({text for _, text in axis.ticks}) == len(axis.ticks)
+
+
+def test_chart_of_many_series_stays_within_the_colours_of_the_page() -> None:
+    series = [Series(f"m{index}", (Point(0, 0.1), Point(1, 0.2, 0.05))) for index in range(12)]
+    svg = line_chart("t", category_axis("x", ["a", "b"]), number_axis("y", [0, 1]), series)
+    assert set(re.findall(r"series c(\d+)", svg)) == {str(index) for index in range(7)}

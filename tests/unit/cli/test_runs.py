@@ -1,0 +1,199 @@
+"""The commands `runs`: created, shown and steered, in a work folder."""
+
+import json
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql import queries, runs
+from restmcts.adapters.sql.database import Database
+from restmcts.domain.phases import PHASE
+from restmcts.errors import InputError
+from restmcts_cli.run_create import MAX_BOOTSTRAP_PROBLEMS
+from typer.testing import Result
+
+Shown = Callable[..., str]
+Document = Callable[..., Any]
+Command = Callable[..., Result]
+
+
+def problem_file(folder: Path, count: int, name: str = "problems.jsonl") -> Path:
+    path = folder / name
+    path.write_text(
+        "".join(json.dumps({"question": f"What is {number} + 1?", "answer": number + 1}) + "\n" for number in range(count))
+    )
+    return path
+
+
+def message(result: Result) -> str:
+    """Return the one line of the error that a command ended with."""
+    assert isinstance(result.exception, InputError), (result.output, result.exception)
+    assert "\n" not in str(result.exception)
+    return str(result.exception)
+
+
+def test_list_counts_what_has_ended(workdir: Path, shown: Shown, document: Document) -> None:
+    (row,) = document("runs", "list", "--workdir", workdir)
+    assert (row["name"], row["state"], row["num_phases"], row["num_phases_ended"]) == ("mine", "running", 4, 2)
+    assert (row["num_trees"], row["num_trees_ended"]) == (10, 10)
+    assert "mine" in shown("runs", "list", "--workdir", workdir)
+
+
+def test_show_has_the_numbers_of_every_phase(workdir: Path, shown: Shown, document: Document) -> None:
+    found = document("runs", "show", "mine", "--workdir", workdir)
+    phases = {phase["name"]: phase for phase in found["phases"]}
+    assert [phase["state"] for phase in found["phases"]] == ["done", "done", "training", "pending"]
+    graded = phases["grade-base"]
+    assert graded["accuracy"]["value"] == graded["num_right"] / 4
+    assert graded["num_right"] == graded["result"]["right"]
+    assert phases["collect-1"]["accuracy"] is None
+    assert phases["collect-1"]["num_solved"] == phases["collect-1"]["result"]["solved"] > 0
+    assert found["tokens"] == sum(phase["tokens"] for phase in found["phases"]) > 0
+    (base, first) = found["iterations"]
+    assert base["greedy"]["value"] == graded["accuracy"]["value"]
+    assert (first["num_trees"], first["num_solved"]) == (6, phases["collect-1"]["num_solved"])
+    text = shown("runs", "show", "mine", "--workdir", workdir)
+    assert f"{100 * graded['accuracy']['value']:.1f} ± " in text
+    assert "greedy accuracy" in text
+
+
+def test_pause_resume_cancel(workdir: Path, call: Command, document: Document) -> None:
+    def steer(verb: str) -> str:
+        return str(document("runs", verb, "mine", "--workdir", workdir)["state"])
+
+    assert steer("pause") == "paused"
+    assert "run mine is paused" in message(call("runs", "pause", "mine", "--workdir", workdir))
+    assert steer("resume") == "running"
+    assert steer("cancel") == "cancelled"
+    assert "run mine is cancelled" in message(call("runs", "resume", "mine", "--workdir", workdir))
+
+
+def test_resume_rings_for_what_came_in_meanwhile(workdir: Path) -> None:
+    from restmcts.adapters.sql import control
+    from restmcts.adapters.sql.trees import TREES
+    from sqlalchemy import update
+
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with database.transaction() as transaction:
+        transaction.execute(update(TREES).where(TREES.c.id == 5).values(state="searching"))
+        control.pause(transaction, "mine")
+        control.resume(transaction, "mine")
+        assert [emitted.name for emitted in transaction.emitted] == ["search.advance_trees", "coordinator.advance_run"]
+    database.close()
+
+
+def test_watch_ends_with_the_run(workdir: Path, call: Command) -> None:
+    call("runs", "cancel", "mine", "--workdir", workdir)
+    result = call("runs", "watch", "mine", "--workdir", workdir, "--json")
+    assert json.loads(result.stdout)["state"] == "cancelled"
+    assert result.exit_code == 1
+
+
+def test_unknown_run_and_folder_are_one_line(workdir: Path, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert message(call("runs", "show", "yours", "--workdir", workdir)) == "no run is named 'yours'; there are mine"
+    assert "holds no run.db" in message(call("runs", "list", "--workdir", tmp_path / "elsewhere"))
+    monkeypatch.chdir(tmp_path)
+    for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT"):
+        monkeypatch.delenv(f"RESTMCTS_{name}", raising=False)
+    assert "--workdir" in message(call("runs", "list"))
+
+
+def test_create_stores_what_was_asked_for(tmp_path: Path, document: Document) -> None:
+    path, held_out = problem_file(tmp_path, 5), problem_file(tmp_path, 3, "test.jsonl")
+    options = ("--policy", "someone/model", "--test", held_out, "--iterations", 2, "-o", "branch=4", "--limit", 4)
+    made = document("runs", "create", "new", path, *options, "--workdir", tmp_path / "w")
+    assert made == {"run": "new", "id": 1, "state": "running", "problems": {"train": 4, "bootstrap": 4, "test": 3}}
+    database = Database(f"sqlite:///{tmp_path / 'w' / 'run.db'}")
+    with database.transaction() as transaction:
+        phases = {row.name: PHASE.validate_python(row.spec) for row in runs.phases_of(transaction, 1)}
+        checkpoints = runs.checkpoints_of(transaction, 1)
+    database.close()
+    assert phases["collect-2"].search.branch == 4
+    assert "grade-policy-2" in phases
+    assert {name: row.uri for name, row in checkpoints.items()} == {"base": "someone/model"}
+
+
+def test_create_is_whole_or_nothing(tmp_path: Path, call: Command, document: Document) -> None:
+    path, workdir = problem_file(tmp_path, 3), tmp_path / "w"
+    path.write_text(path.read_text() + "no JSON\n")
+    strict = call("runs", "create", "new", path, "--policy", "someone/model", "--strict", "--workdir", workdir)
+    assert message(strict) == f"{path}, line 4: not JSON"
+    assert document("runs", "list", "--workdir", workdir) == []
+    lenient = call("runs", "create", "new", path, "--policy", "someone/model", "--workdir", workdir)
+    assert f"{path}, line 4: not JSON; passed over" in lenient.stderr
+    again = call("runs", "create", "new", path, "--policy", "someone/model", "--workdir", workdir)
+    assert "exists already" in message(again)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("new",), "--policy"),
+        (("new", "--policy", "no such/model/here"), "no such folder"),
+        (("new", "--policy", "someone/model", "--method", "star"), "rest-mcts"),
+        (("new", "--policy", "someone/model", "-o", "breadth=4"), "no option 'breadth'"),
+        (("new", "problems.jsonl", "--demo"), "--demo brings its own problems"),
+    ],
+)
+def test_create_says_what_is_wrong(tmp_path: Path, call: Command, arguments: tuple[str, ...], expected: str) -> None:
+    assert expected in message(call("runs", "create", *arguments, "--workdir", tmp_path))
+
+
+def test_a_model_folder_must_be_of_the_kind_asked_for(tmp_path: Path, call: Command, document: Document) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    path = problem_file(tmp_path, 2)
+    (folder / "config.json").write_text(json.dumps({"architectures": ["LlamaForSequenceClassification"]}))
+    wrong = call("runs", "create", "new", path, "--policy", folder, "--workdir", tmp_path / "w")
+    assert message(wrong) == f"{folder}: a value model where a policy model is asked for"
+    document("runs", "create", "new", path, "--policy", "someone/model", "--value", folder, "--workdir", tmp_path / "w")
+    (_, value) = document("checkpoints", "list", "new", "--workdir", tmp_path / "w")
+    assert (value["name"], value["uri"]) == ("value-0", str(folder.resolve()))
+
+
+def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call: Command, document: Document) -> None:
+    workdir = tmp_path / "w"
+    assert document("runs", "create", "new", "--policy", "someone/model", "--workdir", workdir)["state"] == "paused"
+    num_problems = MAX_BOOTSTRAP_PROBLEMS + 200
+    path = problem_file(tmp_path, num_problems)
+    added = document("problems", "enqueue", "new", path, "--workdir", workdir)["added"]
+    assert added == {"train": num_problems, "bootstrap": MAX_BOOTSTRAP_PROBLEMS}
+    assert document("problems", "enqueue", "new", path, "--workdir", workdir)["added"] == {"train": num_problems}
+    assert document("runs", "resume", "new", "--workdir", workdir)["state"] == "running"
+
+
+@pytest.mark.parametrize("arguments", [("show", "mine"), ("create", "demo", "--demo", "--quick", "--policy", "someone/model")])
+def test_what_the_image_without_models_can_do(workdir: Path, arguments: tuple[str, ...]) -> None:
+    """The image of the command line has neither torch nor the services nor what draws reports."""
+    code = (
+        "import sys\n"
+        "absent = 'torch', 'transformers', 'datasets', 'jinja2', 'matplotlib', 'restmcts_coordinator', 'restmcts_trainer'\n"
+        "sys.modules.update(dict.fromkeys(absent))\n"
+        "from restmcts_cli.main import run\n"
+        "run()"
+    )
+    command = [sys.executable, "-c", code, "runs", *arguments, "--workdir", str(workdir), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["state"] == "running"
+
+
+def test_work_and_the_demo_say_that_torch_is_missing(workdir: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "transformers", None)
+    monkeypatch.setitem(sys.modules, "restmcts_cli.local_run", None)
+    assert "restmcts-cli[local]" in message(call("runs", "work", "mine", "--workdir", workdir))
+    assert "--policy" in message(call("runs", "create", "demo", "--demo", "--quick", "--workdir", workdir))
+
+
+def test_the_demo_run_is_that_of_the_demo(tmp_path: Path, document: Document) -> None:
+    made = document("runs", "create", "demo", "--demo", "--quick", "--policy", "someone/model", "--workdir", tmp_path)
+    assert made["problems"]["search-1"] == 100
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    with database.transaction() as transaction:
+        names = [phase.name for phase in queries.phase_numbers(transaction, 1)]
+    database.close()
+    assert names[0] == "policy-0"
+    assert "MCTS* @ 80" in names
