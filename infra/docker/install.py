@@ -1,0 +1,69 @@
+"""Installs into an image what one extra of `restmcts` names, at the pinned versions, and takes away what no service runs.
+
+`python install.py EXTRA`, one call a layer: images with the same extras in the same order share these layers, and a change of code
+makes none of them anew. Without an extra, it only takes away.
+"""
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from importlib.util import find_spec
+from pathlib import Path
+
+# libraries under a second and third name, sources, tests, other databases, colours for program text, mechanics
+NEVER_RUN = (
+    "Crypto/PublicKey",
+    "Crypto/SelfTest",
+    "mpmath/tests",
+    "numpy/**/tests",
+    "pyarrow/*.pxi",
+    "pyarrow/*.pyx",
+    "pyarrow/_flight*",
+    "pyarrow/_s3fs*",
+    "pyarrow/include",
+    "pyarrow/includes",
+    "pyarrow/libarrow_flight*",
+    "pyarrow/libarrow_python*.so",
+    "pyarrow/libarrow_python*.so.*.*",
+    "pyarrow/libarrow_s3*",
+    "pyarrow/src",
+    "pyarrow/tests",
+    "pygments/lexers/[a-z]*",
+    "pygments/lexers/__pycache__",
+    "sqlalchemy/dialects/[mo]*",
+    "sqlalchemy/testing",
+    "sympy/**/benchmarks",
+    "sympy/**/tests",
+    "sympy/parsing/autolev",
+    "sympy/physics/biomechanics",
+    "sympy/physics/continuum_mechanics",
+    "sympy/physics/control",
+    "sympy/physics/mechanics",
+)
+
+
+def install(extra: str) -> None:
+    """Install the dependencies of the distribution itself and those of the extra."""
+    project = tomllib.loads(Path("pyproject.toml").read_text(encoding="utf-8"))["project"]
+    requirements = [*project["dependencies"], *project["optional-dependencies"][extra]]
+    pip = [sys.executable, "-m", "pip", "install", "--quiet"]
+    subprocess.run([*pip, "-c", "constraints.txt", *requirements], check=True)
+
+
+def trim() -> None:
+    """Remove what is never run from where packages are installed."""
+    spec = find_spec("pydantic")
+    assert spec is not None and spec.origin is not None
+    packages = Path(spec.origin).parents[1]
+    for path in [path for pattern in NEVER_RUN for path in packages.glob(pattern)]:
+        if path.is_dir():
+            shutil.rmtree(path)
+        else:
+            path.unlink(missing_ok=True)
+
+
+if __name__ == "__main__":
+    for name in sys.argv[1:]:
+        install(name)
+    trim()

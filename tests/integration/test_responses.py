@@ -1,0 +1,156 @@
+"""Answers that come twice, out of order, late after a retry, or for a run that was cancelled, on real PostgreSQL."""
+
+import random
+import time
+from collections.abc import Callable, Iterator
+
+import pytest
+from restmcts.adapters.sql import requests as queue
+from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.tables import RequestKind, RunState, TreeState
+from restmcts.adapters.sql.trees import RUNS, TREES
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.phases import SearchPhase
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed, StepsScored, derive_seed
+from restmcts.domain.search import Budget
+from restmcts.messages.base import Message
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees
+from restmcts.messages.wire import dump_response, load_proposal, load_scoring
+from restmcts_cli.server_processes import SERVERS
+from restmcts_cli.stack_processes import Stack
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from sqlalchemy import select, update
+
+NUM_TREES = 6
+PHASE = SearchPhase("collect", 1, "collect", "set", "policy", "value", MctsStarSettings(mode="collect"), Budget(iterations=5))
+
+
+@pytest.fixture
+def new_run(servers: Stack, database: Database) -> Iterator[Callable[[], int]]:
+    """Return a function that makes a run whose trees search; no worker runs, so that the test alone moves them."""
+    for member in servers.members():
+        if member.name not in SERVERS:
+            servers.stop(member.name)
+    run_ids: list[int] = []
+
+    def make() -> int:
+        problems = [Problem(question=f"question {number}", answer="1") for number in range(NUM_TREES)]
+        with database.transaction() as transaction:
+            run_id = runs.create_run(transaction, f"responses-{time.monotonic_ns()}", "rest-mcts", 0, {})
+            runs.add_problems(transaction, run_id, "set", problems)
+            for name in ("policy", "value"):
+                runs.add_checkpoint(transaction, run_id, name, name, "nowhere", "0")
+            runs.add_phases(transaction, run_id, [PHASE])
+        CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+        run_ids.append(run_id)
+        return run_id
+
+    yield make
+    with database.transaction() as transaction:
+        for run_id in run_ids:
+            runs.finish_run(transaction, run_id, RunState.CANCELLED)
+
+
+def answer_of(request: ClaimedRequest, kind: RequestKind) -> str:
+    """Return what the models always answer to this request."""
+    if kind == RequestKind.PROPOSE:
+        proposal: ProposeSteps = load_proposal(request.payload)
+        key = derive_seed(0, request.question, *proposal.steps)
+        steps = [ProposedStep(f"step {(key + place) % 7}\n", 3, -1.0) for place in range(proposal.num_samples)]
+        samples = tuple(Sample((step,), 3, ended=False) for step in steps)
+        return dump_response(StepsProposed(proposal.number, samples, 1))
+    scoring = load_scoring(request.payload)
+    values = tuple(tuple((derive_seed(0, step) % 100) / 200 for step in branch) for branch in scoring.branches)
+    return dump_response(StepsScored(scoring.number, values, 1))
+
+
+def claim_all(database: Database, lease_seconds: float = 60.0) -> list[tuple[Claim, RequestKind]]:
+    claims = []
+    for kind in RequestKind:
+        with database.transaction() as transaction:
+            claim = queue.claim(transaction, kind, 1000, lease_seconds)
+        if claim is not None:
+            claims.append((claim, kind))
+    return claims
+
+
+def write(database: Database, claims: list[tuple[Claim, RequestKind]]) -> None:
+    for claim, kind in claims:
+        with database.transaction() as transaction:
+            queue.answer(transaction, [(request, answer_of(request, kind)) for request in claim.requests])
+
+
+def finish(database: Database, run_id: int, disturb: Callable[[list[tuple[Claim, RequestKind]]], None]) -> dict[int, object]:
+    """Search to the end; return the trees by position."""
+    with database.transaction() as transaction:
+        statement = select(TREES.c.id).where(TREES.c.run_id == run_id).order_by(TREES.c.id)
+        tree_ids = tuple(transaction.execute(statement).scalars())
+    workers = [TreeSearchHandlers(database), TreeSearchHandlers(database, max_cached_trees=1)]
+    message: Message = AdvanceTrees(tree_ids=tree_ids)
+    for number in range(1000):
+        workers[number % 2].advance_trees(message)  # type: ignore[arg-type]
+        workers[number % 2].advance_trees(message)  # type: ignore[arg-type]
+        claims = claim_all(database)
+        if not claims:
+            break
+        write(database, claims)
+        disturb(claims)
+    with database.transaction() as transaction:
+        states = transaction.execute(select(TREES.c.state).where(TREES.c.run_id == run_id)).scalars()
+        assert set(states) == {TreeState.ENDED}
+        loaded = trees.load_trees(transaction, tree_ids)
+        assert all(loaded[tree_id].root.visits == PHASE.budget.iterations for tree_id in tree_ids)
+    return {place: [(n.parent_id, n.step, n.visits, n.value) for n in loaded[key].nodes] for place, key in enumerate(tree_ids)}
+
+
+def test_answers_that_come_twice_or_late_change_nothing(database: Database, new_run: Callable[[], int]) -> None:
+    undisturbed = finish(database, new_run(), lambda claims: None)
+    earlier: list[tuple[Claim, RequestKind]] = []
+
+    def disturb(claims: list[tuple[Claim, RequestKind]]) -> None:
+        earlier.extend(claims)
+        shuffled = random.Random(0).sample(earlier, len(earlier))
+        write(database, shuffled)
+
+    assert finish(database, new_run(), disturb) == undisturbed
+
+
+def test_an_answer_of_an_earlier_attempt_changes_nothing(database: Database, new_run: Callable[[], int]) -> None:
+    run_id = new_run()
+    TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=tuple(_tree_ids(database, run_id))))
+    first = claim_all(database, lease_seconds=-1.0)
+    with database.transaction() as transaction:
+        assert queue.release_overdue(transaction) == NUM_TREES
+    second = claim_all(database)
+    write(database, first)
+    with database.transaction() as transaction:
+        assert trees.answered(transaction, _tree_ids(database, run_id)) == {}
+    write(database, second)
+    with database.transaction() as transaction:
+        assert len(trees.answered(transaction, _tree_ids(database, run_id))) == NUM_TREES
+
+
+def test_an_answer_for_a_cancelled_run_changes_nothing(database: Database, new_run: Callable[[], int]) -> None:
+    run_id = new_run()
+    handlers = TreeSearchHandlers(database)
+    message = AdvanceTrees(tree_ids=tuple(_tree_ids(database, run_id)))
+    handlers.advance_trees(message)
+    claims = claim_all(database)
+    with database.transaction() as transaction:
+        transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=RunState.CANCELLED.value))
+    write(database, claims)
+    handlers.advance_trees(message)
+    with database.transaction() as transaction:
+        rows = transaction.execute(select(TREES.c.version, TREES.c.state).where(TREES.c.run_id == run_id)).all()
+    assert {tuple(row) for row in rows} == {(1, TreeState.SEARCHING.value)}
+    assert claim_all(database) == []
+
+
+def _tree_ids(database: Database, run_id: int) -> list[int]:
+    with database.transaction() as transaction:
+        statement = select(TREES.c.id).where(TREES.c.run_id == run_id).order_by(TREES.c.id)
+        return list(transaction.execute(statement).scalars())
