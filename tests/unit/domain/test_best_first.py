@@ -53,7 +53,7 @@ class LetterPolicy:
             return ProposedStep(f"The answer is {written[0].strip()}{written[1].strip()}\n", 1, 0.0)
         if begun:
             return ProposedStep(f"{begun}\n", 0, 0.0)
-        others = tuple(Alternative(letter, 0.0, math.log(LETTERS[letter])) for letter in "bc")[:num_alternatives]
+        others = tuple(Alternative(letter, 0.0, math.log(LETTERS[letter]), 0) for letter in "bc")[:num_alternatives]
         return ProposedStep("a\n", 1, math.log(LETTERS["a"]), others)
 
     def _value(self, text: str) -> float:

@@ -42,6 +42,7 @@ def test_alternatives_are_the_most_probable_other_tokens(make_policy: MakePolicy
         assert step.alternatives
         for alternative in step.alternatives:
             before, letter = alternative.begun[:-1], alternative.begun[-1]
+            assert alternative.position == len(before), "a token is one letter here"
             assert step.text.startswith(before) and not step.text.startswith(alternative.begun)
             log_probs = next_log_probs(loaded, prompt + before)
             token = loaded.tokenizer.convert_tokens_to_ids(letter)

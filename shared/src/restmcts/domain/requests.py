@@ -70,11 +70,13 @@ class Alternative:
         begun: the step's text up to and with this token.
         log_prob_before: of the step's generated tokens before it, summed.
         log_prob: of the token itself.
+        position: how many of the step's generated tokens stand before it.
     """
 
     begun: str
     log_prob_before: float
     log_prob: float
+    position: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,11 +107,18 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class StepsProposed:
-    """The policy's answer (policy -> search): one sample per continuation asked for; `num_prompt_tokens` counts the prompt once."""
+    """The policy's answer (policy -> search).
+
+    Attributes:
+        samples: one per continuation asked for.
+        num_prompt_tokens: of the prompt, counted once.
+        num_reused_tokens: those of them whose keys and values were kept from earlier; the others were prefilled.
+    """
 
     number: int
     samples: tuple[Sample, ...]
     num_prompt_tokens: int
+    num_reused_tokens: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,7 +138,10 @@ class ScoreSteps:
 
 @dataclass(frozen=True, slots=True)
 class StepsScored:
-    """The value model's answer (PRM -> search): `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`."""
+    """The value model's answer (PRM -> search): `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`.
+
+    `num_scored_tokens` were read for it; those whose keys and values were kept from earlier are not among them.
+    """
 
     number: int
     values: tuple[tuple[float, ...], ...]

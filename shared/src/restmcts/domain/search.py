@@ -55,10 +55,17 @@ class Budget:
 
 @dataclass(slots=True)
 class Spent:
-    """What a tree has spent so far; the fields of `Budget`, and tokens read by the models."""
+    """What a tree has spent so far: the fields of `Budget`, and tokens that the models read.
+
+    Attributes:
+        prompt_tokens: of the policy's prompts, each request's once.
+        reused_tokens: those of them that the policy needed not prefill again.
+        scored_tokens: read by the value model.
+    """
 
     tokens: int = 0
     prompt_tokens: int = 0
+    reused_tokens: int = 0
     scored_tokens: int = 0
     model_calls: int = 0
     nodes: int = 0
@@ -165,6 +172,7 @@ class Search(ABC):
         if isinstance(response, StepsProposed):
             self.spent.tokens += sum(sample.num_tokens for sample in response.samples)
             self.spent.prompt_tokens += response.num_prompt_tokens
+            self.spent.reused_tokens += response.num_reused_tokens
         else:
             self.spent.scored_tokens += response.num_scored_tokens
 

@@ -110,17 +110,19 @@ class Continuations:
         if not self._num_alternatives[row]:
             return ()
         before, prefix = 0.0, list(self._given(row))
-        found: list[tuple[list[int], float, float]] = []
-        for place in range(int(self._step_starts[row]), self.length):
+        found: list[tuple[list[int], float, float, int]] = []
+        start = int(self._step_starts[row])
+        for place in range(start, self.length):
             taken = int(self._tokens[row, place])
             ids, log_probs = (values[row].tolist() for values in self._tops[place])
             others = [(i, p) for i, p in zip(ids, log_probs, strict=True) if i != taken and not self._rules.ends[i]]
-            found += [([*prefix, i], before, p) for i, p in others[: self._num_alternatives[row]]]
+            found += [([*prefix, i], before, p, place - start) for i, p in others[: self._num_alternatives[row]]]
             prefix.append(taken)
             before += float(self._log_probs[row, place])
-        texts = self._rules.decode([tokens for tokens, _, _ in found])
+        texts = self._rules.decode([tokens for tokens, *_ in found])
         separator = self._rules.separator
-        return tuple(Alternative(t, b, p) for t, (_, b, p) in zip(texts, found, strict=True) if separator not in t and t.strip())
+        told = zip(texts, found, strict=True)
+        return tuple(Alternative(text, b, p, at) for text, (_, b, p, at) in told if separator not in text and text.strip())
 
     def sample(self, row: int) -> Sample:
         """Return the row's steps as they stand."""

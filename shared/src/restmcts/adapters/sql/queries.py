@@ -171,7 +171,7 @@ _TREE_COLUMNS = (
         TREES.c[name]
         for name in ("state", "verdict", "solved", "answer", "nodes", "iterations", "tokens", "model_calls", "seconds")
     ),
-    *(TREES.c[name] for name in ("prompt_tokens", "scored_tokens", "stop_reason", "chosen_node", "error", "seed")),
+    *(TREES.c[name] for name in ("prompt_tokens", "reused_tokens", "scored_tokens", "stop_reason", "chosen_node", "error", "seed")),
     *(TREES.c[name] for name in ("num_attempts", "started_at", "ended_at")),
 )
 

@@ -136,7 +136,7 @@ def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, Any]:
     def count(condition: Any) -> Any:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
-    spent = ("tokens", "prompt_tokens", "scored_tokens", "model_calls", "nodes", "iterations", "seconds")
+    spent = ("tokens", "prompt_tokens", "reused_tokens", "scored_tokens", "model_calls", "nodes", "iterations", "seconds")
     statement = select(
         func.count().label("trees"),
         count(TREES.c.state == TreeState.FAILED.value).label("failed"),

@@ -160,6 +160,7 @@ class TreeRow(SQLModel, table=True):
     num_attempts: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
+    reused_tokens: int = 0
     scored_tokens: int = 0
     model_calls: int = 0
     nodes: int = 0

@@ -186,6 +186,7 @@ def upgrade() -> None:
         sa.Column("num_attempts", sa.Integer(), nullable=False),
         sa.Column("tokens", sa.Integer(), nullable=False),
         sa.Column("prompt_tokens", sa.Integer(), nullable=False),
+        sa.Column("reused_tokens", sa.Integer(), nullable=False),
         sa.Column("scored_tokens", sa.Integer(), nullable=False),
         sa.Column("model_calls", sa.Integer(), nullable=False),
         sa.Column("nodes", sa.Integer(), nullable=False),
