@@ -12,7 +12,7 @@ from restmcts_cli.tables_shown import Json, print_fields, print_json, print_tabl
 
 DIGITS_SHOWN = 12
 
-app = typer.Typer(help="List, fetch and publish models.", no_args_is_help=True)
+app = typer.Typer(help="List, fetch, promote and publish models.", no_args_is_help=True)
 
 Run = Annotated[str, typer.Argument(help="The run's name.")]
 Name = Annotated[str, typer.Argument(help="The checkpoint's name in its run, e.g. policy-1.")]
@@ -38,7 +38,8 @@ def list_(
         return
     for row in rows:
         row["digest"] = row["digest"][:DIGITS_SHOWN] if row["uri"].startswith("artifact:") else row["uri"]
-    print_table(("run", "name", "kind", "parent", "digest", "created_at"), rows, empty="no checkpoints")
+        row["promoted"] = "promoted" if row["promoted"] else None
+    print_table(("run", "name", "kind", "promoted", "parent", "digest", "created_at"), rows, empty="no checkpoints")
 
 
 @app.command()
@@ -74,6 +75,24 @@ def pull(
         print_json({"run": run, "checkpoint": name, "folder": str(out)})
     else:
         told(f"checkpoint {name} of run {run} lies in {out}")
+
+
+@app.command()
+def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Make a checkpoint the one that its run goes on with, whatever the promotion gate said.
+
+    Phases that begin from now on use it, and the next gate compares with it.
+
+    Example: [bold]restmcts checkpoints promote demo policy-1[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        control.promote(transaction, run, name)
+    if json:
+        print_json({"run": run, "promoted": name})
+    else:
+        told(f"run {run} goes on with {name}")
 
 
 @app.command()

@@ -59,6 +59,19 @@ def test_checkpoints_are_listed_shown_and_pulled(
     assert "it has base, value-0, policy-1" in str(call("checkpoints", "show", "mine", "x", "--workdir", trained).exception)
 
 
+def test_a_person_promotes_a_checkpoint_and_may_take_it_back(trained: Path, document: Document, call: Command) -> None:
+    def promoted() -> list[str]:
+        return [row["name"] for row in document("checkpoints", "list", "mine", "--workdir", trained) if row["promoted"]]
+
+    assert promoted() == []
+    document("checkpoints", "promote", "mine", "policy-1", "--workdir", trained)
+    document("checkpoints", "promote", "mine", "value-0", "--workdir", trained)
+    assert promoted() == ["value-0", "policy-1"]
+    document("checkpoints", "promote", "mine", "base", "--workdir", trained)
+    assert promoted() == ["base", "value-0"]
+    assert "it has base, value-0, policy-1" in str(call("checkpoints", "promote", "mine", "x", "--workdir", trained).exception)
+
+
 def test_push_without_a_hub_is_one_line(trained: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(huggingface_hub.constants, "ENDPOINT", "http://127.0.0.1:9")
     result = call("checkpoints", "push", "mine", "policy-1", "me/model", "--workdir", trained)

@@ -1,4 +1,4 @@
-"""What a person may do to runs: pause, resume, cancel, add problems, and decide on dead letters.
+"""What a person may do to runs: pause, resume, cancel, promote, add problems, and decide on dead letters.
 
 Every change is made under the run's lock, which the coordinator takes too, so that each sees the other's work whole or not at all.
 """
@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from restmcts.adapters.sql import requests, runs
+from restmcts.adapters.sql import promotions, requests, runs
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import run_named
 from restmcts.adapters.sql.runs import DEAD_LETTERS
@@ -58,6 +58,21 @@ def cancel(transaction: Transaction, name: str) -> None:
     """
     run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
     runs.finish_run(transaction, run.id, RunState.CANCELLED)
+
+
+def promote(transaction: Transaction, name: str, checkpoint: str) -> None:
+    """Make a checkpoint the one of its kind that the run goes on with, whatever its gates said.
+
+    Phases that begin from now on use it, and the next gate compares with it; what is under way is left as it is.
+
+    Raises:
+        InputError: if there is no such run, or it has no such checkpoint.
+    """
+    run = runs.lock_run(transaction, run_named(transaction, name).id)
+    known = runs.checkpoints_of(transaction, run.id) if run is not None else {}
+    if checkpoint not in known:
+        raise InputError(f"run {name} has no checkpoint {checkpoint!r}; it has {', '.join(known) or 'none'}")
+    promotions.promote(transaction, known[checkpoint])
 
 
 def hold(transaction: Transaction, run_id: int) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from sqlalchemy import case, func, select
 
 from restmcts.adapters.sql.database import OUTBOX, Transaction
+from restmcts.adapters.sql.promotions import PROMOTIONS
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, DEAD_LETTERS, phases_of
 from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState, TreeState, now
@@ -221,8 +222,11 @@ def list_problems(transaction: Transaction, run_id: int, set_name: str, limit: i
 
 
 def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> list[Row]:
-    """Return the checkpoints of a run, or of all runs, in order of making."""
-    statement = select(RUNS.c.name.label("run"), CHECKPOINTS).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
+    """Return the checkpoints of a run, or of all runs, in order of making, and whether each is the promoted one of its kind."""
+    newest = select(func.max(PROMOTIONS.c.id)).group_by(PROMOTIONS.c.run_id, PROMOTIONS.c.kind)
+    is_promoted = CHECKPOINTS.c.id.in_(select(PROMOTIONS.c.checkpoint_id).where(PROMOTIONS.c.id.in_(newest)))
+    columns = (RUNS.c.name.label("run"), CHECKPOINTS, is_promoted.label("promoted"))
+    statement = select(*columns).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
     if run_id is not None:
         statement = statement.where(CHECKPOINTS.c.run_id == run_id)
     return [_shown(row) for row in transaction.execute(statement.order_by(CHECKPOINTS.c.id))]

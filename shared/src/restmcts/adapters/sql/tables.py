@@ -263,6 +263,23 @@ class CheckpointRow(SQLModel, table=True):
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
 
 
+class PromotionRow(SQLModel, table=True):
+    """A checkpoint became the one of its kind that its run goes on with, by a gate's decision or by a person's (no phase).
+
+    The newest row of a run and kind is the pointer; nothing is ever changed here.
+    """
+
+    __tablename__ = "promotions"
+    __table_args__ = (Index("ix_promotions_pointer", "run_id", "kind", "id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE")
+    kind: str
+    checkpoint_id: int = Field(foreign_key="checkpoints.id", ondelete="CASCADE")
+    phase_id: int | None = Field(default=None, foreign_key="phases.id", ondelete="CASCADE")
+    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
 class DatasetRow(SQLModel, table=True):
     """The training data of one phase."""
 

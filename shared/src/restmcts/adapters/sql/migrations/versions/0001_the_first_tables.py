@@ -209,9 +209,25 @@ def upgrade() -> None:
     )
     op.create_index("ix_trees_phase_state", "trees", ["phase_id", "state"], unique=False)
     op.create_index(op.f("ix_trees_run_id"), "trees", ["run_id"], unique=False)
+    op.create_table(
+        "promotions",
+        sa.Column("id", sa.Integer(), nullable=False),
+        sa.Column("run_id", sa.Integer(), nullable=False),
+        sa.Column("kind", sa.String(), nullable=False),
+        sa.Column("checkpoint_id", sa.Integer(), nullable=False),
+        sa.Column("phase_id", sa.Integer(), nullable=True),
+        sa.Column("created_at", sa.DateTime(timezone=True), nullable=False),
+        sa.ForeignKeyConstraint(["checkpoint_id"], ["checkpoints.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["phase_id"], ["phases.id"], ondelete="CASCADE"),
+        sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("id"),
+    )
+    op.create_index("ix_promotions_pointer", "promotions", ["run_id", "kind", "id"], unique=False)
 
 
 def downgrade() -> None:
+    op.drop_index("ix_promotions_pointer", table_name="promotions")
+    op.drop_table("promotions")
     op.drop_index(op.f("ix_trees_run_id"), table_name="trees")
     op.drop_index("ix_trees_phase_state", table_name="trees")
     op.drop_table("trees")
