@@ -138,14 +138,18 @@ class ScoreSteps:
 
 @dataclass(frozen=True, slots=True)
 class StepsScored:
-    """The value model's answer (PRM -> search): `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`.
+    """The value model's answer (PRM -> search).
 
-    `num_scored_tokens` were read for it; those whose keys and values were kept from earlier are not among them.
+    Attributes:
+        values: `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`.
+        num_scored_tokens: of the texts that were scored, each branch's once.
+        num_reused_tokens: those of them whose keys and values were kept from earlier; the others were computed.
     """
 
     number: int
     values: tuple[tuple[float, ...], ...]
     num_scored_tokens: int
+    num_reused_tokens: int = 0
 
 
 Request = ProposeSteps | ScoreSteps
