@@ -32,10 +32,13 @@ SETTINGS: dict[str, SearchSettings] = {
     "value mix": replace(MCTS, mode="collect", value_mix=1.0, max_depth=4),
     "cumulative": replace(MCTS, value="cumulative", expected_depth=4),
     "any gated": replace(MCTS, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
+    "puct": replace(MCTS, selection="puct", end_gate=2.0),
     "vote": replace(MCTS, mode="collect", choose="vote", keep_rollouts=True),
     "no exploration": replace(MCTS, mode="collect", end_gate=2.0, exploration_constant=0.0, max_depth=4),
     "cot": CotSettings(),
     "cot, sampled": CotSettings(greedy=False),
+    "cot, gated": CotSettings(gate=0.8, num_retries=7),
+    "self-consistency, gated": SelfConsistencySettings(num_samples=8, samples_at_once=1, gate=0.8),
     "self-consistency": SelfConsistencySettings(num_samples=8),
     "best-of-n": BestOfNSettings(num_samples=8),
     "best-of-n, one by one": BestOfNSettings(num_samples=8, samples_at_once=1),
@@ -47,10 +50,11 @@ SETTINGS: dict[str, SearchSettings] = {
     "tot-dfs": TotDfsSettings(branch=3, max_depth=4, prune_below=0.2),
     "tot-dfs, no gate": TotDfsSettings(branch=2, max_depth=4, gate=None),
     "step-beam": StepBeamSettings(beam_width=3, branch=3, max_depth=6),
+    "step-beam, gated": StepBeamSettings(beam_width=3, branch=3, max_depth=6, gate=0.8),
 }
 SETTINGS |= {f"{name}, 4 in flight": replace(SETTINGS[name], leaves_in_flight=4) for name in SETTINGS if name in (
     "solve", "collect", "collect, no gate", "keep rollouts", "widening", "skip finished", "widening, skip finished", "value mix",
-    "cumulative", "any gated", "no exploration",
+    "puct", "cumulative", "any gated", "no exploration",
 )}  # fmt: skip
 BUDGETS = {
     "tokens": Budget(tokens=60),
@@ -360,6 +364,7 @@ def test_widening_expands_a_node_again() -> None:
         lambda: MctsStarSettings(alpha=1.5),
         lambda: MctsStarSettings(widening=-1.0),
         lambda: SelfConsistencySettings(num_samples=0),
+        lambda: CotSettings(gate=0.5, num_retries=-1),
         lambda: BestOfNSettings(samples_at_once=0),
         lambda: StepBeamSettings(beam_width=0),
         lambda: TotBfsSettings(width=0),

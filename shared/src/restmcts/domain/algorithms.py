@@ -52,7 +52,7 @@ def needs_values(settings: SearchSettings) -> bool:
     """Return whether the search asks a value model."""
     match settings:
         case CotSettings() | SelfConsistencySettings():
-            return False
+            return settings.gate is not None
         case BestOfNSettings():
             return settings.score
     return True

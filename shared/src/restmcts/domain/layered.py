@@ -18,12 +18,14 @@ class StepBeamSettings:
         beam_width: partial solutions kept.
         branch: samples for each of them and step.
         max_depth: steps of a solution at most.
+        gate: stop at a finished solution of at least this value; None: until all that live on are finished.
     """
 
     algorithm: Literal["step-beam"] = "step-beam"
     beam_width: int = 4
     branch: int = 4
     max_depth: int = 32
+    gate: float | None = None
 
     def __post_init__(self) -> None:
         _check_at_least_one(self, "beam_width", "branch", "max_depth")
@@ -152,8 +154,8 @@ class LayeredSearch(ExpandingSearch):
         if isinstance(self._settings, StepBeamSettings):
             waiting = [node for node in self._layer if node.final]
             self._layer = self.best_of([*waiting, *children], self._settings.beam_width)
-            return
-        self._layer = self.best_of([child for child in children if self.is_open(child)], self._settings.width)
+        else:
+            self._layer = self.best_of([child for child in children if self.is_open(child)], self._settings.width)
         gate = self._settings.gate
         gated = [child for child in children if child.final and gate is not None and child.value >= gate]
         if gated:

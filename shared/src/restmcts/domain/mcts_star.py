@@ -30,6 +30,8 @@ class MctsStarSettings:
         branch: b, samples of one expansion.
         roll_branch: samples of one rollout step.
         roll_forward_steps: R, steps of a rollout.
+        selection: "ucb" adds ε * sqrt(2 * ln n_parent / n_c) to a child's value; "puct" adds ε * P_c * sqrt(n_parent) / (1 + n_c),
+            where P_c is the child's share of its siblings' probability under the policy (arXiv:1712.01815).
         exploration_constant: ε.
         alpha: weight of the rollout's best value against the child's own, in [0, 1] (the released code's reading).
         end_gate: value at which a leaf counts as solved.
@@ -40,7 +42,8 @@ class MctsStarSettings:
         leaves_in_flight: simulations under way at once, kept apart by virtual loss; 1 is exactly sequential.
         max_depth: a partial solution of that many steps is not continued.
         keep_rollouts: keep the steps of rollouts as nodes for labels and for the answer (selection does not see them).
-        stop_on_any_gated: end as soon as any finished solution, rollouts included, is at or above the gate.
+        stop_on_any_gated: end as soon as any finished solution, rollouts included, is at or above the gate; an unfinished leaf that
+            is goes on instead of being the answer.
         widening: c; a node of n visits is expanded up to 1 + floor(c * sqrt(n)) times, until some expansions in a row bring nothing
             new. 0: once.
         skip_finished: never select below a node whose every continuation is finished.
@@ -54,6 +57,7 @@ class MctsStarSettings:
     branch: int = 3
     roll_branch: int = 1
     roll_forward_steps: int = 3
+    selection: Literal["ucb", "puct"] = "ucb"
     exploration_constant: float = 0.7
     alpha: float = 0.5
     end_gate: float = 0.9
@@ -105,7 +109,7 @@ class MctsStar(Search):
         while not self.out_of_budget and (limit is None or self._num_begun < limit):
             path = self._select()
             leaf = path[-1]
-            if self.settings.mode == "solve" and leaf.value >= self.settings.end_gate and not leaf.expanded:
+            if self._is_solved(leaf):
                 self.finished_at_iteration = self._num_begun + 1
                 self.stop(StopReason.GATE, leaf)
                 return None
@@ -163,14 +167,27 @@ class MctsStar(Search):
         return max(children, key=lambda child: self._upper_bound(parent, child))
 
     def _upper_bound(self, parent: Node, child: Node) -> float:
-        """Return the child's UCB; a visit under way counts as one that brought 0 (virtual loss)."""
+        """Return the child's UCB or PUCT; a visit under way counts as one that brought 0 (virtual loss)."""
+        if self.settings.selection == "puct":
+            return self._with_prior(parent, child)
         num_visits = child.visits + child.pending_visits
         if num_visits == 0:
             return child.value + self.settings.unvisited_bonus
-        known = max(child.visits, 1)
-        value = child.value * known / (known + child.pending_visits) if child.pending_visits else child.value
         parent_visits = parent.visits + parent.pending_visits
-        return value + self.settings.exploration_constant * math.sqrt(2.0 * math.log(parent_visits) / num_visits)
+        bonus = math.sqrt(2.0 * math.log(parent_visits) / num_visits)
+        return self._lowered_value(child) + self.settings.exploration_constant * bonus
+
+    def _with_prior(self, parent: Node, child: Node) -> float:
+        siblings = self.tree.children_of(parent)
+        most = max(node.log_prob for node in siblings)
+        prior = math.exp(child.log_prob - most) / sum(math.exp(node.log_prob - most) for node in siblings)
+        parent_visits = parent.visits + parent.pending_visits
+        bonus = prior * math.sqrt(parent_visits) / (1 + child.visits + child.pending_visits)
+        return self._lowered_value(child) + self.settings.exploration_constant * bonus
+
+    def _lowered_value(self, child: Node) -> float:
+        known = max(child.visits, 1)
+        return child.value * known / (known + child.pending_visits) if child.pending_visits else child.value
 
     def _is_expandable(self, node: Node) -> bool:
         if node.final or (self.settings.max_depth is not None and node.depth >= self.settings.max_depth):
@@ -178,6 +195,10 @@ class MctsStar(Search):
         if node.expanded:
             return self.settings.widening > 0 and self._num_dry.get(node.node_id, 0) < MAX_DRY_EXPANSIONS
         return self.settings.mode == "solve" or node.value < self.settings.end_gate
+
+    def _is_solved(self, leaf: Node) -> bool:
+        may_end = self.settings.mode == "solve" and (leaf.final or not self.settings.stop_on_any_gated)
+        return may_end and leaf.value >= self.settings.end_gate and not leaf.expanded
 
     def _may_widen(self, node: Node) -> bool:
         allowed = 1 + math.floor(self.settings.widening * math.sqrt(node.visits))

@@ -17,22 +17,40 @@ from restmcts.errors import InputError
 
 @dataclass(frozen=True, slots=True)
 class CotSettings:
-    """One solution: the most probable one, or a sample."""
+    """One solution: the most probable one, or a sample.
+
+    Attributes:
+        gate: sample again while no finished solution has a value at or above it, and answer with the solution of highest value;
+            None: one solution, no value asked.
+        num_retries: samples after the first at most, under a gate.
+    """
 
     algorithm: Literal["cot"] = "cot"
     greedy: bool = True
+    gate: float | None = None
+    num_retries: int = 63
+
+    def __post_init__(self) -> None:
+        if self.num_retries < 0:
+            raise InputError(f"num_retries is {self.num_retries}: it must be at least 0")
 
 
 @dataclass(frozen=True, slots=True)
 class SelfConsistencySettings:
-    """The majority answer of `num_samples` solutions (SC)."""
+    """The majority answer of `num_samples` solutions (SC).
+
+    Attributes:
+        samples_at_once: how many are asked for together; None: all.
+        gate: stop at the first finished solution with a value at or above it; None: ask no value.
+    """
 
     algorithm: Literal["self-consistency"] = "self-consistency"
     num_samples: int = 16
+    samples_at_once: int | None = None
+    gate: float | None = None
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1:
-            raise InputError(f"num_samples is {self.num_samples}: it must be at least 1")
+        _check_counts(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,8 +75,12 @@ class BestOfNSettings:
     score: bool = True
 
     def __post_init__(self) -> None:
-        if self.num_samples < 1 or (self.samples_at_once is not None and self.samples_at_once < 1):
-            raise InputError("num_samples and samples_at_once must be at least 1")
+        _check_counts(self)
+
+
+def _check_counts(settings: SelfConsistencySettings | BestOfNSettings) -> None:
+    if settings.num_samples < 1 or (settings.samples_at_once is not None and settings.samples_at_once < 1):
+        raise InputError("num_samples and samples_at_once must be at least 1")
 
 
 class SolutionSampling(Search):
@@ -75,19 +97,19 @@ class SolutionSampling(Search):
         self._num_begun = 0
         self._greedy = isinstance(settings, CotSettings) and settings.greedy
         self._votes = isinstance(settings, SelfConsistencySettings)
-        self._num_samples = 1 if isinstance(settings, CotSettings) else settings.num_samples
-        self._bon = settings if isinstance(settings, BestOfNSettings) else BestOfNSettings(score=False)
+        self._bon = _as_best_of_n(settings)
         self._scores: dict[int, float] = {}
 
     def next_strand(self) -> Strand | None:
-        num_left = self._num_samples - self._num_begun
+        num_left = self._bon.num_samples - self._num_begun
         if self.budget.iterations is not None:
             num_left = min(num_left, self.budget.iterations - self._num_begun)
         if num_left <= 0 or self.out_of_budget:
             return None
         num_now = min(num_left, self._bon.samples_at_once or num_left)
+        greedy = self._greedy and self._num_begun == 0
         self._num_begun += num_now
-        return self._sample(num_now)
+        return self._sample(num_now, greedy)
 
     def choose(self) -> Node | None:
         if self._votes:
@@ -96,8 +118,8 @@ class SolutionSampling(Search):
             return best_by_vote(self.tree, lambda node: node.multiplicity * self._scores.get(node.node_id, 0.0))
         return best_final(self.tree, lambda node: self._scores.get(node.node_id, 0.0))
 
-    def _sample(self, num_samples: int) -> Strand:
-        answer = proposed((yield [self.propose(self.tree.root, num_samples, None, greedy=self._greedy)])[0])
+    def _sample(self, num_samples: int, greedy: bool) -> Strand:
+        answer = proposed((yield [self.propose(self.tree.root, num_samples, None, greedy=greedy)])[0])
         num_known = len(self.tree)
         paths = [path for sample in answer.samples if (path := self._add_path(sample))]
         fresh = [path for path in paths if path[-1].node_id >= num_known]
@@ -133,6 +155,24 @@ class SolutionSampling(Search):
             if path[-1].final and self._scores.get(path[-1].node_id, 0.0) >= self._bon.gate:
                 self.stop(StopReason.GATE, path[-1])
                 return
+
+
+def _as_best_of_n(settings: CotSettings | SelfConsistencySettings | BestOfNSettings) -> BestOfNSettings:
+    """Return how the solutions are sampled, scored and gated."""
+    match settings:
+        case BestOfNSettings():
+            return settings
+        case CotSettings(gate=None):
+            return BestOfNSettings(num_samples=1, score=False)
+        case CotSettings():
+            return BestOfNSettings(num_samples=1 + settings.num_retries, samples_at_once=1, gate=settings.gate)
+        case SelfConsistencySettings():
+            return BestOfNSettings(
+                num_samples=settings.num_samples,
+                samples_at_once=settings.samples_at_once,
+                gate=settings.gate,
+                score=settings.gate is not None,
+            )
 
 
 def aggregate(values: Sequence[float], how: Literal["last", "min", "mean", "product"]) -> float:

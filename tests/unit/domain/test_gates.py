@@ -1,0 +1,76 @@
+"""Every method can stop at a finished solution that the value model likes, so that none is ahead by the gate alone."""
+
+from collections import Counter
+from dataclasses import replace
+
+import pytest
+from restmcts.domain.algorithms import SearchSettings, build_search, needs_values
+from restmcts.domain.best_first import BestFirstSettings
+from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSettings
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.requests import ProposeSteps, Request, Response
+from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search import Budget, Search, StopReason
+from restmcts.domain.tree import Node, Tree
+from restmcts.testing.scripted import run_search
+from restmcts.testing.trees import RandomModels
+
+GATE = 0.8
+GATED: dict[str, SearchSettings] = {
+    "cot": CotSettings(gate=GATE),
+    "self-consistency": SelfConsistencySettings(num_samples=64, samples_at_once=1, gate=GATE),
+    "best-of-n": BestOfNSettings(num_samples=64, samples_at_once=1, gate=GATE),
+    "tot-bfs": TotBfsSettings(gate=GATE, max_depth=6),
+    "tot-dfs": TotDfsSettings(gate=GATE, max_depth=6),
+    "step-beam": StepBeamSettings(gate=GATE, max_depth=6),
+    "mcts-star": MctsStarSettings(end_gate=GATE, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
+    "best-first": BestFirstSettings(gate=GATE, log_prob_weight=0.0),
+}
+every_method = pytest.mark.parametrize("settings", GATED.values(), ids=GATED.keys())
+
+
+def run(settings: SearchSettings, seed: int) -> Search:
+    return run_search(build_search(settings, Budget(iterations=30), seed), RandomModels(seed, answer_rate=0.4).answer)
+
+
+def passing(tree: Tree) -> list[Node]:
+    return [node for node in tree.final_nodes() if node.model_value is not None and node.model_value >= GATE]
+
+
+@every_method
+def test_it_stops_at_the_first_finished_solution_above_the_gate_and_answers_with_it(settings: SearchSettings) -> None:
+    searches = [run(settings, seed) for seed in range(20)]
+    stopped = [search for search in searches if search.stop_reason == StopReason.GATE]
+    assert stopped and all(search.chosen in passing(search.tree) for search in stopped)
+    assert all(not passing(search.tree) for search in searches if search.stop_reason != StopReason.GATE)
+    assert needs_values(settings)
+
+
+@pytest.mark.parametrize("name", ["cot", "self-consistency", "tot-bfs", "step-beam", "best-of-n", "best-first"])
+def test_without_a_gate_it_goes_on(name: str) -> None:
+    settings = replace(GATED[name], gate=None)  # type: ignore[call-arg]
+    assert all(run(settings, seed).stop_reason != StopReason.GATE for seed in range(20))
+
+
+def test_chain_of_thought_tries_the_likeliest_solution_first_and_then_samples_one_by_one() -> None:
+    asked: list[ProposeSteps] = []
+    models = RandomModels(0)
+
+    def answer(request: Request) -> Response:
+        if isinstance(request, ProposeSteps):
+            asked.append(request)
+        return models.answer(request)
+
+    search = run_search(build_search(CotSettings(gate=2.0, num_retries=4), Budget(), 0), answer)
+    assert [(request.greedy, request.num_samples) for request in asked] == [(True, 1), *[(False, 1)] * 4]
+    finished = search.tree.final_nodes()
+    assert search.chosen is max(finished, key=lambda node: node.value)
+
+
+def test_an_unmet_gate_leaves_self_consistency_its_vote() -> None:
+    for seed in range(10):
+        search = run(SelfConsistencySettings(num_samples=16, samples_at_once=1, gate=2.0), seed)
+        counts: Counter[str] = Counter()
+        for node in search.tree.final_nodes():
+            counts[node.step] += node.multiplicity if node.step.startswith("The answer") else 0
+        assert search.chosen is not None and counts[search.chosen.step] == max(counts.values())
