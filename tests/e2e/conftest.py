@@ -18,7 +18,9 @@ from restmcts_cli.demo_plan import make_base
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-COMMAND = [sys.executable, "-c", "from restmcts_cli.main import run; run()"]
+# A shell that starts the tests in the background makes them ignore SIGINT, and with them all that they start.
+INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
+COMMAND = [sys.executable, "-c", f"{INTERRUPTIBLE}; from restmcts_cli.main import run; run()"]
 NUM_PROBLEMS = 40
 
 

@@ -2,6 +2,7 @@
 
 import os
 import random
+import signal
 import sqlite3
 import subprocess
 import time
@@ -144,3 +145,18 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(
     assert one(workdir, counts) == known
     assert {path: path.stat().st_mtime_ns for path in (workdir / "artifacts").rglob("*")} == before
     assert os.path.exists(workdir / "report.html")
+
+
+def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
+    start: Callable[..., "subprocess.Popen[bytes]"], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
+) -> None:
+    workdir = tmp_path / "work"
+    typed = [*arguments(puzzle_file, puzzle_policy, workdir), "--epochs", 100_000]
+    process = start(tmp_path / "log", *typed)
+    while not one(workdir, TRAINING) and process.poll() is None:
+        time.sleep(0.01)
+    children = descendants(process.pid)
+    process.send_signal(signal.SIGINT)
+    assert process.wait(timeout=60) == 130, (tmp_path / "log").read_text()
+    assert not [pid for pid in children if lives(pid)]
+    assert one(workdir, "SELECT max(attempt) FROM phases WHERE state = 'training'") == 0

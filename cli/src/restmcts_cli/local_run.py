@@ -92,6 +92,7 @@ class LocalRun:
         return self
 
     def __exit__(self, *_: object) -> None:
+        self._trainer.stop()
         self.bus.close()
         self._trainer.close()
         self._verifier.close()

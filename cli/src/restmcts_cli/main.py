@@ -45,12 +45,12 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show a traceback
 
 
 def run() -> None:
-    """Run the command line; errors are one line and an exit code (2 bad input, 1 failure)."""
+    """Run the command line; errors are one line and an exit code (2 bad input, 1 failure, 130 interrupted)."""
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()
-    except RestMctsError as error:
+    except (RestMctsError, OSError) as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
-        sys.exit(error.exit_code)
+        sys.exit(error.exit_code if isinstance(error, RestMctsError) else 1)

@@ -43,6 +43,7 @@ def selftrain(
     seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
     temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
     max_step_tokens: Annotated[int, typer.Option(help="New tokens of one step at most.", min=1)] = 256,
+    max_solution_tokens: Annotated[int, typer.Option(help="New tokens of a whole solution at most.", min=1)] = 1024,
     top_k: Annotated[
         int | None, typer.Option(help="Right traces a problem that train the policy; all if not given.", min=1)
     ] = None,
@@ -77,7 +78,9 @@ def selftrain(
         bootstrap_set="bootstrap",
         search=parse_search(algorithm, option or (), mode="collect"),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
-        generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens),
+        generation=GenerationSettings(
+            temperature=temperature, max_step_tokens=max_step_tokens, max_solution_tokens=max_solution_tokens
+        ),
         given_value=value is not None,
         policy_training=replace(training, learning_rate=policy_learning_rate),
         value_training=replace(training, learning_rate=value_learning_rate),

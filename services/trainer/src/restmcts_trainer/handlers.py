@@ -140,6 +140,8 @@ class TrainerHandlers:
                 self._on_progress(job.phase.name, step, num_steps, loss)
 
         self._busy.append(process)
+        if self._stopping:
+            process.kill()
         try:
             report = process.run(job, on_progress)
         except TrainingError:

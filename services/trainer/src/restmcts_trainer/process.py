@@ -21,6 +21,7 @@ class TrainingProcess:
     def __init__(self, num_threads: int | None = None) -> None:
         self._num_threads = num_threads
         self._child: subprocess.Popen[str] | None = None
+        self._killed = False
 
     def run(self, job: Job, on_progress: Progress) -> TrainingReport | None:
         """Do a job; return its report, or None if there was no data.
@@ -54,10 +55,13 @@ class TrainingProcess:
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
             )
+            if self._killed:
+                self._child.kill()
         return self._child
 
     def kill(self) -> None:
-        """Kill the child; `run` then raises. Safe in a signal handler."""
+        """Kill the child, also one that is only being started; `run` then raises. Safe in a signal handler."""
+        self._killed = True
         if self._child is not None:
             self._child.kill()
 

@@ -83,5 +83,5 @@ class LocalBus:
         future.add_done_callback(lambda _: self.publish([]))
 
     def close(self) -> None:
-        """Take no more training; what trains is left to its process, which ends with this one."""
-        self._lanes.shutdown(wait=False, cancel_futures=True)
+        """Take no more training and wait for the end of what trains; whoever trains must have been told to stop."""
+        self._lanes.shutdown(cancel_futures=True)

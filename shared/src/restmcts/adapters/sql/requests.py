@@ -1,7 +1,7 @@
 """Model requests as rows: claimed in batches under a lease, answered once, applied once.
 
-Invariants: a request that was issued is waiting, leased, answered or applied, never gone; an answer is written only by the attempt
-that holds the request; an answered request is applied by the transaction that advances its tree.
+Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its tree ended without it; an answer is
+written only by the attempt that holds the request; an answered request is applied by the transaction that advances its tree.
 """
 
 from collections.abc import Sequence
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import bindparam, delete, literal_column, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.tables import (
@@ -147,6 +147,12 @@ def release_overdue(transaction: Transaction, *, all_leases: bool = False) -> in
     waiting = {"state": RequestState.WAITING.value, "lease_until": None}
     transaction.execute(update(REQUESTS).where(REQUESTS.c.id.in_(ids)).values(**waiting))
     return len(ids)
+
+
+def withdraw(transaction: Transaction, tree_ids: Sequence[int]) -> None:
+    """Delete the requests that still wait of trees that have ended: nobody needs their answers."""
+    waiting = REQUESTS.c.state == RequestState.WAITING.value
+    transaction.execute(delete(REQUESTS).where(REQUESTS.c.tree_id.in_(list(tree_ids)), waiting))
 
 
 def any_waiting(transaction: Transaction, kind: RequestKind) -> bool:

@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import bindparam, insert, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.requests import REQUESTS, withdraw
 from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, PhaseRow, RequestState, Run, RunState, TreeRow, TreeState, now
 from restmcts.domain.labels import StepLabel
 from restmcts.domain.problems import Verdict
@@ -116,6 +116,8 @@ def save(transaction: Transaction, advances: Sequence[Advance]) -> None:
         columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in rows[0] if name != "key"}
         renamed = [{name if name == "key" else f"new_{name}": value for name, value in row.items()} for row in rows]
         transaction.execute(update(TREES).where(TREES.c.id == bindparam("key")).values(columns), renamed)
+    if ended := [step.tree_id for step in advances if step.search.finished]:
+        withdraw(transaction, ended)
 
 
 def _tree_values(step: Advance) -> dict[str, Any]:
@@ -143,6 +145,8 @@ def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
         .values(state=TreeState.FAILED.value, error=bindparam("reason"), ended_at=now()),
         [{"key": tree_id, "reason": reason} for tree_id, reason in reasons.items()],
     )
+    if reasons:
+        withdraw(transaction, list(reasons))
 
 
 def node_row(tree_id: int, node: Node) -> dict[str, Any]:
