@@ -1,7 +1,7 @@
 """Model requests as rows: claimed in batches under a lease, answered once, applied once.
 
-Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its tree ended without it; an answer is
-written only by the attempt that holds the request; an answered request is applied by the transaction that advances its tree.
+Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its tree ended without it; an answer
+is written only by the attempt that holds the request; an answered request is applied by the transaction that advances its tree.
 """
 
 from collections.abc import Sequence
