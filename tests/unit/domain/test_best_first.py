@@ -129,6 +129,75 @@ def test_a_policy_without_alternatives_or_without_words_gives_what_it_has() -> N
     assert (silent.finished, silent.chosen) == (True, None)
 
 
+SAID = {"": "so x is 2\n", "Now": "Now, X is 2.\n", "so y": "so y is 2\n", "so z": "so z is 2\n", "so x was": "so x was 2\n"}
+
+
+class ClausePolicy:
+    """One step of three tokens, each likely but the second; what it says may be a paraphrase of "so x is 2"."""
+
+    FIRST = (Alternative("Now", 0.0, math.log(0.1), 0),)
+    SECOND = (Alternative("so y", -0.1, math.log(0.4), 1), Alternative("so z", -0.1, math.log(0.3), 1))
+    THIRD = (Alternative("so x was", -1.3, math.log(0.6), 2),)
+
+    def __init__(self) -> None:
+        self.asked: list[ProposeSteps] = []
+
+    def answer(self, request: Request) -> Response:
+        if isinstance(request, ScoreSteps):
+            return StepsScored(request.number, tuple((0.5,) * len(branch) for branch in request.branches), 1)
+        self.asked.append(request)
+        steps = [] if request.steps else [self._step(request)]
+        if len(steps) != request.max_steps:
+            steps.append(ProposedStep("The answer is 2\n", 4, 0.0))
+        return StepsProposed(request.number, (Sample(tuple(steps), 4 * len(steps), True),), 1)
+
+    def _step(self, request: ProposeSteps) -> ProposedStep:
+        untried = (*self.FIRST, *self.SECOND, *self.THIRD) if not request.begun else ()
+        return ProposedStep(SAID[request.begun], 4, -1.5, untried)
+
+
+@pytest.mark.parametrize(
+    ("branch_at", "begun"),
+    [
+        ("tokens", ["so y", "so z", "so x was", "Now"]),
+        ("step-start", ["Now"]),
+        ("untried-mass", ["so y", "so z"]),
+        ("entropy", ["so y", "so z"]),
+    ],
+)
+def test_where_a_step_is_branched_at(branch_at: str, begun: list[str]) -> None:
+    policy = ClausePolicy()
+    settings = BestFirstSettings(branch_at=branch_at, gate=None, value_weight=0.0)  # type: ignore[arg-type]
+    run_search(BestFirst(settings, Budget(iterations=20), 0, states_answer), policy.answer)
+    assert [request.begun for request in policy.asked[1:]] == begun
+
+
+@pytest.mark.parametrize(("branch_at", "begun"), [("untried-mass", "a"), ("entropy", "b")])
+def test_an_even_choice_has_the_greater_entropy_and_the_lesser_untried_mass(branch_at: str, begun: str) -> None:
+    likely = Alternative("a", 0.0, math.log(0.9), 0)
+    even = [Alternative(letter, 0.0, math.log(0.25), 1) for letter in "bcd"]
+    step = ProposedStep("x\n", 2, 0.0, (likely, *even))
+    machine = BestFirst(BestFirstSettings(branch_at=branch_at), Budget(iterations=9), 0, states_answer)  # type: ignore[arg-type]
+    (request,) = machine.begin()
+    (scoring,) = machine.receive(StepsProposed(request.number, (Sample((step,), 2, True),), 1))
+    (branch,) = machine.receive(StepsScored(scoring.number, ((0.0,),), 1))
+    assert isinstance(branch, ProposeSteps) and branch.begun == begun
+
+
+def test_a_paraphrase_costs_one_step_and_is_not_in_the_tree() -> None:
+    policy = ClausePolicy()
+    merging = BestFirstSettings(merge="normalised", gate=None)
+    machine = run_search(BestFirst(merging, Budget(iterations=20), 0, states_answer), policy.answer)
+    steps = [machine.tree[child].step for child in machine.tree.root.children]
+    assert sorted(steps) == ["so x is 2\n", "so x was 2\n", "so y is 2\n", "so z is 2\n"]
+    paraphrase = [request for request in policy.asked if request.begun == "Now"]
+    assert [request.max_steps for request in paraphrase] == [1]
+    assert machine.tree[machine.tree.root.children[0]].visits == 2
+    assert len(machine.tree.final_nodes()) == 4
+    exact = run_search(BestFirst(BestFirstSettings(gate=None), Budget(iterations=20), 0, states_answer), ClausePolicy().answer)
+    assert len(exact.tree.final_nodes()) == 5
+
+
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(InputError, match="branches_in_flight"):
         BestFirstSettings(branches_in_flight=0)

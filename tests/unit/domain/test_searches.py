@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 from restmcts.domain.algorithms import SEARCH_SETTINGS, SearchSettings, build_search, needs_values
 from restmcts.domain.answers import states_answer
+from restmcts.domain.best_first import BestFirstSettings
 from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed
@@ -45,6 +46,10 @@ SETTINGS: dict[str, SearchSettings] = {
     "best-of-n, gated": BestOfNSettings(num_samples=8, samples_at_once=3, gate=0.8, aggregation="mean"),
     "best-of-n, vote": BestOfNSettings(num_samples=8, choose="vote", aggregation="product"),
     "best-of-n, not scored": BestOfNSettings(num_samples=8, score=False),
+    "best-first": BestFirstSettings(gate=0.9),
+    "best-first, no gate": BestFirstSettings(gate=None, branch_at="untried-mass"),
+    "best-first, merging": BestFirstSettings(gate=None, branch_at="entropy", merge="normalised"),
+    "best-first, 4 in flight": BestFirstSettings(gate=None, merge="normalised", branches_in_flight=4),
     "tot-bfs": TotBfsSettings(width=3, branch=3, max_depth=6),
     "tot-bfs, gated": TotBfsSettings(width=3, branch=3, max_depth=6, gate=0.8),
     "tot-dfs": TotDfsSettings(branch=3, max_depth=4, prune_below=0.2),

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import (
+    Alternative,
     GenerationSettings,
     ProposedStep,
     ProposeSteps,
@@ -86,7 +87,7 @@ class RandomModels:
 
     def propose_one(self, request: ProposeSteps) -> StepsProposed:
         generator = random.Random(derive_seed(self.seed, request.seed, request.steps))
-        samples = tuple(self._sample(generator, request.max_steps or 12) for _ in range(request.num_samples))
+        samples = tuple(self._sample(generator, request) for _ in range(request.num_samples))
         return StepsProposed(request.number, samples, len(request.steps))
 
     def score_one(self, request: ScoreSteps) -> StepsScored:
@@ -99,15 +100,25 @@ class RandomModels:
     def _value(self, steps: tuple[str, ...]) -> float:
         return random.Random(derive_seed(self.seed, steps)).random()
 
-    def _sample(self, generator: random.Random, max_steps: int) -> Sample:
+    def _sample(self, generator: random.Random, request: ProposeSteps) -> Sample:
         steps: list[ProposedStep] = []
+        max_steps = request.max_steps or 12
         ended = generator.random() < self.silence_rate
         while len(steps) < max_steps and not ended:
-            states_answer = generator.random() < self.answer_rate
+            given = request.begun if not steps else ""
+            states_answer = generator.random() < self.answer_rate and not given
             text = answer_step(generator.choice((RIGHT_ANSWER, WRONG_ANSWER))) if states_answer else self._word(generator)
-            steps.append(ProposedStep(text, 2, -generator.random()))
+            text = f"{given}\n" if given else text
+            others = [word for word in map(self._text, range(self.num_words)) if word != text and not given]
+            untried = tuple(
+                Alternative(word.strip(), -0.1, -1.0 - generator.random(), 1) for word in others[: request.num_alternatives]
+            )
+            steps.append(ProposedStep(text, 2, -generator.random(), untried))
             ended = states_answer or generator.random() < self.end_rate
         return Sample(tuple(steps), 2 * len(steps) + ended, ended)
 
     def _word(self, generator: random.Random) -> str:
-        return f"move {generator.randrange(self.num_words)}\n"
+        return self._text(generator.randrange(self.num_words))
+
+    def _text(self, number: int) -> str:
+        return f"move {number}\n"

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed
+from restmcts.errors import ModelError
 from restmcts.ports import StepProposer, StepScorer
 
 
@@ -28,6 +29,24 @@ def check_step_proposer(make: Callable[[], StepProposer], question: str, steps: 
     alone = make().propose([question], [one], settings)
     assert _texts(alone[0]) == _texts(answers[0]), "a batch changes no sample"
     assert make().propose([], [], settings) == []
+    _check_alternatives(make(), question, settings)
+
+
+def _check_alternatives(proposer: StepProposer, question: str, settings: GenerationSettings) -> None:
+    """Try whether a proposer tells alternatives and goes on from inside a step, or says that it cannot."""
+    wanting = ProposeSteps(5, (), 1, None, seed=13, greedy=True, num_alternatives=2)
+    try:
+        (answer,) = proposer.propose([question], [wanting], settings)
+    except ModelError:
+        return
+    steps = answer.samples[0].steps
+    untried = [alternative for step in steps for alternative in step.alternatives]
+    assert untried, "who cannot tell alternatives raises ModelError"
+    assert all(alternative.log_prob <= 0.0 and alternative.log_prob_before <= 0.0 for alternative in untried)
+    assert all(0 <= alternative.position < step.num_tokens for step in steps for alternative in step.alternatives)
+    branch = ProposeSteps(6, (), 1, 1, seed=14, greedy=True, begun=steps[0].alternatives[0].begun)
+    (branched,) = proposer.propose([question], [branch], settings)
+    assert branched.samples[0].steps[0].text.startswith(branch.begun.strip())
 
 
 def _texts(answer: StepsProposed) -> list[list[str]]:
