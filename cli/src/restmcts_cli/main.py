@@ -11,6 +11,7 @@ from restmcts.errors import RestMctsError
 from restmcts_cli import checkpoints, datasets, db, dead_letters, problems, runs, trees, workers
 from restmcts_cli.demo import demo
 from restmcts_cli.doctor import doctor
+from restmcts_cli.evaluate import evaluate
 from restmcts_cli.grade import grade
 from restmcts_cli.selftrain import selftrain
 from restmcts_cli.stack import app as stack_app
@@ -25,6 +26,7 @@ app = typer.Typer(
 )
 app.command()(demo)
 app.command()(selftrain)
+app.command()(evaluate)
 app.command()(grade)
 app.add_typer(stack_app, name="stack")
 app.command()(doctor)

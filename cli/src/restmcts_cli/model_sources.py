@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.uris import ARTIFACT
-from restmcts.errors import InputError
+from restmcts.errors import InputError, ModelError
 
 from restmcts_cli.connection import Connection
 
@@ -37,6 +37,23 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
             f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, or {ARTIFACT}…"
         )
     return given, given
+
+
+def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> str:
+    """Return where a model of that kind lies, absolute if it is a folder, for a run in this process.
+
+    Raises:
+        InputError: if there is none, or it is of another kind.
+    """
+    from restmcts.modeling.checkpoints import checkpoint_kind
+
+    try:
+        found = checkpoint_kind(path_or_id, trust_remote_code=trust_remote_code)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    if found != kind:
+        raise InputError(f"{path_or_id}: a {found} model where a {kind} model is asked for")
+    return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
 
 
 def _check_kind(folder: Path, kind: str) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from restmcts.errors import InputError, ModelError
+from restmcts.errors import InputError
 from rich.console import Console
 
 from restmcts_cli.search_options import parse_search
@@ -69,6 +69,7 @@ def selftrain(
     from restmcts.domain.training_settings import TrainingSettings
 
     from restmcts_cli.local_run import ModelOptions
+    from restmcts_cli.model_sources import checkpoint_argument
 
     begin = time.monotonic()
     training = TrainingSettings(num_epochs=epochs, batch_size=batch_size, seed=seed)
@@ -91,9 +92,9 @@ def selftrain(
     sets["bootstrap"] = sets["train"][:MAX_BOOTSTRAP_PROBLEMS]
     if test is not None:
         sets["test"] = _load(test, strict, None)
-    checkpoints = {"base": ("policy", _model(policy, "policy", trust_remote_code))}
+    checkpoints = {"base": ("policy", checkpoint_argument(policy, "policy", trust_remote_code))}
     if value is not None:
-        checkpoints["value-0"] = ("value", _model(value, "value", trust_remote_code))
+        checkpoints["value-0"] = ("value", checkpoint_argument(value, "value", trust_remote_code))
     options = ModelOptions(template, device, trust_remote_code, max_trees_in_flight=trees_in_flight)
     report = _run(workdir, options, loop, sets, checkpoints, seed, begin)
     _show(report, workdir / "report.html", json)
@@ -107,23 +108,6 @@ def _load(path: Path, strict: bool, limit: int | None) -> "list[Problem]":
     for bad in bad_lines:
         console.print(f"{path}, line {bad.line_number}: {bad.reason}; passed over", markup=False, highlight=False, soft_wrap=True)
     return members
-
-
-def _model(path_or_id: str, kind: str, trust_remote_code: bool) -> str:
-    """Return where a model lies, absolute if it is a folder.
-
-    Raises:
-        InputError: if there is none, or it is of another kind.
-    """
-    from restmcts.modeling.checkpoints import checkpoint_kind
-
-    try:
-        found = checkpoint_kind(path_or_id, trust_remote_code=trust_remote_code)
-    except ModelError as error:
-        raise InputError(str(error)) from error
-    if found != kind:
-        raise InputError(f"{path_or_id}: a {found} model where a {kind} model is asked for")
-    return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
 
 
 def _run(

@@ -9,11 +9,13 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
-from restmcts.adapters.sql import trees
+from restmcts.adapters.sql import evaluating, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
 from restmcts.adapters.sql.tables import now
 from restmcts.domain.algorithms import build_search
+from restmcts.domain.answers import states_answer
+from restmcts.domain.given_samples import ScoreGivenSamples
 from restmcts.domain.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.search import Search
@@ -71,7 +73,7 @@ class TreeSearchHandlers:
         requests: list[Request] = []
         applied: list[dict[str, Any]] = []
         if row.version == 0:
-            search = build_search(phase.search, phase.budget, row.seed)
+            search = self._build(transaction, row, phase)
             requests += search.begin()
         elif answered:
             search = self._recall(transaction, row, phase)
@@ -93,12 +95,18 @@ class TreeSearchHandlers:
         version, search = self._searches.get(row.id, (None, None))
         if search is not None and version == row.version:
             return search
-        search = build_search(phase.search, phase.budget, row.seed)
+        search = self._build(transaction, row, phase)
         search.begin()
         for request in trees.applied(transaction, row.id):
             search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)
         search.tree.take_changes()
         return search
+
+    def _build(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
+        if phase.samples_of is None:
+            return build_search(phase.search, phase.budget, row.seed)
+        pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
+        return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, states_answer)
 
     def _remember(self, tree_id: int, version: int, search: Search) -> None:
         self._searches.pop(tree_id, None)

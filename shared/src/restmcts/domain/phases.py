@@ -29,6 +29,8 @@ class SearchPhase:
         policy: checkpoint name.
         value: checkpoint name, or None where the search asks no value model.
         merge_solutions: add each problem's given solution to its labelled tree.
+        samples_of: a phase over the same problems whose samples the value model scores, instead of a search of its own; `search`
+            is then not used, and nothing is generated.
     """
 
     name: str
@@ -41,11 +43,12 @@ class SearchPhase:
     budget: Budget = field(default_factory=Budget)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     merge_solutions: bool = False
+    samples_of: str | None = None
     kind: Literal["search"] = "search"
 
     def needs(self) -> tuple[str, ...]:
-        """Return the checkpoint names that must exist before the phase begins."""
-        return (self.policy,) if self.value is None else (self.policy, self.value)
+        """Return the names of the checkpoints, and of the phase with given samples, that must be there before the phase begins."""
+        return (self.policy, *(name for name in (self.value, self.samples_of) if name is not None))
 
 
 @dataclass(frozen=True, slots=True)

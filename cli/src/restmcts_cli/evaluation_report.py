@@ -1,0 +1,230 @@
+"""An evaluation's report: tables as Markdown, numbers as JSON and CSV. Says only what is in the `EvaluationReport` it is given."""
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import asdict, dataclass, fields
+from pathlib import Path
+from typing import Any
+
+import typer
+from restmcts.domain.outcomes import COSTS, AtEqualCost, Comparison, Outcome, Standing, pass_at_k
+from restmcts.domain.statistics import Accuracy
+from restmcts.errors import StorageError
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from restmcts_cli.evaluation_results import EvaluationResults
+from restmcts_cli.evaluation_summary import summarise
+
+POWERS = tuple(2**power for power in range(11))
+Rows = list[list[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationReport:
+    """All that is shown of an evaluation.
+
+    Attributes:
+        source: of the problems.
+        config: what makes it the same evaluation.
+        pass_at: pass@k of the pools, by k; no method's answer.
+        seconds: wall time of this call.
+    """
+
+    source: str
+    config: dict[str, Any]
+    outcomes: Sequence[Outcome]
+    comparison: Comparison
+    pass_at: dict[int, float]
+    seconds: float
+
+    @classmethod
+    def of(cls, results: EvaluationResults, source: str, config: dict[str, Any], seconds: float) -> "EvaluationReport":
+        """Return the report of an ended evaluation."""
+        outcomes = list(results.outcomes())
+        return cls(source, config, outcomes, Comparison(outcomes), _pass_at(results.counts()), seconds)
+
+
+def _pass_at(counts: Sequence[tuple[int, int]]) -> dict[int, float]:
+    if not counts:
+        return {}
+    least = min(num_samples for num_samples, _ in counts)
+    samples, right = zip(*counts, strict=True)
+    return {k: pass_at_k(samples, right, k) for k in POWERS if k <= least}
+
+
+def write_files(report: EvaluationReport, out: Path) -> None:
+    """Write report.md, results.json, results.csv and outcomes.csv.
+
+    Raises:
+        StorageError: if the disk does not take them.
+    """
+    standings = [_numbers(standing) for standing in report.comparison.standings()]
+    texts = {
+        "report.md": markdown(report),
+        "results.json": json.dumps(document(report), indent=2, allow_nan=False) + "\n",
+        "results.csv": _csv(standings),
+        "outcomes.csv": _csv([asdict(outcome) for outcome in report.outcomes]),
+    }
+    try:
+        for name, text in texts.items():
+            # A model may write lone surrogates, which UTF-8 cannot hold.
+            (out / name).write_text(text, encoding="utf-8", errors="replace")
+    except OSError as error:
+        raise StorageError(f"cannot write the report into {out}: {error.strerror or error}; free some space") from error
+
+
+def read_outcomes(path: Path) -> list[Outcome]:
+    """Return the outcomes of an `outcomes.csv`."""
+    kinds = {field.name: field.type for field in fields(Outcome)}
+    with path.open(encoding="utf-8", newline="") as file:
+        return [Outcome(**{name: _parsed(text, str(kinds[name])) for name, text in row.items()}) for row in csv.DictReader(file)]
+
+
+def _parsed(text: str, kind: str) -> Any:
+    if text == "" and "None" in kind:
+        return None
+    if kind.startswith("bool"):
+        return text == "True"
+    return int(text) if kind.startswith("int") else float(text) if kind.startswith("float") else text
+
+
+def _csv(rows: Iterable[dict[str, Any]]) -> str:
+    listed = list(rows)
+    stream = io.StringIO(newline="")
+    writer = csv.DictWriter(stream, list(listed[0]) if listed else [], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(listed)
+    return stream.getvalue()
+
+
+def document(report: EvaluationReport) -> dict[str, Any]:
+    """Return the report's numbers as plain data."""
+    return {
+        "source": report.source,
+        "num_problems": report.comparison.num_problems,
+        "says": summarise(report.comparison),
+        "methods": [_numbers(standing) for standing in report.comparison.standings()],
+        "at_equal_tokens": [_equal_numbers(row) for row in report.comparison.at_equal_cost()],
+        "pass_at": {str(k): value for k, value in report.pass_at.items()},
+        "seconds": round(report.seconds, 1),
+        "config": report.config,
+    }
+
+
+def _numbers(standing: Standing) -> dict[str, Any]:
+    return {
+        "method": standing.method,
+        "models": standing.models,
+        "budget": standing.budget,
+        "accuracy": standing.accuracy.value,
+        "standard_error": standing.accuracy.standard_error,
+        "num_outcomes": standing.accuracy.num_outcomes,
+        "undecided": standing.undecided,
+        "failed": standing.failed,
+        "any_right": standing.any_right,
+        **standing.costs,
+        "mean_depth": None if math.isnan(standing.mean_depth) else standing.mean_depth,
+    }
+
+
+def _equal_numbers(row: AtEqualCost) -> dict[str, Any]:
+    figures = {"value": row.accuracy.value, "standard_error": row.accuracy.standard_error} if row.accuracy is not None else None
+    return {"method": row.method, "models": row.models, "tokens": row.tokens, "accuracy": figures}
+
+
+def standing_rows(comparison: Comparison, costs_shown: Sequence[str] = COSTS) -> Rows:
+    """Return the main table: a row a method and budget, what it answered and what that cost."""
+    rows = [["method", "limit", "accuracy", *costs_shown, "any right", "undecided"]]
+    for one in comparison.standings():
+        limit = "–" if one.budget is None else str(one.budget)
+        costs = [f"{one.costs[name]:,.2f}" if name == "seconds" else f"{one.costs[name]:,.0f}" for name in costs_shown]
+        shares = [f"{100 * one.any_right:.1f} %", f"{100 * one.undecided:.1f} %"]
+        rows.append([named(one.method, one.models), limit, percent(one.accuracy), *costs, *shares])
+    return rows
+
+
+def equal_cost_rows(comparison: Comparison) -> Rows:
+    """Return accuracies at equal numbers of tokens really spent: a row a method, a column a number."""
+    budgets = comparison.budgets
+    rows = [["method", *(f"{tokens:,}" for tokens in budgets)]]
+    by_method: dict[tuple[str, str], dict[int, str]] = {}
+    for row in comparison.at_equal_cost():
+        by_method.setdefault((row.method, row.models), {})[row.tokens] = percent(row.accuracy) if row.accuracy else "–"
+    return rows + [[named(*key), *(cells[tokens] for tokens in budgets)] for key, cells in by_method.items()]
+
+
+def named(method: str, models: str) -> str:
+    return f"{method} ({models})" if models else method
+
+
+def percent(accuracy: Accuracy) -> str:
+    """Return an accuracy with its standard error, e.g. `51.4 % ± 1.6`."""
+    return f"{100 * accuracy.value:.1f} % ± {100 * accuracy.standard_error:.1f}"
+
+
+STANDING_TITLE = "Accuracy under a limit of generated tokens a problem"
+EQUAL_TITLE = "Accuracy at equal tokens really spent, mean a problem"
+ABOUT_LIMIT = (
+    "The limit is tested before each unit of work, so that the last one may overshoot; all costs are means a problem. “Any right” "
+    "is the share of problems with a right solution anywhere in the tree or pool (pass@k): no method's answer."
+)
+ABOUT_EQUAL = (
+    "Between two limits a method's accuracy is that of a mixture of both. A method that cannot spend so much stands with the most "
+    "that it spends; a dash: its smallest limit already costs more."
+)
+ABOUT_POOL = (
+    "Methods that only need samples read one pool a problem and seed; their seconds are those until the last sample was drawn."
+)
+
+
+def markdown(report: EvaluationReport) -> str:
+    """Return the report as Markdown."""
+    comparison = report.comparison
+    says = "\n".join(f"- {sentence}" for sentence in summarise(comparison))
+    parts = [
+        f"# Evaluation on {report.source}",
+        f"{comparison.num_problems:,} problems, seeds {', '.join(map(str, report.config['seeds']))}.",
+        says,
+        f"## {STANDING_TITLE}",
+        _markdown_table(standing_rows(comparison)),
+        f"{ABOUT_LIMIT} {ABOUT_POOL}",
+    ]
+    if comparison.budgets:
+        parts += [f"## {EQUAL_TITLE}", _markdown_table(equal_cost_rows(comparison)), ABOUT_EQUAL]
+    if report.pass_at:
+        cells = [[f"pass@{k}" for k in report.pass_at], [f"{100 * value:.1f} %" for value in report.pass_at.values()]]
+        parts += [
+            "## Pass@k of the samples",
+            _markdown_table(cells),
+            "The chance that one of k samples is right: no method's answer.",
+        ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _markdown_table(rows: Rows) -> str:
+    header, *body = [" | ".join(cell.replace("|", "\\|") for cell in row) for row in rows]
+    return "\n".join(f"| {line} |" for line in (header, "|".join(["---"] * len(rows[0])), *body))
+
+
+def print_report(report: EvaluationReport, as_json: bool) -> None:
+    """Show the tables and sentences on a terminal; with JSON they go to standard error and the document to standard output."""
+    console = Console(stderr=as_json)
+    tables = [(STANDING_TITLE, standing_rows(report.comparison, ("tokens",)))]
+    if report.comparison.budgets:
+        tables.append((EQUAL_TITLE, equal_cost_rows(report.comparison)))
+    for title, rows in tables:
+        table = Table(title=title, title_justify="left")
+        for place, name in enumerate(rows[0]):
+            table.add_column(name.replace("_", " "), justify="left" if place == 0 else "right")
+        for row in rows[1:]:
+            table.add_row(*map(Text, row))
+        console.print(table)
+    for sentence in summarise(report.comparison):
+        console.print(Text(f"• {sentence}"), soft_wrap=True)
+    if as_json:
+        typer.echo(json.dumps(document(report), allow_nan=False))

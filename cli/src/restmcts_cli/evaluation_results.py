@@ -1,0 +1,159 @@
+"""The outcomes of an evaluation, read from a run's database: trees that answered, and pools that sampling methods read."""
+
+from collections.abc import Iterator
+from typing import Any
+
+from restmcts.adapters.sql import evaluating, trees
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import TreeState
+from restmcts.domain.answers import extract_answer, states_answer
+from restmcts.domain.evaluation import Cell, Evaluation, PoolSettings, evaluation_cells
+from restmcts.domain.given_samples import SamplePool, Values, find_path, search_pool, solution_values
+from restmcts.domain.outcomes import FAILED, Outcome
+from restmcts.domain.problems import Verdict
+from restmcts.domain.search import Budget
+from restmcts.domain.tree import Tree
+
+TREES_PER_READ = 256
+
+
+class EvaluationResults:
+    """Reads the cells of an ended evaluation; pools are read once."""
+
+    def __init__(self, database: Database, run_id: int, evaluation: Evaluation, group: str = "") -> None:
+        self._database = database
+        self._run_id = run_id
+        self._evaluation = evaluation
+        self._group = group
+        self._pools: dict[str, list[PooledProblem]] = {}
+        self._values: dict[str, dict[int, Values]] = {}
+
+    def outcomes(self) -> Iterator[Outcome]:
+        """Yield every outcome, cell by cell in the order to be listed, problems in their order."""
+        for cell in evaluation_cells(self._evaluation):
+            yield from self._pooled(cell) if cell.method.reads_pool else self._searched(cell)
+
+    def pool(self, phase: str) -> "list[PooledProblem]":
+        """Return the pools of a phase, in order of problem."""
+        if phase not in self._pools:
+            self._pools[phase] = list(self._read_pools(phase))
+        return self._pools[phase]
+
+    def counts(self) -> list[tuple[int, int]]:
+        """Return how many samples each pool has, and how many of them are right."""
+        phases = dict.fromkeys(cell.phase for cell in evaluation_cells(self._evaluation) if cell.method.reads_pool)
+        return [problem.count() for phase in phases for problem in self.pool(phase) if not problem.failed]
+
+    def _searched(self, cell: Cell) -> Iterator[Outcome]:
+        with self._database.transaction() as transaction:
+            rows = evaluating.tree_rows(transaction, self._run_id, cell.phase)
+        for row in rows:
+            spent = {name: getattr(row, name) for name in ("tokens", "prompt_tokens", "scored_tokens", "model_calls", "nodes")}
+            yield Outcome(
+                **_names(cell, self._group, row.position),
+                **spent,
+                verdict=row.verdict if row.state == TreeState.LABELLED else FAILED,
+                any_right=bool(row.solved),
+                seconds=row.seconds,
+                depth=row.depth,
+                value=row.model_value,
+                answer=row.answer,
+            )
+
+    def _pooled(self, cell: Cell) -> Iterator[Outcome]:
+        scores = self._scores(cell.scores) if cell.scores is not None else {}
+        settings = cell.method.search
+        assert isinstance(settings, PoolSettings)
+        for problem in self.pool(cell.phase):
+            if problem.failed or (cell.scores is not None and problem.problem_id not in scores):
+                yield _failed(cell, self._group, problem.position)
+                continue
+            values = scores.get(problem.problem_id, {})
+            search = search_pool(settings, Budget(tokens=cell.budget), problem.pool, values, states_answer)
+            finals = [problem.verdict(search.tree.steps_to(node)) for node in search.tree.final_nodes()]
+            chosen = search.chosen
+            steps = search.tree.steps_to(chosen) if chosen is not None else ()
+            yield Outcome(
+                **_names(cell, self._group, problem.position),
+                verdict=problem.verdict(steps),
+                any_right=Verdict.RIGHT in finals,
+                tokens=search.spent.tokens,
+                prompt_tokens=search.spent.prompt_tokens,
+                scored_tokens=search.spent.scored_tokens,
+                model_calls=search.spent.model_calls,
+                nodes=search.spent.nodes,
+                seconds=search.spent.seconds,
+                depth=len(steps) or None,
+                value=chosen.model_value if chosen is not None else None,
+                answer=extract_answer("".join(steps)),
+            )
+
+    def _scores(self, phase: str) -> dict[int, Values]:
+        """Return V of the pool's solutions by problem; problems whose scoring failed are left out."""
+        if phase not in self._values:
+            with self._database.transaction() as transaction:
+                rows = evaluating.tree_rows(transaction, self._run_id, phase)
+                problem_of = {row.id: row.problem_id for row in rows if row.state == TreeState.LABELLED}
+                loaded = trees.load_trees(transaction, problem_of)
+            self._values[phase] = {problem_of[tree_id]: solution_values(tree) for tree_id, tree in loaded.items()}
+        return self._values[phase]
+
+    def _read_pools(self, phase: str) -> "Iterator[PooledProblem]":
+        with self._database.transaction() as transaction:
+            pools = evaluating.sample_pools(transaction, self._run_id, phase)
+            rows = evaluating.tree_rows(transaction, self._run_id, phase)
+            for start in range(0, len(rows), TREES_PER_READ):
+                part = rows[start : start + TREES_PER_READ]
+                ids = [row.id for row in part]
+                loaded, labels = trees.load_trees(transaction, ids), trees.load_labels(transaction, ids)
+                for row in part:
+                    failed = row.state != TreeState.LABELLED
+                    verdicts = labels[row.id][0] if row.id in labels else {}
+                    yield PooledProblem(row, pools[row.problem_id], loaded.get(row.id, Tree()), verdicts, failed)
+
+
+class PooledProblem:
+    """One problem's pool with the verdicts on its solutions."""
+
+    def __init__(self, row: Any, pool: SamplePool, tree: Tree, verdicts: dict[int, Verdict], failed: bool) -> None:
+        self.problem_id: int = row.problem_id
+        self.position: int = row.position
+        self.pool = pool
+        self.failed = failed
+        self._tree = tree
+        self._verdicts = verdicts
+
+    def verdict(self, steps: tuple[str, ...]) -> Verdict:
+        """Return the verdict on a solution; one that is not finished is wrong."""
+        path = find_path(self._tree, steps)
+        return self._verdicts.get(path[-1].node_id, Verdict.WRONG) if path else Verdict.WRONG
+
+    def count(self) -> tuple[int, int]:
+        """Return how many samples there are, and how many of them are right."""
+        right = [node.multiplicity for node in self._tree.nodes if self._verdicts.get(node.node_id) == Verdict.RIGHT]
+        return len(self.pool.samples), sum(right)
+
+
+def _names(cell: Cell, group: str, position: int) -> dict[str, Any]:
+    return {
+        "method": cell.method.name,
+        "budget": cell.budget,
+        "models": cell.models,
+        "group": group,
+        "seed": cell.seed,
+        "problem": position,
+    }
+
+
+def _failed(cell: Cell, group: str, position: int) -> Outcome:
+    return Outcome(
+        **_names(cell, group, position),
+        verdict=FAILED,
+        any_right=False,
+        tokens=0,
+        prompt_tokens=0,
+        scored_tokens=0,
+        model_calls=0,
+        nodes=0,
+        seconds=0.0,
+    )

@@ -1,0 +1,59 @@
+"""What an evaluation reads: samples that were drawn once, and what every tree of a phase came to. No true answers."""
+
+from collections import defaultdict
+from typing import Any
+
+from sqlalchemy import select
+
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.tables import RequestKind, RequestState
+from restmcts.adapters.sql.trees import NODES, PHASES, TREES
+from restmcts.domain.given_samples import SamplePool
+from restmcts.domain.requests import Sample, StepsProposed
+from restmcts.messages.wire import load_response
+
+
+def sample_pools(transaction: Transaction, run_id: int, phase_name: str, problem_id: int | None = None) -> dict[int, SamplePool]:
+    """Return the samples of a phase by problem id, in the order in which its searches took them; of one problem if named."""
+    statement = (
+        select(TREES.c.problem_id, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .outerjoin(
+            REQUESTS,
+            (REQUESTS.c.tree_id == TREES.c.id)
+            & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
+            & (REQUESTS.c.state == RequestState.APPLIED.value),
+        )
+        .where(PHASES.c.run_id == run_id, PHASES.c.name == phase_name)
+        .order_by(TREES.c.id, REQUESTS.c.applied_order)
+    )
+    if problem_id is not None:
+        statement = statement.where(TREES.c.problem_id == problem_id)
+    samples: dict[int, list[tuple[Sample, float]]] = defaultdict(list)
+    num_prompt_tokens: dict[int, int] = {}
+    for row in transaction.execute(statement):
+        drawn = samples[row.problem_id]
+        if row.answer is not None:
+            response = load_response(RequestKind.PROPOSE, row.answer)
+            assert isinstance(response, StepsProposed)
+            drawn += [(sample, row.elapsed_seconds or 0.0) for sample in response.samples]
+            num_prompt_tokens[row.problem_id] = response.num_prompt_tokens
+    return {
+        key: SamplePool(tuple(sample for sample, _ in drawn), num_prompt_tokens.get(key, 0), tuple(moment for _, moment in drawn))
+        for key, drawn in samples.items()
+    }
+
+
+def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[Any]:
+    """Return the trees of a phase in order of problem, each with the depth and model value of its chosen node."""
+    chosen = NODES.alias("chosen")
+    statement = (
+        select(TREES, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .outerjoin(chosen, (chosen.c.tree_id == TREES.c.id) & (chosen.c.node_id == TREES.c.chosen_node))
+        .where(PHASES.c.run_id == run_id, PHASES.c.name == phase_name)
+        .order_by(PROBLEMS.c.position)
+    )
+    return list(transaction.execute(statement).all())

@@ -1,0 +1,160 @@
+"""The oracle is not in the room: no search, policy or value model can come to a true answer or a given solution."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.evaluation import METHODS, PROBLEM_SET, Evaluation, ModelPair, evaluation_plan
+from restmcts.domain.problems import Problem
+from restmcts.messages import commands, events
+from restmcts.testing.trees import RandomModels
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from sqlalchemy import event
+
+SECRET_ANSWER, SECRET_STEP = "31415926535", "a secret step\n"
+PROBLEMS = [Problem(f"question {number}", SECRET_ANSWER, (SECRET_STEP, f"The answer is {SECRET_ANSWER}\n")) for number in range(3)]
+MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
+EVALUATION = Evaluation(tuple(METHODS.values()), (30,), (0,), (MODELS,), solution_tokens=10)
+
+
+class Room:
+    """The handlers of a process; `said` collects the SQL with its answers that each side's handlers caused."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(f"sqlite:///{folder / 'run.db'}")
+        self.database.create_tables()
+        self.verifier = AnswerVerifier()
+        self.search = TreeSearchHandlers(self.database)
+        self.asked: list[Any] = []
+        self.statements: dict[str, list[str]] = {"search": [], "labels": []}
+        self.states: list[str] = []
+        worker = WorkerSettings()
+        labeler = ValueLabelerHandlers(self.database, FolderArtifactStore(folder / "artifacts"), self.verifier)
+        policy = PolicyGeneratorHandlers(self.database, lambda _: self._models(), worker)
+        prm = PrmScorerHandlers(self.database, lambda _: self._models(), worker)
+        coordinator = CoordinatorHandlers(self.database, CoordinatorSettings())
+        handlers: dict[str, Callable[[Any], None]] = {
+            commands.ProposeWaitingSteps.name: self._watched("search", policy.propose_steps),
+            commands.ScoreWaitingSteps.name: self._watched("search", prm.score_steps),
+            commands.AdvanceTrees.name: self._watched("search", self.search.advance_trees),
+            events.RequestsAnswered.name: self._watched("search", self.search.advance_trees),
+            commands.LabelTrees.name: self._watched("labels", labeler.label_trees),
+            commands.AdvanceRun.name: coordinator.advance_run,
+            events.TreesLabelled.name: coordinator.advance_run,
+        }
+        self.bus = LocalBus(handlers, lambda *_: None)
+        self.database.publish = lambda messages, _: self.bus.publish(messages)
+
+    def _models(self) -> RandomModels:
+        asked = self.asked
+
+        class Listening(RandomModels):
+            def propose(self, questions: Any, requests: Any, settings: Any) -> Any:
+                asked.extend((questions, requests))
+                return RandomModels.propose(self, questions, requests, settings)
+
+            def score(self, questions: Any, requests: Any) -> Any:
+                asked.extend((questions, requests))
+                return RandomModels.score(self, questions, requests)
+
+        return Listening()
+
+    def _watched(self, side: str, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        def run(message: Any) -> None:
+            with self._listening(side):
+                handler(message)
+            self.states.append(_everything(self.search))
+
+        return run
+
+    @contextmanager
+    def _listening(self, side: str) -> Iterator[None]:
+        def note(connection: Any, cursor: Any, statement: str, *_: Any) -> None:
+            self.statements[side].append(statement)
+
+        event.listen(self.database.engine, "before_cursor_execute", note)
+        yield
+        event.remove(self.database.engine, "before_cursor_execute", note)
+
+
+def _everything(thing: Any, depth: int = 40) -> str:
+    """Return all texts that can be reached from an object through its attributes, items and closures."""
+    seen: dict[int, Any] = {}  # kept, so that no id is given twice
+    texts: list[str] = []
+
+    def walk(one: Any, left: int) -> None:
+        if id(one) in seen or left == 0 or isinstance(one, type):
+            return
+        seen[id(one)] = one
+        if isinstance(one, str):
+            texts.append(one)
+        elif isinstance(one, dict):
+            for key, value in one.items():
+                walk(key, left - 1)
+                walk(value, left - 1)
+        elif isinstance(one, (list, tuple, set, frozenset)):
+            for value in one:
+                walk(value, left - 1)
+        elif hasattr(one, "gi_frame") and one.gi_frame is not None:
+            walk(dict(one.gi_frame.f_locals), left - 1)
+        elif type(one).__module__.startswith("restmcts") and not isinstance(one, Database):
+            slots = [name for kind in type(one).__mro__ for name in getattr(kind, "__slots__", ())]
+            names = [*getattr(one, "__dict__", {}), *slots]
+            walk([getattr(one, name, None) for name in names], left - 1)
+
+    walk(thing, depth)
+    return "\n".join(texts)
+
+
+@pytest.fixture
+def room(tmp_path: Path) -> Iterator[Room]:
+    room = Room(tmp_path)
+    with room.database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "run", "evaluation", 0, {})
+        runs.add_problems(transaction, run_id, PROBLEM_SET, PROBLEMS)
+        for name in ("policy", "value", "orm", "ms"):
+            runs.add_checkpoint(transaction, run_id, name, "policy" if name == "policy" else "value", name, name)
+        runs.add_phases(transaction, run_id, evaluation_plan(EVALUATION))
+        transaction.emit(commands.AdvanceRun(run_id=run_id))
+    room.bus.run()
+    yield room
+    room.verifier.close()
+    room.database.close()
+
+
+def test_no_request_row_or_state_of_any_search_holds_an_answer(room: Room) -> None:
+    with room.database.transaction() as transaction:
+        stored = [
+            str(tuple(row))
+            for table in ("requests", "nodes", "trees", "phases", "outbox")
+            for row in transaction.connection.exec_driver_sql(f"SELECT * FROM {table}")
+        ]
+        states = {row[0] for row in transaction.connection.exec_driver_sql("SELECT state FROM trees")}
+    assert states == {"labelled"}
+    assert any("question 0" in text for text in map(str, room.asked)), "the models were asked"
+    assert any("move" in text for text in room.states), "the walk reaches the searches' trees"
+    for place, texts in {"stored": stored, "asked": map(str, room.asked), "in memory": room.states}.items():
+        for text in texts:
+            assert SECRET_ANSWER not in text and SECRET_STEP.strip() not in text, place
+
+
+def test_no_statement_of_a_search_or_model_worker_reads_an_answer(room: Room) -> None:
+    """The labeler's do: so the test would see it."""
+    reading = {
+        side: [text for text in statements if "problems.answer" in text or "problems.solution" in text]
+        for side, statements in room.statements.items()
+    }
+    assert room.statements["search"] and not reading["search"]
+    assert reading["labels"]

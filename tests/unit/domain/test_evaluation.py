@@ -1,0 +1,75 @@
+"""Methods by name, and the phases of an evaluation: what is shared is made once, every cell finds its phase."""
+
+from dataclasses import replace
+
+import pytest
+from restmcts.domain.evaluation import METHODS, Evaluation, ModelPair, evaluation_cells, evaluation_plan
+from restmcts.domain.layered import StepBeamSettings, TotBfsSettings
+from restmcts.domain.phases import PHASE
+from restmcts.errors import InputError
+
+MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
+ALL = Evaluation(tuple(METHODS.values()), (50, 100), (0, 1), (MODELS,), solution_tokens=20)
+
+
+def test_every_cell_has_its_phases_and_no_phase_is_made_twice() -> None:
+    phases = {phase.name: phase for phase in evaluation_plan(ALL)}
+    assert len(phases) == len(evaluation_plan(ALL))
+    cells = list(evaluation_cells(ALL))
+    assert {cell.phase for cell in cells} | {cell.scores for cell in cells if cell.scores} == set(phases)
+    for cell in cells:
+        if not cell.method.reads_pool:
+            assert phases[cell.phase].budget.tokens == cell.budget
+
+
+def test_samples_are_drawn_once_a_seed_and_scored_once_a_value_model() -> None:
+    phases = evaluation_plan(ALL)
+    drawn = [phase for phase in phases if phase.name.startswith("samples")]
+    assert [phase.budget.tokens for phase in drawn] == [100, 100] and all(phase.value is None for phase in drawn)
+    scoring = [phase for phase in phases if phase.samples_of is not None]
+    assert sorted((phase.value, phase.samples_of) for phase in scoring) == sorted(
+        (value, f"samples, seed {seed}") for value in ("value", "orm", "ms") for seed in (0, 1)
+    )
+    assert all(phase.samples_of in phase.needs() for phase in scoring)
+
+
+def test_greedy_answers_once_whatever_budgets_and_seeds() -> None:
+    assert [cell.budget for cell in evaluation_cells(ALL) if cell.method.name == "greedy"] == [None]
+
+
+def test_pairs_of_models_have_phases_of_their_own() -> None:
+    pairs = tuple(ModelPair(f"iteration {n}", f"policy-{n}", {"value": f"value-{n}"}) for n in range(2))
+    evaluation = Evaluation((METHODS["greedy"], METHODS["best-first"]), (50,), (0,), pairs)
+    assert [(phase.policy, phase.value) for phase in evaluation_plan(evaluation)] == [
+        ("policy-0", None),
+        ("policy-1", None),
+        ("policy-0", "value-0"),
+        ("policy-1", "value-1"),
+    ]
+
+
+def test_phases_survive_being_stored() -> None:
+    for phase in evaluation_plan(ALL):
+        assert PHASE.validate_json(PHASE.dump_json(phase)) == phase
+
+
+@pytest.mark.parametrize(("budget", "width", "branch"), [(20, 1, 1), (60, 1, 3), (170, 2, 4), (330, 4, 4)])
+def test_widths_follow_from_the_budget(budget: int, width: int, branch: int) -> None:
+    assert METHODS["step-beam"].settings_at(budget, 20) == StepBeamSettings(beam_width=width, branch=branch)
+    assert METHODS["tot-bfs"].settings_at(budget, 20) == TotBfsSettings(width=width, branch=branch)
+    assert METHODS["mcts-star"].settings_at(budget, 20) == METHODS["mcts-star"].search
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"methods": ()}, "needs methods"),
+        ({"budgets": (0, 5)}, "at least 1 token"),
+        ({"seeds": (0, 0)}, "seed 0 is named twice"),
+        ({"solution_tokens": None}, "how many tokens a solution has"),
+        ({"models": (ModelPair("", "policy", {"value": "value"}),)}, "asks a value model named 'orm'"),
+    ],
+)
+def test_what_cannot_be_evaluated_is_said_at_once(change: dict[str, object], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        replace(ALL, **change)  # type: ignore[arg-type]
