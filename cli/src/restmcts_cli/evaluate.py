@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 RUN_NAME = "evaluation"
 POLICY = "policy"
 SAMPLING_METHODS = "greedy,self-consistency"
-METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-value,mcts-star,mcts-star-gated,best-first"
+METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-value,mcts-star,gated-mcts-star,best-first"
 
 
 def evaluate(

@@ -9,7 +9,7 @@ from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.answers import extract_answer, states_answer
 from restmcts.domain.evaluation import Cell, Evaluation, PoolSettings, evaluation_cells
 from restmcts.domain.given_samples import SamplePool, Values, find_path, search_pool, solution_values
-from restmcts.domain.outcomes import FAILED, Outcome
+from restmcts.domain.outcomes import COSTS, FAILED, Outcome
 from restmcts.domain.problems import Verdict
 from restmcts.domain.search import Budget
 from restmcts.domain.tree import Tree
@@ -48,13 +48,12 @@ class EvaluationResults:
         with self._database.transaction() as transaction:
             rows = evaluating.tree_rows(transaction, self._run_id, cell.phase)
         for row in rows:
-            spent = {name: getattr(row, name) for name in ("tokens", "prompt_tokens", "scored_tokens", "model_calls", "nodes")}
+            spent = {name: getattr(row, name) for name in (*COSTS, "nodes")}
             yield Outcome(
                 **_names(cell, self._group, row.position),
                 **spent,
                 verdict=row.verdict if row.state == TreeState.LABELLED else FAILED,
                 any_right=bool(row.solved),
-                seconds=row.seconds,
                 depth=row.depth,
                 value=row.model_value,
                 answer=row.answer,
@@ -77,12 +76,7 @@ class EvaluationResults:
                 **_names(cell, self._group, problem.position),
                 verdict=problem.verdict(steps),
                 any_right=Verdict.RIGHT in finals,
-                tokens=search.spent.tokens,
-                prompt_tokens=search.spent.prompt_tokens,
-                scored_tokens=search.spent.scored_tokens,
-                model_calls=search.spent.model_calls,
-                nodes=search.spent.nodes,
-                seconds=search.spent.seconds,
+                **{name: getattr(search.spent, name) for name in (*COSTS, "nodes")},
                 depth=len(steps) or None,
                 value=chosen.model_value if chosen is not None else None,
                 answer=extract_answer("".join(steps)),
@@ -146,14 +140,5 @@ def _names(cell: Cell, group: str, position: int) -> dict[str, Any]:
 
 
 def _failed(cell: Cell, group: str, position: int) -> Outcome:
-    return Outcome(
-        **_names(cell, group, position),
-        verdict=FAILED,
-        any_right=False,
-        tokens=0,
-        prompt_tokens=0,
-        scored_tokens=0,
-        model_calls=0,
-        nodes=0,
-        seconds=0.0,
-    )
+    nothing: dict[str, Any] = dict.fromkeys((*COSTS, "nodes"), 0)
+    return Outcome(**_names(cell, group, position), **nothing, verdict=FAILED, any_right=False)

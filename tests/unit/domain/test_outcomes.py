@@ -12,7 +12,7 @@ def _outcome(
     method: str, budget: int | None, problem: int, right: bool, *, tokens: int = 10, seed: int = 0, group: str = ""
 ) -> Outcome:
     verdict = "right" if right else "wrong"
-    return Outcome(method, budget, "", group, seed, problem, verdict, right, tokens, 1, 2, 3, 4, 0.5)
+    return Outcome(method, budget, "", group, seed, problem, verdict, right, tokens, 1, 0, 2, 3, 4, 0.5)
 
 
 def _cell(method: str, budget: int | None, right: list[bool], **more: int) -> list[Outcome]:
@@ -77,7 +77,7 @@ def test_equal_cost_mixes_the_budgets_on_either_side() -> None:
 
 def test_what_is_missing_or_undecided_is_not_right() -> None:
     outcomes = [_outcome("a", 10, 0, True), *_cell("b", 10, [True, True])]
-    outcomes.append(Outcome("a", 10, "", "", 0, 1, "undecided", False, 1, 1, 1, 1, 1, 0.0))
+    outcomes.append(Outcome("a", 10, "", "", 0, 1, "undecided", False, 1, 1, 0, 1, 1, 1, 0.0))
     standing = Comparison(outcomes).standing(("a", 10, ""))
     assert (standing.accuracy.value, standing.undecided) == (0.5, 0.5)
 

@@ -52,7 +52,7 @@ class Method:
     @property
     def is_budgeted(self) -> bool:
         """Whether a larger budget could change its answer; a single solution takes what it takes."""
-        return not isinstance(self.search, CotSettings)
+        return not isinstance(self.search, CotSettings) or self.search.gate is not None
 
     @property
     def has_width(self) -> bool:
@@ -82,13 +82,16 @@ def _best_of_n(name: str, value: str = VALUE, **settings: object) -> Method:
     return Method(name, BestOfNSettings(num_samples=MAX_SAMPLES, samples_at_once=1, **settings), value)  # type: ignore[arg-type]
 
 
+_VOTE = SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=1)
 _MENDED = MctsStarSettings(keep_rollouts=True, stop_on_any_gated=True, choose="leaf")
 
 METHODS: Mapping[str, Method] = {
     method.name: method
     for method in (
         Method("greedy", CotSettings()),
-        Method("self-consistency", SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=1)),
+        Method("gated-greedy", CotSettings(gate=GATE, num_retries=MAX_SAMPLES)),
+        Method("self-consistency", _VOTE),
+        Method("gated-self-consistency", replace(_VOTE, gate=GATE)),
         _best_of_n("best-of-n"),
         _best_of_n("best-of-n-min", aggregation="min"),
         _best_of_n("best-of-n-mean", aggregation="mean"),
@@ -100,13 +103,15 @@ METHODS: Mapping[str, Method] = {
         _best_of_n("ms", "ms", aggregation="min"),
         _best_of_n("sc-ms", "ms", aggregation="min", choose="vote"),
         Method("tot-bfs", TotBfsSettings()),
-        Method("tot-bfs-gated", TotBfsSettings(gate=GATE)),
-        Method("tot-dfs", TotDfsSettings()),
+        Method("gated-tot-bfs", TotBfsSettings(gate=GATE)),
+        Method("tot-dfs", TotDfsSettings(gate=None)),
+        Method("gated-tot-dfs", TotDfsSettings(gate=GATE)),
         Method("step-beam", StepBeamSettings()),
+        Method("gated-step-beam", StepBeamSettings(gate=GATE)),
         Method("mcts-star", MctsStarSettings()),
         Method("mcts-star-parallel", MctsStarSettings(leaves_in_flight=4)),
-        Method("mcts-star-gated", _MENDED),
-        Method("mcts-star-gated-parallel", replace(_MENDED, leaves_in_flight=4)),
+        Method("gated-mcts-star", _MENDED),
+        Method("gated-mcts-star-parallel", replace(_MENDED, leaves_in_flight=4)),
         Method("best-first", BestFirstSettings()),
         Method("best-first-parallel", BestFirstSettings(branches_in_flight=4)),
     )

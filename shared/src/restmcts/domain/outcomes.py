@@ -13,7 +13,7 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.statistics import Accuracy, Difference, mean_and_standard_error
 
 FAILED = "failed"
-COSTS = ("tokens", "prompt_tokens", "scored_tokens", "model_calls", "seconds")
+COSTS = ("tokens", "prompt_tokens", "reused_tokens", "scored_tokens", "model_calls", "seconds")
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +27,7 @@ class Outcome:
         problem: place in the problem set.
         verdict: on the answer: "right", "wrong" or "undecided", or "failed" where the search failed.
         any_right: whether any finished solution of the search is right (pass@k; not an answer).
+        reused_tokens: of prompts, not prefilled again; 0 for samples from a pool, whatever a server would keep.
         depth: steps of the answered solution.
         value: V at its end; None where it was not asked.
         seconds: from the first request to the last answer, in whatever company the search ran.
@@ -42,6 +43,7 @@ class Outcome:
     any_right: bool
     tokens: int
     prompt_tokens: int
+    reused_tokens: int
     scored_tokens: int
     model_calls: int
     nodes: int
