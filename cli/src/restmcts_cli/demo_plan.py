@@ -36,6 +36,7 @@ class DemoSize:
     searched: int = 2200
     test: int = 1000
     compared: int = 300
+    held_out: int = 200
     seed_steps: int = 600
     policy_steps: int = 250
     value_steps: int = 160
@@ -48,6 +49,7 @@ QUICK = DemoSize(
     searched=100,
     test=100,
     compared=40,
+    held_out=40,
     seed_steps=150,
     policy_steps=20,
     value_steps=20,
@@ -57,13 +59,14 @@ QUICK = DemoSize(
 
 def demo_problems(seed: int, size: DemoSize) -> dict[str, list[Problem]]:
     """Return the demo's problem sets by name; they share no question, but for the parts bootstrap and compared."""
-    sizes = SetSizes(size.demonstrations, NUM_ITERATIONS, size.searched, size.test, validation=0)
+    sizes = SetSizes(size.demonstrations, NUM_ITERATIONS, size.searched, size.test, size.held_out)
     sets = make_problem_sets(random.Random(derive_seed(seed, "problems")), sizes)
     return {
         "demos": list(sets.demonstrations),
         "bootstrap": list(sets.demonstrations[: size.bootstrap]),
         "test": list(sets.test),
         "compared": list(sets.test[: size.compared]),
+        "held-out": list(sets.validation),
         **{f"search-{number}": list(members) for number, members in enumerate(sets.searched, start=1)},
     }
 
@@ -109,6 +112,7 @@ def demo_plan(seed: int, size: DemoSize) -> list[Phase]:
         policy_training=further,
         value_training=replace(further, num_steps=size.value_steps, batch_size=64),
         traces=TRACES,
+        held_out_set="held-out",
         test_set="test",
         control=True,
     )
@@ -141,8 +145,8 @@ def _compared(method: str, search: object, budget: int | None) -> SearchPhase:
         iteration=NUM_ITERATIONS,
         purpose="evaluate",
         problem_set="compared",
-        policy=f"policy-{NUM_ITERATIONS}",
-        value=f"value-{NUM_ITERATIONS}",
+        policy=f"gate-policy-{NUM_ITERATIONS}",
+        value=f"gate-value-{NUM_ITERATIONS}",
         search=search,  # type: ignore[arg-type]
         budget=Budget(tokens=budget),
         generation=GENERATION,

@@ -23,7 +23,7 @@ from rich.text import Text
 
 SECONDS_BETWEEN_FRAMES = 0.5
 SECONDS_BETWEEN_LINES = 15.0
-WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING)
+WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.GATING)
 
 
 @dataclass(frozen=True, slots=True)

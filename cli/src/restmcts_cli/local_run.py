@@ -71,9 +71,11 @@ class LocalRun:
             self.database, self.artifacts, workdir, on_progress=on_train_progress, num_threads=options.num_training_threads
         )
         self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
+        prm = PrmScorerHandlers(self.database, self._scorer, worker)
         handlers: dict[str, Callable[[Any], None]] = {
             commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, self._proposer, worker).propose_steps,
-            commands.ScoreWaitingSteps.name: PrmScorerHandlers(self.database, self._scorer, worker).score_steps,
+            commands.ScoreWaitingSteps.name: prm.score_steps,
+            commands.JudgeValues.name: prm.judge_values,
             commands.AdvanceTrees.name: search.advance_trees,
             events.RequestsAnswered.name: search.advance_trees,
             commands.LabelTrees.name: labeler.label_trees,
@@ -84,6 +86,7 @@ class LocalRun:
             events.TreesLabelled.name: self._coordinator.advance_run,
             events.DatasetWritten.name: self._coordinator.advance_run,
             events.CheckpointTrained.name: self._coordinator.advance_run,
+            events.ValuesJudged.name: self._coordinator.advance_run,
         }
         self.bus = LocalBus(handlers, self._dead_letter)
         self.database.publish = lambda messages, _: self.bus.publish(messages)

@@ -10,6 +10,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.connection import Connection, Workdir, connect
+from restmcts_cli.method_options import GateMargin, HeldOut, Method, is_held_out
 from restmcts_cli.problem_sources import SOURCES, read_source
 from restmcts_cli.search_options import parse_search
 from restmcts_cli.tables_shown import Json, print_json, told
@@ -21,9 +22,8 @@ if TYPE_CHECKING:
     from restmcts.domain.plans import SelfTraining
     from restmcts.domain.problems import Problem
 
-TRAIN, BOOTSTRAP, TEST = "train", "bootstrap", "test"
+TRAIN, BOOTSTRAP, HELD_OUT, TEST = "train", "bootstrap", "held-out", "test"
 MAX_BOOTSTRAP_PROBLEMS = 1000
-METHOD = "rest-mcts"
 BASE, FIRST_VALUE = "base", "value-0"
 
 
@@ -32,6 +32,7 @@ class NewRun:
     """A run to be stored; problems are read as they are stored."""
 
     name: str
+    method: str
     seed: int
     config: dict[str, Any]
     phases: "list[Phase]"
@@ -47,7 +48,7 @@ def create(
     value: Annotated[str | None, typer.Option(help="Value model. Without: trained from the policy's samples.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The run of `restmcts demo`; --policy replaces its base.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,
-    method: Annotated[str, typer.Option(help="The self-training method; rest-mcts is the only one yet.")] = METHOD,
+    method: Method = "rest-mcts",
     iterations: Annotated[int, typer.Option(help="Rounds of search and training.", min=1)] = 1,
     algorithm: Annotated[str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, …")] = "mcts-star",
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")] = None,
@@ -57,6 +58,8 @@ def create(
     test: Annotated[str | None, typer.Option(help="Held-out problems on which every policy is graded.")] = None,
     split: Annotated[str, typer.Option(help="Of a data set of the hub.")] = "train",
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")] = False,
+    held_out: HeldOut = 200,
+    gate_margin: GateMargin = 1.0,
     seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
     temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
     max_step_tokens: Annotated[int, typer.Option(help="New tokens of one step at most.", min=1)] = 256,
@@ -75,12 +78,11 @@ def create(
     """
     from restmcts.domain.filtering import TraceFilter
     from restmcts.domain.plans import SelfTraining
+    from restmcts.domain.promotion import GateSettings
     from restmcts.domain.requests import GenerationSettings
     from restmcts.domain.search import Budget
     from restmcts.domain.training_settings import TrainingSettings
 
-    if method != METHOD:
-        raise InputError(f"method {method!r}: the only one there is yet is {METHOD}")
     if quick and not demo:
         raise InputError("--quick goes with --demo")
     if demo and (problems is not None or test is not None or value is not None):
@@ -98,6 +100,7 @@ def create(
         num_iterations=iterations,
         train_sets=(TRAIN,) * iterations,
         bootstrap_set=BOOTSTRAP,
+        method=method,
         search=parse_search(algorithm, option or (), mode="collect"),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens),
@@ -105,6 +108,8 @@ def create(
         policy_training=training(policy_learning_rate),
         value_training=training(value_learning_rate),
         traces=TraceFilter(top_k=top_k),
+        held_out_set=HELD_OUT if held_out else None,
+        gate=GateSettings(gate_margin, held_out),
         test_set=TEST if test is not None else None,
     )
     with connect(workdir, create=True) as connection:
@@ -133,7 +138,7 @@ def _own_run(
     from restmcts.domain.plans import SelfTraining, self_training_plan
 
     config = TypeAdapter(SelfTraining).dump_python(loop, mode="json")
-    return NewRun(name, seed, config, self_training_plan(loop), sets, models, paused)
+    return NewRun(name, loop.method, seed, config, self_training_plan(loop), sets, models, paused)
 
 
 def _demo_run(connection: Connection, name: str, policy: str | None, seed: int, quick: bool, paused: bool) -> NewRun:
@@ -145,7 +150,7 @@ def _demo_run(connection: Connection, name: str, policy: str | None, seed: int, 
     else:
         models = {BASE: _demo_base(connection, seed)}
     problems: dict[str, Iterable[Problem]] = dict(demo_problems(seed, size))
-    return NewRun(name, seed, {"demo": "quick" if quick else "full"}, demo_plan(seed, size), problems, models, paused)
+    return NewRun(name, "rest-mcts", seed, {"demo": "quick" if quick else "full"}, demo_plan(seed, size), problems, models, paused)
 
 
 def _demo_base(connection: Connection, seed: int) -> tuple[str, str]:
@@ -176,7 +181,7 @@ def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
     from restmcts.adapters.sql import control, runs
 
     with connection.database.transaction() as transaction:
-        run_id = runs.create_run(transaction, new.name, METHOD, new.seed, new.config)
+        run_id = runs.create_run(transaction, new.name, new.method, new.seed, new.config)
         runs.add_phases(transaction, run_id, new.phases)
         for name, (uri, digest) in new.models.items():
             kind = "value" if name == FIRST_VALUE else "policy"
@@ -197,8 +202,9 @@ def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
 def add_to_set(transaction: "Transaction", run_name: str, set_name: str, problems: "Iterable[Problem]") -> dict[str, int]:
     """Add problems to a set of a run as they come; return how many by set.
 
-    The first thousand problems of the set "train" are also those from which the first value model is trained: they fill the set
-    "bootstrap" where a phase uses one that has no problems of its own.
+    Of the problems for the set "train" one in ten is held out, until the run has as many as it judges new checkpoints on: they go
+    to the set "held-out". The first thousand of the others are also those from which the first value model is trained: they fill
+    the set "bootstrap" where a phase uses one that has no problems of its own.
     """
     from restmcts.adapters.sql import control, queries
 
@@ -206,19 +212,22 @@ def add_to_set(transaction: "Transaction", run_name: str, set_name: str, problem
     phases = queries.phase_numbers(transaction, run.id)
     sizes = {row["set"]: row["num_problems"] for row in queries.list_problem_sets(transaction, run.id)}
     bootstraps = any(phase.purpose == "bootstrap" for phase in phases) and run.config.get("bootstrap_set") == BOOTSTRAP
-    room = max(MAX_BOOTSTRAP_PROBLEMS - sizes.get(BOOTSTRAP, 0), 0) if bootstraps and set_name == TRAIN else 0
-    kept: list[Problem] = []
+    num_held_out = run.config["gate"]["num_problems"] if run.config.get("held_out_set") == HELD_OUT else 0
+    limits = {BOOTSTRAP: MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0, HELD_OUT: num_held_out}
+    room = {name: limit - sizes.get(name, 0) if set_name == TRAIN else 0 for name, limit in limits.items()}
+    kept: dict[str, list[Problem]] = {BOOTSTRAP: [], HELD_OUT: []}
 
     def passed_on() -> "Iterator[Problem]":
-        for problem in problems:
-            if len(kept) < room:
-                kept.append(problem)
+        for number, problem in enumerate(problems):
+            if len(kept[HELD_OUT]) < room[HELD_OUT] and is_held_out(number):
+                kept[HELD_OUT].append(problem)
+                continue
+            if len(kept[BOOTSTRAP]) < room[BOOTSTRAP]:
+                kept[BOOTSTRAP].append(problem)
             yield problem
 
     counts = {set_name: control.append_problems(transaction, run_name, set_name, passed_on())}
-    if kept:
-        counts[BOOTSTRAP] = control.append_problems(transaction, run_name, BOOTSTRAP, kept)
-    return counts
+    return counts | {name: control.append_problems(transaction, run_name, name, found) for name, found in kept.items() if found}
 
 
 def usable(source: str, items: "Iterable[Problem | BadLine]") -> "Iterator[Problem]":

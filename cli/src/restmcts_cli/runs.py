@@ -177,6 +177,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     with connection.database.transaction() as transaction:
         run = queries.run_named(transaction, name)
         phases = queries.phase_numbers(transaction, run.id)
+        promoted = {row["kind"]: row["name"] for row in queries.list_checkpoints(transaction, run.id) if row["promoted"]}
     iterations = iteration_results(connection.database, run.id)
     facts = {
         "run": run.name,
@@ -188,13 +189,14 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         "finished_at": queries.utc(run.finished_at),
         "trees": sum(phase.num_trees for phase in phases),
         "tokens": sum(phase.tokens for phase in phases),
+        "promoted": promoted,
     }
     if json:
         print_json(
             {**facts, "phases": [_document(phase) for phase in phases], "iterations": [_iteration(one) for one in iterations]}
         )
         return
-    print_fields(facts)
+    print_fields({**facts, "promoted": ", ".join(promoted.values()) or None})
     print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
     _print_iterations(iterations)
 
@@ -224,7 +226,7 @@ def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
 def _came_to(phase: "PhaseNumbers") -> str | None:
     result = phase.result
     if result.get("reason"):
-        return shortened(str(result["reason"]), 80)
+        return shortened(str(result["reason"]), 120)
     if result.get("last_loss") is not None:
         return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}"
     return None

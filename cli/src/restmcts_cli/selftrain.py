@@ -11,6 +11,7 @@ import typer
 from restmcts.errors import InputError
 from rich.console import Console
 
+from restmcts_cli.method_options import ONE_IN, GateMargin, HeldOut, Method, is_held_out
 from restmcts_cli.search_options import parse_search
 
 if TYPE_CHECKING:
@@ -30,6 +31,7 @@ def selftrain(
     value: Annotated[
         str | None, typer.Option(help="Value model: folder or hub id. Without: trained from the policy's samples.")
     ] = None,
+    method: Method = "rest-mcts",
     iterations: Annotated[int, typer.Option(help="Rounds of search and training.")] = 1,
     algorithm: Annotated[
         str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, tot-bfs, …")
@@ -38,6 +40,8 @@ def selftrain(
     budget_tokens: Annotated[int | None, typer.Option(help="Generated tokens a tree.", min=1)] = None,
     budget_iterations: Annotated[int | None, typer.Option(help="Rounds of the algorithm a tree.", min=1)] = 16,
     limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
+    held_out: HeldOut = 200,
+    gate_margin: GateMargin = 1.0,
     test: Annotated[Path | None, typer.Option(help="Held-out problems on which every policy is graded.")] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")] = False,
     seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
@@ -64,6 +68,7 @@ def selftrain(
     """
     from restmcts.domain.filtering import TraceFilter
     from restmcts.domain.plans import SelfTraining
+    from restmcts.domain.promotion import GateSettings
     from restmcts.domain.requests import GenerationSettings
     from restmcts.domain.search import Budget
     from restmcts.domain.training_settings import TrainingSettings
@@ -77,6 +82,7 @@ def selftrain(
         num_iterations=iterations,
         train_sets=("train",) * max(iterations, 0),
         bootstrap_set="bootstrap",
+        method=method,
         search=parse_search(algorithm, option or (), mode="collect"),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(
@@ -86,9 +92,16 @@ def selftrain(
         policy_training=replace(training, learning_rate=policy_learning_rate),
         value_training=replace(training, learning_rate=value_learning_rate),
         traces=TraceFilter(top_k=top_k),
+        held_out_set="held-out" if held_out else None,
+        gate=GateSettings(gate_margin, held_out),
         test_set="test" if test is not None else None,
     )
-    sets = {"train": _load(problems, strict, limit)}
+    members = _load(problems, strict, limit)
+    apart = {number for number in range(len(members)) if is_held_out(number) and number < ONE_IN * held_out}
+    sets = {
+        "train": [problem for number, problem in enumerate(members) if number not in apart],
+        "held-out": [members[number] for number in sorted(apart)],
+    }
     sets["bootstrap"] = sets["train"][:MAX_BOOTSTRAP_PROBLEMS]
     if test is not None:
         sets["test"] = _load(test, strict, None)
@@ -132,10 +145,10 @@ def _run(
         if known is not None and known.config != config:
             changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
             raise InputError(f"{workdir} holds a run with other settings ({changed}); give them again or choose another --workdir")
-        run_id = known.id if known is not None else run.create(RUN_NAME, "rest-mcts", seed, config, sets, checkpoints, plan)
+        run_id = known.id if known is not None else run.create(RUN_NAME, loop.method, seed, config, sets, checkpoints, plan)
         display.watch(run.database, run_id)
         run.run(run_id)
-        return _report(run, run_id, workdir, loop.num_iterations, seed, begin)
+        return _report(run, run_id, workdir, loop, seed, begin)
 
 
 def _config(
@@ -156,18 +169,19 @@ def _config(
     }
 
 
-def _report(run: Any, run_id: int, workdir: Path, num_iterations: int, seed: int, begin: float) -> "Report":
+def _report(run: Any, run_id: int, workdir: Path, loop: "SelfTraining", seed: int, begin: float) -> "Report":
     from restmcts_cli.outcomes import example_tree, failed_trees, iteration_results
     from restmcts_cli.report_data import Report
 
     num_failed = failed_trees(run.database, run_id)
     return Report(
-        title="ReST-MCTS* self-training",
+        title=f"{loop.method} self-training",
         command=f"restmcts selftrain … --workdir {workdir} --seed {seed}",
         seed=seed,
         seconds=time.monotonic() - begin,
         iterations=iteration_results(run.database, run_id),
-        tree=example_tree(run.database, run_id, f"collect-{num_iterations}") or example_tree(run.database, run_id, "collect-1"),
+        tree=example_tree(run.database, run_id, f"collect-{loop.num_iterations}")
+        or example_tree(run.database, run_id, "collect-1"),
         notes=(f"{num_failed} trees failed; their reasons are in the table `trees` of run.db.",) if num_failed else (),
     )
 

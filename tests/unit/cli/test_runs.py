@@ -133,7 +133,7 @@ def test_create_is_whole_or_nothing(tmp_path: Path, call: Command, document: Doc
     [
         (("new",), "--policy"),
         (("new", "--policy", "no such/model/here"), "no such folder"),
-        (("new", "--policy", "someone/model", "--method", "star"), "rest-mcts"),
+        (("new", "--policy", "someone/model", "--method", "sarsa"), "rest-mcts"),
         (("new", "--policy", "someone/model", "-o", "breadth=4"), "no option 'breadth'"),
         (("new", "problems.jsonl", "--demo"), "--demo brings its own problems"),
     ],
@@ -160,8 +160,8 @@ def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call:
     num_problems = MAX_BOOTSTRAP_PROBLEMS + 200
     path = problem_file(tmp_path, num_problems)
     added = document("problems", "enqueue", "new", path, "--workdir", workdir)["added"]
-    assert added == {"train": num_problems, "bootstrap": MAX_BOOTSTRAP_PROBLEMS}
-    assert document("problems", "enqueue", "new", path, "--workdir", workdir)["added"] == {"train": num_problems}
+    assert added == {"train": 1080, "bootstrap": MAX_BOOTSTRAP_PROBLEMS, "held-out": 120}
+    assert document("problems", "enqueue", "new", path, "--workdir", workdir)["added"] == {"train": 1120, "held-out": 80}
     assert document("runs", "resume", "new", "--workdir", workdir)["state"] == "running"
 
 

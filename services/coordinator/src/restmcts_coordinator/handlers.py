@@ -7,14 +7,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from restmcts.adapters.sql import reconciling, runs, trees
+from restmcts.adapters.sql import promotions, reconciling, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reconciling import Patience, Taken
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
-from restmcts.domain.phases import PHASE, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.requests import derive_seed
 from restmcts.messages.base import RunMessage
-from restmcts.messages.commands import AdvanceTrees, TrainPolicy, TrainValue, WriteDataset
+from restmcts.messages.commands import AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
 
 TREES_PER_MESSAGE = 64
 ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
@@ -58,7 +58,7 @@ class CoordinatorHandlers:
 
     def _move_phases(self, transaction: Transaction, run: Any) -> bool:
         rows = runs.phases_of(transaction, run.id)
-        checkpoints = runs.checkpoints_of(transaction, run.id)
+        checkpoints = promotions.models(transaction, run.id)
         ready = {row.name for row in rows if row.state == PhaseState.DONE} | set(checkpoints)
         moved = [self._move(transaction, run, row, rows, ready, checkpoints) for row in rows]
         return any(moved)
@@ -72,6 +72,11 @@ class CoordinatorHandlers:
                 return False
             case PhaseState.PENDING, SearchPhase():
                 self._begin_search(transaction, run, row, phase, checkpoints)
+            case PhaseState.PENDING, GatePhase(model="policy"):
+                promotions.decide_policy(transaction, row, phase)
+            case PhaseState.PENDING, GatePhase():
+                runs.set_phase(transaction, row.id, PhaseState.GATING, **runs.started())
+                transaction.emit(JudgeValues(phase_id=row.id))
             case PhaseState.PENDING, _:
                 runs.set_phase(transaction, row.id, PhaseState.WRITING, **runs.started())
                 transaction.emit(WriteDataset(phase_id=row.id))

@@ -3,7 +3,7 @@
 from restmcts.adapters.celery_worker import Handlers, WorkerContext
 from restmcts.adapters.sql.reconciling import Patience
 from restmcts.messages.commands import AdvanceRun
-from restmcts.messages.events import CheckpointTrained, DatasetWritten, TreesLabelled
+from restmcts.messages.events import CheckpointTrained, DatasetWritten, TreesLabelled, ValuesJudged
 
 from restmcts_coordinator.beat import Beat
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
@@ -15,5 +15,5 @@ def start(worker: WorkerContext) -> Handlers:
     patience = Patience(settings.reconcile_seconds, settings.max_attempts)
     handlers = CoordinatorHandlers(worker.database, CoordinatorSettings(settings.max_trees_in_flight, patience))
     Beat(handlers, worker.bus, settings.reconcile_seconds, worker.stopping).start()
-    messages = (AdvanceRun, TreesLabelled, DatasetWritten, CheckpointTrained)
+    messages = (AdvanceRun, TreesLabelled, DatasetWritten, CheckpointTrained, ValuesJudged)
     return {message.name: handlers.advance_run for message in messages}

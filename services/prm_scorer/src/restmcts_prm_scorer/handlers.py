@@ -1,4 +1,4 @@
-"""Serve the requests to value models that wait: batches of one checkpoint."""
+"""Serve the requests to value models that wait: batches of one checkpoint; and judge value models for gates."""
 
 from collections.abc import Callable, Sequence
 
@@ -6,9 +6,11 @@ from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_wai
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
-from restmcts.messages.commands import ScoreWaitingSteps
+from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
 from restmcts.ports import StepScorer
+
+from restmcts_prm_scorer.judging import judge
 
 
 class PrmScorerHandlers:
@@ -22,6 +24,10 @@ class PrmScorerHandlers:
     def score_steps(self, message: ScoreWaitingSteps) -> None:
         """Serve until nothing waits."""
         serve_waiting(self._database, RequestKind.SCORE, self._serve, self._settings)
+
+    def judge_values(self, message: JudgeValues) -> None:
+        """Judge a gate's candidate beside the promoted value model on held-out trees, and decide; a gate that is decided stays."""
+        judge(self._database, self._scorers, message.phase_id)
 
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
         scorer = self._scorers.get(claim.checkpoint_id)

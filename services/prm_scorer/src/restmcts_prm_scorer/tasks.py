@@ -3,7 +3,7 @@
 from restmcts.adapters.celery_worker import Handlers, WorkerContext
 from restmcts.adapters.model_worker import WorkerSettings
 from restmcts.adapters.uris import local_path
-from restmcts.messages.commands import ScoreWaitingSteps
+from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.modeling.checkpoints import load_value_model
 from restmcts.modeling.value_model import TransformersScorer
 
@@ -25,4 +25,4 @@ def start(worker: WorkerContext) -> Handlers:
         on_batch=worker.heartbeat.progress,
     )
     handlers = PrmScorerHandlers(worker.database, load, limits)
-    return {ScoreWaitingSteps.name: handlers.score_steps}
+    return {ScoreWaitingSteps.name: handlers.score_steps, JudgeValues.name: handlers.judge_values}

@@ -14,7 +14,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.sql import runs
+from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.tables import PhaseState, now
 from restmcts.adapters.uris import local_path
@@ -117,7 +117,7 @@ class TrainerHandlers:
             lease_until = now() + timedelta(seconds=self._lease_seconds)
             runs.set_phase(transaction, phase_id, PhaseState.TRAINING, attempt=row.attempt + 1, lease_until=lease_until)
             phase = TRAINING_PHASE.validate_python(row.spec)
-            checkpoints = runs.checkpoints_of(transaction, row.run_id)
+            checkpoints = promotions.models(transaction, row.run_id)
             parent = checkpoints[phase.needs()[0]]
             return _Claim(phase_id, row.run_id, row.attempt + 1, phase, parent, runs.dataset_of(transaction, phase_id))
 

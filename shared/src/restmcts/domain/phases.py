@@ -1,6 +1,7 @@
-"""What a run is made of: phases that search, or train, and name what they need and what they bring.
+"""What a run is made of: phases that search, train or judge, and name what they need and what they bring.
 
-A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within their run ("policy-1").
+A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within their run ("policy-1");
+where a gate decides, its name stands for the checkpoint that it left promoted.
 """
 
 from dataclasses import dataclass, field
@@ -14,7 +15,7 @@ from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.search import Budget
 from restmcts.domain.training_settings import TrainingSettings
 
-Purpose = Literal["bootstrap", "collect", "evaluate"]
+Purpose = Literal["bootstrap", "collect", "held-out", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,7 +25,8 @@ class SearchPhase:
     Attributes:
         name: unique in the run.
         iteration: of self-training; 0 before the first.
-        purpose: "bootstrap" and "collect" trees are labelled for training; those of "evaluate" are only graded.
+        purpose: "bootstrap" and "collect" trees are labelled for training, those of "held-out" for judging value models; those of
+            "evaluate" are only graded.
         problem_set: name of the problem set.
         policy: checkpoint name.
         value: checkpoint name, or None where the search asks no value model.
@@ -101,10 +103,39 @@ class TrainValuePhase:
         return (self.parent or self.trunk, *self.sources)
 
 
+@dataclass(frozen=True, slots=True)
+class GatePhase:
+    """Promote a new checkpoint if it is not worse than the promoted one of its kind; what names the gate gets the promoted one.
+
+    Attributes:
+        name: of the phase; as a checkpoint's name it means the one that is promoted when it is asked for.
+        model: the checkpoint's kind.
+        candidate: checkpoint name.
+        evidence: for a policy the "evaluate" phase that graded it on held-out problems; for a value model the "held-out" phase
+            whose trees it is judged on.
+        previous: the gate before this one; None: there is nothing to compare with, and the candidate is promoted.
+        margin: as in `GateSettings`.
+    """
+
+    name: str
+    iteration: int
+    model: Literal["policy", "value"]
+    candidate: str
+    evidence: str
+    previous: str | None = None
+    margin: float = 1.0
+    kind: Literal["gate"] = "gate"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the phases and checkpoints that must be done before this one begins."""
+        return (self.candidate, self.evidence, *((self.previous,) if self.previous is not None else ()))
+
+
 TrainingPhase = Annotated[TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]
-Phase = Annotated[SearchPhase | TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]
+Phase = Annotated[SearchPhase | TrainPolicyPhase | TrainValuePhase | GatePhase, Discriminator("kind")]
 
 # Read and write phases as JSON.
 PHASE: TypeAdapter[Phase] = TypeAdapter(Phase)
+GATE_PHASE: TypeAdapter[GatePhase] = TypeAdapter(GatePhase)
 SEARCH_PHASE: TypeAdapter[SearchPhase] = TypeAdapter(SearchPhase)
 TRAINING_PHASE: TypeAdapter[TrainPolicyPhase | TrainValuePhase] = TypeAdapter(TrainingPhase)

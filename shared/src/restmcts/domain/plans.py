@@ -1,12 +1,17 @@
-"""What a self-training run does, as a list of phases (arXiv:2406.03816, Algorithm 1)."""
+"""What a self-training run does, as a list of phases (arXiv:2406.03816, Algorithm 1): what all methods share.
+
+What a method does of its own is in restmcts.domain.methods.
+"""
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
-from restmcts.domain.algorithms import SearchSettings, needs_values
+from restmcts.domain.algorithms import SearchSettings
 from restmcts.domain.filtering import TraceFilter
 from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.methods import METHODS, Models
+from restmcts.domain.phases import GatePhase, Phase, Purpose, SearchPhase, TrainPolicyPhase
+from restmcts.domain.promotion import GateSettings
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.sampling import CotSettings, SelfConsistencySettings
 from restmcts.domain.search import Budget
@@ -14,6 +19,7 @@ from restmcts.domain.training_settings import TrainingSettings
 from restmcts.errors import InputError
 
 BASE = "base"
+HELD_OUT_TREES = "held-out-trees"
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,11 +27,12 @@ class SelfTraining:
     """A self-training run.
 
     The checkpoint "base" is given. Problem sets by name: those of `train_sets`, and where named `seed_set`, `bootstrap_set`,
-    `test_set`.
+    `held_out_set`, `test_set`.
 
     Attributes:
         num_iterations: N; at least 1.
         train_sets: D_G of each iteration, N names (they may be equal).
+        method: a name of `METHODS`.
         search: how trees are collected.
         budget: of each tree.
         generation: how the policy generates while collecting.
@@ -38,13 +45,16 @@ class SelfTraining:
         policy_training: of every iteration.
         value_training: of V_0 and every iteration.
         traces: which right traces train the policy.
-        test_set: held-out problems on which every policy is graded, greedily; None: none.
+        held_out_set: problems on which new checkpoints are judged before the run goes on with them; None: it goes on with each.
+        gate: how they are judged.
+        test_set: problems on which the policy of every iteration is graded, greedily; None: none.
         control: also train π_0 as many further steps on the seed data alone, and grade it.
     """
 
     num_iterations: int
     train_sets: tuple[str, ...]
     bootstrap_set: str
+    method: str = "rest-mcts"
     search: SearchSettings = field(default_factory=lambda: MctsStarSettings(mode="collect"))
     budget: Budget = field(default_factory=Budget)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
@@ -56,12 +66,16 @@ class SelfTraining:
     policy_training: TrainingSettings = field(default_factory=TrainingSettings)
     value_training: TrainingSettings = field(default_factory=TrainingSettings)
     traces: TraceFilter = field(default_factory=TraceFilter)
+    held_out_set: str | None = None
+    gate: GateSettings = field(default_factory=GateSettings)
     test_set: str | None = None
     control: bool = False
 
     def __post_init__(self) -> None:
         if self.num_iterations < 1:
             raise InputError(f"{self.num_iterations} iterations: give at least 1")
+        if self.method not in METHODS:
+            raise InputError(f"method {self.method!r}: there are {', '.join(METHODS)}")
         if len(self.train_sets) != self.num_iterations:
             raise InputError(f"{len(self.train_sets)} problem sets for {self.num_iterations} iterations")
         if self.control and self.seed_set is None:
@@ -70,79 +84,61 @@ class SelfTraining:
 
 def self_training_plan(run: SelfTraining) -> list[Phase]:
     """Return the phases of a run, in an order in which each finds what it needs."""
+    method = METHODS[run.method]
     phases: list[Phase] = []
-    policy = BASE
+    first = BASE
     if run.seed_set is not None:
-        policy = "policy-0"
-        phases.append(TrainPolicyPhase(policy, 0, BASE, run.seed_training or run.policy_training, solutions_of=run.seed_set))
-    phases += _grading(run, 0, policy)
-    value = "value-0"
-    sources: tuple[str, ...] = ()
-    if not run.given_value and needs_values(run.search):
-        phases.append(_bootstrap(run, policy))
-        sources = ("bootstrap",)
-        phases.append(TrainValuePhase(value, 0, None, policy, run.value_training, sources))
-    first_policy = control = policy
-    for iteration, problem_set in enumerate(run.train_sets, start=1):
-        collect = f"collect-{iteration}"
-        wants_value = needs_values(run.search)
-        phases.append(
-            SearchPhase(
-                name=collect,
-                iteration=iteration,
-                purpose="collect",
-                problem_set=problem_set,
-                policy=policy,
-                value=value if wants_value else None,
-                search=run.search,
-                budget=run.budget,
-                generation=run.generation,
-            )
-        )
-        sources = (*sources, collect)
-        if wants_value:
-            phases.append(_value_training(run, iteration, value, first_policy, sources))
-            value = f"value-{iteration}"
-        phases.append(TrainPolicyPhase(f"policy-{iteration}", iteration, policy, run.policy_training, (collect,), None, run.traces))
-        policy = f"policy-{iteration}"
-        phases += _grading(run, iteration, policy)
+        first = "policy-0"
+        phases.append(TrainPolicyPhase(first, 0, BASE, run.seed_training or run.policy_training, solutions_of=run.seed_set))
+    has_value = method.uses_value(run)
+    if has_value and not run.given_value:
+        phases += method.first_value(run, first)
+    policy = _gated_policy(run, phases, 0, first, None)
+    value = _gated_value(run, phases, 0, "value-0", None, first) if has_value else None
+    phases += _grading(run, 0, "base" if first == BASE else "policy-0", policy)
+    control = first
+    for iteration in range(1, run.num_iterations + 1):
+        made = method.iterate(run, iteration, Models(first, policy, value))
+        phases += made
+        policy = _gated_policy(run, phases, iteration, f"policy-{iteration}", policy)
+        if any(phase.name == f"value-{iteration}" for phase in made):
+            value = _gated_value(run, phases, iteration, f"value-{iteration}", value, first)
+        phases += _grading(run, iteration, f"policy-{iteration}", policy)
         if run.control:
-            phases.append(
-                TrainPolicyPhase(f"control-{iteration}", iteration, control, run.policy_training, solutions_of=run.seed_set)
-            )
-            control = f"control-{iteration}"
-            phases += _grading(run, iteration, control)
+            training = TrainPolicyPhase(f"control-{iteration}", iteration, control, run.policy_training, solutions_of=run.seed_set)
+            control = training.name
+            phases += [training, *_grading(run, iteration, control, control)]
     return phases
 
 
-def _bootstrap(run: SelfTraining, policy: str) -> SearchPhase:
-    return SearchPhase(
-        name="bootstrap",
-        iteration=0,
-        purpose="bootstrap",
-        problem_set=run.bootstrap_set,
-        policy=policy,
-        value=None,
-        search=SelfConsistencySettings(num_samples=run.num_bootstrap_samples),
-        generation=run.generation,
-        merge_solutions=run.merge_solutions,
-    )
+def _gated_policy(run: SelfTraining, phases: list[Phase], iteration: int, candidate: str, previous: str | None) -> str:
+    """Add the gate of a new policy, if the run has gates; return the name by which the promoted policy goes after it."""
+    if run.held_out_set is None:
+        return candidate
+    evidence = _evaluation(run, iteration, f"held-out-{candidate}", "evaluate", run.held_out_set, candidate)
+    gate = GatePhase(f"gate-{candidate}", iteration, "policy", candidate, evidence.name, previous, run.gate.margin)
+    phases += [evidence, gate]
+    return gate.name
 
 
-def _value_training(run: SelfTraining, iteration: int, parent: str, trunk: str, sources: tuple[str, ...]) -> TrainValuePhase:
-    training = replace(run.value_training, seed=run.value_training.seed + iteration)
-    return TrainValuePhase(f"value-{iteration}", iteration, parent, trunk, training, sources)
+def _gated_value(
+    run: SelfTraining, phases: list[Phase], iteration: int, candidate: str, previous: str | None, first_policy: str
+) -> str:
+    if run.held_out_set is None:
+        return candidate
+    if previous is None:
+        phases.append(_evaluation(run, 0, HELD_OUT_TREES, "held-out", run.held_out_set, first_policy))
+    gate = GatePhase(f"gate-{candidate}", iteration, "value", candidate, HELD_OUT_TREES, previous, run.gate.margin)
+    phases.append(gate)
+    return gate.name
 
 
-def _grading(run: SelfTraining, iteration: int, policy: str) -> Iterator[SearchPhase]:
+def _grading(run: SelfTraining, iteration: int, name: str, policy: str) -> Iterator[SearchPhase]:
     if run.test_set is not None:
-        yield SearchPhase(
-            name=f"grade-{policy}",
-            iteration=iteration,
-            purpose="evaluate",
-            problem_set=run.test_set,
-            policy=policy,
-            value=None,
-            search=CotSettings(),
-            generation=run.generation,
-        )
+        yield _evaluation(run, iteration, f"grade-{name}", "evaluate", run.test_set, policy)
+
+
+def _evaluation(run: SelfTraining, iteration: int, name: str, purpose: Purpose, problem_set: str, policy: str) -> SearchPhase:
+    """Return a phase without a value model: greedy solutions, or as many samples as a gate judges value models on."""
+    search = CotSettings() if purpose == "evaluate" else SelfConsistencySettings(num_samples=run.gate.num_samples)
+    return SearchPhase(name, iteration, purpose, problem_set, policy, None, search, generation=run.generation)

@@ -47,6 +47,12 @@ class TrainValue(PhaseMessage):
     name: ClassVar[str] = "trainer.train_value"
 
 
+class JudgeValues(PhaseMessage):
+    """coordinator -> prm: judge the value model of this gate beside the promoted one."""
+
+    name: ClassVar[str] = "prm.judge_values"
+
+
 class AdvanceRun(RunMessage):
     """CLI or clock -> coordinator: begin what can begin in this run."""
 

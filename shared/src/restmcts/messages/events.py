@@ -23,6 +23,12 @@ class DatasetWritten(RunMessage):
     name: ClassVar[str] = "coordinator.dataset_written"
 
 
+class ValuesJudged(RunMessage):
+    """prm -> coordinator: a gate of this run has been decided."""
+
+    name: ClassVar[str] = "coordinator.values_judged"
+
+
 class CheckpointTrained(RunMessage):
     """trainer -> coordinator: a training phase of this run has ended."""
 

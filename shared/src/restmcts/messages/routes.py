@@ -40,6 +40,7 @@ MESSAGES: dict[str, type[Message]] = {
     for message in (
         commands.AdvanceRun,
         commands.AdvanceTrees,
+        commands.JudgeValues,
         commands.LabelTrees,
         commands.ProposeWaitingSteps,
         commands.ScoreWaitingSteps,
@@ -50,5 +51,6 @@ MESSAGES: dict[str, type[Message]] = {
         events.DatasetWritten,
         events.RequestsAnswered,
         events.TreesLabelled,
+        events.ValuesJudged,
     )
 }

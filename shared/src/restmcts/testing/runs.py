@@ -41,6 +41,7 @@ def small_plan(num_iterations: int = 2) -> list[Phase]:
         merge_solutions=False,
         policy_training=TRAINING,
         value_training=TRAINING,
+        held_out_set="test",
         test_set="test",
     )
     return self_training_plan(loop)

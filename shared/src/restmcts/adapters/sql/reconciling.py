@@ -19,6 +19,7 @@ from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,
     AdvanceTrees,
+    JudgeValues,
     LabelTrees,
     ProposeWaitingSteps,
     ScoreWaitingSteps,
@@ -39,6 +40,7 @@ COMMANDS: dict[tuple[str, str], type[PhaseMessage]] = {
     (PhaseState.WRITING.value, "train-value"): WriteDataset,
     (PhaseState.TRAINING.value, "train-policy"): TrainPolicy,
     (PhaseState.TRAINING.value, "train-value"): TrainValue,
+    (PhaseState.GATING.value, "gate"): JudgeValues,
 }
 
 
@@ -135,10 +137,10 @@ def _wake_ups(state: TreeState, tree_ids: Sequence[int]) -> list[Message]:
 
 
 def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[Any]:
-    """Return, locked, the phases that write data or train and that nobody holds."""
+    """Return, locked, the phases that write data, train or judge and that nobody holds."""
     statement = select(PHASES).where(
         PHASES.c.run_id.in_(run_ids),
-        PHASES.c.state.in_([PhaseState.WRITING.value, PhaseState.TRAINING.value]),
+        PHASES.c.state.in_({state for state, _ in COMMANDS}),
         PHASES.c.lease_until.is_(None) | (PHASES.c.lease_until < now()),
     )
     rows = transaction.execute(statement.order_by(PHASES.c.id).with_for_update(skip_locked=True)).all()
@@ -153,8 +155,8 @@ def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: P
             reason = f"begun {row.attempt} times and never ended; see the dead letters and the workers' logs"
             runs.set_phase(transaction, row.id, PhaseState.FAILED, result={"reason": reason})
         elif taken(queue_of(command.name)):
-            if row.state == PhaseState.WRITING:
-                runs.set_phase(transaction, row.id, PhaseState.WRITING, **_rung_now(row, patience))
+            if row.state != PhaseState.TRAINING:
+                runs.set_phase(transaction, row.id, PhaseState(row.state), **_rung_now(row, patience))
             transaction.emit(command)
 
 

@@ -24,6 +24,7 @@ class PhaseState(StrEnum):
     SEARCHING = "searching"
     WRITING = "writing"
     TRAINING = "training"
+    GATING = "gating"
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"

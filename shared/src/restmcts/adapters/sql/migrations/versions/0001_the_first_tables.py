@@ -138,7 +138,8 @@ def upgrade() -> None:
         sa.Column("started_at", sa.DateTime(timezone=True), nullable=True),
         sa.Column("finished_at", sa.DateTime(timezone=True), nullable=True),
         sa.CheckConstraint(
-            "state IN ('pending', 'searching', 'writing', 'training', 'done', 'skipped', 'failed')", name="ck_phases_state"
+            "state IN ('pending', 'searching', 'writing', 'training', 'gating', 'done', 'skipped', 'failed')",
+            name="ck_phases_state",
         ),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),

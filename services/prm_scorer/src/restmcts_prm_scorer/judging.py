@@ -1,0 +1,76 @@
+"""Judge value models for a gate: how well their values tell right steps from wrong ones on held-out trees.
+
+The one place of this service that reads labels; searches never see what it finds.
+"""
+
+from typing import Any
+
+from restmcts.adapters.model_worker import ModelCache
+from restmcts.adapters.sql import promotions, runs, trees
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.domain.filtering import value_paths
+from restmcts.domain.labels import StepLabel
+from restmcts.domain.phases import GATE_PHASE
+from restmcts.domain.promotion import Estimate, JudgedStep, auc, sibling_accuracy
+from restmcts.domain.requests import ScoreSteps
+from restmcts.domain.tree import Tree
+from restmcts.messages.commands import JudgeValues
+from restmcts.messages.events import ValuesJudged
+from restmcts.ports import StepScorer
+
+LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
+
+
+def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) -> None:
+    """Decide a gate that waits for it; if another checkpoint is promoted meanwhile, ask for it to be judged again."""
+    with database.transaction() as transaction:
+        row = runs.phase_by_id(transaction, phase_id)
+        if row is None or row.state != PhaseState.GATING:
+            return
+        phase = GATE_PHASE.validate_python(row.spec)
+        candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
+        incumbent = promotions.promoted(transaction, row.run_id, phase.model)
+        held_out = _held_out(transaction, row.run_id, phase.evidence)
+    new = _figures(scorers.get(candidate.id), held_out)
+    old = _figures(scorers.get(incumbent.id), held_out) if incumbent is not None else dict.fromkeys(new)
+    with database.transaction() as transaction:
+        runs.lock_run(transaction, row.run_id)
+        row = runs.phase_by_id(transaction, phase_id, lock=True)
+        if row is None or row.state != PhaseState.GATING:
+            return
+        now_promoted = promotions.promoted(transaction, row.run_id, phase.model)
+        if (now_promoted and now_promoted.id) != (incumbent and incumbent.id):
+            transaction.emit(JudgeValues(phase_id=phase_id))
+            return
+        promotions.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
+        transaction.emit(ValuesJudged(run_id=row.run_id))
+
+
+def _held_out(transaction: Any, run_id: int, phase_name: str) -> list[LabelledTree]:
+    found = []
+    for batch in runs.labelled_trees(transaction, run_id, (phase_name,)):
+        loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
+        labels = trees.load_labels(transaction, loaded)
+        found += [(row.question, loaded[row.tree_id], labels[row.tree_id][1]) for row in batch]
+    return found
+
+
+def _figures(scorer: StepScorer, held_out: list[LabelledTree]) -> dict[str, Estimate | None]:
+    judged = _judged(scorer, [tree for tree in held_out if len(tree[2]) > 1])
+    return {"auc": auc(judged), "sibling accuracy": sibling_accuracy(judged)}
+
+
+def _judged(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[JudgedStep]]:
+    """Return the labelled steps of each tree with the scorer's values; one request a tree."""
+    paths = [value_paths(tree, labels) for _, tree, labels in held_out]
+    requests = [ScoreSteps(number, (), tuple(path.steps for path in found)) for number, found in enumerate(paths)]
+    answers = scorer.score([question for question, _, _ in held_out], requests)
+    judged = []
+    for (_, tree, labels), found, answer in zip(held_out, paths, answers, strict=True):
+        steps: dict[int, JudgedStep] = {}
+        for path, values in zip(found, answer.values, strict=True):
+            for node, value in zip(tree.lineage(tree[path.node_id])[1:], values, strict=True):
+                steps[node.node_id] = JudgedStep(node.parent_id or 0, value, labels[node.node_id].step_is_right)
+        judged.append(list(steps.values()))
+    return judged

@@ -1,0 +1,124 @@
+"""The self-training methods, each by what it does of its own: how its first value model is made, and what an iteration does.
+
+A new method is an entry of `METHODS`. Everything else (seed training, gates, grading, control) is the same for all of them and
+lies in restmcts.domain.plans. Names of what a method makes: the checkpoints "value-0", "policy-N" and, where it trains a value
+model in every iteration, "value-N"; the trees "collect-N".
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+from restmcts.domain.algorithms import needs_values
+from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.sampling import BestOfNSettings, SelfConsistencySettings
+
+if TYPE_CHECKING:
+    from restmcts.domain.plans import SelfTraining
+
+MAX_SAMPLES = 1024
+"""Of a problem where the budget says how many there are."""
+
+
+@dataclass(frozen=True, slots=True)
+class Models:
+    """What an iteration begins with, by name: the run's first policy, and the promoted policy and value model."""
+
+    first_policy: str
+    policy: str
+    value: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Method:
+    """A self-training method.
+
+    Attributes:
+        summary: one line for people.
+        iterate: returns the phases of an iteration.
+        uses_value: returns whether the run has a value model.
+        first_value: returns the phases that make "value-0" of the first policy; not asked where one is given.
+    """
+
+    summary: str
+    iterate: "Callable[[SelfTraining, int, Models], list[Phase]]"
+    uses_value: "Callable[[SelfTraining], bool]" = lambda run: False
+    first_value: "Callable[[SelfTraining, str], list[Phase]]" = lambda run, policy: []
+
+
+def _rest_mcts(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+    """Search, infer the values of the steps, train both models (arXiv:2406.03816, Algorithm 1)."""
+    collect = SearchPhase(
+        name=f"collect-{iteration}",
+        iteration=iteration,
+        purpose="collect",
+        problem_set=run.train_sets[iteration - 1],
+        policy=models.policy,
+        value=models.value,
+        search=run.search,
+        budget=run.budget,
+        generation=run.generation,
+    )
+    phases: list[Phase] = [collect]
+    if models.value is not None:
+        bootstrap = () if run.given_value else ("bootstrap",)
+        sources = (*bootstrap, *(f"collect-{number}" for number in range(1, iteration + 1)))
+        phases.append(_value_training(run, iteration, models.value, models.first_policy, sources))
+    return [*phases, _supervised(run, iteration, models.policy, collect.name)]
+
+
+def _bootstrap(run: "SelfTraining", policy: str) -> list[Phase]:
+    """Label samples of the first policy and train V_0 on them."""
+    samples = SearchPhase(
+        name="bootstrap",
+        iteration=0,
+        purpose="bootstrap",
+        problem_set=run.bootstrap_set,
+        policy=policy,
+        value=None,
+        search=SelfConsistencySettings(num_samples=run.num_bootstrap_samples),
+        generation=run.generation,
+        merge_solutions=run.merge_solutions,
+    )
+    return [samples, _value_training(run, 0, None, policy, (samples.name,))]
+
+
+def _rest_em(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+    """Sample, keep what is right, fine-tune (ReST^EM, arXiv:2312.06585; departure: each iteration goes on from the one before it,
+    as ReST-MCTS* does, where theirs begins with the base again)."""
+    collect = _samples(run, iteration, models.policy)
+    return [collect, _supervised(run, iteration, models.policy, collect.name)]
+
+
+def _samples(run: "SelfTraining", iteration: int, policy: str) -> SearchPhase:
+    """Return a phase that samples whole solutions, one after the other, until the budget is spent."""
+    return SearchPhase(
+        name=f"collect-{iteration}",
+        iteration=iteration,
+        purpose="collect",
+        problem_set=run.train_sets[iteration - 1],
+        policy=policy,
+        value=None,
+        search=BestOfNSettings(num_samples=MAX_SAMPLES, samples_at_once=1, score=False),
+        budget=run.budget,
+        generation=run.generation,
+    )
+
+
+def _supervised(run: "SelfTraining", iteration: int, parent: str, *sources: str) -> TrainPolicyPhase:
+    return TrainPolicyPhase(f"policy-{iteration}", iteration, parent, run.policy_training, sources, None, run.traces)
+
+
+def _value_training(
+    run: "SelfTraining", iteration: int, parent: str | None, trunk: str, sources: tuple[str, ...]
+) -> TrainValuePhase:
+    training = replace(run.value_training, seed=run.value_training.seed + iteration)
+    return TrainValuePhase(f"value-{iteration}", iteration, parent, trunk, training, sources)
+
+
+METHODS: dict[str, Method] = {
+    "rest-mcts": Method(
+        "tree search under a value model; both learn (ReST-MCTS*)", _rest_mcts, lambda run: needs_values(run.search), _bootstrap
+    ),
+    "rest-em": Method("samples, the right ones train the policy (ReST^EM)", _rest_em),
+}

@@ -1,0 +1,200 @@
+"""Gates and promotions over the real handlers, with checkpoints whose worth is known."""
+
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.sql import control, promotions, runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.phases import GatePhase, Phase, SearchPhase
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
+from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.messages import commands, events
+from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+
+SAMPLES = SelfConsistencySettings(num_samples=6)
+
+
+class Policy:
+    """Answers the first `num_right` of twenty questions rightly."""
+
+    def __init__(self, num_right: int) -> None:
+        self._num_right = num_right
+
+    def propose(self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: Any) -> list[StepsProposed]:
+        return [
+            StepsProposed(request.number, (self._sample(int(question)),), 1)
+            for question, request in zip(questions, requests, strict=True)
+        ]
+
+    def _sample(self, number: int) -> Sample:
+        step = ProposedStep(answer_step(RIGHT_ANSWER if number < self._num_right else WRONG_ANSWER), 1, -1.0)
+        return Sample((step,), 1, True)
+
+
+class Values:
+    """Values a partial solution by whether it states the right answer: `right`, else `wrong`."""
+
+    def __init__(self, right: float, wrong: float) -> None:
+        self._values = {True: right, False: wrong}
+
+    def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
+        return [
+            StepsScored(
+                request.number,
+                tuple(tuple(self._values[answer_step(RIGHT_ANSWER) == step] for step in branch) for branch in request.branches),
+                1,
+            )
+            for request in requests
+        ]
+
+
+MODELS = {
+    "base": Policy(5),
+    "policy-1": Policy(10),
+    "policy-2": Policy(3),
+    "sampler": RandomModels(answer_rate=0.7),
+    "value-0": Values(0.1, 0.9),
+    "value-1": Values(0.9, 0.1),
+    "value-2": Values(0.2, 0.8),
+}
+
+
+class Run:
+    """A run over twenty problems with all of `MODELS`; nothing trains."""
+
+    def __init__(self, folder: Path) -> None:
+        self.database = Database(f"sqlite:///{folder / 'run.db'}")
+        self.database.create_tables()
+        self.verifier = AnswerVerifier()
+        worker = WorkerSettings()
+        coordinator = CoordinatorHandlers(self.database, CoordinatorSettings())
+        search = TreeSearchHandlers(self.database)
+        labels = ValueLabelerHandlers(self.database, FolderArtifactStore(folder / "artifacts"), self.verifier)
+        load: Callable[[str], Any] = MODELS.__getitem__
+        prm = PrmScorerHandlers(self.database, load, worker)
+        handlers: dict[str, Callable[[Any], None]] = {
+            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, load, worker).propose_steps,
+            commands.ScoreWaitingSteps.name: prm.score_steps,
+            commands.JudgeValues.name: prm.judge_values,
+            commands.AdvanceTrees.name: search.advance_trees,
+            events.RequestsAnswered.name: search.advance_trees,
+            commands.LabelTrees.name: labels.label_trees,
+            commands.AdvanceRun.name: coordinator.advance_run,
+            events.TreesLabelled.name: coordinator.advance_run,
+            events.ValuesJudged.name: coordinator.advance_run,
+        }
+        self.bus = LocalBus(handlers, lambda *letter: pytest.fail(f"dead letter: {letter}"))
+        self.database.publish = lambda messages, _: self.bus.publish(messages)
+        with self.database.transaction() as transaction:
+            self.run_id = runs.create_run(transaction, "run", "test", 1, {})
+            runs.add_problems(transaction, self.run_id, "held-out", [Problem(str(number), RIGHT_ANSWER) for number in range(20)])
+            for name in MODELS:
+                kind = "value" if name.startswith("value") else "policy"
+                runs.add_checkpoint(transaction, self.run_id, name, kind, name, name)
+
+    def do(self, phases: Sequence[Phase]) -> dict[str, Any]:
+        """Run the phases; return the results of those that are gates, by name."""
+        with self.database.transaction() as transaction:
+            runs.add_phases(transaction, self.run_id, phases)
+            transaction.emit(commands.AdvanceRun(run_id=self.run_id))
+        self.bus.run()
+        with self.database.transaction() as transaction:
+            rows = runs.phases_of(transaction, self.run_id)
+            assert {row.state for row in rows} == {"done"}
+            return {row.name: row.result for row in rows if row.kind == "gate"}
+
+    def promoted(self, kind: str) -> str:
+        with self.database.transaction() as transaction:
+            return str(promotions.promoted(transaction, self.run_id, kind).name)  # type: ignore[union-attr]
+
+    def promote(self, name: str) -> None:
+        with self.database.transaction() as transaction:
+            control.promote(transaction, "run", name)
+
+    def close(self) -> None:
+        self.bus.close()
+        self.verifier.close()
+        self.database.close()
+
+
+@pytest.fixture
+def run(tmp_path: Path) -> Iterator[Run]:
+    one = Run(tmp_path)
+    yield one
+    one.close()
+
+
+def policy_gate(number: int, candidate: str) -> list[Phase]:
+    previous = f"gate-{number - 1}" if number else None
+    return [
+        SearchPhase(f"grade-{number}", number, "evaluate", "held-out", candidate, None, CotSettings()),
+        GatePhase(f"gate-{number}", number, "policy", candidate, f"grade-{number}", previous),
+    ]
+
+
+def test_a_policy_is_promoted_unless_it_is_worse(run: Run) -> None:
+    gates = run.do([*policy_gate(0, "base"), *policy_gate(1, "policy-1"), *policy_gate(2, "policy-2")])
+    assert [gate["promoted"] for gate in gates.values()] == [True, True, False]
+    assert run.promoted("policy") == "policy-1"
+    accuracy = gates["gate-2"]["figures"]["accuracy"]
+    assert (accuracy["candidate"]["value"], accuracy["incumbent"]["value"]) == (0.15, 0.5)
+    assert accuracy["difference"]["value"] == pytest.approx(-0.35)
+    assert gates["gate-2"]["reason"] == "not promoted: accuracy 15.0 ± 8.2 % (was 50.0 ± 11.5 %)"
+
+
+def test_a_person_overrides_and_the_next_gate_compares_with_that(run: Run) -> None:
+    run.promote("policy-2")
+    gates = run.do([*policy_gate(0, "policy-2"), *policy_gate(1, "base")])
+    assert gates["gate-0"]["incumbent"] == "policy-2"
+    assert gates["gate-1"]["incumbent"] == "policy-2"
+    assert run.promoted("policy") == "base"
+
+
+def test_what_a_person_promoted_without_numbers_stays(run: Run) -> None:
+    run.promote("sampler")
+    gates = run.do(policy_gate(0, "policy-1"))
+    assert gates["gate-0"]["promoted"] is False
+    assert run.promoted("policy") == "sampler"
+
+
+def test_a_value_model_is_judged_on_held_out_trees_and_searches_use_the_promoted_one(run: Run) -> None:
+    phases: list[Phase] = [SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES)]
+    for number in range(3):
+        previous = f"gate-{number - 1}" if number else None
+        phases.append(GatePhase(f"gate-{number}", number, "value", f"value-{number}", "trees", previous))
+    phases.append(SearchPhase("collect", 3, "collect", "held-out", "sampler", "gate-2", BestOfNSettings(num_samples=2)))
+    gates = run.do(phases)
+    assert [gate["promoted"] for gate in gates.values()] == [True, True, False]
+    figures = gates["gate-1"]["figures"]
+    assert figures["auc"]["candidate"]["value"] > 0.8 > 0.2 > figures["auc"]["incumbent"]["value"]
+    assert figures["sibling accuracy"]["candidate"]["value"] > figures["sibling accuracy"]["incumbent"]["value"]
+    with run.database.transaction() as transaction:
+        used = {row.name: row.value_id for row in runs.phases_of(transaction, run.run_id)}["collect"]
+        assert used == runs.checkpoints_of(transaction, run.run_id)["value-1"].id
+
+
+def test_judging_again_changes_nothing(run: Run) -> None:
+    gates = run.do(
+        [
+            SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES),
+            GatePhase("gate-0", 0, "value", "value-1", "trees"),
+        ]
+    )
+    with run.database.transaction() as transaction:
+        transaction.emit(commands.JudgeValues(phase_id=2))
+    run.bus.run()
+    with run.database.transaction() as transaction:
+        assert len(promotions.history(transaction, run.run_id)) == 1
+        assert runs.phases_of(transaction, run.run_id)[1].result == gates["gate-0"]
