@@ -14,7 +14,7 @@ from restmcts.domain.number_paths import SetSizes, make_problem_sets
 from restmcts.domain.problems import Problem
 from restmcts.domain.training_settings import TrainingSettings
 from restmcts.modeling.training import PolicyExample, initialise_policy, train_policy
-from restmcts_cli.demo_plan import make_base
+from restmcts_cli.demo_plan import base_policy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
@@ -67,10 +67,9 @@ def puzzles() -> Sequence[Problem]:
 def puzzle_policy(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Problem]) -> Path:
     """A policy that has learnt the puzzles nearly by heart."""
     folder = tmp_path_factory.mktemp("models")
-    make_base(folder / "base", seed=0)
     examples = [PolicyExample(problem.question, problem.solution or ()) for problem in puzzles]
     settings = TrainingSettings(num_steps=80, batch_size=20, learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01)
-    train_policy(folder / "base", examples, settings, folder / "policy")
+    train_policy(base_policy(seed=0), examples, settings, folder / "policy")
     return folder / "policy"
 
 

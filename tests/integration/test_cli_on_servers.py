@@ -1,15 +1,25 @@
 """The command line on real servers, without workers: what it stores, what it sends, and what the doctor finds."""
 
 import json
+import os
+import signal
+import threading
+import time
 from collections.abc import Callable, Iterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from redis import Redis
-from restmcts.adapters.sql import migrate, runs
+from restmcts.adapters.heartbeat import Heartbeat
+from restmcts.adapters.presence import Presence
+from restmcts.adapters.sql import control, migrate, queries, runs
 from restmcts.adapters.sql.database import Database
-from restmcts.messages.commands import AdvanceRun
+from restmcts.adapters.sql.tables import now
+from restmcts.adapters.sql.workers import forget_silent, tell
+from restmcts.messages.base import Queue
+from restmcts.messages.commands import AdvanceRun, TrainPolicy
 from restmcts.messages.routes import body_of
 from restmcts_cli.main import app
 from restmcts_cli.stack_processes import SERVERS, Stack
@@ -50,7 +60,7 @@ def document(result: Result) -> Any:
 
 def waiting(call: Call, worker: str) -> int:
     """Return how many messages wait for a kind of worker."""
-    rows = {row["worker"]: row for row in document(call("workers", "list", "--json"))}
+    rows = {row["worker"]: row for row in document(call("workers", "list", "--json"))["kinds"]}
     return int(rows[worker]["messages"])
 
 
@@ -89,12 +99,66 @@ def test_a_dead_letter_is_sent_again(call: Call, stack: Stack) -> None:
         runs.add_dead_letter(transaction, "coordinator", message.name, body_of(message), "the disk was full")
     database.close()
     before = waiting(call, "coordinator")
-    assert "1" in next(check["found"] for check in json.loads(call("doctor", "--json").stdout)["checks"] if not check["right"])
+    found = {check["part"]: check["found"] for check in json.loads(call("doctor", "--json").stdout)["checks"] if not check["right"]}
+    assert found["dead letters"] == "1"
     assert len(document(call("dead-letters", "retry", "--all", "--json"))["retried"]) == 1
     assert document(call("dead-letters", "list", "--json")) == []
     assert waiting(call, "coordinator") == before + 1
 
 
+@pytest.fixture
+def workers(stack: Stack, tmp_path: Path) -> Iterator[list[Presence]]:
+    """One of each kind that tells of itself, all in this process."""
+    database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
+    present = []
+    for queue in Queue:
+        heartbeat = Heartbeat(tmp_path)
+        if queue == Queue.TRAINER:
+            heartbeat.progress()
+            heartbeat.begin(TrainPolicy.name)
+        present.append(Presence(database, queue, heartbeat))
+        present[-1].start()
+    deadline = time.monotonic() + 10
+    while len(listed(database)) < len(present) and time.monotonic() < deadline:
+        time.sleep(0.05)
+    yield present
+    for presence in present:
+        presence.stop()
+    assert listed(database) == []
+    database.close()
+
+
+def listed(database: Database) -> list[Any]:
+    with database.transaction() as transaction:
+        return queries.list_workers(transaction)
+
+
+def test_each_process_is_listed_with_what_it_does(call: Call, stack: Stack, workers: list[Presence]) -> None:
+    processes = {row["worker"]: row for row in document(call("workers", "list", "--json"))["processes"]}
+    assert len(processes) == len(workers) == len(Queue)
+    assert {row["pid"] for row in processes.values()} == {os.getpid()}
+    trainer = processes["trainer"]
+    assert (trainer["state"], trainer["doing"], trainer["num_done"]) == ("busy", "trainer.train_policy", 1)
+    assert processes["tree-search"]["state"] == "idle"
+    workers[0].stop()
+    database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
+    killed = {**listed(database)[0], "id": "killed", "seen_at": now() - timedelta(seconds=60)}
+    with database.transaction() as transaction:
+        tell(transaction, killed)
+    assert [row["state"] for row in document(call("workers", "list", "--json"))["processes"]].count("silent") == 1
+    with database.transaction() as transaction:
+        forget_silent(transaction, 30.0)
+    assert len(listed(database)) == len(Queue) - 1
+    database.close()
+
+
+def test_the_doctor_misses_workers(call: Call) -> None:
+    result = call("doctor")
+    assert result.exit_code == 1
+    assert "WRONG  workers" in result.stdout and "0 trainer" in result.stdout
+
+
+@pytest.mark.usefixtures("workers")
 def test_the_doctor_knows_what_is_wrong(call: Call, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     found = document(call("doctor", "--json"))
     assert [check["part"] for check in found["checks"] if check["right"]] == [
@@ -103,6 +167,7 @@ def test_the_doctor_knows_what_is_wrong(call: Call, stack: Stack, monkeypatch: p
         "tables",
         "redis",
         "bucket",
+        "workers",
         "queues",
         "requests",
         "outbox",
@@ -124,4 +189,27 @@ def test_the_doctor_finds_a_database_without_tables(call: Call, stack: Stack) ->
     result = call("doctor")
     assert "WRONG  tables" in result.stdout and "mend: restmcts db upgrade" in result.stdout
     assert call("db", "upgrade").exit_code == 0
-    assert call("doctor").exit_code == 0
+    assert "WRONG  tables" not in call("doctor").stdout
+
+
+def test_watching_outlives_a_restart_of_the_database(call: Call, stack: Stack, tmp_path: Path) -> None:
+    document(call("runs", "create", "watched", "demo:3", "--policy", model_folder(tmp_path), "--json"))
+
+    def restart_and_cancel() -> None:
+        time.sleep(1.5)
+        stack.kill("postgres", signal.SIGQUIT)
+        time.sleep(3.0)
+        stack.start_server("postgres")
+        time.sleep(2.0)
+        database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
+        with database.transaction() as transaction:
+            control.cancel(transaction, "watched")
+        database.close()
+
+    thread = threading.Thread(target=restart_and_cancel)
+    thread.start()
+    result = call("runs", "watch", "watched", "--json")
+    thread.join()
+    assert json.loads(result.stdout)["state"] == "cancelled"
+    assert result.stderr.count("does not answer") == 1
+    assert "answers again" in result.stderr

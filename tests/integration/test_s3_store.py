@@ -5,10 +5,12 @@ import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
 from dataclasses import dataclass
+from io import BytesIO
 from pathlib import Path
 
 import pytest
 from minio import Minio
+from minio.error import S3Error
 from pydantic import SecretStr
 from restmcts.adapters.bucket_setup import ACCESS, KEY_FILES, set_up
 from restmcts.adapters.folder_store import FolderArtifactStore
@@ -266,12 +268,15 @@ def test_accounts_can_do_what_their_service_needs_and_no_more(s3_server: Bucket,
     first = {path: path.read_text() for path in (tmp_path / "secrets").rglob("restmcts_*")}
     set_up(settings, tmp_path / "secrets")
     assert {path: path.read_text() for path in (tmp_path / "secrets").rglob("restmcts_*")} == first
-    assert all(path.stat().st_mode & 0o077 == 0 for path in first)
+    assert all(path.stat().st_mode & 0o027 == 0 for path in first)
+
+    def keys_of(service: str) -> list[str]:
+        return [(tmp_path / "secrets" / service / name).read_text() for name in KEY_FILES]
 
     def store_of(service: str) -> S3ArtifactStore:
-        key = [(tmp_path / "secrets" / service / name).read_text() for name in KEY_FILES]
-        return S3ArtifactStore(s3_server.endpoint, *key, "accounts", False, tmp_path / service, 2**30, NO_PAUSES)
+        return S3ArtifactStore(s3_server.endpoint, *keys_of(service), "accounts", False, tmp_path / service, 2**30, NO_PAUSES)
 
+    administrator = Minio(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, secure=False, region="us-east-1")
     folder = make_folder(tmp_path / "made", weights="w")
     uris = {"datasets": store_of("value-labeler").put(folder, "datasets", {}).uri}
     uris["checkpoints"] = store_of("trainer").put(folder, "checkpoints", {}).uri
@@ -282,6 +287,11 @@ def test_accounts_can_do_what_their_service_needs_and_no_more(s3_server: Bucket,
                 store_of(service).fetch(uri)
             with nullcontext() if kind in access.writes else pytest.raises(StorageError, match="AccessDenied"):
                 store_of(service).put(folder, kind, {})
+        client = Minio(s3_server.endpoint, *keys_of(service), secure=False, region="us-east-1")
+        for name in ("doctor/object", "checkpoints/object"):
+            administrator.put_object("accounts", name, BytesIO(b"body"), 4)
+            with nullcontext() if name.startswith(f"{access.own}/") else pytest.raises(S3Error, match="Access"):
+                client.remove_object("accounts", name)
 
 
 def free_port() -> int:

@@ -59,7 +59,7 @@ def _workdir() -> Iterator[Path]:
 def _run(seed: int, quick: bool, workdir: Path, begin: float) -> "Report":
     import torch
 
-    from restmcts_cli.demo_plan import QUICK, DemoSize, demo_plan, demo_problems, make_base
+    from restmcts_cli.demo_plan import QUICK, DemoSize, base_policy, demo_plan, demo_problems
     from restmcts_cli.live import LiveDisplay
     from restmcts_cli.local_run import LocalRun, ModelOptions
 
@@ -69,9 +69,7 @@ def _run(seed: int, quick: bool, workdir: Path, begin: float) -> "Report":
     size = QUICK if quick else DemoSize()
     display = LiveDisplay(f"restmcts demo, seed {seed}")
     with LocalRun(workdir, options, display.on_training) as run, display:
-        base = workdir / "base"
-        make_base(base, seed)
-        checkpoints = {"base": ("policy", str(base))}
+        checkpoints = {"base": ("policy", base_policy(seed))}
         run_id = run.create(RUN_NAME, "rest-mcts", seed, {}, demo_problems(seed, size), checkpoints, demo_plan(seed, size))
         display.watch(run.database, run_id)
         run.run(run_id)

@@ -2,13 +2,12 @@
 
 import random
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 from restmcts.domain.best_first import BestFirstSettings
 from restmcts.domain.filtering import TraceFilter
 from restmcts.domain.layered import StepBeamSettings
 from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.number_paths import SetSizes, make_problem_sets
+from restmcts.domain.number_paths import FRESH_POLICY, SetSizes, make_problem_sets
 from restmcts.domain.phases import Phase, SearchPhase
 from restmcts.domain.plans import SelfTraining, self_training_plan
 from restmcts.domain.problems import Problem
@@ -71,27 +70,9 @@ def demo_problems(seed: int, size: DemoSize) -> dict[str, list[Problem]]:
     }
 
 
-def make_base(path: Path, seed: int) -> None:
-    """Write the base checkpoint: a Llama of about 90,000 parameters with fresh weights, and the puzzle's tokenizer."""
-    from restmcts.modeling.number_paths_tokenizer import make_number_paths_tokenizer
-    from restmcts.modeling.training import initialise_policy
-    from transformers import LlamaConfig
-
-    tokenizer = make_number_paths_tokenizer()
-    config = LlamaConfig(
-        vocab_size=len(tokenizer),
-        hidden_size=64,
-        num_hidden_layers=2,
-        num_attention_heads=4,
-        num_key_value_heads=4,
-        intermediate_size=128,
-        initializer_range=0.1,
-        max_position_embeddings=128,
-        pad_token_id=tokenizer.pad_token_id,
-        bos_token_id=None,
-        eos_token_id=tokenizer.eos_token_id,
-    )
-    initialise_policy(config, tokenizer, path, seed, template="raw")
+def base_policy(seed: int) -> str:
+    """Return the name of the policy that the run begins with: a Llama of about 90,000 parameters with fresh weights."""
+    return f"{FRESH_POLICY}{seed}"
 
 
 def demo_plan(seed: int, size: DemoSize) -> list[Phase]:

@@ -2,6 +2,7 @@
 
 import os
 import uuid
+from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
@@ -20,8 +21,8 @@ if TYPE_CHECKING:
     from restmcts.settings import Settings
 
 ROUNDS_OF_GRACE = 4
-# below the artifacts of a kind that the command line may write, under a name that no digest has
-DOCTORS_OBJECT = "checkpoints/doctor"
+# where the command line's key may also remove objects
+DOCTORS_FOLDER = "doctor"
 
 
 @dataclass(frozen=True, slots=True)
@@ -162,7 +163,7 @@ def _redis(connection: Connection) -> Finding:
 
 
 def _bucket(connection: Connection) -> Finding:
-    """Write a small object and read it back; it stays, for the key of the command line may not remove any."""
+    """Write a small object, read it back and remove it."""
     import urllib3
     from minio import Minio
     from minio.error import MinioException
@@ -174,19 +175,31 @@ def _bucket(connection: Connection) -> Finding:
         settings.s3_endpoint, settings.s3_access_key, secret, secure=settings.s3_secure, region="us-east-1", http_client=pool
     )
     body = uuid.uuid4().hex.encode()
+    name = f"{DOCTORS_FOLDER}/{body.decode()}"
     where = f"bucket {settings.s3_bucket} at {settings.s3_endpoint}"
     try:
         # Some servers make the bucket that a write names.
         if not client.bucket_exists(settings.s3_bucket):
             return Finding("bucket", False, f"{where} is not there", "make it, or check RESTMCTS_S3_BUCKET")
-        client.put_object(settings.s3_bucket, DOCTORS_OBJECT, BytesIO(body), len(body))
-        with client.get_object(settings.s3_bucket, DOCTORS_OBJECT) as response:
+        client.put_object(settings.s3_bucket, name, BytesIO(body), len(body))
+        with client.get_object(settings.s3_bucket, name) as response:
             same = response.read() == body
+        client.remove_object(settings.s3_bucket, name)
     except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise StorageError(f"{where}: {error}") from error
     if not same:
         return Finding("bucket", False, f"{where} gives back other bytes", "look at the log and the disk of the S3 server")
-    return Finding("bucket", True, f"{where}: written and read")
+    return Finding("bucket", True, f"{where}: written, read and removed")
+
+
+def _workers(connection: Connection) -> Finding:
+    from restmcts_cli.workers import SERVICES, live_processes
+
+    living = Counter(process["worker"] for process in live_processes(connection) if process["state"] != "silent")
+    found = ", ".join(f"{living[worker]} {worker}" for worker in SERVICES)
+    if all(living[worker] for worker in SERVICES):
+        return Finding("workers", True, found)
+    return Finding("workers", False, found, "docker compose up -d, or restmcts stack up; then read their logs")
 
 
 def _queues(connection: Connection) -> Finding:
@@ -246,6 +259,7 @@ _STACK_CHECKS: tuple[CheckOf, ...] = (
     CheckOf("tables", _tables, "restmcts db upgrade", "database"),
     CheckOf("redis", _redis, "start Redis; check RESTMCTS_REDIS_URL and its password"),
     CheckOf("bucket", _bucket, "start the S3 server and make the bucket; check RESTMCTS_S3_… and the rights of the key"),
+    CheckOf("workers", _workers, "look at the log of PostgreSQL", "tables"),
     CheckOf("queues", _queues, "look at the log of Redis", "redis"),
     CheckOf("requests", _requests, "look at the log of PostgreSQL", "tables"),
     CheckOf("outbox", _outbox, "look at the log of PostgreSQL", "tables"),

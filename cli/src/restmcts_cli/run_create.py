@@ -3,7 +3,6 @@
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -142,32 +141,13 @@ def _own_run(
 
 
 def _demo_run(connection: Connection, name: str, policy: str | None, seed: int, quick: bool, paused: bool) -> NewRun:
-    from restmcts_cli.demo_plan import QUICK, DemoSize, demo_plan, demo_problems
+    from restmcts_cli.demo_plan import QUICK, DemoSize, base_policy, demo_plan, demo_problems
 
     size = QUICK if quick else DemoSize()
-    if policy is not None:
-        models = _models(connection, {BASE: ("policy", policy)})
-    else:
-        models = {BASE: _demo_base(connection, seed)}
+    fresh = base_policy(seed)
+    models = _models(connection, {BASE: ("policy", policy)}) if policy is not None else {BASE: (fresh, fresh)}
     problems: dict[str, Iterable[Problem]] = dict(demo_problems(seed, size))
     return NewRun(name, "rest-mcts", seed, {"demo": "quick" if quick else "full"}, demo_plan(seed, size), problems, models, paused)
-
-
-def _demo_base(connection: Connection, seed: int) -> tuple[str, str]:
-    """Make the demo's first model and return its URI and digest; it needs torch on this machine."""
-    from restmcts_cli.demo_plan import make_base
-
-    with TemporaryDirectory(prefix="restmcts-base-") as scratch:
-        base = Path(scratch) / "base"
-        try:
-            make_base(base, seed)
-        except ImportError as error:
-            raise InputError(
-                f"the demo's base model is made with torch, which is not installed here ({error}); install restmcts-cli[local], "
-                "or make the model on another machine and give it as --policy"
-            ) from error
-        artifact = connection.artifacts.put(base, "checkpoints", {"made_for": "demo", "seed": seed})
-        return artifact.uri, artifact.digest
 
 
 def _models(connection: Connection, given: dict[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:

@@ -7,11 +7,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from restmcts.errors import InputError, RestMctsError
+from restmcts.errors import InputError, RestMctsError, StorageError
 
 from restmcts_cli.connection import Connection, Workdir, connect
 from restmcts_cli.run_create import create
-from restmcts_cli.tables_shown import Json, print_fields, print_json, print_table, shortened, told
+from restmcts_cli.tables_shown import Json, plain, print_fields, print_json, print_table, shortened, told
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
@@ -75,7 +75,7 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
             try:
                 while row.state not in ENDED:
                     time.sleep(SECONDS_BETWEEN_LOOKS)
-                    row = _row(connection, name)
+                    row = _row_once_there(connection, name)
             except KeyboardInterrupt:
                 told(f"run {name} is {row.state} and goes on without being watched")
         _show(connection, name, json)
@@ -167,6 +167,23 @@ def _row(connection: Connection, name: str) -> Any:
 
     with connection.database.transaction() as transaction:
         return queries.run_named(transaction, name)
+
+
+def _row_once_there(connection: Connection, name: str) -> Any:
+    """Return the run's row; while the database does not answer, say so once and ask again."""
+    told_so = False
+    while True:
+        try:
+            row = _row(connection, name)
+        except StorageError as error:
+            if not told_so:
+                told(f"the database does not answer ({plain(str(error))}); the run is watched again once it does")
+            told_so = True
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            continue
+        if told_so:
+            told("the database answers again")
+        return row
 
 
 def _show(connection: Connection, name: str, json: bool) -> None:

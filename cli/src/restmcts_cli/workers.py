@@ -1,9 +1,11 @@
-"""`restmcts workers`: what waits for each kind of worker, and how many of each are to run."""
+"""`restmcts workers`: what waits for each kind of worker, what each process does, and how many of each are to run."""
 
 import shlex
 import shutil
 import subprocess
+from collections import Counter
 from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -22,39 +24,78 @@ SERVICES = {
     "trainer": "trainer",
 }
 REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
-COLUMNS = ("worker", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
+WORKERS = {queue: worker for worker, queue in SERVICES.items()}
+COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
+PROCESS_COLUMNS = ("worker", "host", "pid", "state", "doing", "for", "num_done", "started_at", "seen")
+SILENT_SECONDS = 30.0
 
-app = typer.Typer(help="See what waits for each kind of worker; scale them.", no_args_is_help=True)
+app = typer.Typer(help="See what waits for each kind of worker, and what each process does; scale them.", no_args_is_help=True)
 
 
 @app.command("list")
 def list_(workdir: Workdir = None, json: Json = False) -> None:
-    """List the kinds of worker with what waits for each: messages, model requests (waiting, held under a lease), training jobs.
+    """List what waits for each kind of worker (messages, model requests, training jobs), and each process with what it does.
 
-    The processes themselves are listed by `docker compose ps`, or `restmcts stack status`.
+    A process tells every few seconds how it is; one that was silent for half a minute was killed, or cannot reach the database.
+    What it has done counts messages and, within them, batches and reports of training.
 
     Example: [bold]restmcts workers list[/bold]
     """
     with connect(workdir) as connection:
-        rows = _rows(connection)
+        processes = live_processes(connection)
+        rows = _rows(connection, processes)
     if json:
-        print_json(rows)
-    else:
-        print_table(COLUMNS, rows, empty="no kinds of worker")
+        print_json({"kinds": rows, "processes": processes})
+        return
+    print_table(COLUMNS, rows, empty="no kinds of worker")
+    for row in processes:
+        row |= {"for": _duration(row["seconds"]), "seen": f"{row['seen_seconds_ago']:.0f} s ago"}
+    if processes:
+        print_table(PROCESS_COLUMNS, processes, empty="")
 
 
-def _rows(connection: Connection) -> list[dict[str, Any]]:
+def live_processes(connection: Connection) -> list[dict[str, Any]]:
+    """Return the processes that tell of themselves, each with its kind, its state (idle, busy, silent) and for how long."""
+    from restmcts.adapters.sql import queries
+
+    moment = datetime.now(UTC)
+    with connection.database.transaction() as transaction:
+        rows = queries.list_workers(transaction)
+    found = []
+    for row in rows:
+        seen = max((moment - row["seen_at"]).total_seconds(), 0.0)
+        state = "silent" if seen > SILENT_SECONDS else "busy" if row["doing"] is not None else "idle"
+        found.append(
+            {
+                "worker": WORKERS[row["queue"]],
+                **{name: row[name] for name in ("host", "pid", "started_at", "doing", "num_done")},
+                "state": state,
+                "seconds": max((moment - row["since"]).total_seconds(), 0.0),
+                "seen_seconds_ago": seen,
+            }
+        )
+    return found
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _rows(connection: Connection, processes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     from restmcts.adapters.sql import queries
 
     from restmcts_cli.broker import queue_lengths
 
+    living = Counter(process["worker"] for process in processes if process["state"] != "silent")
     with connection.database.transaction() as transaction:
         requests = {row["kind"]: row for row in queries.open_requests(transaction)}
         jobs = queries.training_jobs(transaction)
     lengths = queue_lengths(connection.settings.redis_url.get_secret_value()) if connection.settings is not None else {}
     rows: list[dict[str, Any]] = []
     for worker, queue in SERVICES.items():
-        row: dict[str, Any] = {"worker": worker, "messages": lengths.get(queue)}
+        row: dict[str, Any] = {"worker": worker, "processes": living[worker], "messages": lengths.get(queue)}
         if worker in REQUEST_KINDS:
             counts = requests.get(REQUEST_KINDS[worker], {})
             row |= {f"requests_{name}": counts.get(key, 0) for name, key in _REQUEST_COLUMNS.items()}

@@ -165,7 +165,7 @@ def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call:
     assert document("runs", "resume", "new", "--workdir", workdir)["state"] == "running"
 
 
-@pytest.mark.parametrize("arguments", [("show", "mine"), ("create", "demo", "--demo", "--quick", "--policy", "someone/model")])
+@pytest.mark.parametrize("arguments", [("show", "mine"), ("create", "demo", "--demo", "--quick")])
 def test_what_the_image_without_models_can_do(workdir: Path, arguments: tuple[str, ...]) -> None:
     """The image of the command line has neither torch nor the services nor what draws reports."""
     code = (
@@ -181,11 +181,9 @@ def test_what_the_image_without_models_can_do(workdir: Path, arguments: tuple[st
     assert json.loads(done.stdout)["state"] == "running"
 
 
-def test_work_and_the_demo_say_that_torch_is_missing(workdir: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "transformers", None)
+def test_work_says_that_torch_is_missing(workdir: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "restmcts_cli.local_run", None)
     assert "restmcts-cli[local]" in message(call("runs", "work", "mine", "--workdir", workdir))
-    assert "--policy" in message(call("runs", "create", "demo", "--demo", "--quick", "--workdir", workdir))
 
 
 def test_the_demo_run_is_that_of_the_demo(tmp_path: Path, document: Document) -> None:

@@ -140,7 +140,7 @@ def test_doctor_without_settings_says_which_one(tmp_path: Path, call: Command, m
 
 
 def test_workers_are_listed_and_scaled(workdir: Path, document: Document, shown: Shown, call: Command) -> None:
-    rows = {row["worker"]: row for row in document("workers", "list", "--workdir", workdir)}
+    rows = {row["worker"]: row for row in document("workers", "list", "--workdir", workdir)["kinds"]}
     assert rows["trainer"]["jobs"] == 1
     assert rows["policy-generator"]["requests_waiting"] == 0
     command = shown("workers", "scale", "tree-search=3", "trainer=0", "--dry-run")

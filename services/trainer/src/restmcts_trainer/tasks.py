@@ -12,7 +12,7 @@ def start(worker: WorkerContext) -> Handlers:
     handlers = TrainerHandlers(
         worker.database,
         worker.artifacts,
-        settings.run_dir,
+        settings.run_dir / "training",
         settings.job_lease_seconds,
         on_progress=lambda *_: worker.heartbeat.progress(),
     )

@@ -41,10 +41,11 @@ KEY_FILES = ("restmcts_s3_access_key", "restmcts_s3_secret_key")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The kinds of artifacts that a service reads and writes; it deletes none."""
+    """The kinds of artifacts that a service reads and writes, and the folder in which it may also remove what it wrote."""
 
     reads: tuple[str, ...]
     writes: tuple[str, ...] = ()
+    own: str | None = None
 
     def policy(self, bucket: str) -> dict[str, Any]:
         """Return the policy document: without the right to list, an absent object looks like a forbidden one."""
@@ -52,6 +53,8 @@ class Access:
         if self.writes:
             write = ["s3:PutObject", "s3:AbortMultipartUpload"]
             statements.append(_allow(write, [f"{bucket}/{kind}/*" for kind in self.writes]))
+        if self.own is not None:
+            statements.append(_allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], [f"{bucket}/{self.own}/*"]))
         return {"Version": "2012-10-17", "Statement": statements}
 
 
@@ -61,7 +64,7 @@ ACCESS = {
     "prm-scorer": Access(reads=("checkpoints",)),
     "value-labeler": Access(reads=("datasets",), writes=("datasets",)),
     "trainer": Access(reads=("checkpoints", "datasets"), writes=("checkpoints",)),
-    "cli": Access(reads=("checkpoints", "datasets"), writes=("checkpoints",)),
+    "cli": Access(reads=("checkpoints", "datasets"), writes=("checkpoints",), own="doctor"),
 }
 
 
@@ -94,7 +97,9 @@ def _write_key(folder: Path, key: tuple[str, str]) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     for name, value in zip(KEY_FILES, key, strict=True):
         path = folder / name
-        path.touch(mode=0o600)
+        path.touch()
+        # the command line runs as the person who calls it, in the group of all services
+        path.chmod(0o640)
         path.write_text(value)
 
 

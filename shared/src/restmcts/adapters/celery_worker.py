@@ -18,6 +18,7 @@ from sqlalchemy.exc import OperationalError
 from restmcts.adapters.celery_bus import CeleryBus, celery_app, dead_letter
 from restmcts.adapters.celery_intake import consumer_for, transport_for
 from restmcts.adapters.heartbeat import Heartbeat
+from restmcts.adapters.presence import Presence
 from restmcts.adapters.s3_store import S3ArtifactStore
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import RestMctsError
@@ -48,9 +49,14 @@ class WorkerContext:
     artifacts: ArtifactStore
     bus: CeleryBus
     heartbeat: Heartbeat
+    presence: Presence
     stopping: threading.Event = field(default_factory=threading.Event)
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     closers: list[Callable[[], None]] = field(default_factory=list)
+
+    def start(self) -> None:
+        self.heartbeat.start()
+        self.presence.start()
 
     def stop(self) -> None:
         self.stopping.set()
@@ -60,6 +66,7 @@ class WorkerContext:
     def close(self) -> None:
         while self.closers:
             self.closers.pop()()
+        self.presence.stop()
         self.database.close()
         self.bus.close()
         self.heartbeat.stop()
@@ -114,7 +121,7 @@ class _Worker:
 
     def connect_signals(self, app: Celery) -> None:
         signals.worker_init.connect(lambda **_: self.begin(app), weak=False)
-        signals.worker_ready.connect(lambda **_: self.context.heartbeat.start(), weak=False)
+        signals.worker_ready.connect(lambda **_: self.context.start(), weak=False)
         signals.worker_shutting_down.connect(lambda **_: self.context.stop(), weak=False)
         signals.worker_shutdown.connect(lambda **_: self.context.close(), weak=False)
 
@@ -129,14 +136,16 @@ class _Worker:
         database = Database(settings.database_url.get_secret_value())
         bus = CeleryBus(app, settings.redis_url.get_secret_value(), database)
         database.publish = bus.publish
-        self._context = WorkerContext(settings, database, open_artifacts(settings), bus, Heartbeat(settings.run_dir))
+        heartbeat = Heartbeat(settings.run_dir)
+        presence = Presence(database, self._queue, heartbeat)
+        self._context = WorkerContext(settings, database, open_artifacts(settings), bus, heartbeat, presence)
         self._handlers = self._start(self._context)
 
     def task(self, name: str) -> Callable[..., None]:
         """Return the body of a task: it takes the message's fields, and never raises."""
 
         def handle(**fields: Any) -> None:
-            self.context.heartbeat.begin()
+            self.context.heartbeat.begin(name)
             body = json.dumps(fields)
             try:
                 message = parse(name, body)

@@ -11,10 +11,20 @@ import os
 import sys
 import threading
 import time
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 FILE_NAME = "heartbeat"
 BEAT_SECONDS = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Activity:
+    """What a worker does (None: it waits), since when (seconds of the epoch), and how many tasks and parts of tasks it has done."""
+
+    doing: str | None
+    since: float
+    num_done: int
 
 
 class Heartbeat:
@@ -25,26 +35,31 @@ class Heartbeat:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._progress = time.time()
-        self._busy = False
+        self._activity = Activity(None, self._progress, 0)
 
     def start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
         self._write()
         self._thread.start()
 
-    def begin(self) -> None:
+    def activity(self) -> Activity:
+        """Return what the worker does now."""
+        return self._activity
+
+    def begin(self, name: str) -> None:
         """Note that a task begins."""
-        self._busy = True
         self._progress = time.time()
+        self._activity = Activity(name, self._progress, self._activity.num_done)
 
     def progress(self) -> None:
-        """Note that something was done: a batch, a training step."""
+        """Note that a part of a task was done: a batch, a training step."""
         self._progress = time.time()
+        self._activity = replace(self._activity, num_done=self._activity.num_done + 1)
 
     def end(self) -> None:
-        """Note that the worker waits for a task."""
-        self._busy = False
+        """Note that a task was done, and that the worker waits for another."""
         self._progress = time.time()
+        self._activity = Activity(None, self._progress, self._activity.num_done + 1)
 
     def stop(self) -> None:
         """Take the file away: the worker has ended as it should."""
@@ -58,7 +73,7 @@ class Heartbeat:
             self._write()
 
     def _write(self) -> None:
-        state = {"time": time.time(), "progress": self._progress, "busy": self._busy, "pid": os.getpid()}
+        state = {"time": time.time(), "progress": self._progress, "busy": self._activity.doing is not None, "pid": os.getpid()}
         partial = self._path.with_suffix(".partial")
         try:
             partial.write_text(json.dumps(state))

@@ -17,6 +17,8 @@ from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import InputError
 
 KIND = "number-paths"
+FRESH_POLICY = "number-paths:"
+"""With a seed behind it, the name of the demo's first policy, which is made where it is loaded."""
 LARGEST_NUMBER = 49
 MAX_MOVES = 8
 MOVES_PER_PUZZLE = 3

@@ -11,6 +11,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any, Literal
 
 import torch
@@ -22,6 +23,7 @@ from transformers.utils import logging as transformers_logging
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import ModelError, StorageError
+from restmcts.modeling.number_paths_model import config_and_tokenizer, seed_of
 from restmcts.modeling.prompts import PromptFormat, Template, choose_template
 
 INFO_FILE = "restmcts.json"
@@ -92,7 +94,7 @@ def load_policy(
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Return a causal language model by its folder or hub id.
+    """Return a causal language model by its folder, its hub id, or as `number-paths:SEED` (the demo's, with fresh weights).
 
     Args:
         template: a prompt template's name; "auto" takes the one the checkpoint was saved with.
@@ -206,6 +208,31 @@ def _load(
     dtype: torch.dtype | None,
     trust_remote_code: bool,
     source: Kind | None = None,
+) -> tuple[LoadedModel, set[str]]:
+    with _made_if_fresh(path_or_id) as made:
+        return _load_made(kind, made, template, device, dtype, trust_remote_code, source)
+
+
+@contextmanager
+def _made_if_fresh(path_or_id: str | Path) -> Iterator[str | Path]:
+    """Yield the model as it is named; one with fresh weights as a folder for as long as the block runs."""
+    seed = seed_of(str(path_or_id))
+    if seed is None:
+        yield path_or_id
+        return
+    with TemporaryDirectory(prefix="restmcts-fresh-") as folder:
+        save_checkpoint(new_policy(*config_and_tokenizer(), seed, template="raw"), Path(folder, "model"))
+        yield Path(folder, "model")
+
+
+def _load_made(
+    kind: Kind,
+    path_or_id: str | Path,
+    template: str,
+    device: str | torch.device,
+    dtype: torch.dtype | None,
+    trust_remote_code: bool,
+    source: Kind | None,
 ) -> tuple[LoadedModel, set[str]]:
     name = _locate(path_or_id)
     info = _read_info(name)

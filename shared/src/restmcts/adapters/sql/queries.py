@@ -16,6 +16,7 @@ from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, DEAD_LETTERS, phases_of
 from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState, TreeState, now
 from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
+from restmcts.adapters.sql.workers import WORKERS
 from restmcts.domain.problems import Verdict
 from restmcts.domain.statistics import Accuracy, accuracy
 from restmcts.errors import InputError
@@ -280,6 +281,11 @@ def training_jobs(transaction: Transaction) -> list[Row]:
     columns = (RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.attempt, PHASES.c.lease_until)
     statement = select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
     return [_shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
+
+
+def list_workers(transaction: Transaction) -> list[Row]:
+    """Return the processes of workers by queue and age; those that were killed lately are among them, with an old `seen_at`."""
+    return [_shown(row) for row in transaction.execute(select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))]
 
 
 def outbox_age_seconds(transaction: Transaction) -> float:

@@ -307,3 +307,23 @@ class DeadLetterRow(SQLModel, table=True):
     body: str = Field(sa_column=Column(Text, nullable=False))
     reason: str = Field(sa_column=Column(Text, nullable=False))
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+
+
+class WorkerRow(SQLModel, table=True):
+    """A process that takes the messages of one queue, as it last told of itself; one that ended as it should is gone.
+
+    `doing` is the wire name of the message that it handles, None while it waits, and `since` when that began; `num_done` counts
+    messages and, within them, batches and reports of training.
+    """
+
+    __tablename__ = "workers"
+
+    id: str = Field(primary_key=True)
+    queue: str
+    host: str
+    pid: int
+    started_at: datetime = Field(sa_column=_time(nullable=False))
+    seen_at: datetime = Field(sa_column=_time(nullable=False))
+    doing: str | None = None
+    since: datetime = Field(sa_column=_time(nullable=False))
+    num_done: int = 0

@@ -1,0 +1,27 @@
+"""What the processes of the stack tell of themselves, for people to see; nothing is decided by it."""
+
+from collections.abc import Mapping
+from datetime import timedelta
+from typing import Any
+
+from sqlalchemy import delete
+
+from restmcts.adapters.sql.database import Transaction, table_of
+from restmcts.adapters.sql.tables import WorkerRow, now
+
+WORKERS = table_of(WorkerRow)
+
+
+def tell(transaction: Transaction, row: Mapping[str, Any]) -> None:
+    """Write a worker's row, or write it anew."""
+    transaction.upsert(WorkerRow, [dict(row)], ("id",))
+
+
+def forget(transaction: Transaction, worker_id: str) -> None:
+    """Remove the row of a worker that ends."""
+    transaction.execute(delete(WORKERS).where(WORKERS.c.id == worker_id))
+
+
+def forget_silent(transaction: Transaction, seconds: float) -> None:
+    """Remove the rows of workers that have told nothing for so long: they were killed."""
+    transaction.execute(delete(WORKERS).where(WORKERS.c.seen_at < now() - timedelta(seconds=seconds)))
