@@ -42,6 +42,7 @@ class ModelOptions:
         device: of torch.
         trust_remote_code: run code that comes with a model.
         max_batch_tokens: of one forward pass.
+        key_value_bytes: memory for the keys and values that each loaded model keeps of what it has read; 0: none.
         max_trees_in_flight: trees searched side by side.
         num_training_threads: of each training process; None: torch's own choice.
     """
@@ -50,6 +51,7 @@ class ModelOptions:
     device: str = "cpu"
     trust_remote_code: bool = False
     max_batch_tokens: int = 16_384
+    key_value_bytes: int = 2**30
     max_trees_in_flight: int = 256
     num_training_threads: int | None = None
 
@@ -103,12 +105,12 @@ class LocalRun:
         self._lock.close()
 
     def _proposer(self, uri: str) -> TransformersProposer:
-        return TransformersProposer(load_policy(local_path(uri, self.artifacts), **self._loading()), self._options.max_batch_tokens)
+        loaded = load_policy(local_path(uri, self.artifacts), **self._loading())
+        return TransformersProposer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
 
     def _scorer(self, uri: str) -> TransformersScorer:
-        return TransformersScorer(
-            load_value_model(local_path(uri, self.artifacts), **self._loading()), self._options.max_batch_tokens
-        )
+        loaded = load_value_model(local_path(uri, self.artifacts), **self._loading())
+        return TransformersScorer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
 
     def _loading(self) -> dict[str, Any]:
         options = self._options

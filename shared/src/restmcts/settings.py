@@ -56,6 +56,7 @@ class Settings(BucketSettings):
         max_trees_in_flight: searching trees of one run.
         max_requests: of one claim of a model worker.
         max_batch_tokens: of one forward pass.
+        key_value_bytes: memory for the keys and values that each loaded model keeps of what it has read; 0: none.
         request_lease_seconds: after which another worker may take a claimed request.
         job_lease_seconds: after which another worker may take a training job whose holder is silent.
         reconcile_seconds: between two rounds of the reconciler; also how long something must be overdue to be rung for.
@@ -73,6 +74,7 @@ class Settings(BucketSettings):
     max_trees_in_flight: int = Field(default=256, ge=1)
     max_requests: int = Field(default=256, ge=1)
     max_batch_tokens: int = Field(default=16_384, ge=1)
+    key_value_bytes: int = Field(default=2**30, ge=0)
     request_lease_seconds: float = Field(default=60.0, gt=0)
     job_lease_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=15.0, gt=0)

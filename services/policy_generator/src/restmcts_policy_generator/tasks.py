@@ -16,7 +16,7 @@ def start(worker: WorkerContext) -> Handlers:
 
     def load(uri: str) -> TransformersProposer:
         model = load_policy(local_path(uri, worker.artifacts), device=settings.device)
-        return TransformersProposer(model, settings.max_batch_tokens)
+        return TransformersProposer(model, settings.max_batch_tokens, settings.key_value_bytes)
 
     limits = WorkerSettings(
         max_requests=settings.max_requests,

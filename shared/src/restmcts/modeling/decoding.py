@@ -1,51 +1,19 @@
 """Rows that are decoded in lockstep by one causal language model: prefill once a prompt, then one token a row at a time.
 
 Knows token ids and logits only: no text, no sampling, no rule for when to stop. Works over the library's cache where the model has
-one that can be re-ordered; a model without is run over the whole rows again for every token.
+one that can be re-ordered; a model without is run over the whole rows again for every token. What is kept of the keys and values of
+earlier rows is not computed again.
 """
 
-import inspect
-import time
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 import torch
 from transformers.cache_utils import Cache
 
-from restmcts.modeling.checkpoints import LoadedModel
-
-
-class ModelForward:
-    """Forward passes of one model, counted and timed (seconds of wall time until the device is done)."""
-
-    def __init__(self, loaded: LoadedModel) -> None:
-        self.model = loaded.model
-        self.device = loaded.device
-        self.pad_token_id = loaded.pad_token_id
-        self.num_passes = 0
-        self.seconds = 0.0
-        self._accepted = frozenset(inspect.signature(loaded.model.forward).parameters)
-        self.has_cache = self._probe_cache()
-
-    def __call__(self, **inputs: Any) -> Any:
-        """Run the model on the inputs that it accepts; those that are None are left out."""
-        begin = time.perf_counter()
-        given = {name: value for name, value in inputs.items() if value is not None and name in self._accepted}
-        output = self.model(**given, return_dict=True)
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        self.num_passes += 1
-        self.seconds += time.perf_counter() - begin
-        return output
-
-    def _probe_cache(self) -> bool:
-        # Asked by running it: signatures promise caches that some families never fill.
-        if "past_key_values" not in self._accepted:
-            return False
-        with torch.inference_mode():
-            token = torch.full((1, 1), self.pad_token_id, device=self.device)
-            return isinstance(getattr(self.model(input_ids=token, use_cache=True), "past_key_values", None), Cache)
+from restmcts.modeling.forward import ModelForward
+from restmcts.modeling.key_values import KeyValues
+from restmcts.modeling.prefix_index import Ints
 
 
 class LockstepRows:
@@ -53,28 +21,54 @@ class LockstepRows:
 
     Invariants: row i continues `prompts[prompt_of_row[i]]`; prompts are padded on the left, so every row's newest token is in the
     last column; `logits` is `[rows, vocabulary]` for each row's next token.
+
+    Args:
+        kept: where all of every prompt but its last token is kept; None: prompts are computed here.
     """
 
-    def __init__(self, forward: ModelForward, prompts: Sequence[Sequence[int]], prompt_of_row: Sequence[int]) -> None:
+    def __init__(
+        self, forward: ModelForward, prompts: Sequence[Ints], prompt_of_row: Sequence[int], kept: KeyValues | None = None
+    ) -> None:
         self._forward = forward
-        lengths = torch.tensor([len(prompt) for prompt in prompts])
-        longest = int(lengths.max())
-        padded = np.full((len(prompts), longest), forward.pad_token_id, dtype=np.int64)
-        for row, prompt in enumerate(prompts):
-            padded[row, longest - len(prompt) :] = prompt
-        # Without padding no mask is needed, and attention is quicker without one.
-        self._mask: torch.Tensor | None = None
-        if int(lengths.min()) < longest:
-            self._mask = (torch.arange(longest) >= (longest - lengths).unsqueeze(1)).long().to(forward.device)
-        self._ids = torch.from_numpy(padded).to(forward.device)
+        self._lengths = np.array([len(prompt) for prompt in prompts])
+        self._longest = int(self._lengths.max())
         self._cache: Cache | None = None
-        self.logits = self._run(self._ids)
+        self._mask: torch.Tensor | None = None
+        if kept is None:
+            ids, mask = self._padded(prompts)
+        else:
+            ids = torch.from_numpy(np.array([prompt[-1:] for prompt in prompts])).to(forward.device)
+            self._cache, before = kept.gather([kept.index.find(prompt[:-1]) for prompt in prompts])
+            mask = torch.cat([before, torch.ones_like(ids)], dim=1)
+        # Without padding no mask is needed, and attention is quicker without one.
+        if not bool(mask.all()):
+            self._mask = mask
+        self._ids = ids
+        self.logits = self._run(ids)
         self.keep(torch.tensor(prompt_of_row, device=forward.device))
+
+    def _padded(self, prompts: Sequence[Ints]) -> tuple[torch.Tensor, torch.Tensor]:
+        ids = np.full((len(prompts), self._longest), self._forward.pad_token_id, dtype=np.int64)
+        mask = np.zeros_like(ids)
+        for row, prompt in enumerate(prompts):
+            ids[row, self._longest - len(prompt) :] = prompt
+            mask[row, self._longest - len(prompt) :] = 1
+        return torch.from_numpy(ids).to(self._forward.device), torch.from_numpy(mask).to(self._forward.device)
+
+    def save(self, kept: KeyValues, rows: Ints, sequences: Sequence[Ints]) -> None:
+        """Keep the keys and values of these rows' tokens, prompt and generated ones, as far as they were computed."""
+        if self._cache is None:
+            return
+        first = (self._longest - self._lengths[rows]).tolist()
+        num_columns = self._cache.get_seq_length()
+        computed = [tokens[: num_columns - column] for tokens, column in zip(sequences, first, strict=True)]
+        kept.keep(self._cache, computed, rows.tolist(), first)
 
     def keep(self, rows: torch.Tensor) -> None:
         """Go on with these rows only, in this order; a row may be named more than once."""
         if rows.shape[0] == self.logits.shape[0] and bool((rows == torch.arange(len(rows), device=rows.device)).all()):
             return
+        self._lengths = self._lengths[rows.cpu().numpy()]
         self.logits = self.logits.index_select(0, rows)
         self._ids = self._ids.index_select(0, rows)
         if self._mask is not None:

@@ -13,7 +13,10 @@ import torch
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, Sample, StepsProposed
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.decoding import LockstepRows, ModelForward
+from restmcts.modeling.decoding import LockstepRows
+from restmcts.modeling.forward import ModelForward
+from restmcts.modeling.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, holder
+from restmcts.modeling.prefix_index import Ints
 from restmcts.modeling.sampling import choose_tokens, sample_key, uniforms
 from restmcts.modeling.stopping import Continuations, StopRules
 from restmcts.modeling.tokenization import TextDecoder, TextEncoder
@@ -42,21 +45,29 @@ class _Row:
 class TransformersProposer:
     """A `StepProposer` over a loaded policy.
 
-    Invariants: a sample depends on its request's seed and inputs alone, not on what it is batched with; every distinct prompt of a
-    batch is prefilled once; a question is never cut. `num_forward_passes`, `forward_seconds`, `num_prefill_tokens` (each distinct
-    prompt once, padding not counted) and `num_generated_tokens` only grow.
+    Invariants: a sample depends on its request's seed and inputs alone, not on what it is batched with, nor on what was kept of
+    earlier ones; what several prompts of a batch begin with is prefilled once, and not at all if its keys and values are kept; a
+    question is never cut. `num_forward_passes`, `forward_seconds`, `num_prefill_tokens` (as computed, padding not counted) and
+    `num_generated_tokens` only grow.
 
     Args:
         loaded: a policy.
         max_batch_tokens: bound on rows x (prompt + expected new tokens) of one batch; a single row always goes through.
+        key_value_bytes: bound on the memory for keys and values that are kept between calls; 0: none are.
     """
 
-    def __init__(self, loaded: LoadedModel, max_batch_tokens: int = DEFAULT_BATCH_TOKENS) -> None:
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        key_value_bytes: int = DEFAULT_KEY_VALUE_BYTES,
+    ) -> None:
         if loaded.kind != "policy":
             raise ModelError(f"a {loaded.kind} model cannot propose steps; give a policy")
         self._prompts = loaded.prompts
         self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
         self._forward = ModelForward(loaded)
+        self._kept = holder(self._forward, key_value_bytes)
         self._max_context = loaded.max_context_tokens
         self._max_batch_tokens = max_batch_tokens
         head = loaded.model.get_output_embeddings()
@@ -93,18 +104,23 @@ class TransformersProposer:
         """
         texts = [self._prompts.text(question, r.steps) + r.begun for question, r in zip(questions, requests, strict=True)]
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        prompts = self._encoder.encode(list(distinct))
+        prompts = [np.array(tokens) for tokens in self._encoder.encode(list(distinct))]
         prompt_of_request = [distinct[text] for text in texts]
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
         samples: list[list[Sample]] = [[] for _ in requests]
+        num_computed = [0] * len(prompts)
         for batch in self._batches(rows):
-            for row, sample in zip(batch, self._generate(batch, prompts, requests, settings), strict=True):
+            for row, sample in zip(batch, self._generate(batch, prompts, num_computed, requests, settings), strict=True):
                 copies = requests[row.request].num_samples if requests[row.request].greedy else 1
                 samples[row.request].extend([sample] * copies)
-        return [
-            StepsProposed(request.number, tuple(samples[i]), len(prompts[prompt_of_request[i]]))
-            for i, request in enumerate(requests)
-        ]
+        answers = []
+        for request, listed, prompt in zip(requests, samples, prompt_of_request, strict=True):
+            num_tokens = len(prompts[prompt])
+            # The first request with a prompt pays for it. A prompt that was split over batches may have cost more than itself.
+            num_reused = max(num_tokens - num_computed[prompt], 0) if listed else 0
+            num_computed[prompt] = 0
+            answers.append(StepsProposed(request.number, tuple(listed), num_tokens, num_reused))
+        return answers
 
     def _rows(
         self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings
@@ -141,12 +157,13 @@ class TransformersProposer:
     def _generate(
         self,
         batch: list[_Row],
-        prompts: Sequence[Sequence[int]],
+        prompts: Sequence[Ints],
+        num_computed: list[int],
         requests: Sequence[ProposeSteps],
         settings: GenerationSettings,
     ) -> list[Sample]:
+        """Return a sample for each row; `num_computed`, by prompt, grows by the tokens that had to be computed."""
         num_alternatives = np.array([requests[row.request].num_alternatives for row in batch])
-        used = {prompt: place for place, prompt in enumerate(dict.fromkeys(row.prompt for row in batch))}
         written = Continuations(
             self._rules,
             np.array([row.max_steps for row in batch]),
@@ -155,15 +172,36 @@ class TransformersProposer:
             [self._begun(requests[row.request].begun) for row in batch],
             num_alternatives,
         )
-        rows = LockstepRows(self._forward, [prompts[prompt] for prompt in used], [used[row.prompt] for row in batch])
+        used = list(dict.fromkeys(row.prompt for row in batch))
+        kept = self._prefill(used, prompts, num_computed)
+        place_of_prompt = {prompt: place for place, prompt in enumerate(used)}
+        prompt_of_row = [place_of_prompt[row.prompt] for row in batch]
+        rows = LockstepRows(self._forward, [prompts[prompt] for prompt in used], prompt_of_row, kept)
         keys = np.array([sample_key(requests[row.request].seed, row.sample) for row in batch], dtype=np.uint64)
         greedy = np.array([requests[row.request].greedy for row in batch])
         # One more, because the token that was taken may be among them.
         num_top = int(num_alternatives.max()) + 1 if num_alternatives.any() else 0
-        self._decode(rows, written, keys, greedy, settings, num_top)
+        for active, gone in self._decode(rows, written, keys, greedy, settings, num_top):
+            if kept is not None:
+                texts = [np.concatenate([prompts[batch[row].prompt], written.tokens(row)]) for row in active[gone]]
+                rows.save(kept, gone, texts)
         samples = [written.sample(row) for row in range(len(batch))]
-        self._count([len(prompts[prompt]) for prompt in used], batch, samples, requests)
+        self._count(batch, samples, requests)
         return samples
+
+    def _prefill(self, used: Sequence[int], prompts: Sequence[Ints], num_computed: list[int]) -> KeyValues | None:
+        """Compute all but the last token of these prompts, as far as it is not kept; return None if they are not kept at all."""
+        kept = self._kept
+        if kept is None or sum(len(prompts[prompt]) for prompt in used) > kept.index.capacity:
+            counts = [len(prompts[prompt]) for prompt in used]
+            kept = None
+        else:
+            kept.index.tick()
+            counts = [count + 1 for count in kept.prefill([prompts[prompt][:-1] for prompt in used], self._max_batch_tokens)]
+        for prompt, count in zip(used, counts, strict=True):
+            num_computed[prompt] += count
+        self.num_prefill_tokens += sum(counts)
+        return kept
 
     def _decode(
         self,
@@ -173,7 +211,8 @@ class TransformersProposer:
         greedy: np.ndarray[Any, np.dtype[np.bool_]],
         settings: GenerationSettings,
         num_top: int,
-    ) -> None:
+    ) -> Iterator[tuple[Ints, Ints]]:
+        """Write until all rows are finished; before some leave `rows`, yield who is in it and the places of who leaves."""
         active = np.arange(len(keys))
         device = rows.logits.device
         while True:
@@ -185,8 +224,10 @@ class TransformersProposer:
             written.append(active, tokens.cpu().numpy(), log_probs.double().cpu().numpy(), *tops)
             kept = np.flatnonzero(~written.finished[active])
             if not len(kept):
+                yield active, np.arange(len(active))
                 return
             if len(active) - len(kept) >= len(active) * _DROPPED_SHARE:
+                yield active, np.flatnonzero(written.finished[active])
                 chosen = torch.from_numpy(kept).to(device)
                 rows.keep(chosen)
                 active, tokens = active[kept], tokens.index_select(0, chosen)
@@ -199,8 +240,7 @@ class TransformersProposer:
     def _room(self, num_prompt_tokens: int) -> int:
         return 2**31 if self._max_context is None else self._max_context - num_prompt_tokens
 
-    def _count(self, prompt_lengths: list[int], batch: list[_Row], samples: list[Sample], requests: Sequence[ProposeSteps]) -> None:
-        self.num_prefill_tokens += sum(prompt_lengths)
+    def _count(self, batch: list[_Row], samples: list[Sample], requests: Sequence[ProposeSteps]) -> None:
         self.num_generated_tokens += sum(sample.num_tokens for sample in samples)
         for max_steps in {requests[row.request].max_steps for row in batch}:
             counts = [s.num_tokens for row, s in zip(batch, samples, strict=True) if requests[row.request].max_steps == max_steps]

@@ -124,6 +124,10 @@ class Continuations:
         told = zip(texts, found, strict=True)
         return tuple(Alternative(text, b, p, at) for text, (_, b, p, at) in told if separator not in text and text.strip())
 
+    def tokens(self, row: int) -> Ints:
+        """Return the row's tokens so far, those behind its end left out."""
+        return self._tokens[row, : self._num_tokens[row]]
+
     def sample(self, row: int) -> Sample:
         """Return the row's steps as they stand."""
         return Sample(tuple(self._steps[row]), int(self._num_tokens[row]), bool(self._ended[row]))

@@ -84,7 +84,11 @@ class ValueReader:
                 mask = torch.ones_like(ids)
             pooled: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
             return pooled
-        hidden = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state[places]
+        states = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+        return self.values_of_states(states[places])
+
+    def values_of_states(self, hidden: torch.Tensor) -> torch.Tensor:
+        """Return the values that a linear head reads in the trunk's last hidden states, `[N, hidden]`, as `values_at` does."""
         head = self.model.score
         bias = None if head.bias is None else head.bias.float()
         return nn.functional.linear(hidden.float(), head.weight.float(), bias).squeeze(-1)
