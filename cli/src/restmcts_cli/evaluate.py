@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from restmcts.errors import InputError
 
-from restmcts_cli.benchmarks import BENCHMARKS, SOURCES, Benchmark, read_benchmark
+from restmcts_cli.benchmarks import BENCHMARKS, SOURCES, Benchmark, benchmark_named, read_benchmark
 from restmcts_cli.tables_shown import told
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-valu
 
 
 def evaluate(
-    problems: Annotated[str, typer.Argument(help=f"{', '.join(BENCHMARKS)}; or {SOURCES}")],
+    problems: Annotated[str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")],
     policy: Annotated[str, typer.Option(help="Causal language model: folder or hub id.")],
     out: Annotated[Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)],
     value: Annotated[
@@ -72,7 +72,7 @@ def evaluate(
     from restmcts_cli.model_sources import checkpoint_argument
 
     begin = time.monotonic()
-    benchmark = BENCHMARKS.get(problems, Benchmark(problems))
+    benchmark = benchmark_named(problems)
     values = _values(value or ())
     given: dict[str, Any] = {
         "temperature": temperature,

@@ -5,14 +5,15 @@ import io
 import json
 import math
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import typer
+from pydantic import TypeAdapter
 from restmcts.domain.outcomes import COSTS, AtEqualCost, Comparison, Outcome, Standing, pass_at_k
 from restmcts.domain.statistics import Accuracy
-from restmcts.errors import StorageError
+from restmcts.errors import InputError, StorageError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
@@ -30,7 +31,7 @@ class EvaluationReport:
 
     Attributes:
         source: of the problems.
-        config: what makes it the same evaluation.
+        config: what makes it the same evaluation; of several that are pooled, by their names.
         pass_at: pass@k of the pools, by k; no method's answer.
         seconds: wall time of this call.
     """
@@ -78,19 +79,21 @@ def write_files(report: EvaluationReport, out: Path) -> None:
         raise StorageError(f"cannot write the report into {out}: {error.strerror or error}; free some space") from error
 
 
-def read_outcomes(path: Path) -> list[Outcome]:
-    """Return the outcomes of an `outcomes.csv`."""
-    kinds = {field.name: field.type for field in fields(Outcome)}
-    with path.open(encoding="utf-8", newline="") as file:
-        return [Outcome(**{name: _parsed(text, str(kinds[name])) for name, text in row.items()}) for row in csv.DictReader(file)]
+def read_files(folder: Path) -> tuple[dict[str, Any], list[Outcome]]:
+    """Return what a folder's results.json and outcomes.csv hold.
 
-
-def _parsed(text: str, kind: str) -> Any:
-    if text == "" and "None" in kind:
-        return None
-    if kind.startswith("bool"):
-        return text == "True"
-    return int(text) if kind.startswith("int") else float(text) if kind.startswith("float") else text
+    Raises:
+        InputError: if it is not the folder of an evaluation that has ended.
+    """
+    try:
+        numbers = json.loads((folder / "results.json").read_text(encoding="utf-8"))
+        with (folder / "outcomes.csv").open(encoding="utf-8", newline="") as file:
+            rows = [
+                {"models": "", "group": "", **{name: text for name, text in row.items() if text}} for row in csv.DictReader(file)
+            ]
+        return numbers, TypeAdapter(list[Outcome]).validate_python(rows)
+    except (OSError, ValueError) as error:
+        raise InputError(f"{folder}: no evaluation that has ended ({type(error).__name__})") from error
 
 
 def _csv(rows: Iterable[dict[str, Any]]) -> str:
@@ -188,7 +191,7 @@ def markdown(report: EvaluationReport) -> str:
     says = "\n".join(f"- {sentence}" for sentence in summarise(comparison))
     parts = [
         f"# Evaluation on {report.source}",
-        f"{comparison.num_problems:,} problems, seeds {', '.join(map(str, report.config['seeds']))}.",
+        f"{comparison.num_problems:,} problems, {comparison.num_seeds} seeds of sampling.",
         says,
         f"## {STANDING_TITLE}",
         _markdown_table(standing_rows(comparison)),

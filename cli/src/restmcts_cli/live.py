@@ -23,6 +23,7 @@ from rich.text import Text
 
 SECONDS_BETWEEN_FRAMES = 0.5
 SECONDS_BETWEEN_LINES = 15.0
+MAX_SHARES = 4
 WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.GATING)
 
 
@@ -115,7 +116,8 @@ class LiveDisplay:
         tokens = (state.tokens - first.tokens) / seconds
         nodes = (state.nodes - first.nodes) / seconds
         left = _time_left(first, state, seconds)
-        working = ", ".join(f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING)
+        shares = [f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING]
+        working = ", ".join(shares[:MAX_SHARES]) + (f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else "")
         return (
             f"iteration {state.iteration} · {working or 'starting'} · {state.num_done} trees done, {state.num_solved} solved · "
             f"{tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}"

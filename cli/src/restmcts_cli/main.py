@@ -13,6 +13,7 @@ from restmcts_cli.demo import demo
 from restmcts_cli.doctor import doctor
 from restmcts_cli.evaluate import evaluate
 from restmcts_cli.grade import grade
+from restmcts_cli.pool import pool
 from restmcts_cli.selftrain import selftrain
 from restmcts_cli.stack import app as stack_app
 
@@ -27,6 +28,7 @@ app = typer.Typer(
 app.command()(demo)
 app.command()(selftrain)
 app.command()(evaluate)
+app.command()(pool)
 app.command()(grade)
 app.add_typer(stack_app, name="stack")
 app.command()(doctor)

@@ -2,7 +2,7 @@
 
 import csv
 import random
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -30,22 +30,27 @@ def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int 
     if limit is not None and limit < 1:
         raise InputError(f"the limit of problems must be at least 1, not {limit}")
     if source.startswith(HUB):
-        yield from _checked(_hub_rows(source.removeprefix(HUB), split), source, strict, limit)
+        yield from checked(hub_rows(source.removeprefix(HUB), split), source, strict, limit)
     elif source.startswith(DEMO):
         yield from _puzzles(source.removeprefix(DEMO), seed, limit)
     elif Path(source).suffix.lower() == ".csv":
-        yield from _checked(_csv_rows(Path(source)), source, strict, limit)
+        yield from checked(csv_rows(Path(source)), source, strict, limit)
     else:
         yield from read_problems(source, strict=strict, limit=limit)
 
 
-def _checked(
-    rows: Iterator[tuple[int, dict[str, Any]]], source: str, strict: bool, limit: int | None
+def checked(
+    rows: Iterator[NumberedRow],
+    source: str,
+    strict: bool,
+    limit: int | None,
+    reader: Callable[[dict[str, Any]], dict[str, Any]] = dict,
 ) -> Iterator[Problem | BadLine]:
+    """Yield the problems and bad rows among numbered rows; `reader` makes a row of ours of one of its own."""
     num_problems = 0
     for number, row in rows:
         try:
-            problem = problem_of_row(row)
+            problem = problem_of_row(reader(row))
         except InputError as error:
             if strict:
                 raise InputError(f"{source}, line {number}: {error}") from None
@@ -57,7 +62,7 @@ def _checked(
             return
 
 
-def _csv_rows(path: Path) -> Iterator[NumberedRow]:
+def csv_rows(path: Path) -> Iterator[NumberedRow]:
     """Yield (line number, row) of a CSV file with a header; empty cells are left out."""
     csv.field_size_limit(MAX_CELL_CHARACTERS)
     try:
@@ -76,7 +81,13 @@ def _csv_rows(path: Path) -> Iterator[NumberedRow]:
         raise InputError(f"{path} is no CSV file in UTF-8: {error}") from None
 
 
-def _hub_rows(name: str, split: str) -> Iterator[NumberedRow]:
+def hub_rows(name: str, split: str) -> Iterator[NumberedRow]:
+    """Yield the numbered rows of a data set of the hub, OWNER/NAME[:CONFIG], as they come.
+
+    Raises:
+        InputError: if the package is not installed.
+        StorageError: if the hub does not give them.
+    """
     try:
         from datasets import load_dataset
     except ImportError as error:

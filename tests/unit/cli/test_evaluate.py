@@ -1,0 +1,109 @@
+"""What a person may ask of `evaluate` and `pool`, and what they are told."""
+
+import csv
+import json
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+
+import pytest
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.outcomes import Comparison, Outcome
+from restmcts.errors import InputError
+from restmcts_cli.benchmarks import BENCHMARKS, Benchmark
+from restmcts_cli.evaluate import parse_methods
+from restmcts_cli.evaluation_report import EvaluationReport, read_files, write_files
+from restmcts_cli.evaluation_summary import summarise
+from typer.testing import Result
+
+Command = Callable[..., Result]
+PLAIN = Benchmark("problems.jsonl")
+
+
+def test_methods_are_named_changed_and_varied() -> None:
+    methods = parse_methods("greedy,wide=mcts-star,best-of-n@orm", ["wide.branch=8", "wide.choose=leaf"], PLAIN)
+    assert [method.name for method in methods] == ["greedy", "wide", "best-of-n@orm"]
+    assert methods[1].search == MctsStarSettings(branch=8, choose="leaf")
+    assert methods[2].value == "orm"
+
+
+def test_a_benchmark_has_settings_that_an_option_changes() -> None:
+    paths = BENCHMARKS["number-paths"]
+    default, given = (parse_methods("mcts-star", options, paths)[0].search for options in ([], ["mcts-star.max_depth=4"]))
+    assert default == MctsStarSettings(max_depth=9, roll_forward_steps=9)
+    assert given == MctsStarSettings(max_depth=4, roll_forward_steps=9)
+
+
+@pytest.mark.parametrize(
+    ("text", "options", "message"),
+    [
+        ("magic", [], "no method is named 'magic'; there are greedy"),
+        ("greedy", ["greedy"], "METHOD.setting=value"),
+        ("greedy", ["greedy.depth=3"], "no option 'depth'"),
+        ("greedy", ["mcts-star.branch=3"], "none of the methods"),
+        ("mcts-star", ["mcts-star.branch=0"], "branch"),
+    ],
+)
+def test_what_is_not_understood_is_said(text: str, options: list[str], message: str) -> None:
+    with pytest.raises(InputError, match=message):
+        parse_methods(text, options, PLAIN)
+
+
+def _outcomes(group: str, accuracies: dict[str, float], num_problems: int = 100) -> list[Outcome]:
+    cells = [(name, budget, share) for name, share in accuracies.items() for budget in (50, 100)]
+    return [
+        Outcome(name, budget, "", group, 0, p, "right" if p < share * num_problems else "wrong", True, budget, 1, 0, 2, 3, 4, 0.5)
+        for name, budget, share in cells
+        for p in range(num_problems)
+    ]
+
+
+def _report(accuracies: dict[str, float]) -> EvaluationReport:
+    outcomes = _outcomes("", accuracies)
+    return EvaluationReport("problems.jsonl", {"seeds": [0]}, outcomes, Comparison(outcomes), {1: 0.5}, 1.0)
+
+
+def test_the_sentences_name_the_best_and_whether_it_is_noise() -> None:
+    clear = summarise(_report({"best-first": 0.9, "best-of-n": 0.5, "mcts-star": 0.6}).comparison)
+    assert clear[0].startswith("With at most 50 tokens a problem, best-first is best (90.0 % ± 3.")
+    assert "30.0 points above mcts-star" in clear[0] and "clearly more than noise" in clear[0]
+    assert "The best that only samples is best-of-n, 40.0 points behind" in clear[0]
+    level = summarise(_report({"best-first": 0.5, "best-of-n": 0.5}).comparison)
+    assert "come out level at 50.0 %" in level[0]
+    assert "there was one seed" in level[-1]
+
+
+def test_files_hold_what_was_measured_and_are_read_back(tmp_path: Path) -> None:
+    report = _report({"best-first": 0.9, "best-of-n": 0.5})
+    write_files(report, tmp_path)
+    numbers, outcomes = read_files(tmp_path)
+    assert outcomes == list(report.outcomes)
+    assert {(row["method"], row["budget"]): row["accuracy"] for row in numbers["methods"]}["best-first", 100] == 0.9
+    with (tmp_path / "results.csv").open() as file:
+        assert [row["accuracy"] for row in csv.DictReader(file)] == ["0.9", "0.9", "0.5", "0.5"]
+    page = (tmp_path / "report.md").read_text()
+    assert "| best-first | 50 | 90.0 % ± " in page and "pass@1" in page
+
+
+def _written(folder: Path, accuracies: dict[str, float]) -> Path:
+    folder.mkdir()
+    write_files(_report(accuracies), folder)
+    return folder
+
+
+def test_pooled_evaluations_are_one_table(call: Command, tmp_path: Path) -> None:
+    folders = [_written(tmp_path / name, {"a": share}) for name, share in (("x", 0.4), ("y", 0.8))]
+    result = call("pool", *folders, "--out", tmp_path / "all", "--json")
+    assert result.exit_code == 0, result.output
+    pooled = json.loads(result.stdout)
+    assert pooled["num_problems"] == 200
+    assert [row["accuracy"] for row in pooled["methods"]] == pytest.approx([0.6, 0.6])
+    assert {asdict(outcome)["group"] for outcome in read_files(tmp_path / "all")[1]} == {"x", "y"}
+
+
+def test_evaluations_of_other_methods_are_not_pooled(call: Command, tmp_path: Path) -> None:
+    folders = [_written(tmp_path / name, {method: 0.4}) for name, method in (("x", "a"), ("y", "b"))]
+    result = call("pool", *folders, "--out", tmp_path / "all")
+    assert isinstance(result.exception, InputError) and "in one of them only" in str(result.exception)
+    missing = call("pool", tmp_path / "nothing", "--out", tmp_path / "all")
+    assert isinstance(missing.exception, InputError) and "no evaluation that has ended" in str(missing.exception)
