@@ -16,6 +16,7 @@ FOLDERS = [*sorted(path.parent for path in ROOT.glob("services/*/Dockerfile")), 
 WITH_TORCH = {"policy_generator", "prm_scorer", "trainer"}
 WORKERS = {"coordinator", "policy-generator", "prm-scorer", "tree-search", "value-labeler", "trainer"}
 SERVERS = {"postgres", "redis", "minio"}
+PAGES = {"dashboard"}
 ONE_SHOT = {"migrate", "bucket-setup"}
 
 
@@ -64,13 +65,13 @@ def test_images_run_as_another_user_in_exec_form_and_build_without_buildkit(fold
 
 
 def test_every_service_is_there() -> None:
-    assert set(SERVICES) == WORKERS | SERVERS | ONE_SHOT | {"cli"}
+    assert set(SERVICES) == WORKERS | SERVERS | PAGES | ONE_SHOT | {"cli"}
     assert SERVICES["cli"]["profiles"] == ["cli"]
     built = {service["build"]["dockerfile"] for service in SERVICES.values() if "build" in service}
     assert built == {f"{folder.relative_to(ROOT)}/Dockerfile" for folder in FOLDERS}
 
 
-@pytest.mark.parametrize("name", sorted(WORKERS | SERVERS))
+@pytest.mark.parametrize("name", sorted(WORKERS | SERVERS | PAGES))
 def test_what_runs_on_restarts_is_checked_and_has_time_to_stop(name: str) -> None:
     service = SERVICES[name]
     assert {"restart", "healthcheck", "stop_grace_period", "mem_limit"} <= set(service)

@@ -149,7 +149,7 @@ def _folder_artifacts(connection: Connection) -> Finding:
 
 
 def _redis(connection: Connection) -> Finding:
-    from restmcts_cli.broker import server_options
+    from restmcts.adapters.broker import server_options
 
     options = server_options(_settings(connection).redis_url.get_secret_value(), ("maxmemory-policy", "appendonly"))
     policy, file = options["maxmemory-policy"], options["appendonly"]
@@ -203,7 +203,7 @@ def _workers(connection: Connection) -> Finding:
 
 
 def _queues(connection: Connection) -> Finding:
-    from restmcts_cli.broker import queue_lengths
+    from restmcts.adapters.broker import queue_lengths
 
     lengths = queue_lengths(_settings(connection).redis_url.get_secret_value())
     return Finding("queues", True, ", ".join(f"{name} {length:,}" for name, length in lengths.items()))

@@ -16,6 +16,7 @@ from restmcts_cli.grade import grade
 from restmcts_cli.pool import pool
 from restmcts_cli.selftrain import selftrain
 from restmcts_cli.stack import app as stack_app
+from restmcts_cli.ui import ui
 
 app = typer.Typer(
     name="restmcts",
@@ -30,6 +31,7 @@ app.command()(selftrain)
 app.command()(evaluate)
 app.command()(pool)
 app.command()(grade)
+app.command()(ui)
 app.add_typer(stack_app, name="stack")
 app.command()(doctor)
 app.add_typer(runs.app, name="runs")

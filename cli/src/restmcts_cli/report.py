@@ -9,11 +9,11 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from restmcts.errors import StorageError
+from restmcts_dashboard.line_charts import NUM_COLOURS, Axis, Point, Series, category_axis, line_chart, number_axis
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
 
-from restmcts_cli.report_charts import NUM_COLOURS, Axis, Point, Series, category_axis, line_chart, number_axis
 from restmcts_cli.report_data import IterationResult, Report, SearchResult, ValueQuality
 from restmcts_cli.report_summary import percent, summarise
 from restmcts_cli.report_tree import MAX_NODES, draw_tree

@@ -84,9 +84,8 @@ def _duration(seconds: float) -> str:
 
 
 def _rows(connection: Connection, processes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    from restmcts.adapters.broker import queue_lengths
     from restmcts.adapters.sql import queries
-
-    from restmcts_cli.broker import queue_lengths
 
     living = Counter(process["worker"] for process in processes if process["state"] != "silent")
     with connection.database.transaction() as transaction:

@@ -35,7 +35,7 @@ class BucketSettings(BaseSettings):
     s3_secure: bool = False
     s3_bucket: str = "restmcts"
 
-    @field_validator("database_url", "redis_url", "s3_secret_key", check_fields=False)
+    @field_validator("database_url", "redis_url", "s3_secret_key", "dashboard_token", check_fields=False)
     @classmethod
     def _is_no_example(cls, secret: SecretStr) -> SecretStr:
         if EXAMPLE_SECRET in secret.get_secret_value():
@@ -63,6 +63,10 @@ class Settings(BucketSettings):
         max_attempts: times that one tree is rung for, or one job begun, before it is marked as failed.
         verify_seconds: limit for one check of an answer.
         metrics_port: of /metrics; None: not served.
+        dashboard_host: address that the dashboard listens on.
+        dashboard_port: of the dashboard.
+        dashboard_token: whoever gives it may retry what failed; empty: the dashboard only reads.
+        dashboard_names: host names under which browsers may ask for the dashboard (others would be another site's doing).
     """
 
     database_url: SecretStr
@@ -81,6 +85,10 @@ class Settings(BucketSettings):
     max_attempts: int = Field(default=20, ge=1)
     verify_seconds: float = Field(default=5.0, gt=0)
     metrics_port: int | None = None
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: int = Field(default=8600, ge=0, le=65535)
+    dashboard_token: SecretStr = SecretStr("")
+    dashboard_names: tuple[str, ...] = ("127.0.0.1", "localhost")
 
 
 Loaded = TypeVar("Loaded", bound=BucketSettings)

@@ -11,7 +11,6 @@ import pytest
 from restmcts.domain.statistics import Accuracy
 from restmcts.errors import StorageError
 from restmcts_cli.report import render_page, render_table, write_report
-from restmcts_cli.report_charts import Point, Series, category_axis, line_chart, number_axis
 from restmcts_cli.report_data import (
     Graded,
     IterationResult,
@@ -26,6 +25,7 @@ from restmcts_cli.report_data import (
 )
 from restmcts_cli.report_summary import summarise
 from restmcts_cli.report_tree import MAX_NODES, draw_tree
+from restmcts_dashboard.line_charts import Point, Series, category_axis, line_chart, number_axis
 from rich.console import Console
 
 HOSTILE = "</title><script>alert('x')</script> & \"quoted\" [red]markup[/red]"

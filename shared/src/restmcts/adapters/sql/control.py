@@ -8,15 +8,16 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from restmcts.adapters.sql import promotions, requests, runs
+from restmcts.adapters.sql import promotions, requests, runs, trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import run_named
+from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.runs import DEAD_LETTERS
-from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
-from restmcts.adapters.sql.trees import RUNS, TREES
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState, now
+from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError
-from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.routes import parse
 
 TREES_PER_MESSAGE = 64
@@ -134,6 +135,37 @@ def drop_dead_letter(transaction: Transaction, letter_id: int) -> None:
     """
     if not transaction.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).rowcount:
         raise InputError(f"there is no dead letter {letter_id}")
+
+
+def retry_tree(transaction: Transaction, tree_id: int) -> None:
+    """Let a failed tree be labelled again if its search has ended; otherwise put a fresh tree of the same seed in its place.
+
+    A fresh one has another number: what workers still remember of the failed one cannot touch it.
+
+    Raises:
+        InputError: if there is no such tree, it has not failed, or its phase or run has ended.
+    """
+    row = transaction.execute(select(TREES).where(TREES.c.id == tree_id)).first()
+    if row is None:
+        raise InputError(f"there is no tree {tree_id}")
+    run = runs.lock_run(transaction, row.run_id)
+    phase = runs.phase_by_id(transaction, row.phase_id)
+    if run is None or run.state not in (RunState.RUNNING, RunState.PAUSED) or phase is None or phase.state != PhaseState.SEARCHING:
+        raise InputError(f"tree {tree_id} cannot be tried again: its phase has ended, and counts it as failed")
+    failed = (TREES.c.id == tree_id) & (TREES.c.state == TreeState.FAILED.value)
+    if row.stop_reason is not None:
+        again = {"state": TreeState.ENDED.value, "num_attempts": 0, "error": None, "updated_at": now()}
+        changed = transaction.execute(update(TREES).where(failed).values(**again)).rowcount
+        transaction.emit(LabelTrees(tree_ids=(tree_id,)))
+    else:
+        changed = transaction.execute(delete(TREES).where(failed)).rowcount
+        for table in (REQUESTS, NODES):
+            transaction.execute(delete(table).where(table.c.tree_id == tree_id))
+        names = ("run_id", "phase_id", "problem_id", "seed")
+        trees.create_trees(transaction, [{name: getattr(row, name) for name in names}])
+        transaction.emit(AdvanceRun(run_id=run.id))
+    if not changed:
+        raise InputError(f"tree {tree_id} has not failed")
 
 
 def _locked(transaction: Transaction, name: str, *allowed: RunState) -> Any:

@@ -53,10 +53,10 @@ class Transaction:
 
 
 class Database:
-    """A PostgreSQL or SQLite database by URL."""
+    """A PostgreSQL or SQLite database by URL; a `read_only` one waits for no writer, and lets nothing be written."""
 
-    def __init__(self, url: str, publish: Publish | None = None) -> None:
-        self.engine = _engine(url)
+    def __init__(self, url: str, publish: Publish | None = None, *, read_only: bool = False) -> None:
+        self.engine = _engine(url, read_only)
         self.publish = publish
 
     @property
@@ -104,21 +104,23 @@ def _storage_errors() -> Iterator[None]:
         raise StorageError(f"database: {str(error).splitlines()[0]}") from error
 
 
-def _engine(url: str) -> Engine:
+def _engine(url: str, read_only: bool) -> Engine:
     if not url.startswith("sqlite"):
-        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4)
+        options = {"execution_options": {"postgresql_readonly": True}} if read_only else {}
+        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, **options)
     engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _: Any) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
-        for pragma in ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON", "cache_size=-65536"):
+        writing = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")
+        for pragma in (*(("query_only=ON",) if read_only else writing), "cache_size=-65536"):
             cursor.execute(f"PRAGMA {pragma}")
         cursor.close()
 
     @event.listens_for(engine, "begin")
     def _on_begin(connection: Connection) -> None:
-        connection.execute(text("BEGIN IMMEDIATE"))
+        connection.execute(text("BEGIN" if read_only else "BEGIN IMMEDIATE"))
 
     return engine

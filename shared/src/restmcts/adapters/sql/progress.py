@@ -1,5 +1,6 @@
 """How far a run is: one read for whoever shows it."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -50,13 +51,18 @@ class RunProgress:
     @property
     def share_done(self) -> float:
         """The share of the phases that are done, those under way by their trees; in [0, 1]."""
-        done = 0.0
-        for phase in self.phases:
-            if phase.state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
-                done += 1.0
-            elif phase.num_trees:
-                done += phase.num_done / phase.num_trees
-        return done / max(len(self.phases), 1)
+        return share_done([(phase.state, phase.num_done, phase.num_trees) for phase in self.phases])
+
+
+def share_done(phases: Sequence[tuple[str, int, int]]) -> float:
+    """Return the share of phases that are done, those under way by their trees; each is given as (state, trees done, trees)."""
+    done = 0.0
+    for state, num_done, num_trees in phases:
+        if state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
+            done += 1.0
+        elif num_trees:
+            done += num_done / num_trees
+    return done / max(len(phases), 1)
 
 
 def read(transaction: Transaction, run_id: int) -> RunProgress:

@@ -147,17 +147,26 @@ def list_trees(
     phase: str | None = None,
     state: str | None = None,
     solved: bool | None = None,
+    question: str = "",
+    after: int = 0,
     limit: int = 20,
 ) -> list[Row]:
-    """Return the first `limit` trees of a run that are as asked, in order of creation, without their nodes."""
+    """Return the first `limit` trees of a run that are as asked, in order of creation, without their nodes.
+
+    Args:
+        question: a part of their question, in any case.
+        after: only trees with a higher number.
+    """
     statement = (
         select(*_TREE_COLUMNS)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
-        .where(TREES.c.run_id == run_id)
+        .where(TREES.c.run_id == run_id, TREES.c.id > after)
         .order_by(TREES.c.id)
         .limit(limit)
     )
+    if question:
+        statement = statement.where(PROBLEMS.c.question.icontains(question, autoescape=True))
     for column, value in ((PHASES.c.name, phase), (TREES.c.state, state), (TREES.c.solved, solved)):
         if value is not None:
             statement = statement.where(column == value)
@@ -178,8 +187,22 @@ _TREE_COLUMNS = (
 )
 
 
-def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
-    """Return a tree: what `list_trees` says of it, its run's name, the problem's true answer, and "nodes" in order of creation.
+def failed_trees(transaction: Transaction, limit: int) -> list[Row]:
+    """Return failed trees of all runs, the latest first, each with its run's name and id and its reason."""
+    statement = (
+        select(*_TREE_COLUMNS, RUNS.c.name.label("run"), RUNS.c.id.label("run_id"))
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .join(RUNS, RUNS.c.id == TREES.c.run_id)
+        .where(TREES.c.state == TreeState.FAILED.value)
+        .order_by(TREES.c.id.desc())
+        .limit(limit)
+    )
+    return [_shown(row) for row in transaction.execute(statement)]
+
+
+def tree_without_nodes(transaction: Transaction, tree_id: int) -> Row:
+    """Return a tree: what `list_trees` says of it ("nodes" as "num_nodes"), its run's name and the problem's true answer.
 
     Raises:
         InputError: if there is no such tree.
@@ -194,9 +217,19 @@ def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
     row = transaction.execute(statement).first()
     if row is None:
         raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
-    nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
     shown = _shown(row)
     shown["num_nodes"] = shown.pop("nodes")
+    return shown
+
+
+def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
+    """Return a tree: what `tree_without_nodes` says of it, and "nodes" in order of creation.
+
+    Raises:
+        InputError: if there is no such tree.
+    """
+    shown = tree_without_nodes(transaction, tree_id)
+    nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
     return {**shown, "nodes": [{name: value for name, value in _shown(node).items() if name != "tree_id"} for node in nodes]}
 
 

@@ -1,4 +1,4 @@
-"""What the command line asks Redis: the lengths of the queues, and whether the server keeps what it is given."""
+"""What people ask of Redis: the lengths of the queues, and whether the server keeps what it is given."""
 
 from restmcts.errors import StorageError
 from restmcts.messages.base import Queue

@@ -1,0 +1,1 @@
+"""The dashboard: runs, trees and failures in a browser."""

@@ -1,0 +1,72 @@
+"""The web application: routes, headers, and errors as pages."""
+
+from pathlib import Path
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.staticfiles import StaticFiles
+from restmcts.errors import InputError, RestMctsError
+from starlette.datastructures import MutableHeaders
+from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from restmcts_dashboard.failure_pages import failure_pages
+from restmcts_dashboard.pages import HEADERS, page
+from restmcts_dashboard.run_pages import run_pages
+from restmcts_dashboard.source import Source
+from restmcts_dashboard.tree_pages import tree_pages
+
+STATIC = Path(__file__).parent / "static"
+
+
+class Headers:
+    """Adds the headers that every answer bears; what is static may be kept by browsers, nothing else may."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self._app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                headers = MutableHeaders(scope=message)
+                for name, value in HEADERS.items():
+                    headers.setdefault(name, value)
+                if not scope["path"].startswith("/static/"):
+                    headers.setdefault("Cache-Control", "no-store")
+            await send(message)
+
+        await self._app(scope, receive, send_with_headers)
+
+
+def create_app(source: Source) -> FastAPI:
+    """Return the dashboard of a source."""
+    app = FastAPI(title="restmcts", docs_url=None, redoc_url=None, openapi_url=None)
+    app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(source.names), www_redirect=False)
+    app.add_middleware(Headers)
+    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    for router in (run_pages(source), tree_pages(source), failure_pages(source)):
+        app.include_router(router)
+
+    @app.get("/healthz")
+    def health() -> Response:
+        with source.database.transaction():
+            return Response("ok\n", media_type="text/plain")
+
+    @app.exception_handler(RestMctsError)
+    def on_error(_: Request, error: RestMctsError) -> Response:
+        known = isinstance(error, InputError)
+        title = "Not found" if known else "Something is wrong"
+        return page("error.html.j2", 404 if known else 503, source=source, title=title, reason=str(error))
+
+    @app.exception_handler(RequestValidationError)
+    def on_bad_request(_: Request, error: RequestValidationError) -> Response:
+        first = error.errors()[0]
+        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
+        return page("error.html.j2", 422, source=source, title="Bad request", reason=reason)
+
+    @app.exception_handler(HTTPException)
+    def on_http_error(_: Request, error: HTTPException) -> Response:
+        return page("error.html.j2", error.status_code, source=source, title=str(error.detail), reason="There is no such page.")
+
+    return app

@@ -1,0 +1,59 @@
+"""How pages are made: templates that escape everything, numbers for people, and the headers that come with every answer."""
+
+import json
+from typing import Any
+
+from fastapi import Response
+from fastapi.responses import HTMLResponse
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from restmcts_dashboard.run_reads import clock, duration
+
+HEADERS = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; font-src 'self'; img-src 'self' data:; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "X-Frame-Options": "DENY",
+    "Referrer-Policy": "no-referrer",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+}
+STATE_SIGNS = {"running": "▶", "paused": "❚❚", "cancelled": "■", "done": "✓", "failed": "✗"}
+VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
+
+
+def percent(share: float | None) -> str:
+    return "–" if share is None else f"{100 * share:.1f} %"
+
+
+def count(number: float | None) -> str:
+    return "–" if number is None else f"{number:,.0f}"
+
+
+def decimal(number: float | None, places: int = 3) -> str:
+    return "–" if number is None else f"{number:.{places}f}"
+
+
+_TEMPLATES = Environment(
+    loader=PackageLoader("restmcts_dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+)
+_TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "duration": duration, "clock": clock}
+_TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
+
+
+def render(template: str, **values: Any) -> str:
+    """Return a template as HTML; every value is escaped. A model may write lone surrogates, which UTF-8 cannot hold."""
+    return _TEMPLATES.get_template(template).render(values).encode("utf-8", "replace").decode()
+
+
+def page(template: str, status: int = 200, **values: Any) -> Response:
+    """Return a whole page."""
+    return HTMLResponse(render(template, **values), status)
+
+
+def document(value: Any) -> Response:
+    """Return JSON; lone surrogates are written as escapes, and what is no number as null."""
+    text = json.dumps(value, default=str, separators=(",", ":"), allow_nan=False)
+    return Response(text, media_type="application/json")

@@ -1,0 +1,106 @@
+"""The list of runs, and the page of one run."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query, Request, Response
+from markupsafe import Markup
+from restmcts.adapters.sql import queries
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.tables import TreeState
+
+from restmcts_dashboard import charts, live, run_reads
+from restmcts_dashboard.pages import page, render
+from restmcts_dashboard.source import Source
+
+TREES_ON_RUN_PAGE = 25
+TREES_ON_A_PAGE = 100
+
+
+def run_pages(source: Source) -> APIRouter:
+    """Return the routes."""
+    pages = APIRouter()
+
+    def list_parts() -> dict[str, str]:
+        with source.database.transaction() as transaction:
+            views = [run_reads.read_run(transaction, row["id"]) for row in queries.list_runs(transaction)]
+        return {"runs": render("part_runs.html.j2", views=views)}
+
+    @pages.get("/")
+    def runs() -> Response:
+        return page("runs.html.j2", source=source, parts=_marked(list_parts()))
+
+    @pages.get("/live")
+    async def runs_live(request: Request) -> Response:
+        return live.stream(request, list_parts)
+
+    def parts(run_id: int) -> dict[str, str]:
+        with source.database.transaction() as transaction:
+            return _parts(transaction, source, run_reads.read_run(transaction, run_id))
+
+    @pages.get("/runs/{run_id}")
+    def run(run_id: int) -> Response:
+        with source.database.transaction() as transaction:
+            view = run_reads.read_run(transaction, run_id)
+            shown = _marked(_parts(transaction, source, view))
+            trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
+        return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, states=list(TreeState))
+
+    @pages.get("/runs/{run_id}/live")
+    async def run_live(request: Request, run_id: int) -> Response:
+        return live.stream(request, lambda: parts(run_id))
+
+    @pages.get("/runs/{run_id}/quality")
+    def quality(run_id: int) -> Response:
+        with source.database.transaction() as transaction:
+            found = run_reads.value_quality(transaction, run_id)
+            phases = queries.phase_numbers(transaction, run_id)
+        return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found))
+
+    @pages.get("/runs/{run_id}/trees")
+    def trees(
+        run_id: int,
+        phase: str = "",
+        state: str = "",
+        solved: Annotated[str, Query(pattern="^(yes|no|)$")] = "",
+        question: Annotated[str, Query(max_length=500)] = "",
+        after: int = 0,
+    ) -> Response:
+        asked: dict[str, Any] = {"phase": phase or None, "state": state or None, "question": question, "after": after}
+        asked["solved"] = {"yes": True, "no": False}.get(solved)
+        with source.database.transaction() as transaction:
+            row = run_reads.run_row(transaction, run_id)
+            phases = queries.phase_numbers(transaction, run_id)
+            found = queries.list_trees(transaction, run_id, limit=TREES_ON_A_PAGE + 1, **asked)
+        more = found[TREES_ON_A_PAGE - 1]["id"] if len(found) > TREES_ON_A_PAGE else None
+        asked["solved"] = solved
+        shown = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked}
+        return page("trees.html.j2", source=source, trees=found[:TREES_ON_A_PAGE], more=more, **shown)
+
+    return pages
+
+
+def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) -> dict[str, str]:
+    workers = {
+        "requests": queries.open_requests(transaction),
+        "jobs": queries.training_jobs(transaction),
+        "outbox_seconds": queries.outbox_age_seconds(transaction),
+        "num_dead_letters": queries.num_dead_letters(transaction),
+        "queues": source.queue_lengths(),
+    }
+    lineage = {
+        "checkpoints": queries.list_checkpoints(transaction, view.run.id),
+        "datasets": {row["phase"]: row for row in queries.list_datasets(transaction, view.run.id)},
+    }
+    drawn = {"accuracy": charts.accuracy_chart(view.phases), "loss": charts.loss_chart(view.phases)}
+    return {
+        "summary": render("part_summary.html.j2", view=view),
+        "phases": render("part_phases.html.j2", view=view),
+        "charts": render("part_charts.html.j2", **drawn),
+        "workers": render("part_workers.html.j2", view=view, **workers),
+        "lineage": render("part_lineage.html.j2", **lineage),
+    }
+
+
+def _marked(parts: dict[str, str]) -> dict[str, Markup]:
+    """Return rendered parts as what they are, HTML whose values are escaped."""
+    return {name: Markup(html) for name, html in parts.items()}

@@ -1,0 +1,246 @@
+"""What the page of a run says: how far it is, how fast it goes, what is left, and what it has made so far."""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any
+
+from restmcts.adapters.sql import progress, queries
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.queries import ENDED_PHASES, PhaseNumbers, utc
+from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.runs import phases_of
+from restmcts.adapters.sql.tables import RunState, now
+from restmcts.adapters.sql.trees import NODES, RUNS, TREES
+from restmcts.domain.problems import Verdict
+from restmcts.errors import InputError
+from sqlalchemy import case, func, select
+
+WINDOW = timedelta(minutes=5)
+NUM_VALUE_BINS = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Pace:
+    """What trees that ended within a stretch of time came to.
+
+    Attributes:
+        seconds: the stretch: the last five minutes of a run that runs, else the whole run.
+        num_trees: that ended in it.
+        tokens: the policy generated for them.
+        scored_tokens: the value model read for them.
+        expansions: iterations of their searches.
+        nodes: in them.
+    """
+
+    seconds: float
+    num_trees: int
+    tokens: int
+    scored_tokens: int
+    expansions: int
+    nodes: int
+
+    @property
+    def trees_per_hour(self) -> float:
+        return self.num_trees * 3600.0 / self.seconds
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What is still to be done, guessed from what was; None where nothing like it was done yet.
+
+    Attributes:
+        num_trees: still to be searched, those of phases that have not begun included.
+        tokens: the policy will generate for them, at the mean of the trees that have ended.
+        token_cap: it cannot generate more than that; None where a phase has no limit of tokens.
+        seconds: until the run ends, at the present pace, training included.
+    """
+
+    num_trees: int
+    tokens: int | None
+    token_cap: int | None
+    seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class RunView:
+    """A run as its page shows it; `run` is its row, `phases` are in order."""
+
+    run: Any
+    phases: Sequence[PhaseNumbers]
+    share_done: float
+    pace: Pace | None
+    forecast: Forecast | None
+
+    @property
+    def iteration(self) -> int:
+        return max((phase.iteration for phase in self.phases if phase.state != "pending"), default=0)
+
+    @property
+    def searches(self) -> list[PhaseNumbers]:
+        return [phase for phase in self.phases if phase.kind == "search"]
+
+    @property
+    def num_trees(self) -> int:
+        return sum(phase.num_trees for phase in self.phases)
+
+    @property
+    def num_done(self) -> int:
+        return sum(phase.num_done for phase in self.phases)
+
+    @property
+    def num_solved(self) -> int:
+        return sum(phase.num_solved for phase in self.phases)
+
+    @property
+    def num_failed(self) -> int:
+        return sum(phase.num_failed for phase in self.phases)
+
+    @property
+    def tokens(self) -> int:
+        return sum(phase.tokens for phase in self.phases)
+
+
+def run_row(transaction: Transaction, run_id: int) -> Any:
+    """Return the run's row.
+
+    Raises:
+        InputError: if there is none.
+    """
+    row = transaction.execute(select(RUNS).where(RUNS.c.id == run_id)).first()
+    if row is None:
+        raise InputError(f"there is no run {run_id}")
+    return row
+
+
+def read_run(transaction: Transaction, run_id: int) -> RunView:
+    """Return a run with its numbers.
+
+    Raises:
+        InputError: if there is none.
+    """
+    run = run_row(transaction, run_id)
+    phases = queries.phase_numbers(transaction, run_id)
+    pace = _pace(transaction, run)
+    open_ = run.state in (RunState.RUNNING, RunState.PAUSED)
+    forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
+    share = progress.share_done([(phase.state, phase.num_done, phase.num_trees) for phase in phases])
+    return RunView(run, phases, share, pace, forecast)
+
+
+def _pace(transaction: Transaction, run: Any) -> Pace | None:
+    columns = (TREES.c.tokens, TREES.c.scored_tokens, TREES.c.iterations, TREES.c.nodes)
+    sums = [func.coalesce(func.sum(column), 0) for column in columns]
+    statement = select(func.min(TREES.c.started_at), func.max(TREES.c.ended_at), func.count(TREES.c.ended_at), *sums)
+    statement = statement.where(TREES.c.run_id == run.id, TREES.c.ended_at.is_not(None))
+    moment = now()
+    if run.state == RunState.RUNNING:
+        statement = statement.where(TREES.c.ended_at >= moment - WINDOW)
+    begun, ended, num_trees, *counts = transaction.execute(statement).one()
+    if not num_trees or begun is None:
+        return None
+    begun, ended = utc(begun) or moment, utc(ended) or moment
+    if run.state == RunState.RUNNING:
+        begun, ended = max(begun, moment - WINDOW), moment
+    return Pace(max((ended - begun).total_seconds(), 1e-3), int(num_trees), *map(int, counts))
+
+
+def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbers], pace: Pace | None) -> Forecast:
+    specs = {row.name: row.spec for row in phases_of(transaction, run_id)}
+    per_set = select(PROBLEMS.c.set_name, func.count()).where(PROBLEMS.c.run_id == run_id).group_by(PROBLEMS.c.set_name)
+    num_problems: dict[str, int] = {name: int(number) for name, number in transaction.execute(per_set)}
+    left: dict[str, int] = {}
+    for phase in phases:
+        if phase.kind == "search" and phase.state not in ENDED_PHASES:
+            begun = phase.state != "pending"
+            left[phase.name] = (
+                phase.num_trees if begun else num_problems.get(specs[phase.name]["problem_set"], 0)
+            ) - phase.num_done
+    tokens = _tokens_left(phases, left)
+    caps = [specs[name].get("budget", {}).get("tokens") for name in left]
+    known = [cap for cap in caps if cap is not None]
+    cap = sum(cap * number for cap, number in zip(known, left.values(), strict=True)) if len(known) == len(caps) else None
+    return Forecast(sum(left.values()), tokens, cap, _seconds_left(phases, sum(left.values()), pace))
+
+
+def _tokens_left(phases: Sequence[PhaseNumbers], left: Mapping[str, int]) -> int | None:
+    spent: dict[str | None, list[int]] = defaultdict(lambda: [0, 0])
+    for phase in phases:
+        if phase.num_done:
+            for key in (phase.purpose, None):
+                spent[key][0] += phase.tokens
+                spent[key][1] += phase.num_done
+    if None not in spent:
+        return None
+    total = 0.0
+    for phase in phases:
+        if phase.name in left:
+            tokens, number = spent.get(phase.purpose, spent[None])
+            total += left[phase.name] * tokens / number
+    return round(total)
+
+
+def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | None) -> float | None:
+    trained = [phase.result["seconds"] for phase in phases if phase.kind != "search" and phase.result.get("seconds")]
+    num_training = sum(phase.kind != "search" and phase.state not in ENDED_PHASES for phase in phases)
+    if (num_trees and pace is None) or (num_training and not trained):
+        return None
+    searching = num_trees * 3600.0 / pace.trees_per_hour if pace is not None else 0.0
+    return searching + (num_training * sum(trained) / len(trained) if num_training else 0.0)
+
+
+def value_quality(transaction: Transaction, run_id: int) -> dict[str, float]:
+    """Return, by search phase that has ended, the chance that the value model scored a right end above a wrong one (AUC).
+
+    Values are compared to a thousandth; ties count half. Phases without a value model, or without both kinds of end, are left out.
+    """
+    phases = {row.id: row.name for row in phases_of(transaction, run_id) if row.kind == "search" and row.state in ENDED_PHASES}
+    bin_ = func.round(NODES.c.model_value * NUM_VALUE_BINS)
+    statement = (
+        select(
+            TREES.c.phase_id,
+            bin_,
+            func.sum(case((NODES.c.verdict == Verdict.RIGHT.value, 1), else_=0)),
+            func.sum(case((NODES.c.verdict == Verdict.WRONG.value, 1), else_=0)),
+        )
+        .join(NODES, NODES.c.tree_id == TREES.c.id)
+        .where(TREES.c.phase_id.in_(list(phases)), NODES.c.verdict.is_not(None), NODES.c.model_value.is_not(None))
+        .group_by(TREES.c.phase_id, bin_)
+        .order_by(TREES.c.phase_id, bin_)
+    )
+    bins: dict[int, list[tuple[int, int]]] = defaultdict(list)
+    for phase_id, _, num_right, num_wrong in transaction.execute(statement):
+        bins[phase_id].append((int(num_right), int(num_wrong)))
+    found = {phases[phase_id]: _area(counts) for phase_id, counts in bins.items()}
+    return {name: area for name, area in found.items() if area is not None}
+
+
+def _area(counts: Sequence[tuple[int, int]]) -> float | None:
+    """Return the AUC from counts of positives and negatives by rising score; None if one kind is missing."""
+    num_right, num_wrong = sum(right for right, _ in counts), sum(wrong for _, wrong in counts)
+    if not num_right or not num_wrong:
+        return None
+    below, pairs = 0, 0.0
+    for right, wrong in counts:
+        pairs += right * (below + wrong / 2)
+        below += wrong
+    return pairs / (num_right * num_wrong)
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time in the two units that matter: "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min {whole % 60:02d} s"
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"
+
+
+def clock(moment: datetime | None) -> str:
+    """Return a time in UTC for people."""
+    shown = utc(moment)
+    return shown.strftime("%Y-%m-%d %H:%M:%S") if shown is not None else "–"

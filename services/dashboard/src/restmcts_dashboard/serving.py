@@ -1,0 +1,73 @@
+"""The dashboard as a process: of the stack, or of a work folder."""
+
+import socket
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import uvicorn
+from restmcts.adapters.sql.database import Database
+from restmcts.errors import InputError
+from restmcts.messages.base import Message
+from restmcts.settings import Settings
+
+from restmcts_dashboard.app import create_app
+from restmcts_dashboard.source import Source
+
+GRACE_SECONDS = 2
+
+
+def stack_source(settings: Settings) -> Source:
+    """Return the stack as a source; it may be changed if the settings hold a token."""
+    url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
+    token = settings.dashboard_token.get_secret_value()
+    names = tuple(dict.fromkeys((*settings.dashboard_names, settings.dashboard_host)))
+    return Source(
+        database=Database(url, read_only=True),
+        title="the stack",
+        redis_url=redis_url,
+        token=token,
+        writable=_writable(url, redis_url) if token else None,
+        names=names,
+    )
+
+
+def folder_source(path: Path) -> Source:
+    """Return the database file of a work folder as a source; it is never changed."""
+    return Source(database=Database(f"sqlite:///{path}", read_only=True), title=str(path.parent))
+
+
+def _writable(url: str, redis_url: str) -> Database:
+    from restmcts.adapters.celery_bus import CeleryBus, celery_app
+
+    database = Database(url)
+
+    def publish(messages: Sequence[Message], outbox_ids: Sequence[int]) -> None:
+        bus = CeleryBus(celery_app(redis_url), redis_url, database)
+        bus.publish(messages, outbox_ids)
+        bus.close()
+
+    database.publish = publish
+    return database
+
+
+def serve(source: Source, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
+    """Serve until the process is told to end; `on_ready` is told the address once browsers can connect.
+
+    Raises:
+        InputError: if the address cannot be listened on.
+    """
+    try:
+        family = socket.AF_INET6 if ":" in host else socket.AF_INET
+        listening = socket.socket(family, socket.SOCK_STREAM)
+        listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listening.bind((host, port))
+    except OSError as error:
+        raise InputError(f"cannot listen on {host}:{port} ({error.strerror or error}): choose another port") from error
+    address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
+    config = uvicorn.Config(
+        create_app(source), log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="off"
+    )
+    if on_ready is not None:
+        listening.listen()
+        on_ready(address)
+    uvicorn.Server(config).run(sockets=[listening])

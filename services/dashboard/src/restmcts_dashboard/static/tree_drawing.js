@@ -1,0 +1,224 @@
+// Draws a tree on a canvas: shapes say verdicts, colours values, sizes visits; text comes with nearness.
+"use strict";
+
+const LABEL_ZOOM = 0.5;
+const LEAST_ZOOM = 0.02;
+
+function mix(first, second, share) {
+  return first.map((channel, place) => Math.round(channel + (second[place] - channel) * share));
+}
+
+function channels(colour) {
+  return [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16));
+}
+
+class TreeDrawing {
+  constructor(canvas) {
+    this.canvas = canvas;
+    this.context = canvas.getContext("2d");
+    this.zoom = 1;
+    this.left = 0;
+    this.top = 0;
+    this.readColours();
+  }
+
+  readColours() {
+    const style = getComputedStyle(document.documentElement);
+    const read = (name) => style.getPropertyValue(name).trim();
+    this.colours = Object.fromEntries(
+      ["ink", "soft", "rule", "card", "accent", "right", "wrong", "hit"].map((name) => [name, read(`--${name}`)]),
+    );
+    this.ramp = ["low", "middle", "high"].map((name) => channels(read(`--${name}`)));
+  }
+
+  colourOf(value) {
+    if (value === null || value === undefined) return this.colours.card;
+    const share = Math.min(Math.max(value, 0), 1) * 2;
+    const [low, middle, high] = this.ramp;
+    return `rgb(${(share <= 1 ? mix(low, middle, share) : mix(middle, high, share - 1)).join(",")})`;
+  }
+
+  resize() {
+    const { clientWidth, clientHeight } = this.canvas;
+    const ratio = window.devicePixelRatio || 1;
+    this.canvas.width = Math.round(clientWidth * ratio);
+    this.canvas.height = Math.round(clientHeight * ratio);
+    this.ratio = ratio;
+    this.size = [clientWidth, clientHeight];
+  }
+
+  // Show the whole tree or, where it would be smaller than the least zoom, its beginning.
+  fit(model, least = LEAST_ZOOM) {
+    const [width, height] = this.size;
+    const margin = 30;
+    model.spread(width - 2 * margin, height - 2 * margin);
+    this.zoom = Math.max(Math.min((width - 2 * margin) / model.width, (height - 2 * margin) / (model.height || 1), 1.2), least);
+    this.left = margin + Math.max(0, (width - 2 * margin - model.width * this.zoom) / 2);
+    this.top = model.height * this.zoom <= height ? (height - model.height * this.zoom) / 2 : height / 2 - model.root.y * this.zoom;
+  }
+
+  zoomAt(x, y, factor) {
+    const zoom = Math.min(Math.max(this.zoom * factor, LEAST_ZOOM), 4);
+    this.left = x - ((x - this.left) * zoom) / this.zoom;
+    this.top = y - ((y - this.top) * zoom) / this.zoom;
+    this.zoom = zoom;
+  }
+
+  at(node) {
+    return [this.left + node.x * this.zoom, this.top + node.y * this.zoom];
+  }
+
+  radius(node, model) {
+    const near = Math.min(Math.max(this.zoom, 0.25), 1.6);
+    return (4 + 7 * Math.sqrt(node.now.visits / model.maxVisits)) * near;
+  }
+
+  // Return the visible node under a point, or null.
+  hit(model, x, y) {
+    const reach = 6;
+    let best = null;
+    let nearest = Infinity;
+    for (const node of model.visible) {
+      const [nodeX, nodeY] = this.at(node);
+      const distance = Math.hypot(nodeX - x, nodeY - y);
+      if (distance < this.radius(node, model) + reach && distance < nearest) [best, nearest] = [node, distance];
+    }
+    return best;
+  }
+
+  draw(model, look) {
+    const { context } = this;
+    const [width, height] = this.size;
+    context.setTransform(this.ratio, 0, 0, this.ratio, 0, 0);
+    context.clearRect(0, 0, width, height);
+    this.drawEdges(model);
+    const inView = model.visible.filter((node) => {
+      const [x, y] = this.at(node);
+      return x > -260 && x < width + 20 && y > -20 && y < height + 20;
+    });
+    for (const node of inView) this.drawNode(node, model, look);
+    if (this.zoom >= LABEL_ZOOM) for (const node of inView) this.drawLabel(node, model, look);
+  }
+
+  drawEdges(model) {
+    const { context } = this;
+    for (const chosen of [false, true]) {
+      context.beginPath();
+      for (const node of model.visible) {
+        const [x, y] = this.at(node);
+        for (const child of node.below) {
+          const onTrace = model.trace.has(child.node_id) && model.whole;
+          if (onTrace !== chosen) continue;
+          const [childX, childY] = this.at(child);
+          const middle = childX - (childX - x) * 0.32;
+          context.moveTo(x, y);
+          context.bezierCurveTo(middle, y, x + (childX - x) * 0.45, childY, childX, childY);
+        }
+      }
+      context.strokeStyle = chosen ? this.colours.accent : this.colours.rule;
+      context.lineWidth = chosen ? Math.max(3.5 * Math.min(this.zoom, 1), 1.5) : Math.max(1.3 * Math.min(this.zoom, 1), 0.4);
+      context.stroke();
+    }
+  }
+
+  drawNode(node, model, look) {
+    const { context, colours } = this;
+    const [x, y] = this.at(node);
+    const radius = this.radius(node, model);
+    const verdict = model.whole ? node.verdict : null;
+    if (look.selected === node || look.hits.has(node.node_id) || model.changed.has(node.node_id) || look.only.has(node.node_id)) {
+      this.drawRing(node, model, look, x, y, radius);
+    }
+    this.outline(verdict, x, y, radius);
+    context.fillStyle = this.colourOf(model.valueOf(node, look.colour));
+    context.fill();
+    context.setLineDash(node.origin === "search" ? [] : [2, 2]);
+    context.strokeStyle = verdict === "right" ? colours.right : verdict === "wrong" ? colours.wrong : colours.ink;
+    context.lineWidth = verdict ? 2 : 1;
+    context.stroke();
+    context.setLineDash([]);
+    if (radius > 3.5 && verdict && verdict !== "undecided") this.sign(verdict, x, y, radius);
+    else if (node.final && !verdict && radius > 2.5) this.dot(x, y, radius);
+  }
+
+  outline(verdict, x, y, radius) {
+    const { context } = this;
+    context.beginPath();
+    if (verdict === "right") context.rect(x - radius, y - radius, 2 * radius, 2 * radius);
+    else if (verdict === "wrong") this.polygon([[x, y - 1.35 * radius], [x + 1.35 * radius, y], [x, y + 1.35 * radius], [x - 1.35 * radius, y]]);
+    else if (verdict === "undecided") this.polygon([[x, y - 1.2 * radius], [x + 1.2 * radius, y + radius], [x - 1.2 * radius, y + radius]]);
+    else context.arc(x, y, radius, 0, 2 * Math.PI);
+  }
+
+  polygon(points) {
+    points.forEach(([x, y], place) => (place ? this.context.lineTo(x, y) : this.context.moveTo(x, y)));
+    this.context.closePath();
+  }
+
+  sign(verdict, x, y, radius) {
+    const { context } = this;
+    const reach = radius * 0.5;
+    const points = verdict === "right"
+      ? [[[-1, 0.1], [-0.2, 0.9], [1.1, -0.8]]]
+      : [[[-0.8, -0.8], [0.8, 0.8]], [[0.8, -0.8], [-0.8, 0.8]]];
+    for (const [colour, thickness] of [[this.colours.card, 4], [this.colours.ink, 1.8]]) {
+      context.beginPath();
+      for (const line of points) line.forEach(([dx, dy], place) => context[place ? "lineTo" : "moveTo"](x + dx * reach, y + dy * reach));
+      context.strokeStyle = colour;
+      context.lineWidth = thickness;
+      context.stroke();
+    }
+  }
+
+  dot(x, y, radius) {
+    this.context.beginPath();
+    this.context.arc(x, y, radius * 0.4, 0, 2 * Math.PI);
+    this.context.fillStyle = this.colours.ink;
+    this.context.fill();
+  }
+
+  drawRing(node, model, look, x, y, radius) {
+    const { context, colours } = this;
+    const ring = (distance, colour, dash, thickness) => {
+      context.beginPath();
+      context.arc(x, y, radius * 1.2 + distance, 0, 2 * Math.PI);
+      context.setLineDash(dash);
+      context.strokeStyle = colour;
+      context.lineWidth = thickness;
+      context.stroke();
+      context.setLineDash([]);
+    };
+    if (model.changed.has(node.node_id)) ring(3, colours.accent, [], 2);
+    if (look.hits.has(node.node_id)) ring(4, colours.hit, [], 3);
+    if (look.only.has(node.node_id)) ring(3, colours.soft, [2, 3], 1.5);
+    if (look.selected === node) ring(6, colours.ink, [], 2);
+  }
+
+  drawLabel(node, model, look) {
+    const { context, colours } = this;
+    const [x, y] = this.at(node);
+    const large = Math.min(Math.max(11.5 * this.zoom, 9), 14);
+    const start = x + this.radius(node, model) * 1.3 + (look.selected === node ? 12 : 5);
+    const bold = (model.whole && model.trace.has(node.node_id)) || look.hits.has(node.node_id);
+    context.font = `${bold ? "600 " : ""}${large}px system-ui, "DejaVu Sans", sans-serif`;
+    context.textBaseline = "middle";
+    const step = node === model.root ? "the question" : node.step.replace(/\s+/g, " ").trim() || "(empty step)";
+    const number = model.valueOf(node, look.colour);
+    const value = number === null || number === undefined ? "" : ` ${number.toFixed(2)}`;
+    const folded = model.folded.has(node.node_id) ? ` +${node.size - 1}` : "";
+    const characters = (model.column * this.zoom - (start - x) - 8) / (0.58 * large);
+    const room = Math.floor((node.below.length ? characters : Math.max(characters, 40)) - value.length - folded.length);
+    if (room < 3) return;
+    const text = (step.length > room ? step.slice(0, room - 1) + "…" : step) + folded;
+    const width = context.measureText(text + value).width;
+    const line = node.below.length ? y - 0.9 * large : y;
+    context.globalAlpha = 0.82;
+    context.fillStyle = colours.card;
+    context.fillRect(start - 2, line - large * 0.62, width + 4, large * 1.24);
+    context.globalAlpha = 1;
+    context.fillStyle = colours.ink;
+    context.fillText(text, start, line);
+    context.fillStyle = colours.soft;
+    context.fillText(value, start + context.measureText(text).width, line);
+  }
+}

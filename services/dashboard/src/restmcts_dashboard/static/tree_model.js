@@ -1,0 +1,185 @@
+// A search tree as data: what each node was at each moment of its search, what is folded, and where everything lies.
+"use strict";
+
+const COLUMN = [110, 190];
+const ROW = [27, 64];
+const MAX_SHOWN_AT_FIRST = 120;
+
+class TreeModel {
+  constructor(data) {
+    this.folded = new Set();
+    [this.column, this.row] = [COLUMN[1], ROW[0]];
+    this.take(data);
+    this.frame = this.lastFrame;
+    this.foldAtFirst();
+  }
+
+  // Take the tree as it is now stored; folds stay.
+  take(data) {
+    const following = this.frame === undefined || this.frame === this.lastFrame;
+    this.data = data;
+    this.nodes = data.nodes.map((row) => Object.fromEntries(data.fields.map((name, place) => [name, row[place]])));
+    this.byId = new Map(this.nodes.map((node) => [node.node_id, node]));
+    for (const node of this.nodes) Object.assign(node, { children: [], born: Infinity, made: [], scored: null, asked: [] });
+    for (const node of this.nodes) {
+      const parent = this.byId.get(node.parent_id);
+      node.depth = parent ? parent.depth + 1 : 0;
+      if (parent) parent.children.push(node);
+    }
+    this.root = this.nodes[0];
+    this.readFrames();
+    this.lastFrame = this.frames.length ? this.frames.length + 1 : 0;
+    if (following) this.frame = this.lastFrame;
+    this.trace = new Set(this.lineage(this.byId.get(data.chosen)).map((node) => node.node_id));
+    for (const node of [...this.nodes].reverse()) {
+      node.size = 1 + node.children.reduce((sum, child) => sum + child.size, 0);
+      node.children.sort((a, b) => b.visits - a.visits || a.node_id - b.node_id);
+    }
+    this.show(Math.min(this.frame, this.lastFrame));
+  }
+
+  // Note when each node was born, and which requests made it, scored it and went on from it.
+  readFrames() {
+    this.frames = this.data.frames;
+    if (this.root) this.root.born = 0;
+    this.frames.forEach((frame, place) => {
+      for (const [id, , , modelValue] of frame.changes) {
+        const node = this.byId.get(id);
+        if (!node) continue;
+        const parent = this.byId.get(node.parent_id);
+        if (node.born === Infinity) {
+          node.born = place + 1;
+          node.made.push(frame.id);
+          if (parent && parent.born <= place) parent.asked.push(frame.id);
+        }
+        if (node.scored === null && modelValue !== null && frame.kind === "score") node.scored = frame.id;
+      }
+    });
+  }
+
+  // Go to the moment after so many responses; the last one is the tree as it is stored, with its labels.
+  show(frame) {
+    this.frame = frame;
+    const whole = frame >= this.lastFrame;
+    this.changed = new Set();
+    for (const node of this.nodes) {
+      node.now = whole ? node : { visits: 0, value: 0, model_value: null };
+      node.shown = whole || node.born <= frame;
+    }
+    if (!whole) {
+      for (const { changes } of this.frames.slice(0, frame)) {
+        for (const [id, visits, value, modelValue] of changes) {
+          const node = this.byId.get(id);
+          if (node) node.now = { visits, value, model_value: modelValue };
+        }
+      }
+      if (frame > 0) this.changed = new Set(this.frames[frame - 1].changes.map(([id]) => id));
+    }
+    this.whole = whole;
+    this.maxVisits = Math.max(1, ...this.nodes.map((node) => node.now.visits));
+    this.place();
+  }
+
+  // Fold a large tree down to its most visited part and its chosen trace.
+  foldAtFirst() {
+    if (this.nodes.length <= MAX_SHOWN_AT_FIRST) return;
+    const open = new Set(this.trace);
+    const ranked = this.nodes.filter((node) => node.children.length).sort((a, b) => b.visits - a.visits || a.depth - b.depth);
+    let shown = 0;
+    for (const node of ranked) {
+      const reached = node === this.root || open.has(node.parent_id);
+      if (!reached || shown + node.children.length > MAX_SHOWN_AT_FIRST) continue;
+      open.add(node.node_id);
+      shown += node.children.length;
+    }
+    this.folded = new Set(ranked.filter((node) => !open.has(node.node_id)).map((node) => node.node_id));
+    this.place();
+  }
+
+  fold(node, folded = !this.folded.has(node.node_id)) {
+    if (!node.children.length) return;
+    if (folded) this.folded.add(node.node_id);
+    else this.folded.delete(node.node_id);
+    this.place();
+  }
+
+  foldAll() {
+    this.folded = new Set(this.root.children.filter((node) => node.children.length).map((node) => node.node_id));
+    this.place();
+  }
+
+  unfoldAll() {
+    this.folded.clear();
+    this.place();
+  }
+
+  reveal(node) {
+    for (const above of this.lineage(node).slice(0, -1)) this.folded.delete(above.node_id);
+    this.place();
+  }
+
+  // Give each visible node its place: columns are depths, leaves get a row each, parents stand between their children.
+  place() {
+    this.visible = [];
+    let row = 0;
+    const open = (node) => (this.folded.has(node.node_id) ? [] : node.children.filter((child) => child.shown));
+    const stack = this.root && this.root.shown ? [[this.root, false]] : [];
+    while (stack.length) {
+      const [node, placed] = stack.pop();
+      const below = open(node);
+      if (placed || !below.length) {
+        node.x = node.depth * this.column;
+        node.y = below.length ? (below[0].y + below[below.length - 1].y) / 2 : row++ * this.row;
+        node.below = below;
+        this.visible.push(node);
+        continue;
+      }
+      stack.push([node, true]);
+      for (const child of [...below].reverse()) stack.push([child, false]);
+    }
+    this.numRows = row;
+    this.height = Math.max(row - 1, 0) * this.row;
+    this.width = Math.max(0, ...this.visible.map((node) => node.x)) + 0.8 * this.column;
+    this.columns = [];
+    for (const node of this.visible) (this.columns[node.depth] ||= []).push(node);
+  }
+
+  // Space columns and rows so that the tree fills a room of that size as far as it stays readable.
+  spread(width, height) {
+    const within = (value, [least, most]) => Math.min(Math.max(value, least), most);
+    this.column = within(width / (this.columns.length - 0.2), COLUMN);
+    this.row = within(height / Math.max(this.numRows - 1, 1), ROW);
+    this.place();
+  }
+
+  lineage(node) {
+    const path = [];
+    for (let one = node; one; one = this.byId.get(one.parent_id)) path.unshift(one);
+    return path;
+  }
+
+  steps(node) {
+    return this.lineage(node).slice(1).map((one) => one.step);
+  }
+
+  // The partial solutions of this tree as texts, for finding those that another tree has too.
+  paths() {
+    const texts = new Map();
+    for (const node of this.nodes) {
+      const parent = this.byId.get(node.parent_id);
+      texts.set(node.node_id, parent ? texts.get(parent.node_id) + "\u0000" + node.step.trim() : "");
+    }
+    return texts;
+  }
+
+  find(text) {
+    const wanted = text.trim().toLowerCase();
+    return wanted ? this.nodes.filter((node) => node.shown && node.step.toLowerCase().includes(wanted)) : [];
+  }
+
+  // The number by which a node is coloured: V or, once labelled, v; null where there is none.
+  valueOf(node, colour) {
+    if (colour === "quality") return this.whole ? node.quality_value : null;
+    return node === this.root && !node.now.visits ? null : node.now.value;
+  }
+}

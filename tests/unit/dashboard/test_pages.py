@@ -1,0 +1,167 @@
+"""What the dashboard answers: numbers, escaping, headers, bounds on who may ask and change; over a real server."""
+
+import json
+import shutil
+import urllib.request
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
+from restmcts.errors import StorageError
+from restmcts.messages.base import Message
+from restmcts.messages.commands import AdvanceRun
+from restmcts_dashboard.run_reads import duration, read_run
+from restmcts_dashboard.source import Source
+from sqlalchemy import select, update
+
+TOKEN = "a long token"
+
+
+def test_pages_show_the_run_and_its_trees(client: Any) -> None:
+    runs_page = client.text("/")
+    assert 'href="/runs/1"' in runs_page
+    assert "8 / 8" in runs_page
+    page = client.text("/runs/1")
+    assert 'href="/runs/1/trees?phase=collect-1"' in page
+    assert "done" in page
+    found = client.text("/runs/1/trees?phase=collect-2&question=PLAIN")
+    assert found.count('<tr><td><a href="/trees/') == 1
+    assert "AUC" in client.text("/runs/1/quality")
+    assert client.get("/runs/77")[0] == 404
+    assert client.get("/trees/77")[0] == 404
+    assert client.get("/nothing")[0] == 404
+    assert client.get("/runs/1/trees?solved=maybe")[0] == 422
+
+
+@pytest.mark.parametrize(
+    "path", ["/", "/runs/1", "/runs/1/trees", "/trees/1", "/compare?first=1&second=5", "/failures", "/nothing"]
+)
+def test_text_from_strangers_is_escaped_everywhere_and_scripts_come_from_here_alone(client: Any, path: str) -> None:
+    _, page, headers = client.get(path)
+    assert "<script>document" not in page
+    assert "<img src=x" not in page
+    assert "<b>bold" not in page
+    policy = headers["content-security-policy"]
+    assert "default-src 'none'" in policy
+    assert "unsafe" not in policy
+    assert headers["x-content-type-options"] == "nosniff"
+    assert " style=" not in page
+    assert "//cdn" not in page
+
+
+def test_a_tree_is_played_again_to_what_is_stored(client: Any) -> None:
+    tree = client.document("/trees/1/data")
+    nodes = [dict(zip(tree["fields"], row, strict=True)) for row in tree["nodes"]]
+    last: dict[int, list[Any]] = {}
+    for frame in tree["frames"]:
+        last |= {change[0]: change for change in frame["changes"]}
+    searched = [node for node in nodes if node["origin"] != "solution" and node["node_id"] > 0]
+    assert len(searched) > 5
+    for node in searched:
+        assert last[node["node_id"]][1] == node["visits"]
+        assert last[node["node_id"]][2] == pytest.approx(node["value"], abs=1e-3)
+    asked = client.document(f"/trees/1/requests?ids={tree['frames'][0]['id']}")
+    assert asked[0]["checkpoint"] == "base"
+    assert asked[0]["request"]["steps"] == []
+    assert asked[0]["answer"]["samples"]
+
+
+def test_siblings_are_trees_of_the_same_problem(client: Any) -> None:
+    assert '<option value="5">tree 5' in client.text("/trees/1")
+    assert "different problems" not in client.text("/compare?first=1&second=5")
+    assert "different problems" in client.text("/compare?first=1&second=6")
+
+
+def test_only_the_named_hosts_are_answered(client: Any) -> None:
+    assert client.get("/", Host="evil.example")[0] == 400
+    assert client.get("/", Host="localhost")[0] == 200
+
+
+def test_the_stream_sends_every_part_at_once(client: Any) -> None:
+    with urllib.request.urlopen(client.address + "/runs/1/live", timeout=20) as stream:
+        assert stream.headers["content-type"].startswith("text/event-stream")
+        assert stream.readline() == b"event: parts\n"
+        parts = json.loads(stream.readline().removeprefix(b"data: "))
+    assert set(parts) == {"summary", "phases", "charts", "workers", "lineage"}
+    assert "collect-1" in parts["phases"]
+
+
+def test_a_read_only_database_takes_no_change_and_waits_for_no_writer(folder: Path) -> None:
+    url = f"sqlite:///{folder / 'run.db'}"
+    reader, writer = Database(url, read_only=True), Database(url)
+    with pytest.raises(StorageError), reader.transaction() as transaction:
+        transaction.execute(update(RUNS).values(name="changed"))
+    with writer.transaction() as held, reader.transaction() as transaction:
+        held.execute(update(RUNS).values(seed=RUNS.c.seed))
+        assert transaction.execute(select(RUNS.c.name)).scalar() != "changed"
+    reader.close()
+    writer.close()
+
+
+@pytest.fixture
+def failed(tmp_path: Path, folder: Path) -> Database:
+    """A run that goes on, with a failed tree and a dead letter."""
+    shutil.copy(folder / "run.db", tmp_path / "run.db")
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    with database.transaction() as transaction:
+        transaction.execute(update(RUNS).values(state=RunState.RUNNING.value, finished_at=None))
+        transaction.execute(update(PHASES).where(PHASES.c.name == "collect-2").values(state=PhaseState.SEARCHING.value))
+        transaction.execute(update(TREES).where(TREES.c.id == 6).values(state=TreeState.SEARCHING.value, stop_reason=None))
+        trees.fail(transaction, {6: "gave up: <script>1</script>"})
+        runs.add_dead_letter(transaction, "coordinator", AdvanceRun.name, '{"run_id": 1}', "was <b>bad</b>")
+    return database
+
+
+def test_what_failed_is_tried_again_only_with_the_token(failed: Database, served: Callable[[Source], Any]) -> None:
+    emitted: list[Message] = []
+    failed.publish = lambda messages, _: emitted.extend(messages)
+    client = served(Source(Database(str(failed.engine.url), read_only=True), "a test", token=TOKEN, writable=failed))
+    page = client.text("/failures")
+    assert "gave up: &lt;script&gt;" in page
+    assert "was &lt;b&gt;bad" in page
+    assert TOKEN not in page
+    for path in ("/trees/6/retry", "/dead-letters/1/retry"):
+        assert client.get(path, {"token": "guess"})[0] == 403
+        assert client.get(path, {})[0] == 403
+    assert emitted == []
+    assert "begins again" in client.get("/trees/6/retry", {"token": TOKEN})[1]
+    assert emitted == [AdvanceRun(run_id=1)]
+    assert "sent again" in client.get("/dead-letters/1/retry", {"token": TOKEN})[1]
+    assert emitted[-1] == AdvanceRun(run_id=1)
+    with failed.transaction() as transaction:
+        fresh = transaction.execute(select(TREES).order_by(TREES.c.id.desc())).first()
+        assert (fresh.state, fresh.version, fresh.problem_id) == (TreeState.WAITING, 0, 2)
+        assert transaction.execute(select(DEAD_LETTERS)).all() == []
+    assert client.get("/trees/6/retry", {"token": TOKEN})[0] == 404
+    assert client.get("/trees/1/retry", {"token": TOKEN})[0] == 404, "its phase has ended"
+    failed.close()
+
+
+def test_without_a_token_nothing_can_be_changed(failed: Database, served: Callable[[Source], Any]) -> None:
+    client = served(Source(Database(str(failed.engine.url), read_only=True), "a test", writable=failed))
+    assert "only reads" in client.text("/failures")
+    assert "<form" not in client.text("/failures")
+    assert client.get("/trees/6/retry", {"token": ""})[0] == 404
+    failed.close()
+
+
+def test_what_is_left_is_told_while_a_run_goes_on(failed: Database) -> None:
+    with failed.transaction() as transaction:
+        transaction.execute(update(TREES).where(TREES.c.id > 6).values(state=TreeState.SEARCHING.value, ended_at=None))
+        view = read_run(transaction, 1)
+    assert view.forecast is not None
+    assert view.forecast.num_trees == 2
+    assert view.forecast.token_cap == 1000
+    assert view.forecast.tokens == pytest.approx(2 * sum(p.tokens for p in view.phases) / 6, rel=0.6)
+    assert view.forecast.seconds is not None
+    failed.close()
+
+
+def test_lengths_of_time_are_told_in_two_units() -> None:
+    assert [duration(seconds) for seconds in (3.4, 75, 7500, 200_000)] == ["3 s", "1 min 15 s", "2 h 05 min", "2 days 7 h"]
