@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.http_policy.opening import open_policy, policy_address
 from restmcts.adapters.local_bus import LocalBus
 from restmcts.adapters.model_worker import WorkerSettings
 from restmcts.adapters.sql import runs
@@ -25,6 +26,8 @@ from restmcts.messages import commands, events
 from restmcts.modeling.checkpoints import load_policy, load_value_model
 from restmcts.modeling.policy import TransformersProposer
 from restmcts.modeling.value_model import TransformersScorer
+from restmcts.ports import StepProposer
+from restmcts.settings import load_policy_server_settings
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
@@ -61,6 +64,7 @@ class LocalRun:
 
     def __init__(self, workdir: Path, options: ModelOptions, on_train_progress: TrainProgress | None = None) -> None:
         self._options = options
+        self._servers = load_policy_server_settings()
         self._lock = _lock(workdir)
         self.artifacts = FolderArtifactStore(workdir / "artifacts")
         self.database = Database(f"sqlite:///{workdir / 'run.db'}")
@@ -104,7 +108,10 @@ class LocalRun:
         self.database.close()
         self._lock.close()
 
-    def _proposer(self, uri: str) -> TransformersProposer:
+    def _proposer(self, uri: str) -> StepProposer:
+        address = policy_address(uri, self._servers)
+        if address is not None:
+            return open_policy(address, self._servers)
         loaded = load_policy(local_path(uri, self.artifacts), **self._loading())
         return TransformersProposer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
 

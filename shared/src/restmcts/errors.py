@@ -25,6 +25,12 @@ class CheckpointError(RestMctsError):
     """A checkpoint that a run names cannot be loaded; nothing that needs it can go on."""
 
 
+class ServerUnavailableError(RestMctsError):
+    """A model server is down, busy, refuses the token, or serves another model; requests to it wait."""
+
+    retryable = True
+
+
 class TrainingError(RestMctsError):
     """A training job cannot be done with the data or the machine it was given."""
 

@@ -43,6 +43,27 @@ class BucketSettings(BaseSettings):
         return secret
 
 
+class PolicyServerSettings(BaseSettings):
+    """How policies behind HTTP are reached.
+
+    Attributes:
+        policy_server: that serves every policy which is no server itself (restmcts.adapters.http_policy.address, without `model`);
+            empty: such policies are loaded by the generator.
+        policy_tokens: of servers, by `host:port` as their URLs write it: {"host:8000": "token"}.
+        policy_concurrency: calls of one server under way at once.
+        policy_timeout_seconds: of one call.
+        policy_retry_seconds: for which a call that fails is tried again, before its requests go back to waiting.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore")
+
+    policy_server: str = ""
+    policy_tokens: dict[str, SecretStr] = {}
+    policy_concurrency: int = Field(default=32, ge=1)
+    policy_timeout_seconds: float = Field(default=300.0, gt=0)
+    policy_retry_seconds: float = Field(default=60.0, ge=0)
+
+
 class Settings(BucketSettings):
     """Where the servers are, and how workers behave.
 
@@ -91,7 +112,7 @@ class Settings(BucketSettings):
     dashboard_names: tuple[str, ...] = ("127.0.0.1", "localhost")
 
 
-Loaded = TypeVar("Loaded", bound=BucketSettings)
+Loaded = TypeVar("Loaded", bound=BaseSettings)
 
 
 def load_settings() -> Settings:
@@ -110,6 +131,15 @@ def load_bucket_settings() -> BucketSettings:
         InputError: naming the first setting that is missing or wrong; secrets are not shown.
     """
     return _load(BucketSettings)
+
+
+def load_policy_server_settings() -> PolicyServerSettings:
+    """Return how policies behind HTTP are reached; nothing need be set.
+
+    Raises:
+        InputError: naming the first setting that is wrong; secrets are not shown.
+    """
+    return _load(PolicyServerSettings)
 
 
 def secrets_folder() -> Path:

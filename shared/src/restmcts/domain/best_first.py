@@ -81,6 +81,8 @@ class BestFirst(Search):
     known already costs its tokens and changes nothing.
     """
 
+    needs_log_probs = True
+
     def __init__(self, settings: BestFirstSettings, budget: Budget, seed: int, states_answer: Callable[[str], bool]) -> None:
         super().__init__(budget, seed, states_answer)
         self.settings = settings

@@ -96,6 +96,7 @@ class MctsStar(Search):
         super().__init__(budget, seed, states_answer)
         self.settings = settings
         self.max_strands = settings.leaves_in_flight
+        self.needs_log_probs = settings.value_mix > 0
         self.finished_at_iteration: int | None = None
         self._num_begun = 0
         self._num_free = 0

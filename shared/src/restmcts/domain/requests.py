@@ -50,6 +50,7 @@ class ProposeSteps:
         greedy: take the most probable token each time instead of sampling.
         begun: the beginning of the next step, given; the first step of every continuation begins with it.
         num_alternatives: most probable other tokens wanted at every position (restmcts.domain.best_first); 0: none.
+        needs_log_probs: whether the search reads log-probabilities; a policy that cannot tell them refuses the request.
     """
 
     number: int
@@ -60,6 +61,7 @@ class ProposeSteps:
     greedy: bool = False
     begun: str = ""
     num_alternatives: int = 0
+    needs_log_probs: bool = False
 
 
 @dataclass(frozen=True, slots=True)

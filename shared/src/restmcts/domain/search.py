@@ -110,6 +110,7 @@ class Search(ABC):
     """
 
     max_strands = 1
+    needs_log_probs = False
 
     def __init__(self, budget: Budget, seed: int, states_answer: Callable[[str], bool]) -> None:
         self.tree = Tree()
@@ -217,7 +218,8 @@ class Search(ABC):
     ) -> ProposeSteps:
         """Return a new request for continuations of a partial solution."""
         number = self._next_number()
-        return ProposeSteps(number, steps, num_samples, max_steps, derive_seed(self._seed, number), greedy)
+        seed = derive_seed(self._seed, number)
+        return ProposeSteps(number, steps, num_samples, max_steps, seed, greedy, needs_log_probs=self.needs_log_probs)
 
     def score(self, steps: tuple[str, ...], branches: Sequence[tuple[str, ...]]) -> ScoreSteps:
         """Return a new request for the values of branches below a partial solution."""

@@ -1,0 +1,83 @@
+"""What is asked of a server and what it answers, the same for every protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call for continuations of a text.
+
+    Attributes:
+        question: of the problem.
+        written: the partial solution, and of its next step what is given already.
+        num_samples: continuations wanted in this call.
+        max_tokens: limit of new tokens for each.
+        temperature: 0: the most probable token each time.
+        stop: text that ends a continuation; None: only the model's own end does.
+        num_alternatives: other tokens wanted at every position.
+    """
+
+    question: str
+    written: str
+    num_samples: int
+    max_tokens: int
+    seed: int
+    temperature: float
+    top_p: float
+    stop: str | None
+    num_alternatives: int
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A generated token: its text, its log-probability, and the most probable tokens at its position with theirs."""
+
+    text: str
+    log_prob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One continuation.
+
+    Attributes:
+        text: with or without the stop text at its end, as the server has it.
+        num_tokens: generated for it, the end token included where the server counts it.
+        tokens: each of them; None where the server does not tell.
+        ended: whether the model ended it; None where the server does not tell the model's end from the stop text.
+    """
+
+    text: str
+    num_tokens: int
+    tokens: tuple[Token, ...] | None
+    ended: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """The answer to a call: at least one continuation, at most as many as asked for; `model` wrote them, "" if that is not told."""
+
+    samples: tuple[Completion, ...]
+    num_prompt_tokens: int
+    model: str
+
+
+class Backend(Protocol):
+    """One protocol of one server; `model` is the name that its requests give. Errors are those of the client library."""
+
+    model: str
+
+    def complete(self, ask: Ask) -> Completions:
+        """Return continuations of a text."""
+        ...
+
+    def served_models(self) -> Sequence[str]:
+        """Return the names of what is served now, empty if the server does not tell."""
+        ...
+
+    def close(self) -> None:
+        """Give up the connections."""
+        ...

@@ -1,0 +1,120 @@
+"""Prompt templates as data: how a question, and the steps written so far, become what a model reads.
+
+A plain text ends with the steps, each ending in the separator, so the text of a longer partial solution extends that of a shorter
+one. For chat models without a way to continue text, the steps stand in the user's turn. Knows no tokenizer.
+"""
+
+from dataclasses import dataclass
+from types import MappingProxyType
+
+from restmcts.errors import InputError
+
+
+@dataclass(frozen=True, slots=True)
+class Wording:
+    """The words of one language.
+
+    Attributes:
+        instruction: how a solution is to be written.
+        go_on: asks a chat model for the rest of a partial solution (`{steps}`).
+    """
+
+    instruction: str
+    go_on: str
+
+
+@dataclass(frozen=True, slots=True)
+class PromptTemplate:
+    """One way to write a question.
+
+    Attributes:
+        frame: the text around `{question}`, up to the first step.
+        opening: what comes before the examples and the question.
+        examples: worked problems, each a question and its solution, that come before the question.
+        wording: for chat models.
+    """
+
+    frame: str
+    wording: Wording
+    opening: str = ""
+    examples: tuple[tuple[str, str], ...] = ()
+
+    def question_text(self, question: str) -> str:
+        """Return the text that comes before the first step."""
+        shown = "".join(f"{self._framed(asked)}{solution}\n\n" for asked, solution in self.examples)
+        return f"{self.opening}{shown}{self._framed(question)}"
+
+    def chat_messages(self, question: str, steps: str = "") -> list[dict[str, str]]:
+        """Return a conversation whose last turn is the user's; `steps` is the partial solution, if the turn has to show it."""
+        messages = []
+        for asked, solution in self.examples:
+            messages.append({"role": "user", "content": self._user_turn(asked)})
+            messages.append({"role": "assistant", "content": solution})
+        last = self._user_turn(question)
+        if steps:
+            last = f"{last}\n\n{self.wording.go_on.format(steps=steps.rstrip())}"
+        return [*messages, {"role": "user", "content": last}]
+
+    def _framed(self, question: str) -> str:
+        return self.frame.replace("{question}", question)
+
+    def _user_turn(self, question: str) -> str:
+        return f"{question}\n\n{self.wording.instruction}"
+
+
+ENGLISH = Wording(
+    instruction="Reason step by step, one step a line. End with the line `The answer is X`, where X is your final answer.",
+    go_on="This much is written already:\n{steps}\n\nGo on from there with the next step. Do not repeat what is written.",
+)
+CHINESE = Wording(
+    instruction="请逐步推理，每行只写一步。最后一行写“答案是X”，其中X是最终答案。",
+    go_on="已经写出的步骤：\n{steps}\n\n请接着写下一步，不要重复已有内容。",
+)
+
+_FEW_SHOT = (
+    (
+        "A box holds 12 pencils. Mia buys 3 boxes and gives 7 pencils away. How many pencils has she left?",
+        "Mia buys 3 * 12 = 36 pencils.\nAfter giving 7 away she has 36 - 7 = 29 pencils.\nThe answer is 29",
+    ),
+    (
+        "Solve for x: 3x - 5 = 16.",
+        "Adding 5 to both sides gives 3x = 21.\nDividing by 3 gives x = 7.\nThe answer is 7",
+    ),
+    (
+        "A fair die is rolled twice. What is the probability that both rolls are even?",
+        "One roll is even with probability 3/6 = 1/2.\nThe rolls are independent, so both are even with probability "
+        "1/2 * 1/2 = 1/4.\nThe answer is 1/4",
+    ),
+)
+_PLAIN_FRAME = "Problem: {question}\nSolution:\n"
+
+TEMPLATES = MappingProxyType(
+    {
+        "raw": PromptTemplate("{question}\n", ENGLISH),
+        "plain": PromptTemplate(_PLAIN_FRAME, ENGLISH),
+        "few-shot": PromptTemplate(_PLAIN_FRAME, ENGLISH, examples=_FEW_SHOT),
+        "steps-en": PromptTemplate(
+            "Problem: {question}\nSteps:\n",
+            ENGLISH,
+            opening="Solve the problem in small steps, one step a line. Each step follows from the steps before it and brings the "
+            "solution further. The last line reads: The answer is X, where X is the final answer.\n\n",
+        ),
+        "steps-zh": PromptTemplate(
+            "题目：{question}\n步骤：\n",
+            CHINESE,
+            opening="请把题目分成小步来解，每行写一步。每一步都由前面的步骤得出，并使解答更进一步。最后一行写：答案是X，其中X是最终答案。\n\n",
+        ),
+    }
+)
+"""All templates that need no tokenizer, by name."""
+
+
+def template_named(name: str) -> PromptTemplate:
+    """Return a template by its name.
+
+    Raises:
+        InputError: if there is none.
+    """
+    if name not in TEMPLATES:
+        raise InputError(f"no prompt template is called {name!r}; choose one of {', '.join(TEMPLATES)}")
+    return TEMPLATES[name]
