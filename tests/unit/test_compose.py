@@ -53,9 +53,8 @@ def test_images_install_the_extras_that_their_distribution_asks_for(folder: Path
     extras = extras_of(text)
     assert set(asked.group(1).split(",")) <= set(extras)
     assert ("torch" in extras) == (folder.name in WITH_TORCH)
-    assert extras == sorted(extras, key=["stack", "torch", "http", "verification", "data"].index), (
-        "another order shares fewer layers"
-    )
+    order = ["stack", "torch", "http", "verification", "data"]
+    assert extras == sorted(extras, key=order.index), "another order shares fewer layers"
 
 
 @pytest.mark.parametrize("folder", FOLDERS, ids=lambda folder: folder.name)
