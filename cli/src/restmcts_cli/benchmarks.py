@@ -18,7 +18,7 @@ from restmcts_cli.problem_sources import SOURCES, NumberedRow, checked, csv_rows
 
 __all__ = ["BENCHMARKS", "SOURCES", "Benchmark", "benchmark_named", "read_benchmark"]
 
-NUMBER_PATHS = "number-paths"
+NUMBER_PATHS, WORD_PROBLEMS = "number-paths", "word-problems"
 SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 MATH_SUBJECTS = (
     "algebra",
@@ -40,6 +40,7 @@ CEVAL_HARD_SUBJECTS = (
     "probability_and_statistics",
 )
 _PATH_DEPTH = {"max_depth": 9}
+_WORD_DEPTH = {"max_depth": 10}
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,6 +90,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
                 **dict.fromkeys(("step-beam", "tot-bfs", "tot-dfs"), _PATH_DEPTH),
             },
         ),
+        Benchmark(
+            WORD_PROBLEMS,
+            generation=GenerationSettings(temperature=1.0, max_step_tokens=20, max_solution_tokens=120),
+            solution_tokens=36,
+            settings={
+                "mcts-star": {**_WORD_DEPTH, "roll_forward_steps": 10},
+                **dict.fromkeys(("step-beam", "tot-bfs", "tot-dfs"), _WORD_DEPTH),
+            },
+        ),
     )
 }
 
@@ -123,8 +133,8 @@ def read_benchmark(
         InputError: if it cannot be read; in strict mode, at the first bad row.
         StorageError: if the hub does not give it.
     """
-    if benchmark.name == NUMBER_PATHS:
-        yield from islice(generated_problems(seed), limit)
+    if benchmark.name in (NUMBER_PATHS, WORD_PROBLEMS):
+        yield from islice(generated_problems(benchmark.name, seed), limit)
     elif benchmark.file is not None:
         yield from checked(_file_rows(benchmark.file, benchmark.configs), str(benchmark.file), strict, limit, benchmark.row)
     elif benchmark.hub is not None:
@@ -135,14 +145,14 @@ def read_benchmark(
         yield from read_source(benchmark.name, split=split or benchmark.split, seed=seed, strict=strict, limit=limit)
 
 
-def generated_problems(seed: int) -> list[Problem]:
+def generated_problems(kind: str, seed: int) -> list[Problem]:
     """Return the held-out puzzles of the demo with that seed, which its models were not trained on."""
-    from restmcts.domain.number_paths import SetSizes, make_problem_sets
+    from restmcts.domain.puzzles import PUZZLES, SetSizes
 
     from restmcts_cli.demo_plan import DemoSize
 
     sizes = SetSizes(demonstrations=0, iterations=0, searched=0, test=DemoSize().test, validation=0)
-    return list(make_problem_sets(random.Random(derive_seed(seed, "problems")), sizes).test)
+    return list(PUZZLES[kind].make_sets(random.Random(derive_seed(seed, "problems")), sizes).test)
 
 
 def _file_rows(path: Path, configs: Sequence[str]) -> Iterator[NumberedRow]:

@@ -18,9 +18,9 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.uris import local_path
 from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.number_paths import KIND, check_number_path
 from restmcts.domain.phases import Phase
 from restmcts.domain.problems import Problem
+from restmcts.domain.puzzles import CHECKERS
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.messages import commands, events
 from restmcts.modeling.checkpoints import load_policy, load_value_model
@@ -69,7 +69,7 @@ class LocalRun:
         self.artifacts = FolderArtifactStore(workdir / "artifacts")
         self.database = Database(f"sqlite:///{workdir / 'run.db'}")
         self.database.create_tables()
-        self._verifier = AnswerVerifier(checkers={KIND: check_number_path})
+        self._verifier = AnswerVerifier(CHECKERS)
         worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0)
         search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
         labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)

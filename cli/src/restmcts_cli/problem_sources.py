@@ -12,7 +12,7 @@ from restmcts.errors import InputError, StorageError
 
 HUB = "hub:"
 DEMO = "demo:"
-SOURCES = "A file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG], or demo:COUNT (number paths puzzles)."
+SOURCES = "A file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG], demo:COUNT (number paths) or demo:word-problems:COUNT."
 MAX_CELL_CHARACTERS = 10_000_000
 NumberedRow = tuple[int, dict[str, Any]]
 
@@ -104,16 +104,18 @@ def hub_rows(name: str, split: str) -> Iterator[NumberedRow]:
         ) from error
 
 
-def _puzzles(count: str, seed: int, limit: int | None) -> Iterator[Problem]:
-    from restmcts.domain.number_paths import SetSizes, make_problem_sets
+def _puzzles(asked: str, seed: int, limit: int | None) -> Iterator[Problem]:
+    from restmcts.domain.number_paths import KIND
+    from restmcts.domain.puzzles import PUZZLES, SetSizes
     from restmcts.domain.requests import derive_seed
 
     from restmcts_cli.demo_plan import DemoSize
 
-    if not count.isascii() or not count.isdigit() or int(count) < 1:
-        raise InputError(f"{DEMO}{count}: write {DEMO} and how many puzzles, e.g. {DEMO}200")
+    kind, colon, count = asked.rpartition(":")
+    puzzle = PUZZLES.get(kind if colon else KIND)
+    if puzzle is None or not count.isascii() or not count.isdigit() or int(count) < 1:
+        raise InputError(f"{DEMO}{asked}: write {DEMO} and how many puzzles, e.g. {DEMO}200 or {DEMO}word-problems:200")
     wanted = int(count)
     # Drawn first, and from the same generator, the demo's held-out puzzles of that seed are none of these.
     sizes = SetSizes(demonstrations=0, iterations=1, searched=wanted, test=DemoSize().test, validation=0)
-    puzzles = make_problem_sets(random.Random(derive_seed(seed, "problems")), sizes).searched[0]
-    yield from puzzles[: limit or wanted]
+    yield from puzzle.make_sets(random.Random(derive_seed(seed, "problems")), sizes).searched[0][: limit or wanted]

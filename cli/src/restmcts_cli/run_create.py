@@ -100,7 +100,7 @@ def create(
         train_sets=(TRAIN,) * iterations,
         bootstrap_set=BOOTSTRAP,
         method=method,
-        search=parse_search(algorithm, option or (), mode="collect"),
+        search=parse_search(algorithm, option or (), mode="collect", gate=None),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens),
         given_value=value is not None,

@@ -83,7 +83,7 @@ def selftrain(
         train_sets=("train",) * max(iterations, 0),
         bootstrap_set="bootstrap",
         method=method,
-        search=parse_search(algorithm, option or (), mode="collect"),
+        search=parse_search(algorithm, option or (), mode="collect", gate=None),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(
             temperature=temperature, max_step_tokens=max_step_tokens, max_solution_tokens=max_solution_tokens

@@ -135,3 +135,8 @@ def test_names_and_files_that_do_not_fit_are_said(tmp_path: Path) -> None:
 def test_number_paths_are_the_held_out_puzzles_of_the_demo() -> None:
     read = list(read_benchmark(BENCHMARKS["number-paths"], split=None, seed=3, strict=False, limit=50))
     assert read == demo_problems(3, DemoSize())["test"][:50]
+
+
+def test_word_problems_are_made_too() -> None:
+    read = list(read_benchmark(BENCHMARKS["word-problems"], split=None, seed=3, strict=False, limit=5))
+    assert len(read) == 5 and all(isinstance(problem, Problem) and problem.kind == "word-problems" for problem in read)

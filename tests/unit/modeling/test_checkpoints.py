@@ -70,13 +70,14 @@ def test_a_new_value_model_has_the_policys_trunk_and_says_zero(saved: Path, tmp_
     assert checkpoint_kind(tmp_path / "value") == "value"
 
 
-def test_a_fresh_policy_is_decided_by_the_seed_in_its_name() -> None:
-    weights = [load_policy(f"number-paths:{seed}").model.state_dict() for seed in (0, 0, 1)]
+@pytest.mark.parametrize("puzzle", ["number-paths", "word-problems"])
+def test_a_fresh_policy_is_decided_by_the_seed_in_its_name(puzzle: str) -> None:
+    weights = [load_policy(f"{puzzle}:{seed}").model.state_dict() for seed in (0, 0, 1)]
     same, other = (all(torch.equal(weights[0][name], each[name]) for name in each) for each in weights[1:])
     assert same and not other
-    assert load_policy("number-paths:0").prompts.template == "raw"
+    assert load_policy(f"{puzzle}:0").prompts.template == "raw"
     with pytest.raises(ModelError, match="no such folder"):
-        load_policy("number-paths:x")
+        load_policy(f"{puzzle}:x")
 
 
 def test_the_wrong_kind_is_refused(saved: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@
 
 from restmcts.adapters.celery_worker import Handlers, WorkerContext
 from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.number_paths import KIND, check_number_path
+from restmcts.domain.puzzles import CHECKERS
 from restmcts.messages.commands import LabelTrees, WriteDataset
 
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
@@ -10,7 +10,7 @@ from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
 def start(worker: WorkerContext) -> Handlers:
     """Return the handlers by wire name."""
-    verifier = AnswerVerifier({KIND: check_number_path}, worker.settings.verify_seconds)
+    verifier = AnswerVerifier(CHECKERS, worker.settings.verify_seconds)
     worker.closers.append(verifier.close)
     handlers = ValueLabelerHandlers(worker.database, worker.artifacts, verifier)
     return {LabelTrees.name: handlers.label_trees, WriteDataset.name: handlers.write_dataset}

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from restmcts.domain.algorithms import needs_values
+from restmcts.domain.best_first import BestFirstSettings
 from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.sampling import BestOfNSettings, SelfConsistencySettings
 
@@ -67,6 +68,12 @@ def _rest_mcts(run: "SelfTraining", iteration: int, models: Models) -> list[Phas
     return [*phases, _supervised(run, iteration, models.policy, collect.name)]
 
 
+def _rest_best_first(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+    """Do as ReST-MCTS* does, over trees of best-first branching that spend the whole budget."""
+    search = run.search if isinstance(run.search, BestFirstSettings) else BestFirstSettings(gate=None)
+    return _rest_mcts(replace(run, search=search), iteration, models)
+
+
 def _bootstrap(run: "SelfTraining", policy: str) -> list[Phase]:
     """Label samples of the first policy and train V_0 on them."""
     samples = SearchPhase(
@@ -120,5 +127,6 @@ METHODS: dict[str, Method] = {
     "rest-mcts": Method(
         "tree search under a value model; both learn (ReST-MCTS*)", _rest_mcts, lambda run: needs_values(run.search), _bootstrap
     ),
+    "rest-best-first": Method("as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _bootstrap),
     "rest-em": Method("samples, the right ones train the policy (ReST^EM)", _rest_em),
 }

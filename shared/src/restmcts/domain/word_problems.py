@@ -1,13 +1,13 @@
 """Arithmetic word problems in simple English: a puzzle whose steps are free text, so that one thought has many wordings.
 
-`Ann has 12 apples. Ann buys 5 more. Ben has 7 coins. How many apples does Ann have now?` A step is a sentence, most with one sum in
-it: `so now Ann has 12 + 5 = 17 apples`; the last one is `The answer is 17`. Numbers are whole, 0 to 49. Some sentences of a question
-do not matter. Knows nothing of models or of searches.
+`Ann has 12 apples. Ann buys 5 more. Ben has 7 coins. How many apples does Ann have now?` A step is a sentence, most with one sum
+in it: `so now Ann has 12 + 5 = 17 apples`; the last one is `The answer is 17`. Numbers are whole, 0 to 49. Some sentences of a
+question do not matter. Knows nothing of models or of searches.
 """
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.number_paths import ANSWER_WORDS, MAX_MISSES, ProblemSets, SetSizes, answer_step
@@ -20,7 +20,6 @@ LARGEST_NUMBER = 49
 LARGEST_START = 30
 LARGEST_CHANGE = 9
 NUM_CHANGES = (1, 2, 3)
-MAX_STEPS = 10
 DISTRACTION_RATE = 0.5
 REMARK_RATE = 0.3
 
@@ -44,7 +43,10 @@ _ANSWER_LINE = re.compile(rf"{ANSWER_WORDS} (0|[1-9][0-9]?)")
 
 @dataclass(frozen=True, slots=True)
 class _Ending:
-    """How a problem ends: what else it says, what it asks, and the wordings of each further sum; `{m}` stands for its number."""
+    """How a problem ends: what else it says, what it asks, and the wordings of each further sum.
+
+    Its number is `{m}`; `signs` are those of the sums, t for one that adds what there was before the ending.
+    """
 
     sentence: str
     question: str
@@ -101,8 +103,11 @@ def check_word_problem(check: Check) -> Verdict:
 def make_word_problem_sets(generator: random.Random, sizes: SetSizes | None = None) -> ProblemSets:
     """Return the sets that a whole run needs, of which no two share a question; the same generator state gives the same sets.
 
-    The held-out sets are drawn first, so that they do not depend on how many others are wanted. Demonstrations come with a solution,
-    in wordings drawn at random; all are of the same kinds.
+    The held-out sets are drawn first, so that they do not depend on how many others are wanted. Demonstrations come with a
+    solution, in wordings drawn at random.
+
+    Raises:
+        InputError: if no new problem is found.
     """
     sizes = sizes or SetSizes()
     used: set[str] = set()
@@ -137,34 +142,43 @@ def _attempt(generator: random.Random) -> Problem | None:
     """Return a problem with a solution, or None if a number on the way leaves 0 to 49."""
     a, b = generator.sample(NAMES, 2)
     i, j = generator.sample(ITEMS, 2)
-    total = first = generator.randint(2, LARGEST_START)
-    said = [generator.choice(_START).format(a=a, n=first, i=i)]
-    steps: list[str] = []
+    ending, amount = generator.choice(_ENDINGS), generator.randint(2, LARGEST_CHANGE)
+    words = {"a": a, "b": b, "i": i, "j": j, "m": amount}
+    first = generator.randint(2, LARGEST_START)
+    said = [generator.choice(_START).format(n=first, **words)]
+    solution = _Solution(generator, words, first)
     for _ in range(generator.choice(NUM_CHANGES)):
         sign = generator.choice("++--*")
-        amount = generator.choice((2, 3)) if sign == "*" else generator.randint(2, LARGEST_CHANGE)
-        said.append(generator.choice(_CHANGES[sign]).format(a=a, n=amount, i=i, t=_TIMES.get(amount, "")))
-        result = compute(total, sign, amount)
-        if result is None:
-            return None
-        steps.append(generator.choice(_CHANGE_STEPS).format(a=a, i=i, s=f"{total} {sign} {amount} = {result}"))
-        total = result
-    ending = generator.choice(_ENDINGS)
-    amount = generator.randint(2, LARGEST_CHANGE)
-    last, before = total, total
+        change = generator.choice(tuple(_TIMES)) if sign == "*" else generator.randint(2, LARGEST_CHANGE)
+        said.append(generator.choice(_CHANGES[sign]).format(n=change, t=_TIMES.get(change), **words))
+        solution.add(sign, change, _CHANGE_STEPS)
+    before = solution.total
     for sign, wordings in zip(ending.signs, ending.steps, strict=True):
-        left, right, sign = (before, last, "+") if sign == "t" else (last, amount, sign)
-        result = compute(left, sign, right)
-        if result is None:
-            return None
-        steps.append(generator.choice(wordings).format(a=a, b=b, i=i, s=f"{left} {sign} {right} = {result}"))
-        last = result
+        solution.add(*(("+", before) if sign == "t" else (sign, amount)), wordings)
+    if solution.total is None:
+        return None
     if generator.random() < DISTRACTION_RATE:
-        distraction = generator.choice(_DISTRACTIONS).format(a=a, b=b, j=j, n=generator.randint(2, LARGEST_NUMBER))
+        distraction = generator.choice(_DISTRACTIONS).format(n=generator.randint(2, LARGEST_NUMBER), **words)
         said.insert(generator.randint(1, len(said)), distraction)
     if generator.random() < REMARK_RATE:
-        steps.insert(0, generator.choice(_REMARKS).format(a=a, n=first, i=i))
-    said += [text for text in (ending.sentence, ending.question) if text]
-    question = " ".join([*said[:-2], *(text.format(a=a, b=b, i=i, m=amount) for text in said[-2:])])
-    solution = (*(step + STEP_SEPARATOR for step in steps), answer_step(last))
-    return Problem(question, str(last), solution, KIND)
+        solution.steps.insert(0, generator.choice(_REMARKS).format(n=first, **words) + STEP_SEPARATOR)
+    said += [text.format(**words) for text in (ending.sentence, ending.question) if text]
+    return Problem(" ".join(said), str(solution.total), (*solution.steps, answer_step(solution.total)), KIND)
+
+
+class _Solution:
+    """Steps so far and the number reached; None once a number has left the range."""
+
+    def __init__(self, generator: random.Random, words: Mapping[str, object], total: int) -> None:
+        self._generator = generator
+        self._words = words
+        self.total: int | None = total
+        self.steps: list[str] = []
+
+    def add(self, sign: str, amount: int | None, wordings: Sequence[str]) -> None:
+        if self.total is None or amount is None:
+            return
+        result = compute(self.total, sign, amount)
+        text = self._generator.choice(wordings).format(s=f"{self.total} {sign} {amount} = {result}", **self._words)
+        self.steps.append(text + STEP_SEPARATOR)
+        self.total = result

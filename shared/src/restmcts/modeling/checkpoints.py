@@ -23,8 +23,8 @@ from transformers.utils import logging as transformers_logging
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import ModelError, StorageError
-from restmcts.modeling.number_paths_model import config_and_tokenizer, seed_of
 from restmcts.modeling.prompts import PromptFormat, Template, choose_template
+from restmcts.modeling.puzzle_policies import fresh_policy
 
 INFO_FILE = "restmcts.json"
 HUB_TIMEOUT_SECONDS = 10.0
@@ -94,7 +94,7 @@ def load_policy(
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Return a causal language model by its folder, its hub id, or as `number-paths:SEED` (the demo's, with fresh weights).
+    """Return a causal language model by its folder, its hub id, or as `number-paths:SEED` or `word-problems:SEED` (a puzzle's).
 
     Args:
         template: a prompt template's name; "auto" takes the one the checkpoint was saved with.
@@ -216,12 +216,12 @@ def _load(
 @contextmanager
 def _made_if_fresh(path_or_id: str | Path) -> Iterator[str | Path]:
     """Yield the model as it is named; one with fresh weights as a folder for as long as the block runs."""
-    seed = seed_of(str(path_or_id))
-    if seed is None:
+    fresh = fresh_policy(str(path_or_id))
+    if fresh is None:
         yield path_or_id
         return
     with TemporaryDirectory(prefix="restmcts-fresh-") as folder:
-        save_checkpoint(new_policy(*config_and_tokenizer(), seed, template="raw"), Path(folder, "model"))
+        save_checkpoint(new_policy(fresh.config, fresh.tokenizer, fresh.seed, template="raw"), Path(folder, "model"))
         yield Path(folder, "model")
 
 

@@ -1,4 +1,4 @@
-"""A tokenizer for arithmetic word problems: one token per number, word and mark. Knows their written form and nothing of any model."""
+"""A tokenizer for arithmetic word problems: one token per number, word and mark. Knows nothing of any model."""
 
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
@@ -11,7 +11,7 @@ MODEL_MAX_LENGTH = 256
 
 
 def make_word_problems_tokenizer() -> PreTrainedTokenizerFast:
-    """Return the tokenizer; it adds no token of its own, the end of a solution is `<eos>`, and decoding gives a step's exact text."""
+    """Return the tokenizer; it adds no token of its own, a solution ends with `<eos>`, and decoding gives a step's exact text."""
     numbers = [str(number) for number in range(LARGEST_NUMBER + 1)]
     tokens = [PAD_TOKEN, END_TOKEN, UNKNOWN_TOKEN, STEP_SEPARATOR, *all_words(), *numbers]
     tokenizer = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token=UNKNOWN_TOKEN))
