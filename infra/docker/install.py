@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 import tomllib
+from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -19,11 +20,16 @@ NEVER_RUN = (
     "numpy/**/tests",
     "pyarrow/*.pxi",
     "pyarrow/*.pyx",
+    "pyarrow/_azurefs*",
+    "pyarrow/_dataset_orc*",
     "pyarrow/_dataset_parquet_encryption*",
     "pyarrow/_flight*",
+    "pyarrow/_gcsfs*",
+    "pyarrow/_hdfs*",
+    "pyarrow/_orc*",
     "pyarrow/_parquet_encryption*",
+    "pyarrow/_pyarrow_cpp_tests*",
     "pyarrow/_s3fs*",
-    "pyarrow/_substrait*",
     "pyarrow/include",
     "pyarrow/includes",
     "pyarrow/libarrow_flight*",
@@ -32,7 +38,6 @@ NEVER_RUN = (
     "pyarrow/libarrow_python*.so",
     "pyarrow/libarrow_python*.so.*.*",
     "pyarrow/libarrow_s3*",
-    "pyarrow/libarrow_substrait*",
     "pyarrow/src",
     "pyarrow/tests",
     "pygments/lexers/[a-z]*",
@@ -47,6 +52,9 @@ NEVER_RUN = (
     "sympy/physics/control",
     "sympy/physics/mechanics",
 )
+
+# what must still be whole afterwards, where it is installed: it is what the trimmed libraries are used for
+STILL_RUN = ("celery.bin.worker", "minio.minioadmin", "numpy", "pyarrow.parquet", "sqlalchemy.dialects.postgresql", "sympy")
 
 
 def install(extra: str) -> None:
@@ -67,6 +75,9 @@ def trim() -> None:
             shutil.rmtree(path)
         else:
             path.unlink(missing_ok=True)
+    for name in STILL_RUN:
+        if find_spec(name.partition(".")[0]) is not None:
+            import_module(name)
 
 
 if __name__ == "__main__":
