@@ -12,7 +12,7 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-# libraries under a second and third name, sources, tests, other databases, colours for program text, mechanics
+# libraries under a second and third name, sources, tests, other databases, colours for program text, mechanics and probability
 NEVER_RUN = (
     "Crypto/PublicKey",
     "Crypto/SelfTest",
@@ -46,11 +46,17 @@ NEVER_RUN = (
     "sqlalchemy/testing",
     "sympy/**/benchmarks",
     "sympy/**/tests",
+    "sympy/crypto",
+    "sympy/diffgeom",
+    "sympy/holonomic",
+    "sympy/liealgebras",
     "sympy/parsing/autolev",
     "sympy/physics/biomechanics",
     "sympy/physics/continuum_mechanics",
     "sympy/physics/control",
     "sympy/physics/mechanics",
+    "sympy/physics/optics",
+    "sympy/stats",
 )
 
 # what must still be whole afterwards, where it is installed: it is what the trimmed libraries are used for
