@@ -13,10 +13,10 @@ SEED := 1
 ARGS :=
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo env test chaos check bench clean
+.PHONY: help setup demo env browser test chaos check bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-6s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s  %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Make .venv with everything in it; quick when nothing changed
 	@echo "setup: ready; the command is $(BIN)/restmcts"
@@ -35,7 +35,17 @@ env: .env ## Write .env for docker compose, with random secrets; one that is the
 	done > .env.partial && mv .env.partial .env
 	@echo "env: wrote .env with random secrets"
 
-test: check ## Checks, then all tests: unit, golden, integration, e2e
+browser: ## Install Chromium for the tests of the dashboard, where this user may
+	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \
+	if ! command -v apt-get >/dev/null; then \
+		echo "browser: no Chromium here; install one (the tests of the dashboard need it)" >&2; exit 0; fi; \
+	if [ "$$(id -u)" = 0 ]; then root=; elif sudo -n true 2>/dev/null; then root=sudo; else \
+		echo "browser: no Chromium here, and no right to install it: apt install chromium" >&2; exit 0; fi; \
+	echo "browser: installing Chromium"; \
+	{ $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		chromium fonts-dejavu-core >/dev/null; } || echo "browser: Chromium could not be installed" >&2
+
+test: check browser ## Checks, then all tests: unit, golden, integration, e2e
 	@$(BIN)/python -m pytest
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7

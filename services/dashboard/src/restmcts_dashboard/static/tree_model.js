@@ -139,7 +139,7 @@ class TreeModel {
     }
     this.numRows = row;
     this.height = Math.max(row - 1, 0) * this.row;
-    this.width = Math.max(0, ...this.visible.map((node) => node.x)) + 0.8 * this.column;
+    this.width = Math.max(0, ...this.visible.map((node) => node.x)) + Math.max(0.8 * this.column, 140);
     this.columns = [];
     for (const node of this.visible) (this.columns[node.depth] ||= []).push(node);
   }
@@ -147,7 +147,7 @@ class TreeModel {
   // Space columns and rows so that the tree fills a room of that size as far as it stays readable.
   spread(width, height) {
     const within = (value, [least, most]) => Math.min(Math.max(value, least), most);
-    this.column = within(width / (this.columns.length - 0.2), COLUMN);
+    this.column = within((width - 140) / Math.max(this.columns.length - 1, 1), COLUMN);
     this.row = within(height / Math.max(this.numRows - 1, 1), ROW);
     this.place();
   }

@@ -105,7 +105,11 @@ class TreeView {
 
   listen() {
     const { canvas } = this;
-    new ResizeObserver(() => { this.drawing.resize(); this.redraw(); }).observe(canvas);
+    new ResizeObserver(() => {
+      this.drawing.resize();
+      this.keepInView();
+      this.redraw();
+    }).observe(canvas);
     matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.drawing.readColours(); this.redraw(); });
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
@@ -281,12 +285,17 @@ class TreeView {
   select(node) {
     if (!node) return;
     this.look.selected = node;
-    const [x, y] = this.drawing.at(node);
-    const [width, height] = this.drawing.size;
-    if (x < 20 || x > width - 60) this.drawing.left += width / 3 - x;
-    if (y < 20 || y > height - 20) this.drawing.top += height / 2 - y;
+    this.keepInView();
     this.say(this.describe(node));
     this.redraw();
+  }
+
+  keepInView() {
+    if (!this.look.selected) return;
+    const [x, y] = this.drawing.at(this.look.selected);
+    const [width, height] = this.drawing.size;
+    if (x < 20 || x > width - 60) this.drawing.left += width / 2 - x;
+    if (y < 20 || y > height - 20) this.drawing.top += height / 2 - y;
   }
 
   say(text) {

@@ -1,0 +1,328 @@
+"""The dashboard in a real Chromium: a run that goes on, trees to look into, text from strangers, and what axe-core says of it.
+
+RESTMCTS_SCREENSHOTS names a folder for pictures of every page, in light and dark, wide and narrow.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from axe_playwright_python.sync_playwright import Axe
+from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.phases import SearchPhase
+from restmcts.domain.problems import Problem
+from restmcts.domain.search import Budget
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+)
+HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
+LATEX = "Let $f(x) = \\frac{x^2}{2}$. It costs $5 or $6. What is \\[\\int_0^1 f\\]"
+BRANCHES = MctsStarSettings(mode="collect", branch=3, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=6)
+BUSHY = MctsStarSettings(mode="collect", branch=6, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=9)
+FRAME_MILLISECONDS = 50.0
+
+
+def collect(name: str, search: MctsStarSettings, iterations: int) -> SearchPhase:
+    return SearchPhase(name, 1, "collect", "train", "base", "value-0", search, Budget(iterations=iterations))
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[..., int]) -> Path:
+    """Run 1: trees 1 to 3 and, of the same problems, 4 to 6; run 2: tree 7, of more than 2,000 nodes."""
+    path = tmp_path_factory.mktemp("dashboard")
+    problems = [Problem(question, RIGHT_ANSWER) for question in (HOSTILE, LATEX, "plain")]
+    phases = [collect("collect-1", BRANCHES, 12), collect("collect-2", BRANCHES, 20)]
+    search_folder(path, "small", problems, phases, RandomModels(seed=1))
+    search_folder(
+        path,
+        "large",
+        [Problem("a large tree", RIGHT_ANSWER)],
+        [collect("collect-1", BUSHY, 700)],
+        RandomModels(num_words=90, answer_rate=0.1),
+    )
+    return path
+
+
+@pytest.fixture(scope="module")
+def dashboard(start: Callable[..., subprocess.Popen[bytes]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+    """Start `restmcts ui` on a work folder; return its address."""
+
+    def serve(workdir: Path) -> str:
+        output = tmp_path_factory.mktemp("ui") / "output"
+        process = start(output, "ui", "--workdir", workdir, "--port", 0)
+        for _ in range(600):
+            found = re.search(r"http://[0-9.:]+", output.read_text())
+            if found is not None:
+                return found.group()
+            assert process.poll() is None, output.read_text()
+            try:
+                process.wait(0.1)
+            except subprocess.TimeoutExpired:
+                continue
+        raise TimeoutError(output.read_text())
+
+    return serve
+
+
+@pytest.fixture(scope="module")
+def address(dashboard: Callable[[Path], str], folder: Path) -> str:
+    return dashboard(folder)
+
+
+@pytest.fixture(scope="module")
+def playwright() -> Iterator[Playwright]:
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: Playwright) -> Iterator[Browser]:
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("no Chromium on this machine: `make browser` installs it where it may, else `apt install chromium`")
+    browser = playwright.chromium.launch(executable_path=found, args=list(ARGUMENTS))
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser: Browser) -> Iterator[Page]:
+    """A page on which no script may fail, and nothing may be refused by the content policy."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert faults == []
+
+
+def open_tree(page: Page, address: str, path: str) -> None:
+    page.goto(address + path)
+    expect(page.locator(".viewer:not([data-ready])")).to_have_count(0, timeout=20_000)
+
+
+def ask(page: Page, code: str) -> Any:
+    """Return what JavaScript says of the first viewer of the page, `view`."""
+    return page.evaluate(f"(() => {{ const view = document.querySelector('.viewer').view; return {code}; }})()")
+
+
+def await_true(page: Page, code: str) -> None:
+    for _ in range(100):
+        if ask(page, code):
+            return
+        page.wait_for_timeout(100)
+    raise TimeoutError(code)
+
+
+def place_of(page: Page, node_id: int) -> dict[str, float]:
+    x, y = ask(page, f"view.drawing.at(view.model.byId.get({node_id}))")
+    return {"x": x, "y": y}
+
+
+def test_a_run_that_goes_on_is_seen_to_advance(
+    page: Page,
+    dashboard: Callable[[Path], str],
+    start: Callable[..., subprocess.Popen[bytes]],
+    puzzle_file: Path,
+    puzzle_policy: Path,
+    tmp_path: Path,
+) -> None:
+    workdir = tmp_path / "work"
+    options = ("--iterations", 1, "--budget-iterations", 40, "--epochs", 2, "--max-solution-tokens", 64, "--seed", 3)
+    run = start(tmp_path / "log", "selftrain", puzzle_file, "--policy", puzzle_policy, "--workdir", workdir, *options)
+    while not (workdir / "run.db").is_file():
+        assert run.poll() is None, (tmp_path / "log").read_text()
+        page.wait_for_timeout(200)
+    page.goto(dashboard(workdir) + "/")
+    page.locator("#runs tbody a").click(timeout=60_000)
+    expect(page.locator("#summary .state")).to_have_text(re.compile("running"))
+    seen = []
+    for _ in range(600):
+        seen.append(page.locator("#summary").inner_text() + page.locator("#phases").inner_text())
+        if run.poll() is not None:
+            break
+        page.wait_for_timeout(200)
+    assert run.wait() == 0, (tmp_path / "log").read_text()
+    assert len(set(seen)) >= 4, "the page did not follow the run"
+    expect(page.locator("#summary .state")).to_have_text(re.compile("done"), timeout=10_000)
+    expect(page.locator("#phases")).to_contain_text("collect-1")
+    expect(page.locator("#lineage")).to_contain_text("value-0")
+
+
+def test_a_tree_is_folded_hovered_over_opened_and_played_again(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/4")
+    canvas = page.locator("canvas")
+    num_nodes = ask(page, "view.model.visible.length")
+    child = ask(page, "view.model.root.children.find((node) => node.children.length).node_id")
+
+    canvas.hover(position=place_of(page, child))
+    tip = page.locator(".tip")
+    expect(tip).to_be_visible()
+    for symbol in ("V ", "n ", "m ", "r ", "w ", "v "):
+        expect(tip).to_contain_text(symbol)
+
+    canvas.dblclick(position=place_of(page, child))
+    num_folded = ask(page, "view.model.visible.length")
+    assert num_folded < num_nodes
+    canvas.focus()
+    page.keyboard.press("Space")
+    assert ask(page, "view.model.visible.length") == num_nodes
+
+    canvas.click(position=place_of(page, child))
+    detail = page.locator(".detail")
+    expect(detail).to_contain_text("The whole partial solution")
+    made = detail.locator("details").first
+    expect(made.locator("summary")).to_contain_text("made it; base")
+    made.locator("summary").click()
+    sent = json.loads(made.locator("pre").first.inner_text())
+    assert sent["steps"] == []
+    assert sent["num_samples"] == 3
+
+    slider = page.get_by_label("Responses taken by the search")
+    last = int(slider.get_attribute("max") or 0)
+    slider.fill("0")
+    assert ask(page, "view.model.visible.length") == 1
+    counts = []
+    for frame in range(1, last + 1):
+        slider.fill(str(frame))
+        counts.append(ask(page, "view.model.nodes.filter((node) => node.shown).length"))
+    assert counts == sorted(counts)
+    assert counts[-1] == ask(page, "view.model.nodes.length") > counts[0] > 1
+    page.get_by_role("button", name="Replay").click()
+    await_true(page, "view.model.frame > 3")
+    page.get_by_role("button", name="Pause").click()
+
+
+def test_keys_alone_reach_every_step(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/4")
+    page.locator("canvas").focus()
+    for key in ("ArrowRight", "ArrowDown", "ArrowRight"):
+        page.keyboard.press(key)
+    selected = ask(page, "[view.look.selected.depth, view.look.selected.step.trim()]")
+    assert selected[0] == 2
+    expect(page.locator(".current")).to_contain_text(selected[1])
+    page.keyboard.press("Enter")
+    expect(page.locator(".detail h3")).to_be_focused()
+    zoom = ask(page, "view.drawing.zoom")
+    page.locator("canvas").focus()
+    page.keyboard.press("+")
+    assert ask(page, "view.drawing.zoom") > zoom
+    page.keyboard.press("Escape")
+    expect(page.locator(".detail")).to_be_hidden()
+    page.keyboard.press("/")
+    page.keyboard.type("answer is 7")
+    expect(page.locator(".found")).to_contain_text("found")
+    page.keyboard.press("Enter")
+    expect(page.locator(".current")).to_contain_text("answer is 7")
+    assert ask(page, "view.look.hits.size") == ask(
+        page, "view.model.nodes.filter((node) => node.step.includes('answer is 7')).length"
+    )
+
+
+def test_two_trees_of_one_problem_stand_side_by_side(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/2")
+    page.get_by_label("Compare with").select_option("5")
+    page.get_by_role("button", name="Compare").click()
+    expect(page.locator(".viewer[data-compared]")).to_have_count(2)
+    only, both = ask(page, "[view.look.only.size, view.model.nodes.length - 1 - view.look.only.size]")
+    assert only > 0
+    assert both > 0, "both begin alike: the same models were asked the same"
+    expect(page.locator(".current").first).to_contain_text(f"{only} of ")
+
+
+def test_text_from_strangers_stays_text_and_latex_is_set(page: Page, address: str) -> None:
+    for path in ("/", "/runs/1", "/runs/1/trees", "/trees/1", "/compare?first=1&second=4"):
+        page.goto(address + path)
+        page.wait_for_timeout(300)
+        assert "taken" not in page.title()
+        assert page.locator("main script, main img").count() == 0
+    expect(page.locator(".problem")).to_have_text(HOSTILE)
+    open_tree(page, address, "/trees/2")
+    assert page.locator(".problem .katex").count() == 2
+    expect(page.locator(".problem")).to_contain_text("It costs $5 or $6.")
+    await_true(page, "[...document.fonts].some((face) => face.family.includes('KaTeX') && face.status === 'loaded')")
+
+
+def test_a_tree_of_two_thousand_nodes_stays_fluid(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/7")
+    assert ask(page, "view.model.nodes.length") > 2000
+    assert ask(page, "view.model.visible.length") < 200, "a large tree is folded at first"
+    page.get_by_role("button", name="Unfold").click()
+    assert ask(page, "view.model.visible.length") == ask(page, "view.model.nodes.length")
+    canvas = page.locator("canvas")
+    canvas.hover()
+    times = []
+    for _ in range(20):
+        page.mouse.wheel(0, -40)
+        page.wait_for_timeout(20)
+        times.append(ask(page, "view.drawMilliseconds"))
+    milliseconds = sorted(times)[len(times) // 2]
+    print(f"a frame of {ask(page, 'view.model.nodes.length')} nodes takes {milliseconds:.1f} ms")
+    assert milliseconds < FRAME_MILLISECONDS
+    page.get_by_label("Search steps").fill("move 42")
+    assert 0 < ask(page, "view.look.hits.size") < 1000
+
+
+PAGES = {
+    "runs": "/",
+    "run": "/runs/1",
+    "trees": "/runs/1/trees",
+    "tree": "/trees/5",
+    "large": "/trees/7",
+    "compare": "/compare?first=2&second=5",
+    "failures": "/failures",
+}
+
+
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+@pytest.mark.parametrize("width", [1280, 390])
+def test_no_page_has_a_serious_fault_of_accessibility(browser: Browser, address: str, scheme: Any, width: int) -> None:
+    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce")
+    page = context.new_page()
+    found: list[str] = []
+    for name, path in PAGES.items():
+        page.goto(address + path)
+        if page.locator(".viewer").count():
+            open_tree(page, address, path)
+            page.get_by_role("button", name="Chosen trace").first.click()
+            expect(page.locator(".detail summary, .detail .requests p").first).to_be_visible()
+        elif name == "run":
+            expect(page.locator("#quality figure")).to_be_visible()
+        overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
+        assert overflow <= 0, f"{name} is {overflow} px wider than the window"
+        found += [f"{name}: {fault}" for fault in serious(Axe().run(page).response["violations"])]
+        take_picture(page, f"{name}-{scheme}-{width}")
+    context.close()
+    assert found == []
+
+
+def serious(violations: Sequence[Any]) -> list[str]:
+    return [
+        f"{one['id']}: {one['help']} ({one['nodes'][0]['html'][:160]})"
+        for one in violations
+        if one["impact"] in ("serious", "critical")
+    ]
+
+
+def take_picture(page: Page, name: str) -> None:
+    folder = os.environ.get("RESTMCTS_SCREENSHOTS")
+    if folder:
+        page.screenshot(path=Path(folder) / f"{name}.png", full_page=True)
