@@ -90,15 +90,19 @@ class BenchRun(LocalRun):
         return self._value
 
 
-def make_models(folder: Path) -> tuple[TransformersProposer, TransformersScorer]:
-    words = [f"w{number}" for number in range(NUM_WORDS)]
+def make_tokenizer(num_words: int = NUM_WORDS) -> PreTrainedTokenizerFast:
+    words = [f"w{number}" for number in range(num_words)]
     backend = Tokenizer(models.WordLevel({token: place for place, token in enumerate(["<eos>", "<unk>", "\n", *words])}, "<unk>"))
     split = pre_tokenizers.Split
     backend.pre_tokenizer = pre_tokenizers.Sequence([split("\n", "isolated"), split(Regex(" +"), "removed")])
     backend.decoder = decoders.Sequence(
         [decoders.WordPiece(prefix="##", cleanup=False), decoders.Fuse(), decoders.Replace(Regex(" ?\n ?"), "\n")]
     )
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
+    return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
+
+
+def make_models(folder: Path) -> tuple[TransformersProposer, TransformersScorer]:
+    tokenizer = make_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=256,

@@ -6,6 +6,9 @@ from dataclasses import replace
 import pytest
 from restmcts.domain.answers import states_answer
 from restmcts.domain.best_first import BestFirst, BestFirstSettings
+from restmcts.domain.filtering import right_traces, value_paths
+from restmcts.domain.labels import end_leaves, infer_labels
+from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import (
     Alternative,
     ProposedStep,
@@ -20,6 +23,7 @@ from restmcts.domain.requests import (
 from restmcts.domain.search import Budget, StopReason
 from restmcts.errors import InputError
 from restmcts.testing.scripted import run_search
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 
 # A solution is one letter a step for two steps, then the answer made of both letters.
 LETTERS = {"a": 0.6, "b": 0.3, "c": 0.1}
@@ -196,6 +200,24 @@ def test_a_paraphrase_costs_one_step_and_is_not_in_the_tree() -> None:
     assert len(machine.tree.final_nodes()) == 4
     exact = run_search(BestFirst(BestFirstSettings(gate=None), Budget(iterations=20), 0, states_answer), ClausePolicy().answer)
     assert len(exact.tree.final_nodes()) == 5
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_its_trees_are_labelled_like_any_other(seed: int) -> None:
+    """What is branched at a token stands in the tree as a step of its own, so that labels, paths and traces hold."""
+    settings = BestFirstSettings(gate=None, branch_at="tokens" if seed % 2 else "untried-mass")
+    tree = run_search(BestFirst(settings, Budget(iterations=12), seed, states_answer), RandomModels(seed).answer).tree
+    leaves = end_leaves(tree)
+    verdicts = {leaf.node_id: Verdict.RIGHT if RIGHT_ANSWER in leaf.step else Verdict.WRONG for leaf in leaves}
+    labels = infer_labels(tree, verdicts)
+    traces = right_traces(tree, verdicts)
+    assert bool(labels) == bool(traces) == (Verdict.RIGHT in verdicts.values())
+    for trace in traces:
+        assert labels[trace.node_id].quality_value == pytest.approx(1.0) or len(trace.steps) > len(traces[0].steps)
+        assert labels[trace.node_id].reasoning_distance == 0 and labels[trace.node_id].step_is_right
+    targets = [target for path in value_paths(tree, labels) for target in path.targets if target is not None]
+    assert sorted(targets) == sorted(label.quality_value for node_id, label in labels.items() if node_id != 0)
+    assert all(node.model_value is not None for node in tree.nodes[1:]), "every step has the value that a filter asks for"
 
 
 def test_bad_settings_are_refused() -> None:
