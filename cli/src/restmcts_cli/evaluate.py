@@ -91,7 +91,8 @@ def evaluate(
     checkpoints = {POLICY: ("policy", checkpoint_argument(policy, "policy", trust_remote_code))}
     checkpoints |= {name: ("value", checkpoint_argument(model, "value", trust_remote_code)) for name, model in values.items()}
     options = ModelOptions(template, device, trust_remote_code, max_batch_tokens, trees_in_flight)
-    report = _run(out, options, evaluation, members, checkpoints, problems, begin)
+    seen = _seen(members, [model for _, model in checkpoints.values()])
+    report = _run(out, options, evaluation, members, checkpoints, problems, seen, begin)
     _show(report, out, json)
 
 
@@ -160,6 +161,15 @@ def _problems(benchmark: Benchmark, split: str | None, seed: int, strict: bool, 
     return members
 
 
+def _seen(problems: "list[Problem]", models: Sequence[str]) -> frozenset[int]:
+    """Return the places of the problems on which any of the models, or of their parents, was trained."""
+    from restmcts.adapters.trained_on import read_trained_on
+    from restmcts.domain.problems import question_digest
+
+    known = frozenset().union(*map(read_trained_on, models))
+    return frozenset(place for place, problem in enumerate(problems) if question_digest(problem.question) in known)
+
+
 def _run(
     out: Path,
     options: "ModelOptions",
@@ -167,11 +177,14 @@ def _run(
     problems: "list[Problem]",
     checkpoints: dict[str, tuple[str, str]],
     source: str,
+    seen: frozenset[int],
     begin: float,
 ) -> "EvaluationReport":
     from restmcts.domain.evaluation import PROBLEM_SET, evaluation_plan
+    from restmcts.domain.outcomes import Comparison
 
-    from restmcts_cli.evaluation_report import EvaluationReport
+    from restmcts_cli.evaluation_examples import differing_examples
+    from restmcts_cli.evaluation_report import EvaluationReport, pass_at_powers
     from restmcts_cli.evaluation_results import EvaluationResults
     from restmcts_cli.live import LiveDisplay
     from restmcts_cli.local_run import LocalRun
@@ -184,8 +197,13 @@ def _run(
             run_id = run.create(RUN_NAME, "evaluation", 0, config, {PROBLEM_SET: problems}, checkpoints, plan)
         display.watch(run.database, run_id)
         run.run(run_id)
-        results = EvaluationResults(run.database, run_id, evaluation)
-        return EvaluationReport.of(results, source, config, time.monotonic() - begin)
+        results = EvaluationResults(run.database, run_id, evaluation, seen)
+        outcomes = list(results.outcomes())
+        comparison = Comparison(outcomes)
+        questions = [problem.question for problem in problems]
+        examples = differing_examples(run.database, run_id, evaluation, comparison, questions)
+        pass_at = pass_at_powers(results.counts())
+        return EvaluationReport(source, config, outcomes, comparison, pass_at, time.monotonic() - begin, examples)
 
 
 def _stored(run: "LocalRun", out: Path, config: dict[str, Any]) -> int | None:

@@ -3,7 +3,6 @@
 import csv
 import io
 import json
-import math
 from collections.abc import Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -12,13 +11,14 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 from restmcts.domain.outcomes import COSTS, AtEqualCost, Comparison, Outcome, Standing, pass_at_k
+from restmcts.domain.search_quality import SearchQuality, search_quality
 from restmcts.domain.statistics import Accuracy
 from restmcts.errors import InputError, StorageError
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from restmcts_cli.evaluation_results import EvaluationResults
+from restmcts_cli.evaluation_examples import Example
 from restmcts_cli.evaluation_summary import summarise
 
 POWERS = tuple(2**power for power in range(11))
@@ -33,6 +33,7 @@ class EvaluationReport:
         source: of the problems.
         config: what makes it the same evaluation; of several that are pooled, by their names.
         pass_at: pass@k of the pools, by k; no method's answer.
+        examples: problems on which two searches differ.
         seconds: wall time of this call.
     """
 
@@ -42,15 +43,18 @@ class EvaluationReport:
     comparison: Comparison
     pass_at: dict[int, float]
     seconds: float
+    examples: tuple[Example, ...] = ()
 
-    @classmethod
-    def of(cls, results: EvaluationResults, source: str, config: dict[str, Any], seconds: float) -> "EvaluationReport":
-        """Return the report of an ended evaluation."""
-        outcomes = list(results.outcomes())
-        return cls(source, config, outcomes, Comparison(outcomes), _pass_at(results.counts()), seconds)
+    @property
+    def qualities(self) -> list[SearchQuality]:
+        """How each method spent its tokens under the largest limit, or without one."""
+        budgets = self.comparison.budgets
+        cells = self.comparison.cells.items()
+        return [search_quality(key, members, budgets) for key, members in cells if key[1] in (None, max(budgets, default=None))]
 
 
-def _pass_at(counts: Sequence[tuple[int, int]]) -> dict[int, float]:
+def pass_at_powers(counts: Sequence[tuple[int, int]]) -> dict[int, float]:
+    """Return pass@k for the powers of two up to the size of the smallest pool, from (samples, right ones) of each problem."""
     if not counts:
         return {}
     least = min(num_samples for num_samples, _ in counts)
@@ -59,14 +63,17 @@ def _pass_at(counts: Sequence[tuple[int, int]]) -> dict[int, float]:
 
 
 def write_files(report: EvaluationReport, out: Path) -> None:
-    """Write report.md, results.json, results.csv and outcomes.csv.
+    """Write report.md, report.html, results.json, results.csv and outcomes.csv.
 
     Raises:
         StorageError: if the disk does not take them.
     """
+    from restmcts_cli.evaluation_page import render_evaluation
+
     standings = [_numbers(standing) for standing in report.comparison.standings()]
     texts = {
         "report.md": markdown(report),
+        "report.html": render_evaluation(report),
         "results.json": json.dumps(document(report), indent=2, allow_nan=False) + "\n",
         "results.csv": _csv(standings),
         "outcomes.csv": _csv([asdict(outcome) for outcome in report.outcomes]),
@@ -110,9 +117,11 @@ def document(report: EvaluationReport) -> dict[str, Any]:
     return {
         "source": report.source,
         "num_problems": report.comparison.num_problems,
+        "num_seen": report.comparison.num_seen,
         "says": summarise(report.comparison),
         "methods": [_numbers(standing) for standing in report.comparison.standings()],
         "at_equal_tokens": [_equal_numbers(row) for row in report.comparison.at_equal_cost()],
+        "search_quality": [asdict(quality) for quality in report.qualities],
         "pass_at": {str(k): value for k, value in report.pass_at.items()},
         "seconds": round(report.seconds, 1),
         "config": report.config,
@@ -130,8 +139,8 @@ def _numbers(standing: Standing) -> dict[str, Any]:
         "undecided": standing.undecided,
         "failed": standing.failed,
         "any_right": standing.any_right,
+        "accuracy_unseen": standing.accuracy_unseen,
         **standing.costs,
-        "mean_depth": None if math.isnan(standing.mean_depth) else standing.mean_depth,
     }
 
 
@@ -170,42 +179,74 @@ def percent(accuracy: Accuracy) -> str:
     return f"{100 * accuracy.value:.1f} % ± {100 * accuracy.standard_error:.1f}"
 
 
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table under its title, and what to know of it."""
+
+    title: str
+    rows: Rows
+    about: str
+
+
 STANDING_TITLE = "Accuracy under a limit of generated tokens a problem"
 EQUAL_TITLE = "Accuracy at equal tokens really spent, mean a problem"
-ABOUT_LIMIT = (
+ABOUT_STANDING = (
     "The limit is tested before each unit of work, so that the last one may overshoot; all costs are means a problem. “Any right” "
-    "is the share of problems with a right solution anywhere in the tree or pool (pass@k): no method's answer."
+    "is the share of problems with a right solution anywhere in the tree or pool (pass@k): no method's answer. Methods that only "
+    "need samples read one pool a problem and seed; their seconds are those until the last sample was drawn."
 )
 ABOUT_EQUAL = (
     "Between two limits a method's accuracy is that of a mixture of both. A method that cannot spend so much stands with the most "
     "that it spends; a dash: its smallest limit already costs more."
 )
-ABOUT_POOL = (
-    "Methods that only need samples read one pool a problem and seed; their seconds are those until the last sample was drawn."
+ABOUT_QUALITY = (
+    "Under the largest limit. AUC: the chance that a right answer's value lies above a wrong one's. Wasted: expanded nodes below "
+    "which no solution was finished. Repeated: generated tokens that stand in no node, said before or thrown away. Right within: "
+    "problems with a right solution anywhere after so many tokens."
 )
+ABOUT_PASS = "The chance that one of k samples is right: no method's answer."
+
+
+def report_sections(report: EvaluationReport) -> list[Section]:
+    """Return the tables of a report, in order."""
+    comparison = report.comparison
+    sections = [Section(STANDING_TITLE, standing_rows(comparison), ABOUT_STANDING)]
+    if comparison.budgets:
+        sections.append(Section(EQUAL_TITLE, equal_cost_rows(comparison), ABOUT_EQUAL))
+    sections.append(Section("How the tokens were spent", quality_rows(report.qualities, comparison.budgets), ABOUT_QUALITY))
+    if report.pass_at:
+        cells = [[f"pass@{k}" for k in report.pass_at], [f"{100 * value:.1f} %" for value in report.pass_at.values()]]
+        sections.append(Section("Pass@k of the samples", cells, ABOUT_PASS))
+    return sections
+
+
+def quality_rows(qualities: Sequence[SearchQuality], budgets: Sequence[int]) -> Rows:
+    """Return a row a method: value against truth, waste, depth, and when a right solution was there."""
+    rows = [["method", "AUC", "wasted", "repeated", "depth", *(f"right within {limit:,}" for limit in budgets)]]
+    for one in qualities:
+        figures = [_decimal(one.auc), _share(one.wasted), _share(one.repeated), _decimal(one.mean_depth)]
+        rows.append([named(one.method, one.models), *figures, *(_share(one.solved_within.get(limit)) for limit in budgets)])
+    return rows
+
+
+def _decimal(value: float | None) -> str:
+    return "–" if value is None else f"{value:.2f}"
+
+
+def _share(value: float | None) -> str:
+    return "–" if value is None else f"{100 * value:.1f} %"
 
 
 def markdown(report: EvaluationReport) -> str:
     """Return the report as Markdown."""
     comparison = report.comparison
-    says = "\n".join(f"- {sentence}" for sentence in summarise(comparison))
     parts = [
         f"# Evaluation on {report.source}",
         f"{comparison.num_problems:,} problems, {comparison.num_seeds} seeds of sampling.",
-        says,
-        f"## {STANDING_TITLE}",
-        _markdown_table(standing_rows(comparison)),
-        f"{ABOUT_LIMIT} {ABOUT_POOL}",
+        "\n".join(f"- {sentence}" for sentence in summarise(comparison)),
     ]
-    if comparison.budgets:
-        parts += [f"## {EQUAL_TITLE}", _markdown_table(equal_cost_rows(comparison)), ABOUT_EQUAL]
-    if report.pass_at:
-        cells = [[f"pass@{k}" for k in report.pass_at], [f"{100 * value:.1f} %" for value in report.pass_at.values()]]
-        parts += [
-            "## Pass@k of the samples",
-            _markdown_table(cells),
-            "The chance that one of k samples is right: no method's answer.",
-        ]
+    for section in report_sections(report):
+        parts += [f"## {section.title}", _markdown_table(section.rows), section.about]
     return "\n\n".join(parts) + "\n"
 
 

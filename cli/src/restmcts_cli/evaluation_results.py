@@ -1,30 +1,37 @@
 """The outcomes of an evaluation, read from a run's database: trees that answered, and pools that sampling methods read."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
 from restmcts.adapters.sql import evaluating, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import TreeState
+from restmcts.domain.algorithms import build_search
 from restmcts.domain.answers import extract_answer, states_answer
 from restmcts.domain.evaluation import Cell, Evaluation, PoolSettings, evaluation_cells
 from restmcts.domain.given_samples import SamplePool, Values, find_path, search_pool, solution_values
 from restmcts.domain.outcomes import COSTS, FAILED, Outcome
+from restmcts.domain.phases import SEARCH_PHASE
 from restmcts.domain.problems import Verdict
-from restmcts.domain.search import Budget
+from restmcts.domain.search import Budget, Search
+from restmcts.domain.search_quality import first_right, repeated_share, tokens_at_nodes, wasted_share
 from restmcts.domain.tree import Tree
 
 TREES_PER_READ = 256
 
 
 class EvaluationResults:
-    """Reads the cells of an ended evaluation; pools are read once."""
+    """Reads the cells of an ended evaluation; pools are read once.
 
-    def __init__(self, database: Database, run_id: int, evaluation: Evaluation, group: str = "") -> None:
+    How searches spent their tokens is looked at under the largest budget alone: their trees are played again for it.
+    """
+
+    def __init__(self, database: Database, run_id: int, evaluation: Evaluation, seen: frozenset[int] = frozenset()) -> None:
+        """Take the places of the problems that a model was trained on."""
         self._database = database
         self._run_id = run_id
         self._evaluation = evaluation
-        self._group = group
+        self._seen = seen
         self._pools: dict[str, list[PooledProblem]] = {}
         self._values: dict[str, dict[int, Values]] = {}
 
@@ -47,11 +54,13 @@ class EvaluationResults:
     def _searched(self, cell: Cell) -> Iterator[Outcome]:
         with self._database.transaction() as transaction:
             rows = evaluating.tree_rows(transaction, self._run_id, cell.phase)
+        quality = self._quality_of_trees(rows) if self._looks_at(cell) else {}
         for row in rows:
             spent = {name: getattr(row, name) for name in (*COSTS, "nodes")}
             yield Outcome(
-                **_names(cell, self._group, row.position),
+                **self._names(cell, row.position),
                 **spent,
+                **quality.get(row.id, {}),
                 verdict=row.verdict if row.state == TreeState.LABELLED else FAILED,
                 any_right=bool(row.solved),
                 depth=row.depth,
@@ -65,7 +74,8 @@ class EvaluationResults:
         assert isinstance(settings, PoolSettings)
         for problem in self.pool(cell.phase):
             if problem.failed or (cell.scores is not None and problem.problem_id not in scores):
-                yield _failed(cell, self._group, problem.position)
+                nothing: dict[str, Any] = dict.fromkeys((*COSTS, "nodes"), 0)
+                yield Outcome(**self._names(cell, problem.position), **nothing, verdict=FAILED, any_right=False)
                 continue
             values = scores.get(problem.problem_id, {})
             search = search_pool(settings, Budget(tokens=cell.budget), problem.pool, values, states_answer)
@@ -73,7 +83,8 @@ class EvaluationResults:
             chosen = search.chosen
             steps = search.tree.steps_to(chosen) if chosen is not None else ()
             yield Outcome(
-                **_names(cell, self._group, problem.position),
+                **self._names(cell, problem.position),
+                **(problem.quality(search) if self._looks_at(cell) else {}),
                 verdict=problem.verdict(steps),
                 any_right=Verdict.RIGHT in finals,
                 **{name: getattr(search.spent, name) for name in (*COSTS, "nodes")},
@@ -81,6 +92,34 @@ class EvaluationResults:
                 value=chosen.model_value if chosen is not None else None,
                 answer=extract_answer("".join(steps)),
             )
+
+    def _names(self, cell: Cell, position: int) -> dict[str, Any]:
+        return {
+            "method": cell.method.name,
+            "budget": cell.budget,
+            "models": cell.models,
+            "group": "",
+            "seed": cell.seed,
+            "problem": position,
+            "seen": position in self._seen,
+        }
+
+    def _looks_at(self, cell: Cell) -> bool:
+        return cell.budget in (None, max(self._evaluation.budgets))
+
+    def _quality_of_trees(self, rows: Sequence[Any]) -> dict[int, dict[str, Any]]:
+        """Return the fields that tell how labelled trees spent their tokens, by tree."""
+        found: dict[int, dict[str, Any]] = {}
+        with self._database.transaction() as transaction:
+            for row in (row for row in rows if row.state == TreeState.LABELLED):
+                tree = trees.load_trees(transaction, [row.id]).get(row.id, Tree())
+                verdicts, _ = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
+                phase = SEARCH_PHASE.validate_python(row.spec)
+                search = build_search(phase.search, phase.budget, row.seed)
+                tokens = tokens_at_nodes(search, evaluating.responses(transaction, row.id))
+                right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
+                found[row.id] = _quality(tree, row.tokens, first_right(tokens, right))
+        return found
 
     def _scores(self, phase: str) -> dict[int, Values]:
         """Return V of the pool's solutions by problem; problems whose scoring failed are left out."""
@@ -127,18 +166,18 @@ class PooledProblem:
         right = [node.multiplicity for node in self._tree.nodes if self._verdicts.get(node.node_id) == Verdict.RIGHT]
         return len(self.pool.samples), sum(right)
 
+    def quality(self, search: Search) -> dict[str, Any]:
+        """Return the fields that tell how a search of the pool spent its tokens."""
+        num_tokens = 0
+        for sample in self.pool.samples:
+            num_tokens += sample.num_tokens
+            if num_tokens > search.spent.tokens:
+                break
+            if self.verdict(tuple(step.text for step, _ in search.continuation(sample))) == Verdict.RIGHT:
+                return _quality(search.tree, search.spent.tokens, num_tokens)
+        return _quality(search.tree, search.spent.tokens, None)
 
-def _names(cell: Cell, group: str, position: int) -> dict[str, Any]:
-    return {
-        "method": cell.method.name,
-        "budget": cell.budget,
-        "models": cell.models,
-        "group": group,
-        "seed": cell.seed,
-        "problem": position,
-    }
 
-
-def _failed(cell: Cell, group: str, position: int) -> Outcome:
-    nothing: dict[str, Any] = dict.fromkeys((*COSTS, "nodes"), 0)
-    return Outcome(**_names(cell, group, position), **nothing, verdict=FAILED, any_right=False)
+def _quality(tree: Tree, num_tokens: int, tokens_to_right: int | None) -> dict[str, Any]:
+    shares = {"wasted": wasted_share(tree), "repeated": repeated_share(tree, num_tokens)}
+    return {**shares, "tokens_to_right": tokens_to_right}

@@ -14,6 +14,11 @@ def summarise(comparison: Comparison) -> list[str]:
     """Return the sentences; they claim a difference only where its standard error allows it."""
     sentences = [_best(comparison, budget, models) for models in comparison.models for budget in comparison.budgets]
     errors = "problems and seeds" if comparison.num_seeds > 1 else "problems alone: there was one seed"
+    if comparison.num_seen:
+        sentences.append(
+            f"{comparison.num_seen:,} of the {comparison.num_problems:,} problems were in the training data of a model: they are "
+            "marked as seen in outcomes.csv, and results.json has every accuracy without them too."
+        )
     sentences.append(f"Standard errors and differences are by a paired bootstrap over {errors}.")
     return [sentence for sentence in sentences if sentence]
 

@@ -86,8 +86,13 @@ def example_tree(database: Database, run_id: int, phase_name: str) -> SearchTree
         row = transaction.execute(statement).first()
         if row is None:
             return None
-        tree = trees.load_trees(transaction, [row.id])[row.id]
-        verdicts, _ = trees.load_labels(transaction, [row.id])[row.id]
+        return drawn_tree(transaction, row.id, row.question)
+
+
+def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> SearchTree:
+    """Return a stored tree as it is drawn."""
+    tree = trees.load_trees(transaction, [tree_id])[tree_id]
+    verdicts, _ = trees.load_labels(transaction, [tree_id])[tree_id]
     nodes = tuple(
         TreeNode(
             node.step.strip(),
@@ -98,7 +103,7 @@ def example_tree(database: Database, run_id: int, phase_name: str) -> SearchTree
         )
         for node in tree.nodes
     )
-    return SearchTree(row.question, nodes)
+    return SearchTree(question, nodes)
 
 
 def failed_trees(database: Database, run_id: int) -> int:

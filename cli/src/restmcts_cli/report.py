@@ -9,7 +9,7 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from restmcts.errors import StorageError
-from restmcts_dashboard.line_charts import NUM_COLOURS, Axis, Point, Series, category_axis, line_chart, number_axis
+from restmcts_dashboard.line_charts import NUM_COLOURS, Point, Series, accuracy_axis, category_axis, line_chart, number_axis
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -88,11 +88,6 @@ def _decimal(value: float | None) -> str:
     return "–" if value is None else f"{value:.2f}"
 
 
-def _accuracy_axis(series: Sequence[Series]) -> Axis:
-    ends = [end for one in series for p in one.points for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))]
-    return number_axis("Accuracy", [0.0, *ends], as_percent=True, floor=0.0)
-
-
 def _iterations_chart(iterations: tuple[IterationResult, ...]) -> Markup:
     points, controls = [], []
     for place, result in enumerate(iterations):
@@ -107,7 +102,7 @@ def _iterations_chart(iterations: tuple[IterationResult, ...]) -> Markup:
         # The control leaves the loop's line where both are still the base policy.
         series.append(Series("Control: demonstrations alone", (points[0], *controls), dashed=True))
     x_axis = category_axis("Iteration", [str(result.iteration) for result in iterations])
-    return line_chart("Accuracy by iteration", x_axis, _accuracy_axis(series), series)
+    return line_chart("Accuracy by iteration", x_axis, accuracy_axis(series), series)
 
 
 def _search_chart(search: tuple[SearchResult, ...]) -> Markup:
@@ -119,7 +114,7 @@ def _search_chart(search: tuple[SearchResult, ...]) -> Markup:
         methods[result.method].append(Point(result.mean_tokens, measured.value, measured.standard_error))
     series = [Series(name, tuple(sorted(points, key=lambda p: p.x))) for name, points in methods.items()]
     x_axis = number_axis("Tokens generated a problem", [0.0, *(result.mean_tokens for result in search)], floor=0.0)
-    return line_chart("Accuracy against tokens", x_axis, _accuracy_axis(series), series)
+    return line_chart("Accuracy against tokens", x_axis, accuracy_axis(series), series)
 
 
 def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:

@@ -61,6 +61,12 @@ def number_axis(label: str, values: Iterable[float], *, as_percent: bool = False
     return Axis(label, low, high, tuple(zip(places, texts, strict=True)))
 
 
+def accuracy_axis(series: Sequence[Series]) -> Axis:
+    """Return an axis of per cents from 0 that holds the series with their error bars."""
+    ends = [end for one in series for p in one.points for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))]
+    return number_axis("Accuracy", [0.0, *ends], as_percent=True, floor=0.0)
+
+
 def line_chart(title: str, x_axis: Axis, y_axis: Axis, series: Sequence[Series]) -> Markup:
     """Return the chart as an `<svg>` with its legend below it; every text is escaped."""
     body = Markup("").join([_grid(x_axis, y_axis), *(_line(place, one, x_axis, y_axis) for place, one in enumerate(series))])

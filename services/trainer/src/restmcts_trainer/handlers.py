@@ -17,6 +17,7 @@ from typing import Any
 from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.tables import PhaseState, now
+from restmcts.adapters.trained_on import write_trained_on
 from restmcts.adapters.uris import local_path
 from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.training_settings import TrainingReport
@@ -130,6 +131,8 @@ class TrainerHandlers:
             output=folder,
         )
         report = self._in_process(job)
+        if folder.exists():
+            write_trained_on(folder, job.parent, job.dataset)
         return {"trained": False, "reason": "no training data"} if report is None else {"trained": True, **asdict(report)}
 
     def _in_process(self, job: Job) -> TrainingReport | None:

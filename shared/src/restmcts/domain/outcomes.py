@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 from restmcts.domain.bootstrap import Figures, Resampling
 from restmcts.domain.problems import Verdict
-from restmcts.domain.statistics import Accuracy, Difference, mean_and_standard_error
+from restmcts.domain.statistics import Accuracy, Difference
 
 FAILED = "failed"
 COSTS = ("tokens", "prompt_tokens", "reused_tokens", "scored_tokens", "model_calls", "seconds")
@@ -28,8 +28,12 @@ class Outcome:
         verdict: on the answer: "right", "wrong" or "undecided", or "failed" where the search failed.
         any_right: whether any finished solution of the search is right (pass@k; not an answer).
         reused_tokens: of prompts, not prefilled again; 0 for samples from a pool, whatever a server would keep.
+        seen: whether a model was trained on the problem.
         depth: steps of the answered solution.
         value: V at its end; None where it was not asked.
+        wasted: share of the expanded nodes below which no solution was finished; None where it was not looked at.
+        repeated: share of the generated tokens that stand in no node: said before, or thrown away; None likewise.
+        tokens_to_right: generated until the first right solution was there; None if there is none, or likewise.
         seconds: from the first request to the last answer, in whatever company the search ran.
     """
 
@@ -48,8 +52,12 @@ class Outcome:
     model_calls: int
     nodes: int
     seconds: float
+    seen: bool = False
     depth: int | None = None
     value: float | None = None
+    wasted: float | None = None
+    repeated: float | None = None
+    tokens_to_right: int | None = None
     answer: str | None = None
 
     @property
@@ -67,7 +75,7 @@ class Standing:
         failed: searches that failed.
         any_right: share of problems with any right finished solution.
         costs: mean a problem, by name (`COSTS`).
-        mean_depth: of answered solutions; NaN where there are none.
+        accuracy_unseen: without problems that a model was trained on; None where there are none, or nothing else.
     """
 
     method: str
@@ -78,7 +86,7 @@ class Standing:
     failed: int
     any_right: float
     costs: Mapping[str, float]
-    mean_depth: float
+    accuracy_unseen: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,6 +142,11 @@ class Comparison:
         return table
 
     @property
+    def num_seen(self) -> int:
+        """Problems that a model was trained on."""
+        return len({(o.group, o.problem) for members in self.cells.values() for o in members if o.seen})
+
+    @property
     def budgets(self) -> list[int]:
         return sorted({budget for _, budget, _ in self.cells if budget is not None})
 
@@ -156,7 +169,7 @@ class Comparison:
     def standing(self, key: Key) -> Standing:
         """Return what a cell comes to."""
         members = self.cells[key]
-        depths = [float(o.depth) for o in members if o.depth]
+        unseen = [o.is_right for o in members if not o.seen]
         return Standing(
             *key,
             accuracy=self._figures[key].accuracy,
@@ -164,7 +177,7 @@ class Comparison:
             failed=sum(o.verdict == FAILED for o in members),
             any_right=sum(o.any_right for o in members) / len(members),
             costs={name: math.fsum(getattr(o, name) for o in members) / len(members) for name in COSTS},
-            mean_depth=mean_and_standard_error(depths)[0] if depths else math.nan,
+            accuracy_unseen=sum(unseen) / len(unseen) if 0 < len(unseen) < len(members) else None,
         )
 
     def standings(self) -> list[Standing]:

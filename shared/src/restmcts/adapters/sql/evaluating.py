@@ -5,12 +5,13 @@ from typing import Any
 
 from sqlalchemy import select
 
+from restmcts.adapters.sql import trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.tables import RequestKind, RequestState
 from restmcts.adapters.sql.trees import NODES, PHASES, TREES
 from restmcts.domain.given_samples import SamplePool
-from restmcts.domain.requests import Sample, StepsProposed
+from restmcts.domain.requests import Response, Sample, StepsProposed
 from restmcts.messages.wire import load_response
 
 
@@ -45,11 +46,17 @@ def sample_pools(transaction: Transaction, run_id: int, phase_name: str, problem
     }
 
 
+def responses(transaction: Transaction, tree_id: int) -> list[tuple[Response, float]]:
+    """Return what a tree's search was told, with the seconds since its first request, in the order in which it was told."""
+    rows = trees.applied(transaction, tree_id)
+    return [(load_response(row.kind, row.answer), row.elapsed_seconds or 0.0) for row in rows]
+
+
 def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[Any]:
-    """Return the trees of a phase in order of problem, each with the depth and model value of its chosen node."""
+    """Return the trees of a phase in order of problem, each with its phase's spec and its chosen node's depth and model value."""
     chosen = NODES.alias("chosen")
     statement = (
-        select(TREES, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)
+        select(TREES, PHASES.c.spec, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(chosen, (chosen.c.tree_id == TREES.c.id) & (chosen.c.node_id == TREES.c.chosen_node))

@@ -1,0 +1,75 @@
+"""Trees of the same problem on which two searches differ: what a table of accuracies does not show."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from restmcts.adapters.sql import evaluating
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import TreeState
+from restmcts.domain.evaluation import Cell, Evaluation, evaluation_cells
+from restmcts.domain.outcomes import Comparison
+from restmcts.domain.problems import Verdict
+
+from restmcts_cli.outcomes import drawn_tree
+from restmcts_cli.report_data import SearchTree
+from restmcts_cli.report_tree import MAX_NODES
+
+NUM_EXAMPLES = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ExampleAnswer:
+    """One method's tree, and the verdict on what it answered."""
+
+    method: str
+    verdict: str
+    tree: SearchTree
+
+
+@dataclass(frozen=True, slots=True)
+class Example:
+    """One problem that methods answered differently."""
+
+    question: str
+    answers: tuple[ExampleAnswer, ...]
+
+
+def differing_examples(
+    database: Database, run_id: int, evaluation: Evaluation, comparison: Comparison, questions: Sequence[str]
+) -> tuple[Example, ...]:
+    """Return problems that the best and the second best of the methods with trees answered differently under the largest budget."""
+    cells = _best_two(evaluation, comparison)
+    if len(cells) < 2:
+        return ()
+    with database.transaction() as transaction:
+        first, second = (
+            {row.position: row for row in evaluating.tree_rows(transaction, run_id, cell.phase) if row.state == TreeState.LABELLED}
+            for cell in cells
+        )
+        differing = [
+            place
+            for place in sorted(set(first) & set(second))
+            if (first[place].verdict == Verdict.RIGHT) != (second[place].verdict == Verdict.RIGHT)
+        ]
+        differing.sort(key=lambda place: max(first[place].nodes, second[place].nodes) > MAX_NODES)
+        return tuple(
+            Example(
+                questions[place],
+                tuple(
+                    ExampleAnswer(cell.method.name, rows[place].verdict, drawn_tree(transaction, rows[place].id, questions[place]))
+                    for cell, rows in zip(cells, (first, second), strict=True)
+                ),
+            )
+            for place in differing[:NUM_EXAMPLES]
+        )
+
+
+def _best_two(evaluation: Evaluation, comparison: Comparison) -> list[Cell]:
+    last = (max(evaluation.budgets), evaluation.seeds[0], evaluation.models[-1].name)
+    cells = [
+        cell
+        for cell in evaluation_cells(evaluation)
+        if not cell.method.reads_pool and (cell.budget, cell.seed, cell.models) == last
+    ]
+    cells.sort(key=lambda cell: -comparison.standing((cell.method.name, cell.budget, cell.models)).accuracy.value)
+    return cells[:2]
