@@ -13,7 +13,8 @@ import pytest
 from restmcts.domain.number_paths import SetSizes, make_problem_sets
 from restmcts.domain.problems import Problem
 from restmcts.domain.training_settings import TrainingSettings
-from restmcts.modeling.training import PolicyExample, initialise_policy, train_policy
+from restmcts.modeling.training import initialise_policy, train_policy
+from restmcts.modeling.training_rows import PolicyExample
 from restmcts_cli.demo_plan import base_policy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast

@@ -53,7 +53,7 @@ def test_images_install_the_extras_that_their_distribution_asks_for(folder: Path
     extras = extras_of(text)
     assert set(asked.group(1).split(",")) <= set(extras)
     assert ("torch" in extras) == (folder.name in WITH_TORCH)
-    order = ["stack", "torch", "http", "verification", "data"]
+    order = ["stack", "torch", "http", "verification", "data", "training"]
     assert extras == sorted(extras, key=order.index), "another order shares fewer layers"
 
 

@@ -15,6 +15,7 @@ from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
 from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.filtering import PairFilter
 from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.problems import Problem
@@ -261,6 +262,7 @@ DATA = (
     TrainPolicyPhase("policy-1", 1, "base", TRAINING, ("collect-1",)),
     TrainValuePhase("value-1", 1, "value-0", "base", TRAINING, ("collect-1",)),
 )
+PAIRS = TrainPolicyPhase("policy-1", 1, "base", TRAINING, ("collect-1",), objective="dpo", pairs=PairFilter(min_gap=0.1))
 
 
 def datasets(one: Process) -> list[list[dict[str, Any]]]:
@@ -305,3 +307,18 @@ def test_a_run_that_solves_nothing_trains_nothing_and_ends(process: Any) -> None
     ]
     assert one.rows("SELECT state FROM runs") == [(RunState.DONE.value,)]
     assert datasets(one) == []
+
+
+def test_pairs_of_siblings_are_written_with_where_they_come_from(process: Any) -> None:
+    one = without_training(process())
+    one.start((COLLECT, PAIRS))
+    one.go_on()
+    (rows,) = datasets(one)
+    assert rows
+    nodes = {row[:2]: row[2:] for row in one.rows("SELECT tree_id, node_id, parent_id, step, quality_value FROM nodes")}
+    for row in rows:
+        chosen, rejected = nodes[row["tree_id"], row["node_id"]], nodes[row["tree_id"], row["rejected_node_id"]]
+        assert chosen[0] == rejected[0]
+        assert (row["chosen"], row["rejected"]) == ([chosen[1]], [rejected[1]])
+        assert (row["chosen_value"], row["rejected_value"]) == (chosen[2], rejected[2])
+        assert chosen[2] - rejected[2] >= 0.1

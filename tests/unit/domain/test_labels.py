@@ -5,7 +5,16 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from restmcts.domain.filtering import Trace, TraceFilter, right_traces, select_traces, value_paths, value_samples
+from restmcts.domain.filtering import (
+    PairFilter,
+    Trace,
+    TraceFilter,
+    right_traces,
+    select_traces,
+    step_pairs,
+    value_paths,
+    value_samples,
+)
 from restmcts.domain.labels import StepLabel, end_leaves, infer_labels
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import ProposedStep
@@ -187,3 +196,22 @@ def test_traces_are_selected_by_value_or_length_and_at_most_k(criteria: TraceFil
 def test_a_filter_that_keeps_nothing_is_refused() -> None:
     with pytest.raises(InputError):
         TraceFilter(top_k=0)
+
+
+@quick
+@given(seeds, sizes, unit, st.none() | st.integers(1, 5))
+def test_pairs_are_siblings_the_best_first(seed: int, num_nodes: int, min_gap: float, top_k: int | None) -> None:
+    tree, verdicts = random_tree(seed, num_nodes)
+    labels = infer_labels(tree, verdicts)
+    everything = step_pairs(tree, labels, PairFilter(min_gap))
+    for pair in everything:
+        assert pair.chosen.parent_id == pair.rejected.parent_id
+        assert pair.steps == tree.steps_to(pair.chosen)[:-1] == tree.steps_to(pair.rejected)[:-1]
+        value, other = labels[pair.chosen.node_id].quality_value, labels[pair.rejected.node_id].quality_value
+        assert (value, other) == (pair.chosen_value, pair.rejected_value) and value > other and value - other >= min_gap
+        assert value == max(labels[n].quality_value for n in tree[pair.chosen.parent_id or ROOT].children if n in labels)
+    gaps = [pair.chosen_value - pair.rejected_value for pair in everything]
+    assert gaps == sorted(gaps, reverse=True)
+    assert step_pairs(tree, labels, PairFilter(min_gap, top_k)) == everything[:top_k]
+    lower = sum(len({labels[n].quality_value for n in node.children if n in labels}) > 1 for node in tree.nodes)
+    assert len({pair.chosen.parent_id for pair in step_pairs(tree, labels, PairFilter())}) == lower

@@ -12,7 +12,9 @@ from restmcts.domain.training_settings import TrainingSettings
 from restmcts.errors import InputError, ModelError, TrainingError
 from restmcts.modeling import checkpoints
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, new_value_model, save_checkpoint
-from restmcts.modeling.training import PolicyExample, ValueExample, train_policy, train_value
+from restmcts.modeling.training import train_policy, train_value
+from restmcts.modeling.training_loop import Attempt
+from restmcts.modeling.training_rows import PolicyExample, ValueExample
 from restmcts.modeling.value_model import TransformersScorer
 
 SETTINGS = TrainingSettings(num_steps=3, batch_size=4, learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
@@ -102,11 +104,10 @@ def test_the_same_inputs_give_the_same_weights(parent: Path, tmp_path: Path, opt
 
 
 def test_a_policy_learns_what_it_is_shown(parent: Path, tmp_path: Path) -> None:
-    seen: list[tuple[int, int, float]] = []
+    seen: list[tuple[int, int, float | None]] = []
     settings = replace(SETTINGS, num_steps=60, optimizer="muon", muon_learning_rate=0.02, schedule="cosine")
-    report = train_policy(
-        parent, POLICY_EXAMPLES, settings, tmp_path / "out", lambda step, total, loss: seen.append((step, total, loss))
-    )
+    attempt = Attempt(on_progress=lambda step, total, loss: seen.append((step, total, loss)))
+    report = train_policy(parent, POLICY_EXAMPLES, settings, tmp_path / "out", attempt)
     assert report.last_loss < 0.3 * report.first_loss
     assert seen[-1][:2] == (60, 60) and seen[-1][2] == report.last_loss
 

@@ -13,6 +13,7 @@ from queue import Queue
 from typing import Any
 
 from restmcts.errors import RestMctsError
+from restmcts.modeling.training_loop import Attempt
 
 from restmcts_trainer.job import Job
 from restmcts_trainer.jobs import run_job
@@ -42,11 +43,12 @@ def _lines() -> Iterator[str]:
 
 
 def _serve(request: dict[str, Any], out: Any) -> dict[str, Any]:
-    def on_progress(step: int, num_steps: int, loss: float) -> None:
-        print(json.dumps({"step": step, "num_steps": num_steps, "loss": loss}), file=out, flush=True)
+    def on_progress(step: int, num_steps: int, loss: float | None) -> None:
+        if loss is not None:
+            print(json.dumps({"step": step, "num_steps": num_steps, "loss": loss}), file=out, flush=True)
 
     try:
-        report = run_job(Job.from_json(request), on_progress)
+        report = run_job(Job.from_json(request), Attempt(on_progress=on_progress))
     except RestMctsError as error:
         return {"error": str(error)}
     except MemoryError:

@@ -1,17 +1,19 @@
 """What a training job does once it has its data and its parent on disk."""
 
-from collections.abc import Callable
+from typing import Any
 
 from restmcts.adapters.datasets import read_rows
 from restmcts.domain.phases import TrainPolicyPhase
 from restmcts.domain.training_settings import TrainingReport
 from restmcts.modeling.checkpoints import new_value_model, save_checkpoint
-from restmcts.modeling.training import PolicyExample, ValueExample, train_policy, train_value
+from restmcts.modeling.training import train_policy, train_preferences, train_value
+from restmcts.modeling.training_loop import Attempt
+from restmcts.modeling.training_rows import PolicyExample, PreferenceExample, ValueExample
 
 from restmcts_trainer.job import Job
 
 
-def run_job(job: Job, on_progress: Callable[[int, int, float], None] | None) -> TrainingReport | None:
+def run_job(job: Job, attempt: Attempt) -> TrainingReport | None:
     """Train into `job.output` and return the report; None if there is no data.
 
     Without data a policy, or a value model with a parent, stays what it is: nothing is written. A first value model is then
@@ -21,13 +23,38 @@ def run_job(job: Job, on_progress: Callable[[int, int, float], None] | None) -> 
         RestMctsError: if training cannot be done.
     """
     rows = read_rows(job.dataset)
-    settings = job.phase.training
-    if isinstance(job.phase, TrainPolicyPhase):
-        examples = [PolicyExample(row["question"], tuple(row["steps"])) for row in rows]
-        return train_policy(job.parent, examples, settings, job.output, on_progress) if rows else None
+    phase, settings = job.phase, job.phase.training
+    if isinstance(phase, TrainPolicyPhase):
+        if not rows:
+            return None
+        if phase.objective == "dpo":
+            return train_preferences(job.parent, [_preference(row) for row in rows], settings, job.output, attempt)
+        solutions = [PolicyExample(row["question"], tuple(row["steps"])) for row in rows]
+        return train_policy(job.parent, solutions, settings, job.output, attempt)
     if rows:
-        paths = [ValueExample(row["question"], tuple(row["steps"]), tuple(row["targets"])) for row in rows]
-        return train_value(job.parent, paths, settings, job.output, on_progress)
-    if job.phase.parent is None:
+        paths = [_value(row) for row in rows]
+        return train_value(job.parent, paths, settings, job.output, attempt, objective=phase.objective)
+    if phase.parent is None:
         save_checkpoint(new_value_model(job.parent, settings.seed), job.output)
     return None
+
+
+def _preference(row: dict[str, Any]) -> PreferenceExample:
+    return PreferenceExample(
+        question=row["question"],
+        steps=tuple(row["steps"]),
+        chosen=tuple(row["chosen"]),
+        rejected=tuple(row["rejected"]),
+        chosen_finished=row["chosen_finished"],
+        rejected_finished=row["rejected_finished"],
+    )
+
+
+def _value(row: dict[str, Any]) -> ValueExample:
+    return ValueExample(
+        question=row["question"],
+        steps=tuple(row["steps"]),
+        targets=tuple(row["targets"]),
+        leads_to_right=tuple(row["leads_to_right"]),
+        finished=row["finished"],
+    )

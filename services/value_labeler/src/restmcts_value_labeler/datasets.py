@@ -8,10 +8,10 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.datasets import POLICY_SCHEMA, VALUE_SCHEMA, write_shards
+from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.domain.filtering import right_traces, select_traces, value_paths
+from restmcts.domain.filtering import right_traces, select_traces, step_pairs, value_paths
 from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.ports import Artifact, ArtifactStore
 
@@ -20,9 +20,13 @@ def write_dataset(
     database: Database, artifacts: ArtifactStore, run_id: int, phase: TrainPolicyPhase | TrainValuePhase
 ) -> tuple[Artifact, dict[str, Any]]:
     """Write a phase's data; return the artifact and its card (counts, label histogram, filter, sources)."""
-    card: dict[str, Any] = {"kind": phase.kind, "phase": phase.name, "sources": list(phase.sources)}
-    if isinstance(phase, TrainPolicyPhase):
-        card |= {"filter": TRAINING_PHASE.dump_python(phase, mode="json")["traces"], "solutions_of": phase.solutions_of}
+    card: dict[str, Any] = {"kind": phase.kind, "objective": phase.objective, "phase": phase.name, "sources": list(phase.sources)}
+    spec = TRAINING_PHASE.dump_python(phase, mode="json")
+    if isinstance(phase, TrainPolicyPhase) and phase.objective == "dpo":
+        card |= {"filter": spec["pairs"]}
+        rows, schema = _preference_rows(database, run_id, phase), PREFERENCE_SCHEMA
+    elif isinstance(phase, TrainPolicyPhase):
+        card |= {"filter": spec["traces"], "solutions_of": phase.solutions_of}
         rows, schema = _policy_rows(database, run_id, phase), POLICY_SCHEMA
     else:
         rows, schema = _value_rows(database, run_id, phase), VALUE_SCHEMA
@@ -53,6 +57,29 @@ def _policy_row(problem_id: int, question: str, steps: Any, value: float, tree_i
     return {"question": question, "steps": list(steps), "model_value": value, **lineage}
 
 
+def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[dict[str, Any]]:
+    with database.transaction() as transaction:
+        for batch in runs.labelled_trees(transaction, run_id, phase.sources):
+            loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
+            labels = trees.load_labels(transaction, loaded)
+            for row in batch:
+                for pair in step_pairs(loaded[row.tree_id], labels[row.tree_id][1], phase.pairs):
+                    yield {
+                        "question": row.question,
+                        "steps": list(pair.steps),
+                        "chosen": [pair.chosen.step],
+                        "rejected": [pair.rejected.step],
+                        "chosen_finished": pair.chosen.final,
+                        "rejected_finished": pair.rejected.final,
+                        "chosen_value": pair.chosen_value,
+                        "rejected_value": pair.rejected_value,
+                        "problem_id": row.id,
+                        "tree_id": row.tree_id,
+                        "node_id": pair.chosen.node_id,
+                        "rejected_node_id": pair.rejected.node_id,
+                    }
+
+
 def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[dict[str, Any]]:
     """Yield paths with targets; none if the policy itself solved nothing, for then its attempts cannot be told apart."""
     with database.transaction() as transaction:
@@ -64,5 +91,13 @@ def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iter
             labels = trees.load_labels(transaction, loaded)
             for row in batch:
                 for path in value_paths(loaded[row.tree_id], labels[row.tree_id][1]):
-                    lineage = {"problem_id": row.id, "tree_id": row.tree_id, "node_id": path.node_id}
-                    yield {"question": row.question, "steps": list(path.steps), "targets": list(path.targets), **lineage}
+                    yield {
+                        "question": row.question,
+                        "steps": list(path.steps),
+                        "targets": list(path.targets),
+                        "leads_to_right": list(path.leads_to_right),
+                        "finished": path.finished,
+                        "problem_id": row.id,
+                        "tree_id": row.tree_id,
+                        "node_id": path.node_id,
+                    }

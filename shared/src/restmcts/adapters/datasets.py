@@ -14,7 +14,29 @@ ROWS_PER_SHARD = 50_000
 _LINEAGE = [("problem_id", pa.int64()), ("tree_id", pa.int64()), ("node_id", pa.int64())]
 POLICY_SCHEMA = pa.schema([("question", pa.string()), ("steps", pa.list_(pa.string())), ("model_value", pa.float64()), *_LINEAGE])
 VALUE_SCHEMA = pa.schema(
-    [("question", pa.string()), ("steps", pa.list_(pa.string())), ("targets", pa.list_(pa.float64())), *_LINEAGE]
+    [
+        ("question", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("targets", pa.list_(pa.float64())),
+        ("leads_to_right", pa.list_(pa.bool_())),
+        ("finished", pa.bool_()),
+        *_LINEAGE,
+    ]
+)
+# `steps` is the partial solution before the pair; `node_id` is that of the chosen step, where it is one step of a tree.
+PREFERENCE_SCHEMA = pa.schema(
+    [
+        ("question", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("chosen", pa.list_(pa.string())),
+        ("rejected", pa.list_(pa.string())),
+        ("chosen_finished", pa.bool_()),
+        ("rejected_finished", pa.bool_()),
+        ("chosen_value", pa.float64()),
+        ("rejected_value", pa.float64()),
+        *_LINEAGE,
+        ("rejected_node_id", pa.int64()),
+    ]
 )
 
 

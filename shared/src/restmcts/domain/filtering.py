@@ -30,6 +30,36 @@ class TraceFilter:
 
 
 @dataclass(frozen=True, slots=True)
+class PairFilter:
+    """Which pairs of sibling steps of a problem are kept for preference training.
+
+    Attributes:
+        min_gap: least difference of their quality values; equal ones are never a pair.
+        top_k: at most that many a problem, widest gap first; None: all.
+    """
+
+    min_gap: float = 0.0
+    top_k: int | None = None
+
+    def __post_init__(self) -> None:
+        if self.top_k is not None and self.top_k < 1:
+            raise InputError(f"top_k is {self.top_k}: it must be at least 1")
+        if not 0 <= self.min_gap <= 1:
+            raise InputError(f"min_gap is {self.min_gap}: it must lie in [0, 1]")
+
+
+@dataclass(frozen=True, slots=True)
+class StepPair:
+    """Two steps after the same partial solution, `steps`: the one of higher quality value is chosen, the other rejected."""
+
+    steps: tuple[str, ...]
+    chosen: Node
+    rejected: Node
+    chosen_value: float
+    rejected_value: float
+
+
+@dataclass(frozen=True, slots=True)
 class Trace:
     """A whole right solution; `node_id` is its leaf, `value` the model's value there (0 where it was not scored)."""
 
@@ -51,12 +81,15 @@ class ValueSample:
 class ValuePath:
     """A path from the root with v_k as the target of its steps, None where the target stands in an earlier path already.
 
-    The paths of a tree hold each labelled node's target exactly once.
+    The paths of a tree hold each labelled node's target exactly once. `leads_to_right` says of the same steps whether a right
+    answer lies below; `finished`, whether the path ends in an answer.
     """
 
     node_id: int
     steps: tuple[str, ...]
     targets: tuple[float | None, ...]
+    leads_to_right: tuple[bool | None, ...]
+    finished: bool
 
 
 def right_traces(tree: Tree, verdicts: Mapping[int, Verdict]) -> list[Trace]:
@@ -92,10 +125,29 @@ def value_paths(tree: Tree, labels: Mapping[int, StepLabel]) -> list[ValuePath]:
     for node in tree.depth_first():
         if node.node_id in labels and node.node_id != ROOT and not _has_labelled_child(node, labels):
             lineage = tree.lineage(node)[1:]
-            targets = tuple(None if n.node_id in told else labels[n.node_id].quality_value for n in lineage)
+            told_here = [None if n.node_id in told else labels[n.node_id] for n in lineage]
+            targets = tuple(None if label is None else label.quality_value for label in told_here)
+            leads_to_right = tuple(None if label is None else label.step_is_right for label in told_here)
             told.update(ancestor.node_id for ancestor in lineage)
-            paths.append(ValuePath(node.node_id, tuple(ancestor.step for ancestor in lineage), targets))
+            paths.append(ValuePath(node.node_id, tuple(n.step for n in lineage), targets, leads_to_right, node.final))
     return paths
+
+
+def step_pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter) -> list[StepPair]:
+    """Return the best of labelled siblings paired with each worse one, widest gap first, equal gaps in depth-first order."""
+    pairs = []
+    for parent in tree.depth_first():
+        siblings = [tree[child] for child in parent.children if child in labels]
+        if not siblings:
+            continue
+        best = max(siblings, key=lambda node: labels[node.node_id].quality_value)
+        high = labels[best.node_id].quality_value
+        for other in siblings:
+            low = labels[other.node_id].quality_value
+            if low < high and high - low >= criteria.min_gap:
+                pairs.append(StepPair(tree.steps_to(parent), best, other, high, low))
+    pairs.sort(key=lambda pair: pair.rejected_value - pair.chosen_value)
+    return pairs[: criteria.top_k]
 
 
 def _has_labelled_child(node: Node, labels: Mapping[int, StepLabel]) -> bool:

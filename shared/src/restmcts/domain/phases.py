@@ -10,10 +10,10 @@ from typing import Annotated, Literal
 from pydantic import Discriminator, TypeAdapter
 
 from restmcts.domain.algorithms import SearchSettings
-from restmcts.domain.filtering import TraceFilter
+from restmcts.domain.filtering import PairFilter, TraceFilter
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 
 Purpose = Literal["bootstrap", "collect", "held-out", "evaluate"]
 
@@ -55,7 +55,7 @@ class SearchPhase:
 
 @dataclass(frozen=True, slots=True)
 class TrainPolicyPhase:
-    """Fine-tune a policy on right traces, or on given solutions.
+    """Fine-tune a policy on right traces, on given solutions, or on pairs of sibling steps.
 
     Attributes:
         name: of the phase and of the checkpoint that it makes.
@@ -63,6 +63,8 @@ class TrainPolicyPhase:
         sources: search phases whose trees give the traces.
         solutions_of: a problem set whose given solutions are trained on instead (seed data, controls); None: none.
         traces: which right traces are kept, problem by problem.
+        objective: "sft" learns traces and solutions, "dpo" prefers the better of two sibling steps.
+        pairs: which pairs are kept, problem by problem ("dpo").
     """
 
     name: str
@@ -72,6 +74,8 @@ class TrainPolicyPhase:
     sources: tuple[str, ...] = ()
     solutions_of: str | None = None
     traces: TraceFilter = field(default_factory=TraceFilter)
+    objective: PolicyObjective = "sft"
+    pairs: PairFilter = field(default_factory=PairFilter)
     kind: Literal["train-policy"] = "train-policy"
 
     def needs(self) -> tuple[str, ...]:
@@ -88,6 +92,7 @@ class TrainValuePhase:
         parent: checkpoint name of a value model to go on from; None: begin with a fresh head on `trunk`.
         trunk: checkpoint name of the policy whose weights begin the first value model.
         sources: search phases whose labelled trees are the data.
+        objective: what the model learns of their labels.
     """
 
     name: str
@@ -96,6 +101,7 @@ class TrainValuePhase:
     trunk: str
     training: TrainingSettings
     sources: tuple[str, ...] = ()
+    objective: ValueObjective = "mse"
     kind: Literal["train-value"] = "train-value"
 
     def needs(self) -> tuple[str, ...]:

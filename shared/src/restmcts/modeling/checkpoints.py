@@ -9,10 +9,10 @@ import secrets
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 import torch
 import transformers
@@ -29,17 +29,20 @@ from restmcts.modeling.puzzle_policies import fresh_policy
 INFO_FILE = "restmcts.json"
 HUB_TIMEOUT_SECONDS = 10.0
 Kind = Literal["policy", "value"]
+# What a value model's head gives: the value itself, or its log-odds.
+ValueScale = Literal["identity", "logit"]
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 _CLASSES: dict[Kind, Any] = {"policy": AutoModelForCausalLM, "value": AutoModelForSequenceClassification}
 
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """What `restmcts.json` holds: the model's kind, its prompt template's name and its step separator."""
+    """What `restmcts.json` holds: the model's kind, its prompt template's name, its step separator, and how its head is read."""
 
     kind: Kind
     template: str
     step_separator: str = STEP_SEPARATOR
+    value_scale: ValueScale = "identity"
 
 
 @dataclass(frozen=True)
@@ -50,6 +53,7 @@ class LoadedModel:
     model: Any
     tokenizer: Any
     prompts: PromptFormat
+    value_scale: ValueScale = "identity"
 
     @property
     def device(self) -> torch.device:
@@ -135,9 +139,15 @@ def load_value_model(
 
 
 def new_value_model(
-    policy_path: str | Path, seed: int, *, template: str = "auto", device: str | torch.device = "cpu"
+    policy_path: str | Path,
+    seed: int,
+    *,
+    template: str = "auto",
+    device: str | torch.device = "cpu",
+    value_scale: ValueScale = "identity",
 ) -> LoadedModel:
-    """Return a value model on the policy's trunk, in float32, whose output layer is zero; `seed` decides any other fresh weight.
+    """Return a value model on the trunk of a policy or an encoder, in float32, whose output layer is zero; `seed` decides any other
+    fresh weight.
 
     Raises:
         ModelError: if the policy cannot be loaded, or its architecture has no sequence classifier.
@@ -149,7 +159,7 @@ def new_value_model(
             torch.nn.init.zeros_(module.weight)
             if module.bias is not None:
                 torch.nn.init.zeros_(module.bias)
-    return loaded
+    return replace(loaded, value_scale=value_scale)
 
 
 def new_policy(config: Any, tokenizer: Any, seed: int, *, template: str = "auto") -> LoadedModel:
@@ -174,7 +184,7 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
         with _quiet_library():
             loaded.model.save_pretrained(pending)
             loaded.tokenizer.save_pretrained(pending)
-        info = CheckpointInfo(loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator)
+        info = CheckpointInfo(loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator, loaded.value_scale)
         (pending / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
         pending.rename(path)
     except (OSError, SafetensorError) as error:
@@ -254,7 +264,8 @@ def _load_made(
     chosen = info.template if info and template == "auto" else template
     separator = info.step_separator if info else STEP_SEPARATOR
     prompts = PromptFormat(choose_template(chosen, tokenizer), tokenizer, separator)
-    loaded = _ready(LoadedModel(kind, model.to(device), tokenizer, prompts))
+    scale = info.value_scale if info else "identity"
+    loaded = _ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale))
     return loaded, set(report["missing_keys"])
 
 
@@ -298,8 +309,9 @@ def _read_info(name: str) -> CheckpointInfo | None:
         info = CheckpointInfo(**json.loads(file.read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{file}: not readable ({_first_line(error)}); restore the file or remove it") from error
-    if info.kind not in _CLASSES or info.template not in list(Template) or not info.step_separator:
-        raise ModelError(f"{file}: holds a kind, template or separator that is not known; restore the file or remove it")
+    is_known = info.kind in _CLASSES and info.template in list(Template) and info.value_scale in get_args(ValueScale)
+    if not is_known or not info.step_separator:
+        raise ModelError(f"{file}: holds a kind, template, separator or scale that is not known; restore the file or remove it")
     return info
 
 

@@ -1,22 +1,27 @@
-"""The losses of both models: sums over supervised positions, so that a mean over several batches is a mean over positions."""
+"""The losses of value models: sums over supervised positions, so that a mean over several batches is a mean over positions."""
 
 import torch
 from torch import nn
 
+from restmcts.domain.training_settings import ValueObjective
+
 IGNORED = -100
 
 
-def summed_token_loss(logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the summed cross-entropy in float32, a scalar.
+def summed_value_loss(outputs: torch.Tensor, targets: torch.Tensor, objective: ValueObjective) -> torch.Tensor:
+    """Return the summed loss of an objective, a scalar.
 
     Args:
-        logits: `[B, T, V]`; those at position t are for the token at t + 1.
-        targets: `[B, T]`, the next token's id, `IGNORED` where there is no target (already shifted, unlike the library's labels).
+        outputs: `[places]`, as the head gives them: for "mse" values, not clamped, so that no gradient is lost beyond [0, 1]; for
+            all others log-odds.
+        targets: `[places]`, in [0, 1].
     """
-    wanted = targets != IGNORED
-    return nn.functional.cross_entropy(logits[wanted].float(), targets[wanted], reduction="sum")
+    targets = targets.to(outputs.dtype)
+    if objective == "mse":
+        return (outputs - targets).square().sum()
+    return nn.functional.binary_cross_entropy_with_logits(outputs, targets, reduction="sum")
 
 
-def summed_value_loss(values: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-    """Return the summed squared error, a scalar; both `[places]`, not clamped, so that no gradient is lost beyond [0, 1]."""
-    return (values - targets.to(values.dtype)).square().sum()
+def summed_ranking_loss(chosen: torch.Tensor, rejected: torch.Tensor) -> torch.Tensor:
+    """Return -log sigmoid(chosen - rejected), summed; both `[pairs]`."""
+    return -nn.functional.logsigmoid(chosen - rejected).sum()

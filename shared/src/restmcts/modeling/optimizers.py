@@ -120,7 +120,8 @@ def build_optimizer(model: Any, settings: TrainingSettings) -> Optimizer:
 
 def _hidden_matrices(model: Any) -> list[nn.Parameter]:
     """Return the trunk's matrices without embeddings; heads lie outside the trunk."""
-    trunk = model.base_model
+    plain = model.get_base_model() if hasattr(model, "get_base_model") else model  # below adapters
+    trunk = plain.base_model
     embeddings = {id(p) for module in trunk.modules() if isinstance(module, nn.Embedding) for p in module.parameters(recurse=False)}
     return [p for p in trunk.parameters() if p.requires_grad and p.ndim == 2 and id(p) not in embeddings]
 

@@ -32,11 +32,12 @@ class Reading:
 
 
 class ValueReader:
-    """A value model's forward pass and the reading of its values."""
+    """A value model's forward pass and the reading of its values; with `raw`, of what its head gives before any sigmoid."""
 
-    def __init__(self, loaded: LoadedModel) -> None:
+    def __init__(self, loaded: LoadedModel, *, raw: bool = False) -> None:
         self.model = loaded.model
         self.pad_token_id = loaded.pad_token_id
+        self._takes_sigmoid = loaded.value_scale == "logit" and not raw
         self._prompts = loaded.prompts
         self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
         head = getattr(loaded.model, "score", None)
@@ -73,7 +74,9 @@ class ValueReader:
         mask = (torch.arange(longest) < lengths.unsqueeze(1)).long() if int(lengths.min()) < longest else None
         return self.values_at(ids.to(device), None if mask is None else mask.to(device), places.to(device))
 
-    def values_at(self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor) -> torch.Tensor:
+    def values_at(
+        self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor, position_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
         """Return the values where `places`, `[B, T]`, is true, row by row, `[places]`.
 
         Rows are padded on the right. The library's own pooling is not used for a linear head: it looks for the last token that is
@@ -83,15 +86,19 @@ class ValueReader:
             if mask is None:
                 mask = torch.ones_like(ids)
             pooled: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
-            return pooled
-        states = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False).last_hidden_state
+            return self._on_scale(pooled)
+        positions = {} if position_ids is None else {"position_ids": position_ids}
+        states = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions).last_hidden_state
         return self.values_of_states(states[places])
 
     def values_of_states(self, hidden: torch.Tensor) -> torch.Tensor:
         """Return the values that a linear head reads in the trunk's last hidden states, `[N, hidden]`, as `values_at` does."""
         head = self.model.score
         bias = None if head.bias is None else head.bias.float()
-        return nn.functional.linear(hidden.float(), head.weight.float(), bias).squeeze(-1)
+        return self._on_scale(nn.functional.linear(hidden.float(), head.weight.float(), bias).squeeze(-1))
+
+    def _on_scale(self, outputs: torch.Tensor) -> torch.Tensor:
+        return outputs.sigmoid() if self._takes_sigmoid else outputs
 
     def _step_ends(self, question: str, steps: Sequence[str]) -> list[int]:
         start = len(self._prompts.question_text(question))
