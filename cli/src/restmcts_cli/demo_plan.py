@@ -56,9 +56,9 @@ QUICK = DemoSize(
 )
 
 
-def demo_problems(seed: int, size: DemoSize) -> dict[str, list[Problem]]:
+def demo_problems(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -> dict[str, list[Problem]]:
     """Return the demo's problem sets by name; they share no question, but for the parts bootstrap and compared."""
-    sizes = SetSizes(size.demonstrations, NUM_ITERATIONS, size.searched, size.test, size.held_out)
+    sizes = SetSizes(size.demonstrations, num_iterations, size.searched, size.test, size.held_out)
     sets = make_problem_sets(random.Random(derive_seed(seed, "problems")), sizes)
     return {
         "demos": list(sets.demonstrations),
@@ -77,13 +77,18 @@ def base_policy(seed: int) -> str:
 
 def demo_plan(seed: int, size: DemoSize) -> list[Phase]:
     """Return the demo's phases: the loop with its control, then every method at equal tokens with the last models."""
+    return [*self_training_plan(demo_loop(seed, size)), *_comparison(size)]
+
+
+def demo_loop(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -> SelfTraining:
+    """Return the demo's self-training, over the problem sets of `demo_problems`."""
     base = TrainingSettings(
         num_steps=size.seed_steps, batch_size=32, learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01, seed=seed
     )
     further = replace(base, num_steps=size.policy_steps, learning_rate=1.5e-3, muon_learning_rate=0.005)
-    loop = SelfTraining(
-        num_iterations=NUM_ITERATIONS,
-        train_sets=tuple(f"search-{number}" for number in range(1, NUM_ITERATIONS + 1)),
+    return SelfTraining(
+        num_iterations=num_iterations,
+        train_sets=tuple(f"search-{number}" for number in range(1, num_iterations + 1)),
         bootstrap_set="bootstrap",
         search=COLLECTING,
         budget=COLLECTING_BUDGET,
@@ -97,7 +102,6 @@ def demo_plan(seed: int, size: DemoSize) -> list[Phase]:
         test_set="test",
         control=True,
     )
-    return [*self_training_plan(loop), *_comparison(size)]
 
 
 def _comparison(size: DemoSize) -> list[Phase]:

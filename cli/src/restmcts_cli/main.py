@@ -9,6 +9,7 @@ import typer
 from restmcts.errors import RestMctsError
 
 from restmcts_cli import checkpoints, datasets, db, dead_letters, problems, runs, trees, workers
+from restmcts_cli.compare import compare
 from restmcts_cli.demo import demo
 from restmcts_cli.doctor import doctor
 from restmcts_cli.evaluate import evaluate
@@ -30,6 +31,7 @@ app.command()(demo)
 app.command()(selftrain)
 app.command()(evaluate)
 app.command()(pool)
+app.command()(compare)
 app.command()(grade)
 app.command()(ui)
 app.add_typer(stack_app, name="stack")

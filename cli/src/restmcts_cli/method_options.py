@@ -1,9 +1,12 @@
 """Options of every command that makes a self-training run: the method, and what is held out for its gates."""
 
-from typing import Annotated
+from collections.abc import Sequence
+from typing import Annotated, TypeVar
 
 import typer
 from restmcts.domain.methods import METHODS
+
+T = TypeVar("T")
 
 ONE_IN = 10
 """Of the problems to train on is held out, until there are enough."""
@@ -15,6 +18,14 @@ HeldOut = Annotated[
 GateMargin = Annotated[
     float, typer.Option(help="A new checkpoint is promoted unless it is so many standard errors worse than the old.", min=0)
 ]
+
+
+def apart(problems: Sequence[T], num_held_out: int) -> tuple[list[T], list[T]]:
+    """Return the problems that are held out, at most so many, and the others."""
+    held_out = [problem for number, problem in enumerate(problems) if is_held_out(number)][:num_held_out]
+    return held_out, [
+        problem for number, problem in enumerate(problems) if not is_held_out(number) or number >= ONE_IN * num_held_out
+    ]
 
 
 def is_held_out(number: int) -> bool:

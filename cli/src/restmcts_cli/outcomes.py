@@ -55,6 +55,23 @@ def outcome(transaction: Transaction, phase: Any | None) -> Graded | None:
     return grade([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
 
 
+def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:
+    """Return the tokens generated for training data in an iteration, a problem of those that it searched; in iteration 0 those
+    that the first value model cost."""
+    with database.transaction() as transaction:
+        rows = [row for row in runs.phases_of(transaction, run_id) if row.iteration == iteration and row.state == PhaseState.DONE]
+    trained_on = [row.result for row in rows if row.spec.get("purpose") in ("bootstrap", "collect")]
+    num_problems = max((result["trees"] for result in trained_on), default=0)
+    return float(sum(result["tokens"] for result in trained_on)) / max(num_problems, 1)
+
+
+def gates_of(database: Database, run_id: int) -> tuple[dict[str, Any], ...]:
+    """Return what each decided gate of a run says, in order, with its "gate", "model" and "iteration"."""
+    with database.transaction() as transaction:
+        rows = [row for row in runs.phases_of(transaction, run_id) if row.kind == "gate" and row.state == PhaseState.DONE]
+    return tuple({"gate": row.name, "model": row.spec["model"], "iteration": row.iteration, **row.result} for row in rows)
+
+
 def search_results(database: Database, run_id: int, names: Sequence[tuple[str, str]]) -> tuple[SearchResult, ...]:
     """Return the accuracy and cost of grading phases; `names` pairs each phase with the method's name for readers."""
     results = []

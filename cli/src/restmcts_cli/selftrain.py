@@ -11,7 +11,7 @@ import typer
 from restmcts.errors import InputError
 from rich.console import Console
 
-from restmcts_cli.method_options import ONE_IN, GateMargin, HeldOut, Method, is_held_out
+from restmcts_cli.method_options import GateMargin, HeldOut, Method, apart
 from restmcts_cli.search_options import parse_search
 
 if TYPE_CHECKING:
@@ -96,15 +96,12 @@ def selftrain(
         gate=GateSettings(gate_margin, held_out),
         test_set="test" if test is not None else None,
     )
-    members = _load(problems, strict, limit)
-    apart = {number for number in range(len(members)) if is_held_out(number) and number < ONE_IN * held_out}
-    sets = {
-        "train": [problem for number, problem in enumerate(members) if number not in apart],
-        "held-out": [members[number] for number in sorted(apart)],
-    }
+    members = load_problem_file(problems, strict, limit)
+    apart_members, train = apart(members, held_out)
+    sets = {"train": train, "held-out": apart_members}
     sets["bootstrap"] = sets["train"][:MAX_BOOTSTRAP_PROBLEMS]
     if test is not None:
-        sets["test"] = _load(test, strict, None)
+        sets["test"] = load_problem_file(test, strict, None)
     checkpoints = {"base": ("policy", checkpoint_argument(policy, "policy", trust_remote_code))}
     if value is not None:
         checkpoints["value-0"] = ("value", checkpoint_argument(value, "value", trust_remote_code))
@@ -113,7 +110,8 @@ def selftrain(
     _show(report, workdir / "report.html", json)
 
 
-def _load(path: Path, strict: bool, limit: int | None) -> "list[Problem]":
+def load_problem_file(path: Path, strict: bool, limit: int | None) -> "list[Problem]":
+    """Return the problems of a file of JSON lines; tell of every bad line, and pass over it."""
     from restmcts.adapters.problem_files import load_problems
 
     members, bad_lines = load_problems(path, strict=strict, limit=limit)
@@ -138,7 +136,7 @@ def _run(
     from restmcts_cli.local_run import LocalRun
 
     plan = self_training_plan(loop)
-    config = _config(loop, sets, checkpoints, seed)
+    config = run_config(loop, sets, checkpoints, seed)
     display = LiveDisplay(f"restmcts selftrain in {workdir}")
     with LocalRun(workdir, options, display.on_training) as run, display:
         known = run.find(RUN_NAME)
@@ -151,7 +149,7 @@ def _run(
         return _report(run, run_id, workdir, loop, seed, begin)
 
 
-def _config(
+def run_config(
     loop: "SelfTraining", sets: "dict[str, list[Problem]]", checkpoints: dict[str, tuple[str, str]], seed: int
 ) -> dict[str, Any]:
     """Return what makes a run the same run, as JSON."""

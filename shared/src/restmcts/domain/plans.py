@@ -85,18 +85,13 @@ class SelfTraining:
 def self_training_plan(run: SelfTraining) -> list[Phase]:
     """Return the phases of a run, in an order in which each finds what it needs."""
     method = METHODS[run.method]
-    phases: list[Phase] = []
-    first = BASE
-    if run.seed_set is not None:
-        first = "policy-0"
-        phases.append(TrainPolicyPhase(first, 0, BASE, run.seed_training or run.policy_training, solutions_of=run.seed_set))
+    phases, first = _seed_training(run)
     has_value = method.uses_value(run)
     if has_value and not run.given_value:
         phases += method.first_value(run, first)
     policy = _gated_policy(run, phases, 0, first, None)
     value = _gated_value(run, phases, 0, "value-0", None, first) if has_value else None
-    phases += _grading(run, 0, "base" if first == BASE else "policy-0", policy)
-    control = first
+    phases += _grading(run, 0, first, policy)
     for iteration in range(1, run.num_iterations + 1):
         made = method.iterate(run, iteration, Models(first, policy, value))
         phases += made
@@ -104,10 +99,31 @@ def self_training_plan(run: SelfTraining) -> list[Phase]:
         if any(phase.name == f"value-{iteration}" for phase in made):
             value = _gated_value(run, phases, iteration, f"value-{iteration}", value, first)
         phases += _grading(run, iteration, f"policy-{iteration}", policy)
-        if run.control:
-            training = TrainPolicyPhase(f"control-{iteration}", iteration, control, run.policy_training, solutions_of=run.seed_set)
-            control = training.name
-            phases += [training, *_grading(run, iteration, control, control)]
+    return phases + (_control(run, first) if run.control else [])
+
+
+def control_plan(run: SelfTraining) -> list[Phase]:
+    """Return the phases of a run without its method: the first policy, and the control if the run has one."""
+    phases, first = _seed_training(run)
+    phases += _grading(run, 0, first, first)
+    return phases + (_control(run, first) if run.control else [])
+
+
+def _seed_training(run: SelfTraining) -> tuple[list[Phase], str]:
+    """Return the phases that make the first policy, and its name."""
+    if run.seed_set is None:
+        return [], BASE
+    training = run.seed_training or run.policy_training
+    return [TrainPolicyPhase("policy-0", 0, BASE, training, solutions_of=run.seed_set)], "policy-0"
+
+
+def _control(run: SelfTraining, policy: str) -> list[Phase]:
+    """Return the phases that train the first policy as often and as long as the method does, on the seed data alone."""
+    phases: list[Phase] = []
+    for iteration in range(1, run.num_iterations + 1):
+        training = TrainPolicyPhase(f"control-{iteration}", iteration, policy, run.policy_training, solutions_of=run.seed_set)
+        policy = training.name
+        phases += [training, *_grading(run, iteration, policy, policy)]
     return phases
 
 
