@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import torch
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.phases import Phase
@@ -18,7 +19,7 @@ from restmcts.domain.training_settings import TrainingSettings
 from restmcts.errors import InputError
 
 from restmcts_cli.comparison_report import Comparison, MethodRun, SeedRuns
-from restmcts_cli.demo_plan import QUICK, DemoSize, demo_loop, demo_problems, make_base
+from restmcts_cli.demo_plan import QUICK, DemoSize, base_policy, demo_loop, demo_problems
 from restmcts_cli.live import LiveDisplay
 from restmcts_cli.local_run import LocalRun, ModelOptions
 from restmcts_cli.method_options import apart
@@ -32,11 +33,11 @@ CONTROL = "control"
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One seed's problems by set, the loop that every method follows, and where its base model lies (made if it does not)."""
+    """One seed's problems by set, the loop that every method follows, and its base model's URI."""
 
     loop: SelfTraining
     problems: dict[str, list[Problem]]
-    base: Callable[[Path], str]
+    base: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,13 +71,8 @@ def demo_study(methods: tuple[str, ...], num_iterations: int, num_seeds: int, bu
     size = QUICK if quick else DemoSize()
 
     def setting(seed: int) -> Setting:
-        def base(folder: Path) -> str:
-            if not folder.exists():
-                make_base(folder, seed)
-            return str(folder)
-
         loop = replace(demo_loop(seed, size, num_iterations), budget=Budget(tokens=budget_tokens))
-        return Setting(loop, demo_problems(seed, size, num_iterations), base)
+        return Setting(loop, demo_problems(seed, size, num_iterations), base_policy(seed))
 
     return Study("number paths", methods, num_iterations, num_seeds, budget_tokens, False, setting, num_threads=1)
 
@@ -115,7 +111,7 @@ def given_study(
             held_out_set="held-out",
             test_set="test",
         )
-        return Setting(replace(loop, seed_set="seeds", control=True) if sets["seeds"] else loop, sets, lambda _: model)
+        return Setting(replace(loop, seed_set="seeds", control=True) if sets["seeds"] else loop, sets, model)
 
     return Study(problems.name, methods, num_iterations, num_seeds, budget_tokens, True, setting)
 
@@ -126,6 +122,8 @@ def run_study(study: Study, workdir: Path, device: str, trees_in_flight: int) ->
     Raises:
         RestMctsError: if a run fails; what is done stays done.
     """
+    if study.num_threads is not None:
+        torch.set_num_threads(study.num_threads)
     options = ModelOptions(
         device=device, max_trees_in_flight=trees_in_flight, max_batch_tokens=65_536, num_training_threads=study.num_threads
     )
@@ -135,8 +133,7 @@ def run_study(study: Study, workdir: Path, device: str, trees_in_flight: int) ->
 
 def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> SeedRuns:
     setting = study.setting(seed)
-    base = setting.base(workdir / f"base-{seed}")
-    control_id = _do(workdir, options, f"{CONTROL}-{seed}", seed, setting, control_plan(setting.loop), base)
+    control_id = _do(workdir, options, f"{CONTROL}-{seed}", seed, setting, control_plan(setting.loop), setting.base)
     with LocalRun(workdir, options) as run, run.database.transaction() as transaction:
         checkpoints = runs.checkpoints_of(transaction, control_id)
     first = checkpoints.get("policy-0", checkpoints[BASE]).uri

@@ -1,0 +1,84 @@
+"""The comparison's statistics and its table, from outcomes that are known; and what the command refuses."""
+
+import json
+import random
+
+import pytest
+from restmcts.domain.comparison import mean_over_seeds, paired_over_seeds
+from restmcts_cli.comparison_report import Comparison, MethodRun, SeedRuns, json_line, markdown_table, standings
+from restmcts_cli.main import app
+from restmcts_cli.report_data import Graded, grade
+from typer.testing import CliRunner
+
+RIGHT, WRONG = True, False
+
+
+def outcomes(seed: int, share: float, count: int = 200) -> Graded:
+    draw = random.Random(seed)
+    return grade([draw.random() < share for _ in range(count)])
+
+
+def gate(number: int, auc: float, promoted: bool) -> dict[str, object]:
+    figures = {"auc": {"candidate": {"value": auc, "standard_error": 0.01}}, "sibling accuracy": {"candidate": None}}
+    return {"model": "value", "iteration": number, "promoted": promoted, "figures": figures}
+
+
+def comparison() -> Comparison:
+    seeds = []
+    for seed in range(3):
+        gates = (gate(0, 0.6, True), gate(1, 0.7 + seed / 100, True), gate(2, 0.65, False))
+        methods = {
+            "rest-mcts": MethodRun((outcomes(seed, 0.5), outcomes(seed, 0.6)), (10, 20), 140.0, (120.0, 130.0), gates),
+            "rest-em": MethodRun((outcomes(seed + 10, 0.5), None), (10, 0), 0.0, (125.0, 131.0), ()),
+        }
+        seeds.append(SeedRuns(seed, outcomes(seed + 20, 0.3), (outcomes(seed + 30, 0.3), outcomes(seed + 40, 0.3)), methods))
+    return Comparison("puzzle", ("rest-mcts", "rest-em"), 2, 110, False, tuple(seeds))
+
+
+def test_errors_over_seeds_and_problems() -> None:
+    found = mean_over_seeds([[RIGHT, WRONG], [RIGHT, RIGHT]], same_problems=False)
+    assert found.value == 0.75
+    assert found.over_seeds == pytest.approx(0.25)
+    assert found.over_problems == pytest.approx(0.25)
+    same = mean_over_seeds([[RIGHT, WRONG], [RIGHT, WRONG]], same_problems=True)
+    assert (same.over_seeds, same.over_problems) == (0.0, 0.5)
+
+
+def test_pairs_that_agree_have_no_error() -> None:
+    first = [[RIGHT, WRONG, RIGHT], [WRONG, WRONG, RIGHT]]
+    found = paired_over_seeds(first, first, same_problems=False)
+    assert (found.value, found.standard_error, found.in_standard_errors) == (0.0, 0.0, 0.0)
+
+
+def test_standings_are_paired_with_the_control_and_the_first_method() -> None:
+    rows = {row.name: row for row in standings(comparison())}
+    assert list(rows) == ["first policy", "control", "rest-mcts", "rest-em"]
+    assert rows["rest-mcts"].over_control is not None
+    assert rows["rest-mcts"].over_control.in_standard_errors > 3
+    assert rows["rest-mcts"].over_first_method is None
+    assert rows["rest-em"].tokens == (125.0, 131.0)
+    assert rows["rest-mcts"].held_back == {"policy": 0, "value": 3}
+    # An iteration without a policy leaves the one before it.
+    assert rows["rest-em"].accuracy[1] == rows["rest-em"].accuracy[0]
+
+
+def test_the_table_and_the_numbers_say_the_same() -> None:
+    text = markdown_table(comparison())
+    document = json.loads(json_line(comparison()))
+    last = document["standings"][2]["accuracy"][1]
+    assert f"{100 * last['value']:.1f} ± {100 * max(last['over_seeds'], last['over_problems']):.1f} %" in text
+    assert "auc of V_0 → V_2 on held-out trees: 0.600 ± 0.000 → 0.710 ± 0.006 → 0.650 ± 0.000" in text
+    assert document["values"]["rest-em"] == {}
+
+
+@pytest.mark.parametrize(
+    ("arguments", "expected"),
+    [
+        (("--methods", "rest-mcts,sarsa"), "'sarsa': there are rest-mcts"),
+        (("--methods", "rest-em,rest-em"), "names one twice"),
+        (("--policy", "some/model"), "go with PROBLEMS"),
+        (("problems.jsonl",), "give --policy, --test and --budget-tokens"),
+    ],
+)
+def test_bad_arguments_are_one_line(arguments: tuple[str, ...], expected: str) -> None:
+    assert expected in str(CliRunner().invoke(app, ["compare", *arguments]).exception)
