@@ -63,6 +63,33 @@ def show(
         print_table([name for name in first[0] if not name.endswith("_id")], first, empty="")
 
 
+@app.command()
+def trace(
+    run: Run,
+    phase: Phase,
+    row: Annotated[int, typer.Argument(help="The row's number, from 0.", min=0)],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Say where a row comes from: problem, tree, node with its label, seed, settings, and the checkpoints that searched.
+
+    The other way round: [bold]restmcts trees rows TREE[/bold].
+
+    Example: [bold]restmcts datasets trace demo value-1 17[/bold]
+    """
+    from restmcts_cli.lineage import trace_row
+
+    with connect(workdir) as connection:
+        found = trace_row(connection, run, phase, row)
+    if json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        for part in value if isinstance(value, list) else [value]:
+            shown = part if isinstance(part, dict) else {name: part}
+            print_fields({key if key == name else f"{name}: {key}": one for key, one in shown.items()})
+
+
 def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
     """Return the first rows of the first shard, without reading the others."""
     from pyarrow.parquet import ParquetFile

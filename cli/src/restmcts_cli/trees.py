@@ -122,3 +122,21 @@ def _tree(workdir: Path | None, tree_id: int) -> dict[str, Any]:
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         return queries.tree_with_nodes(transaction, tree_id)
+
+
+@app.command()
+def rows(tree: TreeId, workdir: Workdir = None, json: Json = False) -> None:
+    """List the rows of training data that a tree gave, and the checkpoints that they trained.
+
+    The other way round: [bold]restmcts datasets trace RUN PHASE ROW[/bold].
+
+    Example: [bold]restmcts trees rows 12[/bold]
+    """
+    from restmcts_cli.lineage import rows_of_tree
+
+    with connect(workdir) as connection:
+        found = rows_of_tree(connection, tree)
+    if json:
+        print_json(found)
+    else:
+        print_table(("run", "phase", "number", "node_id", "trained"), found, empty=f"tree {tree} gave no training data")

@@ -59,6 +59,26 @@ def test_checkpoints_are_listed_shown_and_pulled(
     assert "it has base, value-0, policy-1" in str(call("checkpoints", "show", "mine", "x", "--workdir", trained).exception)
 
 
+def test_a_row_is_traced_to_its_tree_and_the_tree_to_its_rows(
+    workdir: Path, document: Document, shown: Shown, call: Command
+) -> None:
+    rows = document("datasets", "show", "mine", "policy-1", "--rows", 100, "--workdir", workdir)["rows"]
+    for number, row in enumerate(rows):
+        found = document("datasets", "trace", "mine", "policy-1", number, "--workdir", workdir)
+        assert found["row"] == row
+        assert found["problem"]["question"] == row["question"]
+        assert (found["tree"]["id"], found["tree"]["phase"]) == (row["tree_id"], "collect-1")
+        assert found["tree"]["search"]["algorithm"] == "mcts-star"
+        assert [(node["node_id"], node["verdict"]) for node in found["nodes"]] == [(row["node_id"], "right")]
+        assert (found["policy"]["name"], found["value"]["name"]) == ("base", "value-0")
+        back = document("trees", "rows", row["tree_id"], "--workdir", workdir)
+        assert (number, row["node_id"]) in [(one["number"], one["node_id"]) for one in back]
+    assert document("trees", "rows", 1, "--workdir", workdir) == []  # a graded tree trains nothing
+    assert "seed" in shown("datasets", "trace", "mine", "policy-1", 0, "--workdir", workdir)
+    beyond = call("datasets", "trace", "mine", "policy-1", len(rows), "--workdir", workdir)
+    assert f"has the rows 0 to {len(rows) - 1}" in str(beyond.exception)
+
+
 def test_a_person_promotes_a_checkpoint_and_may_take_it_back(trained: Path, document: Document, call: Command) -> None:
     def promoted() -> list[str]:
         return [row["name"] for row in document("checkpoints", "list", "mine", "--workdir", trained) if row["promoted"]]

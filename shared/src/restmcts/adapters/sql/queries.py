@@ -3,7 +3,7 @@
 Rows come back as plain mappings of what is shown, times in UTC. Nothing is changed or locked here, and nothing is drawn.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any
@@ -231,6 +231,42 @@ def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
     shown = tree_without_nodes(transaction, tree_id)
     nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
     return {**shown, "nodes": [{name: value for name, value in _shown(node).items() if name != "tree_id"} for node in nodes]}
+
+
+def problem_of(transaction: Transaction, problem_id: int) -> Row:
+    """Return a problem's set, place and question."""
+    columns = (PROBLEMS.c.id, PROBLEMS.c.set_name.label("set"), PROBLEMS.c.position, PROBLEMS.c.question)
+    return _shown(transaction.execute(select(*columns).where(PROBLEMS.c.id == problem_id)).one())
+
+
+def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int]) -> Row:
+    """Return what a tree came from: its "run", the "tree" with phase, seed and settings, the named "nodes" with their labels, and
+    the checkpoints "policy" and "value" that it was searched with (None where it asked none).
+
+    Raises:
+        InputError: if there is no such tree.
+    """
+    statement = (
+        select(TREES, RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(RUNS, RUNS.c.id == TREES.c.run_id)
+        .where(TREES.c.id == tree_id)
+    )
+    row = transaction.execute(statement).first()
+    if row is None:
+        raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
+    nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id, NODES.c.node_id.in_(list(node_ids))))
+    models = transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.id.in_([row.policy_id, row.value_id])))
+    checkpoints = {model.id: {name: getattr(model, name) for name in ("name", "digest", "uri", "parent")} for model in models}
+    told = ("id", "phase", "problem_id", "seed", "tokens", "iterations", "verdict", "solved")
+    settings = {name: row.spec[name] for name in ("search", "budget", "generation", "merge_solutions")}
+    return {
+        "run": row.run,
+        "tree": {**{name: getattr(row, name) for name in told}, **settings},
+        "nodes": [_shown(node) for node in nodes],
+        "policy": checkpoints[row.policy_id],
+        "value": checkpoints.get(row.value_id),
+    }
 
 
 def list_problem_sets(transaction: Transaction, run_id: int) -> list[Row]:
