@@ -124,6 +124,17 @@ def test_overrides_change_services_that_are_there(name: str) -> None:
     assert set(compose(name)["services"]) <= set(SERVICES)
 
 
+def test_one_inference_server_runs_unless_another_is_asked_for() -> None:
+    services = compose("docker-compose.inference.yml")["services"]
+    servers = {name: service for name, service in services.items() if "serve.sh" in str(service.get("entrypoint"))}
+    assert {name for name, service in servers.items() if "profiles" not in service} == {"vllm"}
+    for service in (*servers.values(), services["weights"]):
+        assert {"restart", "mem_limit"} <= set(service)
+        assert "ports" not in service, "nobody but the generator asks it"
+    assert all(re.search(r":-[^:]+:v?\d+\.\d+\.\d+\}$", service["image"]) for service in servers.values()), "pinned"
+    assert "//vllm:8000/v1" in services["policy-generator"]["environment"]["RESTMCTS_POLICY_SERVER"]
+
+
 @pytest.mark.parametrize("path", sorted(ROOT.glob("docker-compose*.yml")), ids=lambda path: path.name)
 def test_old_and_new_compose_understand_the_files(path: Path) -> None:
     data = compose(path.name)

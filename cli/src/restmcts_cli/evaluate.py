@@ -28,7 +28,7 @@ METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-valu
 
 def evaluate(
     problems: Annotated[str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")],
-    policy: Annotated[str, typer.Option(help="Causal language model: folder or hub id.")],
+    policy: Annotated[str, typer.Option(help="Causal language model: folder, hub id, or openai+http://HOST:PORT/v1?model=NAME.")],
     out: Annotated[Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)],
     value: Annotated[
         list[str] | None,

@@ -4,6 +4,8 @@ What is in the work folder is all there is: killed at any moment and opened agai
 """
 
 import fcntl
+import logging
+import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +23,7 @@ from restmcts.adapters.verification import AnswerVerifier
 from restmcts.domain.phases import Phase
 from restmcts.domain.problems import Problem
 from restmcts.domain.puzzles import CHECKERS
-from restmcts.errors import InputError, RestMctsError, StorageError
+from restmcts.errors import InputError, RestMctsError, ServerUnavailableError, StorageError
 from restmcts.messages import commands, events
 from restmcts.modeling.checkpoints import load_policy, load_value_model
 from restmcts.modeling.policy import TransformersProposer
@@ -34,6 +36,9 @@ from restmcts_prm_scorer.handlers import PrmScorerHandlers
 from restmcts_trainer.handlers import TrainerHandlers, TrainProgress
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_TRIES = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,7 @@ class LocalRun:
         self.database.create_tables()
         self._verifier = AnswerVerifier(CHECKERS)
         worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0)
+        self._policies = PolicyGeneratorHandlers(self.database, self._proposer, worker)
         search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
         labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)
         self._trainer = TrainerHandlers(
@@ -79,7 +85,7 @@ class LocalRun:
         self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
         prm = PrmScorerHandlers(self.database, self._scorer, worker)
         handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, self._proposer, worker).propose_steps,
+            commands.ProposeWaitingSteps.name: self._propose,
             commands.ScoreWaitingSteps.name: prm.score_steps,
             commands.JudgeValues.name: prm.judge_values,
             commands.AdvanceTrees.name: search.advance_trees,
@@ -103,10 +109,20 @@ class LocalRun:
     def __exit__(self, *_: object) -> None:
         self._trainer.stop()
         self.bus.close()
+        self._policies.close()
         self._trainer.close()
         self._verifier.close()
         self.database.close()
         self._lock.close()
+
+    def _propose(self, message: commands.ProposeWaitingSteps) -> None:
+        """Serve the requests that wait; those to a server that is down wait on, and are tried again."""
+        try:
+            self._policies.propose_steps(message)
+        except ServerUnavailableError as error:
+            log.warning("%s", error)
+            time.sleep(SECONDS_BETWEEN_TRIES)
+            self.bus.publish([message])
 
     def _proposer(self, uri: str) -> StepProposer:
         address = policy_address(uri, self._servers)

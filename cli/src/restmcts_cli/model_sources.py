@@ -1,10 +1,11 @@
-"""Where a run finds a model that a person names: an artifact, a local folder, or an id of the hub. Reads no weights."""
+"""Where a run finds a model that a person names: an artifact, a local folder, an id of the hub, or a server. Reads no weights."""
 
 import json
 import re
 from pathlib import Path
 from typing import Any
 
+from restmcts.adapters.http_policy.address import is_server, parse_address
 from restmcts.adapters.uris import ARTIFACT
 from restmcts.errors import InputError, ModelError
 
@@ -25,6 +26,8 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
     """
     if given.startswith(ARTIFACT):
         return given, given.rpartition("/")[2]
+    if is_server(given):
+        return _server(given, kind), given
     folder = Path(given)
     if folder.exists():
         _check_kind(folder, kind)
@@ -34,7 +37,8 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
         return artifact.uri, artifact.digest
     if not _HUB_ID.fullmatch(given):
         raise InputError(
-            f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, or {ARTIFACT}…"
+            f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
+            "or, for a policy, openai+http://HOST:PORT/v1?model=NAME"
         )
     return given, given
 
@@ -45,6 +49,8 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
     Raises:
         InputError: if there is none, or it is of another kind.
     """
+    if is_server(path_or_id):
+        return _server(path_or_id, kind)
     from restmcts.modeling.checkpoints import checkpoint_kind
 
     try:
@@ -54,6 +60,12 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
     if found != kind:
         raise InputError(f"{path_or_id}: a {found} model where a {kind} model is asked for")
     return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
+
+
+def _server(uri: str, kind: str) -> str:
+    if kind != "policy":
+        raise InputError(f"{uri}: a policy's server where a {kind} model is asked for")
+    return parse_address(uri).uri
 
 
 def _check_kind(folder: Path, kind: str) -> None:

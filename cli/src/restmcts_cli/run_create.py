@@ -43,7 +43,9 @@ class NewRun:
 def create(
     name: Annotated[str, typer.Argument(help="A new name, by which every other command knows the run.")],
     problems: Annotated[str | None, typer.Argument(help=f"{SOURCES} Without: paused, `problems enqueue` fills it.")] = None,
-    policy: Annotated[str | None, typer.Option(help="Language model: folder (goes to the stack), hub id or artifact:….")] = None,
+    policy: Annotated[
+        str | None, typer.Option(help="Language model: folder (goes to the stack), hub id, openai+http://… or artifact:….")
+    ] = None,
     value: Annotated[str | None, typer.Option(help="Value model. Without: trained from the policy's samples.")] = None,
     demo: Annotated[bool, typer.Option("--demo", help="The run of `restmcts demo`; --policy replaces its base.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,

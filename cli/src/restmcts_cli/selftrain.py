@@ -26,7 +26,7 @@ MAX_BOOTSTRAP_PROBLEMS = 1000
 
 def selftrain(
     problems: Annotated[Path, typer.Argument(help="JSON lines: question (or content, problem), answer, solution (optional).")],
-    policy: Annotated[str, typer.Option(help="Causal language model: folder or hub id.")],
+    policy: Annotated[str, typer.Option(help="Causal language model: folder, hub id, or openai+http://HOST:PORT/v1?model=NAME.")],
     workdir: Annotated[Path, typer.Option(help="Everything the run makes; the same folder goes on with it.", file_okay=False)],
     value: Annotated[
         str | None, typer.Option(help="Value model: folder or hub id. Without: trained from the policy's samples.")

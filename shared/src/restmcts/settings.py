@@ -55,7 +55,7 @@ class PolicyServerSettings(BaseSettings):
         policy_retry_seconds: for which a call that fails is tried again, before its requests go back to waiting.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
 
     policy_server: str = ""
     policy_tokens: dict[str, SecretStr] = {}

@@ -23,6 +23,10 @@ class PolicyGeneratorHandlers:
         """Serve until nothing waits."""
         serve_waiting(self._database, RequestKind.PROPOSE, self._serve, self._settings)
 
+    def close(self) -> None:
+        """Give up all policies."""
+        self._proposers.close()
+
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
         proposer = self._proposers.get(claim.checkpoint_id)
         answers = proposer.propose(

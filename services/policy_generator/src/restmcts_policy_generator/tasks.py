@@ -34,4 +34,5 @@ def start(worker: WorkerContext) -> Handlers:
         on_batch=worker.heartbeat.progress,
     )
     handlers = PolicyGeneratorHandlers(worker.database, load, limits)
+    worker.closers.append(handlers.close)
     return {ProposeWaitingSteps.name: handlers.propose_steps}

@@ -8,16 +8,19 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, TypeVar
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from sqlalchemy.exc import OperationalError
 
 from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
-from restmcts.errors import CheckpointError, ModelError, RestMctsError
+from restmcts.errors import CheckpointError, ModelError, RestMctsError, StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
@@ -87,7 +90,7 @@ class ModelCache(Generic[Model]):
             if row is None:
                 raise CheckpointError(f"checkpoint {checkpoint_id} does not exist")
             while len(self._models) >= self._max_models:
-                self._models.popitem(last=False)
+                _release(self._models.popitem(last=False)[1])
             try:
                 self._models[checkpoint_id] = self._load(row.uri)
             except ModelError as error:
@@ -95,21 +98,72 @@ class ModelCache(Generic[Model]):
         self._models.move_to_end(checkpoint_id)
         return self._models[checkpoint_id]
 
+    def close(self) -> None:
+        """Give up all models."""
+        while self._models:
+            _release(self._models.popitem()[1])
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def _release(model: object) -> None:
+    """Let go of a model: one behind HTTP holds connections."""
+    if isinstance(model, _Closable):
+        model.close()
+
 
 def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings: WorkerSettings) -> int:
-    """Serve requests of a kind until none waits, or it is time to end; return how many were served."""
+    """Serve requests of a kind until none waits, or it is time to end; return how many were served.
+
+    Raises:
+        RestMctsError: why some cannot be served now, once all others are served.
+    """
     num_served = 0
+    unavailable: dict[str, RestMctsError] = {}
     deadline = time.monotonic() + settings.max_seconds
     while True:
         leave = settings.stopping.is_set() or time.monotonic() > deadline
         with database.transaction() as transaction:
-            claim = None if leave else queue.claim(transaction, kind, settings.max_requests, settings.lease_seconds)
+            claim = None if leave else queue.claim(transaction, kind, settings.max_requests, settings.lease_seconds, unavailable)
             if leave or (claim is not None and len(claim.requests) == settings.max_requests):
                 transaction.emit(WAKE_UPS[kind])
         if claim is None:
+            for error in unavailable.values():
+                raise error
             return num_served
-        num_served += _serve_claim(database, claim, serve)
+        try:
+            with _held(database, claim, settings.lease_seconds):
+                num_served += _serve_claim(database, claim, serve)
+        except RestMctsError as error:
+            if not error.retryable:
+                raise
+            unavailable[claim.batch_key] = error
         settings.on_batch()
+
+
+@contextmanager
+def _held(database: Database, claim: Claim, lease_seconds: float) -> Iterator[None]:
+    """Renew the lease of a claim while it is served: how long a server takes is not known beforehand."""
+    done = threading.Event()
+
+    def renew() -> None:
+        while not done.wait(lease_seconds / 3):
+            try:
+                with database.transaction() as transaction:
+                    queue.renew(transaction, claim.requests, lease_seconds)
+            except (OperationalError, StorageError) as error:
+                log.warning("the lease of %d requests was not renewed (%s)", len(claim.requests), error)
+
+    thread = threading.Thread(target=renew, name="lease", daemon=True)
+    thread.start()
+    try:
+        yield
+    finally:
+        done.set()
+        thread.join()
 
 
 def _serve_claim(database: Database, claim: Claim, serve: Serve) -> int:

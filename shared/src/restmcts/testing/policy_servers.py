@@ -67,6 +67,7 @@ class PolicyServer:
         faults: of the next generating requests, first first: a status ("429", "500"), "drop", "half", "garbage" or "slow".
         max_context: characters of prompt and new tokens together.
         honours_n: whether several samples come in one answer.
+        port: 0: any that is free.
         tells_tokens: whether the routes of OpenAI tell log-probabilities.
         authorizations: the headers of all requests so far.
         bodies: of all generating requests so far.
@@ -81,6 +82,7 @@ class PolicyServer:
     honours_n: bool = True
     tells_tokens: bool = True
     slow_seconds: float = 2.0
+    port: int = 0
     authorizations: list[str] = field(default_factory=list)
     bodies: list[dict[str, Any]] = field(default_factory=list)
     num_generated: int = 0
@@ -90,7 +92,7 @@ class PolicyServer:
     _lock: Any = field(default_factory=Lock)
 
     def __enter__(self) -> Self:
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), type("Handler", (_Handler,), {"owner": self}))
+        self._http = ThreadingHTTPServer(("127.0.0.1", self.port), type("Handler", (_Handler,), {"owner": self}))
         self._http.daemon_threads = True
         self._thread = Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
         self._thread.start()
@@ -139,6 +141,10 @@ class _Handler(BaseHTTPRequestHandler):
         self.owner.authorizations.append(self.headers.get("Authorization", ""))
         if self.path == "/tokenize":
             self._send(200, [{"id": ord(letter), "text": letter, "start": 0, "stop": 1} for letter in body["inputs"]])
+            return
+        if self.path == "/update_weights_from_disk":  # as SGLang does: the path is the name from then on
+            self.owner.model = body["model_path"]
+            self._send(200, {"success": True, "message": "Succeeded to update model weights."})
             return
         self.owner.bodies.append(body)
         self.owner.on_request()

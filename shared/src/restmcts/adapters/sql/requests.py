@@ -4,15 +4,16 @@ Invariants: a request that was issued is waiting, leased, answered or applied, a
 is written only by the attempt that holds the request; an answered request is applied by the transaction that advances its tree.
 """
 
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.tables import (
+    CheckpointRow,
     ProblemRow,
     RequestKind,
     RequestRow,
@@ -29,6 +30,7 @@ REQUESTS = table_of(RequestRow)
 PROBLEMS = table_of(ProblemRow)
 _TREES = table_of(TreeRow)
 _RUNS = table_of(Run)
+_CHECKPOINTS = table_of(CheckpointRow)
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,12 +76,15 @@ def request_row(tree_id: int, problem_id: int, request: Request, payload: str, b
     }
 
 
-def claim(transaction: Transaction, kind: RequestKind, max_requests: int, lease_seconds: float) -> Claim | None:
+def claim(
+    transaction: Transaction, kind: RequestKind, max_requests: int, lease_seconds: float, without: Collection[str] = ()
+) -> Claim | None:
     """Take the oldest `max_requests` waiting requests of the oldest batch key under a lease; None if nothing waits.
 
-    They come sorted by the length of their prompts. Rows that another worker holds are passed over.
+    They come sorted by the length of their prompts. Rows that another worker holds are passed over, and the batch keys `without`.
     """
-    oldest = select(REQUESTS.c.batch_key).where(_waiting(kind)).order_by(REQUESTS.c.id).limit(1)
+    wanted = _waiting(kind) & REQUESTS.c.batch_key.not_in(without)
+    oldest = select(REQUESTS.c.batch_key).where(wanted).order_by(REQUESTS.c.id).limit(1)
     batch_key = transaction.execute(oldest.with_for_update(skip_locked=True)).scalar()
     if batch_key is None:
         return None
@@ -104,12 +109,16 @@ def claim(transaction: Transaction, kind: RequestKind, max_requests: int, lease_
 
 def _waiting(kind: RequestKind) -> Any:
     """Return the condition for requests that wait and are wanted: those of trees that search, in runs that are running."""
+    # The state as text, not as a parameter: the planner then knows that the index of waiting requests serves.
+    return (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'")) & _wanted()
+
+
+def _wanted() -> Any:
     running = select(_RUNS.c.id).where(_RUNS.c.state == RunState.RUNNING.value)
     wanted = select(_TREES.c.id).where(
         _TREES.c.id == REQUESTS.c.tree_id, _TREES.c.state == TreeState.SEARCHING.value, _TREES.c.run_id.in_(running)
     )
-    # The state as text, not as a parameter: the planner then knows that the index of waiting requests serves.
-    return (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'")) & wanted.exists()
+    return wanted.exists()
 
 
 def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str]]) -> None:
@@ -123,6 +132,17 @@ def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str
         )
         .values(state=RequestState.ANSWERED.value, answer=bindparam("response"), lease_until=None),
         [{"key": request.request_id, "held": request.attempt, "response": response} for request, response in answers],
+    )
+
+
+def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> None:
+    """Hold requests longer that this worker still serves."""
+    transaction.execute(
+        update(REQUESTS)
+        .where(REQUESTS.c.id == bindparam("key"), REQUESTS.c.attempt == bindparam("held"))
+        .where(REQUESTS.c.state == RequestState.LEASED.value)
+        .values(lease_until=now() + timedelta(seconds=lease_seconds)),
+        [{"key": request.request_id, "held": request.attempt} for request in requests],
     )
 
 
@@ -158,6 +178,17 @@ def withdraw(transaction: Transaction, tree_ids: Sequence[int]) -> None:
 def any_waiting(transaction: Transaction, kind: RequestKind) -> bool:
     """Return whether a model worker has something to do."""
     return transaction.execute(select(REQUESTS.c.id).where(_waiting(kind)).limit(1)).first() is not None
+
+
+def policies_waited_for(transaction: Transaction) -> list[str]:
+    """Return the URIs of the policies that open requests name, that of the oldest first."""
+    open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
+    wanted = _wanted() & open_ & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
+    statement = select(REQUESTS.c.batch_key).where(wanted).group_by(REQUESTS.c.batch_key).order_by(func.min(REQUESTS.c.id))
+    ids = [int(key.partition(":")[0]) for key in transaction.execute(statement).scalars()]
+    rows = transaction.execute(select(_CHECKPOINTS.c.id, _CHECKPOINTS.c.uri).where(_CHECKPOINTS.c.id.in_(ids))).all()
+    uris = {row.id: str(row.uri) for row in rows}
+    return list(dict.fromkeys(uris[checkpoint_id] for checkpoint_id in ids))
 
 
 def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
