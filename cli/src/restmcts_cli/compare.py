@@ -16,7 +16,7 @@ DEMO_BUDGET_TOKENS = 110
 
 def compare(
     problems: Annotated[Path | None, typer.Argument(help="Problems to train on, JSON lines; without: the demo's puzzle.")] = None,
-    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "rest-mcts,rest-em",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "rest-mcts,rest-em,self-rewarding",
     iterations: Annotated[int, typer.Option(help="Rounds of every method.", min=1)] = 2,
     seeds: Annotated[int, typer.Option(help="How often everything is done, with the seeds 0, 1, …", min=1)] = 3,
     workdir: Annotated[

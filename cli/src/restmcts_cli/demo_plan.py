@@ -23,6 +23,7 @@ COLLECTING = MctsStarSettings(
     mode="collect", branch=3, roll_forward_steps=MAX_DEPTH, end_gate=2.0, max_depth=MAX_DEPTH, keep_rollouts=True
 )
 COLLECTING_BUDGET = Budget(iterations=3)
+PREFERENCE_RATE = 1e-4
 TRACES = TraceFilter(top_k=2, rank="shortest")
 
 
@@ -96,6 +97,7 @@ def demo_loop(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -
         seed_set="demos",
         seed_training=base,
         policy_training=further,
+        preference_training=replace(further, optimizer="adamw", learning_rate=PREFERENCE_RATE),
         value_training=replace(further, num_steps=size.value_steps, batch_size=64),
         traces=TRACES,
         held_out_set="held-out",

@@ -4,15 +4,17 @@ Rows come in order of tree and node, so the same trees give the same bytes.
 """
 
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.domain.filtering import right_traces, select_traces, step_pairs, value_paths
+from restmcts.domain.filtering import PairFilter, StepPair, right_traces, select_traces, solution_pairs, step_pairs, value_paths
+from restmcts.domain.labels import StepLabel
 from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.tree import Tree
 from restmcts.ports import Artifact, ArtifactStore
 
 
@@ -63,12 +65,13 @@ def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
             labels = trees.load_labels(transaction, loaded)
             for row in batch:
-                for pair in step_pairs(loaded[row.tree_id], labels[row.tree_id][1], phase.pairs):
+                tree = loaded[row.tree_id]
+                for pair in _pairs(tree, labels[row.tree_id][1], phase.pairs):
                     yield {
                         "question": row.question,
                         "steps": list(pair.steps),
-                        "chosen": [pair.chosen.step],
-                        "rejected": [pair.rejected.step],
+                        "chosen": list(tree.steps_to(pair.chosen)[len(pair.steps) :]),
+                        "rejected": list(tree.steps_to(pair.rejected)[len(pair.steps) :]),
                         "chosen_finished": pair.chosen.final,
                         "rejected_finished": pair.rejected.final,
                         "chosen_value": pair.chosen_value,
@@ -78,6 +81,10 @@ def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -
                         "node_id": pair.chosen.node_id,
                         "rejected_node_id": pair.rejected.node_id,
                     }
+
+
+def _pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter) -> list[StepPair]:
+    return solution_pairs(tree, criteria) if criteria.between == "solutions" else step_pairs(tree, labels, criteria)
 
 
 def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[dict[str, Any]]:

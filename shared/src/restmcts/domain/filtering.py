@@ -1,5 +1,6 @@
 """What of a labelled tree becomes training data: right traces for the policy, step values for the value model."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
@@ -31,13 +32,16 @@ class TraceFilter:
 
 @dataclass(frozen=True, slots=True)
 class PairFilter:
-    """Which pairs of sibling steps of a problem are kept for preference training.
+    """Which pairs of a problem are kept for preference training.
 
     Attributes:
+        between: "siblings": steps after the same partial solution, by their quality values; "solutions": the finished solution that
+            the policy itself thinks best against the one it thinks worst, whatever is right (Self-Rewarding, arXiv:2401.10020).
         min_gap: least difference of their quality values; equal ones are never a pair.
         top_k: at most that many a problem, widest gap first; None: all.
     """
 
+    between: Literal["siblings", "solutions"] = "siblings"
     min_gap: float = 0.0
     top_k: int | None = None
 
@@ -50,7 +54,7 @@ class PairFilter:
 
 @dataclass(frozen=True, slots=True)
 class StepPair:
-    """Two steps after the same partial solution, `steps`: the one of higher quality value is chosen, the other rejected."""
+    """Two ways to go on from the same partial solution, `steps`, by their last nodes: the one of higher value is chosen."""
 
     steps: tuple[str, ...]
     chosen: Node
@@ -148,6 +152,26 @@ def step_pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter
                 pairs.append(StepPair(tree.steps_to(parent), best, other, high, low))
     pairs.sort(key=lambda pair: pair.rejected_value - pair.chosen_value)
     return pairs[: criteria.top_k]
+
+
+def solution_pairs(tree: Tree, criteria: PairFilter) -> list[StepPair]:
+    """Return the finished solution that scores best with the one that scores worst, if they differ enough.
+
+    A solution's score is the value that a judge gave its last step; where no judge was asked, the policy's own likelihood, as the
+    geometric mean over its tokens.
+    """
+    scores = {node.node_id: _own_score(tree, node) for node in tree.final_nodes()}
+    best, worst = (choose(scores, key=lambda one: scores[one], default=ROOT) for choose in (max, min))
+    if best == worst or scores[best] - scores[worst] <= criteria.min_gap:
+        return []
+    return [StepPair((), tree[best], tree[worst], scores[best], scores[worst])]
+
+
+def _own_score(tree: Tree, node: Node) -> float:
+    if node.model_value is not None:
+        return node.model_value
+    num_tokens = sum(ancestor.num_tokens for ancestor in tree.lineage(node))
+    return math.exp(tree.log_prob_of(node) / max(num_tokens, 1))
 
 
 def _has_labelled_child(node: Node, labels: Mapping[int, StepLabel]) -> bool:

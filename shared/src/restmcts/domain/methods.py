@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from restmcts.domain.algorithms import needs_values
 from restmcts.domain.best_first import BestFirstSettings
+from restmcts.domain.filtering import PairFilter
 from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.sampling import BestOfNSettings, SelfConsistencySettings
 
@@ -97,7 +98,23 @@ def _rest_em(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]
     return [collect, _supervised(run, iteration, models.policy, collect.name)]
 
 
-def _samples(run: "SelfTraining", iteration: int, policy: str) -> SearchPhase:
+def _self_rewarding(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+    """Sample, let the model itself say what is best and worst, learn to prefer the one (arXiv:2401.10020).
+
+    The judge is the value model that the run was given (an LLM with a judge's prompt, say); without one it is the policy's own
+    likelihood of its solutions. No true answer is used.
+    """
+    collect = _samples(run, iteration, models.policy, models.value)
+    training = run.preference_training or replace(run.policy_training, learning_rate=run.policy_training.learning_rate / 10)
+    pairs = PairFilter(between="solutions")
+    name = f"policy-{iteration}"
+    return [
+        collect,
+        TrainPolicyPhase(name, iteration, models.policy, training, (collect.name,), objective="dpo", pairs=pairs),
+    ]
+
+
+def _samples(run: "SelfTraining", iteration: int, policy: str, value: str | None = None) -> SearchPhase:
     """Return a phase that samples whole solutions, one after the other, until the budget is spent."""
     return SearchPhase(
         name=f"collect-{iteration}",
@@ -105,8 +122,8 @@ def _samples(run: "SelfTraining", iteration: int, policy: str) -> SearchPhase:
         purpose="collect",
         problem_set=run.train_sets[iteration - 1],
         policy=policy,
-        value=None,
-        search=BestOfNSettings(num_samples=MAX_SAMPLES, samples_at_once=1, score=False),
+        value=value,
+        search=BestOfNSettings(num_samples=MAX_SAMPLES, samples_at_once=1, score=value is not None),
         budget=run.budget,
         generation=run.generation,
     )
@@ -129,4 +146,5 @@ METHODS: dict[str, Method] = {
     ),
     "rest-best-first": Method("as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _bootstrap),
     "rest-em": Method("samples, the right ones train the policy (ReST^EM)", _rest_em),
+    "self-rewarding": Method("samples, the model prefers those that it thinks best", _self_rewarding, lambda run: run.given_value),
 }

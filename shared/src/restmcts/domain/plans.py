@@ -43,6 +43,7 @@ class SelfTraining:
         merge_solutions: also add given solutions to the bootstrap trees.
         given_value: a value model is given as checkpoint "value-0"; no bootstrap.
         policy_training: of every iteration.
+        preference_training: where the policy learns from pairs; None: as `policy_training`, at a tenth of its learning rate.
         value_training: of V_0 and every iteration.
         traces: which right traces train the policy.
         held_out_set: problems on which new checkpoints are judged before the run goes on with them; None: it goes on with each.
@@ -64,6 +65,7 @@ class SelfTraining:
     merge_solutions: bool = True
     given_value: bool = False
     policy_training: TrainingSettings = field(default_factory=TrainingSettings)
+    preference_training: TrainingSettings | None = None
     value_training: TrainingSettings = field(default_factory=TrainingSettings)
     traces: TraceFilter = field(default_factory=TraceFilter)
     held_out_set: str | None = None
