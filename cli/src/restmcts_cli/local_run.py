@@ -53,6 +53,7 @@ class ModelOptions:
         key_value_bytes: memory for the keys and values that each loaded model keeps of what it has read; 0: none.
         max_trees_in_flight: trees searched side by side.
         num_training_threads: of each training process; None: torch's own choice.
+        keep_training_logs: write TensorBoard's event files.
     """
 
     template: str = "auto"
@@ -62,6 +63,7 @@ class ModelOptions:
     key_value_bytes: int = 2**30
     max_trees_in_flight: int = 256
     num_training_threads: int | None = None
+    keep_training_logs: bool = True
 
 
 class LocalRun:
@@ -80,7 +82,12 @@ class LocalRun:
         search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
         labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)
         self._trainer = TrainerHandlers(
-            self.database, self.artifacts, workdir, on_progress=on_train_progress, num_threads=options.num_training_threads
+            self.database,
+            self.artifacts,
+            workdir,
+            on_progress=on_train_progress,
+            num_threads=options.num_training_threads,
+            keep_logs=options.keep_training_logs,
         )
         self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
         prm = PrmScorerHandlers(self.database, self._scorer, worker)

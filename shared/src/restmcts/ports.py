@@ -75,6 +75,14 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def remove(self, uri: str) -> None:
+        """Forget an artifact that nothing names any more; one that is not there is no error.
+
+        Raises:
+            StorageError: if the store does not do it.
+        """
+        ...
+
 
 class Bus(Protocol):
     """Carries messages to the handlers of their queues, at least once, in any order."""

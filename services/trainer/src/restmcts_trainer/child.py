@@ -18,6 +18,9 @@ from restmcts.modeling.training_loop import Attempt
 from restmcts_trainer.job import Job
 from restmcts_trainer.jobs import run_job
 
+# names of further trackers, as the library knows them: "mlflow", "wandb"; each is set up through its own variables
+TRACKERS = "RESTMCTS_TRACKERS"
+
 
 def main() -> None:
     """Serve jobs until standard input ends; a job under way is then dropped with the process."""
@@ -43,12 +46,21 @@ def _lines() -> Iterator[str]:
 
 
 def _serve(request: dict[str, Any], out: Any) -> dict[str, Any]:
-    def on_progress(step: int, num_steps: int, loss: float | None) -> None:
-        if loss is not None:
-            print(json.dumps({"step": step, "num_steps": num_steps, "loss": loss}), file=out, flush=True)
+    def tell(**message: Any) -> None:
+        print(json.dumps(message), file=out, flush=True)
 
+    job = Job.from_json(request)
+    attempt = Attempt(
+        on_progress=lambda step, num_steps, loss: tell(step=step, num_steps=num_steps, loss=loss),
+        folder=job.folder,
+        on_saved=lambda step, folder: tell(saved=str(folder), at_step=step),
+        resume_from=job.resume_from,
+        on_smaller=lambda micro_batch: tell(micro_batch=micro_batch),
+        log_folder=job.log_folder if job.keeps_log else None,
+        trackers=tuple(name for name in os.environ.get(TRACKERS, "").split(",") if name),
+    )
     try:
-        report = run_job(Job.from_json(request), Attempt(on_progress=on_progress))
+        report = run_job(job, attempt)
     except RestMctsError as error:
         return {"error": str(error)}
     except MemoryError:

@@ -1,11 +1,13 @@
 """Run training jobs: a phase is its own job, held by a lease while it trains, and ended by one transaction.
 
-A job whose lease lives is left alone, so a message that comes twice does not train twice.
+A job whose lease lives is left alone, so a message that comes twice does not train twice. One whose worker died goes on from the
+state that was last saved; one whose run was cancelled ends within a step.
 """
 
 import logging
 import shutil
 import threading
+import time
 import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -16,22 +18,25 @@ from typing import Any
 
 from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.tables import PhaseState, now
-from restmcts.adapters.trained_on import write_trained_on
+from restmcts.adapters.sql.tables import PhaseState, RunState, now
 from restmcts.adapters.uris import local_path
 from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.training_settings import TrainingReport
-from restmcts.errors import RestMctsError, StorageError, TrainingError
+from restmcts.errors import RestMctsError, StorageError
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.messages.events import CheckpointTrained
 from restmcts.ports import ArtifactStore
 
+from restmcts_trainer.cards import write_card
 from restmcts_trainer.job import Job
 from restmcts_trainer.process import TrainingProcess
 
 log = logging.getLogger(__name__)
 
 TrainProgress = Callable[[str, int, int, float], None]
+STATES, LOGS = "training-states", "training-logs"
+# Of looks whether a run is still wanted: no more often than once a step, and no more often than so.
+_SECONDS_BETWEEN_LOOKS = 0.2
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,11 @@ class _Claim:
     phase: TrainPolicyPhase | TrainValuePhase
     parent: Any
     dataset: Any
+    saved: str | None
+
+
+class _NotWanted(Exception):
+    """The run was cancelled, or the job is another worker's by now."""
 
 
 class TrainerHandlers:
@@ -55,6 +65,7 @@ class TrainerHandlers:
         lease_seconds: float = 60.0,
         on_progress: TrainProgress | None = None,
         num_threads: int | None = None,
+        keep_logs: bool = True,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -62,6 +73,7 @@ class TrainerHandlers:
         self._lease_seconds = lease_seconds
         self._on_progress = on_progress
         self._num_threads = num_threads
+        self._keep_logs = keep_logs
         self._idle: list[TrainingProcess] = []
         self._busy: list[TrainingProcess] = []
         self._stopping = False
@@ -85,10 +97,15 @@ class TrainerHandlers:
         folder = self._workspace / f"training-{uuid.uuid4().hex}"
         try:
             with self._heartbeat(claim):
-                result = self._train(claim, folder)
+                watcher, result = self._train(claim, folder)
             with self._held(claim) as transaction:
                 if transaction is not None:
                     self._register(transaction, claim, folder, result)
+            watcher.forget_saved()
+        except _NotWanted:
+            with self._held(claim) as transaction:
+                if transaction is not None:
+                    runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
         except RestMctsError as error:
             if self._stopping or error.retryable:
                 self._give_back(claim, message)
@@ -115,39 +132,54 @@ class TrainerHandlers:
             row = runs.phase_by_id(transaction, phase_id, lock=True)
             if row is None or row.state != PhaseState.TRAINING or _lives(row.lease_until):
                 return None
+            if runs.state_of(transaction, row.run_id) == RunState.CANCELLED:
+                return None
             lease_until = now() + timedelta(seconds=self._lease_seconds)
             runs.set_phase(transaction, phase_id, PhaseState.TRAINING, attempt=row.attempt + 1, lease_until=lease_until)
             phase = TRAINING_PHASE.validate_python(row.spec)
             checkpoints = promotions.models(transaction, row.run_id)
             parent = checkpoints[phase.needs()[0]]
-            return _Claim(phase_id, row.run_id, row.attempt + 1, phase, parent, runs.dataset_of(transaction, phase_id))
+            dataset = runs.dataset_of(transaction, phase_id)
+            return _Claim(phase_id, row.run_id, row.attempt + 1, phase, parent, dataset, row.result.get("saved"))
 
-    def _train(self, claim: _Claim, folder: Path) -> dict[str, Any]:
+    def _train(self, claim: _Claim, folder: Path) -> tuple["_Watcher", dict[str, Any]]:
         """Train into `folder`; return what to tell of it. Without data the parent goes on, or a fresh value model begins."""
         job = Job(
             phase=claim.phase,
             parent=str(local_path(claim.parent.uri, self._artifacts)),
             dataset=self._artifacts.fetch(claim.dataset.uri),
-            output=folder,
+            folder=folder,
+            resume_from=self._fetch_saved(claim),
+            keeps_log=self._keep_logs,
         )
-        report = self._in_process(job)
-        if folder.exists():
-            write_trained_on(folder, job.parent, job.dataset)
-        return {"trained": False, "reason": "no training data"} if report is None else {"trained": True, **asdict(report)}
+        folder.mkdir(parents=True)
+        watcher = _Watcher(self._database, self._artifacts, self._on_progress, claim)
+        report = self._in_process(job, watcher)
+        if report is None:
+            return watcher, {"trained": False, "reason": "no training data"}
+        result = {"trained": True, **asdict(report)}
+        if job.log_folder.is_dir():
+            result["log"] = self._artifacts.put(job.log_folder, LOGS, {"run_id": claim.run_id, "phase": claim.phase.name}).uri
+        return watcher, result
 
-    def _in_process(self, job: Job) -> TrainingReport | None:
+    def _fetch_saved(self, claim: _Claim) -> Path | None:
+        """Return the last saved state; None where there is none, or it cannot be had: training then begins anew."""
+        if claim.saved is None:
+            return None
+        try:
+            return self._artifacts.fetch(claim.saved)
+        except RestMctsError as error:
+            log.warning("phase %s begins anew: its saved state cannot be had (%s)", claim.phase.name, error)
+            return None
+
+    def _in_process(self, job: Job, watcher: "_Watcher") -> TrainingReport | None:
         process = self._idle.pop() if self._idle else TrainingProcess(self._num_threads)
-
-        def on_progress(step: int, num_steps: int, loss: float) -> None:
-            if self._on_progress is not None:
-                self._on_progress(job.phase.name, step, num_steps, loss)
-
         self._busy.append(process)
         if self._stopping:
             process.kill()
         try:
-            report = process.run(job, on_progress)
-        except TrainingError:
+            report = process.run(job, watcher)
+        except (RestMctsError, _NotWanted):
             process.close()
             raise
         finally:
@@ -166,8 +198,10 @@ class TrainerHandlers:
             "seed": phase.training.seed,
         }
         uri, digest = claim.parent.uri, claim.parent.digest
-        if folder.exists():
-            artifact = self._artifacts.put(folder, "checkpoints", lineage)
+        checkpoint = folder / "checkpoint"
+        if checkpoint.exists():
+            write_card(checkpoint, phase, claim.parent.name, lineage, result)
+            artifact = self._artifacts.put(checkpoint, "checkpoints", lineage)
             uri, digest = artifact.uri, artifact.digest
         kind = "policy" if isinstance(phase, TrainPolicyPhase) else "value"
         runs.add_checkpoint(transaction, claim.run_id, phase.name, kind, uri, digest, claim.parent.name, lineage)
@@ -207,6 +241,67 @@ class TrainerHandlers:
             if transaction is not None:
                 lease_until = now() + timedelta(seconds=self._lease_seconds)
                 runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=lease_until)
+
+
+class _Watcher:
+    """Passes progress on, brings saved states to the store, and ends a job that is no longer wanted."""
+
+    def __init__(self, database: Database, artifacts: ArtifactStore, on_progress: TrainProgress | None, claim: _Claim) -> None:
+        self._database, self._artifacts, self._on_progress, self._claim = database, artifacts, on_progress, claim
+        self._saved = claim.saved
+        self._next_look = 0.0
+
+    def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
+        """Pass a loss on; raise if the job is not wanted any more."""
+        if loss is not None and self._on_progress is not None:
+            self._on_progress(self._claim.phase.name, step, num_steps, loss)
+        if time.monotonic() >= self._next_look:
+            self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS
+            with self._database.transaction() as transaction:
+                self._row(transaction)
+
+    def on_saved(self, step: int, folder: Path) -> None:
+        """Store a saved state in place of the one before; where that fails, training goes on with the one before."""
+        lineage = {"run_id": self._claim.run_id, "phase": self._claim.phase.name, "step": step}
+        try:
+            uri = self._artifacts.put(folder, STATES, lineage).uri
+            with self._database.transaction() as transaction:
+                result = {**self._row(transaction).result, "saved": uri, "saved_step": step}
+                runs.set_phase(transaction, self._claim.phase_id, PhaseState.TRAINING, result=result)
+        except StorageError as error:
+            log.warning("phase %s: the state of step %d is not saved (%s)", self._claim.phase.name, step, error)
+            return
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+        before, self._saved = self._saved, uri
+        self._remove(before)
+
+    def on_smaller(self, micro_batch: int) -> None:
+        """Say what memory sufficed for; the report tells it too."""
+        log.warning(
+            "phase %s: out of memory; forward passes of %d examples now, batches as large as before",
+            self._claim.phase.name,
+            micro_batch,
+        )
+
+    def forget_saved(self) -> None:
+        """Remove the saved state of a job that is done."""
+        self._remove(self._saved)
+
+    def _row(self, transaction: Transaction) -> Any:
+        row = runs.phase_by_id(transaction, self._claim.phase_id)
+        mine = row is not None and row.state == PhaseState.TRAINING and row.attempt == self._claim.attempt
+        if not mine or runs.state_of(transaction, self._claim.run_id) == RunState.CANCELLED:
+            raise _NotWanted
+        return row
+
+    def _remove(self, uri: str | None) -> None:
+        if uri is None:
+            return
+        try:
+            self._artifacts.remove(uri)
+        except StorageError as error:
+            log.warning("%s is not removed (%s)", uri, error)
 
 
 def _lives(lease_until: Any) -> bool:

@@ -9,20 +9,41 @@ from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValueP
 
 @dataclass(frozen=True, slots=True)
 class Job:
-    """A phase with its inputs: `parent` is a folder or a hub id, `dataset` and `output` are folders."""
+    """A phase with its inputs, and where its outputs go.
+
+    Attributes:
+        parent: a folder or a hub id.
+        dataset: folder of the training data.
+        folder: of the job, made by who runs it: the checkpoint will be in `output`, saved states and event files beside it.
+        resume_from: folder of a saved state, or None.
+        keeps_log: whether event files are written.
+    """
 
     phase: TrainPolicyPhase | TrainValuePhase
     parent: str
     dataset: Path
-    output: Path
+    folder: Path
+    resume_from: Path | None = None
+    keeps_log: bool = True
+
+    @property
+    def output(self) -> Path:
+        return self.folder / "checkpoint"
+
+    @property
+    def log_folder(self) -> Path:
+        return self.folder / "log"
 
     def to_json(self) -> dict[str, Any]:
         """Return the job as JSON."""
         phase = TRAINING_PHASE.dump_python(self.phase, mode="json")
-        return {"phase": phase, "parent": self.parent, "dataset": str(self.dataset), "output": str(self.output)}
+        resume_from = None if self.resume_from is None else str(self.resume_from)
+        paths = {"dataset": str(self.dataset), "folder": str(self.folder), "resume_from": resume_from}
+        return {"phase": phase, "parent": self.parent, "keeps_log": self.keeps_log, **paths}
 
     @classmethod
     def from_json(cls, fields: dict[str, Any]) -> Self:
         """Return the job that `to_json` wrote."""
         phase = TRAINING_PHASE.validate_python(fields["phase"])
-        return cls(phase, fields["parent"], Path(fields["dataset"]), Path(fields["output"]))
+        resume_from = None if fields["resume_from"] is None else Path(fields["resume_from"])
+        return cls(phase, fields["parent"], Path(fields["dataset"]), Path(fields["folder"]), resume_from, fields["keeps_log"])

@@ -4,15 +4,29 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import Any, Protocol
 
 from restmcts.domain.training_settings import TrainingReport
 from restmcts.errors import TrainingError
 
 from restmcts_trainer.job import Job
 
-Progress = Callable[[int, int, float], None]
+
+class JobWatcher(Protocol):
+    """Is told of a job while it runs; what it raises ends the job."""
+
+    def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
+        """Take note of a step; now and then with the mean loss since last told."""
+        ...
+
+    def on_saved(self, step: int, folder: Path) -> None:
+        """Take over the folder of a saved state."""
+        ...
+
+    def on_smaller(self, micro_batch: int) -> None:
+        """Take note that memory sufficed for so many examples of a forward pass only."""
+        ...
 
 
 class TrainingProcess:
@@ -23,7 +37,7 @@ class TrainingProcess:
         self._child: subprocess.Popen[str] | None = None
         self._killed = False
 
-    def run(self, job: Job, on_progress: Progress) -> TrainingReport | None:
+    def run(self, job: Job, watcher: JobWatcher) -> TrainingReport | None:
         """Do a job; return its report, or None if there was no data.
 
         Raises:
@@ -36,7 +50,11 @@ class TrainingProcess:
             for line in child.stdout:
                 message: dict[str, Any] = json.loads(line)
                 if "step" in message:
-                    on_progress(message["step"], message["num_steps"], message["loss"])
+                    watcher.on_step(message["step"], message["num_steps"], message["loss"])
+                elif "saved" in message:
+                    watcher.on_saved(message["at_step"], Path(message["saved"]))
+                elif "micro_batch" in message:
+                    watcher.on_smaller(message["micro_batch"])
                 elif "error" in message:
                     raise TrainingError(message["error"])
                 else:

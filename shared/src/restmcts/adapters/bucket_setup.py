@@ -63,8 +63,10 @@ ACCESS = {
     "policy-generator": Access(reads=("checkpoints",)),
     "prm-scorer": Access(reads=("checkpoints",)),
     "value-labeler": Access(reads=("datasets",), writes=("datasets",)),
-    "trainer": Access(reads=("checkpoints", "datasets"), writes=("checkpoints",)),
-    "cli": Access(reads=("checkpoints", "datasets"), writes=("checkpoints",), own="doctor"),
+    "trainer": Access(
+        reads=("checkpoints", "datasets", "training-logs"), writes=("checkpoints", "training-logs"), own="training-states"
+    ),
+    "cli": Access(reads=("checkpoints", "datasets", "training-logs"), writes=("checkpoints",), own="doctor"),
 }
 
 

@@ -65,6 +65,23 @@ class FolderArtifactStore:
             self._compared.add(uri)
         return folder
 
+    def remove(self, uri: str) -> None:
+        """Forget an artifact; one that is not there is no error.
+
+        Raises:
+            StorageError: if the disk does not do it.
+        """
+        folder = self._root / uri.removeprefix(ARTIFACT)
+        if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
+            return
+        self._compared.discard(uri)
+        doomed = folder.parent / f".partial-{uuid.uuid4().hex}"
+        try:
+            folder.rename(doomed)
+        except OSError as error:
+            raise StorageError(f"{folder}: artifact not removed ({error})") from error
+        shutil.rmtree(doomed, ignore_errors=True)
+
 
 def _check_bytes(folder: Path, manifest: Manifest) -> None:
     for name, stored in manifest.files.items():

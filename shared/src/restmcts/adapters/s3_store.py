@@ -98,6 +98,19 @@ class S3ArtifactStore:
             raise StorageError(f"no artifact {uri} in {self._where}")
         return self._cache.add(read_manifest(text, uri), lambda folder, manifest: self._download(folder, manifest))
 
+    def remove(self, uri: str) -> None:
+        """Forget an artifact, its manifest first, so that it is never seen in part; one that is not there is no error.
+
+        Raises:
+            StorageError: if the server refuses, or stays away.
+        """
+        text = self._retried(uri, lambda: self._read_manifest(uri)) if uri.startswith(ARTIFACT) else None
+        if text is not None:
+            self._cache.drop(uri)
+            for name in (MANIFEST, *read_manifest(text, uri).files):
+                key = f"{uri.removeprefix(ARTIFACT)}/{name}"
+                self._retried(uri, lambda key=key: self._client.remove_object(self._bucket, key))  # type: ignore[misc]
+
     def _download(self, folder: Path, manifest: Manifest) -> None:
         uri = manifest.artifact.uri
         for name, stored in manifest.files.items():
@@ -196,6 +209,12 @@ class ArtifactCache:
         self._hold(uri, folder)
         self._evict()
         return folder
+
+    def drop(self, uri: str) -> None:
+        """Give the artifact's folder up for eviction and take it away, unless another process holds it."""
+        if uri in self._held:
+            self._release(uri)
+        _remove_unless_locked(self._root / uri.removeprefix(ARTIFACT))
 
     def _hold(self, uri: str, folder: Path) -> bool:
         """Lock a folder against eviction; return whether it is there."""

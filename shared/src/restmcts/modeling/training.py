@@ -5,6 +5,7 @@ optimizer step, however they are spread over forward passes and processes.
 """
 
 import math
+import shutil
 import tempfile
 import time
 from collections.abc import Iterator, Sequence
@@ -47,6 +48,7 @@ from restmcts.modeling.value_reading import ValueReader
 from restmcts.modeling.value_training import EarlyStopping, ValueTrainer, split_by_problem
 
 _NO_ATTEMPT = Attempt()
+_LOG = "log"
 
 
 def initialise_policy(config: Any, tokenizer: Any, path: Path, seed: int, *, template: str = "auto") -> None:
@@ -139,7 +141,7 @@ def train_value(
         before = evaluate()
         if settings.patience is not None and "loss" in before:
             every = settings.evaluate_steps or math.ceil(len(rows) / (settings.batch_size * settings.gradient_accumulation))
-            run.stopping = EarlyStopping(model, evaluate, every, settings.patience)
+            run.stopping = EarlyStopping(model, evaluate, trainer.log, every, settings.patience)
         report = run.finish(loaded, model, trainer)
         return replace(report, held_out=evaluate(), held_out_before=before)
 
@@ -186,6 +188,8 @@ class _Run:
             trainer.add_callback(self.stopping)
             if resume_from is not None:
                 self.stopping.load(resume_from)
+        if self.attempt.log_folder is not None:
+            trainer.add_callback(self._event_files(self.attempt.log_folder))
         if self.attempt.on_saved is not None:
             trainer.add_callback(SavingCallback(self.settings.save_seconds, self._saved))
         trainer.add_callback(ProgressCallback(self.attempt.on_progress))
@@ -208,9 +212,21 @@ class _Run:
             micro_batch=trainer.micro_batch,
         )
 
+    def _event_files(self, log_folder: Path) -> Any:
+        """Return what writes TensorBoard's event files; those of a killed attempt are kept beside them."""
+        from torch.utils.tensorboard import SummaryWriter
+        from transformers.integrations import TensorBoardCallback
+
+        resume_from = self.attempt.resume_from
+        if resume_from is not None and (resume_from / _LOG).is_dir():
+            shutil.copytree(resume_from / _LOG, log_folder, dirs_exist_ok=True)
+        return TensorBoardCallback(SummaryWriter(str(log_folder)))
+
     def _saved(self, step: int, folder: Path) -> None:
         if self.stopping is not None:
             self.stopping.save(folder)
+        if self.attempt.log_folder is not None:
+            shutil.copytree(self.attempt.log_folder, folder / _LOG)
         assert self.attempt.on_saved is not None
         self.attempt.on_saved(step, folder)
 

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback
 
@@ -105,6 +106,7 @@ class StepLoop:
             except torch.OutOfMemoryError as error:
                 if self.micro_batch == 1 or self.accelerator.num_processes > 1:
                     raise TrainingError(f"out of memory with {self.micro_batch} examples in a forward pass; {_ADVICE}") from error
+            if loss is None:  # no longer in the handler, which keeps the tensors of the failed pass alive
                 self._shrink()
         self._sum_over_processes()
         # The library shows the mean over all processes.
@@ -134,6 +136,13 @@ class StepLoop:
     def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: int) -> torch.Tensor:
         """Return the loss of one forward pass, summed over its targets and divided by those of the whole step."""
         raise NotImplementedError
+
+    def _save_checkpoint(self, *arguments: Any) -> None:
+        try:
+            super()._save_checkpoint(*arguments)  # type: ignore[misc]
+        except (OSError, RuntimeError, SafetensorError) as error:
+            reason = (str(error).splitlines() or [type(error).__name__])[0]
+            raise TrainingError(f"the state that a killed job goes on from cannot be saved: {reason}") from error
 
     def _shrink(self) -> None:
         self.micro_batch = math.ceil(self.micro_batch / 2)

@@ -76,9 +76,16 @@ def split_by_problem(examples: Sequence[ValueExample], validation_share: float) 
 class EarlyStopping(TrainerCallback):
     """Looks at held-out examples now and then, keeps the weights that did best, and ends a run that no longer gets better."""
 
-    def __init__(self, model: Any, evaluate: Callable[[], dict[str, float]], every_steps: int, patience: int) -> None:
+    def __init__(
+        self,
+        model: Any,
+        evaluate: Callable[[], dict[str, float]],
+        log: Callable[[dict[str, float]], None],
+        every_steps: int,
+        patience: int,
+    ) -> None:
         self._parameters = {name: p for name, p in model.named_parameters() if p.requires_grad}
-        self._model, self._evaluate = model, evaluate
+        self._model, self._evaluate, self._log = model, evaluate, log
         self._every_steps, self._patience = every_steps, patience
         self._best: dict[str, torch.Tensor] = {}
         self._best_loss = float("inf")
@@ -89,7 +96,9 @@ class EarlyStopping(TrainerCallback):
         if state.global_step % self._every_steps and state.global_step < state.max_steps:
             return
         self._model.eval()
-        loss = self._evaluate()["loss"]
+        metrics = self._evaluate()
+        self._log({f"eval_{name}": value for name, value in metrics.items()})
+        loss = metrics["loss"]
         self._num_worse = 0 if loss < self._best_loss else self._num_worse + 1
         if not self._num_worse:
             self._best_loss = loss

@@ -50,6 +50,11 @@ def lock_run(transaction: Transaction, run_id: int) -> Any | None:
     return transaction.execute(select(RUNS).where(RUNS.c.id == run_id).with_for_update()).first()
 
 
+def state_of(transaction: Transaction, run_id: int) -> str:
+    """Return the state of a run."""
+    return str(transaction.execute(select(RUNS.c.state).where(RUNS.c.id == run_id)).scalar_one())
+
+
 def finish_run(transaction: Transaction, run_id: int, state: RunState, error: str | None = None) -> None:
     transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=now()))
 

@@ -23,7 +23,11 @@ def check_artifact_store(open_store: Callable[[], ArtifactStore], scratch: Path)
     assert other.digest != artifact.digest and other.uri != artifact.uri
     (folder / "a.txt").write_text("changed after it was stored")
     assert (open_store().fetch(artifact.uri) / "a.txt").read_text() == "first", "an artifact never changes"
-    for unknown in (artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else"):
+    store = open_store()
+    store.fetch(other.uri)
+    for _ in range(2):
+        store.remove(other.uri)
+    for unknown in (other.uri, artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else"):
         try:
             open_store().fetch(unknown)
         except StorageError:

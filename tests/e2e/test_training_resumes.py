@@ -1,0 +1,165 @@
+"""A trainer killed at random steps ends with the weights of one that was not; a cancelled one ends at once."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from restmcts.adapters.datasets import POLICY_SCHEMA, VALUE_SCHEMA, write_shards
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.domain.number_paths import SetSizes, make_problem_sets
+from restmcts.domain.phases import Phase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.training_settings import TrainingSettings
+from restmcts.modeling.number_paths_tokenizer import make_number_paths_tokenizer
+from restmcts.modeling.training import initialise_policy
+from safetensors.torch import load_file
+from transformers import LlamaConfig
+
+SEED = 11
+NUM_STEPS = 40
+SETTINGS = TrainingSettings(
+    num_steps=NUM_STEPS, batch_size=8, gradient_accumulation=2, learning_rate=3e-3, optimizer="muon", save_seconds=0.0, seed=SEED
+)
+POLICY = TrainPolicyPhase("policy-1", 1, "base", SETTINGS)
+VALUE = TrainValuePhase(
+    "value-1", 1, None, "base", replace(SETTINGS, validation_share=0.3, evaluate_steps=5, patience=8), objective="soft"
+)
+
+
+def base(folder: Path) -> Path:
+    """Make a tiny Llama with dropout, so that the state of the random numbers matters."""
+    tokenizer = make_number_paths_tokenizer()
+    config = LlamaConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=2,
+        num_attention_heads=2,
+        num_key_value_heads=2,
+        intermediate_size=64,
+        attention_dropout=0.1,
+        max_position_embeddings=128,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=None,
+        eos_token_id=tokenizer.eos_token_id,
+    )
+    initialise_policy(config, tokenizer, folder, SEED, template="raw")
+    return folder
+
+
+def rows(phase: Phase) -> Iterator[dict[str, Any]]:
+    sets = make_problem_sets(random.Random(SEED), SetSizes(demonstrations=120, iterations=1, searched=1, test=1, validation=0))
+    for number, problem in enumerate(sets.demonstrations):
+        steps = list(problem.solution or ())
+        row = {"question": problem.question, "steps": steps, "problem_id": number, "tree_id": None, "node_id": None}
+        if phase.kind == "train-policy":
+            yield {**row, "model_value": 0.0}
+        else:
+            yield {
+                **row,
+                "targets": [(k + 1) / len(steps) for k in range(len(steps))],
+                "leads_to_right": [(number + k) % 3 > 0 for k in range(len(steps))],
+                "finished": True,
+            }
+
+
+def prepare(folder: Path, phase: TrainPolicyPhase | TrainValuePhase) -> Database:
+    """Make a run whose only phase waits for a trainer."""
+    folder.mkdir()
+    artifacts = FolderArtifactStore(folder / "artifacts")
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    database.create_tables()
+    (folder / "data").mkdir()
+    schema = POLICY_SCHEMA if phase.kind == "train-policy" else VALUE_SCHEMA
+    card = write_shards(rows(phase), schema, {}, folder / "data")
+    data = artifacts.put(folder / "data", "datasets", {})
+    model = artifacts.put(base(folder / "base"), "checkpoints", {})
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "run", "rest-mcts", SEED, {})
+        runs.add_checkpoint(transaction, run_id, "base", "policy", model.uri, model.digest)
+        runs.add_phases(transaction, run_id, [phase])
+        runs.add_dataset(transaction, 1, phase.kind, data.uri, data.digest, card)
+        runs.set_phase(transaction, 1, PhaseState.TRAINING)
+    return database
+
+
+def start(folder: Path) -> "subprocess.Popen[str]":
+    program = Path(__file__).with_name("trainer_process.py")
+    return subprocess.Popen([sys.executable, str(program), str(folder), "1"], stdout=subprocess.PIPE, text=True)
+
+
+def wait_for_step(trainer: "subprocess.Popen[str]", step: int) -> int:
+    """Return the first step told that is at least `step`."""
+    assert trainer.stdout is not None
+    for line in trainer.stdout:
+        if line.strip().isdigit() and int(line) >= step:
+            return int(line)
+    raise AssertionError(f"the trainer ended before step {step}")
+
+
+def finish(trainer: "subprocess.Popen[str]") -> list[int]:
+    """Wait for a trainer's end; return the steps it told."""
+    out, _ = trainer.communicate(timeout=240)
+    assert trainer.returncode == 0
+    return [int(line) for line in out.splitlines() if line.isdigit()]
+
+
+def outcome(database: Database, folder: Path) -> tuple[dict[str, torch.Tensor], Any]:
+    with database.transaction() as transaction:
+        row = runs.phase_by_id(transaction, 1)
+        checkpoint = runs.checkpoints_of(transaction, 1).get("value-1") or runs.checkpoints_of(transaction, 1)["policy-1"]
+    assert row is not None and row.state == PhaseState.DONE, row
+    return load_file(FolderArtifactStore(folder / "artifacts").fetch(checkpoint.uri) / "model.safetensors"), row.result
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("phase", [POLICY, VALUE], ids=["policy", "value"])
+def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
+    phase: TrainPolicyPhase | TrainValuePhase, tmp_path: Path
+) -> None:
+    undisturbed = prepare(tmp_path / "undisturbed", phase)
+    assert finish(start(tmp_path / "undisturbed"))[0] == 1
+    wanted, report = outcome(undisturbed, tmp_path / "undisturbed")
+
+    killed = prepare(tmp_path / "killed", phase)
+    generator = random.Random(SEED)
+    reached = 0
+    for _ in range(3):
+        trainer = start(tmp_path / "killed")
+        reached = wait_for_step(trainer, reached + generator.randint(2, 9))
+        os.kill(trainer.pid, signal.SIGKILL)
+        trainer.communicate()
+    steps = finish(start(tmp_path / "killed"))
+    assert 1 < steps[0] <= reached + 2, "it began anew instead of going on"
+    got, killed_report = outcome(killed, tmp_path / "killed")
+    assert got.keys() == wanted.keys()
+    assert max(float((got[name] - wanted[name]).abs().max()) for name in wanted) <= 1e-6
+    assert killed_report["num_steps"] == report["num_steps"]
+    assert not list((tmp_path / "killed" / "artifacts" / "training-states").glob("[!.]*")), "a finished job needs no saved state"
+    assert list(FolderArtifactStore(tmp_path / "killed" / "artifacts").fetch(killed_report["log"]).glob("events*"))
+
+
+def test_a_cancelled_run_ends_its_training_at_once_and_keeps_what_was_saved(tmp_path: Path) -> None:
+    database = prepare(tmp_path / "run", replace(POLICY, training=replace(SETTINGS, num_steps=5000)))
+    trainer = start(tmp_path / "run")
+    wait_for_step(trainer, 100)
+    with database.transaction() as transaction:
+        runs.finish_run(transaction, 1, RunState.CANCELLED)
+    time.sleep(3.0)
+    with database.transaction() as transaction:
+        row = runs.phase_by_id(transaction, 1)
+    trainer.kill()
+    told = [int(line) for line in trainer.communicate()[0].splitlines() if line.isdigit()]
+    assert row is not None and row.state == PhaseState.TRAINING and row.lease_until is None
+    assert (max(told) if told else 100) < 1000
+    assert row.result["saved_step"] >= 99

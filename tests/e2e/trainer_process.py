@@ -1,0 +1,39 @@
+"""A trainer on a folder: `trainer_process.py FOLDER PHASE_ID` takes the phase up when it is free, tells its steps, ends with it."""
+
+import sys
+import time
+from pathlib import Path
+
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.messages.commands import TrainPolicy
+from restmcts_trainer.handlers import TrainerHandlers
+
+
+def main(folder: Path, phase_id: int) -> None:
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    artifacts = FolderArtifactStore(folder / "artifacts")
+    trainer = TrainerHandlers(
+        database,
+        artifacts,
+        folder / "work",
+        lease_seconds=1.0,
+        on_progress=lambda _, step, *__: print(step, flush=True),
+        num_threads=1,
+    )
+    print("ready", flush=True)
+    while True:
+        with database.transaction() as transaction:
+            row = runs.phase_by_id(transaction, phase_id)
+        assert row is not None
+        if row.state != PhaseState.TRAINING:
+            break
+        trainer.train(TrainPolicy(phase_id=phase_id))
+        time.sleep(0.1)
+    trainer.close()
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]))
