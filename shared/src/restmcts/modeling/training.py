@@ -215,7 +215,7 @@ class _Run:
     def _event_files(self, log_folder: Path) -> Any:
         """Return what writes TensorBoard's event files; those of a killed attempt are kept beside them."""
         from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations import TensorBoardCallback
+        from transformers.integrations.integration_utils import TensorBoardCallback
 
         resume_from = self.attempt.resume_from
         if resume_from is not None and (resume_from / _LOG).is_dir():

@@ -97,7 +97,9 @@ class EarlyStopping(TrainerCallback):
             return
         self._model.eval()
         metrics = self._evaluate()
+        should_log = control.should_log  # which logging these figures would take away from the step's own loss
         self._log({f"eval_{name}": value for name, value in metrics.items()})
+        control.should_log = should_log
         loss = metrics["loss"]
         self._num_worse = 0 if loss < self._best_loss else self._num_worse + 1
         if not self._num_worse:
