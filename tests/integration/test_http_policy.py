@@ -3,12 +3,14 @@ text-generation-inference and OpenAI), well and badly. test_transformers_serve.p
 
 import logging
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
 from restmcts.adapters.http_policy.address import parse_address
 from restmcts.adapters.http_policy.opening import open_policy
 from restmcts.adapters.http_policy.proposer import HttpProposer
+from restmcts.domain.prompts import TEMPLATES
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, StepsProposed
 from restmcts.errors import ModelError, ServerUnavailableError
 from restmcts.settings import PolicyServerSettings
@@ -246,3 +248,23 @@ def test_a_question_is_never_cut(server: PolicyServer, open_: Open, protocol: st
     server.max_context = 300
     assert len(proposer.propose(["q" * 100], [half], GenerationSettings(1.0, 1.0, 12, 200))[0].samples) == 1
     assert all("q" * 100 in str(body) for body in server.bodies if "q" * 50 in str(body))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_the_run_chooses_the_template_and_critics_are_asked_in_its_words(server: PolicyServer, open_: Open, protocol: str) -> None:
+    proposer = open_(protocol)
+    settings = replace(SETTINGS, template="steps-zh")
+    critic = ProposeSteps(0, ("ab\n",), 1, 1, seed=3, greedy=True, critic="common")
+    step = ProposeSteps(1, ("ab\n",), 1, 1, seed=3, analysis="再算一遍")
+    proposer.propose(["q"] * 2, [critic, step], settings)
+    wording = TEMPLATES["steps-zh"].wording
+    asked, hinted = (
+        [body for body in server.bodies if text in str(body.get("inputs") or body.get("prompt") or body.get("messages"))]
+        for text in (wording.critics["common"], "再算一遍")
+    )
+    assert asked and hinted and not any(body in hinted for body in asked)
+    if protocol == "chat":
+        assert "ab" in asked[0]["messages"][-1]["content"] and asked[0]["messages"][-1]["role"] == "user"
+    else:
+        with pytest.raises(ModelError, match=r"use chat\+http"):
+            proposer.propose(["q"], [step], replace(SETTINGS, template="chat"))

@@ -52,7 +52,9 @@ def evaluate(
     solution_tokens: Annotated[
         int | None, typer.Option(help="Of a typical solution: how wide beams and trees of thoughts may be.", min=1)
     ] = None,
-    template: Annotated[str, typer.Option(help="Prompt of models that do not name theirs: auto, chat, plain, raw.")] = "auto",
+    template: Annotated[
+        str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
     trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 256,
     max_batch_tokens: Annotated[int, typer.Option(help="Of one forward pass.", min=1)] = 16_384,
@@ -78,13 +80,14 @@ def evaluate(
         "temperature": temperature,
         "max_step_tokens": max_step_tokens,
         "max_solution_tokens": max_solution_tokens,
+        "template": template,
     }
     evaluation = Evaluation(
         methods=parse_methods(methods or (METHODS_WITH_VALUES if values else SAMPLING_METHODS), option or (), benchmark),
         budgets=_numbers(budgets, "budgets"),
         seeds=_numbers(seeds, "seeds"),
         models=(ModelPair("", POLICY, {name: name for name in values}),),
-        generation=replace(benchmark.generation, **{name: number for name, number in given.items() if number is not None}),
+        generation=replace(benchmark.generation, **{name: chosen for name, chosen in given.items() if chosen is not None}),
         solution_tokens=solution_tokens or benchmark.solution_tokens,
     )
     members = _problems(benchmark, split, problem_seed, strict, limit)

@@ -64,6 +64,9 @@ def create(
     seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
     temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
     max_step_tokens: Annotated[int, typer.Option(help="New tokens of one step at most.", min=1)] = 256,
+    template: Annotated[
+        str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
+    ] = "auto",
     top_k: Annotated[int | None, typer.Option(help="Right traces a problem that train the policy; without: all.", min=1)] = None,
     epochs: Annotated[int, typer.Option(help="Passes over the training data.", min=1)] = 2,
     batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
@@ -92,7 +95,7 @@ def create(
         raise InputError("name the model that is to learn: --policy FOLDER, hub id or artifact:… (or --demo)")
 
     def training(learning_rate: float) -> TrainingSettings:
-        return TrainingSettings(learning_rate=learning_rate, num_epochs=epochs, batch_size=batch_size, seed=seed)
+        return TrainingSettings(learning_rate=learning_rate, num_epochs=epochs, batch_size=batch_size, seed=seed, template=template)
 
     def source(given: str | None) -> "Iterable[Problem]":
         return usable(given, read_source(given, split=split, seed=seed, strict=strict, limit=limit)) if given is not None else ()
@@ -104,7 +107,7 @@ def create(
         method=method,
         search=parse_search(algorithm, option or (), mode="collect", gate=None),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
-        generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens),
+        generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens, template=template),
         given_value=value is not None,
         policy_training=training(policy_learning_rate),
         value_training=training(value_learning_rate),

@@ -55,7 +55,9 @@ def selftrain(
     batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
     policy_learning_rate: Annotated[float, typer.Option(help="Peak rate of the policy's training.")] = 1e-5,
     value_learning_rate: Annotated[float, typer.Option(help="Peak rate of the value model's training.")] = 2e-5,
-    template: Annotated[str, typer.Option(help="Prompt of models that do not name theirs: auto, chat, plain, raw.")] = "auto",
+    template: Annotated[
+        str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
+    ] = "auto",
     device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
     trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 64,
     trust_remote_code: Annotated[bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")] = False,
@@ -77,7 +79,7 @@ def selftrain(
     from restmcts_cli.model_sources import checkpoint_argument
 
     begin = time.monotonic()
-    training = TrainingSettings(num_epochs=epochs, batch_size=batch_size, seed=seed)
+    training = TrainingSettings(num_epochs=epochs, batch_size=batch_size, seed=seed, template=template)
     loop = SelfTraining(
         num_iterations=iterations,
         train_sets=("train",) * max(iterations, 0),
@@ -86,7 +88,10 @@ def selftrain(
         search=parse_search(algorithm, option or (), mode="collect", gate=None),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(
-            temperature=temperature, max_step_tokens=max_step_tokens, max_solution_tokens=max_solution_tokens
+            temperature=temperature,
+            max_step_tokens=max_step_tokens,
+            max_solution_tokens=max_solution_tokens,
+            template=template,
         ),
         given_value=value is not None,
         policy_training=replace(training, learning_rate=policy_learning_rate),

@@ -1,8 +1,10 @@
 """Prompts as text, and the special tokens around them."""
 
 import pytest
+from restmcts.domain.prompts import ENGLISH
+from restmcts.domain.requests import ProposeSteps
 from restmcts.errors import InputError
-from restmcts.modeling.prompts import CHAT_INSTRUCTION, PromptFormat, Template, choose_template
+from restmcts.modeling.prompts import PromptFormat, Template, choose_template
 from restmcts.modeling.tokenization import TextEncoder
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
@@ -16,7 +18,20 @@ def test_the_templates(tokenizer: PreTrainedTokenizerFast) -> None:
     texts = {template: PromptFormat(template, tokenizer).text("why?", steps) for template in Template}
     assert texts[Template.RAW] == "why?\none\ntwo\n"
     assert texts[Template.PLAIN] == "Problem: why?\nSolution:\none\ntwo\n"
-    assert texts[Template.CHAT] == f"[user]why?\n\n{CHAT_INSTRUCTION}[assistant]one\ntwo\n"
+    assert texts[Template.CHAT] == f"[user]why?\n\n{ENGLISH.instruction}[assistant]one\ntwo\n"
+    assert all(text.endswith("one\ntwo\n") and "why?" in text for text in texts.values())
+
+
+def test_a_critic_is_asked_after_the_solution_and_an_analysis_stands_by_the_question(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = CHAT
+    critic = ProposeSteps(0, ("one\n",), 1, 1, seed=0, critic="simple")
+    step = ProposeSteps(1, ("one\n",), 1, 1, seed=0, begun="tw", analysis="count again")
+    plain, chat = (PromptFormat(template, tokenizer) for template in (Template.PLAIN, Template.CHAT))
+    assert plain.request_text("why?", critic) == f"Problem: why?\nSolution:\none\n\n{ENGLISH.critics['simple']}\n"
+    assert plain.request_text("why?", step) == "Problem: why?\nHint for the next step: count again\nSolution:\none\ntw"
+    asked = f"[user]why?\n\nA solution so far:\none\n\n{ENGLISH.critics['simple']}[assistant]"
+    assert chat.request_text("why?", critic) == asked
+    assert chat.request_text("why?", step).endswith("[assistant]one\ntw")
 
 
 def test_a_longer_partial_solution_extends_the_shorter_ones_text(tokenizer: PreTrainedTokenizerFast) -> None:
@@ -36,7 +51,7 @@ def test_auto_takes_the_chat_template_where_there_is_one(tokenizer: PreTrainedTo
 
 
 def test_templates_that_cannot_be_are_bad_input(tokenizer: PreTrainedTokenizerFast) -> None:
-    with pytest.raises(InputError, match="choose one of auto, raw, plain, chat"):
+    with pytest.raises(InputError, match="choose one of auto, raw, plain, chat, few-shot, steps-en, steps-zh"):
         choose_template("fancy", tokenizer)
     with pytest.raises(InputError, match="has no chat template"):
         choose_template("chat", tokenizer)

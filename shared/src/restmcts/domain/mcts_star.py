@@ -5,13 +5,14 @@ comes to its values, and whether an answer is true, is not known here.
 """
 
 import math
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass, replace
 from typing import Literal
 
-from restmcts.domain.requests import Sample, StepsProposed
+from restmcts.domain.prompts import Critique, read_critique
+from restmcts.domain.requests import Request, Response, Sample, StepsProposed
 from restmcts.domain.search import Budget, Search, StopReason, Strand, best_final, proposed, scored
-from restmcts.domain.tree import Node
+from restmcts.domain.tree import ROOT, Node
 from restmcts.domain.values import expected_weighted_reward, quality_value
 from restmcts.domain.voting import best_by_vote
 from restmcts.errors import InputError
@@ -48,6 +49,8 @@ class MctsStarSettings:
             new. 0: once.
         skip_finished: never select below a node whose every continuation is finished.
         value_mix: weight of the partial solution's log-probability, added to every value.
+        self_critic: what the policy is asked of a partial solution before it is expanded (restmcts.domain.prompts.Critic); what it
+            calls solved is final.
         choose: the answer where no gate was met: "node" of highest value, final or not (released code); "leaf" of highest value
             among finished ones; "vote": the answer with the greatest sum of leaf values.
     """
@@ -71,6 +74,7 @@ class MctsStarSettings:
     widening: float = 0.0
     skip_finished: bool = False
     value_mix: float = 0.0
+    self_critic: Literal["none", "simple", "common"] = "none"
     choose: Literal["node", "leaf", "vote"] = "node"
 
     def __post_init__(self) -> None:
@@ -210,8 +214,12 @@ class MctsStar(Search):
         leaf = path[-1]
         for node in path:
             node.pending_visits += 1
-        answer = proposed((yield [self.propose(leaf, self.settings.branch, 1)])[0])
-        children = self._expand(leaf, answer)
+        critique = yield from self._criticise(leaf)
+        leaf.final = leaf.final or critique.solved
+        children: list[Node] = []
+        if not leaf.final:
+            request = replace(self.propose(leaf, self.settings.branch, 1), analysis=critique.analysis)
+            children = self._expand(leaf, proposed((yield [request])[0]))
         if children:
             steps = self.tree.steps_to(leaf)
             response = scored((yield [self.score(steps, [(child.step,) for child in children])])[0])
@@ -228,6 +236,17 @@ class MctsStar(Search):
         self._back_propagate(path)
         if self._gated is not None:
             self.stop(StopReason.GATE, self._gated)
+
+    def _criticise(self, leaf: Node) -> Generator[Sequence[Request], Sequence[Response], Critique]:
+        """Ask the policy what it thinks of a partial solution; of none it can say nothing."""
+        critic = self.settings.self_critic
+        if critic == "none" or leaf.node_id == ROOT:
+            return Critique(False)
+        request = replace(self.propose(leaf, 1, 1, greedy=True), critic=critic)
+        samples = proposed((yield [request])[0]).samples
+        reply = samples[0].steps[0].text if samples and samples[0].steps else ""
+        self.tree.touch(leaf)
+        return read_critique(critic, reply)
 
     def _expand(self, leaf: Node, answer: StepsProposed) -> list[Node]:
         leaf.expanded = True

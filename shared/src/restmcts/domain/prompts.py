@@ -4,10 +4,17 @@ A plain text ends with the steps, each ending in the separator, so the text of a
 one. For chat models without a way to continue text, the steps stand in the user's turn. Knows no tokenizer.
 """
 
+import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal
 
 from restmcts.errors import InputError
+
+Critic = Literal["simple", "common"]
+"""The self-critic of arXiv:2406.03816, asked of the policy before a node is expanded: "simple" tells whether the problem is solved,
+"common" also says what to do next, which goes into the next prompt."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -17,10 +24,20 @@ class Wording:
     Attributes:
         instruction: how a solution is to be written.
         go_on: asks a chat model for the rest of a partial solution (`{steps}`).
+        written: shows a chat model a partial solution (`{steps}`).
+        hint: what an analysis becomes beside the question (`{analysis}`).
+        critics: asks after a partial solution for the critic's one line.
     """
 
     instruction: str
     go_on: str
+    written: str
+    hint: str
+    critics: Mapping[Critic, str]
+
+    def with_hint(self, question: str, analysis: str) -> str:
+        """Return the question with an analysis beside it, if there is one."""
+        return f"{question}\n{self.hint.format(analysis=analysis)}" if analysis else question
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,8 +61,11 @@ class PromptTemplate:
         shown = "".join(f"{self._framed(asked)}{solution}\n\n" for asked, solution in self.examples)
         return f"{self.opening}{shown}{self._framed(question)}"
 
-    def chat_messages(self, question: str, steps: str = "") -> list[dict[str, str]]:
+    def chat_messages(self, question: str, steps: str = "", critic: Critic | None = None) -> list[dict[str, str]]:
         """Return a conversation whose last turn is the user's; `steps` is the partial solution, if the turn has to show it."""
+        if critic is not None:
+            shown = self.wording.written.format(steps=steps.rstrip())
+            return [{"role": "user", "content": f"{question}\n\n{shown}\n\n{self.wording.critics[critic]}"}]
         messages = []
         for asked, solution in self.examples:
             messages.append({"role": "user", "content": self._user_turn(asked)})
@@ -65,10 +85,23 @@ class PromptTemplate:
 ENGLISH = Wording(
     instruction="Reason step by step, one step a line. End with the line `The answer is X`, where X is your final answer.",
     go_on="This much is written already:\n{steps}\n\nGo on from there with the next step. Do not repeat what is written.",
+    written="A solution so far:\n{steps}",
+    hint="Hint for the next step: {analysis}",
+    critics={
+        "simple": "Is the problem solved by these steps, and its final answer stated? Reply with one word, solved or unsolved.",
+        "common": "If these steps solve the problem and state its final answer, reply with the one word solved. Otherwise say in "
+        "one line what is missing or wrong, and what the next step should do.",
+    },
 )
 CHINESE = Wording(
     instruction="请逐步推理，每行只写一步。最后一行写“答案是X”，其中X是最终答案。",
     go_on="已经写出的步骤：\n{steps}\n\n请接着写下一步，不要重复已有内容。",
+    written="目前的解答：\n{steps}",
+    hint="下一步的提示：{analysis}",
+    critics={
+        "simple": "以上步骤是否已经解决本题并给出最终答案？只回答“已解决”或“未解决”。",
+        "common": "如果以上步骤已经解决本题并给出最终答案，只回答“已解决”。否则用一行说明缺少什么或哪里有错，以及下一步应做什么。",
+    },
 )
 
 _FEW_SHOT = (
@@ -118,3 +151,24 @@ def template_named(name: str) -> PromptTemplate:
     if name not in TEMPLATES:
         raise InputError(f"no prompt template is called {name!r}; choose one of {', '.join(TEMPLATES)}")
     return TEMPLATES[name]
+
+
+TEMPLATE_NAMES = ("auto", "chat", *TEMPLATES)
+"""What a run may choose: "chat" is the model's own chat template, "auto" what the checkpoint or the server's address says."""
+
+_UNSOLVED = re.compile(r"\bunsolved\b|\bnot\s+(?:yet\s+)?(?:fully\s+)?solved\b|未解决|没有解决|尚未", re.IGNORECASE)
+_SOLVED = re.compile(r"^\W*(?:(?:the\s+)?problem\s+is\s+|yes\W+)?(?:(?:already\s+)?solved\b|已解决|已经解决)", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Critique:
+    """What a critic said: whether the problem is solved, and else its analysis ("simple" gives none)."""
+
+    solved: bool
+    analysis: str = ""
+
+
+def read_critique(critic: Critic, reply: str) -> Critique:
+    """Return what a critic's line says; one that says neither counts as unsolved."""
+    solved = bool(_SOLVED.search(reply)) and not _UNSOLVED.search(reply)
+    return Critique(solved, "" if solved or critic == "simple" else reply.strip())

@@ -7,6 +7,7 @@ step separator (a newline unless the run says otherwise). Nothing here knows tru
 import hashlib
 from dataclasses import dataclass
 
+from restmcts.domain.prompts import TEMPLATE_NAMES, Critic
 from restmcts.errors import InputError
 
 STEP_SEPARATOR = "\n"
@@ -21,12 +22,14 @@ class GenerationSettings:
         top_p: nucleus mass kept, in (0, 1].
         max_step_tokens: limit of new tokens for one step.
         max_solution_tokens: limit of new tokens for one request, over all its steps.
+        template: how questions are written, one of restmcts.domain.prompts.TEMPLATE_NAMES.
     """
 
     temperature: float = 0.7
     top_p: float = 1.0
     max_step_tokens: int = 256
     max_solution_tokens: int = 1024
+    template: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -35,6 +38,8 @@ class GenerationSettings:
             raise InputError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
         if self.max_step_tokens < 1 or self.max_solution_tokens < 1:
             raise InputError("max_step_tokens and max_solution_tokens must be at least 1")
+        if self.template not in TEMPLATE_NAMES:
+            raise InputError(f"no prompt template is called {self.template!r}; choose one of {', '.join(TEMPLATE_NAMES)}")
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +56,8 @@ class ProposeSteps:
         begun: the beginning of the next step, given; the first step of every continuation begins with it.
         num_alternatives: most probable other tokens wanted at every position (restmcts.domain.best_first); 0: none.
         needs_log_probs: whether the search reads log-probabilities; a policy that cannot tell them refuses the request.
+        critic: ask for that critic's line on the partial solution instead of its next step; None: a step is wanted.
+        analysis: of an earlier critic, put into the prompt.
     """
 
     number: int
@@ -62,6 +69,8 @@ class ProposeSteps:
     begun: str = ""
     num_alternatives: int = 0
     needs_log_probs: bool = False
+    critic: Critic | None = None
+    analysis: str = ""
 
 
 @dataclass(frozen=True, slots=True)

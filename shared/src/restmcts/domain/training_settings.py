@@ -33,6 +33,7 @@ class TrainingSettings:
         max_gradient_norm: gradients are scaled down to it.
         max_length: tokens; a longer example is dropped and counted, never cut.
         seed: of the data's order, of dropout and of fresh weights.
+        template: of the prompts that policies are trained on, and name as theirs (restmcts.domain.prompts.TEMPLATE_NAMES).
         dpo_beta: of direct preference optimisation: how dear it is to leave the parent.
         validation_share: of the problems, whose examples are held out (value models); the same problems in every training.
         evaluate_steps: steps between two looks at the held-out examples; None: once a pass over the examples.
@@ -58,6 +59,7 @@ class TrainingSettings:
     max_gradient_norm: float = 1.0
     max_length: int = 2048
     seed: int = 0
+    template: str = "auto"
     dpo_beta: float = 0.1
     validation_share: float = 0.0
     evaluate_steps: int | None = None

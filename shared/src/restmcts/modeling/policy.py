@@ -17,6 +17,7 @@ from restmcts.modeling.decoding import LockstepRows
 from restmcts.modeling.forward import ModelForward
 from restmcts.modeling.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, holder
 from restmcts.modeling.prefix_index import Ints
+from restmcts.modeling.prompts import PromptFormat, choose_template
 from restmcts.modeling.sampling import choose_tokens, sample_key, uniforms
 from restmcts.modeling.stopping import Continuations, StopRules
 from restmcts.modeling.tokenization import TextDecoder, TextEncoder
@@ -64,8 +65,9 @@ class TransformersProposer:
     ) -> None:
         if loaded.kind != "policy":
             raise ModelError(f"a {loaded.kind} model cannot propose steps; give a policy")
-        self._prompts = loaded.prompts
+        self._tokenizer = loaded.tokenizer
         self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
+        self._written = {"auto": (loaded.prompts, self._encoder)}
         self._forward = ModelForward(loaded)
         self._kept = holder(self._forward, key_value_bytes)
         self._max_context = loaded.max_context_tokens
@@ -91,7 +93,7 @@ class TransformersProposer:
 
     def fits(self, question: str, request: ProposeSteps, settings: GenerationSettings) -> bool:
         """Return whether the request's prompt leaves room in the context for one step."""
-        (prompt,) = self._encoder.encode([self._prompts.text(question, request.steps) + request.begun])
+        (prompt,) = self._encode([question], [request], settings.template)[1]
         return self._room(len(prompt)) >= settings.max_step_tokens
 
     def propose(
@@ -102,10 +104,8 @@ class TransformersProposer:
         A sample has `ended` set when the policy gave an end token, or its last step states an answer. Sampled rows draw at
         `settings.temperature`; log-probabilities are at temperature 1.
         """
-        texts = [self._prompts.text(question, r.steps) + r.begun for question, r in zip(questions, requests, strict=True)]
-        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        prompts = [np.array(tokens) for tokens in self._encoder.encode(list(distinct))]
-        prompt_of_request = [distinct[text] for text in texts]
+        prompt_of_request, encoded = self._encode(questions, requests, settings.template)
+        prompts = [np.array(tokens) for tokens in encoded]
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
         samples: list[list[Sample]] = [[] for _ in requests]
         num_computed = [0] * len(prompts)
@@ -121,6 +121,19 @@ class TransformersProposer:
             num_computed[prompt] = 0
             answers.append(StepsProposed(request.number, tuple(listed), num_tokens, num_reused))
         return answers
+
+    def _encode(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], template: str
+    ) -> tuple[list[int], list[list[int]]]:
+        """Return the place of each request's prompt among the distinct ones, and those."""
+        if template not in self._written:
+            own = self._written["auto"][0]
+            prompts = PromptFormat(choose_template(template, self._tokenizer), self._tokenizer, own.step_separator)
+            self._written[template] = prompts, TextEncoder(self._tokenizer, prompts.template)
+        prompts, encoder = self._written[template]
+        texts = [prompts.request_text(question, request) for question, request in zip(questions, requests, strict=True)]
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return [distinct[text] for text in texts], encoder.encode(list(distinct))
 
     def _rows(
         self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings

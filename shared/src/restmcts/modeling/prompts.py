@@ -9,20 +9,23 @@ from enum import StrEnum
 from functools import lru_cache
 from typing import Any, Protocol
 
-from restmcts.domain.requests import STEP_SEPARATOR
+from restmcts.domain.prompts import TEMPLATES, PromptTemplate
+from restmcts.domain.requests import STEP_SEPARATOR, ProposeSteps
 from restmcts.errors import InputError
 
-CHAT_INSTRUCTION = "Reason step by step, one step a line. End with the line `The answer is X`, where X is your final answer."
 # Rendering a chat template costs as much as a small model's forward pass, and a tree asks for one question many times.
 _RENDERED_QUESTIONS_KEPT = 4096
 
 
 class Template(StrEnum):
-    """The ways to write a question: bare, with two headings, or through the tokenizer's own chat template."""
+    """The ways to write a question: those of restmcts.domain.prompts, and the tokenizer's own chat template."""
 
     RAW = "raw"
     PLAIN = "plain"
     CHAT = "chat"
+    FEW_SHOT = "few-shot"
+    STEPS_EN = "steps-en"
+    STEPS_ZH = "steps-zh"
 
 
 class ChatTokenizer(Protocol):
@@ -73,10 +76,22 @@ class PromptFormat:
         """Return the whole prompt for the next step after `steps`."""
         return self.question_text(question) + "".join(self.step_texts(steps))
 
+    def request_text(self, question: str, request: ProposeSteps) -> str:
+        """Return the whole prompt of a request: for a step, or for a critic's line."""
+        if request.critic is None:
+            return self.text(self._pattern.wording.with_hint(question, request.analysis), request.steps) + request.begun
+        if self.template == Template.CHAT:
+            return self._chat(self._pattern.chat_messages(question, "".join(self.step_texts(request.steps)), request.critic))
+        return f"{self.text(question, request.steps)}\n{self._pattern.wording.critics[request.critic]}\n"
+
+    @property
+    def _pattern(self) -> PromptTemplate:
+        return TEMPLATES["plain" if self.template == Template.CHAT else self.template]
+
     def _render(self, question: str) -> str:
-        if self.template == Template.RAW:
-            return f"{question}\n"
-        if self.template == Template.PLAIN:
-            return f"Problem: {question}\nSolution:\n"
-        messages = [{"role": "user", "content": f"{question}\n\n{CHAT_INSTRUCTION}"}]
+        if self.template == Template.CHAT:
+            return self._chat(self._pattern.chat_messages(question))
+        return self._pattern.question_text(question)
+
+    def _chat(self, messages: list[dict[str, str]]) -> str:
         return str(self._tokenizer.apply_chat_template(messages, tokenize=False, add_generation_prompt=True))

@@ -76,7 +76,7 @@ def train_policy(
     from restmcts.modeling.policy_training import SupervisedTrainer
 
     with _training(parent_path, output_path, settings, attempt) as run:
-        loaded = load_policy(parent_path, dtype=torch.float32)
+        loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, policy_rows(loaded, examples))
         model = trained_model(loaded, settings)
         trainer = SupervisedTrainer(loaded, model, rows, settings, build_optimizer(model, settings), run.folder, attempt)
@@ -98,7 +98,7 @@ def train_preferences(
     from restmcts.modeling.policy_training import PreferenceTrainer
 
     with _training(parent_path, output_path, settings, attempt) as run:
-        loaded = load_policy(parent_path, dtype=torch.float32)
+        loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, preference_rows(loaded, examples))
         reference = load_policy(parent_path, dtype=torch.float32) if settings.lora_rank is None else None
         model = trained_model(loaded, settings)

@@ -4,14 +4,19 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
+from restmcts.domain.prompts import Critic, PromptTemplate
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
     """One call for continuations of a text.
 
     Attributes:
+        template: of the prompt.
         question: of the problem.
-        written: the partial solution, and of its next step what is given already.
+        steps: the partial solution, each step ending in the separator.
+        critic: whose line is wanted; None: the next step is.
+        begun: what is given of the wanted text already.
         num_samples: continuations wanted in this call.
         max_tokens: limit of new tokens for each.
         temperature: 0: the most probable token each time.
@@ -19,8 +24,11 @@ class Ask:
         num_alternatives: other tokens wanted at every position.
     """
 
+    template: PromptTemplate
     question: str
-    written: str
+    steps: str
+    critic: Critic | None
+    begun: str
     num_samples: int
     max_tokens: int
     seed: int
@@ -28,6 +36,11 @@ class Ask:
     top_p: float
     stop: str | None
     num_alternatives: int
+
+    def text(self) -> str:
+        """Return the prompt as raw text."""
+        critic = f"\n{self.template.wording.critics[self.critic]}\n" if self.critic is not None else ""
+        return f"{self.template.question_text(self.question)}{self.steps}{critic}{self.begun}"
 
 
 @dataclass(frozen=True, slots=True)

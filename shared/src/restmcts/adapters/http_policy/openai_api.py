@@ -12,7 +12,6 @@ from huggingface_hub import InferenceClient
 
 from restmcts.adapters.http_policy.address import ServerAddress
 from restmcts.adapters.http_policy.completion import Ask, Completion, Completions, Token
-from restmcts.domain.prompts import template_named
 
 # The clients take a token that the environment has for another host where they are given none.
 NO_TOKEN = "none"
@@ -23,7 +22,6 @@ class _OpenAIServer:
 
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         self.model = address.model
-        self._template = template_named(address.template)
         self._client = openai.OpenAI(
             base_url=address.base_url,
             api_key=token or NO_TOKEN,
@@ -50,10 +48,9 @@ class CompletionsBackend(_OpenAIServer):
     """Raw text, continued by `/v1/completions`."""
 
     def complete(self, ask: Ask) -> Completions:
-        prompt = self._template.question_text(ask.question) + ask.written
         answer = self._client.completions.create(
             model=self.model,
-            prompt=prompt,
+            prompt=ask.text(),
             n=ask.num_samples,
             max_tokens=ask.max_tokens,
             temperature=ask.temperature,
@@ -76,10 +73,12 @@ class ChatBackend(_OpenAIServer):
         self._chat = InferenceClient(base_url=address.base_url, api_key=token or NO_TOKEN, timeout=timeout_seconds)
 
     def complete(self, ask: Ask) -> Completions:
-        messages = self._template.chat_messages(ask.question, "" if self._prefill else ask.written)
+        prefill = self._prefill and ask.critic is None
+        written = ask.steps + ask.begun
+        messages = ask.template.chat_messages(ask.question, "" if prefill else written, ask.critic)
         extra: dict[str, Any] | None = None
-        if self._prefill and ask.written:
-            messages.append({"role": "assistant", "content": ask.written})
+        if prefill and written:
+            messages.append({"role": "assistant", "content": written})
             extra = {"continue_final_message": True, "add_generation_prompt": False}
         answer = self._chat.chat_completion(
             messages,
@@ -94,7 +93,7 @@ class ChatBackend(_OpenAIServer):
             top_logprobs=ask.num_alternatives + 1 if ask.num_alternatives else None,
             extra_body=extra,
         )
-        return completions_of(answer, ask, a_turn_a_step=not self._prefill)
+        return completions_of(answer, ask, a_turn_a_step=not prefill)
 
     def close(self) -> None:
         super().close()

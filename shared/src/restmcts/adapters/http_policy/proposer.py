@@ -16,6 +16,7 @@ from restmcts.adapters.http_policy.completion import Ask, Backend, Completions
 from restmcts.adapters.http_policy.openai_api import ChatBackend, CompletionsBackend
 from restmcts.adapters.http_policy.tgi import TgiBackend
 from restmcts.adapters.http_policy.writing import Writing
+from restmcts.domain.prompts import PromptTemplate, template_named
 from restmcts.domain.requests import (
     STEP_SEPARATOR,
     GenerationSettings,
@@ -149,10 +150,14 @@ class HttpProposer:
     ) -> Completions | None:
         """Return continuations of what is written, at least one; None if the context has no room for a step."""
         max_tokens = writing.max_tokens
+        template = self._template(settings.template)
         while True:
             ask = Ask(
-                question=question,
-                written="".join(map(_separated, request.steps)) + request.begun + writing.text,
+                template=template,
+                question=template.wording.with_hint(question, request.analysis),
+                steps="".join(map(_separated, request.steps)),
+                critic=request.critic,
+                begun=request.begun + writing.text,
                 num_samples=num_samples if self._shares_calls else 1,
                 max_tokens=max_tokens,
                 seed=derive_seed(request.seed, sample, writing.text) % _MAX_SEED,
@@ -178,6 +183,12 @@ class HttpProposer:
                 self._shares_calls = False
             return found if found.samples[0].tokens is not None or len(found.samples) == 1 else _first(found)
 
+    def _template(self, chosen: str) -> PromptTemplate:
+        """Return the template that a run has chosen; "auto" and, for chat servers, "chat" leave it to the address."""
+        if chosen == "chat" and self._address.protocol != "chat":
+            raise ModelError(f"{self._address.uri}: raw text has no chat template; use chat+http, or another prompt template")
+        return template_named(self._address.template if chosen in ("auto", "chat") else chosen)
+
     def _check_model(self) -> None:
         """See that the server serves the model whose steps are wanted.
 
@@ -199,7 +210,7 @@ class HttpProposer:
         """Return whether the server lists no such model but answers as it (`transformers serve` loads what a request names)."""
         if self._address.protocol == "tgi":
             return False
-        ask = Ask("1", "", 1, 1, 0, 0.0, 1.0, None, 0)
+        ask = Ask(template_named("raw"), "1", "", None, "", 1, 1, 0, 0.0, 1.0, None, 0)
         try:
             found = self._caller.call(partial(self._backend.complete, ask))
         except (ModelError, NotServedError):

@@ -13,7 +13,6 @@ from huggingface_hub import InferenceClient, TextGenerationOutput
 from restmcts.adapters.http_policy.address import ServerAddress
 from restmcts.adapters.http_policy.completion import Ask, Completion, Completions, Token
 from restmcts.adapters.http_policy.openai_api import NO_TOKEN
-from restmcts.domain.prompts import template_named
 
 _COUNTED_PROMPTS_KEPT = 1024
 
@@ -23,7 +22,6 @@ class TgiBackend:
 
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         self.model = address.model
-        self._template = template_named(address.template)
         # A bare URL would be posted to as it is.
         self._client = InferenceClient(f"{address.base_url}/generate", token=token or NO_TOKEN, timeout=timeout_seconds)
         headers = {"Authorization": f"Bearer {token}"} if token else {}
@@ -31,7 +29,7 @@ class TgiBackend:
         self._count = lru_cache(_COUNTED_PROMPTS_KEPT)(self._num_tokens)
 
     def complete(self, ask: Ask) -> Completions:
-        prompt = self._template.question_text(ask.question) + ask.written
+        prompt = ask.text()
         sampled = ask.temperature > 0
         answer = self._client.text_generation(
             prompt,
