@@ -9,19 +9,20 @@ advance in lockstep: each round is one call of the policy and one of the value m
 import random
 import sys
 import tempfile
-import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from bench_batching import make_tokenizer
-from restmcts.domain.algorithms import SearchSettings, build_search
+from lockstep import Models, search_all
+from restmcts.domain.algorithms import SearchSettings
 from restmcts.domain.best_first import BestFirstSettings
 from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.requests import GenerationSettings, ProposeSteps, Request
+from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.sampling import BestOfNSettings
-from restmcts.domain.search import Budget, Search
+from restmcts.domain.search import Budget
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, new_policy, new_value_model, save_checkpoint
 from restmcts.modeling.policy import TransformersProposer
 from restmcts.modeling.value_model import TransformersScorer
@@ -59,7 +60,7 @@ COLUMNS = tuple(Cost.__dataclass_fields__)
 
 
 def make_models(device: str) -> tuple[LoadedModel, LoadedModel]:
-    shape: dict[str, int] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
+    shape: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     config: PretrainedConfig
     if device == "cuda":
         tokenizer = make_tokenizer(LARGE_WORDS)
@@ -80,37 +81,11 @@ def make_models(device: str) -> tuple[LoadedModel, LoadedModel]:
 
 def measure(settings: SearchSettings, questions: Sequence[str], num_tokens: int, models: tuple[LoadedModel, LoadedModel]) -> Cost:
     """Search all problems in lockstep with fresh caches."""
-    proposer, scorer = TransformersProposer(models[0]), TransformersScorer(models[1])
-    searches = [build_search(settings, Budget(tokens=num_tokens), seed) for seed in range(len(questions))]
-    rounds = 0
-    begin = time.perf_counter()
-    waiting = [(place, request) for place, search in enumerate(searches) for request in search.begin()]
-    while waiting:
-        rounds += 1
-        waiting = _advance(waiting, searches, questions, proposer, scorer)
-    seconds = time.perf_counter() - begin
-    spent = [search.spent for search in searches]
-
-    def mean(name: str) -> float:
-        return sum(getattr(one, name) for one in spent) / len(spent)
-
-    prefilled = mean("prompt_tokens") - mean("reused_tokens")
-    return Cost(mean("tokens"), prefilled, mean("reused_tokens"), mean("scored_tokens"), rounds, seconds)
-
-
-def _advance(
-    waiting: Sequence[tuple[int, Request]],
-    searches: Sequence[Search],
-    questions: Sequence[str],
-    proposer: TransformersProposer,
-    scorer: TransformersScorer,
-) -> list[tuple[int, Request]]:
-    proposals = [(place, request) for place, request in waiting if isinstance(request, ProposeSteps)]
-    scorings = [(place, request) for place, request in waiting if not isinstance(request, ProposeSteps)]
-    proposed = proposer.propose([questions[place] for place, _ in proposals], [request for _, request in proposals], GENERATION)
-    scored = scorer.score([questions[place] for place, _ in scorings], [request for _, request in scorings])
-    answered = [*zip(proposals, proposed, strict=True), *zip(scorings, scored, strict=True)]
-    return [(place, request) for (place, _), answer in answered for request in searches[place].receive(answer)]
+    fresh = Models(TransformersProposer(models[0]), TransformersScorer(models[1]))
+    searched = search_all(questions, settings, Budget(tokens=num_tokens), fresh, GENERATION)
+    reused = searched.mean("reused_tokens")
+    prefilled = searched.mean("prompt_tokens") - reused
+    return Cost(searched.mean("tokens"), prefilled, reused, searched.mean("scored_tokens"), searched.rounds, searched.seconds)
 
 
 def main() -> None:
