@@ -112,8 +112,10 @@ METHODS: Mapping[str, Method] = {
         Method("mcts-star-parallel", MctsStarSettings(leaves_in_flight=4)),
         Method("gated-mcts-star", _MENDED),
         Method("gated-mcts-star-parallel", replace(_MENDED, leaves_in_flight=4)),
+        Method("gated-mcts-star-puct", replace(_MENDED, selection="puct")),
         Method("best-first", BestFirstSettings()),
         Method("best-first-parallel", BestFirstSettings(branches_in_flight=4)),
+        Method("best-first-free-text", BestFirstSettings(branch_at="untried-mass", merge="normalised")),
     )
 }
 """All methods by name. `orm` and `ms` ask value models of those names (an outcome reward model, a Math-Shepherd PRM); the others
