@@ -84,5 +84,5 @@ $(STAMP): constraints.txt $(PYPROJECTS)
 	@$(PIP_INSTALL) pip
 	@$(PIP_INSTALL) --group dev torch
 	@echo "setup: installing the distributions of this repository and what they need"
-	@$(PIP_INSTALL) --no-build-isolation -e shared[torch,stack,http] $(addprefix -e ,$(SERVICES)) -e cli[local,servers]
+	@$(PIP_INSTALL) --no-build-isolation -e shared[torch,stack,http,notebook] $(addprefix -e ,$(SERVICES)) -e cli[local,servers]
 	@touch $@

@@ -17,6 +17,7 @@ WITH_TORCH = {"policy_generator", "prm_scorer", "trainer"}
 WORKERS = {"coordinator", "policy-generator", "prm-scorer", "tree-search", "value-labeler", "trainer"}
 SERVERS = {"postgres", "redis", "minio"}
 PAGES = {"dashboard"}
+OBSERVABILITY = {"prometheus", "grafana", "flower"}
 ONE_SHOT = {"migrate", "bucket-setup"}
 
 
@@ -66,8 +67,9 @@ def test_images_run_as_another_user_in_exec_form_and_build_without_buildkit(fold
 
 
 def test_every_service_is_there() -> None:
-    assert set(SERVICES) == WORKERS | SERVERS | PAGES | ONE_SHOT | {"cli"}
+    assert set(SERVICES) == WORKERS | SERVERS | PAGES | ONE_SHOT | OBSERVABILITY | {"cli"}
     assert SERVICES["cli"]["profiles"] == ["cli"]
+    assert {name for name, service in SERVICES.items() if service.get("profiles") == ["observability"]} == OBSERVABILITY
     built = {service["build"]["dockerfile"] for service in SERVICES.values() if "build" in service}
     assert built == {f"{folder.relative_to(ROOT)}/Dockerfile" for folder in FOLDERS}
 

@@ -118,7 +118,13 @@ class Stack:
         package = SERVICES[name.partition("-")[0]]
         run_dir = self.folder / "workers" / name
         (run_dir / "heartbeat").unlink(missing_ok=True)
-        environment = {"OMP_NUM_THREADS": "1", "TOKENIZERS_PARALLELISM": "false", **self._environment, **self.settings}
+        environment = {
+            "OMP_NUM_THREADS": "1",
+            "TOKENIZERS_PARALLELISM": "false",
+            "RESTMCTS_METRICS_PORT": "0",
+            **self._environment,
+            **self.settings,
+        }
         environment |= {"RESTMCTS_RUN_DIR": str(run_dir), "RESTMCTS_CACHE_DIR": str(self.folder / "cache")}
         self._launch(name, Launch(worker_command(package, name), environment))
 

@@ -6,7 +6,7 @@ Read in the services' apps and the CLI only.
 
 import os
 from pathlib import Path
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -83,7 +83,11 @@ class Settings(BucketSettings):
         reconcile_seconds: between two rounds of the reconciler; also how long something must be overdue to be rung for.
         max_attempts: times that one tree is rung for, or one job begun, before it is marked as failed.
         verify_seconds: limit for one check of an answer.
-        metrics_port: of /metrics; None: not served.
+        metrics_port: of /metrics; 0: a free one, told in `run_dir`; None: not served.
+        metrics_host: address that /metrics is served on.
+        log_format: "json", "text", or "auto": text on a terminal, JSON elsewhere.
+        otel_endpoint: of an OpenTelemetry collector (OTLP over HTTP: http://host:4318); empty: no traces.
+        worker_events: tell Celery's events, for Flower.
         dashboard_host: address that the dashboard listens on.
         dashboard_port: of the dashboard.
         dashboard_token: whoever gives it may retry what failed; empty: the dashboard only reads.
@@ -105,7 +109,11 @@ class Settings(BucketSettings):
     reconcile_seconds: float = Field(default=15.0, gt=0)
     max_attempts: int = Field(default=20, ge=1)
     verify_seconds: float = Field(default=5.0, gt=0)
-    metrics_port: int | None = None
+    metrics_port: int | None = Field(default=None, ge=0, le=65535)
+    metrics_host: str = "127.0.0.1"
+    log_format: Literal["auto", "json", "text"] = "auto"
+    otel_endpoint: str = ""
+    worker_events: bool = False
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = Field(default=8600, ge=0, le=65535)
     dashboard_token: SecretStr = SecretStr("")

@@ -5,14 +5,13 @@ import sys
 from restmcts.errors import RestMctsError
 from restmcts.settings import load_settings
 
-from restmcts_dashboard.serving import serve, stack_source
+from restmcts_dashboard.serving import serve_stack
 
 
 def main() -> int:
     """Serve until the process is told to end; return the exit code."""
     try:
-        settings = load_settings()
-        serve(stack_source(settings), settings.dashboard_host, settings.dashboard_port)
+        serve_stack(load_settings())
     except RestMctsError as error:
         print(f"error: {error}", file=sys.stderr)  # noqa: T201
         return error.exit_code

@@ -1,10 +1,12 @@
 """The web application: routes, headers, and errors as pages."""
 
+import time
 from pathlib import Path
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
+from restmcts.adapters import metrics
 from restmcts.errors import InputError, RestMctsError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -27,8 +29,11 @@ class Headers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        begun = time.monotonic()
+
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
+                metrics.PAGE_SECONDS.labels(str(message["status"])).observe(time.monotonic() - begun)
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)

@@ -5,6 +5,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import uvicorn
+from restmcts.adapters import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError
 from restmcts.messages.base import Message
@@ -48,6 +49,20 @@ def _writable(url: str, redis_url: str) -> Database:
 
     database.publish = publish
     return database
+
+
+def serve_stack(settings: Settings) -> None:
+    """Serve the stack, and this process's own metrics if their port is set.
+
+    Raises:
+        InputError: if the address cannot be listened on.
+    """
+    served = metrics.begin(settings.metrics_host, settings.metrics_port, settings.run_dir)
+    try:
+        serve(stack_source(settings), settings.dashboard_host, settings.dashboard_port)
+    finally:
+        if served is not None:
+            metrics.end(*served)
 
 
 def serve(source: Source, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from restmcts.adapters import metrics
 from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_waiting
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
@@ -34,4 +35,7 @@ class PolicyGeneratorHandlers:
             [load_proposal(request.payload) for request in requests],
             GENERATION.validate_json(claim.generation),
         )
+        tokens = sum(sample.num_tokens for answer in answers for sample in answer.samples)
+        metrics.TOKENS.labels("generated").inc(tokens)
+        metrics.TOKENS.labels("prompt").inc(sum(answer.num_prompt_tokens for answer in answers))
         return [dump_response(answer) for answer in answers]

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Sequence
 
+from restmcts.adapters import metrics
 from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_waiting
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
@@ -32,4 +33,5 @@ class PrmScorerHandlers:
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
         scorer = self._scorers.get(claim.checkpoint_id)
         answers = scorer.score([request.question for request in requests], [load_scoring(request.payload) for request in requests])
+        metrics.TOKENS.labels("scored").inc(sum(answer.num_scored_tokens for answer in answers))
         return [dump_response(answer) for answer in answers]

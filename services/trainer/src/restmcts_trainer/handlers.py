@@ -16,6 +16,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
+from restmcts.adapters import metrics
 from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.tables import PhaseState, RunState, now
@@ -96,22 +97,26 @@ class TrainerHandlers:
             return
         folder = self._workspace / f"training-{uuid.uuid4().hex}"
         try:
-            with self._heartbeat(claim):
+            with self._heartbeat(claim), metrics.TRAINING_SECONDS.time():
                 watcher, result = self._train(claim, folder)
             with self._held(claim) as transaction:
                 if transaction is not None:
                     self._register(transaction, claim, folder, result)
             watcher.forget_saved()
+            metrics.TRAININGS.labels("done").inc()
         except _NotWanted:
+            metrics.TRAININGS.labels("given-back").inc()
             with self._held(claim) as transaction:
                 if transaction is not None:
                     runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
         except RestMctsError as error:
             if self._stopping or error.retryable:
+                metrics.TRAININGS.labels("given-back").inc()
                 self._give_back(claim, message)
                 if self._stopping:
                     return
                 raise
+            metrics.TRAININGS.labels("failed").inc()
             with self._held(claim) as transaction:
                 if transaction is not None:
                     runs.set_phase(transaction, claim.phase_id, PhaseState.FAILED, result={"reason": str(error)})

@@ -9,6 +9,7 @@ from collections import OrderedDict
 from collections.abc import Sequence
 from typing import Any
 
+from restmcts.adapters import logs, metrics, tracing
 from restmcts.adapters.sql import evaluating, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
@@ -39,7 +40,7 @@ class TreeSearchHandlers:
     def advance_trees(self, message: AdvanceTrees | RequestsAnswered) -> None:
         """Advance the message's trees that are searching; what they cannot use yet, or again, changes nothing."""
         try:
-            with self._database.transaction() as transaction:
+            with tracing.step("search", message.tree_ids), self._database.transaction() as transaction:
                 advances = self._advance(transaction, message.tree_ids)
         except Exception:
             for tree_id in message.tree_ids:
@@ -47,6 +48,8 @@ class TreeSearchHandlers:
             raise
         for advance in advances:
             self._remember(advance.tree_id, advance.version, advance.search)
+            if advance.search.stop_reason is not None:
+                metrics.TREES_ENDED.labels(advance.search.stop_reason.value).inc()
 
     def _advance(self, transaction: Transaction, tree_ids: Sequence[int]) -> list[trees.Advance]:
         rows = trees.lock_searching(transaction, tree_ids)
@@ -56,7 +59,8 @@ class TreeSearchHandlers:
             try:
                 advance = self._advance_one(transaction, row, answered.get(row.id, []))
             except Exception as error:
-                log.exception("tree %d cannot go on", row.id)
+                with logs.about(runs=[row.run_id], trees=[row.id]):
+                    log.exception("tree %d cannot go on", row.id)
                 failures[row.id] = f"{type(error).__name__}: {error}"
                 failed_runs.add(row.run_id)
                 continue
@@ -79,9 +83,12 @@ class TreeSearchHandlers:
             search = self._recall(transaction, row, phase)
         else:
             return None
+        num_nodes = len(search.tree)
         for answer in answered:
             requests += search.receive(load_response(answer.kind, answer.answer), elapsed)
             applied.append({"key": answer.id, "order": search.spent.model_calls, "elapsed": elapsed})
+        metrics.EXPANSIONS.inc(sum(answer.kind == "propose" for answer in answered))
+        metrics.NODES.inc(len(search.tree) - num_nodes)
         request_rows = [self._request_row(row, phase, request) for request in requests]
         return trees.Advance(row.id, row.version + 1, search, applied, request_rows)
 

@@ -1,9 +1,10 @@
 """Verify ended trees, infer the values of their steps, and write training data. The one place that reads true answers."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from restmcts.adapters import metrics, tracing
 from restmcts.adapters.sql import labelling, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
@@ -53,7 +54,8 @@ class ValueLabelerHandlers:
         with self._database.transaction() as transaction:
             rows = labelling.ended(transaction, tree_ids)
             loaded = trees.load_trees(transaction, [row.tree_id for row in rows])
-        outcomes = {row.tree_id: self._judge(row, loaded[row.tree_id]) for row in rows}
+        with tracing.step("label", [row.tree_id for row in rows]):
+            outcomes = {row.tree_id: self._judge(row, loaded[row.tree_id]) for row in rows}
         with self._database.transaction() as transaction:
             for tree_id in labelling.lock_ended(transaction, list(outcomes)):
                 outcome = outcomes[tree_id]
@@ -61,6 +63,7 @@ class ValueLabelerHandlers:
                 trees.save_labels(transaction, tree_id, outcome.verdicts, outcome.labels)
                 labelling.finish(transaction, tree_id, outcome.answer, outcome.verdict, outcome.solved)
             transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in sorted({row.run_id for row in rows})))
+        _tell(outcomes.values())
 
     def _judge(self, row: Any, tree: Tree) -> _Outcome:
         phase = SEARCH_PHASE.validate_python(row.spec)
@@ -101,3 +104,15 @@ class ValueLabelerHandlers:
                     runs.add_dataset(transaction, message.phase_id, phase.kind, artifact.uri, artifact.digest, card)
         with self._database.transaction() as transaction:
             transaction.emit(DatasetWritten(run_id=row.run_id))
+
+
+def _tell(outcomes: Iterable[_Outcome]) -> None:
+    """Count what was labelled, and end the traces of the trees."""
+    for outcome in outcomes:
+        metrics.TREES_LABELLED.inc()
+        for verdict in outcome.verdicts.values():
+            metrics.VERDICTS.labels(verdict.value).inc()
+        row = outcome.row
+        tracing.whole(
+            row.tree_id, row.started_at, row.ended_at, **{"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value}
+        )

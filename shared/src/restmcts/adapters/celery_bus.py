@@ -12,6 +12,7 @@ from celery import Celery
 from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
+from restmcts.adapters import metrics
 from restmcts.adapters.sql import outbox, runs
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError, StorageError
@@ -97,6 +98,7 @@ class CeleryBus:
             except UNSENT as error:
                 log.warning("broker: %d messages still not sent (%s)", len(rows) - num_sent, error)
             outbox.remove(transaction, [row.id for row in rows[:num_sent]])
+        metrics.RINGS.labels("outbox").inc(num_sent)
         return num_sent
 
     def _relay_one(self, transaction: Any, row: Any) -> None:

@@ -7,6 +7,7 @@ replicas: `celery -A restmcts_tree_search.app worker --pool=solo`.
 import json
 import logging
 import threading
+import time
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -15,6 +16,7 @@ from typing import Any
 from celery import Celery, signals
 from sqlalchemy.exc import OperationalError
 
+from restmcts.adapters import logs, metrics, tracing
 from restmcts.adapters.celery_bus import CeleryBus, celery_app, dead_letter
 from restmcts.adapters.celery_intake import consumer_for, transport_for
 from restmcts.adapters.heartbeat import Heartbeat
@@ -91,14 +93,14 @@ def worker_app(queue: Queue, start: Start) -> Celery:
         worker_concurrency=1,
         worker_prefetch_multiplier=1,
         worker_enable_remote_control=False,
-        worker_send_task_events=False,
+        worker_send_task_events=settings.worker_events,
         worker_hijack_root_logger=False,
         worker_cancel_long_running_tasks_on_connection_loss=False,
     )
     app.amqp.queues.select([queue.value])
     for name in MESSAGES:
         if queue_of(name) == queue:
-            app.task(worker.task(name), name=name, **_acknowledgement(queue))
+            app.task(worker.task(name), name=name, bind=True, **_acknowledgement(queue))
     worker.connect_signals(app)
     return app
 
@@ -120,10 +122,15 @@ class _Worker:
         self._handlers: Handlers = {}
 
     def connect_signals(self, app: Celery) -> None:
+        signals.setup_logging.connect(lambda loglevel, **_: self.log(loglevel), weak=False)
         signals.worker_init.connect(lambda **_: self.begin(app), weak=False)
         signals.worker_ready.connect(lambda **_: self.context.start(), weak=False)
         signals.worker_shutting_down.connect(lambda **_: self.context.stop(), weak=False)
         signals.worker_shutdown.connect(lambda **_: self.context.close(), weak=False)
+
+    def log(self, level: int | str | None) -> None:
+        """Log in this project's way; Celery then leaves the log alone."""
+        logs.configure(self._queue.value, self._settings.log_format, level or logging.INFO)
 
     @property
     def context(self) -> WorkerContext:
@@ -136,23 +143,34 @@ class _Worker:
         database = Database(settings.database_url.get_secret_value())
         bus = CeleryBus(app, settings.redis_url.get_secret_value(), database)
         database.publish = bus.publish
+        tracing.configure(self._queue.value, settings.otel_endpoint, settings.database_url.get_secret_value())
         heartbeat = Heartbeat(settings.run_dir)
         presence = Presence(database, self._queue, heartbeat)
         self._context = WorkerContext(settings, database, open_artifacts(settings), bus, heartbeat, presence)
         self._handlers = self._start(self._context)
+        served = metrics.begin(settings.metrics_host, settings.metrics_port, settings.run_dir)
+        if served is not None:
+            self._context.closers.append(lambda: metrics.end(*served))
+        self._context.closers.append(tracing.close)
 
     def task(self, name: str) -> Callable[..., None]:
-        """Return the body of a task: it takes the message's fields, and never raises."""
+        """Return the body of a task: it takes the task itself and the message's fields, and never raises."""
 
-        def handle(**fields: Any) -> None:
+        def handle(task: Any, **fields: Any) -> None:
             self.context.heartbeat.begin(name)
             body = json.dumps(fields)
+            if (task.request.delivery_info or {}).get("redelivered"):
+                metrics.REDELIVERIES.labels(self._queue.value).inc()
+            begun, outcome = time.monotonic(), "refused"
             try:
                 message = parse(name, body)
                 self.context.bus.hear(message)
-                self._handlers[name](message)
+                with logs.about(**logs.ids_of(message)):
+                    self._handlers[name](message)
+                outcome = "done"
             except (RestMctsError, OperationalError) as error:
                 if isinstance(error, OperationalError) or error.retryable:
+                    outcome = "retry"
                     log.warning("%s: %s; the coordinator will ring again", name, error)
                 else:
                     self.refuse(name, body, str(error))
@@ -160,11 +178,14 @@ class _Worker:
                 log.exception("%s failed", name)
                 self.refuse(name, body, traceback.format_exception_only(error)[-1].strip())
             finally:
+                metrics.MESSAGES.labels(name, outcome).inc()
+                metrics.MESSAGE_SECONDS.labels(name).observe(time.monotonic() - begun)
                 self.context.heartbeat.end()
 
         return handle
 
     def refuse(self, name: str, body: str, reason: str) -> None:
+        metrics.DEAD_LETTERS.labels(self._queue.value).inc()
         dead_letter(self.context.database, self._queue.value, name, body, reason)
 
 

@@ -15,6 +15,7 @@ from typing import Generic, Protocol, TypeVar, runtime_checkable
 
 from sqlalchemy.exc import OperationalError
 
+from restmcts.adapters import logs, metrics, tracing
 from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
@@ -92,7 +93,9 @@ class ModelCache(Generic[Model]):
             while len(self._models) >= self._max_models:
                 _release(self._models.popitem(last=False)[1])
             try:
-                self._models[checkpoint_id] = self._load(row.uri)
+                with metrics.CHECKPOINT_LOAD_SECONDS.time():
+                    self._models[checkpoint_id] = self._load(row.uri)
+                metrics.CHECKPOINT_LOADS.inc()
             except ModelError as error:
                 raise CheckpointError(f"checkpoint {row.name}: {error}") from error
         self._models.move_to_end(checkpoint_id)
@@ -135,13 +138,26 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
                 raise error
             return num_served
         try:
-            with _held(database, claim, settings.lease_seconds):
-                num_served += _serve_claim(database, claim, serve)
+            with _told(kind, claim, settings.max_requests), _held(database, claim, settings.lease_seconds):
+                num_served += _serve_claim(database, kind, claim, serve)
         except RestMctsError as error:
             if not error.retryable:
                 raise
             unavailable[claim.batch_key] = error
         settings.on_batch()
+
+
+@contextmanager
+def _told(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[None]:
+    """Count a claim that is served, and let log lines and traces name its trees."""
+    tree_ids = list(dict.fromkeys(request.tree_id for request in claim.requests))
+    metrics.BATCH_REQUESTS.labels(kind.value).observe(len(claim.requests))
+    metrics.BATCH_FILL.labels(kind.value).observe(len(claim.requests) / max_requests)
+    with (
+        logs.about(trees=tree_ids, requests=[request.request_id for request in claim.requests]),
+        tracing.step(f"model.{kind.value}", tree_ids, **{"restmcts.batch": len(claim.requests)}),
+    ):
+        yield
 
 
 @contextmanager
@@ -166,7 +182,7 @@ def _held(database: Database, claim: Claim, lease_seconds: float) -> Iterator[No
         thread.join()
 
 
-def _serve_claim(database: Database, claim: Claim, serve: Serve) -> int:
+def _serve_claim(database: Database, kind: RequestKind, claim: Claim, serve: Serve) -> int:
     """Serve a claim and write its answers; return how many.
 
     Raises:
@@ -174,7 +190,8 @@ def _serve_claim(database: Database, claim: Claim, serve: Serve) -> int:
     """
     outcome = _Outcome()
     try:
-        outcome.answers = list(zip(claim.requests, serve(claim, claim.requests), strict=True))
+        with metrics.FORWARD_SECONDS.labels(kind.value).time():
+            outcome.answers = list(zip(claim.requests, serve(claim, claim.requests), strict=True))
     except Exception as error:
         if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
             outcome.left, outcome.error = list(claim.requests), error
@@ -187,6 +204,7 @@ def _serve_claim(database: Database, claim: Claim, serve: Serve) -> int:
         with database.transaction() as transaction:
             queue.give_back(transaction, claim.requests, counted=False)
         raise
+    metrics.GIVEN_BACK.labels(kind.value).inc(len(outcome.left))
     _write(database, outcome)
     if outcome.error is not None:
         raise outcome.error

@@ -16,7 +16,9 @@ from restmcts.domain.tree import Node
 def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
     """Return those of the trees that have ended, with phase and problem, the true answer included."""
     statement = (
-        select(TREES.c.id.label("tree_id"), TREES.c.run_id, TREES.c.chosen_node, PHASES.c.spec)
+        select(
+            TREES.c.id.label("tree_id"), TREES.c.run_id, TREES.c.chosen_node, TREES.c.started_at, TREES.c.ended_at, PHASES.c.spec
+        )
         .add_columns(PROBLEMS.c.question, PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import literal_column, select, text, update
 
+from restmcts.adapters import metrics
 from restmcts.adapters.sql import requests, runs, trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import REQUESTS
@@ -75,7 +76,7 @@ def ring_overdue(transaction: Transaction, patience: Patience, taken: Taken) -> 
     """
     if not _hold_round(transaction):
         return
-    requests.release_overdue(transaction)
+    metrics.RINGS.labels("lease").inc(requests.release_overdue(transaction))
     run_ids = _running(transaction)
     _give_up(transaction, requests.exhausted(transaction, patience.max_attempts))
     for state, queue in ((TreeState.SEARCHING, Queue.SEARCH), (TreeState.ENDED, Queue.LABELS)):
@@ -120,6 +121,7 @@ def _ring_for_trees(
     rung = [row.id for row in stuck if row.num_attempts < patience.max_attempts]
     num_attempts = TREES.c.num_attempts + int(counted)
     transaction.execute(update(TREES).where(TREES.c.id.in_(rung)).values(updated_at=moment, num_attempts=num_attempts))
+    metrics.RINGS.labels("tree").inc(len(rung))
     transaction.emit(*_wake_ups(state, rung))
 
 
@@ -157,6 +159,7 @@ def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: P
         elif taken(queue_of(command.name)):
             if row.state != PhaseState.TRAINING:
                 runs.set_phase(transaction, row.id, PhaseState(row.state), **_rung_now(row, patience))
+            metrics.RINGS.labels("job").inc()
             transaction.emit(command)
 
 
