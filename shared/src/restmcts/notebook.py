@@ -1,0 +1,272 @@
+"""Runs and trees as objects, for notebooks and scripts: read from a work folder or a stack's database, never changed.
+
+    import restmcts
+    run = restmcts.load_run("demo", "demo-out")
+
+pandas and matplotlib (restmcts[notebook]) are imported by what needs them alone.
+"""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restmcts.adapters.sql import queries
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.queries import PhaseNumbers
+from restmcts.errors import InputError
+
+if TYPE_CHECKING:
+    import pandas
+    from matplotlib.axes import Axes
+
+DATABASE_FILE = "run.db"
+TREES_AT_ONCE = 500
+MARKERS = {"right": "s", "wrong": "D", "undecided": "^"}
+MAX_LABEL = 24
+
+
+@dataclass(slots=True, eq=False)
+class TreeNode:
+    """A step of a tree, with what the search and the labels say of it (restmcts.adapters.sql.tables.NodeRow).
+
+    Attributes:
+        value: V of the search; `quality_value` is v of the paper (§3.1), None where the tree has no labels.
+        children: in order of creation.
+    """
+
+    id: int
+    step: str
+    depth: int
+    parent: "TreeNode | None"
+    value: float
+    model_value: float | None
+    visits: int
+    final: bool
+    origin: str
+    verdict: str | None
+    reasoning_distance: int | None
+    step_is_right: bool | None
+    weighted_reward: float | None
+    quality_value: float | None
+    children: list["TreeNode"] = field(default_factory=list)
+
+    @property
+    def steps(self) -> list[str]:
+        """The partial solution that ends here."""
+        return [*self.parent.steps, self.step] if self.parent is not None else []
+
+    def __repr__(self) -> str:
+        return f"TreeNode({self.id}, {self.step.strip()!r}, V={self.value:.3f}, n={self.visits}, {self.verdict or 'no verdict'})"
+
+
+class SearchTree:
+    """A tree of a run; its numbers are attributes, its nodes are read when they are first asked for."""
+
+    id: int
+    phase: str
+    problem: int
+    question: str
+    state: str
+    verdict: str | None
+    solved: bool | None
+    answer: str | None
+    iterations: int
+    tokens: int
+
+    def __init__(self, database: Database, facts: Mapping[str, Any]) -> None:
+        self._database = database
+        self.facts = {("num_nodes" if name == "nodes" else name): value for name, value in facts.items()}
+        for name in SearchTree.__annotations__:
+            setattr(self, name, self.facts[name])
+
+    def __repr__(self) -> str:
+        return f"SearchTree({self.id}, {self.phase}, {self.facts['num_nodes']} nodes, {self.verdict or self.state})"
+
+    @cached_property
+    def nodes(self) -> list[TreeNode]:
+        """All nodes, the root first, parents before their children; empty before the search has begun."""
+        with self._database.transaction() as transaction:
+            rows = queries.tree_with_nodes(transaction, self.id)["nodes"]
+        names = [name for name in TreeNode.__dataclass_fields__ if name not in ("id", "parent", "children")]
+        by_id: dict[int, TreeNode] = {}
+        for row in rows:
+            parent = by_id.get(row["parent_id"])
+            node = by_id[row["node_id"]] = TreeNode(id=row["node_id"], parent=parent, **{name: row[name] for name in names})
+            if parent is not None:
+                parent.children.append(node)
+        return list(by_id.values())
+
+    @property
+    def chosen(self) -> TreeNode | None:
+        """The node that the search answered with."""
+        number = self.facts["chosen_node"]
+        return next((node for node in self.nodes if node.id == number), None) if number is not None else None
+
+    def to_pandas(self) -> "pandas.DataFrame":
+        """Return a row for each node, indexed by its number; `parent` is a number too."""
+        import pandas
+
+        names = [name for name in TreeNode.__dataclass_fields__ if name not in ("parent", "children")]
+        rows = [{**{name: getattr(node, name) for name in names}, "parent": _id_of(node.parent)} for node in self.nodes]
+        return pandas.DataFrame(rows, columns=[*names, "parent"]).set_index("id")
+
+    def plot(self, axes: "Axes | None" = None, *, max_labels: int = 60) -> "Axes":
+        """Draw the tree with matplotlib: colour is V, size is visits, squares are right ends, diamonds wrong ones.
+
+        Args:
+            axes: to draw on; None: a new figure.
+            max_labels: steps are written beside the nodes of trees of at most so many nodes.
+        """
+        from matplotlib import pyplot
+
+        places = _places(self.nodes)
+        if axes is None:
+            height = min(max(0.3 * len({y for _, y in places.values()}), 3.0), 40.0)
+            axes = pyplot.subplots(figsize=(11.0, height), layout="constrained")[1]
+        trace = set(_lineage(self.chosen))
+        for node in self.nodes:
+            if node.parent is not None:
+                colour, width = ("tab:blue", 2.5) if node.id in trace else ("0.75", 0.8)
+                x, y = zip(places[node.parent.id], places[node.id], strict=True)
+                axes.plot(x, y, color=colour, linewidth=width, zorder=1)
+            if len(self.nodes) <= max_labels:
+                axes.annotate(_label(node), places[node.id], (6, 6), textcoords="offset points", fontsize=7, parse_math=False)
+        most = max((node.visits for node in self.nodes), default=1) or 1
+        for verdict in (None, *MARKERS):
+            chosen = [node for node in self.nodes if node.verdict == verdict]
+            if chosen:
+                x, y = zip(*(places[node.id] for node in chosen), strict=True)
+                sizes, values = [20 + 120 * node.visits / most for node in chosen], [node.value for node in chosen]
+                drawn = axes.scatter(x, y, s=sizes, c=values, marker=MARKERS.get(verdict or "", "o"), vmin=0, vmax=1)
+                drawn.set(cmap="coolwarm_r", edgecolor="black", label=verdict, zorder=2)
+        axes.set_title(self.question if len(self.question) <= 80 else self.question[:79] + "…", parse_math=False)
+        axes.set_axis_off()
+        if any(node.verdict for node in self.nodes):
+            axes.legend(loc="lower left", frameon=False)
+        return axes
+
+
+class LoadedRun:
+    """A run of a database; use as a context manager, or call `close` when done."""
+
+    def __init__(self, database: Database, name: str) -> None:
+        self._database = database
+        try:
+            with database.transaction() as transaction:
+                row = queries.run_named(transaction, name)
+        except BaseException:
+            database.close()
+            raise
+        self._id = int(row.id)
+        self.name, self.method, self.seed = str(row.name), str(row.method), int(row.seed)
+
+    def __enter__(self) -> "LoadedRun":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"LoadedRun({self.name!r}, {self.state})"
+
+    @property
+    def state(self) -> str:
+        """The state it is in now."""
+        with self._database.transaction() as transaction:
+            return str(queries.run_named(transaction, self.name).state)
+
+    @property
+    def phases(self) -> list[PhaseNumbers]:
+        """Its phases in order, with their numbers as they are now."""
+        with self._database.transaction() as transaction:
+            return queries.phase_numbers(transaction, self._id)
+
+    def trees(self, phase: str | None = None, *, state: str | None = None, solved: bool | None = None) -> Iterator[SearchTree]:
+        """Yield its trees, in order of creation, however many."""
+        after = 0
+        while True:
+            with self._database.transaction() as transaction:
+                rows = queries.list_trees(
+                    transaction, self._id, phase=phase, state=state, solved=solved, after=after, limit=TREES_AT_ONCE
+                )
+            for row in rows:
+                yield SearchTree(self._database, row)
+            if len(rows) < TREES_AT_ONCE:
+                return
+            after = rows[-1]["id"]
+
+    def tree(self, tree_id: int) -> SearchTree:
+        """Return one tree by its number.
+
+        Raises:
+            InputError: if the run has no such tree.
+        """
+        with self._database.transaction() as transaction:
+            rows = queries.list_trees(transaction, self._id, after=tree_id - 1, limit=1)
+        if not rows or rows[0]["id"] != tree_id:
+            raise InputError(f"run {self.name} has no tree {tree_id}")
+        return SearchTree(self._database, rows[0])
+
+    def to_pandas(self, phase: str | None = None) -> "pandas.DataFrame":
+        """Return a row for each tree, indexed by its number."""
+        import pandas
+
+        return pandas.DataFrame([tree.facts for tree in self.trees(phase)]).set_index("id")
+
+    def close(self) -> None:
+        self._database.close()
+
+
+def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = None) -> LoadedRun:
+    """Return a run for reading.
+
+    Args:
+        name: of the run.
+        workdir: the work folder that holds it.
+        url: of the stack's database instead (`postgresql+psycopg://user:password@host:5432/restmcts`).
+
+    Raises:
+        InputError: if not exactly one of the two is given, the folder is no work folder, or there is no such run.
+    """
+    if (workdir is None) == (url is None):
+        raise InputError("give a work folder, or the URL of a database")
+    if workdir is not None:
+        path = Path(workdir) / DATABASE_FILE
+        if not path.is_file():
+            raise InputError(f"{workdir} holds no {DATABASE_FILE}: it is no work folder")
+        url = f"sqlite:///{path}"
+    return LoadedRun(Database(str(url), read_only=True), name)
+
+
+def _places(nodes: list[TreeNode]) -> dict[int, tuple[float, float]]:
+    """Return x (depth) and y of each node: ends get a row each, parents stand between their children."""
+    rows: dict[int, float] = {}
+    stack = [(nodes[0], False)] if nodes else []
+    num_rows = 0
+    while stack:
+        node, placed = stack.pop()
+        if placed:
+            rows[node.id] = (rows[node.children[0].id] + rows[node.children[-1].id]) / 2
+        elif not node.children:
+            rows[node.id] = -num_rows
+            num_rows += 1
+        else:
+            stack += [(node, True), *((child, False) for child in reversed(node.children))]
+    return {node.id: (float(node.depth), rows[node.id]) for node in nodes}
+
+
+def _lineage(node: TreeNode | None) -> Iterator[int]:
+    while node is not None:
+        yield node.id
+        node = node.parent
+
+
+def _id_of(node: TreeNode | None) -> int | None:
+    return node.id if node is not None else None
+
+
+def _label(node: TreeNode) -> str:
+    step = " ".join(node.step.split()) if node.parent is not None else "the question"
+    return (step if len(step) <= MAX_LABEL else step[: MAX_LABEL - 1] + "…") + f" {node.value:.2f}"

@@ -1,0 +1,75 @@
+"""Runs and trees as objects: the documented example, and what it must refuse."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+
+import matplotlib
+import pytest
+import restmcts
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.phases import SearchPhase
+from restmcts.domain.problems import Problem
+from restmcts.domain.search import Budget
+from restmcts.errors import InputError, StorageError
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from sqlalchemy import text
+
+PAGE = Path(__file__).parents[2] / "docs/notebook.md"
+SEARCH = MctsStarSettings(mode="collect", branch=2, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
+
+
+@pytest.fixture(scope="module")
+def workdir(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[..., int]) -> Path:
+    folder = tmp_path_factory.mktemp("notebook")
+    phase = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=8))
+    problems = [Problem(f"What is $x$ in question {number}?", RIGHT_ANSWER) for number in range(5)]
+    search_folder(folder, "demo", problems, [phase], RandomModels(seed=3))
+    return folder
+
+
+def test_the_documented_example_runs(
+    workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    monkeypatch.chdir(tmp_path)
+    matplotlib.use("agg")
+    exec(compile(example, str(PAGE), "exec"), {"workdir": workdir})
+    told = capsys.readouterr().out
+    assert "done [('collect-1', 5," in told
+    assert "The answer is 7" in told
+    assert (tmp_path / "tree.png").stat().st_size > 5_000
+
+
+def test_nodes_are_linked_and_carry_search_and_labels(workdir: Path) -> None:
+    with restmcts.load_run("demo", workdir) as run:
+        trees = list(run.trees())
+        assert [tree.id for tree in trees] == [1, 2, 3, 4, 5]
+        tree = run.tree(2)
+        for node in tree.nodes[1:]:
+            assert node.parent is not None
+            assert node in node.parent.children
+            assert node.steps == [*node.parent.steps, node.step]
+        assert tree.nodes[0].visits == 8
+        assert {"right", "wrong", None} == {node.verdict for one in trees for node in one.nodes}
+        frame = tree.to_pandas()
+        assert len(frame) == len(tree.nodes) == tree.facts["num_nodes"] + 1
+        assert list(run.to_pandas("collect-1")["tokens"]) == [one.tokens for one in trees]
+        with pytest.raises(InputError, match="no tree 99"):
+            run.tree(99)
+
+
+def test_what_cannot_be_opened_is_said_in_one_line(workdir: Path, tmp_path: Path) -> None:
+    with pytest.raises(InputError, match="there are demo"):
+        restmcts.load_run("other", workdir)
+    with pytest.raises(InputError, match="no work folder"):
+        restmcts.load_run("demo", tmp_path)
+    with pytest.raises(InputError, match="a work folder, or"):
+        restmcts.load_run("demo")
+    with pytest.raises(AttributeError):
+        restmcts.nothing  # noqa: B018
+
+
+def test_nothing_can_be_changed(workdir: Path) -> None:
+    with restmcts.load_run("demo", workdir) as run, pytest.raises(StorageError), run._database.transaction() as transaction:
+        transaction.execute(text("UPDATE runs SET name = 'x'"))
