@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql import promotions, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
+from restmcts.domain.phases import GatePhase
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
@@ -160,6 +161,19 @@ def test_what_is_left_is_told_while_a_run_goes_on(failed: Database) -> None:
     assert view.forecast.token_cap == 1000
     assert view.forecast.tokens == pytest.approx(2 * sum(p.tokens for p in view.phases) / 6, rel=0.6)
     assert view.forecast.seconds is not None
+    failed.close()
+
+
+def test_gates_and_promotions_are_shown(failed: Database, served: Callable[[Source], Any]) -> None:
+    with failed.transaction() as transaction:
+        runs.add_phases(transaction, 1, [GatePhase("gate-1", 1, "policy", "base", "collect-1")])
+        told = {"candidate": "base", "incumbent": None, "promoted": True, "reason": "there was <none> before"}
+        gate = update(PHASES).where(PHASES.c.name == "gate-1")
+        transaction.execute(gate.values(state=PhaseState.DONE.value, result=told))
+        promotions.promote(transaction, runs.checkpoints_of(transaction, 1)["base"])
+    page = served(Source(Database(str(failed.engine.url), read_only=True), "a test")).text("/runs/1")
+    assert 'base <span class="badge">promoted' in page
+    assert "there was &lt;none&gt; before" in page
     failed.close()
 
 

@@ -183,7 +183,7 @@ def _tokens_left(phases: Sequence[PhaseNumbers], left: Mapping[str, int]) -> int
 
 def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | None) -> float | None:
     trained = [phase.result["seconds"] for phase in phases if phase.kind != "search" and phase.result.get("seconds")]
-    num_training = sum(phase.kind != "search" and phase.state not in ENDED_PHASES for phase in phases)
+    num_training = sum(phase.kind.startswith("train-") and phase.state not in ENDED_PHASES for phase in phases)
     if (num_trees and pace is None) or (num_training and not trained):
         return None
     searching = num_trees * 3600.0 / pace.trees_per_hour if pace is not None else 0.0
