@@ -115,12 +115,13 @@ class LiveDisplay:
         first = self._first or state
         tokens = (state.tokens - first.tokens) / seconds
         nodes = (state.nodes - first.nodes) / seconds
+        trees = 3600.0 * (state.num_done - first.num_done) / seconds
         left = _time_left(first, state, seconds)
         shares = [f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING]
         working = ", ".join(shares[:MAX_SHARES]) + (f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else "")
         return (
             f"iteration {state.iteration} · {working or 'starting'} · {state.num_done} trees done, {state.num_solved} solved · "
-            f"{tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}"
+            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}"
         )
 
     def _share(self, phase: progress.PhaseProgress) -> str:

@@ -11,6 +11,7 @@ from restmcts_cli.tables_shown import plain
 Node = Mapping[str, Any]
 ROOT = 0
 VERDICT_STYLES = {"right": "bold green", "wrong": "bold red", "undecided": "bold yellow"}
+VALUE_STYLES = ((0.33, "dark_orange"), (0.66, "yellow"), (float("inf"), "bright_blue"))
 DOT_SHAPES = {"right": "doubleoctagon", "wrong": "box", "undecided": "hexagon"}
 MAX_STEP_CHARACTERS_IN_DOT = 60
 
@@ -35,13 +36,15 @@ class _Links:
     by_id: dict[int, Node]
     children: dict[int, list[int]] = field(default_factory=dict)
 
-    def below(self, node_id: int) -> int:
-        """Return how many nodes lie below one."""
-        count, stack = 0, list(self.children.get(node_id, ()))
+    def folded(self, node_id: int) -> str:
+        """Return what lies below a node, in words: how many nodes, and how many of its ends are right and wrong."""
+        below, stack = [], list(self.children.get(node_id, ()))
         while stack:
-            count += 1
-            stack += self.children.get(stack.pop(), ())
-        return count
+            below.append(self.by_id[stack.pop()])
+            stack += self.children.get(below[-1]["node_id"], ())
+        counts = {verdict: sum(node["verdict"] == verdict for node in below) for verdict in ("right", "wrong")}
+        ends = "".join(f", {number} {verdict}" for verdict, number in counts.items() if number)
+        return f"{_counted(len(below), 'node')} below{ends}"
 
     def with_ancestors(self, node_ids: Iterable[int]) -> set[int]:
         kept: set[int] = set()
@@ -72,7 +75,7 @@ def tree_lines(nodes: Sequence[Node], chosen: int | None, view: TreeView) -> Ite
         yield line
         children = [child for child in links.children.get(node_id, ()) if child in shown]
         if children and view.max_depth is not None and node["depth"] >= view.max_depth:
-            yield Text(f"{indent}└── … {_counted(links.below(node_id), 'node')} below", style="dim")
+            yield Text(f"{indent}└── … {links.folded(node_id)}", style="dim")
             continue
         for place, child in reversed(list(enumerate(children))):
             last = place == len(children) - 1
@@ -104,12 +107,19 @@ def _node_text(node: Node, *, is_chosen: bool, on_trace: bool) -> Text:
     step = plain(node["step"]) if node["parent_id"] is not None else "(question)"
     line = Text().append(step or "(empty step)", style="bold" if on_trace else "")
     line.append("  ")
-    line.append(" · ".join(node_facts(node)), style="dim")
+    for place, fact in enumerate(node_facts(node)):
+        line.append(" · " if place else "", style="dim")
+        line.append(fact, style=_value_style(node["value"]) if fact.startswith("V ") else "dim")
     if node["verdict"] is not None:
         line.append(f"  {str(node['verdict']).upper()}", style=VERDICT_STYLES.get(node["verdict"], ""))
     if is_chosen:
         line.append("  CHOSEN", style="bold cyan")
     return line
+
+
+def _value_style(value: float) -> str:
+    """Return the colour of a value: the same scale as the dashboard's, orange to blue."""
+    return next(style for limit, style in VALUE_STYLES if value <= limit)
 
 
 def node_facts(node: Node) -> list[str]:

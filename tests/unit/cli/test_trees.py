@@ -52,11 +52,11 @@ def test_folding_counts_what_it_hides() -> None:
     assert [line.strip() for line in drawn(max_depth=1)] == [
         "(question)  n 3",
         "├── a  V 0.50 · n 1",
-        "│   └── … 2 nodes below",
+        "│   └── … 2 nodes below, 1 right, 1 wrong",
         "└── b [red]\\x07  V 0.50 · n 1",
-        "└── … 2 nodes below",
+        "└── … 2 nodes below, 1 wrong",
     ]
-    assert drawn(max_depth=0)[1:] == ["└── … 6 nodes below"]
+    assert drawn(max_depth=0)[1:] == ["└── … 6 nodes below, 1 right, 2 wrong"]
     assert drawn(max_depth=9) == drawn()
 
 

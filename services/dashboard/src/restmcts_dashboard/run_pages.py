@@ -19,6 +19,7 @@ TREES_ON_A_PAGE = 100
 def run_pages(source: Source) -> APIRouter:
     """Return the routes."""
     pages = APIRouter()
+    known_quality: dict[int, float | None] = {}
 
     def list_parts() -> dict[str, str]:
         with source.database.transaction() as transaction:
@@ -52,7 +53,7 @@ def run_pages(source: Source) -> APIRouter:
     @pages.get("/runs/{run_id}/quality")
     def quality(run_id: int) -> Response:
         with source.database.transaction() as transaction:
-            found = run_reads.value_quality(transaction, run_id)
+            found = run_reads.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
         return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found))
 

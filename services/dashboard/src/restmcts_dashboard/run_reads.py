@@ -190,12 +190,20 @@ def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | N
     return searching + (num_training * sum(trained) / len(trained) if num_training else 0.0)
 
 
-def value_quality(transaction: Transaction, run_id: int) -> dict[str, float]:
+def value_quality(transaction: Transaction, run_id: int, known: dict[int, float | None]) -> dict[str, float]:
     """Return, by search phase that has ended, the chance that the value model scored a right end above a wrong one (AUC).
 
     Values are compared to a thousandth; ties count half. Phases without a value model, or without both kinds of end, are left out.
+    What has ended does not change: `known` keeps it, by the phase's id.
     """
-    phases = {row.id: row.name for row in phases_of(transaction, run_id) if row.kind == "search" and row.state in ENDED_PHASES}
+    names = {row.id: row.name for row in phases_of(transaction, run_id) if row.kind == "search" and row.state in ENDED_PHASES}
+    asked = [phase_id for phase_id in names if phase_id not in known]
+    if asked:
+        known |= {**dict.fromkeys(asked), **_areas(transaction, asked)}
+    return {name: area for phase_id, name in names.items() if (area := known[phase_id]) is not None}
+
+
+def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, float | None]:
     bin_ = func.round(NODES.c.model_value * NUM_VALUE_BINS)
     statement = (
         select(
@@ -205,15 +213,14 @@ def value_quality(transaction: Transaction, run_id: int) -> dict[str, float]:
             func.sum(case((NODES.c.verdict == Verdict.WRONG.value, 1), else_=0)),
         )
         .join(NODES, NODES.c.tree_id == TREES.c.id)
-        .where(TREES.c.phase_id.in_(list(phases)), NODES.c.verdict.is_not(None), NODES.c.model_value.is_not(None))
+        .where(TREES.c.phase_id.in_(list(phase_ids)), NODES.c.verdict.is_not(None), NODES.c.model_value.is_not(None))
         .group_by(TREES.c.phase_id, bin_)
         .order_by(TREES.c.phase_id, bin_)
     )
     bins: dict[int, list[tuple[int, int]]] = defaultdict(list)
     for phase_id, _, num_right, num_wrong in transaction.execute(statement):
         bins[phase_id].append((int(num_right), int(num_wrong)))
-    found = {phases[phase_id]: _area(counts) for phase_id, counts in bins.items()}
-    return {name: area for name, area in found.items() if area is not None}
+    return {phase_id: _area(counts) for phase_id, counts in bins.items()}
 
 
 def _area(counts: Sequence[tuple[int, int]]) -> float | None:
