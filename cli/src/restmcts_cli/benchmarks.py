@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -11,6 +11,7 @@ from typing import Any
 from restmcts.adapters.problem_files import BadLine, json_object, read_lines
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, derive_seed
+from restmcts.domain.training_settings import TrainingSettings
 from restmcts.errors import InputError
 
 from restmcts_cli.benchmark_rows import Reader, as_it_is, ceval_row, gpqa_row, math_row, scibench_row
@@ -56,6 +57,7 @@ class Benchmark:
         generation: settings that fit its solutions.
         solution_tokens: of a typical solution.
         settings: of searches, by algorithm, where the defaults do not fit: how many steps a solution can have, say.
+        value_training: of value models that are trained for its evaluation.
         file: where it is read from instead of the hub.
     """
 
@@ -67,6 +69,7 @@ class Benchmark:
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     solution_tokens: int | None = None
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    value_training: TrainingSettings = field(default_factory=TrainingSettings)
     file: Path | None = None
 
 
@@ -85,6 +88,9 @@ BENCHMARKS: Mapping[str, Benchmark] = {
             NUMBER_PATHS,
             generation=GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64),
             solution_tokens=38,
+            value_training=TrainingSettings(
+                num_steps=160, batch_size=64, learning_rate=1.5e-3, optimizer="muon", muon_learning_rate=0.005
+            ),
             settings={
                 "mcts-star": {**_PATH_DEPTH, "roll_forward_steps": 9},
                 **dict.fromkeys(("step-beam", "tot-bfs", "tot-dfs"), _PATH_DEPTH),
@@ -119,9 +125,7 @@ def benchmark_named(text: str) -> Benchmark:
         raise InputError(f"{name} is made, not read: give it without a file")
     if not Path(file).exists():
         raise InputError(f"{file} does not exist; {name} alone is read from the hub")
-    return Benchmark(
-        name, None, known.configs, known.split, known.row, known.generation, known.solution_tokens, known.settings, Path(file)
-    )
+    return replace(known, hub=None, file=Path(file))
 
 
 def read_benchmark(

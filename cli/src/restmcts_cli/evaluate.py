@@ -2,37 +2,59 @@
 
 import hashlib
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from restmcts.errors import InputError
+from restmcts.adapters.uris import ARTIFACT
+from restmcts.domain.evaluation import (
+    PROBLEM_SET,
+    TRAINING_SET,
+    Evaluation,
+    Method,
+    VerifierTraining,
+    evaluation_plan,
+    method_named,
+)
+from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.benchmarks import BENCHMARKS, SOURCES, Benchmark, benchmark_named, read_benchmark
 from restmcts_cli.tables_shown import told
 
 if TYPE_CHECKING:
-    from restmcts.domain.evaluation import Evaluation, Method
+    from restmcts.adapters.sql.database import Database
     from restmcts.domain.problems import Problem
 
+    from restmcts_cli.connection import Connection
+    from restmcts_cli.evaluation_models import EvaluatedModels
     from restmcts_cli.evaluation_report import EvaluationReport
-    from restmcts_cli.local_run import LocalRun, ModelOptions
+    from restmcts_cli.evaluation_results import EvaluationResults
+    from restmcts_cli.local_run import ModelOptions
 
-RUN_NAME = "evaluation"
-POLICY = "policy"
 SAMPLING_METHODS = "greedy,self-consistency"
 METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-value,mcts-star,gated-mcts-star,best-first"
 
 
 def evaluate(
     problems: Annotated[str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")],
-    policy: Annotated[str, typer.Option(help="Causal language model: folder, hub id, or openai+http://HOST:PORT/v1?model=NAME.")],
     out: Annotated[Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)],
+    policy: Annotated[
+        str | None, typer.Option(help="Causal language model: folder, hub id, or openai+http://HOST:PORT/v1?model=NAME.")
+    ] = None,
     value: Annotated[
         list[str] | None,
         typer.Option(help="Value model: folder or hub id; or NAME=MODEL: orm=… and ms=… for the methods that ask those."),
+    ] = None,
+    iterations_of: Annotated[
+        str | None,
+        typer.Option(help="Instead of --policy: every iteration of a run: FOLDER, FOLDER:RUN or, on the stack, RUN."),
+    ] = None,
+    verifiers_from: Annotated[
+        str | None,
+        typer.Option(help="Problems on whose samples missing value, orm and ms models are trained; they are not evaluated on."),
     ] = None,
     methods: Annotated[
         str | None, typer.Option(help="By name, with commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model.")
@@ -52,6 +74,9 @@ def evaluate(
     solution_tokens: Annotated[
         int | None, typer.Option(help="Of a typical solution: how wide beams and trees of thoughts may be.", min=1)
     ] = None,
+    run: Annotated[
+        str | None, typer.Option(help="Let the workers of the stack do it, as the run of this name; in --out come its files.")
+    ] = None,
     template: Annotated[
         str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
     ] = "auto",
@@ -68,35 +93,79 @@ def evaluate(
 
     Example: [bold]restmcts evaluate gsm8k --policy MODEL --value VALUES --budgets 500,2000 --seeds 0,1 --out eval[/bold]
     """
-    from restmcts.domain.evaluation import Evaluation, ModelPair
-
+    from restmcts_cli.connection import connect
     from restmcts_cli.local_run import ModelOptions
-    from restmcts_cli.model_sources import checkpoint_argument
 
     begin = time.monotonic()
     benchmark = benchmark_named(problems)
-    values = _values(value or ())
     given: dict[str, Any] = {
         "temperature": temperature,
         "max_step_tokens": max_step_tokens,
         "max_solution_tokens": max_solution_tokens,
         "template": template,
     }
-    evaluation = Evaluation(
-        methods=parse_methods(methods or (METHODS_WITH_VALUES if values else SAMPLING_METHODS), option or (), benchmark),
-        budgets=_numbers(budgets, "budgets"),
-        seeds=_numbers(seeds, "seeds"),
-        models=(ModelPair("", POLICY, {name: name for name in values}),),
-        generation=replace(benchmark.generation, **{name: chosen for name, chosen in given.items() if chosen is not None}),
-        solution_tokens=solution_tokens or benchmark.solution_tokens,
-    )
     members = _problems(benchmark, split, problem_seed, strict, limit)
-    checkpoints = {POLICY: ("policy", checkpoint_argument(policy, "policy", trust_remote_code))}
-    checkpoints |= {name: ("value", checkpoint_argument(model, "value", trust_remote_code)) for name, model in values.items()}
-    options = ModelOptions(template, device, trust_remote_code, max_batch_tokens, trees_in_flight)
-    seen = _seen(members, [model for _, model in checkpoints.values()])
-    report = _run(out, options, evaluation, members, checkpoints, problems, seen, begin)
+    training = _training_problems(verifiers_from, problem_seed, strict)
+    with connect(None) if run is not None else nullcontext() as stack:
+        models = _models(policy, value or (), iterations_of, stack, trust_remote_code)
+        known = METHODS_WITH_VALUES if training or any(pair.values for pair in models.pairs) else SAMPLING_METHODS
+        evaluation = Evaluation(
+            methods=parse_methods(methods or known, option or (), benchmark),
+            budgets=_numbers(budgets, "budgets"),
+            seeds=_numbers(seeds, "seeds"),
+            models=models.pairs,
+            generation=replace(benchmark.generation, **{name: chosen for name, chosen in given.items() if chosen is not None}),
+            solution_tokens=solution_tokens or benchmark.solution_tokens,
+            verifiers=VerifierTraining(benchmark.value_training) if training else None,
+        )
+        sets = {PROBLEM_SET: members, **({TRAINING_SET: training} if training else {})}
+        config = _config(evaluation, sets, models)
+        work = (config, evaluation_plan(evaluation), sets, models.checkpoints)
+        options = ModelOptions(template, device, trust_remote_code, max_batch_tokens, trees_in_flight)
+        with _done(out, options, stack, run, work) as (database, run_id):
+            results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
+            report = _report(results, members, problems, config, begin)
     _show(report, out, json)
+
+
+@contextmanager
+def _done(
+    out: Path, options: "ModelOptions", stack: "Connection | None", run: str | None, work: tuple[Any, ...]
+) -> "Iterator[tuple[Database, int]]":
+    """Yield the database and the id of the evaluation's run once it has ended."""
+    from restmcts_cli.evaluation_run import evaluated_here, evaluated_on_stack
+
+    if stack is not None and run is not None:
+        _make(out)
+        yield stack.database, evaluated_on_stack(stack, run, *work)
+    else:
+        with evaluated_here(out, options, *work) as done:
+            yield done
+
+
+def _make(out: Path) -> None:
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be made: {error.strerror or error}") from error
+
+
+def _models(
+    policy: str | None, values: Sequence[str], iterations_of: str | None, stack: "Connection | None", trust_remote_code: bool
+) -> "EvaluatedModels":
+    from restmcts_cli.evaluation_models import given_models, models_of_run
+    from restmcts_cli.model_sources import checkpoint_argument, locate_model
+
+    def locate(model: str, kind: str) -> str:
+        if stack is not None:
+            return locate_model(stack, model, kind)[0]
+        return checkpoint_argument(model, kind, trust_remote_code)
+
+    if (policy is None) == (iterations_of is None):
+        raise InputError("name either the model with --policy, or a run with --iterations-of")
+    if iterations_of is not None and values:
+        raise InputError("--iterations-of brings the value models of its run; leave out --value")
+    return given_models(policy, values, locate) if policy is not None else models_of_run(str(iterations_of), stack)
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:
@@ -106,18 +175,7 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
         raise InputError(f"--{name} {text}: give whole numbers with commas between them") from None
 
 
-def _values(given: Sequence[str]) -> dict[str, str]:
-    values: dict[str, str] = {}
-    for text in given:
-        name, equals, model = text.partition("=")
-        name, model = (name, model) if equals else ("value", text)
-        if name in values or name == POLICY:
-            raise InputError(f"--value {text}: the name {name!r} is taken")
-        values[name] = model
-    return values
-
-
-def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> "tuple[Method, ...]":
+def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> tuple[Method, ...]:
     """Return the methods that a person names: [NEW=]KNOWN[@VALUE], with commas, and METHOD.setting=value for each.
 
     What is not given is as the benchmark has it, and else as the method does.
@@ -125,8 +183,6 @@ def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> "t
     Raises:
         InputError: if a name or a setting is unknown.
     """
-    from restmcts.domain.evaluation import method_named
-
     from restmcts_cli.search_options import parse_search
 
     settings: dict[str, list[str]] = {}
@@ -164,71 +220,48 @@ def _problems(benchmark: Benchmark, split: str | None, seed: int, strict: bool, 
     return members
 
 
-def _seen(problems: "list[Problem]", models: Sequence[str]) -> frozenset[int]:
-    """Return the places of the problems on which any of the models, or of their parents, was trained."""
+def _training_problems(source: str | None, seed: int, strict: bool) -> "list[Problem]":
+    if source is None:
+        return []
+    return _problems(benchmark_named(source), "train", seed, strict, None)
+
+
+def _seen(sets: "dict[str, list[Problem]]", models: "EvaluatedModels", stack: "Connection | None") -> frozenset[int]:
+    """Return the places of the problems on which any of the models, or of their parents, was trained or is to be."""
     from restmcts.adapters.trained_on import read_trained_on
     from restmcts.domain.problems import question_digest
 
-    known = frozenset().union(*map(read_trained_on, models))
-    return frozenset(place for place, problem in enumerate(problems) if question_digest(problem.question) in known)
+    known = {question_digest(problem.question) for problem in sets.get(TRAINING_SET, ())}
+    for _, uri in models.checkpoints.values():
+        known |= read_trained_on(stack.artifacts.fetch(uri) if stack is not None and uri.startswith(ARTIFACT) else uri)
+    return frozenset(place for place, problem in enumerate(sets[PROBLEM_SET]) if question_digest(problem.question) in known)
 
 
-def _run(
-    out: Path,
-    options: "ModelOptions",
-    evaluation: "Evaluation",
-    problems: "list[Problem]",
-    checkpoints: dict[str, tuple[str, str]],
-    source: str,
-    seen: frozenset[int],
-    begin: float,
+def _config(evaluation: Evaluation, sets: "dict[str, list[Problem]]", models: "EvaluatedModels") -> dict[str, Any]:
+    """Return what makes an evaluation the same one, as JSON."""
+    from pydantic import TypeAdapter
+
+    return {
+        **TypeAdapter(Evaluation).dump_python(evaluation, mode="json"),
+        "problems": {name: hashlib.sha256(repr(members).encode()).hexdigest() for name, members in sets.items()},
+        "checkpoints": {name: uri for name, (_, uri) in models.checkpoints.items()},
+    }
+
+
+def _report(
+    results: "EvaluationResults", problems: "list[Problem]", source: str, config: dict[str, Any], begin: float
 ) -> "EvaluationReport":
-    from restmcts.domain.evaluation import PROBLEM_SET, evaluation_plan
     from restmcts.domain.outcomes import Comparison
 
     from restmcts_cli.evaluation_examples import differing_examples
     from restmcts_cli.evaluation_report import EvaluationReport, pass_at_powers
-    from restmcts_cli.evaluation_results import EvaluationResults
-    from restmcts_cli.live import LiveDisplay
-    from restmcts_cli.local_run import LocalRun
 
-    config = _config(evaluation, problems, checkpoints)
-    with LocalRun(out / "work", options) as run, LiveDisplay(f"restmcts evaluate in {out}") as display:
-        run_id = _stored(run, out, config)
-        if run_id is None:
-            plan = evaluation_plan(evaluation)
-            run_id = run.create(RUN_NAME, "evaluation", 0, config, {PROBLEM_SET: problems}, checkpoints, plan)
-        display.watch(run.database, run_id)
-        run.run(run_id)
-        results = EvaluationResults(run.database, run_id, evaluation, seen)
-        outcomes = list(results.outcomes())
-        comparison = Comparison(outcomes)
-        questions = [problem.question for problem in problems]
-        examples = differing_examples(run.database, run_id, evaluation, comparison, questions)
-        pass_at = pass_at_powers(results.counts())
-        return EvaluationReport(source, config, outcomes, comparison, pass_at, time.monotonic() - begin, examples)
-
-
-def _stored(run: "LocalRun", out: Path, config: dict[str, Any]) -> int | None:
-    known = run.find(RUN_NAME)
-    if known is None:
-        return None
-    if known.config != config:
-        changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
-        raise InputError(f"{out} holds an evaluation with other settings ({changed}); give them again or choose another --out")
-    return int(known.id)
-
-
-def _config(evaluation: "Evaluation", problems: "list[Problem]", checkpoints: dict[str, tuple[str, str]]) -> dict[str, Any]:
-    """Return what makes an evaluation the same one, as JSON."""
-    from pydantic import TypeAdapter
-    from restmcts.domain.evaluation import Evaluation
-
-    return {
-        **TypeAdapter(Evaluation).dump_python(evaluation, mode="json"),
-        "problems": hashlib.sha256(repr(problems).encode()).hexdigest(),
-        "checkpoints": {name: uri for name, (_, uri) in checkpoints.items()},
-    }
+    outcomes = list(results.outcomes())
+    comparison = Comparison(outcomes)
+    examples = differing_examples(results, comparison, [problem.question for problem in problems])
+    return EvaluationReport(
+        source, config, outcomes, comparison, pass_at_powers(results.counts()), time.monotonic() - begin, examples
+    )
 
 
 def _show(report: "EvaluationReport", out: Path, json: bool) -> None:

@@ -2,14 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 from restmcts.adapters.sql import evaluating
-from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.evaluation import Cell, Evaluation, evaluation_cells
 from restmcts.domain.outcomes import Comparison
 from restmcts.domain.problems import Verdict
 
+from restmcts_cli.evaluation_results import EvaluationResults
 from restmcts_cli.outcomes import drawn_tree
 from restmcts_cli.report_data import SearchTree
 from restmcts_cli.report_tree import MAX_NODES
@@ -34,18 +36,13 @@ class Example:
     answers: tuple[ExampleAnswer, ...]
 
 
-def differing_examples(
-    database: Database, run_id: int, evaluation: Evaluation, comparison: Comparison, questions: Sequence[str]
-) -> tuple[Example, ...]:
+def differing_examples(results: EvaluationResults, comparison: Comparison, questions: Sequence[str]) -> tuple[Example, ...]:
     """Return problems that the best and the second best of the methods with trees answered differently under the largest budget."""
-    cells = _best_two(evaluation, comparison)
+    cells = _best_two(results.evaluation, comparison)
     if len(cells) < 2:
         return ()
-    with database.transaction() as transaction:
-        first, second = (
-            {row.position: row for row in evaluating.tree_rows(transaction, run_id, cell.phase) if row.state == TreeState.LABELLED}
-            for cell in cells
-        )
+    with results.database.transaction() as transaction:
+        first, second = ({row.position: row for row in _labelled(transaction, results, cell)} for cell in cells)
         differing = [
             place
             for place in sorted(set(first) & set(second))
@@ -62,6 +59,11 @@ def differing_examples(
             )
             for place in differing[:NUM_EXAMPLES]
         )
+
+
+def _labelled(transaction: Transaction, results: EvaluationResults, cell: Cell) -> list[Any]:
+    rows = evaluating.tree_rows(transaction, results.run_id, cell.phase)
+    return [row for row in rows if row.state == TreeState.LABELLED]
 
 
 def _best_two(evaluation: Evaluation, comparison: Comparison) -> list[Cell]:

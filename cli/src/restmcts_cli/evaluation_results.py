@@ -28,16 +28,16 @@ class EvaluationResults:
 
     def __init__(self, database: Database, run_id: int, evaluation: Evaluation, seen: frozenset[int] = frozenset()) -> None:
         """Take the places of the problems that a model was trained on."""
-        self._database = database
-        self._run_id = run_id
-        self._evaluation = evaluation
+        self.database = database
+        self.run_id = run_id
+        self.evaluation = evaluation
         self._seen = seen
         self._pools: dict[str, list[PooledProblem]] = {}
         self._values: dict[str, dict[int, Values]] = {}
 
     def outcomes(self) -> Iterator[Outcome]:
         """Yield every outcome, cell by cell in the order to be listed, problems in their order."""
-        for cell in evaluation_cells(self._evaluation):
+        for cell in evaluation_cells(self.evaluation):
             yield from self._pooled(cell) if cell.method.reads_pool else self._searched(cell)
 
     def pool(self, phase: str) -> "list[PooledProblem]":
@@ -48,12 +48,12 @@ class EvaluationResults:
 
     def counts(self) -> list[tuple[int, int]]:
         """Return how many samples each pool has, and how many of them are right."""
-        phases = dict.fromkeys(cell.phase for cell in evaluation_cells(self._evaluation) if cell.method.reads_pool)
+        phases = dict.fromkeys(cell.phase for cell in evaluation_cells(self.evaluation) if cell.method.reads_pool)
         return [problem.count() for phase in phases for problem in self.pool(phase) if not problem.failed]
 
     def _searched(self, cell: Cell) -> Iterator[Outcome]:
-        with self._database.transaction() as transaction:
-            rows = evaluating.tree_rows(transaction, self._run_id, cell.phase)
+        with self.database.transaction() as transaction:
+            rows = evaluating.tree_rows(transaction, self.run_id, cell.phase)
         quality = self._quality_of_trees(rows) if self._looks_at(cell) else {}
         for row in rows:
             spent = {name: getattr(row, name) for name in (*COSTS, "nodes")}
@@ -105,12 +105,12 @@ class EvaluationResults:
         }
 
     def _looks_at(self, cell: Cell) -> bool:
-        return cell.budget in (None, max(self._evaluation.budgets))
+        return cell.budget in (None, max(self.evaluation.budgets))
 
     def _quality_of_trees(self, rows: Sequence[Any]) -> dict[int, dict[str, Any]]:
         """Return the fields that tell how labelled trees spent their tokens, by tree."""
         found: dict[int, dict[str, Any]] = {}
-        with self._database.transaction() as transaction:
+        with self.database.transaction() as transaction:
             for row in (row for row in rows if row.state == TreeState.LABELLED):
                 tree = trees.load_trees(transaction, [row.id]).get(row.id, Tree())
                 verdicts, _ = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
@@ -124,17 +124,17 @@ class EvaluationResults:
     def _scores(self, phase: str) -> dict[int, Values]:
         """Return V of the pool's solutions by problem; problems whose scoring failed are left out."""
         if phase not in self._values:
-            with self._database.transaction() as transaction:
-                rows = evaluating.tree_rows(transaction, self._run_id, phase)
+            with self.database.transaction() as transaction:
+                rows = evaluating.tree_rows(transaction, self.run_id, phase)
                 problem_of = {row.id: row.problem_id for row in rows if row.state == TreeState.LABELLED}
                 loaded = trees.load_trees(transaction, problem_of)
             self._values[phase] = {problem_of[tree_id]: solution_values(tree) for tree_id, tree in loaded.items()}
         return self._values[phase]
 
     def _read_pools(self, phase: str) -> "Iterator[PooledProblem]":
-        with self._database.transaction() as transaction:
-            pools = evaluating.sample_pools(transaction, self._run_id, phase)
-            rows = evaluating.tree_rows(transaction, self._run_id, phase)
+        with self.database.transaction() as transaction:
+            pools = evaluating.sample_pools(transaction, self.run_id, phase)
+            rows = evaluating.tree_rows(transaction, self.run_id, phase)
             for start in range(0, len(rows), TREES_PER_READ):
                 part = rows[start : start + TREES_PER_READ]
                 ids = [row.id for row in part]

@@ -3,9 +3,18 @@
 from dataclasses import replace
 
 import pytest
-from restmcts.domain.evaluation import METHODS, Evaluation, ModelPair, evaluation_cells, evaluation_plan
+from restmcts.domain.evaluation import (
+    METHODS,
+    TRAINING_SET,
+    Evaluation,
+    ModelPair,
+    VerifierTraining,
+    evaluation_cells,
+    evaluation_plan,
+)
 from restmcts.domain.layered import StepBeamSettings, TotBfsSettings
-from restmcts.domain.phases import PHASE
+from restmcts.domain.phases import PHASE, SearchPhase, TrainValuePhase
+from restmcts.domain.training_settings import TrainingSettings
 from restmcts.errors import InputError
 
 MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
@@ -73,3 +82,21 @@ def test_widths_follow_from_the_budget(budget: int, width: int, branch: int) -> 
 def test_what_cannot_be_evaluated_is_said_at_once(change: dict[str, object], message: str) -> None:
     with pytest.raises(InputError, match=message):
         replace(ALL, **change)  # type: ignore[arg-type]
+
+
+def test_value_models_that_nobody_gave_are_trained_on_the_same_samples() -> None:
+    pair = ModelPair("iteration 1", "policy-1", {"value": "value-1"})
+    verifiers = VerifierTraining(TrainingSettings(num_steps=3), num_samples=5)
+    evaluation = Evaluation(tuple(METHODS.values()), (50,), (0,), (pair,), solution_tokens=20, verifiers=verifiers)
+    plan = evaluation_plan(evaluation)
+    drawn = [phase for phase in plan if isinstance(phase, SearchPhase) and phase.problem_set == TRAINING_SET]
+    assert [(phase.name, phase.policy, phase.purpose) for phase in drawn] == [
+        ("training samples, iteration 1", "policy-1", "bootstrap")
+    ]
+    trained = [phase for phase in plan if isinstance(phase, TrainValuePhase)]
+    assert [(phase.name, phase.objective, phase.sources) for phase in trained] == [
+        ("ms, iteration 1", "hard", (drawn[0].name,)),
+        ("orm, iteration 1", "orm", (drawn[0].name,)),
+    ]
+    scoring = {phase.value for phase in plan if isinstance(phase, SearchPhase) and phase.samples_of is not None}
+    assert scoring == {"value-1", "ms, iteration 1", "orm, iteration 1"}

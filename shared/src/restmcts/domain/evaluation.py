@@ -11,10 +11,11 @@ from restmcts.domain.algorithms import SearchSettings, needs_values
 from restmcts.domain.best_first import BestFirstSettings
 from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
+from restmcts.domain.phases import Phase, SearchPhase, TrainValuePhase
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search import Budget
+from restmcts.domain.training_settings import TrainingSettings, ValueObjective
 from restmcts.errors import InputError
 
 VALUE = "value"
@@ -22,6 +23,9 @@ GATE = 0.9
 MAX_SAMPLES = 4096
 SAMPLES_AT_ONCE = 4
 PROBLEM_SET = "problems"
+TRAINING_SET = "verifier-training"
+VERIFIERS: Mapping[str, ValueObjective] = {VALUE: "mse", "orm": "orm", "ms": "hard"}
+"""What a value model of that name learns, if it is trained here."""
 
 PoolSettings = BestOfNSettings | SelfConsistencySettings
 
@@ -137,12 +141,28 @@ class ModelPair:
 
 
 @dataclass(frozen=True, slots=True)
+class VerifierTraining:
+    """How missing value models are trained: on the policy's own samples of other problems, the same for all of them.
+
+    "orm" learns whether a whole solution is right; "value", v_k; "ms", a Math-Shepherd PRM (arXiv:2312.08935, hard estimation),
+    whether any sample that begins with the same steps is right, where the original continues every step with samples of its own.
+
+    Attributes:
+        num_samples: of each problem of the set `TRAINING_SET`.
+    """
+
+    training: TrainingSettings
+    num_samples: int = 8
+
+
+@dataclass(frozen=True, slots=True)
 class Evaluation:
     """Every method, on the same problems, under the same budgets of generated tokens a problem.
 
     Attributes:
         budgets: rising.
         solution_tokens: of a typical solution; None where no method asks.
+        verifiers: how value models are trained that methods ask and no pair brings; None: every one must be given.
     """
 
     methods: tuple[Method, ...]
@@ -151,6 +171,7 @@ class Evaluation:
     models: tuple[ModelPair, ...]
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     solution_tokens: int | None = None
+    verifiers: VerifierTraining | None = None
 
     def __post_init__(self) -> None:
         for name in ("methods", "budgets", "seeds", "models"):
@@ -169,8 +190,18 @@ class Evaluation:
             )
         for method in self.methods:
             for pair in self.models:
-                if method.asks_values and method.value not in pair.values:
+                if method.asks_values and self.value_of(pair, method.value) is None:
                     raise InputError(f"{method.name} asks a value model named {method.value!r}, and none was given")
+
+    def value_of(self, pair: ModelPair, name: str) -> str | None:
+        """Return the checkpoint of a pair's value model, given or to be trained; None if it is neither."""
+        if name in pair.values:
+            return pair.values[name]
+        return name + _of(pair) if self.verifiers is not None and name in VERIFIERS else None
+
+
+def _of(pair: ModelPair) -> str:
+    return f", {pair.name}" if pair.name else ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,17 +232,39 @@ def evaluation_cells(evaluation: Evaluation) -> Iterator[Cell]:
 
 
 def _cell(method: Method, budget: int | None, seed: int, pair: ModelPair) -> Cell:
-    suffix = f", seed {seed}" + (f", {pair.name}" if pair.name else "")
+    suffix = f", seed {seed}{_of(pair)}"
     if method.reads_pool:
         scores = f"{method.value} of samples{suffix}" if method.asks_values else None
         return Cell(method, budget, seed, pair.name, f"samples{suffix}", scores)
     if budget is None:
-        return Cell(method, None, seed, pair.name, method.name + (f", {pair.name}" if pair.name else ""))
+        return Cell(method, None, seed, pair.name, method.name + _of(pair))
     return Cell(method, budget, seed, pair.name, f"{method.name} @ {budget}{suffix}")
 
 
-def evaluation_plan(evaluation: Evaluation) -> list[SearchPhase]:
+def evaluation_plan(evaluation: Evaluation) -> list[Phase]:
     """Return the phases of an evaluation; those with equal budgets stand together, so that a part of them is a whole comparison."""
+    return [*_training(evaluation), *_searching(evaluation)]
+
+
+def _training(evaluation: Evaluation) -> Iterator[Phase]:
+    """Yield the phases that train the value models which are not given."""
+    if evaluation.verifiers is None:
+        return
+    asked = sorted({method.value for method in evaluation.methods if method.asks_values})
+    drawing = SelfConsistencySettings(num_samples=evaluation.verifiers.num_samples)
+    for pair in evaluation.models:
+        missing = [name for name in asked if name not in pair.values]
+        samples = f"training samples{_of(pair)}"
+        if missing:
+            drawn = _phase(evaluation, samples, pair, None, drawing, None)
+            yield replace(drawn, purpose="bootstrap", problem_set=TRAINING_SET)
+        for name in missing:
+            checkpoint = evaluation.value_of(pair, name) or name
+            training = evaluation.verifiers.training
+            yield TrainValuePhase(checkpoint, 0, None, pair.policy, training, (samples,), VERIFIERS[name])
+
+
+def _searching(evaluation: Evaluation) -> list[SearchPhase]:
     pairs = {pair.name: pair for pair in evaluation.models}
     cells = sorted(evaluation_cells(evaluation), key=lambda cell: (not cell.method.reads_pool, cell.budget or 0))
     phases: dict[str, SearchPhase] = {}
@@ -223,7 +276,7 @@ def evaluation_plan(evaluation: Evaluation) -> list[SearchPhase]:
 
 def _phases(evaluation: Evaluation, cell: Cell, pair: ModelPair) -> Iterator[SearchPhase]:
     method = cell.method
-    value = pair.values[method.value] if method.asks_values else None
+    value = evaluation.value_of(pair, method.value) if method.asks_values else None
     if not method.reads_pool:
         search = method.search
         if cell.budget is not None:
