@@ -57,6 +57,9 @@ check: setup ## Lint, format, types, direction of imports
 	$(BIN)/mypy --no-error-summary
 	$(BIN)/lint-imports --no-logo
 
+results: setup ## The tables of docs/results.md on number paths, from nothing; hours: make results OUT=results
+	@BIN=$(BIN) sh infra/results.sh $(or $(OUT),results)
+
 bench: setup ## Benchmarks: every tests/bench/bench_*.py in turn
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done
 

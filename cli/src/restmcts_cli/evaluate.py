@@ -50,7 +50,9 @@ def evaluate(
     ] = None,
     iterations_of: Annotated[
         str | None,
-        typer.Option(help="Instead of --policy: every iteration of a run: FOLDER, FOLDER:RUN or, on the stack, RUN."),
+        typer.Option(
+            help="Instead of --policy: every iteration of a run: FOLDER, FOLDER:RUN or, on the stack, RUN; @N: one of them."
+        ),
     ] = None,
     verifiers_from: Annotated[
         str | None,

@@ -44,17 +44,19 @@ def given_models(policy: str, values: Sequence[str], locate: Locate) -> Evaluate
 
 
 def models_of_run(where: str, stack: Connection | None) -> EvaluatedModels:
-    """Return a pair for every iteration of a run: of the stack by its name, or in a work folder as FOLDER or FOLDER:NAME.
+    """Return a pair for every iteration of a run: of the stack by its name, or in a work folder as FOLDER or FOLDER:NAME; with
+    @N, that of iteration N alone.
 
     Raises:
         InputError: if there is no such run, or it has no policy yet.
     """
+    where, _, iteration = where.partition("@")
     if stack is not None:
-        return _pairs(_checkpoints(stack, where), lambda uri: uri)
+        return _pairs(_checkpoints(stack, where), iteration, lambda uri: uri)
     folder, _, name = where.partition(":")
     with connect(Path(folder)) as connection:
         rows = _checkpoints(connection, name or None)
-        return _pairs(rows, lambda uri: str(connection.artifacts.fetch(uri)) if uri.startswith(ARTIFACT) else uri)
+        return _pairs(rows, iteration, lambda uri: str(connection.artifacts.fetch(uri)) if uri.startswith(ARTIFACT) else uri)
 
 
 def _checkpoints(connection: Connection, name: str | None) -> dict[str, Any]:
@@ -67,7 +69,7 @@ def _checkpoints(connection: Connection, name: str | None) -> dict[str, Any]:
         return runs.checkpoints_of(transaction, queries.run_named(transaction, str(name)).id)
 
 
-def _pairs(rows: Mapping[str, Any], locate: Callable[[str], str]) -> EvaluatedModels:
+def _pairs(rows: Mapping[str, Any], iteration: str, locate: Callable[[str], str]) -> EvaluatedModels:
     numbers = sorted(
         int(number)
         for kind, _, number in (name.partition("-") for name in rows)
@@ -76,8 +78,9 @@ def _pairs(rows: Mapping[str, Any], locate: Callable[[str], str]) -> EvaluatedMo
     policies = {number: f"policy-{number}" for number in numbers}
     if 0 not in policies and "base" in rows:
         policies = {0: "base", **policies}
+    policies = {number: policy for number, policy in policies.items() if iteration in ("", str(number))}
     if not policies:
-        raise InputError("the run has no policy yet")
+        raise InputError(f"the run has no policy{f' of iteration {iteration}' if iteration else ''} yet")
     pairs: list[ModelPair] = []
     checkpoints: dict[str, tuple[str, str]] = {}
     for number, policy in policies.items():
