@@ -1,0 +1,109 @@
+"""Which models an evaluation takes from a run, and an evaluation that others work on."""
+
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.verification import AnswerVerifier
+from restmcts.domain.evaluation import METHODS, PROBLEM_SET, Evaluation, evaluation_plan
+from restmcts.domain.outcomes import Comparison
+from restmcts.domain.problems import Problem
+from restmcts.errors import InputError
+from restmcts.messages import commands, events
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts_cli.connection import Connection
+from restmcts_cli.evaluation_examples import differing_examples
+from restmcts_cli.evaluation_models import given_models, models_of_run
+from restmcts_cli.evaluation_results import EvaluationResults
+from restmcts_cli.evaluation_run import evaluated_on_stack
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+
+NAMES = ("greedy", "self-consistency", "sc-value", "mcts-star", "gated-mcts-star")
+PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(8)]
+
+
+def test_given_models_are_one_pair() -> None:
+    models = given_models("p", ["v", "orm=o"], lambda model, kind: f"{kind}:{model}")
+    assert models.pairs[0].values == {"value": "value", "orm": "orm"}
+    assert models.checkpoints == {"policy": ("policy", "policy:p"), "value": ("value", "value:v"), "orm": ("value", "value:o")}
+    with pytest.raises(InputError, match="'value' is taken"):
+        given_models("p", ["v", "w"], lambda model, _: model)
+
+
+def test_a_run_brings_its_iterations(workdir: Path) -> None:
+    for where in (f"{workdir}:mine", str(workdir), f"{workdir}:mine@0"):
+        models = models_of_run(where, None)
+        assert [(pair.name, pair.policy, dict(pair.values)) for pair in models.pairs] == [
+            ("iteration 0", "base", {"value": "value-0"})
+        ]
+        assert models.checkpoints["value-0"] == ("value", "someone/values")
+    with pytest.raises(InputError, match="no policy of iteration 7"):
+        models_of_run(f"{workdir}:mine@7", None)
+
+
+@pytest.fixture
+def stack(tmp_path: Path) -> Iterator[Connection]:
+    """A database on which workers of every kind are at work, in a thread."""
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    database.create_tables()
+    artifacts = FolderArtifactStore(tmp_path / "artifacts")
+    stopped = threading.Event()
+    models = RandomModels()
+    with AnswerVerifier() as verifier:
+        search = TreeSearchHandlers(database)
+        coordinator = CoordinatorHandlers(database, CoordinatorSettings())
+        handlers: dict[str, Callable[[Any], None]] = {
+            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, WorkerSettings()).propose_steps,
+            commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
+            commands.AdvanceTrees.name: search.advance_trees,
+            events.RequestsAnswered.name: search.advance_trees,
+            commands.LabelTrees.name: ValueLabelerHandlers(database, artifacts, verifier).label_trees,
+            commands.AdvanceRun.name: coordinator.advance_run,
+            events.TreesLabelled.name: coordinator.advance_run,
+        }
+        bus = LocalBus(handlers, lambda *_: None)
+        database.publish = lambda messages, _: bus.publish(messages)
+
+        def work() -> None:
+            while not stopped.wait(0.02):
+                bus.run()
+
+        worker = threading.Thread(target=work)
+        worker.start()
+        yield Connection(database, lambda: artifacts)
+        stopped.set()
+        worker.join()
+        bus.close()
+    database.close()
+
+
+def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Connection) -> None:
+    models = given_models("someone/model", ["someone/values"], lambda model, _: model)
+    evaluation = Evaluation(tuple(METHODS[name] for name in NAMES), (20, 60), (0, 1), models.pairs)
+    work = ({"settings": 1}, evaluation_plan(evaluation), {PROBLEM_SET: PROBLEMS}, models.checkpoints)
+    run_id = evaluated_on_stack(stack, "eval", *work)
+    results = EvaluationResults(stack.database, run_id, evaluation, seen=frozenset({3}))
+    outcomes = list(results.outcomes())
+    assert len(outcomes) == len(PROBLEMS) * (1 + 4 * 2 * 2)
+    assert {outcome.problem for outcome in outcomes if outcome.seen} == {3}
+    assert {outcome.verdict for outcome in outcomes} == {"right", "wrong"}
+    looked_at = {(outcome.method, outcome.budget) for outcome in outcomes if outcome.wasted is not None}
+    assert looked_at == {(name, None if name == "greedy" else 60) for name in NAMES}
+    assert all(
+        outcome.tokens_to_right is None or (outcome.any_right and outcome.tokens_to_right <= outcome.tokens) for outcome in outcomes
+    )
+    for example in differing_examples(results, Comparison(outcomes), [problem.question for problem in PROBLEMS]):
+        assert sorted((answer.verdict == "right") for answer in example.answers) == [False, True]
+    assert evaluated_on_stack(stack, "eval", *work) == run_id, "asked for again, it is the same"
+    with pytest.raises(InputError, match=r"other settings \(settings\)"):
+        evaluated_on_stack(stack, "eval", {"settings": 2}, *work[1:])
