@@ -32,7 +32,6 @@ if TYPE_CHECKING:
     from restmcts_cli.evaluation_models import EvaluatedModels
     from restmcts_cli.evaluation_report import EvaluationReport
     from restmcts_cli.evaluation_results import EvaluationResults
-    from restmcts_cli.local_run import ModelOptions
 
 SAMPLING_METHODS = "greedy,self-consistency"
 METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-value,mcts-star,gated-mcts-star,best-first"
@@ -96,7 +95,6 @@ def evaluate(
     Example: [bold]restmcts evaluate gsm8k --policy MODEL --value VALUES --budgets 500,2000 --seeds 0,1 --out eval[/bold]
     """
     from restmcts_cli.connection import connect
-    from restmcts_cli.local_run import ModelOptions
 
     begin = time.monotonic()
     benchmark = benchmark_named(problems)
@@ -123,7 +121,13 @@ def evaluate(
         sets = {PROBLEM_SET: members, **({TRAINING_SET: training} if training else {})}
         config = _config(evaluation, sets, models)
         work = (config, evaluation_plan(evaluation), sets, models.checkpoints)
-        options = ModelOptions(template, device, trust_remote_code, max_batch_tokens, trees_in_flight)
+        options = {
+            "template": template,
+            "device": device,
+            "trust_remote_code": trust_remote_code,
+            "max_batch_tokens": max_batch_tokens,
+            "max_trees_in_flight": trees_in_flight,
+        }
         with _done(out, options, stack, run, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
             report = _report(results, members, problems, config, begin)
@@ -132,7 +136,7 @@ def evaluate(
 
 @contextmanager
 def _done(
-    out: Path, options: "ModelOptions", stack: "Connection | None", run: str | None, work: tuple[Any, ...]
+    out: Path, options: dict[str, Any], stack: "Connection | None", run: str | None, work: tuple[Any, ...]
 ) -> "Iterator[tuple[Database, int]]":
     """Yield the database and the id of the evaluation's run once it has ended."""
     from restmcts_cli.evaluation_run import evaluated_here, evaluated_on_stack
@@ -140,9 +144,13 @@ def _done(
     if stack is not None and run is not None:
         _make(out)
         yield stack.database, evaluated_on_stack(stack, run, *work)
-    else:
-        with evaluated_here(out, options, *work) as done:
-            yield done
+        return
+    try:
+        from restmcts_cli.local_run import ModelOptions
+    except ImportError as error:
+        raise InputError(f"the models are not installed here ({error}): restmcts-cli[local], or --run on a stack") from error
+    with evaluated_here(out, ModelOptions(**options), *work) as done:
+        yield done
 
 
 def _make(out: Path) -> None:

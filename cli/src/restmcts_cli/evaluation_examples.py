@@ -14,9 +14,9 @@ from restmcts.domain.problems import Verdict
 from restmcts_cli.evaluation_results import EvaluationResults
 from restmcts_cli.outcomes import drawn_tree
 from restmcts_cli.report_data import SearchTree
-from restmcts_cli.report_tree import MAX_NODES
 
 NUM_EXAMPLES = 3
+MAX_NODES = 40
 
 
 @dataclass(frozen=True, slots=True)

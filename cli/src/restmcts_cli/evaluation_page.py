@@ -85,4 +85,4 @@ def _calibration(qualities: Sequence[SearchQuality]) -> Markup:
         return Markup("")
     diagonal = Series("a chance", (Point(0.0, 0.0), Point(1.0, 1.0)), dashed=True)
     x_axis = number_axis("Value at the answer's end", [0.0, 1.0])
-    return line_chart("Calibration", x_axis, accuracy_axis([diagonal, *series]), [diagonal, *series])
+    return line_chart("Calibration", x_axis, accuracy_axis([*series, diagonal]), [*series, diagonal])

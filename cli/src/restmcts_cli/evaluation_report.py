@@ -4,6 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -63,21 +64,22 @@ def pass_at_powers(counts: Sequence[tuple[int, int]]) -> dict[int, float]:
 
 
 def write_files(report: EvaluationReport, out: Path) -> None:
-    """Write report.md, report.html, results.json, results.csv and outcomes.csv.
+    """Write report.md, results.json, results.csv, outcomes.csv and, where restmcts-cli[local] is installed, report.html.
 
     Raises:
         StorageError: if the disk does not take them.
     """
-    from restmcts_cli.evaluation_page import render_evaluation
-
     standings = [_numbers(standing) for standing in report.comparison.standings()]
     texts = {
         "report.md": markdown(report),
-        "report.html": render_evaluation(report),
         "results.json": json.dumps(document(report), indent=2, allow_nan=False) + "\n",
         "results.csv": _csv(standings),
         "outcomes.csv": _csv([asdict(outcome) for outcome in report.outcomes]),
     }
+    with suppress(ImportError):
+        from restmcts_cli.evaluation_page import render_evaluation
+
+        texts["report.html"] = render_evaluation(report)
     try:
         for name, text in texts.items():
             # A model may write lone surrogates, which UTF-8 cannot hold.
@@ -151,7 +153,7 @@ def _equal_numbers(row: AtEqualCost) -> dict[str, Any]:
 
 def standing_rows(comparison: Comparison, costs_shown: Sequence[str] = COSTS) -> Rows:
     """Return the main table: a row a method and budget, what it answered and what that cost."""
-    rows = [["method", "limit", "accuracy", *costs_shown, "any right", "undecided"]]
+    rows = [["method", "limit", "accuracy", *(name.replace("_", " ") for name in costs_shown), "any right", "undecided"]]
     for one in comparison.standings():
         limit = "–" if one.budget is None else str(one.budget)
         costs = [f"{one.costs[name]:,.2f}" if name == "seconds" else f"{one.costs[name]:,.0f}" for name in costs_shown]
@@ -264,7 +266,7 @@ def print_report(report: EvaluationReport, as_json: bool) -> None:
     for title, rows in tables:
         table = Table(title=title, title_justify="left")
         for place, name in enumerate(rows[0]):
-            table.add_column(name.replace("_", " "), justify="left" if place == 0 else "right")
+            table.add_column(name, justify="left" if place == 0 else "right")
         for row in rows[1:]:
             table.add_row(*map(Text, row))
         console.print(table)
