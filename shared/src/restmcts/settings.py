@@ -78,7 +78,7 @@ class Settings(BucketSettings):
         max_requests: of one claim of a model worker.
         max_batch_tokens: of one forward pass.
         key_value_bytes: memory for the keys and values that each loaded model keeps of what it has read; 0: none.
-        request_lease_seconds: after which another worker may take a claimed request.
+        request_lease_seconds: after which another worker may take the requests of one that is silent; held ones are renewed.
         job_lease_seconds: after which another worker may take a training job whose holder is silent.
         reconcile_seconds: between two rounds of the reconciler; also how long something must be overdue to be rung for.
         max_attempts: times that one tree is rung for, or one job begun, before it is marked as failed.
@@ -104,7 +104,7 @@ class Settings(BucketSettings):
     max_requests: int = Field(default=256, ge=1)
     max_batch_tokens: int = Field(default=16_384, ge=1)
     key_value_bytes: int = Field(default=2**30, ge=0)
-    request_lease_seconds: float = Field(default=60.0, gt=0)
+    request_lease_seconds: float = Field(default=20.0, gt=0)
     job_lease_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=15.0, gt=0)
     max_attempts: int = Field(default=20, ge=1)

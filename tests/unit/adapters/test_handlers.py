@@ -1,6 +1,7 @@
 """The real handlers over SQLite with models from a seed: whatever is doubled, late, lost or killed, each visit counts once."""
 
 import random
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +10,11 @@ import pytest
 from restmcts.adapters.datasets import read_rows
 from restmcts.adapters.folder_store import FolderArtifactStore
 from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.model_worker import WorkerSettings, serve_waiting
 from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
 from restmcts.adapters.verification import AnswerVerifier
 from restmcts.domain.filtering import PairFilter
@@ -232,6 +234,24 @@ def test_an_answer_after_the_lease_was_taken_by_another_changes_nothing(process:
     stored = one.rows("SELECT answer, payload, state FROM requests ORDER BY id")
     assert all(state == "answered" for *_, state in stored)
     assert [row[0] for row in stored] == [dump_response(RandomModels(0).answer(load_proposal(row[1]))) for row in stored]
+
+
+def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any) -> None:
+    one = process()
+    run_id = one.start()
+    one.coordinator.advance_run(commands.AdvanceRun(run_id=run_id))
+    one.search.advance_trees(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
+    taken: list[int] = []
+
+    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+        time.sleep(0.7)
+        with one.database.transaction() as transaction:
+            taken.append(queue.release_overdue(transaction))
+        return [dump_response(RandomModels(0).answer(load_proposal(request.payload))) for request in requests]
+
+    num_served = serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings(lease_seconds=0.3))
+    assert taken == [0]
+    assert one.rows("SELECT count(*) FROM requests WHERE state = 'answered' AND attempt = 1") == [(num_served,)]
 
 
 def test_answers_for_a_cancelled_run_change_no_tree(process: Any) -> None:
