@@ -116,6 +116,7 @@ def measure(stack: Stack, database: Database, num_problems: int, folder: Path, l
     print(f"{num_problems} problems: enqueued in {seconds:.1f} s by a command of {peak:.0f} MiB", flush=True)
     processes = {**workers(stack), "postgres": postgres_of(stack)}
     before = {kind: cpu_seconds(process) for kind, process in processes.items()}
+    handled = messages(database)
     restmcts(settings, "runs", "resume", name)
     begin, shares = time.perf_counter(), list(SHARES)
     while shares and time.perf_counter() - begin < limit_seconds:
@@ -132,7 +133,15 @@ def measure(stack: Stack, database: Database, num_problems: int, folder: Path, l
         f"  {collect.num_done} trees in {seconds:.1f} s, {1000 * seconds / collect.num_done:.1f} ms a tree; CPU ms a tree: ", end=""
     )
     print(", ".join(f"{kind} {cost:.2f}" for kind, cost in each.items()), flush=True)
+    sent = {kind: (count - handled[kind]) / collect.num_done for kind, count in messages(database).items()}
+    print("  messages a tree: " + ", ".join(f"{kind} {count:.2f}" for kind, count in sent.items()), flush=True)
     restmcts(settings, "runs", "cancel", name)
+
+
+def messages(database: Database) -> dict[str, int]:
+    """Return how many messages each kind of worker has handled, as they told within the last seconds."""
+    with database.transaction() as transaction:
+        return {row["queue"]: row["num_done"] for row in queries.list_workers(transaction)}
 
 
 def postgres_of(stack: Stack) -> psutil.Process:

@@ -10,7 +10,7 @@ from typing import Any
 from restmcts.adapters.sql import promotions, reconciling, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reconciling import Patience, Taken
-from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.requests import derive_seed
 from restmcts.messages.base import RunMessage
@@ -111,8 +111,7 @@ class CoordinatorHandlers:
         runs.set_phase(transaction, row.id, PhaseState.SEARCHING, **bindings, **runs.started())
 
     def _end_search(self, transaction: Transaction, row: Any, phase: SearchPhase, rows: Sequence[Any]) -> bool:
-        counts = runs.count_trees(transaction, row.id)
-        if set(counts) - {TreeState.LABELLED, TreeState.FAILED}:
+        if runs.any_open_tree(transaction, row.id):
             return False
         summary = runs.summarise_trees(transaction, row.id)
         runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)

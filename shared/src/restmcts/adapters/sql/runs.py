@@ -129,10 +129,11 @@ def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **valu
     transaction.execute(update(PHASES).where(PHASES.c.id == phase_id).values(state=state.value, **values))
 
 
-def count_trees(transaction: Transaction, phase_id: int) -> dict[str, int]:
-    """Return the number of a phase's trees by state."""
-    statement = select(TREES.c.state, func.count()).where(TREES.c.phase_id == phase_id).group_by(TREES.c.state)
-    return {row[0]: int(row[1]) for row in transaction.execute(statement)}
+def any_open_tree(transaction: Transaction, phase_id: int) -> bool:
+    """Return whether a tree of a phase is not labelled or failed yet; one look in an index, however many trees there are."""
+    states = [TreeState.SEARCHING.value, TreeState.WAITING.value, TreeState.ENDED.value]
+    statement = select(TREES.c.id).where(TREES.c.phase_id == phase_id, TREES.c.state.in_(states)).limit(1)
+    return transaction.execute(statement).first() is not None
 
 
 def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, Any]:
@@ -217,6 +218,7 @@ def started() -> dict[str, Any]:
 
 
 def num_searching(transaction: Transaction, run_id: int) -> int:
-    """Return how many trees of a run are searching."""
-    condition = (TREES.c.run_id == run_id) & (TREES.c.state == TreeState.SEARCHING.value)
+    """Return how many trees of a run are searching; asked by phase, for the sake of the index."""
+    phase_ids = select(PHASES.c.id).where(PHASES.c.run_id == run_id)
+    condition = TREES.c.phase_id.in_(phase_ids) & (TREES.c.state == TreeState.SEARCHING.value)
     return int(transaction.execute(select(func.count()).select_from(TREES).where(condition)).scalar_one())

@@ -147,7 +147,7 @@ class TreeRow(SQLModel, table=True):
     __tablename__ = "trees"
     __table_args__ = (
         UniqueConstraint("phase_id", "problem_id"),
-        Index("ix_trees_phase_state", "phase_id", "state"),
+        Index("ix_trees_phase_state", "phase_id", "state", "id"),
         _one_of("state", TreeState, "trees"),
     )
 

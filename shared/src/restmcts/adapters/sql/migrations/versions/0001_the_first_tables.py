@@ -208,7 +208,7 @@ def upgrade() -> None:
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("phase_id", "problem_id"),
     )
-    op.create_index("ix_trees_phase_state", "trees", ["phase_id", "state"], unique=False)
+    op.create_index("ix_trees_phase_state", "trees", ["phase_id", "state", "id"], unique=False)
     op.create_index(op.f("ix_trees_run_id"), "trees", ["run_id"], unique=False)
     op.create_table(
         "promotions",
