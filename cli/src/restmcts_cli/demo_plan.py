@@ -100,6 +100,8 @@ def demo_loop(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -
         preference_training=replace(further, optimizer="adamw", learning_rate=PREFERENCE_RATE),
         value_training=replace(further, num_steps=size.value_steps, batch_size=64),
         traces=TRACES,
+        # The question names the number to reach, so the answer is no news to the policy.
+        hint="{question}",
         held_out_set="held-out",
         test_set="test",
         control=True,

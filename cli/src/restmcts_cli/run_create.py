@@ -9,7 +9,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.connection import Connection, Workdir, connect
-from restmcts_cli.method_options import GateMargin, HeldOut, Method, is_held_out
+from restmcts_cli.method_options import GateMargin, HeldOut, Labels, Method, is_held_out
 from restmcts_cli.problem_sources import SOURCES, read_source
 from restmcts_cli.search_options import parse_search
 from restmcts_cli.tables_shown import Json, print_json, told
@@ -50,6 +50,7 @@ def create(
     demo: Annotated[bool, typer.Option("--demo", help="The run of `restmcts demo`; --policy replaces its base.")] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,
     method: Method = "rest-mcts",
+    labels: Labels = None,
     iterations: Annotated[int, typer.Option(help="Rounds of search and training.", min=1)] = 1,
     algorithm: Annotated[str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, …")] = "mcts-star",
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")] = None,
@@ -105,6 +106,7 @@ def create(
         train_sets=(TRAIN,) * iterations,
         bootstrap_set=BOOTSTRAP,
         method=method,
+        first_labels=labels,
         search=parse_search(algorithm, option or (), mode="collect", gate=None),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens, template=template),

@@ -11,7 +11,7 @@ import typer
 from restmcts.errors import InputError
 from rich.console import Console
 
-from restmcts_cli.method_options import GateMargin, HeldOut, Method, apart
+from restmcts_cli.method_options import GateMargin, HeldOut, Labels, Method, apart
 from restmcts_cli.search_options import parse_search
 
 if TYPE_CHECKING:
@@ -32,6 +32,7 @@ def selftrain(
         str | None, typer.Option(help="Value model: folder or hub id. Without: trained from the policy's samples.")
     ] = None,
     method: Method = "rest-mcts",
+    labels: Labels = None,
     iterations: Annotated[int, typer.Option(help="Rounds of search and training.")] = 1,
     algorithm: Annotated[
         str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, tot-bfs, …")
@@ -85,6 +86,7 @@ def selftrain(
         train_sets=("train",) * max(iterations, 0),
         bootstrap_set="bootstrap",
         method=method,
+        first_labels=labels,
         search=parse_search(algorithm, option or (), mode="collect", gate=None),
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(

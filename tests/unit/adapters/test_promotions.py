@@ -1,27 +1,16 @@
 """Gates and promotions over the real handlers, with checkpoints whose worth is known."""
 
-from collections.abc import Callable, Iterator, Sequence
-from pathlib import Path
+from collections.abc import Sequence
 from typing import Any
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
-from restmcts.adapters.sql import control, promotions, runs
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.verification import AnswerVerifier
+from restmcts.adapters.sql import promotions, runs
 from restmcts.domain.phases import GatePhase, Phase, SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
 from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
-from restmcts.messages import commands, events
+from restmcts.messages import commands
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
 SAMPLES = SelfConsistencySettings(num_samples=6)
 
@@ -71,69 +60,9 @@ MODELS = {
 }
 
 
-class Run:
-    """A run over twenty problems with all of `MODELS`; nothing trains."""
-
-    def __init__(self, folder: Path) -> None:
-        self.database = Database(f"sqlite:///{folder / 'run.db'}")
-        self.database.create_tables()
-        self.verifier = AnswerVerifier()
-        worker = WorkerSettings()
-        coordinator = CoordinatorHandlers(self.database, CoordinatorSettings())
-        search = TreeSearchHandlers(self.database)
-        labels = ValueLabelerHandlers(self.database, FolderArtifactStore(folder / "artifacts"), self.verifier)
-        load: Callable[[str], Any] = MODELS.__getitem__
-        prm = PrmScorerHandlers(self.database, load, worker)
-        handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, load, worker).propose_steps,
-            commands.ScoreWaitingSteps.name: prm.score_steps,
-            commands.JudgeValues.name: prm.judge_values,
-            commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.advance_trees,
-            commands.LabelTrees.name: labels.label_trees,
-            commands.AdvanceRun.name: coordinator.advance_run,
-            events.TreesLabelled.name: coordinator.advance_run,
-            events.ValuesJudged.name: coordinator.advance_run,
-        }
-        self.bus = LocalBus(handlers, lambda *letter: pytest.fail(f"dead letter: {letter}"))
-        self.database.publish = lambda messages, _: self.bus.publish(messages)
-        with self.database.transaction() as transaction:
-            self.run_id = runs.create_run(transaction, "run", "test", 1, {})
-            runs.add_problems(transaction, self.run_id, "held-out", [Problem(str(number), RIGHT_ANSWER) for number in range(20)])
-            for name in MODELS:
-                kind = "value" if name.startswith("value") else "policy"
-                runs.add_checkpoint(transaction, self.run_id, name, kind, name, name)
-
-    def do(self, phases: Sequence[Phase]) -> dict[str, Any]:
-        """Run the phases; return the results of those that are gates, by name."""
-        with self.database.transaction() as transaction:
-            runs.add_phases(transaction, self.run_id, phases)
-            transaction.emit(commands.AdvanceRun(run_id=self.run_id))
-        self.bus.run()
-        with self.database.transaction() as transaction:
-            rows = runs.phases_of(transaction, self.run_id)
-            assert {row.state for row in rows} == {"done"}
-            return {row.name: row.result for row in rows if row.kind == "gate"}
-
-    def promoted(self, kind: str) -> str:
-        with self.database.transaction() as transaction:
-            return str(promotions.promoted(transaction, self.run_id, kind).name)  # type: ignore[union-attr]
-
-    def promote(self, name: str) -> None:
-        with self.database.transaction() as transaction:
-            control.promote(transaction, "run", name)
-
-    def close(self) -> None:
-        self.bus.close()
-        self.verifier.close()
-        self.database.close()
-
-
 @pytest.fixture
-def run(tmp_path: Path) -> Iterator[Run]:
-    one = Run(tmp_path)
-    yield one
-    one.close()
+def run(handled_run: Any) -> Any:
+    return handled_run(MODELS, {"held-out": [Problem(str(number), RIGHT_ANSWER) for number in range(20)]})
 
 
 def policy_gate(number: int, candidate: str) -> list[Phase]:
@@ -144,7 +73,7 @@ def policy_gate(number: int, candidate: str) -> list[Phase]:
     ]
 
 
-def test_a_policy_is_promoted_unless_it_is_worse(run: Run) -> None:
+def test_a_policy_is_promoted_unless_it_is_worse(run: Any) -> None:
     gates = run.do([*policy_gate(0, "base"), *policy_gate(1, "policy-1"), *policy_gate(2, "policy-2")])
     assert [gate["promoted"] for gate in gates.values()] == [True, True, False]
     assert run.promoted("policy") == "policy-1"
@@ -154,7 +83,7 @@ def test_a_policy_is_promoted_unless_it_is_worse(run: Run) -> None:
     assert gates["gate-2"]["reason"] == "not promoted: accuracy 15.0 ± 8.2 % (was 50.0 ± 11.5 %)"
 
 
-def test_a_person_overrides_and_the_next_gate_compares_with_that(run: Run) -> None:
+def test_a_person_overrides_and_the_next_gate_compares_with_that(run: Any) -> None:
     run.promote("policy-2")
     gates = run.do([*policy_gate(0, "policy-2"), *policy_gate(1, "base")])
     assert gates["gate-0"]["incumbent"] == "policy-2"
@@ -162,14 +91,14 @@ def test_a_person_overrides_and_the_next_gate_compares_with_that(run: Run) -> No
     assert run.promoted("policy") == "base"
 
 
-def test_what_a_person_promoted_without_numbers_stays(run: Run) -> None:
+def test_what_a_person_promoted_without_numbers_stays(run: Any) -> None:
     run.promote("sampler")
     gates = run.do(policy_gate(0, "policy-1"))
     assert gates["gate-0"]["promoted"] is False
     assert run.promoted("policy") == "sampler"
 
 
-def test_a_value_model_is_judged_on_held_out_trees_and_searches_use_the_promoted_one(run: Run) -> None:
+def test_a_value_model_is_judged_on_held_out_trees_and_searches_use_the_promoted_one(run: Any) -> None:
     phases: list[Phase] = [SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES)]
     for number in range(3):
         previous = f"gate-{number - 1}" if number else None
@@ -185,7 +114,7 @@ def test_a_value_model_is_judged_on_held_out_trees_and_searches_use_the_promoted
         assert used == runs.checkpoints_of(transaction, run.run_id)["value-1"].id
 
 
-def test_judging_again_changes_nothing(run: Run) -> None:
+def test_judging_again_changes_nothing(run: Any) -> None:
     gates = run.do(
         [
             SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES),

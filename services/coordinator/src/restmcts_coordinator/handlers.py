@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from restmcts.adapters.sql import promotions, reconciling, runs, trees
+from restmcts.adapters.sql import deriving, promotions, reconciling, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reconciling import Patience, Taken
 from restmcts.adapters.sql.tables import PhaseState, RunState
@@ -93,7 +93,11 @@ class CoordinatorHandlers:
         return True
 
     def _begin_search(self, transaction: Transaction, run: Any, row: Any, phase: SearchPhase, checkpoints: dict[str, Any]) -> None:
-        problems = runs.problems_of(transaction, run.id, phase.problem_set)
+        problems = (
+            deriving.derive_problems(transaction, run.id, phase)
+            if phase.follows
+            else runs.problems_of(transaction, run.id, phase.problem_set)
+        )
         trees.create_trees(
             transaction,
             [
@@ -115,7 +119,8 @@ class CoordinatorHandlers:
             return False
         summary = runs.summarise_trees(transaction, row.id)
         runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)
-        if phase.purpose == "collect" and not summary["solved"]:
+        others_may_solve = phase.follows or any(phase.name in other.spec.get("follows", ()) for other in rows)
+        if phase.purpose == "collect" and not summary["solved"] and not others_may_solve:
             self._skip_dependents(transaction, phase.name, rows)
         return True
 

@@ -63,10 +63,15 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     A frame holds the id and kind of the request, the seconds since the search began, and "changes": node, visits, value and
     model value of each node that is new or has changed. No frames come from a tree that another version of the search made.
     """
-    statement = select(TREES.c.seed, PHASES.c.spec).join(PHASES, PHASES.c.id == TREES.c.phase_id).where(TREES.c.id == tree_id)
+    statement = (
+        select(TREES.c.seed, PHASES.c.spec, PROBLEMS.c.begins_with)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .where(TREES.c.id == tree_id)
+    )
     row = transaction.execute(statement).one()
     phase = SEARCH_PHASE.validate_python(row.spec)
-    search = build_search(phase.search, phase.budget, row.seed)
+    search = build_search(phase.search, phase.budget, row.seed, begins_with=row.begins_with or ())
     search.begin()
     columns = (REQUESTS.c.id, REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
     applied = (

@@ -111,7 +111,7 @@ class TreeSearchHandlers:
 
     def _build(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
         if phase.samples_of is None:
-            return build_search(phase.search, phase.budget, row.seed)
+            return build_search(phase.search, phase.budget, row.seed, begins_with=row.begins_with or ())
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
         return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, states_answer)
 

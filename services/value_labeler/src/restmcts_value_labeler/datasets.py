@@ -11,9 +11,11 @@ from typing import Any
 from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
+from restmcts.domain.corruption import solution_values
 from restmcts.domain.filtering import PairFilter, StepPair, right_traces, select_traces, solution_pairs, step_pairs, value_paths
 from restmcts.domain.labels import StepLabel
 from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.requests import derive_seed
 from restmcts.domain.tree import Tree
 from restmcts.ports import Artifact, ArtifactStore
 
@@ -88,7 +90,9 @@ def _pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter) ->
 
 
 def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[dict[str, Any]]:
-    """Yield paths with targets; none if the policy itself solved nothing, for then its attempts cannot be told apart."""
+    """Yield paths with targets; none of trees if the policy itself solved nothing, for then its attempts cannot be told apart."""
+    if phase.solutions_of is not None:
+        yield from _solution_rows(database, run_id, phase.solutions_of, phase.training.seed)
     with database.transaction() as transaction:
         batches = list(runs.labelled_trees(transaction, run_id, phase.sources))
         if not any(row.solved for batch in batches for row in batch):
@@ -108,3 +112,20 @@ def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iter
                         "tree_id": row.tree_id,
                         "node_id": path.node_id,
                     }
+
+
+def _solution_rows(database: Database, run_id: int, problem_set: str, seed: int) -> Iterator[dict[str, Any]]:
+    with database.transaction() as transaction:
+        problems = runs.problems_of(transaction, run_id, problem_set)
+    for problem in problems:
+        for valued in solution_values(problem.solution or (), derive_seed(seed, problem.position)):
+            yield {
+                "question": problem.question,
+                "steps": list(valued.steps),
+                "targets": list(valued.targets),
+                "leads_to_right": list(valued.leads_to_right),
+                "finished": len(valued.steps) == len(problem.solution) and valued.leads_to_right[-1] is not None,
+                "problem_id": problem.id,
+                "tree_id": None,
+                "node_id": None,
+            }

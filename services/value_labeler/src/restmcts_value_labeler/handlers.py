@@ -9,11 +9,12 @@ from restmcts.adapters.sql import labelling, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.answers import extract_answer, states_answer
-from restmcts.domain.labels import StepLabel, end_leaves, infer_labels
+from restmcts.domain.labels import StepLabel, end_leaves
 from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.phases import SEARCH_PHASE, TRAINING_PHASE
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
+from restmcts.domain.rollout_labels import label_steps
 from restmcts.domain.tree import Node, Tree
 from restmcts.messages.commands import LabelTrees, WriteDataset
 from restmcts.messages.events import DatasetWritten, TreesLabelled
@@ -78,7 +79,7 @@ class ValueLabelerHandlers:
         return _Outcome(
             row=row,
             verdicts=verdicts,
-            labels={} if phase.purpose == "evaluate" else infer_labels(tree, verdicts),
+            labels={} if phase.purpose == "evaluate" else label_steps(tree, verdicts, phase.labels),
             added=tree.nodes[num_searched:],
             answer=extract_answer("".join(tree.steps_to(chosen))) if chosen is not None else None,
             verdict=own.get(chosen.node_id, Verdict.WRONG) if chosen is not None else Verdict.WRONG,

@@ -1,6 +1,6 @@
 """All searches by name: settings as data, and the machine that each of them makes."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Annotated
 
 from pydantic import Discriminator, TypeAdapter
@@ -11,6 +11,7 @@ from restmcts.domain.layered import DepthFirstSearch, LayeredSearch, StepBeamSet
 from restmcts.domain.mcts_star import MctsStar, MctsStarSettings
 from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings, SolutionSampling
 from restmcts.domain.search import Budget, Search
+from restmcts.domain.step_rollouts import StepRollouts, StepRolloutsSettings
 
 SearchSettings = Annotated[
     MctsStarSettings
@@ -20,7 +21,8 @@ SearchSettings = Annotated[
     | BestOfNSettings
     | TotBfsSettings
     | TotDfsSettings
-    | StepBeamSettings,
+    | StepBeamSettings
+    | StepRolloutsSettings,
     Discriminator("algorithm"),
 ]
 
@@ -33,8 +35,9 @@ def build_search(
     budget: Budget,
     seed: int,
     states_answer: Callable[[str], bool] = states_answer_by_default,
+    begins_with: Sequence[str] = (),
 ) -> Search:
-    """Return a fresh search."""
+    """Return a fresh search; `begins_with` are given steps that rollouts go on from, which no other search knows."""
     match settings:
         case MctsStarSettings():
             return MctsStar(settings, budget, seed, states_answer)
@@ -44,6 +47,8 @@ def build_search(
             return SolutionSampling(settings, budget, seed, states_answer)
         case StepBeamSettings() | TotBfsSettings():
             return LayeredSearch(settings, budget, seed, states_answer)
+        case StepRolloutsSettings():
+            return StepRollouts(settings, budget, seed, states_answer, tuple(begins_with))
         case TotDfsSettings():
             return DepthFirstSearch(settings, budget, seed, states_answer)
 
@@ -53,6 +58,8 @@ def needs_values(settings: SearchSettings) -> bool:
     match settings:
         case CotSettings() | SelfConsistencySettings():
             return settings.gate is not None
+        case StepRolloutsSettings():
+            return False
         case BestOfNSettings():
             return settings.score
     return True

@@ -18,12 +18,13 @@ class TraceFilter:
     Attributes:
         top_k: at most that many a problem; None: all.
         min_value: least model value of the trace's last step.
-        rank: which come first: "shortest" by steps, or "value" by the model's value of the last step.
+        rank: which come first: "shortest" by steps, "value" by the model's value of the last step, or "least-value" by its value of
+            the step that it likes least (as MATH-SHEPHERD ranks solutions).
     """
 
     top_k: int | None = None
     min_value: float = 0.0
-    rank: Literal["shortest", "value"] = "value"
+    rank: Literal["shortest", "value", "least-value"] = "value"
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
@@ -35,15 +36,15 @@ class PairFilter:
     """Which pairs of a problem are kept for preference training.
 
     Attributes:
-        between: "siblings": steps after the same partial solution, by their quality values; "solutions": the finished solution that
-            the policy itself thinks best against the one it thinks worst, whatever is right (Self-Rewarding, arXiv:2401.10020).
         min_gap: least difference of their quality values; equal ones are never a pair.
         top_k: at most that many a problem, widest gap first; None: all.
+        between: "siblings": steps after the same partial solution, by their quality values; "solutions": the finished solution that
+            the policy itself thinks best against the one it thinks worst, whatever is right (Self-Rewarding, arXiv:2401.10020).
     """
 
-    between: Literal["siblings", "solutions"] = "siblings"
     min_gap: float = 0.0
     top_k: int | None = None
+    between: Literal["siblings", "solutions"] = "siblings"
 
     def __post_init__(self) -> None:
         if self.top_k is not None and self.top_k < 1:
@@ -65,11 +66,13 @@ class StepPair:
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """A whole right solution; `node_id` is its leaf, `value` the model's value there (0 where it was not scored)."""
+    """A whole right solution; `node_id` is its leaf, `value` the model's value there (0 where it was not scored), `least_value` the
+    least of its steps'."""
 
     node_id: int
     steps: tuple[str, ...]
     value: float
+    least_value: float = 0.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,14 +105,16 @@ def right_traces(tree: Tree, verdicts: Mapping[int, Verdict]) -> list[Trace]:
     for node in tree.depth_first():
         if node.final and verdicts.get(node.node_id) == Verdict.RIGHT:
             steps = tree.steps_to(node)
-            traces.setdefault(steps, Trace(node.node_id, steps, node.model_value or 0.0))
+            values = [ancestor.model_value or 0.0 for ancestor in tree.lineage(node)[1:]]
+            traces.setdefault(steps, Trace(node.node_id, steps, values[-1], min(values)))
     return list(traces.values())
 
 
 def select_traces(traces: Sequence[Trace], criteria: TraceFilter) -> list[Trace]:
     """Return the traces of one problem that the criteria keep, best first; equal ones in the given order."""
     kept = [trace for trace in traces if trace.value >= criteria.min_value]
-    kept.sort(key=lambda trace: len(trace.steps) if criteria.rank == "shortest" else -trace.value)
+    orders = {"shortest": lambda trace: len(trace.steps), "value": lambda trace: -trace.value}
+    kept.sort(key=orders.get(criteria.rank, lambda trace: -trace.least_value))
     return kept[: criteria.top_k]
 
 
@@ -129,7 +134,7 @@ def value_paths(tree: Tree, labels: Mapping[int, StepLabel]) -> list[ValuePath]:
     for node in tree.depth_first():
         if node.node_id in labels and node.node_id != ROOT and not _has_labelled_child(node, labels):
             lineage = tree.lineage(node)[1:]
-            told_here = [None if n.node_id in told else labels[n.node_id] for n in lineage]
+            told_here = [None if n.node_id in told else labels.get(n.node_id) for n in lineage]
             targets = tuple(None if label is None else label.quality_value for label in told_here)
             leads_to_right = tuple(None if label is None else label.step_is_right for label in told_here)
             told.update(ancestor.node_id for ancestor in lineage)

@@ -7,16 +7,22 @@ model in every iteration, "value-N"; the trees "collect-N".
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
-from restmcts.domain.algorithms import needs_values
+from restmcts.domain.algorithms import SearchSettings, needs_values
 from restmcts.domain.best_first import BestFirstSettings
 from restmcts.domain.filtering import PairFilter
 from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.sampling import BestOfNSettings, SelfConsistencySettings
+from restmcts.domain.step_rollouts import StepRolloutsSettings
+from restmcts.domain.training_settings import ValueObjective
 
 if TYPE_CHECKING:
     from restmcts.domain.plans import SelfTraining
+
+FirstLabels = Literal["values", "hard-rollouts", "soft-rollouts", "first-error", "corrupted"]
+NUM_HALVINGS = 4
+"""Enough to find the first wrong step of sixteen; of more the place stays known to within a few steps."""
 
 MAX_SAMPLES = 1024
 """Of a problem where the budget says how many there are."""
@@ -63,8 +69,9 @@ def _rest_mcts(run: "SelfTraining", iteration: int, models: Models) -> list[Phas
     )
     phases: list[Phase] = [collect]
     if models.value is not None:
-        bootstrap = () if run.given_value else ("bootstrap",)
-        sources = (*bootstrap, *(f"collect-{number}" for number in range(1, iteration + 1)))
+        # Values of another source are not mixed with inferred ones.
+        first = () if run.given_value or run.first_labels not in (None, "values") else ("bootstrap",)
+        sources = (*first, *(f"collect-{number}" for number in range(1, iteration + 1)))
         phases.append(_value_training(run, iteration, models.value, models.first_policy, sources))
     return [*phases, _supervised(run, iteration, models.policy, collect.name)]
 
@@ -75,20 +82,68 @@ def _rest_best_first(run: "SelfTraining", iteration: int, models: Models) -> lis
     return _rest_mcts(replace(run, search=search), iteration, models)
 
 
-def _bootstrap(run: "SelfTraining", policy: str) -> list[Phase]:
-    """Label samples of the first policy and train V_0 on them."""
-    samples = SearchPhase(
+def _first_value(run: "SelfTraining", policy: str) -> list[Phase]:
+    """Return the phases that make V_0's data from the source that the run names, and V_0."""
+    return _first_value_from(run.first_labels or "values", run, policy)
+
+
+def _first_value_from(labels: FirstLabels, run: "SelfTraining", policy: str) -> list[Phase]:
+    searches: list[SearchPhase] = []
+    objective: ValueObjective = "mse"
+    match labels:
+        case "values":
+            samples = _bootstrap(run, policy, SelfConsistencySettings(num_samples=run.num_bootstrap_samples))
+            searches = [replace(samples, merge_solutions=run.merge_solutions)]
+        case "hard-rollouts" | "soft-rollouts":
+            rollouts = StepRolloutsSettings(num_rollouts=run.num_bootstrap_samples)
+            searches = [replace(_bootstrap(run, policy, rollouts), labels=labels)]
+            objective = "hard" if labels == "hard-rollouts" else "soft"
+        case "first-error":
+            searches = _binary_search(run, policy)
+            objective = "hard"
+    training = _value_training(run, 0, None, policy, tuple(phase.name for phase in searches))
+    solutions_of = run.bootstrap_set if labels == "corrupted" else None
+    return [*searches, replace(training, objective=objective, solutions_of=solutions_of)]
+
+
+def _bootstrap(run: "SelfTraining", policy: str, search: SearchSettings) -> SearchPhase:
+    return SearchPhase(
         name="bootstrap",
         iteration=0,
         purpose="bootstrap",
         problem_set=run.bootstrap_set,
         policy=policy,
         value=None,
-        search=SelfConsistencySettings(num_samples=run.num_bootstrap_samples),
+        search=search,
         generation=run.generation,
-        merge_solutions=run.merge_solutions,
     )
-    return [samples, _value_training(run, 0, None, policy, (samples.name,))]
+
+
+def _binary_search(run: "SelfTraining", policy: str) -> list[SearchPhase]:
+    """Sample a solution a problem; then halve the part of each wrong one in which its first wrong step lies, a phase each time."""
+    rollouts = StepRolloutsSettings(num_rollouts=run.num_bootstrap_samples)
+    phases = [replace(_bootstrap(run, policy, SelfConsistencySettings(num_samples=1)), labels="hard-rollouts")]
+    for number in range(1, NUM_HALVINGS + 1):
+        follows = tuple(phase.name for phase in phases)
+        phases.append(replace(_bootstrap(run, policy, rollouts), name=f"halve-{number}", labels="hard-rollouts", follows=follows))
+    return phases
+
+
+def _math_shepherd(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+    """Sample, train on the right solutions whose least step value is highest under a model of rollouts (arXiv:2312.08935)."""
+    collect = _samples(run, iteration, models.policy, models.value)
+    traces = replace(run.traces, rank="least-value")
+    return [collect, replace(_supervised(run, iteration, models.policy, collect.name), traces=traces)]
+
+
+def _star(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+    """Sample under half the budget; ask what is not solved again, with its answer as a hint, under the other half; train on what is
+    right, without the hint (STaR, arXiv:2203.14465; departure: as in `_rest_em`)."""
+    tokens = run.budget.tokens
+    half = replace(run.budget, tokens=max(tokens // 2, 1)) if tokens is not None else run.budget
+    collect = replace(_samples(run, iteration, models.policy), budget=half)
+    explain = replace(collect, name=f"explain-{iteration}", follows=(collect.name,), hint=run.hint)
+    return [collect, explain, _supervised(run, iteration, models.policy, collect.name, explain.name)]
 
 
 def _rest_em(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
@@ -142,9 +197,16 @@ def _value_training(
 
 METHODS: dict[str, Method] = {
     "rest-mcts": Method(
-        "tree search under a value model; both learn (ReST-MCTS*)", _rest_mcts, lambda run: needs_values(run.search), _bootstrap
+        "tree search under a value model; both learn (ReST-MCTS*)", _rest_mcts, lambda run: needs_values(run.search), _first_value
     ),
-    "rest-best-first": Method("as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _bootstrap),
+    "rest-best-first": Method("as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _first_value),
+    "math-shepherd": Method(
+        "samples, the right ones that a model of rollouts likes train the policy (MATH-SHEPHERD)",
+        _math_shepherd,
+        lambda run: True,
+        lambda run, policy: _first_value_from(run.first_labels or "hard-rollouts", run, policy),
+    ),
+    "star": Method("samples, and explanations of given answers, train the policy (STaR)", _star),
     "rest-em": Method("samples, the right ones train the policy (ReST^EM)", _rest_em),
     "self-rewarding": Method("samples, the model prefers those that it thinks best", _self_rewarding, lambda run: run.given_value),
 }

@@ -12,6 +12,7 @@ from pydantic import Discriminator, TypeAdapter
 from restmcts.domain.algorithms import SearchSettings
 from restmcts.domain.filtering import PairFilter, TraceFilter
 from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.rollout_labels import LabelSource
 from restmcts.domain.search import Budget
 from restmcts.domain.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 
@@ -31,6 +32,11 @@ class SearchPhase:
         policy: checkpoint name.
         value: checkpoint name, or None where the search asks no value model.
         merge_solutions: add each problem's given solution to its labelled tree.
+        labels: where the labels of the trees' steps come from: "values" inferred from the tree (ReST-MCTS*), or rollouts.
+        follows: earlier phases over the same problems whose trees decide what is searched; empty: every problem. With a `hint`:
+            the problems that none of them solved, asked again in those words (`{question}`, `{answer}`; STaR, arXiv:2203.14465).
+            Without: the problems with a wrong solution in the first of them, begun with the part of it where a binary search for
+            its first wrong step looks next (OmegaPRM, arXiv:2406.06592); what is found already is not searched.
         samples_of: a phase over the same problems whose samples the value model scores, instead of a search of its own; `search`
             is then not used, and nothing is generated.
     """
@@ -45,12 +51,15 @@ class SearchPhase:
     budget: Budget = field(default_factory=Budget)
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     merge_solutions: bool = False
+    labels: LabelSource = "values"
+    follows: tuple[str, ...] = ()
+    hint: str | None = None
     samples_of: str | None = None
     kind: Literal["search"] = "search"
 
     def needs(self) -> tuple[str, ...]:
-        """Return the names of the checkpoints, and of the phase with given samples, that must be there before the phase begins."""
-        return (self.policy, *(name for name in (self.value, self.samples_of) if name is not None))
+        """Return the names of the checkpoints and phases that must be done before this one begins."""
+        return (self.policy, *(name for name in (self.value, self.samples_of) if name is not None), *self.follows)
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +101,7 @@ class TrainValuePhase:
         parent: checkpoint name of a value model to go on from; None: begin with a fresh head on `trunk`.
         trunk: checkpoint name of the policy whose weights begin the first value model.
         sources: search phases whose labelled trees are the data.
+        solutions_of: a problem set whose given solutions, and copies with a corrupted step, are data as well; None: none.
         objective: what the model learns of their labels.
     """
 
@@ -101,6 +111,7 @@ class TrainValuePhase:
     trunk: str
     training: TrainingSettings
     sources: tuple[str, ...] = ()
+    solutions_of: str | None = None
     objective: ValueObjective = "mse"
     kind: Literal["train-value"] = "train-value"
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from restmcts.domain.algorithms import SearchSettings
 from restmcts.domain.filtering import TraceFilter
 from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.methods import METHODS, Models
+from restmcts.domain.methods import METHODS, FirstLabels, Models
 from restmcts.domain.phases import GatePhase, Phase, Purpose, SearchPhase, TrainPolicyPhase
 from restmcts.domain.promotion import GateSettings
 from restmcts.domain.requests import GenerationSettings
@@ -40,6 +40,10 @@ class SelfTraining:
         seed_training: how; needed with `seed_set`.
         bootstrap_set: set on whose problems π_0's samples give the data of V_0.
         num_bootstrap_samples: solutions of π_0 a problem.
+        first_labels: where the labels of V_0's data come from: "values" of such samples' trees (ReST-MCTS*); "hard-rollouts" or
+            "soft-rollouts" from their steps (MATH-SHEPHERD); "first-error", a binary search for the first wrong step by rollouts
+            (OmegaPRM); "corrupted", given solutions and copies with one wrong step. None: the method's own.
+        hint: in which words a problem and its answer are given to a policy that is to explain the answer (STaR).
         merge_solutions: also add given solutions to the bootstrap trees.
         given_value: a value model is given as checkpoint "value-0"; no bootstrap.
         policy_training: of every iteration.
@@ -62,6 +66,8 @@ class SelfTraining:
     seed_set: str | None = None
     seed_training: TrainingSettings | None = None
     num_bootstrap_samples: int = 4
+    first_labels: FirstLabels | None = None
+    hint: str = "{question}\n(The answer is {answer}.)"
     merge_solutions: bool = True
     given_value: bool = False
     policy_training: TrainingSettings = field(default_factory=TrainingSettings)

@@ -9,16 +9,16 @@ from sqlalchemy import select
 
 from restmcts.adapters.sql import progress, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.algorithms import build_search
-from restmcts.domain.labels import infer_labels
 from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.phases import PHASE, Phase
 from restmcts.domain.plans import SelfTraining, self_training_plan
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.rollout_labels import label_steps
 from restmcts.domain.search import Budget, Search
 from restmcts.domain.training_settings import TrainingSettings
 from restmcts.messages.commands import AdvanceRun
@@ -87,7 +87,12 @@ def faults(database: Database, run_id: int) -> list[str]:
     once an iteration; labels are those that its verdicts imply.
     """
     with database.transaction() as transaction:
-        statement = select(TREES, PHASES.c.spec).join(PHASES, PHASES.c.id == TREES.c.phase_id).where(TREES.c.run_id == run_id)
+        statement = (
+            select(TREES, PHASES.c.spec, PROBLEMS.c.begins_with)
+            .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+            .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+            .where(TREES.c.run_id == run_id)
+        )
         rows = transaction.execute(statement.order_by(TREES.c.id)).all()
         return [f"tree {row.id}: {fault}" for row in rows for fault in _faults_of_tree(transaction, row)]
 
@@ -105,14 +110,15 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
         "has spent something else than its responses did": row.iterations == search.spent.iterations
         and row.model_calls == search.spent.model_calls,
         "is not the tree of a finished search": search.finished,
-        "has labels that its verdicts do not imply": phase.purpose == "evaluate" or labels == infer_labels(stored, verdicts),
+        "has labels that its verdicts do not imply": phase.purpose == "evaluate"
+        or labels == label_steps(stored, verdicts, phase.labels),
         "was not visited once an iteration": not isinstance(phase.search, MctsStarSettings) or stored.root.visits == row.iterations,
     }
     return [fault for fault, is_well in checks.items() if not is_well]
 
 
 def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
-    search = build_search(phase.search, phase.budget, row.seed)
+    search = build_search(phase.search, phase.budget, row.seed, begins_with=row.begins_with or ())
     search.begin()
     for request in trees.applied(transaction, row.id):
         search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)

@@ -7,6 +7,7 @@ from sqlalchemy import select, update
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.runs import ORIGINAL, original
 from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES, node_row
 from restmcts.domain.problems import Verdict
@@ -19,9 +20,10 @@ def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
         select(
             TREES.c.id.label("tree_id"), TREES.c.run_id, TREES.c.chosen_node, TREES.c.started_at, TREES.c.ended_at, PHASES.c.spec
         )
-        .add_columns(PROBLEMS.c.question, PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
+        .add_columns(original(PROBLEMS)[1], PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .outerjoin(ORIGINAL, ORIGINAL.c.id == PROBLEMS.c.derived_from)
         .where(TREES.c.id.in_(list(tree_ids)), TREES.c.state == TreeState.ENDED.value)
         .order_by(TREES.c.id)
     )

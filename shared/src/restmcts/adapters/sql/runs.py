@@ -25,6 +25,7 @@ from restmcts.errors import InputError
 CHECKPOINTS = table_of(CheckpointRow)
 DATASETS = table_of(DatasetRow)
 DEAD_LETTERS = table_of(DeadLetterRow)
+ORIGINAL = PROBLEMS.alias("original")
 PROBLEMS_PER_INSERT = 1000
 
 
@@ -190,12 +191,25 @@ def dataset_of(transaction: Transaction, phase_id: int) -> Any | None:
     return transaction.execute(select(DATASETS).where(DATASETS.c.phase_id == phase_id)).first()
 
 
+def original(problems: Any) -> tuple[Any, Any]:
+    """Return "id" and "question" of the problem that a problem is derived from, or its own; to be outer-joined with `ORIGINAL`."""
+    return (
+        func.coalesce(ORIGINAL.c.id, problems.c.id).label("id"),
+        func.coalesce(ORIGINAL.c.question, problems.c.question).label("question"),
+    )
+
+
 def labelled_trees(transaction: Transaction, run_id: int, phase_names: Sequence[str], batch: int = 256) -> Iterator[list[Any]]:
-    """Yield the labelled trees of phases, with their problems' rows, in batches, in order of problem and tree."""
+    """Yield the labelled trees of phases, with their problems' rows, in batches, in order of tree.
+
+    A derived problem's row has the id and the question of the problem that it is derived from.
+    """
+    columns = [column for column in PROBLEMS.c if column.name not in ("id", "question")]
     statement = (
-        select(TREES.c.id.label("tree_id"), TREES.c.solved, PHASES.c.name.label("phase"), PROBLEMS)
+        select(TREES.c.id.label("tree_id"), TREES.c.solved, PHASES.c.name.label("phase"), *columns, *original(PROBLEMS))
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .outerjoin(ORIGINAL, ORIGINAL.c.id == PROBLEMS.c.derived_from)
         .where(PHASES.c.run_id == run_id, PHASES.c.name.in_(list(phase_names)))
         .where(TREES.c.state == TreeState.LABELLED.value)
         .order_by(TREES.c.id)

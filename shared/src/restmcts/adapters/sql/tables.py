@@ -98,7 +98,10 @@ class Run(SQLModel, table=True):
 
 
 class ProblemRow(SQLModel, table=True):
-    """A problem of one set of one run. Only labelers and graders read `answer` and `solution`."""
+    """A problem of one set of one run. Only labelers and graders read `answer` and `solution`.
+
+    A problem `derived_from` another is that problem as a later phase asks it: in other words, or begun with given steps.
+    """
 
     __tablename__ = "problems"
     __table_args__ = (UniqueConstraint("run_id", "set_name", "position"),)
@@ -112,6 +115,8 @@ class ProblemRow(SQLModel, table=True):
     solution: list[str] | None = Field(default=None, sa_column=Column(JSON))
     kind: str = "math"
     digest: str = Field(index=True)
+    derived_from: int | None = Field(default=None, sa_column=Column(BigInteger))
+    begins_with: list[str] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
 
 
 class PhaseRow(SQLModel, table=True):

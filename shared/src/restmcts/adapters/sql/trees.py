@@ -11,7 +11,7 @@ from typing import Any
 from sqlalchemy import bindparam, insert, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.requests import REQUESTS, withdraw
+from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, PhaseRow, RequestState, Run, RunState, TreeRow, TreeState, now
 from restmcts.domain.labels import StepLabel
 from restmcts.domain.problems import Verdict
@@ -62,9 +62,10 @@ def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[An
     """Return, locked and in order of id, those of the trees that are searching in a running run."""
     statement = (
         select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
-        .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id)
+        .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(RUNS, RUNS.c.id == TREES.c.run_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .where(TREES.c.id.in_(list(tree_ids)), TREES.c.state == TreeState.SEARCHING.value)
         .where(RUNS.c.state == RunState.RUNNING.value)
         .order_by(TREES.c.id)

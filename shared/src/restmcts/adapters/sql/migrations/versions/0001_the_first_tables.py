@@ -156,6 +156,8 @@ def upgrade() -> None:
         sa.Column("solution", sa.JSON(), nullable=True),
         sa.Column("kind", sa.String(), nullable=False),
         sa.Column("digest", sa.String(), nullable=False),
+        sa.Column("derived_from", sa.BigInteger(), nullable=True),
+        sa.Column("begins_with", sa.JSON(), nullable=True),
         sa.ForeignKeyConstraint(["run_id"], ["runs.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("id"),
         sa.UniqueConstraint("run_id", "set_name", "position"),

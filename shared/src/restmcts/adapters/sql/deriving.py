@@ -1,0 +1,70 @@
+"""Problems as a later phase asks them: those that earlier phases left open, with a hint, or begun with part of a wrong solution."""
+
+from collections import defaultdict
+from collections.abc import Iterator
+from typing import Any
+
+from sqlalchemy import func, insert, literal, select
+
+from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.trees import PHASES, TREES
+from restmcts.domain.phases import SearchPhase
+from restmcts.domain.rollout_labels import next_prefix, wrong_solution
+
+COPIED = ("run_id", "answer", "solution", "kind", "digest")
+
+
+def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -> list[Any]:
+    """Store the problems of a phase that follows others, as a set named for it; return their rows, in order."""
+    if phase.hint is not None:
+        _hinted(transaction, run_id, phase, phase.hint)
+    else:
+        transaction.execute(insert(PROBLEMS), list(_begun(transaction, run_id, phase)))
+    return runs.problems_of(transaction, run_id, phase.name)
+
+
+def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str) -> None:
+    """Write the answers into the questions where they lie: this process does not read them."""
+    solved = (
+        select(PROBLEMS.c.position)
+        .join(TREES, TREES.c.problem_id == PROBLEMS.c.id)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .where(PHASES.c.run_id == run_id, PHASES.c.name.in_(phase.follows), TREES.c.solved.is_(True))
+    )
+    asked = func.replace(
+        func.replace(literal(hint), "{answer}", func.coalesce(PROBLEMS.c.answer, "")), "{question}", PROBLEMS.c.question
+    )
+    columns = [PROBLEMS.c[name] for name in COPIED]
+    unsolved = (
+        select(*columns, PROBLEMS.c.position, literal(phase.name), asked, PROBLEMS.c.id)
+        .where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == phase.problem_set, PROBLEMS.c.position.not_in(solved))
+        .order_by(PROBLEMS.c.position)
+    )
+    transaction.execute(insert(PROBLEMS).from_select([*COPIED, "position", "set_name", "question", "derived_from"], unsolved))
+
+
+def _begun(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[dict[str, Any]]:
+    """Yield the problems whose first wrong step is not found yet, each begun with the steps to go on from next."""
+    known: dict[int, dict[int, bool]] = defaultdict(dict)
+    wrong: dict[int, Any] = {}
+    for name in phase.follows:
+        for batch in runs.labelled_trees(transaction, run_id, (name,)):
+            loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
+            labels = trees.load_labels(transaction, loaded)
+            for row in batch:
+                if name == phase.follows[0]:
+                    wrong[row.id] = wrong_solution(loaded[row.tree_id], labels[row.tree_id][0])
+                elif row.begins_with:
+                    known[row.id][len(row.begins_with)] = bool(row.solved)
+    for problem in runs.problems_of(transaction, run_id, phase.problem_set):
+        steps = wrong.get(problem.id, ())
+        length = next_prefix(len(steps), known[problem.id]) if steps else None
+        if length is not None:
+            yield {
+                **{name: getattr(problem, name) for name in (*COPIED, "position", "question")},
+                "set_name": phase.name,
+                "derived_from": problem.id,
+                "begins_with": list(steps[:length]),
+            }
