@@ -20,10 +20,18 @@ def run_pages(source: Source) -> APIRouter:
     """Return the routes."""
     pages = APIRouter()
     known_quality: dict[int, float | None] = {}
+    ended: dict[int, run_reads.RunView] = {}
+
+    def view_of(transaction: Transaction, row: queries.Row) -> run_reads.RunView:
+        """Return a run's numbers; those of one that has ended are read once."""
+        view = ended.get(row["id"]) or run_reads.read_run(transaction, row["id"])
+        if view.forecast is None:
+            ended[row["id"]] = view
+        return view
 
     def list_parts() -> dict[str, str]:
         with source.database.transaction() as transaction:
-            views = [run_reads.read_run(transaction, row["id"]) for row in queries.list_runs(transaction)]
+            views = [view_of(transaction, row) for row in queries.list_runs(transaction)]
         return {"runs": render("part_runs.html.j2", views=views)}
 
     @pages.get("/")
