@@ -12,7 +12,7 @@ from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.prompts import PromptFormat, Template
 from restmcts.modeling.tokenization import EncodedText
 from restmcts.modeling.value_model import TransformersScorer
-from restmcts.modeling.value_reading import ValueReader, _token_places
+from restmcts.modeling.value_reading import ValueReader, token_places
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 MakeModel = Callable[..., LoadedModel]
@@ -87,7 +87,7 @@ def test_prefixes_are_scored_on_their_own_where_step_ends_are_unknown(
     loaded = make_value_model()
     one_pass = TransformersScorer(loaded).score(QUESTIONS, REQUESTS)
     scorer = TransformersScorer(loaded)
-    monkeypatch.setattr("restmcts.modeling.value_reading._token_places", lambda *_: None)
+    monkeypatch.setattr("restmcts.modeling.value_reading.token_places", lambda *_: None)
     by_prefix = scorer.score(QUESTIONS, REQUESTS)
     for a, b in zip(one_pass, by_prefix, strict=True):
         assert np.concatenate(a.values) == pytest.approx(np.concatenate(b.values), abs=1e-5)
@@ -159,4 +159,4 @@ def test_an_encoder_scores_each_prefix(make_policy: MakeModel, tmp_path: Path) -
 def test_step_ends_are_found_in_tokens(
     starts: list[int], ends: list[int], step_ends: list[int], expected: list[int] | None
 ) -> None:
-    assert _token_places(EncodedText(list(range(len(starts))), starts, ends), step_ends) == expected
+    assert token_places(EncodedText(list(range(len(starts))), starts, ends), step_ends) == expected

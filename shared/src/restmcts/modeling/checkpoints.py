@@ -80,11 +80,11 @@ def checkpoint_kind(path_or_id: str | Path, *, trust_remote_code: bool = False) 
     Raises:
         ModelError: if it is not there or is broken.
     """
-    name = _locate(path_or_id)
+    name = locate(path_or_id)
     info = _read_info(name)
     if info is not None:
         return info.kind
-    with _broken_is_model_error(path_or_id):
+    with broken_is_model_error(path_or_id):
         config = AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code)
     architectures = config.architectures or []
     return "value" if any(each.endswith("ForSequenceClassification") for each in architectures) else "policy"
@@ -167,7 +167,7 @@ def new_policy(config: Any, tokenizer: Any, seed: int, *, template: str = "auto"
     with isolated_randomness(seed):
         model = AutoModelForCausalLM.from_config(config)
     prompts = PromptFormat(choose_template(template, tokenizer), tokenizer)
-    return _ready(LoadedModel("policy", model, tokenizer, prompts))
+    return ready(LoadedModel("policy", model, tokenizer, prompts))
 
 
 def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
@@ -181,7 +181,7 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
     pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}.pending")
     try:
         pending.mkdir(parents=True)
-        with _quiet_library():
+        with quiet_library():
             loaded.model.save_pretrained(pending)
             loaded.tokenizer.save_pretrained(pending)
         info = CheckpointInfo(loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator, loaded.value_scale)
@@ -244,14 +244,14 @@ def _load_made(
     trust_remote_code: bool,
     source: Kind | None,
 ) -> tuple[LoadedModel, set[str]]:
-    name = _locate(path_or_id)
+    name = locate(path_or_id)
     info = _read_info(name)
     wanted = source or kind
     if info is not None and info.kind != wanted:
         raise ModelError(f"{name}: a {info.kind} model where a {wanted} model is wanted; give the other checkpoint")
     on_cpu = torch.device(device).type == "cpu"
     options: dict[str, Any] = {"num_labels": 1} if source else {}
-    with _broken_is_model_error(path_or_id), _quiet_library():
+    with broken_is_model_error(path_or_id), quiet_library():
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
         model, report = _CLASSES[kind].from_pretrained(
             name,
@@ -265,11 +265,12 @@ def _load_made(
     separator = info.step_separator if info else STEP_SEPARATOR
     prompts = PromptFormat(choose_template(chosen, tokenizer), tokenizer, separator)
     scale = info.value_scale if info else "identity"
-    loaded = _ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale))
+    loaded = ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale))
     return loaded, set(report["missing_keys"])
 
 
-def _ready(loaded: LoadedModel) -> LoadedModel:
+def ready(loaded: LoadedModel) -> LoadedModel:
+    """Return the model in evaluation mode, with a pad token if it lacks one."""
     # A missing pad token is the usual reason why a batch of more than one row fails; the end token is always masked beside text.
     tokenizer, config = loaded.tokenizer, loaded.model.config.get_text_config()
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
@@ -280,7 +281,7 @@ def _ready(loaded: LoadedModel) -> LoadedModel:
     return loaded
 
 
-def _locate(path_or_id: str | Path) -> str:
+def locate(path_or_id: str | Path) -> str:
     """Return the folder's path or the hub id, sure to answer soon."""
     name = str(path_or_id)
     folder = Path(name).expanduser()
@@ -316,7 +317,8 @@ def _read_info(name: str) -> CheckpointInfo | None:
 
 
 @contextmanager
-def _broken_is_model_error(path_or_id: str | Path) -> Iterator[None]:
+def broken_is_model_error(path_or_id: str | Path) -> Iterator[None]:
+    """Turn what the library raises for a broken model into one line."""
     # What the library raises for a broken folder depends on which file is broken.
     try:
         yield
@@ -325,7 +327,7 @@ def _broken_is_model_error(path_or_id: str | Path) -> Iterator[None]:
 
 
 @contextmanager
-def _quiet_library() -> Iterator[None]:
+def quiet_library() -> Iterator[None]:
     """Keep the library's progress bars and loading tables off a terminal that shows our own."""
     verbosity, had_bars = transformers_logging.get_verbosity(), transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity_error()

@@ -16,7 +16,7 @@ from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.forward import ModelForward
 from restmcts.modeling.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, extension_batches, holder
-from restmcts.modeling.value_reading import Reading, ValueReader, token_batches
+from restmcts.modeling.value_reading import Reading, StepReader, ValueReader, token_batches
 
 DEFAULT_BATCH_TOKENS = 32_768
 _Path = tuple[str, tuple[str, ...], int]
@@ -33,6 +33,7 @@ class TransformersScorer:
         loaded: a value model.
         max_batch_tokens: bound on the tokens of one forward pass, padding included; a single path always goes through.
         key_value_bytes: bound on the memory for keys and values that are kept between calls; 0: none are.
+        reader: of a process reward model in another format; None: of a value model.
     """
 
     def __init__(
@@ -40,13 +41,14 @@ class TransformersScorer:
         loaded: LoadedModel,
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         key_value_bytes: int = DEFAULT_KEY_VALUE_BYTES,
+        reader: StepReader | None = None,
     ) -> None:
         if loaded.kind != "value":
             raise ModelError(f"a {loaded.kind} model cannot score steps; give a value model")
-        self._reader = ValueReader(loaded)
+        self._reader = reader or ValueReader(loaded)
         self._max_context = loaded.max_context_tokens
         self._max_batch_tokens = max_batch_tokens
-        self._forward = ModelForward(loaded, loaded.model.base_model)
+        self._forward = ModelForward(loaded, self._reader.trunk)
         self._kept = holder(self._forward, key_value_bytes) if self._reader.reads_every_step else None
         self.num_forward_passes = 0
         self.forward_seconds = 0.0

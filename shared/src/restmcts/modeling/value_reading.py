@@ -4,9 +4,11 @@ A causal classifier with a linear `score` head tells the value of every step of 
 step's end depends on what follows. Any other classifier is asked once a prefix. Knows no requests and no datasets.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,6 +16,9 @@ from torch import nn
 
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.tokenization import EncodedText, TextEncoder
+
+# Question, all steps, and the number of the first step to be read (steps count from 1).
+Path = tuple[str, Sequence[str], int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,38 +36,34 @@ class Reading:
     steps: list[int]
 
 
-class ValueReader:
-    """A value model's forward pass and the reading of its values; with `raw`, of what its head gives before any sigmoid."""
+class StepReader(ABC):
+    """A model's forward pass and the reading of its values.
 
-    def __init__(self, loaded: LoadedModel, *, raw: bool = False) -> None:
-        self.model = loaded.model
+    Attributes:
+        trunk: of the model, which gives hidden states.
+        reads_every_step: whether the values of all steps come from one pass, as what is read depends on nothing behind it.
+    """
+
+    trunk: Any
+    reads_every_step = True
+
+    def __init__(self, loaded: LoadedModel, trunk: Any) -> None:
+        self.trunk = trunk
+        self._device = loaded.device
         self.pad_token_id = loaded.pad_token_id
-        self._takes_sigmoid = loaded.value_scale == "logit" and not raw
-        self._prompts = loaded.prompts
-        self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
-        head = getattr(loaded.model, "score", None)
-        self.reads_every_step = isinstance(head, nn.Linear) and not loaded.model.config.is_encoder_decoder
 
-    def readings(self, question: str, steps: Sequence[str], first: int) -> list[Reading]:
-        """Return what to run for the values after steps `first`, `first` + 1, ... of one path (steps count from 1)."""
-        return next(self.readings_of_paths([(question, steps, first)]))
+    @abstractmethod
+    def readings_of_paths(self, paths: Sequence[Path]) -> Iterator[list[Reading]]:
+        """Yield what to run of each path for the values after its steps `first`, `first` + 1, ..."""
 
-    def readings_of_paths(self, paths: Sequence[tuple[str, Sequence[str], int]]) -> Iterator[list[Reading]]:
-        """Yield the readings of each path, (question, steps, first); see `readings`."""
-        ends = [self._step_ends(question, steps) for question, steps, _ in paths]
-        texts = [self._prompts.text(question, steps) for question, steps, _ in paths]
-        encoded = self._encoder.encode_with_ends(texts) if self.reads_every_step else None
-        for place, (question, steps, first) in enumerate(paths):
-            numbers = list(range(first, len(steps) + 1))
-            places = _token_places(encoded[place], [ends[place][n - 1] for n in numbers]) if encoded else None
-            if encoded and places:
-                yield [Reading(encoded[place].token_ids, places, numbers)]
-            else:
-                yield [self._whole_prefix(question, steps[:n]) for n in numbers]
+    @abstractmethod
+    def values_of_states(self, states: torch.Tensor) -> torch.Tensor:
+        """Return the values that are read in the trunk's last hidden states, `[N, hidden]`: `[N]`, float32, in [0, 1] but for
+        a value model's own error."""
 
     def values(self, readings: Sequence[Reading]) -> torch.Tensor:
         """Return the values at all places of the readings in their order, `[places]`, float32 and not clamped."""
-        device = self.model.device
+        device = self._device
         lengths = torch.tensor([len(reading.token_ids) for reading in readings])
         longest = int(lengths.max())
         padded = np.full((len(readings), longest), self.pad_token_id, dtype=np.int64)
@@ -77,25 +78,61 @@ class ValueReader:
     def values_at(
         self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor, position_ids: torch.Tensor | None = None
     ) -> torch.Tensor:
-        """Return the values where `places`, `[B, T]`, is true, row by row, `[places]`.
-
-        Rows are padded on the right. The library's own pooling is not used for a linear head: it looks for the last token that is
-        not the pad token's id, which fails where a text ends in that id.
-        """
-        if not self.reads_every_step:
-            if mask is None:
-                mask = torch.ones_like(ids)
-            pooled: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
-            return self._on_scale(pooled)
+        """Return the values where `places`, `[B, T]`, is true, row by row, `[places]`; rows are padded on the right."""
         positions = {} if position_ids is None else {"position_ids": position_ids}
-        states = self.model.base_model(input_ids=ids, attention_mask=mask, use_cache=False, **positions).last_hidden_state
+        states = self.trunk(input_ids=ids, attention_mask=mask, use_cache=False, **positions).last_hidden_state
         return self.values_of_states(states[places])
 
-    def values_of_states(self, hidden: torch.Tensor) -> torch.Tensor:
-        """Return the values that a linear head reads in the trunk's last hidden states, `[N, hidden]`, as `values_at` does."""
+
+class ValueReader(StepReader):
+    """The reading of a value model; with `raw`, of what its head gives before any sigmoid.
+
+    The library's own pooling is not used for a linear head: it looks for the last token that is not the pad token's id, which fails
+    where a text ends in that id.
+    """
+
+    def __init__(self, loaded: LoadedModel, *, raw: bool = False) -> None:
+        super().__init__(loaded, loaded.model.base_model)
+        self.model = loaded.model
+        self._takes_sigmoid = loaded.value_scale == "logit" and not raw
+        self._prompts = loaded.prompts
+        self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
+        head = getattr(loaded.model, "score", None)
+        self.reads_every_step = isinstance(head, nn.Linear) and not loaded.model.config.is_encoder_decoder
+
+    def readings(self, question: str, steps: Sequence[str], first: int) -> list[Reading]:
+        """Return what to run for the values after steps `first`, `first` + 1, ... of one path."""
+        return next(self.readings_of_paths([(question, steps, first)]))
+
+    def readings_of_paths(self, paths: Sequence[Path]) -> Iterator[list[Reading]]:
+        """Yield one reading a path, or one a step where the model or the tokenizer does not allow it."""
+        ends = [self._step_ends(question, steps) for question, steps, _ in paths]
+        texts = [self._prompts.text(question, steps) for question, steps, _ in paths]
+        encoded = self._encoder.encode_with_ends(texts) if self.reads_every_step else None
+        for place, (question, steps, first) in enumerate(paths):
+            numbers = list(range(first, len(steps) + 1))
+            places = token_places(encoded[place], [ends[place][n - 1] for n in numbers]) if encoded else None
+            if encoded and places:
+                yield [Reading(encoded[place].token_ids, places, numbers)]
+            else:
+                yield [self._whole_prefix(question, steps[:n]) for n in numbers]
+
+    def values_at(
+        self, ids: torch.Tensor, mask: torch.Tensor | None, places: torch.Tensor, position_ids: torch.Tensor | None = None
+    ) -> torch.Tensor:
+        """Return the values where `places` is true; of a model that is asked once a prefix, one a row."""
+        if self.reads_every_step:
+            return super().values_at(ids, mask, places, position_ids)
+        if mask is None:
+            mask = torch.ones_like(ids)
+        pooled: torch.Tensor = self.model(input_ids=ids, attention_mask=mask).logits[:, 0].float()
+        return self._on_scale(pooled)
+
+    def values_of_states(self, states: torch.Tensor) -> torch.Tensor:
+        """Return what a linear head reads in hidden states."""
         head = self.model.score
         bias = None if head.bias is None else head.bias.float()
-        return self._on_scale(nn.functional.linear(hidden.float(), head.weight.float(), bias).squeeze(-1))
+        return self._on_scale(nn.functional.linear(states.float(), head.weight.float(), bias).squeeze(-1))
 
     def _on_scale(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.sigmoid() if self._takes_sigmoid else outputs
@@ -111,7 +148,7 @@ class ValueReader:
         return Reading(ids, [len(ids) - 1], [len(steps)])
 
 
-def _token_places(encoded: EncodedText, ends: Sequence[int]) -> list[int] | None:
+def token_places(encoded: EncodedText, ends: Sequence[int]) -> list[int] | None:
     """Return the last token at or before each character in `ends`; None if a token lies across one of them."""
     places: list[int] = []
     token, num_tokens = 0, len(encoded.token_ids)

@@ -1,0 +1,1 @@
+"""Process reward models of others, each scored as its authors meant it."""
