@@ -25,14 +25,14 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.puzzles import CHECKERS
 from restmcts.errors import InputError, RestMctsError, ServerUnavailableError, StorageError
 from restmcts.messages import commands, events
-from restmcts.modeling.checkpoints import load_policy, load_value_model
+from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.value_model import TransformersScorer
-from restmcts.ports import StepProposer
+from restmcts.ports import StepProposer, StepScorer
 from restmcts.settings import load_policy_server_settings
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
 from restmcts_trainer.handlers import TrainerHandlers, TrainProgress
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
@@ -138,9 +138,15 @@ class LocalRun:
         loaded = load_policy(local_path(uri, self.artifacts), **self._loading())
         return TransformersProposer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
 
-    def _scorer(self, uri: str) -> TransformersScorer:
-        loaded = load_value_model(local_path(uri, self.artifacts), **self._loading())
-        return TransformersScorer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
+    def _scorer(self, uri: str) -> StepScorer:
+        options = self._options
+        return open_scorer(
+            uri,
+            self.artifacts,
+            ScorerOptions(
+                options.max_batch_tokens, options.key_value_bytes, options.device, options.template, options.trust_remote_code
+            ),
+        )
 
     def _loading(self) -> dict[str, Any]:
         options = self._options

@@ -24,18 +24,22 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
         InputError: if there is no such model, or a folder's files say that it is of another kind.
         StorageError: if the bucket does not take it.
     """
-    if given.startswith(ARTIFACT):
-        return given, given.rpartition("/")[2]
     if is_server(given):
         return _server(given, kind), given
-    folder = Path(given)
+    place, options = _options_of(given, kind)
+    if place.startswith(ARTIFACT):
+        return given, given.rpartition("/")[2]
+    folder = Path(place)
     if folder.exists():
-        _check_kind(folder, kind)
+        if kind == "value":
+            options = options or _format_of(folder, place)
+        else:
+            _check_kind(folder, kind)
         if connection.workdir is not None:
-            return str(folder.resolve()), str(folder.resolve())
+            return str(folder.resolve()) + options, str(folder.resolve()) + options
         artifact = connection.artifacts.put(folder, "checkpoints", {"given_as": folder.name})
-        return artifact.uri, artifact.digest
-    if not _HUB_ID.fullmatch(given):
+        return artifact.uri + options, artifact.digest + options
+    if not _HUB_ID.fullmatch(place):
         raise InputError(
             f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
             "or, for a policy, openai+http://HOST:PORT/v1?model=NAME"
@@ -53,6 +57,11 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
         return _server(path_or_id, kind)
     from restmcts.modeling.checkpoints import checkpoint_kind
 
+    place, options = _options_of(path_or_id, kind)
+    if kind == "value" and Path(place).exists():
+        return str(Path(place).resolve()) + (options or _format_of(Path(place), place))
+    if options:
+        return path_or_id
     try:
         found = checkpoint_kind(path_or_id, trust_remote_code=trust_remote_code)
     except ModelError as error:
@@ -66,6 +75,27 @@ def _server(uri: str, kind: str) -> str:
     if kind != "policy":
         raise InputError(f"{uri}: a policy's server where a {kind} model is asked for")
     return parse_address(uri).uri
+
+
+def _options_of(given: str, kind: str) -> tuple[str, str]:
+    """Return a model's place and what is said of it behind a question mark, checked; only of values is anything said."""
+    from restmcts.modeling.prm.formats import parse_reference
+
+    if kind == "value":
+        parse_reference(given)
+    place, mark, options = given.partition("?")
+    return place, mark + options
+
+
+def _format_of(folder: Path, place: str) -> str:
+    """Return what to say of a folder with a process reward model, which need not show once it is stored; nothing of our own."""
+    from restmcts.modeling.prm.formats import VALUE, detect_format
+
+    try:
+        found = detect_format(folder, place)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    return "" if found is VALUE else f"?format={found.name}"
 
 
 def _check_kind(folder: Path, kind: str) -> None:

@@ -151,7 +151,7 @@ def test_a_model_folder_must_be_of_the_kind_asked_for(tmp_path: Path, call: Comm
     assert message(wrong) == f"{folder}: a value model where a policy model is asked for"
     document("runs", "create", "new", path, "--policy", "someone/model", "--value", folder, "--workdir", tmp_path / "w")
     (_, value) = document("checkpoints", "list", "new", "--workdir", tmp_path / "w")
-    assert (value["name"], value["uri"]) == ("value-0", str(folder.resolve()))
+    assert (value["name"], value["uri"]) == ("value-0", f"{folder.resolve()}?format=orm")
 
 
 def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call: Command, document: Document) -> None:

@@ -2,21 +2,20 @@
 
 from restmcts.adapters.celery_worker import Handlers, WorkerContext
 from restmcts.adapters.model_worker import WorkerSettings
-from restmcts.adapters.uris import local_path
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
-from restmcts.modeling.checkpoints import load_value_model
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.ports import StepScorer
 
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
 
 
 def start(worker: WorkerContext) -> Handlers:
     """Return the handlers by wire name; models are loaded when requests first name them."""
     settings = worker.settings
+    options = ScorerOptions(settings.max_batch_tokens, settings.key_value_bytes, settings.device)
 
-    def load(uri: str) -> TransformersScorer:
-        model = load_value_model(local_path(uri, worker.artifacts), device=settings.device)
-        return TransformersScorer(model, settings.max_batch_tokens, settings.key_value_bytes)
+    def load(uri: str) -> StepScorer:
+        return open_scorer(uri, worker.artifacts, options)
 
     limits = WorkerSettings(
         max_requests=settings.max_requests,

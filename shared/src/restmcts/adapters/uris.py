@@ -11,8 +11,10 @@ ARTIFACT = "artifact:"
 def local_path(uri: str, artifacts: ArtifactStore) -> str | Path:
     """Return the folder of an artifact, fetched if need be, or the user's folder or hub id as it is.
 
-    The weights of a policy on a server are those of the model's name: servers name models by folder or hub id.
+    The weights of a policy on a server are those of the model's name: servers name models by folder or hub id. What a URI says of
+    a model behind a question mark (restmcts.modeling.prm.formats) is no part of where it lies.
     """
     if is_server(uri):
         return parse_address(uri).model
-    return artifacts.fetch(uri) if uri.startswith(ARTIFACT) else uri
+    place = uri.partition("?")[0]
+    return artifacts.fetch(place) if place.startswith(ARTIFACT) else place
