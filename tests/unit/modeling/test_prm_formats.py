@@ -10,6 +10,7 @@ from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.formats import FORMATS, ModelReference, detect_format, parse_reference
 from restmcts.modeling.prm.loading import load_prm
+from restmcts.modeling.prompts import PromptFormat, Template
 from restmcts.modeling.value_model import TransformersScorer
 from safetensors.torch import save_file
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
@@ -246,12 +247,10 @@ def build_orm(folder: Path) -> None:
 
 
 def orm(folder: Path, question: str, steps: tuple[str, ...]) -> float:
-    from restmcts.modeling.prompts import CHAT_INSTRUCTION
-
     tokenizer = AutoTokenizer.from_pretrained(folder)
-    turn = {"role": "user", "content": f"{question}\n\n{CHAT_INSTRUCTION}"}
-    text = tokenizer.apply_chat_template([turn], tokenize=False, add_generation_prompt=True)
-    ids = tokenizer.encode(text + "".join(f"{step.strip()}\n" for step in steps))
+    prompt = PromptFormat(Template.CHAT, tokenizer).question_text(question)
+    assert prompt.startswith("<|im_start|>user\n") and question in prompt
+    ids = tokenizer.encode(prompt + "".join(f"{step.strip()}\n" for step in steps))
     model = AutoModelForSequenceClassification.from_pretrained(folder).eval()
     with torch.inference_mode():
         return float(torch.sigmoid(model(torch.tensor([ids])).logits[0, 0]))
