@@ -54,7 +54,6 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
         bos_token_id=None,
     )
     llama = LlamaForCausalLM(config)
-    llama.generation_config.do_sample = True
     folder = tmp_path_factory.mktemp("model") / "tiny"
     llama.save_pretrained(folder)
     tokenizer.save_pretrained(folder)
@@ -117,6 +116,16 @@ def test_the_server_writes_what_the_model_writes_in_this_process(server: str, mo
     assert [step.text for step in there.samples[0].steps] == [step.text for step in here.samples[0].steps]
     assert there.num_prompt_tokens == here.num_prompt_tokens
     assert there.samples[0].num_tokens == here.samples[0].num_tokens
+
+
+@pytest.mark.parametrize("protocol", ["openai", "chat"])
+def test_it_samples_by_seed_though_the_model_says_nothing_of_sampling(server: str, model: Path, protocol: str) -> None:
+    proposer = opened(server, model, protocol)
+    request = ProposeSteps(0, (), 6, None, seed=1)
+    first, again = (proposer.propose(["question"], [request], SETTINGS)[0].samples for _ in range(2))
+    proposer.close()
+    assert len({sample.steps for sample in first}) > 3
+    assert first == again
 
 
 def test_it_tells_no_log_probabilities_and_a_search_that_needs_them_hears_it(server: str, model: Path) -> None:

@@ -79,9 +79,15 @@ class Completions:
 
 
 class Backend(Protocol):
-    """One protocol of one server; `model` is the name that its requests give. Errors are those of the client library."""
+    """One protocol of one server. Errors are those of the client library.
+
+    Attributes:
+        model: the name that its requests give.
+        loads_what_is_named: whether the server loads whatever model a request names (`transformers serve`).
+    """
 
     model: str
+    loads_what_is_named: bool
 
     def complete(self, ask: Ask) -> Completions:
         """Return continuations of a text."""

@@ -22,6 +22,7 @@ class _OpenAIServer:
 
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         self.model = address.model
+        self.loads_what_is_named = False
         self._client = openai.OpenAI(
             base_url=address.base_url,
             api_key=token or NO_TOKEN,
@@ -39,6 +40,10 @@ class _OpenAIServer:
                 raise
             return ()
         return [str(entry[key]) for entry in models for key in ("id", "root") if entry.get(key)]
+
+    def extra_fields(self, ask: Ask) -> dict[str, Any]:
+        """Return fields beyond OpenAI's: `transformers serve` takes a temperature and samples only where it is told to."""
+        return {"generation_config": '{"do_sample": true}'} if self.loads_what_is_named and ask.temperature > 0 else {}
 
     def close(self) -> None:
         self._client.close()
@@ -59,6 +64,7 @@ class CompletionsBackend(_OpenAIServer):
             stop=[ask.stop] if ask.stop is not None else openai.omit,
             # One more, because the token that was taken may be among them.
             logprobs=ask.num_alternatives + 1,
+            extra_body=self.extra_fields(ask),
         )
         # Whatever is no JSON object comes back as it is.
         return completions_of(answer.model_dump() if isinstance(answer, openai.types.Completion) else {}, ask)
@@ -76,10 +82,10 @@ class ChatBackend(_OpenAIServer):
         prefill = self._prefill and ask.critic is None
         written = ask.steps + ask.begun
         messages = ask.template.chat_messages(ask.question, "" if prefill else written, ask.critic)
-        extra: dict[str, Any] | None = None
+        extra = self.extra_fields(ask)
         if prefill and written:
             messages.append({"role": "assistant", "content": written})
-            extra = {"continue_final_message": True, "add_generation_prompt": False}
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
         answer = self._chat.chat_completion(
             messages,
             model=self.model,
@@ -91,7 +97,7 @@ class ChatBackend(_OpenAIServer):
             stop=[ask.stop] if ask.stop is not None else None,
             logprobs=True,
             top_logprobs=ask.num_alternatives + 1 if ask.num_alternatives else None,
-            extra_body=extra,
+            extra_body=extra or None,
         )
         return completions_of(answer, ask, a_turn_a_step=not prefill)
 

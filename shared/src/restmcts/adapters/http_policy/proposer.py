@@ -77,7 +77,6 @@ class HttpProposer:
         self._concurrency = address.concurrency or limits.concurrency
         # Several samples in one call, until the server is seen to give fewer, or not to count their tokens one by one.
         self._shares_calls = address.protocol != "tgi"
-        self._names_its_model = False
 
     def close(self) -> None:
         """Give up the connections."""
@@ -196,7 +195,7 @@ class HttpProposer:
             ServerUnavailableError: if it does not, or does not answer.
         """
         wanted = self._address.model
-        if self._names_its_model:
+        if self._backend.loads_what_is_named:
             return
         served = self._caller.call(self._backend.served_models)
         matching = [name for name in served if name == wanted or PurePosixPath(name).name == wanted]
@@ -215,11 +214,11 @@ class HttpProposer:
             found = self._caller.call(partial(self._backend.complete, ask))
         except (ModelError, NotServedError):
             return False
-        self._names_its_model = found.model.partition("@")[0] == self._address.model and "@" in found.model
-        return self._names_its_model
+        self._backend.loads_what_is_named = found.model.partition("@")[0] == self._address.model and "@" in found.model
+        return self._backend.loads_what_is_named
 
     def _check_writer(self, found: Completions) -> None:
-        if self._names_its_model and found.model.partition("@")[0] != self._address.model:
+        if self._backend.loads_what_is_named and found.model.partition("@")[0] != self._address.model:
             raise ServerUnavailableError(
                 f"policy server {self._address.base_url} answered as {found.model}, not {self._address.model}"
             )

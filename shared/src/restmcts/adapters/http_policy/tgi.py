@@ -22,6 +22,7 @@ class TgiBackend:
 
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         self.model = address.model
+        self.loads_what_is_named = False
         # A bare URL would be posted to as it is.
         self._client = InferenceClient(f"{address.base_url}/generate", token=token or NO_TOKEN, timeout=timeout_seconds)
         headers = {"Authorization": f"Bearer {token}"} if token else {}

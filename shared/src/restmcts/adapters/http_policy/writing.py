@@ -57,7 +57,8 @@ class Writing:
         """
         if self._request.needs_log_probs and completion.tokens is None:
             raise ModelError("the server tells no log-probabilities, which this search needs")
-        if self._request.num_alternatives and completion.tokens and not any(token.top for token in completion.tokens):
+        tells_others = completion.tokens is not None and all(token.top for token in completion.tokens if token.text)
+        if self._request.num_alternatives and not tells_others:
             raise ModelError("the server tells no alternatives to its tokens, which this search needs")
         self._num_tokens += completion.num_tokens
         text = completion.text if self.stop is None else completion.text.partition(self._separator)[0]
