@@ -95,6 +95,7 @@ def evaluate(
     Example: [bold]restmcts evaluate gsm8k --policy MODEL --value VALUES --budgets 500,2000 --seeds 0,1 --out eval[/bold]
     """
     from restmcts_cli.connection import connect
+    from restmcts_cli.evaluation_results import EvaluationResults
 
     begin = time.monotonic()
     benchmark = benchmark_named(problems)
