@@ -1,16 +1,26 @@
 """`restmcts datasets`: the training data that trees gave."""
 
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from restmcts.errors import InputError
+from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.checkpoints import DIGITS_SHOWN, copy_folder
 from restmcts_cli.connection import Connection, Workdir, connect
 from restmcts_cli.tables_shown import Json, print_fields, print_json, print_table, told
 
 app = typer.Typer(help="List, read and fetch training data.", no_args_is_help=True)
+
+
+class ExportFormat(StrEnum):
+    """Formats of `restmcts.adapters.dataset_formats`."""
+
+    TRL_STEPWISE = "trl-stepwise"
+    PREFERENCE = "preference"
+    PAPER_JSON = "paper-json"
+
 
 Run = Annotated[str, typer.Argument(help="The run's name.")]
 Phase = Annotated[str, typer.Argument(help="The training phase, e.g. policy-1 or value-0.")]
@@ -120,6 +130,47 @@ def pull(
         print_json({"run": run, "phase": phase, "folder": str(out)})
     else:
         told(f"{found['num_rows']:,} rows lie in {out}")
+
+
+@app.command()
+def export(
+    run: Run,
+    phase: Phase,
+    out: Annotated[Path, typer.Argument(help="File to make; JSON lines.", dir_okay=False)],
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="trl-stepwise: steps with labels, as TRL trains PRMs; preference: prompt, chosen, rejected; paper-json: as the"
+            " released code reads it.",
+        ),
+    ],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Write a data set in a format that other programs read.
+
+    Example: [bold]restmcts datasets export demo value-1 steps.jsonl --format trl-stepwise[/bold]
+    """
+    from json import dumps
+
+    from restmcts.adapters.dataset_formats import convert
+    from restmcts.adapters.datasets import read_rows
+
+    if out.exists():
+        raise InputError(f"{out} is there already; name a new file")
+    with connect(workdir) as connection:
+        rows = read_rows(connection.artifacts.fetch(_row(connection, run, phase)["uri"]))
+    lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]
+    try:
+        out.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        out.unlink(missing_ok=True)
+        raise StorageError(f"{out}: not written ({error})") from error
+    if json:
+        print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
+    else:
+        told(f"{len(lines):,} rows lie in {out}")
 
 
 def _row(connection: Connection, run: str, phase: str) -> dict[str, Any]:

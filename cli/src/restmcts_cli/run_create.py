@@ -13,6 +13,7 @@ from restmcts_cli.method_options import GateMargin, HeldOut, Labels, Method, is_
 from restmcts_cli.problem_sources import SOURCES, read_source
 from restmcts_cli.search_options import parse_search
 from restmcts_cli.tables_shown import Json, print_json, told
+from restmcts_cli.training_options import Objective, PolicyOptions, ValueOptions, parse_training
 
 if TYPE_CHECKING:
     from restmcts.adapters.problem_files import BadLine
@@ -73,6 +74,9 @@ def create(
     batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
     policy_learning_rate: Annotated[float, typer.Option(help="Peak rate of the policy's training.")] = 1e-5,
     value_learning_rate: Annotated[float, typer.Option(help="Peak rate of the value model's training.")] = 2e-5,
+    policy_option: PolicyOptions = None,
+    value_option: ValueOptions = None,
+    value_objective: Objective = "mse",
     paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
     workdir: Workdir = None,
     json: Json = False,
@@ -111,8 +115,9 @@ def create(
         budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
         generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens, template=template),
         given_value=value is not None,
-        policy_training=training(policy_learning_rate),
-        value_training=training(value_learning_rate),
+        policy_training=parse_training(training(policy_learning_rate), policy_option),
+        value_training=parse_training(training(value_learning_rate), value_option),
+        value_objective=value_objective,
         traces=TraceFilter(top_k=top_k),
         held_out_set=HELD_OUT if held_out else None,
         gate=GateSettings(gate_margin, held_out),

@@ -15,12 +15,7 @@ def parse_search(algorithm: str, options: Sequence[str], **defaults: Any) -> Sea
     Raises:
         InputError: if there is no such algorithm or option, or a value does not fit.
     """
-    given: dict[str, Any] = {"algorithm": algorithm}
-    for option in options:
-        name, equals, text = option.partition("=")
-        if not equals:
-            raise InputError(f"option {option!r}: write it as name=value")
-        given[name.strip().replace("-", "_")] = _value(text.strip())
+    given = {"algorithm": algorithm, **named_values(options)}
     try:
         fields = SEARCH_SETTINGS.validate_python({"algorithm": algorithm}).__dataclass_fields__
         unknown = sorted(set(given) - set(fields))
@@ -32,6 +27,21 @@ def parse_search(algorithm: str, options: Sequence[str], **defaults: Any) -> Sea
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "algorithm"
         raise InputError(f"{algorithm}: {where}: {first['msg']}") from error
+
+
+def named_values(options: Sequence[str]) -> dict[str, Any]:
+    """Return what `name=value` options say, values read as JSON where they are, else as text.
+
+    Raises:
+        InputError: if one is not written so.
+    """
+    given: dict[str, Any] = {}
+    for option in options:
+        name, equals, text = option.partition("=")
+        if not equals:
+            raise InputError(f"option {option!r}: write it as name=value")
+        given[name.strip().replace("-", "_")] = _value(text.strip())
+    return given
 
 
 def _value(text: str) -> Any:

@@ -13,6 +13,7 @@ from rich.console import Console
 
 from restmcts_cli.method_options import GateMargin, HeldOut, Labels, Method, apart
 from restmcts_cli.search_options import parse_search
+from restmcts_cli.training_options import Objective, PolicyOptions, ValueOptions, parse_training
 
 if TYPE_CHECKING:
     from restmcts.domain.plans import SelfTraining
@@ -56,6 +57,9 @@ def selftrain(
     batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
     policy_learning_rate: Annotated[float, typer.Option(help="Peak rate of the policy's training.")] = 1e-5,
     value_learning_rate: Annotated[float, typer.Option(help="Peak rate of the value model's training.")] = 2e-5,
+    policy_option: PolicyOptions = None,
+    value_option: ValueOptions = None,
+    value_objective: Objective = "mse",
     template: Annotated[
         str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
     ] = "auto",
@@ -96,8 +100,9 @@ def selftrain(
             template=template,
         ),
         given_value=value is not None,
-        policy_training=replace(training, learning_rate=policy_learning_rate),
-        value_training=replace(training, learning_rate=value_learning_rate),
+        policy_training=parse_training(replace(training, learning_rate=policy_learning_rate), policy_option),
+        value_training=parse_training(replace(training, learning_rate=value_learning_rate), value_option),
+        value_objective=value_objective,
         traces=TraceFilter(top_k=top_k),
         held_out_set="held-out" if held_out else None,
         gate=GateSettings(gate_margin, held_out),

@@ -79,6 +79,7 @@ class Settings(BucketSettings):
         max_batch_tokens: of one forward pass.
         key_value_bytes: memory for the keys and values that each loaded model keeps of what it has read; 0: none.
         request_lease_seconds: after which another worker may take the requests of one that is silent; held ones are renewed.
+        training_processes: that train one model together, one a GPU.
         job_lease_seconds: after which another worker may take a training job whose holder is silent.
         reconcile_seconds: between two rounds of the reconciler; also how long something must be overdue to be rung for.
         max_attempts: times that one tree is rung for, or one job begun, before it is marked as failed.
@@ -105,6 +106,7 @@ class Settings(BucketSettings):
     max_batch_tokens: int = Field(default=16_384, ge=1)
     key_value_bytes: int = Field(default=2**30, ge=0)
     request_lease_seconds: float = Field(default=20.0, gt=0)
+    training_processes: int = Field(default=1, ge=1)
     job_lease_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=15.0, gt=0)
     max_attempts: int = Field(default=20, ge=1)

@@ -114,6 +114,11 @@ def test_datasets_are_listed_shown_and_pulled(
     assert "The answer is 7" in shown("datasets", "show", "mine", "policy-1", "--workdir", workdir)
     shown("datasets", "pull", "mine", "policy-1", tmp_path / "data", "--workdir", workdir)
     assert json.loads((tmp_path / "data" / "card.json").read_text())["num_rows"] == row["num_rows"]
+    shown("datasets", "export", "mine", "policy-1", tmp_path / "lines", "--format", "paper-json", "--workdir", workdir)
+    lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
+    assert len(lines) == row["num_rows"] and lines[0]["summary"].endswith("The answer is 7\n")
+    refused = call("datasets", "export", "mine", "policy-1", tmp_path / "no", "--format", "preference", "--workdir", workdir)
+    assert isinstance(refused.exception, InputError) and not (tmp_path / "no").exists()
     assert "no data set for 'value-9'" in str(call("datasets", "show", "mine", "value-9", "--workdir", workdir).exception)
 
 

@@ -1,6 +1,7 @@
 """The process that trains: reads jobs as lines of JSON, writes progress and outcomes as lines of JSON, ends when its parent does.
 
-A process of its own gives back all memory when it ends, and leaves the parent free to renew leases.
+A process of its own gives back all memory when it ends, and leaves the parent free to renew leases. Started by `accelerate launch`
+with the file of a single job, several such processes do it together, and the first of them speaks.
 """
 
 import json
@@ -9,6 +10,7 @@ import sys
 import threading
 from collections.abc import Iterator
 from dataclasses import asdict
+from pathlib import Path
 from queue import Queue
 from typing import Any
 
@@ -23,16 +25,21 @@ TRACKERS = "RESTMCTS_TRACKERS"
 
 
 def main() -> None:
-    """Serve jobs until standard input ends; a job under way is then dropped with the process."""
-    out = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
+    """Serve jobs until standard input ends, or the one in a file; a job under way is dropped when standard input ends."""
+    is_first = os.environ.get("RANK", "0") == "0"
+    channel = os.dup(sys.stdout.fileno()) if is_first else os.open(os.devnull, os.O_WRONLY)
+    out = os.fdopen(channel, "w", buffering=1)
     # Whatever a library prints must not mix with the protocol.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    for line in _lines():
+    lines = _lines()
+    if len(sys.argv) > 1:
+        lines = iter([Path(sys.argv[1]).read_text(encoding="utf-8")])
+    for line in lines:
         print(json.dumps(_serve(json.loads(line), out)), file=out, flush=True)
 
 
 def _lines() -> Iterator[str]:
-    """Yield the lines of standard input as they come; the process ends at once when the input does."""
+    """Return the lines of standard input as they come; the process ends at once when the input does."""
     lines: Queue[str] = Queue()
 
     def read() -> None:
@@ -41,8 +48,7 @@ def _lines() -> Iterator[str]:
         os._exit(0)
 
     threading.Thread(target=read, daemon=True).start()
-    while True:
-        yield lines.get()
+    return iter(lines.get, None)
 
 
 def _serve(request: dict[str, Any], out: Any) -> dict[str, Any]:

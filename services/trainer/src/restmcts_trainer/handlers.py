@@ -67,6 +67,7 @@ class TrainerHandlers:
         on_progress: TrainProgress | None = None,
         num_threads: int | None = None,
         keep_logs: bool = True,
+        num_processes: int = 1,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
@@ -75,6 +76,7 @@ class TrainerHandlers:
         self._on_progress = on_progress
         self._num_threads = num_threads
         self._keep_logs = keep_logs
+        self._num_processes = num_processes
         self._idle: list[TrainingProcess] = []
         self._busy: list[TrainingProcess] = []
         self._stopping = False
@@ -178,7 +180,7 @@ class TrainerHandlers:
             return None
 
     def _in_process(self, job: Job, watcher: "_Watcher") -> TrainingReport | None:
-        process = self._idle.pop() if self._idle else TrainingProcess(self._num_threads)
+        process = self._idle.pop() if self._idle else TrainingProcess(self._num_threads, self._num_processes)
         self._busy.append(process)
         if self._stopping:
             process.kill()
@@ -202,6 +204,8 @@ class TrainerHandlers:
             "dataset": claim.dataset.digest,
             "seed": phase.training.seed,
         }
+        if result.get("held_out"):
+            lineage |= {"held_out_before": result["held_out_before"], "held_out": result["held_out"]}
         uri, digest = claim.parent.uri, claim.parent.digest
         checkpoint = folder / "checkpoint"
         if checkpoint.exists():

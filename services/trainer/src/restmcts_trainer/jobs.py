@@ -5,7 +5,7 @@ from typing import Any
 from restmcts.adapters.datasets import read_rows
 from restmcts.domain.phases import TrainPolicyPhase
 from restmcts.domain.training_settings import TrainingReport
-from restmcts.modeling.checkpoints import new_value_model, save_checkpoint
+from restmcts.modeling.checkpoints import ValueScale, new_value_model, save_checkpoint
 from restmcts.modeling.training import train_policy, train_preferences, train_value
 from restmcts.modeling.training_loop import Attempt
 from restmcts.modeling.training_rows import PolicyExample, PreferenceExample, ValueExample
@@ -35,7 +35,8 @@ def run_job(job: Job, attempt: Attempt) -> TrainingReport | None:
         paths = [_value(row) for row in rows]
         return train_value(job.parent, paths, settings, job.output, attempt, objective=phase.objective)
     if phase.parent is None:
-        save_checkpoint(new_value_model(job.parent, settings.seed), job.output)
+        scale: ValueScale = "identity" if phase.objective == "mse" else "logit"
+        save_checkpoint(new_value_model(job.parent, settings.seed, value_scale=scale), job.output)
     return None
 
 

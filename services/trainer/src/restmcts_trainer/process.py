@@ -30,10 +30,13 @@ class JobWatcher(Protocol):
 
 
 class TrainingProcess:
-    """A child that does one job after the other; started with the first, ended by `close`, or with this process."""
+    """A child that does one job after the other; started with the first, ended by `close`, or with this process.
 
-    def __init__(self, num_threads: int | None = None) -> None:
-        self._num_threads = num_threads
+    With several processes they are started for each job, by `accelerate launch`.
+    """
+
+    def __init__(self, num_threads: int | None = None, num_processes: int = 1) -> None:
+        self._num_threads, self._num_processes = num_threads, num_processes
         self._child: subprocess.Popen[str] | None = None
         self._killed = False
 
@@ -43,10 +46,11 @@ class TrainingProcess:
         Raises:
             TrainingError: if training fails or the child dies.
         """
-        child = self._started()
+        child = self._started(job)
         assert child.stdin is not None and child.stdout is not None
         try:
-            print(json.dumps(job.to_json()), file=child.stdin, flush=True)
+            if self._num_processes == 1:
+                print(json.dumps(job.to_json()), file=child.stdin, flush=True)
             for line in child.stdout:
                 message: dict[str, Any] = json.loads(line)
                 if "step" in message:
@@ -64,12 +68,18 @@ class TrainingProcess:
         self.close()
         raise TrainingError(f"the training process died (exit code {child.returncode}); is there memory enough?")
 
-    def _started(self) -> subprocess.Popen[str]:
+    def _started(self, job: Job) -> subprocess.Popen[str]:
+        if self._num_processes > 1:
+            self.close()
         if self._child is None or self._child.poll() is not None:
             environment = dict(os.environ)
             if self._num_threads is not None:
                 environment["OMP_NUM_THREADS"] = str(self._num_threads)
-            command = [sys.executable, "-m", "restmcts_trainer.child"]
+            command = [sys.executable, *self._launcher(), "-m", "restmcts_trainer.child"]
+            if self._num_processes > 1:
+                job_file = job.folder / "job.json"
+                job_file.write_text(json.dumps(job.to_json()), encoding="utf-8")
+                command.append(str(job_file))
             self._child = subprocess.Popen(
                 command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
             )
@@ -77,11 +87,20 @@ class TrainingProcess:
                 self._child.kill()
         return self._child
 
+    def _launcher(self) -> list[str]:
+        if self._num_processes == 1:
+            return []
+        options = {"num_processes": self._num_processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+        typed = [text for name, value in options.items() for text in (f"--{name}", str(value))]
+        return ["-m", "accelerate.commands.launch", *typed, *([] if _has_gpu() else ["--cpu"])]
+
     def kill(self) -> None:
         """Kill the child, also one that is only being started; `run` then raises. Safe in a signal handler."""
         self._killed = True
         if self._child is not None:
             self._child.kill()
+            if self._num_processes > 1 and self._child.stdin is not None:
+                self._child.stdin.close()  # at which the launched processes end
 
     def close(self) -> None:
         """End the child, whatever it does."""
@@ -92,3 +111,9 @@ class TrainingProcess:
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
                     pipe.close()
+
+
+def _has_gpu() -> bool:
+    import torch
+
+    return torch.cuda.is_available()

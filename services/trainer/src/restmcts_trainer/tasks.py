@@ -15,6 +15,7 @@ def start(worker: WorkerContext) -> Handlers:
         settings.run_dir / "training",
         settings.job_lease_seconds,
         on_progress=lambda *_: worker.heartbeat.progress(),
+        num_processes=settings.training_processes,
     )
     worker.stoppers.append(handlers.stop)
     worker.closers.append(handlers.close)

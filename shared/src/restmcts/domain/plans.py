@@ -15,7 +15,7 @@ from restmcts.domain.promotion import GateSettings
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.sampling import CotSettings, SelfConsistencySettings
 from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.training_settings import TrainingSettings, ValueObjective
 from restmcts.errors import InputError
 
 BASE = "base"
@@ -49,6 +49,7 @@ class SelfTraining:
         policy_training: of every iteration.
         preference_training: where the policy learns from pairs; None: as `policy_training`, at a tenth of its learning rate.
         value_training: of V_0 and every iteration.
+        value_objective: what V_0 and every iteration's value model learns of the labels.
         traces: which right traces train the policy.
         held_out_set: problems on which new checkpoints are judged before the run goes on with them; None: it goes on with each.
         gate: how they are judged.
@@ -73,6 +74,7 @@ class SelfTraining:
     policy_training: TrainingSettings = field(default_factory=TrainingSettings)
     preference_training: TrainingSettings | None = None
     value_training: TrainingSettings = field(default_factory=TrainingSettings)
+    value_objective: ValueObjective = "mse"
     traces: TraceFilter = field(default_factory=TraceFilter)
     held_out_set: str | None = None
     gate: GateSettings = field(default_factory=GateSettings)

@@ -1,0 +1,69 @@
+"""Data sets as others read them: by `datasets`, by TRL, by the released code."""
+
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pytest
+from datasets import load_dataset
+from restmcts.adapters.dataset_formats import convert
+from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
+from restmcts.errors import InputError
+
+WHERE = {"problem_id": 1, "tree_id": 2, "node_id": 3}
+VALUES: list[dict[str, Any]] = [
+    {"question": "q", "steps": ["a\n", "b\n"], "targets": [0.5, 1.0], "leads_to_right": [True, True], "finished": True, **WHERE},
+    {"question": "q", "steps": ["a\n", "c\n"], "targets": [None, 0.25], "leads_to_right": [None, False], "finished": True, **WHERE},
+]
+SOLUTIONS: list[dict[str, Any]] = [{"question": "q", "steps": ["a\n", "b\n"], "model_value": 0.9, **WHERE}]
+PAIRS: list[dict[str, Any]] = [
+    {
+        "question": "q",
+        "steps": ["a\n"],
+        "chosen": ["b\n"],
+        "rejected": ["c\n"],
+        "chosen_finished": True,
+        "rejected_finished": True,
+        "chosen_value": 1.0,
+        "rejected_value": 0.25,
+        **WHERE,
+        "rejected_node_id": 4,
+    }
+]
+
+
+@pytest.mark.parametrize(("rows", "schema"), [(VALUES, VALUE_SCHEMA), (SOLUTIONS, POLICY_SCHEMA), (PAIRS, PREFERENCE_SCHEMA)])
+def test_shards_are_read_by_the_datasets_library(rows: list[dict[str, Any]], schema: pa.Schema, tmp_path: Path) -> None:
+    (tmp_path / "data").mkdir()
+    write_shards(iter(rows), schema, {}, tmp_path / "data")
+    loaded = load_dataset("parquet", data_dir=str(tmp_path / "data"), split="train", cache_dir=str(tmp_path / "cache"))
+    assert loaded.to_list() == rows
+
+
+def test_steps_with_labels_are_those_of_trl() -> None:
+    assert list(convert(VALUES, "trl-stepwise")) == [
+        {"prompt": "q", "completions": ["a", "b"], "labels": [True, True]},
+        {"prompt": "q", "completions": ["a", "c"], "labels": [True, False]},
+    ]
+
+
+@pytest.mark.parametrize("rows", [VALUES, PAIRS])
+def test_pairs_have_a_prompt_and_two_sides(rows: list[dict[str, Any]]) -> None:
+    assert list(convert(rows, "preference")) == [{"prompt": "q\na\n", "chosen": "b\n", "rejected": "c\n"}]
+
+
+def test_the_papers_lines_are_a_step_or_a_solution() -> None:
+    assert list(convert(VALUES, "paper-json")) == [
+        {"prompt_answer": "Problem:q\nSolution:\na\n", "label": 0.5},
+        {"prompt_answer": "Problem:q\nSolution:\na\nb\n", "label": 1.0},
+        {"prompt_answer": "Problem:q\nSolution:\na\nc\n", "label": 0.25},
+    ]
+    assert list(convert(SOLUTIONS, "paper-json")) == [{"content": "q", "summary": "a\nb\n", "label": 1}]
+
+
+@pytest.mark.parametrize(
+    ("rows", "to"), [(SOLUTIONS, "trl-stepwise"), (SOLUTIONS, "preference"), (PAIRS, "paper-json"), ([], "preference")]
+)
+def test_what_the_rows_do_not_tell_is_bad_input(rows: list[dict[str, Any]], to: str) -> None:
+    with pytest.raises(InputError):
+        convert(rows, to)
