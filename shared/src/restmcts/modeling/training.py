@@ -240,6 +240,6 @@ def _training(parent_path: str | Path, output_path: Path, settings: TrainingSett
         with isolated_randomness(settings.seed), tempfile.TemporaryDirectory() as scratch:
             yield _Run(settings, attempt, output_path, str(attempt.folder or scratch), begin)
     except torch.OutOfMemoryError as error:
-        raise TrainingError("out of memory before the first step; give a smaller model, or a larger machine") from error
+        raise TrainingError("out of memory for the model and its optimizer; give a lora_rank or a larger machine") from error
     except (StorageError, OSError) as error:
         raise TrainingError(f"training stopped: {error}") from error

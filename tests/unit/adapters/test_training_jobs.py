@@ -1,0 +1,45 @@
+"""A training job that is another worker's, done, or not wanted any more is left alone."""
+
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import PhaseState, RunState, now
+from restmcts.domain.phases import TrainPolicyPhase
+from restmcts.domain.training_settings import TrainingSettings
+from restmcts.messages.commands import TrainPolicy
+from restmcts_trainer.handlers import TrainerHandlers
+
+
+@pytest.mark.parametrize(
+    ("state", "columns", "run_state"),
+    [
+        (PhaseState.TRAINING, {"lease_until": now() + timedelta(minutes=5), "attempt": 1}, RunState.RUNNING),
+        (PhaseState.DONE, {}, RunState.RUNNING),
+        (PhaseState.TRAINING, {}, RunState.CANCELLED),
+    ],
+    ids=["held", "done", "cancelled"],
+)
+def test_a_message_that_comes_again_does_not_train_again(
+    state: PhaseState, columns: dict[str, Any], run_state: RunState, tmp_path: Path
+) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    database.create_tables()
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "run", "rest-mcts", 0, {})
+        runs.add_phases(transaction, run_id, [TrainPolicyPhase("policy-1", 1, "base", TrainingSettings())])
+        runs.add_checkpoint(transaction, run_id, "base", "policy", "nowhere", "0")
+        runs.set_phase(transaction, 1, state, **columns)
+        if run_state != RunState.RUNNING:
+            runs.finish_run(transaction, run_id, run_state)
+        before = runs.phase_by_id(transaction, 1)
+    trainer = TrainerHandlers(database, FolderArtifactStore(tmp_path / "artifacts"), tmp_path / "work")
+    trainer.train(TrainPolicy(phase_id=1))
+    with database.transaction() as transaction:
+        assert runs.phase_by_id(transaction, 1) == before
+    assert not (tmp_path / "work").exists()
+    database.close()
