@@ -2,6 +2,7 @@
 
 import socket
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
@@ -21,14 +22,13 @@ def stack_source(settings: Settings) -> Source:
     """Return the stack as a source; it may be changed if the settings hold a token."""
     url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
     token = settings.dashboard_token.get_secret_value()
-    names = tuple(dict.fromkeys((*settings.dashboard_names, settings.dashboard_host)))
     return Source(
         database=Database(url, read_only=True),
         title="the stack",
         redis_url=redis_url,
         token=token,
         writable=_writable(url, redis_url) if token else None,
-        names=names,
+        names=settings.dashboard_names,
     )
 
 
@@ -79,9 +79,8 @@ def serve(source: Source, host: str, port: int, on_ready: Callable[[str], None] 
     except OSError as error:
         raise InputError(f"cannot listen on {host}:{port} ({error.strerror or error}): choose another port") from error
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
-    config = uvicorn.Config(
-        create_app(source), log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="off"
-    )
+    app = create_app(replace(source, names=(*source.names, host)))
+    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="off")
     if on_ready is not None:
         listening.listen()
         on_ready(address)
