@@ -14,6 +14,7 @@ from restmcts.adapters.folder_store import FolderArtifactStore
 from restmcts.adapters.http_policy.opening import served_name
 from restmcts.adapters.served_weights import WeightsFollower, wanted_policy
 from restmcts.adapters.sql import promotions, queries, runs
+from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
@@ -21,6 +22,7 @@ from restmcts.domain.sampling import SelfConsistencySettings
 from restmcts.testing.policy_servers import PolicyServer
 from restmcts_cli.local_run import LocalRun, ModelOptions
 from restmcts_cli.server_processes import free_ports
+from sqlalchemy import func, select
 
 SCRIPT = Path(__file__).parents[2] / "infra" / "inference" / "serve.sh"
 SERVER = (
@@ -148,7 +150,9 @@ def test_a_run_with_two_policies_has_each_served_in_its_turn(
             follower.close()
         with run.database.transaction() as transaction:
             phases = queries.phase_numbers(transaction, run_id)
+            most_attempts = transaction.execute(select(func.max(REQUESTS.c.attempt))).scalar()
     assert [(phase.state, phase.num_done, phase.num_failed) for phase in phases] == [("done", 4, 0)] * 2
+    assert most_attempts == 1, "waiting for a server uses up no attempt"
     begun = [line for line in (tmp_path / "log").read_text().splitlines() if "starting with" in line]
     assert sorted(line.split()[3] for line in begun) == sorted(map(served_name, policies)), "each was started once"
 

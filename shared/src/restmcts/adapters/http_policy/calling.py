@@ -24,7 +24,16 @@ Result = TypeVar("Result")
 _FIRST_WAIT_SECONDS = 0.25
 _LONGEST_WAIT_SECONDS = 10.0
 _MESSAGE_CHARACTERS = 300
-_TRANSPORT = (httpx2.HTTPError, openai.OpenAIError, hub_errors.TextGenerationError, OSError, ValueError, TypeError, KeyError)
+_TRANSPORT = (
+    httpx2.HTTPError,
+    openai.OpenAIError,
+    hub_errors.TextGenerationError,
+    OSError,
+    ValueError,
+    TypeError,
+    KeyError,
+    AttributeError,
+)
 _TOO_LONG = re.compile(
     r"context[ _]length|context size|maximum context|max_model_len|max_new_tokens. must be|must have less than|too (?:long|large)"
     r"|exceed\w* .{0,60}(?:token|length|context)|(?:token|length|context).{0,60} exceed",
