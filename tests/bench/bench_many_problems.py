@@ -21,6 +21,7 @@ from pathlib import Path
 import psutil
 from restmcts.adapters.celery_bus import CeleryBus, celery_app
 from restmcts.adapters.model_worker import WorkerSettings, serve_waiting
+from restmcts.adapters.presence import TELL_SECONDS
 from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
@@ -139,7 +140,8 @@ def measure(stack: Stack, database: Database, num_problems: int, folder: Path, l
 
 
 def messages(database: Database) -> dict[str, int]:
-    """Return how many messages each kind of worker has handled, as they told within the last seconds."""
+    """Return how many messages each kind of worker has handled, once they have told of it."""
+    time.sleep(TELL_SECONDS + 1.0)
     with database.transaction() as transaction:
         return {row["queue"]: row["num_done"] for row in queries.list_workers(transaction)}
 
