@@ -20,8 +20,8 @@ from restmcts.messages.base import Queue
 log = logging.getLogger(__name__)
 
 TELL_SECONDS = 5.0
-FORGET_SECONDS = 3600.0
-"""After which a worker that begins removes the rows of those that were killed."""
+FORGET_SECONDS = 60.0
+"""Of silence, after which a worker that begins takes another for killed; one that only could not tell writes its row again."""
 
 STOP_SECONDS = 5.0
 
