@@ -1,7 +1,8 @@
 """How workers take messages in: whatever Celery itself would stumble over is refused first, and the worker lives.
 
 What Celery 5.6 and 5.7 do without this: a body that is no JSON, or an envelope without its parts, ends the worker; a message
-without a task's name, or with one that is not known, is dropped with a line in the log.
+without a task's name, or with one that is not known, is dropped with a line in the log; a worker whose Redis was away when it
+acknowledged a message takes no other one.
 """
 
 import base64
@@ -11,7 +12,7 @@ from collections.abc import Callable
 from typing import Any
 
 from celery.worker.consumer import Consumer
-from kombu.transport import redis
+from kombu.transport import redis, virtual
 
 from restmcts.errors import InputError
 from restmcts.messages.base import Queue
@@ -24,10 +25,26 @@ Refuse = Callable[[str, str, str], None]
 UNKNOWN = "?"
 
 
+class ForgetfulQoS(redis.QoS):
+    """Forgets a message whose acknowledgement did not reach Redis: Redis gives it out again.
+
+    Kombu holds on to it: with a prefetch of one the worker then takes nothing any more, and has no socket left on which to notice.
+    """
+
+    def ack(self, delivery_tag: str) -> None:
+        try:
+            super().ack(delivery_tag)  # type: ignore[no-untyped-call]
+        except Exception:
+            virtual.QoS.ack(self, delivery_tag)  # type: ignore[no-untyped-call]
+            raise
+
+
 def transport_for(refuse: Refuse) -> type[redis.Transport]:
     """Return a Redis transport that refuses what is no message at all."""
 
     class CarefulChannel(redis.Channel):
+        QoS = ForgetfulQoS
+
         def _brpop_read(self, **options: Any) -> Any:
             try:
                 return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
