@@ -8,7 +8,7 @@ import traceback
 import typer
 from restmcts.errors import RestMctsError
 
-from restmcts_cli import checkpoints, datasets, db, dead_letters, problems, runs, trees, workers
+from restmcts_cli import checkpoints, datasets, db, dead_letters, prm, problems, runs, trees, workers
 from restmcts_cli.compare import compare
 from restmcts_cli.demo import demo
 from restmcts_cli.doctor import doctor
@@ -40,6 +40,7 @@ app.add_typer(runs.app, name="runs")
 app.add_typer(problems.app, name="problems")
 app.add_typer(trees.app, name="trees")
 app.add_typer(checkpoints.app, name="checkpoints")
+app.add_typer(prm.app, name="prm")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(workers.app, name="workers")
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -122,13 +122,20 @@ def test_a_prompt_is_prefilled_once_for_all_its_samples(make_policy: MakePolicy)
 
 def test_a_prompt_that_does_not_fit_gets_no_samples_and_is_not_cut(make_policy: MakePolicy) -> None:
     proposer = TransformersProposer(make_policy(max_position_embeddings=32))
-    long, short = ProposeSteps(0, (), 2, 1, seed=1), ProposeSteps(1, (), 2, None, seed=1)
-    answers = proposer.propose(["a" * 30, "a" * 20], [long, short], SETTINGS)
-    assert not proposer.fits("a" * 30, long, SETTINGS)
+    long, short = ProposeSteps(0, ("a" * 9 + "\n",), 2, 1, seed=1), ProposeSteps(1, (), 2, None, seed=1)
+    answers = proposer.propose(["a" * 20, "a" * 20], [long, short], SETTINGS)
+    assert not proposer.fits("a" * 20, long, SETTINGS)
     assert proposer.fits("a" * 20, short, SETTINGS)
     assert answers[0].samples == () and answers[0].num_prompt_tokens == 31
     assert len(answers[1].samples) == 2
     assert all(sample.num_tokens <= 32 - 21 for sample in answers[1].samples)
+
+
+def test_a_question_that_leaves_no_room_for_a_step_is_refused_with_the_reason(make_policy: MakePolicy) -> None:
+    proposer = TransformersProposer(make_policy(max_position_embeddings=32))
+    with pytest.raises(ModelError, match="takes 31 tokens, which with a step of 9 do not fit the policy's context of 32") as caught:
+        proposer.propose(["a" * 20, "a" * 30], [ProposeSteps(0, (), 1, 1, seed=1), ProposeSteps(1, (), 1, 1, seed=1)], SETTINGS)
+    assert "\n" not in str(caught.value)
 
 
 def test_a_request_for_no_step_is_refused(make_policy: MakePolicy) -> None:

@@ -12,8 +12,7 @@ from restmcts.modeling.prm.formats import FORMATS, ModelReference, detect_format
 from restmcts.modeling.prm.loading import load_prm
 from restmcts.modeling.prompts import PromptFormat, Template
 from restmcts.modeling.value_model import TransformersScorer
-from safetensors.torch import save_file
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers, processors
+from restmcts.testing.prm_models import BUILDERS, build_causal, build_qwen, head
 from torch import nn
 from transformers import (
     AutoConfig,
@@ -22,13 +21,8 @@ from transformers import (
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
-    PreTrainedTokenizerFast,
 )
 
-CHAT = "{% for m in messages %}<|im_start|>{{ m.role }}\n{{ m.content | trim }}<|im_end|>\n{% endfor %}"
-SPECIAL = ["<eos>", "<bos>", "<|im_start|>", "<|im_end|>", "<extra_0>"]
-MARKERS = ["ки", " ки", "+", " +", "-", " -", " \n\n\n\n\n", "\n\n"]
-LETTERS = [*"\n abcdefghijklmnopqrstuvwxyz0123456789:.,;<>/_|{}\\=PS?"]
 QUESTIONS = ["what is a + b?", "a", "a rather long question - with many words in it", "what is a + b?"]
 REQUESTS = [
     ScoreSteps(0, (), (("ab\n",), ("cd\n", "e f g\n", "h\n"))),
@@ -36,53 +30,6 @@ REQUESTS = [
     ScoreSteps(2, ("abcdefgh i\n",), (("i\n", "j\n"), ("i\n",), ("k l m n o p q\n",))),
     ScoreSteps(3, ("ab\n",), (("c\n", "The answer is 7"),)),
 ]
-
-
-def make_tokenizer(chat: bool = False, bos: bool = True) -> PreTrainedTokenizerFast:
-    vocabulary = {token: place for place, token in enumerate([*SPECIAL, *MARKERS, *LETTERS])}
-    backend = Tokenizer(models.WordLevel(vocabulary, unk_token="?"))
-    pattern = r" \n{5}|\n\n| ?ки| ?[+-]|[\s\S]"
-    backend.pre_tokenizer = pre_tokenizers.Split(Regex(pattern), behavior="isolated")
-    backend.decoder = decoders.Fuse()
-    if bos:
-        backend.post_processor = processors.TemplateProcessing(single="<bos> $A", special_tokens=[("<bos>", 1)])
-    tokenizer = PreTrainedTokenizerFast(
-        tokenizer_object=backend,
-        eos_token="<eos>",
-        pad_token="<eos>",
-        bos_token="<bos>" if bos else None,
-        additional_special_tokens=SPECIAL[2:],
-    )
-    if chat:
-        tokenizer.chat_template = CHAT
-    return tokenizer
-
-
-def make_config(family: str = "qwen2", **changes: Any) -> Any:
-    sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    settings = {"num_key_value_heads": 2, "initializer_range": 0.3, "max_position_embeddings": 512, "pad_token_id": 0, **changes}
-    num_tokens = len(SPECIAL) + len(MARKERS) + len(LETTERS)
-    return AutoConfig.for_model(family, vocab_size=num_tokens, bos_token_id=1, eos_token_id=0, **sizes, **settings)
-
-
-def save(folder: Path, model: Any, tokenizer: Any, extra: dict[str, torch.Tensor] | None = None, **config: Any) -> None:
-    model.save_pretrained(folder)
-    tokenizer.save_pretrained(folder)
-    if extra:
-        weights = {**{f"model.{name}": tensor for name, tensor in model.state_dict().items()}, **extra}
-        save_file({name: tensor.contiguous() for name, tensor in weights.items()}, folder / "model.safetensors")
-    if config:
-        changed = AutoConfig.from_pretrained(folder)
-        changed.update(config)
-        changed.save_pretrained(folder)
-
-
-def head(seed: int, rows: int, columns: int, name: str) -> dict[str, torch.Tensor]:
-    generator = torch.Generator().manual_seed(seed)
-    return {
-        f"{name}.weight": torch.randn(rows, columns, generator=generator) * 0.3,
-        f"{name}.bias": torch.randn(rows, generator=generator) * 0.3,
-    }
 
 
 def bare(steps: tuple[str, ...]) -> list[str]:
@@ -97,11 +44,6 @@ def hidden(folder: Path, ids: list[int]) -> torch.Tensor:
 @torch.inference_mode()
 def next_tokens(folder: Path, ids: list[int]) -> torch.Tensor:
     return AutoModelForCausalLM.from_pretrained(folder).eval()(torch.tensor([ids])).logits[0]
-
-
-def build_causal(folder: Path, **tokenizer: bool) -> None:
-    torch.manual_seed(0)
-    save(folder, AutoModelForCausalLM.from_config(make_config("mistral")), make_tokenizer(**tokenizer))
 
 
 def math_shepherd(folder: Path, question: str, steps: tuple[str, ...]) -> float:
@@ -135,11 +77,6 @@ def rlhflow(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     return float(next_tokens(folder, ids)[before_the_last_plus, [plus, minus]].softmax(0)[0])
 
 
-def build_skywork(folder: Path) -> None:
-    torch.manual_seed(1)
-    save(folder, AutoModel.from_config(make_config()), make_tokenizer(bos=True), head(2, 1, 32, "v_head.summary"))
-
-
 def skywork(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer.encode(tokenizer.bos_token + question + "\n", add_special_tokens=False)
@@ -148,13 +85,6 @@ def skywork(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     weights = head(2, 1, 32, "v_head.summary")
     raw = hidden(folder, ids)[-1] @ weights["v_head.summary.weight"][0] + weights["v_head.summary.bias"][0]
     return float(torch.sigmoid(raw))
-
-
-def build_qwen(folder: Path) -> None:
-    torch.manual_seed(3)
-    extra = {**head(4, 32, 32, "score.0"), **head(5, 2, 32, "score.2")}
-    tokenizer = make_tokenizer(chat=True, bos=False)
-    save(folder, AutoModel.from_config(make_config()), tokenizer, extra, architectures=["Qwen2ForProcessRewardModel"])
 
 
 def qwen(folder: Path, question: str, steps: tuple[str, ...]) -> float:
@@ -173,11 +103,6 @@ def qwen(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     return float(nn.functional.linear(inner, second["score.2.weight"], second["score.2.bias"]).softmax(0)[1])
 
 
-def build_trl(folder: Path) -> None:
-    torch.manual_seed(6)
-    save(folder, AutoModelForTokenClassification.from_config(make_config(num_labels=2)), make_tokenizer())
-
-
 def trl(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     tokenizer = AutoTokenizer.from_pretrained(folder)
 
@@ -192,12 +117,6 @@ def trl(folder: Path, question: str, steps: tuple[str, ...]) -> float:
         return float(model(torch.tensor([ids])).logits[0, -1].softmax(0)[1])
 
 
-def build_alphamath(folder: Path) -> None:
-    torch.manual_seed(7)
-    save(folder, AutoModelForCausalLM.from_config(make_config("llama")), make_tokenizer())
-    torch.save(head(8, 1, 32, "v_head.summary"), folder / "value_head.pth")
-
-
 def alphamath(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer.encode(f"<question> {question} </question>\n" + "".join(f"{step.strip()}\n" for step in steps))
@@ -206,28 +125,12 @@ def alphamath(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     return (float(torch.tanh(raw)) + 1) / 2
 
 
-def build_rstar(folder: Path) -> None:
-    torch.manual_seed(9)
-    save(folder, AutoModel.from_config(make_config("llama")), make_tokenizer(), head(10, 1, 32, "v_head.summary"))
-
-
 def rstar(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     tokenizer = AutoTokenizer.from_pretrained(folder)
     ids = tokenizer.encode(f"Problem: {question}\nSolution:\n" + "".join(f"{step.strip()}\n" for step in steps))
     weights = head(10, 1, 32, "v_head.summary")
     raw = hidden(folder, ids)[-1] @ weights["v_head.summary.weight"][0] + weights["v_head.summary.bias"][0]
     return (float(torch.tanh(raw / 5)) + 1) / 2
-
-
-def build_thudm(folder: Path) -> None:
-    torch.manual_seed(11)
-    config = make_config("mistral")
-    config.architectures = ["MistralForCausalLM"]
-    config.save_pretrained(folder)
-    make_tokenizer().save_pretrained(folder)
-    model = AutoModelForCausalLM.from_config(config)
-    weights = {f"base_model.{name}": tensor for name, tensor in model.state_dict().items()}
-    torch.save({**weights, **head(12, 1, config.vocab_size, "LN")}, folder / "value_model.pt")
 
 
 def thudm(folder: Path, question: str, steps: tuple[str, ...]) -> float:
@@ -239,11 +142,6 @@ def thudm(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     with torch.inference_mode():
         logits = model(torch.tensor([ids])).logits[0, -1]
     return min(1.0, max(0.0, float(logits @ weights["LN.weight"][0] + weights["LN.bias"][0])))
-
-
-def build_orm(folder: Path) -> None:
-    torch.manual_seed(13)
-    save(folder, AutoModelForSequenceClassification.from_config(make_config(num_labels=1)), make_tokenizer(chat=True, bos=False))
 
 
 def orm(folder: Path, question: str, steps: tuple[str, ...]) -> float:
@@ -258,17 +156,17 @@ def orm(folder: Path, question: str, steps: tuple[str, ...]) -> float:
 
 Build = Callable[[Path], None]
 Reference = Callable[[Path, str, tuple[str, ...]], float]
-GOLDEN: dict[str, tuple[Build, Reference, str]] = {
-    "math-shepherd": (build_causal, math_shepherd, "?format=math-shepherd"),
-    "math-psa": (lambda folder: build_causal(folder, bos=False), math_psa, "?format=math-psa"),
-    "rlhflow": (lambda folder: build_causal(folder, chat=True, bos=False), rlhflow, "?format=rlhflow"),
-    "skywork": (build_skywork, skywork, ""),
-    "qwen-math-prm": (build_qwen, qwen, ""),
-    "trl": (build_trl, trl, "?separator=%0A%0A"),
-    "alphamath": (build_alphamath, alphamath, ""),
-    "rstar": (build_rstar, rstar, "?format=rstar"),
-    "thudm": (build_thudm, thudm, ""),
-    "orm": (build_orm, orm, ""),
+GOLDEN: dict[str, Reference] = {
+    "math-shepherd": math_shepherd,
+    "math-psa": math_psa,
+    "rlhflow": rlhflow,
+    "skywork": skywork,
+    "qwen-math-prm": qwen,
+    "trl": trl,
+    "alphamath": alphamath,
+    "rstar": rstar,
+    "thudm": thudm,
+    "orm": orm,
 }
 
 
@@ -278,7 +176,7 @@ def load(folder: Path, options: str, **loading: Any) -> Any:
 
 @pytest.mark.parametrize("name", GOLDEN)
 def test_scores_are_those_of_the_formats_description(tmp_path: Path, name: str) -> None:
-    build, reference, options = GOLDEN[name]
+    reference, (build, options) = GOLDEN[name], BUILDERS[name]
     build(tmp_path)
     prm = load(tmp_path, options)
     assert prm.format.name == name
@@ -301,7 +199,7 @@ def test_every_format_has_a_golden_test_or_is_our_own() -> None:
 
 @pytest.mark.parametrize("name", ["qwen-math-prm", "skywork", "trl", "alphamath", "thudm", "orm"])
 def test_a_folder_shows_its_format(tmp_path: Path, name: str) -> None:
-    GOLDEN[name][0](tmp_path)
+    BUILDERS[name][0](tmp_path)
     assert detect_format(tmp_path).name == name
 
 

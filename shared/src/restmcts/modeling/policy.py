@@ -99,10 +99,13 @@ class TransformersProposer:
     def propose(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
     ) -> list[StepsProposed]:
-        """Return one answer per request, in order; one without samples where the prompt does not fit (see `fits`).
+        """Return one answer per request, in order; one without samples where a partial solution does not fit (see `fits`).
 
         A sample has `ended` set when the policy gave an end token, or its last step states an answer. Sampled rows draw at
         `settings.temperature`; log-probabilities are at temperature 1.
+
+        Raises:
+            ModelError: if a question by itself does not fit, or a request asks for nothing.
         """
         prompt_of_request, encoded = self._encode(questions, requests, settings.template)
         prompts = [np.array(tokens) for tokens in encoded]
@@ -141,6 +144,11 @@ class TransformersProposer:
         for place, (request, (prompt, num_prompt_tokens)) in enumerate(zip(requests, prompts, strict=True)):
             room = self._room(num_prompt_tokens)
             if room < settings.max_step_tokens:
+                if not request.steps and not request.begun:
+                    raise ModelError(
+                        f"the question takes {num_prompt_tokens} tokens, which with a step of {settings.max_step_tokens} do not "
+                        f"fit the policy's context of {self._max_context}; take one with a longer context, or shorter steps"
+                    )
                 continue
             max_steps = settings.max_solution_tokens if request.max_steps is None else request.max_steps
             max_tokens = min(settings.max_solution_tokens, max_steps * settings.max_step_tokens, room)

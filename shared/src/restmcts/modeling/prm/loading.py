@@ -225,7 +225,7 @@ def _thudm(loading: _Loading) -> _Parts:
     model = model.to(loading.device, loading.dtype if isinstance(loading.dtype, torch.dtype) else None)
     head, output = loading.linear("LN", weights), model.get_output_embeddings()
     layout = layouts.continued(loading.tokenizer, lambda question: f"Problem: {question}\nSolution:\n")
-    return model, model.base_model, lambda states: head(output(states).float()).squeeze(-1).clamp(0.0, 1.0), layout
+    return model, model.base_model, lambda states: head(output(states).float()).squeeze(-1), layout
 
 
 def _orm(loading: _Loading) -> _Parts:

@@ -1,0 +1,182 @@
+"""Whether a process reward model can be scored with: tries it on a few solutions and says what is wrong and how to mend it.
+
+Everything is measured on the model itself; no weights are changed. Knows no searches.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from restmcts.domain.requests import ScoreSteps
+from restmcts.errors import ModelError
+from restmcts.modeling.prm.loading import LoadedPrm
+from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.value_reading import Reading
+
+# Above rounding of float32, and of bfloat16, whose numbers have 8 bits.
+_TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4}
+_COARSE_TOLERANCE = 0.02
+QUESTIONS = (
+    "What is 3 + 4?",
+    "A train goes 60 km in an hour. How far does it go in two hours and a half?",
+    "Janet has 12 eggs. She eats 3 of them, bakes with 4 and sells the rest for 2 dollars each. How much does she get?",
+)
+SOLUTIONS = (
+    ("3 + 4 = 7.\n", "The answer is 7\n"),
+    ("In two hours it goes 120 km.\n", "In half an hour it goes 30 km.\n", "The answer is 150 km\n"),
+    ("She uses 3 + 4 = 7 eggs.\n", "12 - 7 = 6 are left.\n", "6 * 2 = 12.\n", "The answer is 12 dollars\n"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found; `remedy` is empty where all is right."""
+
+    check: str
+    right: bool
+    found: str
+    remedy: str = ""
+
+
+def examine(prm: LoadedPrm) -> Iterator[Finding]:
+    """Yield what each check finds."""
+    tolerance = _TOLERANCES.get(prm.loaded.model.dtype, _COARSE_TOLERANCE)
+    yield _check("markers", lambda: _markers(prm))
+    for name, check in (("padding side", _padding), ("last position", _last_position), ("batch", _batch), ("prefixes", _prefixes)):
+        yield _check(name, lambda check=check: check(prm, tolerance))  # type: ignore[misc]
+    yield _check("range", lambda: _range(prm))
+    yield _check("length limit", lambda: _length(prm))
+
+
+def _check(name: str, look: Callable[[], tuple[str, str]]) -> Finding:
+    try:
+        found, remedy = look()
+    except ModelError as error:
+        found, remedy = str(error), "choose another format, or fetch the model again"
+    return Finding(name, not remedy, found, remedy)
+
+
+def _markers(prm: LoadedPrm) -> tuple[str, str]:
+    marker = prm.format.marker
+    num_places = sum(len(reading.places) for reading in _readings(prm))
+    wanted = sum(map(len, SOLUTIONS))
+    if num_places != wanted:
+        return f"{num_places} places of reading for {wanted} steps", "say another format (MODEL?format=NAME)"
+    return (f"{marker!r} is read" if marker else "read at the last token of each step") + f" after each of {wanted} steps", ""
+
+
+def _padding(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
+    expected = _alone(prm)
+    worst = max(_worst(_padded(prm, side), expected) for side in ("left", "right"))
+    remedy = "its positions do not follow the attention mask: score it unpadded (a batch budget of 1 token)"
+    return f"scores differ by {worst:.1e} between left, right and no padding", remedy if worst > tolerance else ""
+
+
+def _last_position(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
+    """Read as code does that knows positions only: the released one the last column of a batch (`logits[:, -1]`, padded to the
+    maximal length), the library's classifiers the last token that is not the pad token."""
+    side = prm.loaded.tokenizer.padding_side
+    if prm.format.name == "thudm":
+        right, read = [values[-1] for values in _alone(prm)], [values[-1] for values in _padded(prm, side, last_column=True)]
+        where, cause = "in the last column of a batch", "code that reads there, as the released one does, reads padding"
+    elif prm.format.name in ("value", "orm") and prm.reader.reads_every_step:
+        right, read = [_pooled(prm, [reading])[0] for reading in _readings(prm)], _pooled(prm, _readings(prm), side)
+        where, cause = "by the library's pooling", "its pad token is not the one that its texts are padded with"
+    else:
+        return "not read by position", ""
+    worst = max(abs(a - b) for a, b in zip(right, read, strict=True))
+    remedy = f"{cause}; set padding_side to left in tokenizer_config.json (this system reads at the last token, unaffected)"
+    return f"read {where}, padded on the {side} as its tokenizer says: off by {worst:.1e}", remedy if worst > tolerance else ""
+
+
+def _batch(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
+    requests = [ScoreSteps(number, (), (steps,)) for number, steps in enumerate(SOLUTIONS)]
+    together = TransformersScorer(prm.loaded, reader=prm.reader).score(QUESTIONS, requests)
+    scorer = TransformersScorer(prm.loaded, key_value_bytes=0, reader=prm.reader)
+    alone = [scorer.score([question], [request])[0] for question, request in zip(QUESTIONS, requests, strict=True)]
+    worst = _worst([answer.values[0] for answer in together], [answer.values[0] for answer in alone])
+    return f"scores differ by {worst:.1e} alone and in a batch", "score it with a batch budget of 1" if worst > tolerance else ""
+
+
+def _prefixes(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
+    paths = [(q, steps[:n], n) for q, steps in zip(QUESTIONS, SOLUTIONS, strict=True) for n in range(1, len(steps) + 1)]
+    with torch.inference_mode():
+        own = [float(prm.reader.values(listed)) for listed in prm.reader.readings_of_paths(paths)]
+    worst = _worst([own], [[value for values in _alone(prm) for value in values]])
+    remedy = "what follows a step changes its score (attention in both directions?): it cannot guide a search step by step"
+    return f"a step's score differs by {worst:.1e} with what follows it", remedy if worst > tolerance else ""
+
+
+def _range(prm: LoadedPrm) -> tuple[str, str]:
+    values = np.concatenate(_alone(prm))
+    low, high = float(values.min()), float(values.max())
+    found = f"{low:.3f} to {high:.3f} (of 0 to 1); the format's own range: {prm.format.low:g} to {prm.format.high:g}"
+    if not np.isfinite(values).all():
+        return found, "some scores are no numbers: the checkpoint is broken, use another"
+    if low < -0.05 or high > 1.05:
+        return found, "scores leave the range and are cut: the head was trained to another scale, or the format is another"
+    return found, "all scores are one: the head is not trained" if high - low < 1e-6 else ""
+
+
+def _length(prm: LoadedPrm) -> tuple[str, str]:
+    limit = prm.loaded.max_context_tokens
+    if limit is None:
+        return "no limit", ""
+    scorer = TransformersScorer(prm.loaded, reader=prm.reader)
+    question = "1 + " * limit
+    try:
+        scorer.score([question], [ScoreSteps(0, (), (SOLUTIONS[0],))])
+    except ModelError:
+        short = "" if limit >= 512 else "too short for most solutions: choose a model with a longer context"
+        return f"{limit:,} tokens; a longer text is refused, not cut", short
+    return f"{limit:,} tokens, but a longer text is scored", "its tokenizer cuts texts: remove truncation from tokenizer.json"
+
+
+def _readings(prm: LoadedPrm) -> list[Reading]:
+    paths = [(question, steps, 1) for question, steps in zip(QUESTIONS, SOLUTIONS, strict=True)]
+    return [reading for listed in prm.reader.readings_of_paths(paths) for reading in listed]
+
+
+@torch.inference_mode()
+def _alone(prm: LoadedPrm) -> list[list[float]]:
+    """Return the scores of each solution by itself, not cut to the range."""
+    return [prm.reader.values([reading]).tolist() for reading in _readings(prm)]
+
+
+@torch.inference_mode()
+def _padded(prm: LoadedPrm, side: str, *, last_column: bool = False) -> list[list[float]]:
+    """Return the scores of all solutions in one batch padded on that side; with `last_column`, read there whatever is in it."""
+    readings = _readings(prm)
+    ids, mask, begins = _batch_of(prm, readings, side)
+    places = torch.zeros_like(ids, dtype=torch.bool)
+    for row, (begin, reading) in enumerate(zip(begins, readings, strict=True)):
+        places[row, [-1] if last_column else [begin + place for place in reading.places]] = True
+    positions = (mask.cumsum(dim=1) - 1).clamp_(min=0) if side == "left" else None
+    flat = iter(prm.reader.values_at(ids, mask, places, positions).tolist())
+    return [[next(flat) for _ in ([-1] if last_column else reading.places)] for reading in readings]
+
+
+@torch.inference_mode()
+def _pooled(prm: LoadedPrm, readings: Sequence[Reading], side: str = "right") -> list[float]:
+    """Return what the library's own classifier says of these texts in one batch."""
+    ids, mask, _ = _batch_of(prm, readings, side)
+    found: list[float] = prm.loaded.model(input_ids=ids, attention_mask=mask).logits[:, 0].float().tolist()
+    return found
+
+
+def _batch_of(prm: LoadedPrm, readings: Sequence[Reading], side: str) -> tuple[torch.Tensor, torch.Tensor, list[int]]:
+    """Return padded ids, their mask, and the column where each text begins."""
+    longest = max(len(reading.token_ids) for reading in readings)
+    begins = [longest - len(reading.token_ids) if side == "left" else 0 for reading in readings]
+    ids = torch.full((len(readings), longest), prm.reader.pad_token_id)
+    mask = torch.zeros_like(ids)
+    for row, (begin, reading) in enumerate(zip(begins, readings, strict=True)):
+        ids[row, begin : begin + len(reading.token_ids)] = torch.tensor(reading.token_ids)
+        mask[row, begin : begin + len(reading.token_ids)] = 1
+    return ids.to(prm.loaded.device), mask.to(prm.loaded.device), begins
+
+
+def _worst(some: Sequence[Sequence[float]], others: Sequence[Sequence[float]]) -> float:
+    return float(np.abs(np.concatenate([*map(np.array, some)]) - np.concatenate([*map(np.array, others)])).max())
