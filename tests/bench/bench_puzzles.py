@@ -73,6 +73,7 @@ def searches_of(depth: int) -> dict[str, SearchSettings]:
     mcts = MctsStarSettings(max_depth=depth, roll_forward_steps=depth, keep_rollouts=True, stop_on_any_gated=True, choose="leaf")
     once = replace(D, branch_at="untried-mass")
     return {
+        "gated-greedy": CotSettings(gate=0.9, num_retries=1023),
         "gated-best-of-n": BestOfNSettings(num_samples=1024, samples_at_once=1, gate=0.9),
         "self-consistency": SelfConsistencySettings(num_samples=1024, samples_at_once=1),
         "gated-mcts-star": mcts,
