@@ -1,7 +1,7 @@
 """What kept keys and values save, and how fast that is: `python tests/bench/bench_prefix_reuse.py [problems] [iterations]`.
 
-MCTS* over 64 problems at 40 iterations, with the models of bench_batching.py, through the real handlers, bus and SQLite; once with
-keys and values kept, once without, and the policy's requests once more through the library's own `generate`. Figures of one run are
+MCTS* over 64 problems at 40 iterations, with the models of bench_batching.py, through the real handlers, bus and SQLite, with keys
+and values kept; some of its calls are asked once more without, and through the library's own `generate`. Figures of one run are
 to be compared with one another: the machine may be busy.
 """
 
@@ -27,7 +27,7 @@ from restmcts.modeling.value_model import TransformersScorer
 from restmcts_cli.local_run import ModelOptions
 
 KEY_VALUE_BYTES = 4 * 2**30
-GENERATE_CALLS = 12
+REPLAYED_CALLS = 12
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=MAX_STEP_TOKENS)
 
 
@@ -91,6 +91,17 @@ def tokens_without_reuse(policy: Recorder, value: Recorder, encode: Any) -> tupl
     return proposed, scored
 
 
+def tokens_with_prompts_once(policy: Recorder, value: Recorder) -> tuple[int, int]:
+    """Return what they would compute with each distinct prompt of a call prefilled once, and each branch scored in one pass."""
+    proposed = scored = 0
+    for questions, requests, answers in policy.calls:
+        prompts = {(q, r.steps, r.begun): a.num_prompt_tokens for q, r, a in zip(questions, requests, answers, strict=True)}
+        proposed += sum(prompts.values()) + sum(sample.num_tokens for answer in answers for sample in answer.samples)
+    for _, _, answers in value.calls:
+        scored += sum(answer.num_scored_tokens for answer in answers)
+    return proposed, scored
+
+
 @torch.inference_mode()
 def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -> float:
     """Return the tokens a second of the library's `generate`, the same requests of a call in one padded batch, longest first."""
@@ -134,40 +145,43 @@ def main() -> None:
     with tempfile.TemporaryDirectory() as folder:
         make_models(Path(folder))
         policy_model, value_model = load_policy(Path(folder) / "policy"), load_value_model(Path(folder) / "value")
-        policies, values, seconds = [], [], []
-        for key_value_bytes in (0, KEY_VALUE_BYTES):
-            policies.append(Recorder(TransformersProposer(policy_model, key_value_bytes=key_value_bytes)))
-            values.append(Recorder(TransformersScorer(value_model, key_value_bytes=key_value_bytes)))
-            seconds.append(search(Path(folder) / str(key_value_bytes), problems, num_iterations, policies[-1], values[-1]))
+        policy = Recorder(TransformersProposer(policy_model, key_value_bytes=KEY_VALUE_BYTES))
+        value = Recorder(TransformersScorer(value_model, key_value_bytes=KEY_VALUE_BYTES))
+        seconds = search(Path(folder) / "run", problems, num_iterations, policy, value)
+        print(f"{num_problems} problems, {num_iterations} iterations, {sum(len(c[1]) for c in policy.calls):,} policy requests")
+        in_policy, in_value = sum(policy.seconds), sum(value.seconds)
+        print(f"{seconds:.0f} seconds, of them {in_policy:.0f} in the policy and {in_value:.0f} in the value model")
+        alone = tokens_without_reuse(policy, value, value_model.tokenizer.encode)
+        once = tokens_with_prompts_once(policy, value)
+        computed = policy.model.num_prefill_tokens + policy.model.num_generated_tokens, value.model.num_computed_tokens
+        print(f"\n{'tokens computed':28}{'nothing reused':>18}{'a prompt once':>18}{'kept':>18}{'saved':>8}")
+        columns = list(zip(("policy", "value model"), alone, once, computed, strict=True))
+        for name, *counts in [*columns, ("both", sum(alone), sum(once), sum(computed))]:
+            print(f"{name:28}" + "".join(f"{count:18,}" for count in counts) + f"{1 - counts[2] / counts[0]:8.1%}")
         print(
-            f"{num_problems} problems, {num_iterations} iterations, {sum(len(c[1]) for c in policies[1].calls):,} policy requests"
+            f"kept: {policy.model.num_generated_tokens:,} generated, {policy.model.num_prefill_tokens:,} prefilled by the policy;",
+            end=" ",
         )
-        alone = tokens_without_reuse(policies[1], values[1], value_model.tokenizer.encode)
-        print(f"\n{'tokens computed':34}{'nothing reused':>18}{'a prompt once':>18}{'kept':>18}{'saved':>8}")
-        models = [[each.model for each in pair] for pair in (policies, values)]
-        policy_tokens = [model.num_prefill_tokens + model.num_generated_tokens for model in models[0]]
-        value_tokens = [model.num_computed_tokens for model in models[1]]
-        for name, needed, counts in (
-            ("policy, prompts and steps", alone[0], policy_tokens),
-            ("value model", alone[1], value_tokens),
-            ("both", sum(alone), [a + b for a, b in zip(policy_tokens, value_tokens, strict=True)]),
-        ):
-            print(f"{name:34}{needed:18,}{counts[0]:18,}{counts[1]:18,}{1 - counts[1] / needed:8.1%}")
-        policy, value = models[0][1], models[1][1]
-        print(f"kept: {policy.num_generated_tokens:,} generated, {policy.num_prefill_tokens:,} prefilled by the policy;", end=" ")
-        print(f"{value.num_padding_tokens:,} of padding in the value model")
-        for name, each in (
-            ("whole search", seconds),
-            ("policy", [sum(p.seconds) for p in policies]),
-            ("value model", [sum(v.seconds) for v in values]),
-        ):
-            print(f"seconds, {name}: {each[0]:.1f} without, {each[1]:.1f} kept: x {each[0] / each[1]:.2f}")
-        full = [number for number, call in enumerate(policies[1].calls) if all(request.max_steps == 1 for request in call[1])]
-        chosen = full[:: max(1, len(full) // GENERATE_CALLS)]
-        plain = generate_speed(policy_model, [policies[1].calls[number] for number in chosen])
-        speeds = [speed(policy, chosen) for policy in policies]
-        print(f"tokens/s in {len(chosen)} calls: generate {plain:,.0f}; without {speeds[0]:,.0f} (x {speeds[0] / plain:.2f})")
-        print(f"kept {speeds[1]:,.0f} (x {speeds[1] / plain:.2f})")
+        print(f"{value.model.num_padding_tokens:,} of padding in the value model")
+        compare_speeds(policy_model, policy, value_model, value)
+
+
+def compare_speeds(policy_model: LoadedModel, policy: Recorder, value_model: LoadedModel, value: Recorder) -> None:
+    """Ask some of the search's calls again, without reuse and through `generate`, and print how fast each was."""
+    single = [number for number, call in enumerate(policy.calls) if all(request.max_steps == 1 for request in call[1])]
+    chosen = single[:: max(1, len(single) // REPLAYED_CALLS)]
+    plain = generate_speed(policy_model, [policy.calls[number] for number in chosen])
+    again = Recorder(TransformersProposer(policy_model, key_value_bytes=0))
+    for number in chosen:
+        again.propose(*policy.calls[number][:2], SETTINGS)
+    speeds = {"generate": plain, "without reuse": speed(again, range(len(chosen))), "kept": speed(policy, chosen)}
+    print(f"policy, tokens/s in {len(chosen)} calls:", ", ".join(f"{k} {v:,.0f} (x {v / plain:.2f})" for k, v in speeds.items()))
+    scored = range(0, len(value.calls), max(1, len(value.calls) // REPLAYED_CALLS))
+    again = Recorder(TransformersScorer(value_model, key_value_bytes=0))
+    for number in scored:
+        again.score(*value.calls[number][:2])
+    kept, without = sum(value.seconds[number] for number in scored), sum(again.seconds)
+    print(f"value model, seconds in {len(scored)} calls: without reuse {without:.1f}, kept {kept:.1f} (x {without / kept:.2f})")
 
 
 if __name__ == "__main__":

@@ -65,7 +65,10 @@ def _run(seed: int, quick: bool, workdir: Path, begin: float) -> "Report":
 
     # The model is too small for its products to be shared between threads: two cost more than they bring.
     torch.set_num_threads(1)
-    options = ModelOptions(max_trees_in_flight=1100, max_batch_tokens=65_536, num_training_threads=1, keep_training_logs=False)
+    # Keys and values are not kept: to look them up takes longer than so small a model does (decision 0013).
+    options = ModelOptions(
+        max_trees_in_flight=1100, max_batch_tokens=65_536, key_value_bytes=0, num_training_threads=1, keep_training_logs=False
+    )
     size = QUICK if quick else DemoSize()
     display = LiveDisplay(f"restmcts demo, seed {seed}")
     with LocalRun(workdir, options, display.on_training) as run, display:
