@@ -261,7 +261,7 @@ def _training(evaluation: Evaluation) -> Iterator[Phase]:
         for name in missing:
             checkpoint = evaluation.value_of(pair, name) or name
             training = evaluation.verifiers.training
-            yield TrainValuePhase(checkpoint, 0, None, pair.policy, training, (samples,), VERIFIERS[name])
+            yield TrainValuePhase(checkpoint, 0, None, pair.policy, training, (samples,), objective=VERIFIERS[name])
 
 
 def _searching(evaluation: Evaluation) -> list[SearchPhase]:

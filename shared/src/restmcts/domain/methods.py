@@ -192,7 +192,7 @@ def _value_training(
     run: "SelfTraining", iteration: int, parent: str | None, trunk: str, sources: tuple[str, ...]
 ) -> TrainValuePhase:
     training = replace(run.value_training, seed=run.value_training.seed + iteration)
-    return TrainValuePhase(f"value-{iteration}", iteration, parent, trunk, training, sources, run.value_objective)
+    return TrainValuePhase(f"value-{iteration}", iteration, parent, trunk, training, sources, objective=run.value_objective)
 
 
 METHODS: dict[str, Method] = {
