@@ -34,7 +34,8 @@ def given_models(policy: str, values: Sequence[str], locate: Locate) -> Evaluate
     models: dict[str, str] = {}
     for text in values:
         name, equals, model = text.partition("=")
-        name, model = (name, model) if equals else (VALUE, text)
+        # What a model's format is said with has an equals sign too: MODEL?format=NAME.
+        name, model = (name, model) if equals and "?" not in name else (VALUE, text)
         if name in models or name == POLICY:
             raise InputError(f"--value {text}: the name {name!r} is taken")
         models[name] = model
@@ -56,7 +57,12 @@ def models_of_run(where: str, stack: Connection | None) -> EvaluatedModels:
     folder, _, name = where.partition(":")
     with connect(Path(folder)) as connection:
         rows = _checkpoints(connection, name or None)
-        return _pairs(rows, iteration, lambda uri: str(connection.artifacts.fetch(uri)) if uri.startswith(ARTIFACT) else uri)
+        return _pairs(rows, iteration, lambda uri: _fetched(connection, uri))
+
+
+def _fetched(connection: Connection, uri: str) -> str:
+    place, mark, options = uri.partition("?")
+    return f"{connection.artifacts.fetch(place)}{mark}{options}" if place.startswith(ARTIFACT) else uri
 
 
 def _checkpoints(connection: Connection, name: str | None) -> dict[str, Any]:

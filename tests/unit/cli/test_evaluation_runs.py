@@ -107,3 +107,12 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
     assert evaluated_on_stack(stack, "eval", *work) == run_id, "asked for again, it is the same"
     with pytest.raises(InputError, match=r"other settings \(settings\)"):
         evaluated_on_stack(stack, "eval", {"settings": 2}, *work[1:])
+
+
+def test_a_value_model_may_say_its_format_with_and_without_a_name() -> None:
+    models = given_models("p", ["m?format=trl", "other=n?format=orm&aggregation=min"], lambda place, kind: place)
+    assert models.checkpoints == {
+        "policy": ("policy", "p"),
+        "value": ("value", "m?format=trl"),
+        "other": ("value", "n?format=orm&aggregation=min"),
+    }
