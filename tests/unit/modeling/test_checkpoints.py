@@ -41,7 +41,12 @@ def test_a_policy_comes_back_as_it_was_saved(saved: Path, make_policy: MakePolic
     assert all(torch.equal(a, b) for a, b in zip(loaded.model.parameters(), original.model.parameters(), strict=True))
     assert loaded.prompts.template == Template.RAW
     assert loaded.tokenizer.get_vocab() == original.tokenizer.get_vocab()
-    assert json.loads((saved / "restmcts.json").read_text()) == {"kind": "policy", "template": "raw", "step_separator": "\n"}
+    assert json.loads((saved / "restmcts.json").read_text()) == {
+        "kind": "policy",
+        "template": "raw",
+        "step_separator": "\n",
+        "value_scale": "identity",
+    }
     assert loaded.model.config.get_text_config().pad_token_id == loaded.tokenizer.eos_token_id
     assert not loaded.model.training
     assert [child.name for child in saved.parent.iterdir()] == ["policy"]
