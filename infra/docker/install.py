@@ -16,8 +16,16 @@ from pathlib import Path
 NEVER_RUN = (
     "Crypto/PublicKey",
     "Crypto/SelfTest",
+    "google/api",
+    "google/cloud",
+    "google/gapic",
+    "google/logging",
+    "google/longrunning",
+    "google/type",
     "mpmath/tests",
     "numpy/**/tests",
+    "opentelemetry/semconv/_incubating/*/[a-np-z]*",
+    "opentelemetry/semconv/_incubating/*/__pycache__/[a-np-z]*",
     "pyarrow/*.pxi",
     "pyarrow/*.pyx",
     "pyarrow/_azurefs*",
@@ -57,10 +65,22 @@ NEVER_RUN = (
     "sympy/physics/mechanics",
     "sympy/physics/optics",
     "sympy/stats",
+    "wcwidth/_wcwidth_c*",
+    "wcwidth/table_grapheme_overrides/_known_*",
+    "wcwidth/table_grapheme_overrides/__pycache__/_known_*",
 )
 
 # what must still be whole afterwards, where it is installed: it is what the trimmed libraries are used for
-STILL_RUN = ("celery.bin.worker", "minio.minioadmin", "numpy", "pyarrow.parquet", "sqlalchemy.dialects.postgresql", "sympy")
+STILL_RUN = (
+    "celery.bin.celery",
+    "minio.minioadmin",
+    "numpy",
+    "opentelemetry.exporter.otlp.proto.http.trace_exporter",
+    "opentelemetry.sdk.trace.export",
+    "pyarrow.parquet",
+    "sqlalchemy.dialects.postgresql",
+    "sympy",
+)
 
 
 def install(extra: str) -> None:
