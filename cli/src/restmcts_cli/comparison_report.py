@@ -199,6 +199,12 @@ def sentences(comparison: Comparison) -> list[str]:
             trail = " → ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in figures)
             found.append(f"{method}: {name} of V_0 → V_{len(figures) - 1} on held-out trees: {trail}")
     for standing in standings(comparison):
+        gain = standing.over_control
+        if gain is not None and len(comparison.seeds) > 1:
+            found.append(
+                f"{standing.name} over control: {100 * gain.value:+.1f} points, ± {100 * gain.over_problems:.1f} over problems, "
+                f"± {100 * gain.over_seeds:.1f} over seeds"
+            )
         if standing.tokens_before:
             found.append(f"{standing.name}: V_0 cost {standing.tokens_before:.0f} tokens a bootstrap problem more")
     return found
