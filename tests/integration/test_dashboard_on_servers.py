@@ -5,18 +5,24 @@ import dataclasses
 import pytest
 from pydantic import SecretStr
 from restmcts.adapters.broker import queue_lengths
-from restmcts.adapters.sql import control, runs
+from restmcts.adapters.sql import control, queries, runs, trees
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.requests import REQUESTS, request_row
 from restmcts.adapters.sql.runs import DEAD_LETTERS
-from restmcts.adapters.sql.trees import RUNS
+from restmcts.adapters.sql.tables import PhaseState, TreeState
+from restmcts.adapters.sql.trees import NODES, RUNS, TREES
+from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
+from restmcts.domain.requests import ProposeSteps
+from restmcts.domain.tree import Tree
 from restmcts.errors import StorageError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.settings import Settings
 from restmcts_cli.stack_processes import Stack
 from restmcts_dashboard.run_reads import read_run, value_quality
 from restmcts_dashboard.serving import stack_source
-from sqlalchemy import select, update
+from sqlalchemy import insert, select, update
 
 
 @pytest.fixture
@@ -46,5 +52,38 @@ def test_it_reads_and_only_a_retry_changes_anything(servers: Stack, settings: Se
         control.retry_dead_letter(transaction, letter)
     assert source.queue_lengths()["coordinator"] == before + 1
     assert dataclasses.replace(source, redis_url="redis://127.0.0.1:1/0").queue_lengths() == {"broker": None}
+    source.writable.close()
+    source.database.close()
+
+
+def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Settings, database: Database) -> None:
+    servers.up({"coordinator": 0})
+    phase = SearchPhase("collect-1", 1, "collect", "train", "base", None, MctsStarSettings(mode="collect"))
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "a tree failed", "rest-mcts", 0, {})
+        runs.add_problems(transaction, run_id, "train", [Problem("1 + 1", "2")])
+        runs.add_phases(transaction, run_id, [phase])
+        phase_id = runs.phases_of(transaction, run_id)[0].id
+        problem_id = runs.problems_of(transaction, run_id, "train")[0].id
+        runs.set_phase(transaction, phase_id, PhaseState.SEARCHING)
+        trees.create_trees(transaction, [{"run_id": run_id, "phase_id": phase_id, "problem_id": problem_id, "seed": 7}])
+        (tree_id,) = trees.admit(transaction, phase_id, 1)
+        transaction.execute(insert(NODES), [trees.node_row(tree_id, Tree().root)])
+        transaction.execute(insert(REQUESTS), [request_row(tree_id, problem_id, ProposeSteps(0, (), 1, 1, 0), "{}", "key")])
+        trees.fail(transaction, {tree_id: "the model gave up"})
+    source = stack_source(settings)
+    before = source.queue_lengths()["coordinator"]
+    with source.database.transaction() as transaction:
+        assert queries.failed_trees(transaction, 1)[0]["error"] == "the model gave up"
+    assert source.writable is not None
+    with source.writable.transaction() as transaction:
+        control.retry_tree(transaction, tree_id)
+    with database.transaction() as transaction:
+        (fresh,) = transaction.execute(select(TREES).where(TREES.c.run_id == run_id)).all()
+        assert fresh.id != tree_id
+        assert (fresh.state, fresh.seed, fresh.problem_id, fresh.error) == (TreeState.WAITING, 7, problem_id, None)
+        for table in (NODES, REQUESTS):
+            assert transaction.execute(select(table).where(table.c.tree_id == tree_id)).all() == []
+    assert source.queue_lengths()["coordinator"] == before + 1
     source.writable.close()
     source.database.close()

@@ -13,7 +13,8 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.domain.phases import GatePhase
+from restmcts.domain.phases import GatePhase, TrainValuePhase
+from restmcts.domain.training_settings import TrainingSettings
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
@@ -54,6 +55,19 @@ def test_text_from_strangers_is_escaped_everywhere_and_scripts_come_from_here_al
     assert headers["x-content-type-options"] == "nosniff"
     assert " style=" not in page
     assert "//cdn" not in page
+
+
+def test_losses_by_step_are_drawn_for_each_kind_of_model(failed: Database, served: Callable[[Source], Any]) -> None:
+    phase = TrainValuePhase("value-2", 2, None, "base", TrainingSettings(), ("collect-2",))
+    with failed.transaction() as transaction:
+        runs.add_phases(transaction, 1, [phase])
+        told = update(PHASES).where(PHASES.c.name == phase.name)
+        transaction.execute(told.values(state=PhaseState.DONE, result={"losses": [[1, 2.5], [2, 1.25]]}))
+    page = served(Source(Database(str(failed.engine.url), read_only=True), "a test")).text("/runs/1")
+    assert "<title>value-2: 2.500</title>" in page and "<title>value-2: 1.250</title>" in page
+    assert "Value model: training loss by step" in page
+    assert "Policy: training loss by step" not in page
+    failed.close()
 
 
 def test_a_tree_is_played_again_to_what_is_stored(client: Any) -> None:

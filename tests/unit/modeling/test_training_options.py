@@ -184,6 +184,7 @@ def test_losses_and_figures_are_in_the_event_files(parent: Path, tmp_path: Path)
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
     assert events.Scalars("train/loss")[0].value == pytest.approx(report.first_loss)
+    assert [(event.step, pytest.approx(event.value)) for event in events.Scalars("train/loss")] == report.losses
     assert len(events.Scalars("eval/auc")) == 3
 
 

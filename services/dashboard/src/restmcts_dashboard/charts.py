@@ -1,4 +1,4 @@
-"""The charts of a run's page: accuracy, losses and value quality by iteration."""
+"""The charts of a run's page: accuracy, losses and value quality by iteration, and losses by step."""
 
 import re
 from collections import defaultdict
@@ -11,6 +11,7 @@ from restmcts_dashboard.line_charts import Point, Series, category_axis, line_ch
 
 NAMES = {"grade-policy": "Policy, greedy", "grade-base": "Policy, greedy", "grade-control": "Control: seed data alone"}
 KINDS = {"train-policy": "Policy", "train-value": "Value model"}
+MAX_TRAININGS = 4
 
 
 def accuracy_chart(phases: Sequence[PhaseNumbers]) -> Markup:
@@ -33,6 +34,18 @@ def loss_chart(phases: Sequence[PhaseNumbers]) -> Markup:
         if phase.kind in KINDS and loss is not None and not phase.name.startswith("control"):
             points[KINDS[phase.kind]].append(Point(phase.iteration, loss))
     return _chart("Last training loss by iteration", "Loss", points, [0.0, *(p.y for series in points.values() for p in series)])
+
+
+def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
+    """Return the losses of the last trainings of a kind, by step; empty where none has told them."""
+    told = [phase for phase in phases if phase.kind == kind and phase.result.get("losses")][-MAX_TRAININGS:]
+    if not told:
+        return Markup("")
+    series = [Series(phase.name, tuple(Point(step, loss) for step, loss in phase.result["losses"])) for phase in told]
+    points = [point for one in series for point in one.points]
+    x_axis = number_axis("Step", [0.0, *(point.x for point in points)])
+    y_axis = number_axis("Loss", [0.0, *(point.y for point in points)])
+    return line_chart(f"{KINDS[kind]}: training loss by step", x_axis, y_axis, series)
 
 
 def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float]) -> Markup:

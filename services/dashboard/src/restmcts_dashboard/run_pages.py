@@ -103,10 +103,11 @@ def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) ->
         "datasets": {row["phase"]: row for row in queries.list_datasets(transaction, view.run.id)},
     }
     drawn = {"accuracy": charts.accuracy_chart(view.phases), "loss": charts.loss_chart(view.phases)}
+    by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
         "summary": render("part_summary.html.j2", view=view),
         "phases": render("part_phases.html.j2", view=view),
-        "charts": render("part_charts.html.j2", **drawn),
+        "charts": render("part_charts.html.j2", **drawn, by_step=by_step),
         "workers": render("part_workers.html.j2", view=view, **workers),
         "lineage": render("part_lineage.html.j2", **lineage),
     }

@@ -1,5 +1,6 @@
 """How a model is trained, and what a training run reports; torch-free, so that whoever asks for training can say how."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -101,6 +102,7 @@ class TrainingReport:
         last_loss: mean over the last one.
         seconds: wall time, loading and saving included.
         micro_batch: examples of one forward pass at the end; below `batch_size` where memory did not suffice.
+        losses: (step, mean loss since the entry before), first to last.
         held_out: what the held-out examples say of the model: "loss" and the figures of `restmcts.modeling.value_metrics`.
         held_out_before: the same of the model that training began with.
     """
@@ -113,5 +115,6 @@ class TrainingReport:
     last_loss: float
     seconds: float
     micro_batch: int
+    losses: Sequence[tuple[int, float]] = ()
     held_out: dict[str, float] = field(default_factory=dict)
     held_out_before: dict[str, float] = field(default_factory=dict)

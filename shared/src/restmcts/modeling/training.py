@@ -200,16 +200,17 @@ class _Run:
         loaded.model.eval()
         if trainer.is_world_process_zero():
             save_checkpoint(loaded, self.output_path)
-        losses = [entry["loss"] for entry in trainer.state.log_history if "loss" in entry]
+        losses = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
         return TrainingReport(
             num_examples=len(self.rows),
             num_dropped=self.num_dropped,
             num_targets=sum(row.num_targets for row in self.rows),
             num_steps=trainer.state.global_step,
-            first_loss=losses[0],
-            last_loss=losses[-1],
+            first_loss=losses[0][1],
+            last_loss=losses[-1][1],
             seconds=time.perf_counter() - self.begin,
             micro_batch=trainer.micro_batch,
+            losses=losses,
         )
 
     def _event_files(self, log_folder: Path) -> Any:
