@@ -146,7 +146,20 @@ def test_a_run_that_goes_on_is_seen_to_advance(
     tmp_path: Path,
 ) -> None:
     workdir = tmp_path / "work"
-    options = ("--iterations", 1, "--budget-iterations", 40, "--epochs", 2, "--max-solution-tokens", 64, "--seed", 3)
+    options = (
+        "--iterations",
+        1,
+        "--budget-iterations",
+        40,
+        "--epochs",
+        2,
+        "--max-step-tokens",
+        8,
+        "--max-solution-tokens",
+        64,
+        "--seed",
+        3,
+    )
     run = start(tmp_path / "log", "selftrain", puzzle_file, "--policy", puzzle_policy, "--workdir", workdir, *options)
     while not (workdir / "run.db").is_file():
         assert run.poll() is None, (tmp_path / "log").read_text()

@@ -61,26 +61,28 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
     phase = SearchPhase("collect-1", 1, "collect", "train", "base", None, MctsStarSettings(mode="collect"))
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, "a tree failed", "rest-mcts", 0, {})
-        runs.add_problems(transaction, run_id, "train", [Problem("1 + 1", "2")])
+        runs.add_problems(transaction, run_id, "train", [Problem("1 + 1", "2"), Problem("1 + 2", "3")])
         runs.add_phases(transaction, run_id, [phase])
         phase_id = runs.phases_of(transaction, run_id)[0].id
-        problem_id = runs.problems_of(transaction, run_id, "train")[0].id
+        problem_id, other_problem_id = (row.id for row in runs.problems_of(transaction, run_id, "train"))
         runs.set_phase(transaction, phase_id, PhaseState.SEARCHING)
-        trees.create_trees(transaction, [{"run_id": run_id, "phase_id": phase_id, "problem_id": problem_id, "seed": 7}])
-        (tree_id,) = trees.admit(transaction, phase_id, 1)
+        row = {"run_id": run_id, "phase_id": phase_id, "seed": 7}
+        trees.create_trees(transaction, [{**row, "problem_id": one} for one in (problem_id, other_problem_id)])
+        tree_id, other_id = trees.admit(transaction, phase_id, 2)
         transaction.execute(insert(NODES), [trees.node_row(tree_id, Tree().root)])
         transaction.execute(insert(REQUESTS), [request_row(tree_id, problem_id, ProposeSteps(0, (), 1, 1, 0), "{}", "key")])
-        trees.fail(transaction, {tree_id: "the model gave up"})
+        trees.fail(transaction, {tree_id: "the model gave up", other_id: "the model gave up"})
     source = stack_source(settings)
-    before = source.queue_lengths()["coordinator"]
+    before = queue_lengths(settings.redis_url.get_secret_value())["coordinator"]
     with source.database.transaction() as transaction:
         assert queries.failed_trees(transaction, 1)[0]["error"] == "the model gave up"
     assert source.writable is not None
     with source.writable.transaction() as transaction:
         control.retry_tree(transaction, tree_id)
     with database.transaction() as transaction:
-        (fresh,) = transaction.execute(select(TREES).where(TREES.c.run_id == run_id)).all()
-        assert fresh.id != tree_id
+        other, fresh = transaction.execute(select(TREES).where(TREES.c.run_id == run_id).order_by(TREES.c.id)).all()
+        assert (other.id, other.state) == (other_id, TreeState.FAILED)
+        assert fresh.id > other_id
         assert (fresh.state, fresh.seed, fresh.problem_id, fresh.error) == (TreeState.WAITING, 7, problem_id, None)
         for table in (NODES, REQUESTS):
             assert transaction.execute(select(table).where(table.c.tree_id == tree_id)).all() == []

@@ -142,7 +142,7 @@ def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
     transaction.execute(
         update(TREES)
         .where(TREES.c.id == bindparam("key"))
-        .where(TREES.c.state.in_([TreeState.SEARCHING.value, TreeState.ENDED.value]))
+        .where((TREES.c.state == TreeState.SEARCHING.value) | (TREES.c.state == TreeState.ENDED.value))
         .values(state=TreeState.FAILED.value, error=bindparam("reason"), ended_at=now()),
         [{"key": tree_id, "reason": reason} for tree_id, reason in reasons.items()],
     )
