@@ -63,7 +63,7 @@ def test_a_file_without_problems_is_one_line_and_exit_code_2(
     [
         (("--policy", "no/such-model-here"), ("no/such-model-here",)),
         (("--policy", "{policy}", "--iterations", "0"), ("0 iterations", "at least 1")),
-        (("--policy", "{policy}", "--value", "{policy}"), ("a policy model where a value model is asked for",)),
+        (("--policy", "{policy}", "--value", "{policy}"), ("not known as a process reward model",)),
         (("--policy", "{policy}", "--algorithm", "alpha-beta"), ("alpha-beta",)),
         (("--policy", "{policy}", "-o", "branch=0"), ("branch",)),
         (("--policy", "{policy}", "-o", "bananas=3"), ("bananas",)),
