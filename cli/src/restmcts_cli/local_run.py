@@ -5,6 +5,7 @@ What is in the work folder is all there is: killed at any moment and opened agai
 
 import fcntl
 import logging
+import shutil
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -73,6 +74,8 @@ class LocalRun:
         self._options = options
         self._servers = load_policy_server_settings()
         self._lock = _lock(workdir)
+        for left_by_a_kill in workdir.glob("training-*"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
         self.artifacts = FolderArtifactStore(workdir / "artifacts")
         self.database = Database(f"sqlite:///{workdir / 'run.db'}")
         self.database.create_tables()
