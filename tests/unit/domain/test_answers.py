@@ -174,6 +174,10 @@ def _unable(truth: str, prediction: str) -> Verdict:
         ("0.333333", "1/3", "right"),
         ("1/3", "0.33", "wrong"),
         ("\\sqrt{2}", "\\sqrt 2", "right"),
+        ("\\frac{\\pi}{4}", "\\frac\\pi4", "right"),
+        ("\\frac{2}{\\theta}", "\\frac2\\theta", "right"),
+        ("\\sqrt{\\pi}", "\\sqrt\\pi", "right"),
+        ("2^{\\frac{1}{2}}", "2^\\frac12", "right"),
     ],
 )
 def test_frames_of_answers_are_compared_without_algebra(truth: str, prediction: str, verdict: str) -> None:

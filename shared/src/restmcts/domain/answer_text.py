@@ -19,6 +19,8 @@ MAX_TOWER = 20
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
 
+_LETTER = r"\\(?:pi|alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty)(?![a-zA-Z])"
+
 # Order matters: spacing that sits inside numbers goes before the spacing that stands between words.
 _REWRITES = [
     (re.compile(pattern), replacement)
@@ -50,10 +52,12 @@ _REWRITES = [
         (r"(?<![\\a-zA-Z])(pi|infty)(?![a-zA-Z])", r"\\\1 "),
         (r"(?<![\\a-zA-Z])(?:infinity|inf|oo)(?![a-zA-Z])", r"\\infty "),
         (r"(?<![\\a-zA-Z])(sin|cos|tan|cot|sec|csc|ln|log|exp|arcsin|arccos|arctan)(?=\s*[(\\])", r"\\\1"),
+        (rf"\\(frac|sqrt)\s*({_LETTER})\s*", r"\\\1{\2}"),
         (r"\\frac\s*([0-9a-zA-Z])\s*([0-9a-zA-Z])", r"\\frac{\1}{\2}"),
         (r"\\frac\s*([0-9a-zA-Z])\s*(?=[{\\])", r"\\frac{\1}"),
-        (r"(\\frac\s*\{[^{}]*\})\s*([0-9a-zA-Z])", r"\1{\2}"),
+        (rf"(\\frac\s*\{{[^{{}}]*\}})\s*([0-9a-zA-Z]|{_LETTER})", r"\1{\2}"),
         (r"\\sqrt\s*([0-9a-zA-Z])", r"\\sqrt{\1}"),
+        (r"\^\s*(\\frac\s*\{[^{}]*\}\s*\{[^{}]*\})", r"^{\1}"),
         (r"\^\s*(-?\d+(?:\.\d+)?)", r"^{\1}"),
         (r"[ \t\r\n]+", " "),
     )
