@@ -24,8 +24,6 @@ from restmcts.modeling.training_rows import Row
 Progress = Callable[[int, int, float | None], None]
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _NUM_REPORTS = 50
-# Batches are cut from pools of so many, sorted by length: little padding, and still a fresh mixture every epoch.
-_BATCHES_PER_POOL = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,9 +77,9 @@ class StepLoop:
         raise NotImplementedError
 
     def get_train_dataloader(self) -> Any:
-        """Return batches of rows of similar length, in an order that the seed and the epoch decide."""
+        """Return the rows of each step, in an order that the seed and the epoch decide."""
         step_size = self._settings.batch_size * self._settings.gradient_accumulation
-        batches = LengthPooledBatches([row.num_tokens for row in self._rows], step_size, self._settings.seed)
+        batches = ShuffledBatches([row.num_tokens for row in self._rows], step_size, self._settings.seed)
         # A list is a dataset to torch, though not to its types.
         dataset: Any = self._rows
         return _BatchLoader(dataset, batch_sampler=batches, collate_fn=list)
@@ -197,8 +195,12 @@ class _BatchLoader(DataLoader[Any]):
         batches.set_epoch(epoch)
 
 
-class LengthPooledBatches(Sampler[list[int]]):
-    """Batches of similar length: each epoch is shuffled, cut into pools, sorted within a pool, and its batches shuffled again."""
+class ShuffledBatches(Sampler[list[int]]):
+    """Batches of any lengths, shuffled anew each epoch; within a batch the longest come first.
+
+    So the forward passes of a step hold rows of similar length, and too little memory shows in the first of them. Batches of one
+    length would pad less, but each would speak for its length alone, and the model learns worse.
+    """
 
     def __init__(self, lengths: Sequence[int], batch_size: int, seed: int) -> None:
         self._lengths, self._batch_size, self._seed, self._epoch = lengths, batch_size, seed, 0
@@ -211,13 +213,9 @@ class LengthPooledBatches(Sampler[list[int]]):
         self._epoch = epoch
 
     def __iter__(self) -> Iterator[list[int]]:
-        generator = np.random.default_rng([self._seed, self._epoch])
-        order = generator.permutation(len(self._lengths)).tolist()
-        pool_size = self._batch_size * _BATCHES_PER_POOL
-        pools = [sorted(order[i : i + pool_size], key=lambda place: self._lengths[place]) for i in range(0, len(order), pool_size)]
-        batches = [pool[i : i + self._batch_size] for pool in pools for i in range(0, len(pool), self._batch_size)]
-        for place in generator.permutation(len(batches)):
-            yield batches[place]
+        order = np.random.default_rng([self._seed, self._epoch]).permutation(len(self._lengths)).tolist()
+        for start in range(0, len(order), self._batch_size):
+            yield sorted(order[start : start + self._batch_size], key=lambda place: -self._lengths[place])
 
 
 class ProgressCallback(TrainerCallback):
