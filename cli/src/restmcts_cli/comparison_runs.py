@@ -42,8 +42,8 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Study:
-    """What is compared: `setting` gives each seed's part; `same_problems` says whether all seeds share theirs; `num_threads`
-    are those of a training."""
+    """What is compared: `setting` gives each seed's part; `same_problems` says whether all seeds share theirs; `tiny` is a model
+    for which threads and kept keys and values cost more than they bring (decision 0013)."""
 
     title: str
     methods: tuple[str, ...]
@@ -52,7 +52,7 @@ class Study:
     budget_tokens: int
     same_problems: bool
     setting: Callable[[int], Setting]
-    num_threads: int | None = None
+    tiny: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +74,7 @@ def demo_study(methods: tuple[str, ...], num_iterations: int, num_seeds: int, bu
         loop = replace(demo_loop(seed, size, num_iterations), budget=Budget(tokens=budget_tokens))
         return Setting(loop, demo_problems(seed, size, num_iterations), base_policy(seed))
 
-    return Study("number paths", methods, num_iterations, num_seeds, budget_tokens, False, setting, num_threads=1)
+    return Study("number paths", methods, num_iterations, num_seeds, budget_tokens, False, setting, tiny=True)
 
 
 def given_study(
@@ -122,11 +122,10 @@ def run_study(study: Study, workdir: Path, device: str, trees_in_flight: int) ->
     Raises:
         RestMctsError: if a run fails; what is done stays done.
     """
-    if study.num_threads is not None:
-        torch.set_num_threads(study.num_threads)
-    options = ModelOptions(
-        device=device, max_trees_in_flight=trees_in_flight, max_batch_tokens=65_536, num_training_threads=study.num_threads
-    )
+    options = ModelOptions(device=device, max_trees_in_flight=trees_in_flight, max_batch_tokens=65_536)
+    if study.tiny:
+        torch.set_num_threads(1)
+        options = replace(options, key_value_bytes=0, num_training_threads=1)
     found = tuple(_run_seed(study, seed, workdir, options) for seed in range(study.num_seeds))
     return Comparison(study.title, study.methods, study.num_iterations, study.budget_tokens, study.same_problems, found)
 
