@@ -121,7 +121,7 @@ class LiveDisplay:
         working = ", ".join(shares[:MAX_SHARES]) + (f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else "")
         return (
             f"iteration {state.iteration} · {working or 'starting'} · {state.num_done} trees done, {state.num_solved} solved · "
-            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}"
+            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}{_budget(state)}"
         )
 
     def _share(self, phase: progress.PhaseProgress) -> str:
@@ -137,6 +137,9 @@ class LiveDisplay:
         for phase in state.phases:
             if phase.state != PhaseState.PENDING:
                 table.add_row(*self._row(phase))
+        if state.max_tokens is not None:
+            bar = ProgressBar(total=state.max_tokens, completed=min(state.tokens_spent, state.max_tokens), width=30)
+            table.add_row(Text("token budget", style="dim"), bar, Text(f"{state.tokens_spent:,}/{state.max_tokens:,}"), Text())
         num_ended = sum(phase.state not in (PhaseState.PENDING, *WORKING) for phase in state.phases)
         title = Text(f"{self._title} · phase {num_ended + 1} of {len(state.phases)}", style="bold")
         return Group(title, Text(self._headline(state), style="dim"), table)
@@ -158,6 +161,10 @@ def _came_to(phase: progress.PhaseProgress) -> str:
     if "last_loss" in phase.result:
         return f" · loss {phase.result['first_loss']:.3f} -> {phase.result['last_loss']:.3f}"
     return ""
+
+
+def _budget(state: progress.RunProgress) -> str:
+    return f" · {state.tokens_spent:,} of {state.max_tokens:,} tokens spent" if state.max_tokens is not None else ""
 
 
 def _time_left(first: progress.RunProgress, state: progress.RunProgress, seconds: float) -> str:
