@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
-PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens", "came_to")
+PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
 app.command()(create)
@@ -231,8 +231,11 @@ def _show(connection: Connection, name: str, json: bool) -> None:
             {**facts, "phases": [_document(phase) for phase in phases], "iterations": [_iteration(one) for one in iterations]}
         )
         return
-    print_fields({**facts, "promoted": ", ".join(promoted.values()) or None})
+    budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
+    shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
+    print_fields({**shown, "token_budget": budget, "reason": run.error, "promoted": ", ".join(promoted.values()) or None})
     print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
+    print_fields({phase.name: _came_to(phase) for phase in phases})
     _print_iterations(iterations)
 
 
@@ -251,10 +254,9 @@ def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
         "state": phase.state,
         "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
         "solved": phase.num_solved if searches else None,
-        "failed": phase.num_failed if searches else None,
+        "failed": phase.num_failed or None,
         "accuracy": _percent(accuracy) if accuracy is not None else None,
         "tokens": phase.tokens if searches else None,
-        "came_to": _came_to(phase),
     }
 
 

@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from restmcts.errors import InputError
-from rich.console import Console
 
 from restmcts_cli.method_options import GateMargin, HeldOut, Labels, MaxTokens, Method, apart
 from restmcts_cli.search_options import parse_search
+from restmcts_cli.tables_shown import console, told
 from restmcts_cli.training_options import Objective, PolicyOptions, ValueOptions, parse_training
 
 if TYPE_CHECKING:
@@ -128,9 +128,8 @@ def load_problem_file(path: Path, strict: bool, limit: int | None) -> "list[Prob
     from restmcts.adapters.problem_files import load_problems
 
     members, bad_lines = load_problems(path, strict=strict, limit=limit)
-    console = Console(stderr=True)
     for bad in bad_lines:
-        console.print(f"{path}, line {bad.line_number}: {bad.reason}; passed over", markup=False, highlight=False, soft_wrap=True)
+        told(f"{path}, line {bad.line_number}: {bad.reason}; passed over")
     return members
 
 
@@ -206,8 +205,8 @@ def _show(report: "Report", page: Path, json: bool) -> None:
     from restmcts_cli.report_data import json_line
 
     write_report(report, page)
-    console = Console(stderr=json)
-    console.print(render_table(report))
-    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    shown = console(stderr=json)
+    shown.print(render_table(report))
+    shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if json:
         typer.echo(json_line(report, str(page)))
