@@ -58,6 +58,45 @@ def test_a_file_without_problems_is_one_line_and_exit_code_2(
     assert not (tmp_path / "work" / "artifacts").exists()
 
 
+def test_a_spent_token_budget_stops_in_one_line_and_a_larger_one_goes_on(
+    restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path
+) -> None:
+    options = ("--policy", random_policy, "--max-step-tokens", 6, "--budget-iterations", 3, "--workdir", tmp_path / "work")
+    stopped = restmcts("selftrain", word_problems, *options, "--max-tokens", 200)
+    assert stopped.returncode == 1
+    last = stopped.stderr.splitlines()[-1]
+    assert last.startswith("error: run selftrain is paused: token budget of 200 spent (")
+    assert last.endswith("to go on: this command with a larger --max-tokens")
+    again = restmcts("selftrain", word_problems, *options)
+    assert (again.returncode, again.stderr.splitlines()[-1]) == (1, last)
+    assert_one_line(restmcts("selftrain", word_problems, *options, "--max-tokens", 200), 2, "raise that by --max-tokens")
+    done = restmcts("selftrain", word_problems, *options, "--max-tokens", 10**6)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "work" / "report.html").is_file()
+
+
+def test_a_spent_token_budget_stops_an_evaluation(restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path) -> None:
+    typed = (
+        "evaluate",
+        word_problems,
+        "--policy",
+        random_policy,
+        "--budgets",
+        60,
+        "--max-step-tokens",
+        6,
+        "--trees-in-flight",
+        4,
+        "--out",
+        tmp_path / "out",
+    )
+    stopped = restmcts(*typed, "--max-tokens", 50)
+    assert (stopped.returncode, "token budget of 50 spent" in stopped.stderr) == (1, True)
+    done = restmcts(*typed, "--max-tokens", 10**6)
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "out" / "report.html").is_file()
+
+
 @pytest.mark.parametrize(
     ("typed", "words"),
     [

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError
-from rich.console import Console
+
+from restmcts_cli.tables_shown import console
 
 if TYPE_CHECKING:
     from restmcts_cli.comparison_runs import Study
@@ -68,9 +69,9 @@ def compare(
         sizes = GivenSizes(limit, steps, batch_size, policy_learning_rate, value_learning_rate)
         study = given_study(names, iterations, seeds, budget_tokens, problems, test, policy, sizes)
     comparison = run_study(study, workdir, device, trees_in_flight)
-    console = Console(stderr=json)
-    console.print(render(comparison))
-    console.print(f"{time.monotonic() - begin:.0f} s; everything lies in {workdir}", markup=False, highlight=False, soft_wrap=True)
+    shown = console(stderr=json)
+    shown.print(render(comparison))
+    shown.print(f"{time.monotonic() - begin:.0f} s; everything lies in {workdir}", markup=False, highlight=False, soft_wrap=True)
     if markdown is not None:
         write_markdown(markdown, markdown_table(comparison))
     if json:

@@ -9,6 +9,7 @@ from typing import Any
 from restmcts.domain.comparison import SeedMean, mean_over_seeds, paired_over_seeds
 from restmcts.domain.statistics import mean_and_standard_error
 from restmcts.errors import StorageError
+from rich import box
 from rich.console import Group
 from rich.table import Table
 from rich.text import Text
@@ -213,9 +214,9 @@ def sentences(comparison: Comparison) -> list[str]:
 def render(comparison: Comparison) -> Group:
     """Return the table and its sentences for a rich console."""
     header, rows = _rows(comparison)
-    table = Table()
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
     for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place == 0 else "right")
+        table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
     for row in rows:
         table.add_row(*(Text(cell) for cell in row))
     return Group(table, *(Text(f"• {sentence}") for sentence in sentences(comparison)))

@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
+
+from restmcts_cli.tables_shown import console
 
 if TYPE_CHECKING:
     from restmcts_cli.demo_plan import DemoSize
@@ -40,9 +41,9 @@ def demo(
         report = _run(seed, quick, workdir, begin)
     page = out / "report.html"
     write_report(report, page)
-    console = Console(stderr=json)
-    console.print(render_table(report))
-    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    shown = console(stderr=json)
+    shown.print(render_table(report))
+    shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if json:
         typer.echo(json_line(report, str(page)))
 

@@ -138,7 +138,8 @@ def _folder_tables(connection: Connection) -> Finding:
     ]
     if not lacking:
         return Finding("tables", True, f"{len(there)} tables")
-    return Finding("tables", False, f"no {lacking[0]} ({len(lacking)} missing)", "made by another version: begin a new --workdir")
+    remedy = "made by an earlier version: `runs work`, or the command that made it, adds them"
+    return Finding("tables", False, f"no {lacking[0]} ({len(lacking)} missing)", remedy)
 
 
 def _folder_artifacts(connection: Connection) -> Finding:

@@ -22,6 +22,7 @@ from restmcts.domain.evaluation import (
 from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.benchmarks import BENCHMARKS, SOURCES, Benchmark, benchmark_named, read_benchmark
+from restmcts_cli.method_options import MaxTokens
 from restmcts_cli.tables_shown import told
 
 if TYPE_CHECKING:
@@ -65,6 +66,7 @@ def evaluate(
     ] = None,
     budgets: Annotated[str, typer.Option(help="Generated tokens a problem, with commas.")] = "500,1000,2000,4000",
     seeds: Annotated[str, typer.Option(help="Of sampling, with commas: the same seeds give the same table.")] = "0",
+    max_tokens: MaxTokens = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
     split: Annotated[str | None, typer.Option(help="Of a data set of the hub. Without: the benchmark's own, or test.")] = None,
     problem_seed: Annotated[int, typer.Option(help="Of generated problems: of which demo they are the held-out ones.", min=0)] = 0,
@@ -121,7 +123,7 @@ def evaluate(
         )
         sets = {PROBLEM_SET: members, **({TRAINING_SET: training} if training else {})}
         config = _config(evaluation, sets, models)
-        work = (config, evaluation_plan(evaluation), sets, models.checkpoints)
+        work = (config, evaluation_plan(evaluation), sets, models.checkpoints, max_tokens)
         options = {
             "template": template,
             "device": device,

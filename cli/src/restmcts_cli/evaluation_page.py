@@ -10,7 +10,7 @@ from restmcts.domain.outcomes import Comparison
 from restmcts.domain.search_quality import SearchQuality
 from restmcts_dashboard.line_charts import NUM_COLOURS, Point, Series, accuracy_axis, category_axis, line_chart, number_axis
 
-from restmcts_cli.evaluation_report import EvaluationReport, Section, report_sections
+from restmcts_cli.evaluation_report import EvaluationReport, Section, named, report_sections
 from restmcts_cli.evaluation_summary import summarise
 from restmcts_cli.report_tree import draw_tree
 
@@ -77,7 +77,10 @@ def _by_models(comparison: Comparison) -> list[Chart]:
 
 def _calibration(qualities: Sequence[SearchQuality]) -> Markup:
     series = [
-        Series(quality.method, tuple(Point(one.mean_value, one.share_right, one.standard_error) for one in quality.bins))
+        Series(
+            named(quality.method, quality.models),
+            tuple(Point(one.mean_value, one.share_right, one.standard_error) for one in quality.bins),
+        )
         for quality in qualities
         if len(quality.bins) > 1
     ]

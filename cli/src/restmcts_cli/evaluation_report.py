@@ -15,12 +15,12 @@ from restmcts.domain.outcomes import COSTS, AtEqualCost, Comparison, Outcome, St
 from restmcts.domain.search_quality import SearchQuality, search_quality
 from restmcts.domain.statistics import Accuracy
 from restmcts.errors import InputError, StorageError
-from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 from restmcts_cli.evaluation_examples import Example
 from restmcts_cli.evaluation_summary import summarise
+from restmcts_cli.tables_shown import console
 
 POWERS = tuple(2**power for power in range(11))
 Rows = list[list[str]]
@@ -259,18 +259,18 @@ def _markdown_table(rows: Rows) -> str:
 
 def print_report(report: EvaluationReport, as_json: bool) -> None:
     """Show the tables and sentences on a terminal; with JSON they go to standard error and the document to standard output."""
-    console = Console(stderr=as_json)
+    shown = console(stderr=as_json)
     tables = [(STANDING_TITLE, standing_rows(report.comparison, ("tokens",)))]
     if report.comparison.budgets:
         tables.append((EQUAL_TITLE, equal_cost_rows(report.comparison)))
     for title, rows in tables:
         table = Table(title=title, title_justify="left")
         for place, name in enumerate(rows[0]):
-            table.add_column(name, justify="left" if place == 0 else "right")
+            table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
         for row in rows[1:]:
             table.add_row(*map(Text, row))
-        console.print(table)
+        shown.print(table)
     for sentence in summarise(report.comparison):
-        console.print(Text(f"• {sentence}"), soft_wrap=True)
+        shown.print(Text(f"• {sentence}"), soft_wrap=True)
     if as_json:
         typer.echo(json.dumps(document(report), allow_nan=False))

@@ -33,12 +33,13 @@ def evaluated_here(
     plan: Sequence[Phase],
     problems: Problems,
     checkpoints: Checkpoints,
+    max_tokens: int | None = None,
 ) -> Iterator[tuple[Database, int]]:
     """Work on the evaluation of a folder until it has ended; yield its database and the run's id.
 
     Raises:
         InputError: if the folder holds an evaluation with other settings.
-        RestMctsError: if the run fails; what is done stays done.
+        RestMctsError: if the run fails, or is paused since its token budget is spent; what is done stays done.
     """
     from restmcts_cli.local_run import LocalRun
 
@@ -47,11 +48,11 @@ def evaluated_here(
         with display:
             known = run.find(RUN_NAME)
             if known is None:
-                run_id = run.create(RUN_NAME, METHOD, 0, config, problems, dict(checkpoints), plan)
+                run_id = run.create(RUN_NAME, METHOD, 0, config, problems, dict(checkpoints), plan, max_tokens)
             else:
-                run_id = _same(known, config, str(out))
+                run_id = run.known(_same(known, config, str(out)), max_tokens)
             display.watch(run.database, run_id)
-            run.run(run_id)
+            run.run(run_id, takes_max_tokens=True)
         yield run.database, run_id
 
 
@@ -62,17 +63,18 @@ def evaluated_on_stack(
     plan: Sequence[Phase],
     problems: Problems,
     checkpoints: Checkpoints,
+    max_tokens: int | None = None,
 ) -> int:
     """Let the stack's workers do the evaluation as the run of that name; return its id once it has ended.
 
     Raises:
         InputError: if another run has the name.
-        RestMctsError: if the run fails or is cancelled.
+        RestMctsError: if the run fails, is cancelled, or is paused since its token budget is spent.
     """
     with connection.database.transaction() as transaction:
         known = runs.find_run(transaction, name)
         if known is None:
-            run_id = runs.create_run(transaction, name, METHOD, 0, config)
+            run_id = runs.create_run(transaction, name, METHOD, 0, config, max_tokens)
             runs.add_phases(transaction, run_id, plan)
             for checkpoint, (kind, uri) in checkpoints.items():
                 runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri.rpartition("/")[2])
@@ -80,7 +82,9 @@ def evaluated_on_stack(
                 runs.add_problems(transaction, run_id, set_name, members)
             control.begin(transaction, run_id)
         else:
-            run_id = _same(known, config, f"the run {name}")
+            run_id = int(_same(known, config, f"the run {name}").id)
+            if max_tokens is not None:
+                control.set_max_tokens(transaction, name, max_tokens)
     _await_end(connection, name, run_id)
     return run_id
 
@@ -95,11 +99,13 @@ def _await_end(connection: Connection, name: str, run_id: int) -> None:
                 return
             if row.state in ("failed", "cancelled"):
                 raise RestMctsError(f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}")
+            if row.state == "paused" and row.error:
+                raise RestMctsError(f"run {name} is paused: {row.error}; to go on: this command with a larger --max-tokens")
             time.sleep(SECONDS_BETWEEN_LOOKS)
 
 
-def _same(known: Any, config: dict[str, Any], where: str) -> int:
-    """Return the id of a stored evaluation that is the one asked for.
+def _same(known: Any, config: dict[str, Any], where: str) -> Any:
+    """Return the row of a stored evaluation that is the one asked for.
 
     Raises:
         InputError: naming the settings that differ.
@@ -107,4 +113,4 @@ def _same(known: Any, config: dict[str, Any], where: str) -> int:
     if known.config != config:
         changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
         raise InputError(f"{where} holds an evaluation with other settings ({changed}); give them again or choose another place")
-    return int(known.id)
+    return known

@@ -13,7 +13,7 @@ from typing import Any, Self
 
 from restmcts.adapters.sql import progress
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.errors import StorageError
 from rich.console import Console, Group
 from rich.live import Live
@@ -116,12 +116,12 @@ class LiveDisplay:
         tokens = (state.tokens - first.tokens) / seconds
         nodes = (state.nodes - first.nodes) / seconds
         trees = 3600.0 * (state.num_done - first.num_done) / seconds
-        left = _time_left(first, state, seconds)
+        left = _time_left(first, state, seconds) if state.state != RunState.PAUSED else "paused"
         shares = [f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING]
         working = ", ".join(shares[:MAX_SHARES]) + (f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else "")
         return (
             f"iteration {state.iteration} · {working or 'starting'} · {state.num_done} trees done, {state.num_solved} solved · "
-            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}"
+            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}{_budget(state, tokens)}"
         )
 
     def _share(self, phase: progress.PhaseProgress) -> str:
@@ -137,6 +137,9 @@ class LiveDisplay:
         for phase in state.phases:
             if phase.state != PhaseState.PENDING:
                 table.add_row(*self._row(phase))
+        if state.max_tokens is not None:
+            bar = ProgressBar(total=state.max_tokens, completed=min(state.tokens_spent, state.max_tokens), width=30)
+            table.add_row(Text("token budget"), bar, Text(f"{state.tokens_spent:,}/{state.max_tokens:,}"), Text())
         num_ended = sum(phase.state not in (PhaseState.PENDING, *WORKING) for phase in state.phases)
         title = Text(f"{self._title} · phase {num_ended + 1} of {len(state.phases)}", style="bold")
         return Group(title, Text(self._headline(state), style="dim"), table)
@@ -158,6 +161,16 @@ def _came_to(phase: progress.PhaseProgress) -> str:
     if "last_loss" in phase.result:
         return f" · loss {phase.result['first_loss']:.3f} -> {phase.result['last_loss']:.3f}"
     return ""
+
+
+def _budget(state: progress.RunProgress, tokens_per_second: float) -> str:
+    """Return what is spent of the run's token budget and, while it generates, when it will all be."""
+    if state.max_tokens is None:
+        return ""
+    left = max(state.max_tokens - state.tokens_spent, 0)
+    seconds = int(left / tokens_per_second) if tokens_per_second > 0 and state.state == RunState.RUNNING else None
+    until = f", all in about {seconds // 60}:{seconds % 60:02d}" if seconds is not None and left else ""
+    return f" · {state.tokens_spent:,} of {state.max_tokens:,} tokens spent{until}"
 
 
 def _time_left(first: progress.RunProgress, state: progress.RunProgress, seconds: float) -> str:

@@ -16,7 +16,7 @@ from restmcts.adapters.folder_store import FolderArtifactStore
 from restmcts.adapters.http_policy.opening import open_policy, policy_address
 from restmcts.adapters.local_bus import LocalBus
 from restmcts.adapters.model_worker import WorkerSettings
-from restmcts.adapters.sql import runs
+from restmcts.adapters.sql import control, runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.uris import local_path
@@ -72,6 +72,7 @@ class LocalRun:
 
     def __init__(self, workdir: Path, options: ModelOptions, on_train_progress: TrainProgress | None = None) -> None:
         self._options = options
+        self._workdir = workdir
         self._servers = load_policy_server_settings()
         self._lock = _lock(workdir)
         for left_by_a_kill in workdir.glob("training-*"):
@@ -173,10 +174,11 @@ class LocalRun:
         problems: Mapping[str, Sequence[Problem]],
         checkpoints: dict[str, tuple[str, str]],
         phases: Sequence[Phase],
+        max_tokens: int | None = None,
     ) -> int:
         """Store a new run in one transaction; `checkpoints` maps names to kind and URI. Return its id."""
         with self.database.transaction() as transaction:
-            run_id = runs.create_run(transaction, name, method, seed, config)
+            run_id = runs.create_run(transaction, name, method, seed, config, max_tokens)
             for set_name, members in problems.items():
                 runs.add_problems(transaction, run_id, set_name, members)
             for checkpoint, (kind, uri) in checkpoints.items():
@@ -184,11 +186,25 @@ class LocalRun:
             runs.add_phases(transaction, run_id, phases)
         return run_id
 
-    def run(self, run_id: int) -> Any:
-        """Work until the run has ended; return its row.
+    def known(self, row: Any, max_tokens: int | None) -> int:
+        """Return the id of a stored run, once it has the token budget, if one is given.
 
         Raises:
-            RestMctsError: if the run fails or cannot go on; what is done stays done.
+            InputError: if the run was paused because its budget was spent, and this one is spent too.
+        """
+        if max_tokens is not None:
+            with self.database.transaction() as transaction:
+                control.set_max_tokens(transaction, row.name, max_tokens)
+        return int(row.id)
+
+    def run(self, run_id: int, *, takes_max_tokens: bool = False) -> Any:
+        """Work until the run has ended; return its row.
+
+        Args:
+            takes_max_tokens: the command that a person gave has that option, which is then the way to go on.
+
+        Raises:
+            RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
         self._coordinator.ring_all()
         self.bus.run()
@@ -196,9 +212,19 @@ class LocalRun:
             row = runs.lock_run(transaction, run_id)
         if row is None or row.state == RunState.RUNNING:
             raise RestMctsError(f"run {run_id} stopped before its end: nothing is left to do, but phases are open")
+        if row.state == RunState.PAUSED:
+            raise RestMctsError(
+                f"run {row.name} is paused{': ' + row.error if row.error else ''}; {self._way_on(row, takes_max_tokens)}"
+            )
         if row.state == RunState.FAILED:
             raise RestMctsError(f"run {row.name} failed: {row.error}")
         return row
+
+    def _way_on(self, row: Any, takes_max_tokens: bool) -> str:
+        if row.error and takes_max_tokens:
+            return "to go on: this command with a larger --max-tokens"
+        larger = " --max-tokens LARGER" if row.error else ""
+        return f"to go on: restmcts runs resume {row.name} --workdir {self._workdir}{larger}, then this command again"
 
 
 def _lock(workdir: Path) -> Any:

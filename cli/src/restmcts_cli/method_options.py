@@ -1,4 +1,4 @@
-"""Options of every command that makes a self-training run: the method, and what is held out for its gates."""
+"""Options of every command that makes a run: the method, what is held out for its gates, what it may generate."""
 
 from collections.abc import Sequence
 from typing import Annotated, TypeVar
@@ -21,6 +21,14 @@ HeldOut = Annotated[
 ]
 GateMargin = Annotated[
     float, typer.Option(help="A new checkpoint is promoted unless it is so many standard errors worse than the old.", min=0)
+]
+
+MaxTokens = Annotated[
+    int | None,
+    typer.Option(
+        help="Generated tokens of the whole run. Once they are spent it is paused; a larger number lets it go on.",
+        min=1,
+    ),
 ]
 
 

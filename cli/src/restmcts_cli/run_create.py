@@ -9,7 +9,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.connection import Connection, Workdir, connect
-from restmcts_cli.method_options import GateMargin, HeldOut, Labels, Method, is_held_out
+from restmcts_cli.method_options import GateMargin, HeldOut, Labels, MaxTokens, Method, is_held_out
 from restmcts_cli.problem_sources import SOURCES, read_source
 from restmcts_cli.search_options import parse_search
 from restmcts_cli.tables_shown import Json, print_json, told
@@ -39,6 +39,7 @@ class NewRun:
     problems: "dict[str, Iterable[Problem]]"
     models: dict[str, tuple[str, str]]
     paused: bool
+    max_tokens: int | None
 
 
 def create(
@@ -57,6 +58,7 @@ def create(
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")] = None,
     budget_tokens: Annotated[int | None, typer.Option(help="Generated tokens a tree.", min=1)] = None,
     budget_iterations: Annotated[int | None, typer.Option(help="Rounds of the algorithm a tree.", min=1)] = 16,
+    max_tokens: MaxTokens = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
     test: Annotated[str | None, typer.Option(help="Held-out problems on which every policy is graded.")] = None,
     split: Annotated[str, typer.Option(help="Of a data set of the hub.")] = "train",
@@ -125,11 +127,11 @@ def create(
     )
     with connect(workdir, create=True) as connection:
         if demo:
-            new = _demo_run(connection, name, policy, seed, quick, paused)
+            new = _demo_run(connection, name, policy, seed, quick, paused, max_tokens)
         else:
             sets = {TRAIN: source(problems), **({TEST: source(test)} if test is not None else {})}
             models = _models(connection, {BASE: ("policy", policy), FIRST_VALUE: ("value", value)})
-            new = _own_run(name, seed, loop, sets, models, paused or problems is None)
+            new = _own_run(name, seed, loop, sets, models, paused or problems is None, max_tokens)
         document = _store(connection, new)
     if json:
         print_json(document)
@@ -144,22 +146,26 @@ def _own_run(
     sets: "dict[str, Iterable[Problem]]",
     models: dict[str, tuple[str, str]],
     paused: bool,
+    max_tokens: int | None,
 ) -> NewRun:
     from pydantic import TypeAdapter
     from restmcts.domain.plans import SelfTraining, self_training_plan
 
     config = TypeAdapter(SelfTraining).dump_python(loop, mode="json")
-    return NewRun(name, loop.method, seed, config, self_training_plan(loop), sets, models, paused)
+    return NewRun(name, loop.method, seed, config, self_training_plan(loop), sets, models, paused, max_tokens)
 
 
-def _demo_run(connection: Connection, name: str, policy: str | None, seed: int, quick: bool, paused: bool) -> NewRun:
+def _demo_run(
+    connection: Connection, name: str, policy: str | None, seed: int, quick: bool, paused: bool, max_tokens: int | None
+) -> NewRun:
     from restmcts_cli.demo_plan import QUICK, DemoSize, base_policy, demo_plan, demo_problems
 
     size = QUICK if quick else DemoSize()
     fresh = base_policy(seed)
     models = _models(connection, {BASE: ("policy", policy)}) if policy is not None else {BASE: (fresh, fresh)}
     problems: dict[str, Iterable[Problem]] = dict(demo_problems(seed, size))
-    return NewRun(name, "rest-mcts", seed, {"demo": "quick" if quick else "full"}, demo_plan(seed, size), problems, models, paused)
+    config = {"demo": "quick" if quick else "full"}
+    return NewRun(name, "rest-mcts", seed, config, demo_plan(seed, size), problems, models, paused, max_tokens)
 
 
 def _models(connection: Connection, given: dict[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:
@@ -173,7 +179,7 @@ def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
     from restmcts.adapters.sql import control, runs
 
     with connection.database.transaction() as transaction:
-        run_id = runs.create_run(transaction, new.name, new.method, new.seed, new.config)
+        run_id = runs.create_run(transaction, new.name, new.method, new.seed, new.config, new.max_tokens)
         runs.add_phases(transaction, run_id, new.phases)
         for name, (uri, digest) in new.models.items():
             kind = "value" if name == FIRST_VALUE else "policy"

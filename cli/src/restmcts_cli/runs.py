@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,6 +11,7 @@ import typer
 from restmcts.errors import InputError, RestMctsError, StorageError
 
 from restmcts_cli.connection import Connection, Workdir, connect
+from restmcts_cli.method_options import MaxTokens
 from restmcts_cli.run_create import create
 from restmcts_cli.tables_shown import Json, plain, print_fields, print_json, print_table, shortened, told
 
@@ -21,7 +23,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
-PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens", "came_to")
+PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
 app.command()(create)
@@ -45,8 +47,11 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
     for row in rows:
         row["phases"] = f"{row['num_phases_ended']}/{row['num_phases']}"
         row["trees"] = f"{row['num_trees_ended']:,}/{row['num_trees']:,}"
+        row["token_budget"] = f"{row['tokens_spent']:,}/{row['max_tokens']:,}" if row["max_tokens"] is not None else None
     print_table(
-        ("name", "state", "phases", "trees", "seed", "created_at", "finished_at"), rows, empty="no runs yet: restmcts runs create"
+        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at"),
+        rows,
+        empty="no runs yet: restmcts runs create",
     )
 
 
@@ -72,8 +77,12 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
         row = _row(connection, name)
         with LiveDisplay(f"run {name}") as display:
             display.watch(connection.database, row.id)
+            told_why = None
             try:
                 while row.state not in ENDED:
+                    if row.state == "paused" and row.error and row.error != told_why:
+                        told(f"run {name} is paused: {row.error}; to go on: {_resumption(name, workdir)}")
+                        told_why = row.error
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     row = _row_once_there(connection, name)
             except KeyboardInterrupt:
@@ -102,7 +111,8 @@ def work(
     with connect(workdir) as connection:
         row = _row(connection, name)
     if row.state == "paused":
-        raise InputError(f"run {name} is paused: restmcts runs resume {name} --workdir {workdir}")
+        resumption = _resumption(name, workdir) if row.error else f"restmcts runs resume {name} --workdir {workdir}"
+        raise InputError(f"run {name} is paused{': ' + row.error if row.error else ''}; to go on: {resumption}")
     try:
         from restmcts_cli.local_run import LocalRun, ModelOptions
     except ImportError as error:
@@ -130,14 +140,14 @@ def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
 
 @app.command()
-def resume(name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Let a paused run go on.
+def resume(name: Name, max_tokens: MaxTokens = None, workdir: Workdir = None, json: Json = False) -> None:
+    """Let a paused run go on; one that has spent its token budget, with a larger one.
 
-    Example: [bold]restmcts runs resume demo[/bold]
+    Example: [bold]restmcts runs resume demo --max-tokens 2000000[/bold]
     """
     from restmcts.adapters.sql import control
 
-    _steer(workdir, name, control.resume, json)
+    _steer(workdir, name, partial(control.resume, max_tokens=max_tokens), json)
 
 
 @app.command()
@@ -160,6 +170,11 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
         print_json({"run": name, "state": state})
     else:
         told(f"run {name} is {state}")
+
+
+def _resumption(name: str, workdir: Path | None) -> str:
+    place = f" --workdir {workdir}" if workdir is not None else ""
+    return f"restmcts runs resume {name}{place} --max-tokens LARGER"
 
 
 def _row(connection: Connection, name: str) -> Any:
@@ -187,12 +202,13 @@ def _row_once_there(connection: Connection, name: str) -> Any:
 
 
 def _show(connection: Connection, name: str, json: bool) -> None:
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import queries, token_budget
 
     from restmcts_cli.outcomes import iteration_results
 
     with connection.database.transaction() as transaction:
         run = queries.run_named(transaction, name)
+        spent = token_budget.spent(transaction, run.id) if run.max_tokens is not None else None
         phases = queries.phase_numbers(transaction, run.id)
         promoted = {row["kind"]: row["name"] for row in queries.list_checkpoints(transaction, run.id) if row["promoted"]}
     iterations = iteration_results(connection.database, run.id)
@@ -206,6 +222,8 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         "finished_at": queries.utc(run.finished_at),
         "trees": sum(phase.num_trees for phase in phases),
         "tokens": sum(phase.tokens for phase in phases),
+        "tokens_spent": spent,
+        "max_tokens": run.max_tokens,
         "promoted": promoted,
     }
     if json:
@@ -213,8 +231,11 @@ def _show(connection: Connection, name: str, json: bool) -> None:
             {**facts, "phases": [_document(phase) for phase in phases], "iterations": [_iteration(one) for one in iterations]}
         )
         return
-    print_fields({**facts, "promoted": ", ".join(promoted.values()) or None})
+    budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
+    shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
+    print_fields({**shown, "token_budget": budget, "reason": run.error, "promoted": ", ".join(promoted.values()) or None})
     print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
+    print_fields({phase.name: _came_to(phase) for phase in phases})
     _print_iterations(iterations)
 
 
@@ -233,10 +254,9 @@ def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
         "state": phase.state,
         "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
         "solved": phase.num_solved if searches else None,
-        "failed": phase.num_failed if searches else None,
+        "failed": phase.num_failed or None,
         "accuracy": _percent(accuracy) if accuracy is not None else None,
         "tokens": phase.tokens if searches else None,
-        "came_to": _came_to(phase),
     }
 
 

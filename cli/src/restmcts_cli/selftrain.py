@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from restmcts.errors import InputError
-from rich.console import Console
 
-from restmcts_cli.method_options import GateMargin, HeldOut, Labels, Method, apart
+from restmcts_cli.method_options import GateMargin, HeldOut, Labels, MaxTokens, Method, apart
 from restmcts_cli.search_options import parse_search
+from restmcts_cli.tables_shown import console, told
 from restmcts_cli.training_options import Objective, PolicyOptions, ValueOptions, parse_training
 
 if TYPE_CHECKING:
@@ -41,6 +41,7 @@ def selftrain(
     option: Annotated[list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")] = None,
     budget_tokens: Annotated[int | None, typer.Option(help="Generated tokens a tree.", min=1)] = None,
     budget_iterations: Annotated[int | None, typer.Option(help="Rounds of the algorithm a tree.", min=1)] = 16,
+    max_tokens: MaxTokens = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
     held_out: HeldOut = 200,
     gate_margin: GateMargin = 1.0,
@@ -118,7 +119,7 @@ def selftrain(
     if value is not None:
         checkpoints["value-0"] = ("value", checkpoint_argument(value, "value", trust_remote_code))
     options = ModelOptions(template, device, trust_remote_code, max_trees_in_flight=trees_in_flight)
-    report = _run(workdir, options, loop, sets, checkpoints, seed, begin)
+    report = _run(workdir, options, loop, sets, checkpoints, seed, max_tokens, begin)
     _show(report, workdir / "report.html", json)
 
 
@@ -127,9 +128,8 @@ def load_problem_file(path: Path, strict: bool, limit: int | None) -> "list[Prob
     from restmcts.adapters.problem_files import load_problems
 
     members, bad_lines = load_problems(path, strict=strict, limit=limit)
-    console = Console(stderr=True)
     for bad in bad_lines:
-        console.print(f"{path}, line {bad.line_number}: {bad.reason}; passed over", markup=False, highlight=False, soft_wrap=True)
+        told(f"{path}, line {bad.line_number}: {bad.reason}; passed over")
     return members
 
 
@@ -140,6 +140,7 @@ def _run(
     sets: "dict[str, list[Problem]]",
     checkpoints: dict[str, tuple[str, str]],
     seed: int,
+    max_tokens: int | None,
     begin: float,
 ) -> "Report":
     from restmcts.domain.plans import self_training_plan
@@ -155,9 +156,12 @@ def _run(
         if known is not None and known.config != config:
             changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
             raise InputError(f"{workdir} holds a run with other settings ({changed}); give them again or choose another --workdir")
-        run_id = known.id if known is not None else run.create(RUN_NAME, loop.method, seed, config, sets, checkpoints, plan)
+        if known is None:
+            run_id = run.create(RUN_NAME, loop.method, seed, config, sets, checkpoints, plan, max_tokens)
+        else:
+            run_id = run.known(known, max_tokens)
         display.watch(run.database, run_id)
-        run.run(run_id)
+        run.run(run_id, takes_max_tokens=True)
         return _report(run, run_id, workdir, loop, seed, begin)
 
 
@@ -201,8 +205,8 @@ def _show(report: "Report", page: Path, json: bool) -> None:
     from restmcts_cli.report_data import json_line
 
     write_report(report, page)
-    console = Console(stderr=json)
-    console.print(render_table(report))
-    console.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    shown = console(stderr=json)
+    shown.print(render_table(report))
+    shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     if json:
         typer.echo(json_line(report, str(page)))

@@ -16,6 +16,9 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WHEN_PIPED = 400
+MAX_FIGURE = 14
+"""Characters of a figure with its error: it is read as one word."""
+
 _CONTROL = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
@@ -33,13 +36,20 @@ def print_json(document: Any) -> None:
 
 
 def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
-    """Print rows as a table of the named columns ("num_trees" is headed "trees"), or the sentence `empty` if there are none."""
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for name in columns:
-        table.add_column(name.removeprefix("num_").replace("_", " "))
-    for row in rows:
-        table.add_row(*(cell(row.get(name)) for name in columns))
-    console().print(table if table.row_count else Text(empty))
+    """Print rows as a table of the named columns ("num_trees" is headed "trees"), or the sentence `empty` if there are none.
+
+    Columns without any value are left out; names and figures are never cut while other columns can be narrower.
+    """
+    members = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    filled = [name for name in columns if any(row.get(name) is not None for row in members)]
+    for name in filled:
+        texts = [cell(row.get(name)).plain for row in members]
+        is_short = all(" " not in text or len(text) <= MAX_FIGURE for text in texts)
+        table.add_column(name.removeprefix("num_").replace("_", " "), no_wrap=is_short)
+    for row in members:
+        table.add_row(*(cell(row.get(name)) for name in filled))
+    console().print(table if members else Text(empty))
 
 
 def print_fields(fields: Mapping[str, Any]) -> None:
@@ -49,7 +59,7 @@ def print_fields(fields: Mapping[str, Any]) -> None:
         if value is not None:
             shown = cell(value)
             shown.justify = None
-            grid.add_row(Text(name.replace("_", " "), style="dim"), shown)
+            grid.add_row(Text(name.removeprefix("num_").replace("_", " "), style="dim"), shown)
     console().print(grid)
 
 

@@ -8,11 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import queries, runs
+from restmcts.adapters.sql import control, queries, runs, token_budget
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.phases import PHASE
 from restmcts.errors import InputError
 from restmcts_cli.run_create import MAX_BOOTSTRAP_PROBLEMS
+from sqlalchemy import update
 from typer.testing import Result
 
 Shown = Callable[..., str]
@@ -71,11 +73,30 @@ def test_pause_resume_cancel(workdir: Path, call: Command, document: Document) -
     assert "run mine is cancelled" in message(call("runs", "resume", "mine", "--workdir", workdir))
 
 
-def test_resume_rings_for_what_came_in_meanwhile(workdir: Path) -> None:
-    from restmcts.adapters.sql import control
-    from restmcts.adapters.sql.trees import TREES
-    from sqlalchemy import update
+def test_a_spent_token_budget_is_shown_and_raised(workdir: Path, call: Command, shown: Shown, document: Document) -> None:
+    """A tree that still searches would generate more than the run's trees already have."""
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    spent = document("runs", "show", "mine", "--workdir", workdir)["tokens"]
+    with database.transaction() as transaction:
+        transaction.execute(update(TREES).where(TREES.c.id == 5).values(state="searching"))
+        transaction.execute(update(PHASES).where(PHASES.c.name == "collect-1").values(state="searching"))
+        control.set_max_tokens(transaction, "mine", spent - 10)
+        token_budget.pause_if_spent(transaction, queries.run_named(transaction, "mine"))
+    database.close()
+    found = document("runs", "show", "mine", "--workdir", workdir)
+    assert (found["state"], found["tokens_spent"], found["max_tokens"]) == ("paused", spent, spent - 10)
+    assert found["error"] == f"token budget of {spent - 10} spent ({spent} generated)"
+    assert f"{spent}/{spent - 10}" in shown("runs", "list", "--workdir", workdir)
+    assert "restmcts runs resume mine" in message(call("runs", "work", "mine", "--workdir", workdir))
+    for typed in ((), ("--max-tokens", spent)):
+        refused = message(call("runs", "resume", "mine", *typed, "--workdir", workdir))
+        assert refused.endswith(f"raise that by --max-tokens, above {spent}")
+    assert document("runs", "resume", "mine", "--max-tokens", spent + 10, "--workdir", workdir)["state"] == "running"
+    found = document("runs", "show", "mine", "--workdir", workdir)
+    assert (found["error"], found["max_tokens"]) == (None, spent + 10)
 
+
+def test_resume_rings_for_what_came_in_meanwhile(workdir: Path) -> None:
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     with database.transaction() as transaction:
         transaction.execute(update(TREES).where(TREES.c.id == 5).values(state="searching"))
@@ -103,13 +124,27 @@ def test_unknown_run_and_folder_are_one_line(workdir: Path, call: Command, tmp_p
 
 def test_create_stores_what_was_asked_for(tmp_path: Path, document: Document) -> None:
     path, held_out = problem_file(tmp_path, 5), problem_file(tmp_path, 3, "test.jsonl")
-    options = ("--policy", "someone/model", "--test", held_out, "--iterations", 2, "-o", "branch=4", "--limit", 4)
+    options = (
+        "--policy",
+        "someone/model",
+        "--test",
+        held_out,
+        "--iterations",
+        2,
+        "-o",
+        "branch=4",
+        "--limit",
+        4,
+        "--max-tokens",
+        900,
+    )
     made = document("runs", "create", "new", path, *options, "--workdir", tmp_path / "w")
     assert made == {"run": "new", "id": 1, "state": "running", "problems": {"train": 4, "bootstrap": 4, "test": 3}}
     database = Database(f"sqlite:///{tmp_path / 'w' / 'run.db'}")
     with database.transaction() as transaction:
         phases = {row.name: PHASE.validate_python(row.spec) for row in runs.phases_of(transaction, 1)}
         checkpoints = runs.checkpoints_of(transaction, 1)
+        assert queries.run_named(transaction, "new").max_tokens == 900
     database.close()
     assert phases["collect-2"].search.branch == 4
     assert "grade-policy-2" in phases

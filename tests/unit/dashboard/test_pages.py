@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import promotions, runs, trees
-from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql import control, promotions, runs, token_budget, trees
+from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
@@ -178,6 +178,33 @@ def test_what_is_left_is_told_while_a_run_goes_on(failed: Database) -> None:
     failed.close()
 
 
+def test_a_token_budget_is_shown_with_what_is_left_of_it(failed: Database, served: Callable[[Source], Any]) -> None:
+    with failed.transaction() as transaction:
+        transaction.execute(update(TREES).where(TREES.c.id > 6).values(state=TreeState.SEARCHING.value, ended_at=None))
+        spent = sum(phase.tokens for phase in read_run(transaction, 1).phases)
+        control.set_max_tokens(transaction, runs_name(transaction), spent + 1)
+        view = read_run(transaction, 1)
+    assert view.budget is not None
+    assert (view.budget.limit, view.budget.spent, view.budget.left) == (spent + 1, spent, 1)
+    assert view.budget.seconds_left is not None
+    assert view.budget_ends_first, "two trees are still to be searched"
+    client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
+    assert f"of {spent + 1}, 1 left; spent in about" in client.text("/runs/1")
+    assert "more than the budget has" in client.text("/runs/1")
+    assert f"{spent} / {spent + 1}" in client.text("/")
+    with failed.transaction() as transaction:
+        control.set_max_tokens(transaction, runs_name(transaction), 1)
+        assert token_budget.pause_if_spent(transaction, runs.lock_run(transaction, 1))
+    page = client.text("/runs/1")
+    assert "Why it is paused:</strong> token budget of 1 spent" in page
+    assert "restmcts runs resume" in page
+    failed.close()
+
+
+def runs_name(transaction: Transaction) -> str:
+    return str(transaction.execute(select(RUNS.c.name)).scalar_one())
+
+
 def test_gates_and_promotions_are_shown(failed: Database, served: Callable[[Source], Any]) -> None:
     with failed.transaction() as transaction:
         runs.add_phases(transaction, 1, [GatePhase("gate-1", 1, "policy", "base", "collect-1")])
@@ -192,4 +219,10 @@ def test_gates_and_promotions_are_shown(failed: Database, served: Callable[[Sour
 
 
 def test_lengths_of_time_are_told_in_two_units() -> None:
-    assert [duration(seconds) for seconds in (3.4, 75, 7500, 200_000)] == ["3 s", "1 min 15 s", "2 h 05 min", "2 days 7 h"]
+    assert [duration(seconds) for seconds in (0.2, 3.4, 75, 7500, 200_000)] == [
+        "under 1 s",
+        "3 s",
+        "1 min 15 s",
+        "2 h 05 min",
+        "2 days 7 h",
+    ]

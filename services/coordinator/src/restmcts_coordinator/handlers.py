@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from restmcts.adapters.sql import deriving, promotions, reconciling, runs, trees
+from restmcts.adapters.sql import deriving, promotions, reconciling, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reconciling import Patience, Taken
 from restmcts.adapters.sql.tables import PhaseState, RunState
@@ -43,6 +43,8 @@ class CoordinatorHandlers:
                 return
             while self._move_phases(transaction, run):
                 pass
+            if token_budget.pause_if_spent(transaction, run):
+                return
             self._admit(transaction, run)
             self._finish(transaction, run)
 

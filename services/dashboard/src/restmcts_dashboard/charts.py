@@ -52,7 +52,7 @@ def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float]) 
     """Return the AUC of the value model in every collecting phase."""
     collected = [phase for phase in phases if phase.purpose == "collect" and phase.name in quality]
     points = {"V at verified ends": [Point(phase.iteration, quality[phase.name]) for phase in collected]} if collected else {}
-    return _chart("Value model: AUC by iteration", "AUC", points, [0.5, 1.0])
+    return _chart("Value model: AUC by iteration", "AUC", points, [0.5, 1.0, *(p.y for series in points.values() for p in series)])
 
 
 def _chart(title: str, label: str, points: Mapping[str, list[Point]], ends: Sequence[float], as_percent: bool = False) -> Markup:

@@ -20,7 +20,11 @@ HEADERS = {
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
-STATE_SIGNS = {"running": "▶", "paused": "❚❚", "cancelled": "■", "done": "✓", "failed": "✗"}
+STATE_SIGNS = {
+    **dict.fromkeys(("running", "searching", "writing", "training", "gating"), "▶"),
+    **dict.fromkeys(("done", "labelled"), "✓"),
+    **{"paused": "❚❚", "cancelled": "■", "failed": "✗", "ended": "■", "skipped": "–"},
+}
 VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
 
 

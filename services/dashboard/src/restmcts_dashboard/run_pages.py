@@ -105,7 +105,7 @@ def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) ->
     drawn = {"accuracy": charts.accuracy_chart(view.phases), "loss": charts.loss_chart(view.phases)}
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
-        "summary": render("part_summary.html.j2", view=view),
+        "summary": render("part_summary.html.j2", view=view, source=source),
         "phases": render("part_phases.html.j2", view=view),
         "charts": render("part_charts.html.j2", **drawn, by_step=by_step),
         "workers": render("part_workers.html.j2", view=view, **workers),

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any
 
-from restmcts.adapters.sql import progress, queries
+from restmcts.adapters.sql import progress, queries, token_budget
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import ENDED_PHASES, PhaseNumbers, utc
 from restmcts.adapters.sql.requests import PROBLEMS
@@ -64,6 +64,29 @@ class Forecast:
 
 
 @dataclass(frozen=True, slots=True)
+class TokenBudget:
+    """What a run may generate.
+
+    Attributes:
+        limit: tokens in all.
+        spent: of them.
+        seconds_left: until they are spent, at the present pace; None where the run does not generate now.
+    """
+
+    limit: int
+    spent: int
+    seconds_left: float | None
+
+    @property
+    def left(self) -> int:
+        return max(self.limit - self.spent, 0)
+
+    @property
+    def share_spent(self) -> float:
+        return min(self.spent / self.limit, 1.0)
+
+
+@dataclass(frozen=True, slots=True)
 class RunView:
     """A run as its page shows it; `run` is its row, `phases` are in order."""
 
@@ -72,6 +95,12 @@ class RunView:
     share_done: float
     pace: Pace | None
     forecast: Forecast | None
+    budget: TokenBudget | None
+
+    @property
+    def budget_ends_first(self) -> bool:
+        """Whether the token budget seems too small for what is still to be searched."""
+        return bool(self.budget and self.forecast and (self.forecast.tokens or 0) > self.budget.left)
 
     @property
     def iteration(self) -> int:
@@ -126,7 +155,16 @@ def read_run(transaction: Transaction, run_id: int) -> RunView:
     open_ = run.state in (RunState.RUNNING, RunState.PAUSED)
     forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
     share = progress.share_done([(phase.state, phase.num_done, phase.num_trees) for phase in phases])
-    return RunView(run, phases, share, pace, forecast)
+    return RunView(run, phases, share, pace, forecast, _budget(transaction, run, pace))
+
+
+def _budget(transaction: Transaction, run: Any, pace: Pace | None) -> TokenBudget | None:
+    if run.max_tokens is None:
+        return None
+    spent = token_budget.spent(transaction, run.id)
+    goes_on = run.state == RunState.RUNNING and pace is not None and pace.tokens > 0
+    seconds = max(run.max_tokens - spent, 0) * pace.seconds / pace.tokens if goes_on and pace is not None else None
+    return TokenBudget(run.max_tokens, spent, seconds)
 
 
 def _pace(transaction: Transaction, run: Any) -> Pace | None:
@@ -238,6 +276,8 @@ def _area(counts: Sequence[tuple[int, int]]) -> float | None:
 def duration(seconds: float) -> str:
     """Return a length of time in the two units that matter: "2 h 05 min"."""
     whole = round(seconds)
+    if whole < 1:
+        return "under 1 s"
     if whole < 60:
         return f"{whole} s"
     if whole < 3600:

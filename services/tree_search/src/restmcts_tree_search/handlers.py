@@ -5,12 +5,12 @@ rebuilt by playing its applied responses again. True answers are not read here.
 """
 
 import logging
-from collections import OrderedDict
-from collections.abc import Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from restmcts.adapters import logs, metrics, tracing
-from restmcts.adapters.sql import evaluating, trees
+from restmcts.adapters.sql import evaluating, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
 from restmcts.adapters.sql.tables import now
@@ -21,7 +21,7 @@ from restmcts.domain.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.search import Search
 from restmcts.messages.base import Message
-from restmcts.messages.commands import AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
 from restmcts.messages.wire import GENERATION, dump_request, load_response
 
@@ -55,6 +55,7 @@ class TreeSearchHandlers:
         rows = trees.lock_searching(transaction, tree_ids)
         answered = trees.answered(transaction, [row.id for row in rows])
         advances, failures, failed_runs = [], {}, set()
+        generated: dict[int, int] = defaultdict(int)
         for row in rows:
             try:
                 advance = self._advance_one(transaction, row, answered.get(row.id, []))
@@ -66,10 +67,19 @@ class TreeSearchHandlers:
                 continue
             if advance is not None:
                 advances.append(advance)
+                if row.max_tokens is not None:
+                    generated[row.run_id] += advance.tokens
         trees.save(transaction, advances)
         trees.fail(transaction, failures)
         transaction.emit(*self._wake_ups(advances), *(TreesLabelled(run_id=run_id) for run_id in failed_runs))
+        self._count(transaction, generated, {row.run_id: row.max_tokens for row in rows})
         return advances
+
+    def _count(self, transaction: Transaction, generated: Mapping[int, int], budgets: Mapping[int, int]) -> None:
+        """Count what runs with a token budget generated, and ring for those that have spent it: no tree of theirs need end."""
+        token_budget.record(transaction, generated)
+        over = (run_id for run_id in generated if token_budget.spent(transaction, run_id) >= budgets[run_id])
+        transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in over))
 
     def _advance_one(self, transaction: Transaction, row: Any, answered: Sequence[Any]) -> trees.Advance | None:
         phase = self._phase(row)
@@ -83,14 +93,14 @@ class TreeSearchHandlers:
             search = self._recall(transaction, row, phase)
         else:
             return None
-        num_nodes = len(search.tree)
+        num_nodes, num_tokens = len(search.tree), search.spent.tokens
         for answer in answered:
             requests += search.receive(load_response(answer.kind, answer.answer), elapsed)
             applied.append({"key": answer.id, "order": search.spent.model_calls, "elapsed": elapsed})
         metrics.EXPANSIONS.inc(sum(answer.kind == "propose" for answer in answered))
         metrics.NODES.inc(len(search.tree) - num_nodes)
         request_rows = [self._request_row(row, phase, request) for request in requests]
-        return trees.Advance(row.id, row.version + 1, search, applied, request_rows)
+        return trees.Advance(row.id, row.version + 1, search, applied, request_rows, search.spent.tokens - num_tokens)
 
     def _phase(self, row: Any) -> SearchPhase:
         if row.phase_id not in self._phases:

@@ -8,7 +8,7 @@ from typing import Any
 
 from sqlalchemy import delete, select, update
 
-from restmcts.adapters.sql import promotions, requests, runs, trees
+from restmcts.adapters.sql import promotions, requests, runs, token_budget, trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import run_named
 from restmcts.adapters.sql.requests import REQUESTS
@@ -33,13 +33,16 @@ def pause(transaction: Transaction, name: str) -> None:
     _set_state(transaction, run.id, RunState.PAUSED)
 
 
-def resume(transaction: Transaction, name: str) -> None:
-    """Let a paused run go on, and ring for what came in while it was paused.
+def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -> None:
+    """Let a paused run go on, with another token budget if one is given, and ring for what came in while it was paused.
 
     Raises:
-        InputError: if there is no such run, or it is not paused.
+        InputError: if there is no such run, it is not paused, or its token budget is spent.
     """
     run = _locked(transaction, name, RunState.PAUSED)
+    if max_tokens is not None:
+        token_budget.set_limit(transaction, run, max_tokens)
+    token_budget.check(transaction, run.id)
     _set_state(transaction, run.id, RunState.RUNNING)
     searching = select(TREES.c.id).where(TREES.c.run_id == run.id, TREES.c.state == TreeState.SEARCHING.value)
     tree_ids = list(transaction.execute(searching.order_by(TREES.c.id)).scalars())
@@ -49,6 +52,21 @@ def resume(transaction: Transaction, name: str) -> None:
         if requests.any_waiting(transaction, kind):
             transaction.emit(command())
     transaction.emit(AdvanceRun(run_id=run.id))
+
+
+def set_max_tokens(transaction: Transaction, name: str, max_tokens: int) -> None:
+    """Give a run that has not ended a token budget; one that was paused because its budget was spent goes on.
+
+    Raises:
+        InputError: if there is no such run, or it was paused and this budget is spent too.
+    """
+    run = runs.lock_run(transaction, run_named(transaction, name).id)
+    if run is None or run.state not in (RunState.RUNNING, RunState.PAUSED):
+        return
+    if run.state == RunState.PAUSED and run.error is not None:
+        resume(transaction, name, max_tokens)
+    else:
+        token_budget.set_limit(transaction, run, max_tokens)
 
 
 def cancel(transaction: Transaction, name: str) -> None:
@@ -176,4 +194,4 @@ def _locked(transaction: Transaction, name: str, *allowed: RunState) -> Any:
 
 
 def _set_state(transaction: Transaction, run_id: int, state: RunState) -> None:
-    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value))
+    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=None))

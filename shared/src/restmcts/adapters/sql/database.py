@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
@@ -64,9 +64,12 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     def create_tables(self) -> None:
-        """Create what is missing (embedded use; servers are migrated by Alembic)."""
+        """Create what is missing, columns too: work folders outlive versions (servers are migrated by Alembic)."""
         with _storage_errors():
             SQLModel.metadata.create_all(self.engine)
+            if self.is_sqlite:
+                with self.engine.begin() as connection:
+                    _add_columns(connection)
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -92,6 +95,17 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+def _add_columns(connection: Connection) -> None:
+    """Add the columns that tables made by an earlier version lack; all that came later may be NULL."""
+    inspector = inspect(connection)
+    for table in SQLModel.metadata.sorted_tables:
+        known = {column["name"] for column in inspector.get_columns(table.name)}
+        for column in table.columns:
+            if column.name not in known:
+                kind = column.type.compile(connection.dialect)
+                connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
 
 
 @contextmanager

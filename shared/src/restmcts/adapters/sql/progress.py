@@ -6,10 +6,11 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
+from restmcts.adapters.sql import token_budget
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.runs import phases_of
 from restmcts.adapters.sql.tables import PhaseState, TreeState
-from restmcts.adapters.sql.trees import TREES
+from restmcts.adapters.sql.trees import RUNS, TREES
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,11 +30,20 @@ class PhaseProgress:
 
 @dataclass(frozen=True, slots=True)
 class RunProgress:
-    """All phases in order, and sums over all trees of the run."""
+    """All phases in order, and sums over all trees of the run.
+
+    Attributes:
+        state: the run's.
+        max_tokens: the run's token budget; None: it has none.
+        tokens_spent: of that budget; 0 without one.
+    """
 
     phases: tuple[PhaseProgress, ...]
     tokens: int
     nodes: int
+    state: str
+    max_tokens: int | None
+    tokens_spent: int
 
     @property
     def iteration(self) -> int:
@@ -88,7 +98,10 @@ def read(transaction: Transaction, run_id: int) -> RunProgress:
     counts = {row.phase_id: row for row in transaction.execute(statement)}
     phases = tuple(_phase(row, counts.get(row.id)) for row in phases_of(transaction, run_id))
     tokens = sum(int(row.tokens) for row in counts.values())
-    return RunProgress(phases, tokens, sum(int(row.nodes) for row in counts.values()))
+    nodes = sum(int(row.nodes) for row in counts.values())
+    run = transaction.execute(select(RUNS.c.state, RUNS.c.max_tokens).where(RUNS.c.id == run_id)).one()
+    spent = token_budget.spent(transaction, run_id) if run.max_tokens is not None else 0
+    return RunProgress(phases, tokens, nodes, run.state, run.max_tokens, spent)
 
 
 def _phase(row: Any, counts: Any | None) -> PhaseProgress:

@@ -10,6 +10,7 @@ from typing import Any
 
 from sqlalchemy import case, func, select
 
+from restmcts.adapters.sql import token_budget
 from restmcts.adapters.sql.database import OUTBOX, Transaction
 from restmcts.adapters.sql.promotions import PROMOTIONS
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
@@ -76,7 +77,9 @@ def run_named(transaction: Transaction, name: str) -> Any:
 
 
 def list_runs(transaction: Transaction) -> list[Row]:
-    """Return all runs, the newest first, each with how many of its phases and trees have ended."""
+    """Return all runs, the newest first, each with how many of its phases and trees have ended, and "tokens_spent" where it has a
+    token budget, "max_tokens"."""
+    spent = token_budget.spent_by_run(transaction)
     phases = _counts_by_run(transaction, PHASES, PHASES.c.state.in_(ENDED_PHASES))
     trees = _counts_by_run(transaction, TREES, TREES.c.state.in_(ENDED_TREES))
     columns = (
@@ -86,6 +89,7 @@ def list_runs(transaction: Transaction) -> list[Row]:
         RUNS.c.state,
         RUNS.c.seed,
         RUNS.c.error,
+        RUNS.c.max_tokens,
         RUNS.c.created_at,
         RUNS.c.finished_at,
     )
@@ -93,7 +97,7 @@ def list_runs(transaction: Transaction) -> list[Row]:
     for row in transaction.execute(select(*columns).order_by(RUNS.c.id.desc())):
         num_phases, num_phases_ended = phases.get(row.id, (0, 0))
         num_trees, num_trees_ended = trees.get(row.id, (0, 0))
-        counts = {"num_phases": num_phases, "num_phases_ended": num_phases_ended}
+        counts = {"num_phases": num_phases, "num_phases_ended": num_phases_ended, "tokens_spent": spent.get(row.id)}
         rows.append({**_shown(row), **counts, "num_trees": num_trees, "num_trees_ended": num_trees_ended})
     return rows
 

@@ -29,15 +29,18 @@ ORIGINAL = PROBLEMS.alias("original")
 PROBLEMS_PER_INSERT = 1000
 
 
-def create_run(transaction: Transaction, name: str, method: str, seed: int, config: dict[str, Any]) -> int:
-    """Insert a run; return its id.
+def create_run(
+    transaction: Transaction, name: str, method: str, seed: int, config: dict[str, Any], max_tokens: int | None = None
+) -> int:
+    """Insert a run, which may generate `max_tokens` in all; return its id.
 
     Raises:
         InputError: if a run has that name.
     """
     if find_run(transaction, name) is not None:
         raise InputError(f"a run named {name!r} exists already: choose another name")
-    values = {"name": name, "method": method, "seed": seed, "config": config, "state": RunState.RUNNING.value}
+    values = {"name": name, "method": method, "seed": seed, "config": config, "max_tokens": max_tokens}
+    values["state"] = RunState.RUNNING.value
     return int(transaction.execute(insert(RUNS).values(**values, created_at=now()).returning(RUNS.c.id)).scalar_one())
 
 

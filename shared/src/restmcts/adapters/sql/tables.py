@@ -81,7 +81,10 @@ def _time(nullable: bool = True) -> Any:
 
 
 class Run(SQLModel, table=True):
-    """A run: a list of phases over its problem sets."""
+    """A run: a list of phases over its problem sets.
+
+    `error` says why it failed or was paused by itself; `max_tokens` is how many its policy may generate (None: no limit).
+    """
 
     __tablename__ = "runs"
     __table_args__ = (_one_of("state", RunState, "runs"),)
@@ -93,8 +96,19 @@ class Run(SQLModel, table=True):
     config: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     state: str = Field(default=RunState.RUNNING, index=True)
     error: str | None = None
+    max_tokens: int | None = Field(default=None, sa_column=Column(BigInteger))
     created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
     finished_at: datetime | None = Field(default=None, sa_column=_time())
+
+
+class TokenCountRow(SQLModel, table=True):
+    """Tokens generated in a run that has a token budget: all that were counted so far, or what one transaction adds to them."""
+
+    __tablename__ = "token_counts"
+
+    id: int | None = Field(default=None, sa_column=_big_key())
+    run_id: int = Field(index=True)
+    tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class ProblemRow(SQLModel, table=True):

@@ -26,13 +26,19 @@ NODES = table_of(NodeRow)
 
 @dataclass(frozen=True, slots=True)
 class Advance:
-    """What one transaction brings to one tree; `applied` are the requests' row ids with order and time of application."""
+    """What one transaction brings to one tree.
+
+    Attributes:
+        applied: the requests' row ids, with order and time of application.
+        tokens: that the policy generated for what was applied.
+    """
 
     tree_id: int
     version: int
     search: Search
     applied: list[dict[str, Any]]
     requests: list[dict[str, Any]]
+    tokens: int
 
 
 def create_trees(transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
@@ -62,6 +68,7 @@ def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[An
     """Return, locked and in order of id, those of the trees that are searching in a running run."""
     statement = (
         select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
+        .add_columns(RUNS.c.max_tokens)
         .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(RUNS, RUNS.c.id == TREES.c.run_id)
