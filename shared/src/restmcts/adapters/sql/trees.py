@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, insert, literal_column, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
@@ -60,18 +60,27 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
 
 def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
     """Return, locked and in order of id, those of the trees that are searching in a running run."""
-    statement = (
+    statement = _searching().where(TREES.c.id.in_(list(tree_ids))).with_for_update(of=TREES)
+    return list(transaction.execute(statement).all())
+
+
+def lock_answered(transaction: Transaction, max_trees: int) -> list[Any]:
+    """Return, locked and in order of id, up to `max_trees` such trees with an answer to apply; those that others hold are passed over."""
+    answered = select(REQUESTS.c.tree_id).where(REQUESTS.c.state == literal_column("'answered'"))
+    statement = _searching().where(TREES.c.id.in_(answered)).limit(max_trees)
+    return list(transaction.execute(statement.with_for_update(of=TREES, skip_locked=True)).all())
+
+
+def _searching() -> Any:
+    return (
         select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
         .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(RUNS, RUNS.c.id == TREES.c.run_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
-        .where(TREES.c.id.in_(list(tree_ids)), TREES.c.state == TreeState.SEARCHING.value)
-        .where(RUNS.c.state == RunState.RUNNING.value)
+        .where(TREES.c.state == TreeState.SEARCHING.value, RUNS.c.state == RunState.RUNNING.value)
         .order_by(TREES.c.id)
-        .with_for_update(of=TREES)
     )
-    return list(transaction.execute(statement).all())
 
 
 def answered(transaction: Transaction, tree_ids: Sequence[int]) -> dict[int, list[Any]]:
