@@ -184,7 +184,7 @@ def test_a_tree_that_cannot_be_stored_fails_alone(database: Database, new_run: C
     run_id = new_run()
     tree_ids = _tree_ids(database, run_id)
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=tuple(tree_ids)))
-    (claim, kind), *_ = claim_all(database)
+    (claim, _), *_ = claim_all(database)
     with database.transaction() as transaction:
         for request in claim.requests:
             text = "PostgreSQL stores no \0\n" if request.tree_id == tree_ids[2] else "a step\n"

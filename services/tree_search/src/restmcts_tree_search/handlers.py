@@ -10,10 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from sqlalchemy.exc import OperationalError
-
 from restmcts.adapters import logs, metrics, tracing
-from restmcts.adapters.sql import evaluating, trees
+from restmcts.adapters.sql import evaluating, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
 from restmcts.adapters.sql.tables import now
@@ -27,6 +25,7 @@ from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
 from restmcts.messages.wire import GENERATION, dump_request, load_response
+from sqlalchemy.exc import OperationalError
 
 log = logging.getLogger(__name__)
 
@@ -62,7 +61,7 @@ class TreeSearchHandlers:
         self._take(lock)
 
     def take_answers(self, _: RequestsAnswered) -> None:
-        """Advance every tree that has an answer, whichever message told of it: the later this worker is, the fewer its transactions.
+        """Advance every tree that has an answer, whichever message told of it: who is behind makes fewer transactions.
 
         Trees that another worker holds are left to it: whoever has advanced a tree looks again for what came meanwhile.
         """
@@ -137,7 +136,7 @@ class TreeSearchHandlers:
         return advances
 
     def _advance_one(self, transaction: Transaction, row: Any, answered: Sequence[Any]) -> trees.Advance | None:
-        phase = self._phase(row)
+        phase = self._phase(transaction, row)
         elapsed = max((now() - _aware(row.started_at)).total_seconds(), 0.0)
         requests: list[Request] = []
         applied: list[dict[str, Any]] = []
@@ -151,15 +150,16 @@ class TreeSearchHandlers:
         num_nodes = len(search.tree)
         for answer in answered:
             requests += search.receive(load_response(answer.kind, answer.answer), elapsed)
-            applied.append({"key": answer.id, "order": search.spent.model_calls, "elapsed": elapsed})
+            applied.append(trees.applied_row(answer.id, search.spent.model_calls, elapsed))
         metrics.EXPANSIONS.inc(sum(answer.kind == "propose" for answer in answered))
         metrics.NODES.inc(len(search.tree) - num_nodes)
         request_rows = [self._request_row(row, phase, request) for request in requests]
         return trees.Advance(row.id, row.version + 1, search, applied, request_rows)
 
-    def _phase(self, row: Any) -> SearchPhase:
+    def _phase(self, transaction: Transaction, row: Any) -> SearchPhase:
         if row.phase_id not in self._phases:
-            self._phases[row.phase_id] = SEARCH_PHASE.validate_python(row.spec)
+            stored: Any = runs.phase_by_id(transaction, row.phase_id)
+            self._phases[row.phase_id] = SEARCH_PHASE.validate_python(stored.spec)
         return self._phases[row.phase_id]
 
     def _recall(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:

@@ -8,8 +8,8 @@ from sqlalchemy import select, update
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.runs import ORIGINAL, original
-from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, TreeState
-from restmcts.adapters.sql.trees import PHASES, TREES, node_row
+from restmcts.adapters.sql.tables import NodeOrigin, TreeState
+from restmcts.adapters.sql.trees import NODES, PHASES, TREES, node_row
 from restmcts.domain.problems import Verdict
 from restmcts.domain.tree import Node
 
@@ -39,7 +39,7 @@ def lock_ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[int]:
 def add_solution_nodes(transaction: Transaction, tree_id: int, nodes: Sequence[Node]) -> None:
     """Add the nodes of a given solution to a stored tree."""
     rows = [{**node_row(tree_id, node), "origin": NodeOrigin.SOLUTION.value} for node in nodes]
-    transaction.upsert(NodeRow, rows, ("tree_id", "node_id"))
+    transaction.upsert(NODES, rows, ("tree_id", "node_id"))
 
 
 def finish(transaction: Transaction, tree_id: int, answer: str | None, verdict: Verdict, solved: bool) -> None:
