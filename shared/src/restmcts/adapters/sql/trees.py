@@ -59,7 +59,7 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
 
 
 # Statements of the hot path are made once: making one takes as long as PostgreSQL takes to answer it.
-_NAMED = bindparam("tree_ids", expanding=True)
+_NAMED: Any = bindparam("tree_ids", expanding=True)
 _ANSWERED = REQUESTS.c.state == literal_column("'answered'")
 _SEARCHING = (
     select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
@@ -211,40 +211,6 @@ def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, T
             trees[tree_id].nodes.append(node)
             trees[tree_id][node.parent_id].children.append(node.node_id)
     return trees
-
-
-def save_labels(
-    transaction: Transaction,
-    tree_id: int,
-    verdicts: Mapping[int, Verdict],
-    labels: Mapping[int, StepLabel],
-) -> None:
-    """Write the verdicts of leaves and the labels of nodes of one tree."""
-    rows = []
-    for node_id in sorted({*verdicts, *labels}):
-        label = labels.get(node_id)
-        rows.append(
-            {
-                "key": node_id,
-                "new_verdict": verdicts[node_id].value if node_id in verdicts else None,
-                "m": label.reasoning_distance if label else None,
-                "right": label.step_is_right if label else None,
-                "w": label.weighted_reward if label else None,
-                "v": label.quality_value if label else None,
-            }
-        )
-    transaction.execute(
-        update(NODES)
-        .where(NODES.c.tree_id == tree_id, NODES.c.node_id == bindparam("key"))
-        .values(
-            verdict=bindparam("new_verdict"),
-            reasoning_distance=bindparam("m"),
-            step_is_right=bindparam("right"),
-            weighted_reward=bindparam("w"),
-            quality_value=bindparam("v"),
-        ),
-        rows,
-    )
 
 
 def load_labels(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]]:
