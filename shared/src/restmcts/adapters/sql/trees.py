@@ -65,7 +65,8 @@ _SEARCHING = (
     select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
     .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
     .join(PHASES, PHASES.c.id == TREES.c.phase_id)
-    .join(RUNS, RUNS.c.id == TREES.c.run_id)
+    # Asked by phase, for the sake of the index: by run, all trees that have ended would be read too.
+    .join(RUNS, RUNS.c.id == PHASES.c.run_id)
     .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
     .where(TREES.c.state == TreeState.SEARCHING.value, RUNS.c.state == RunState.RUNNING.value)
     .order_by(TREES.c.id)
