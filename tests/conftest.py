@@ -53,7 +53,7 @@ def search_folder() -> Search:
             commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, worker).propose_steps,
             commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, worker).score_steps,
             commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.advance_trees,
+            events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: labeler.label_trees,
             commands.AdvanceRun.name: coordinator.advance_run,
             events.TreesLabelled.name: coordinator.advance_run,

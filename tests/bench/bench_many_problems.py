@@ -1,4 +1,4 @@
-"""100 problems against 10,000: memory of the command line and of every worker, time in the database, cost of a tree.
+"""100 problems against 10,000: memory of the command line and of every worker, CPU time and messages of a tree.
 
 Run: python tests/bench/bench_many_problems.py [--problems 100 10000] [--seconds-limit 900]
 
@@ -16,25 +16,28 @@ import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
+from urllib.request import urlopen
 
 import psutil
+from prometheus_client.parser import text_string_to_metric_families
 from restmcts.adapters.celery_bus import CeleryBus, celery_app
+from restmcts.adapters.metrics import PORT_FILE
 from restmcts.adapters.model_worker import WorkerSettings, serve_waiting
-from restmcts.adapters.presence import TELL_SECONDS
 from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
-from restmcts_cli.server_processes import SERVERS
 from restmcts_cli.stack_processes import Stack
 
 WORKERS = {"coordinator": 1, "search": 1, "labels": 1}
 SEARCH = ("--algorithm", "mcts-star", "-o", "branch=2", "--budget-iterations", "4", "--held-out", "0")
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 MEBIBYTE = 2**20
+POLL_SECONDS = 1.0
 
 
 def propose(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
@@ -98,56 +101,87 @@ def restmcts(settings: Mapping[str, str], *arguments: str) -> tuple[float, float
     return time.perf_counter() - begin, usage.ru_maxrss / 1024
 
 
-def workers(stack: Stack) -> dict[str, psutil.Process]:
-    return {member.name.partition("-")[0]: psutil.Process(member.pid) for member in stack.members() if member.name not in SERVERS}
+def measured(stack: Stack) -> dict[str, psutil.Process]:
+    """Return the workers, the servers that they use, and this process as "models"."""
+    members = {member.name.partition("-")[0]: psutil.Process(member.pid) for member in stack.members()}
+    return {**{kind: process for kind, process in members.items() if kind != "s3"}, "models": psutil.Process()}
 
 
 def cpu_seconds(process: psutil.Process) -> float:
+    """Return what a process and its children have used, children that have ended included (autovacuum is one)."""
     processes = [process, *process.children(recursive=True)]
-    return sum(sum(each.cpu_times()[:2]) for each in processes)
+    return sum(sum(each.cpu_times()[:4]) if each is process else sum(each.cpu_times()[:2]) for each in processes)
 
 
-def measure(stack: Stack, database: Database, num_problems: int, folder: Path, limit_seconds: float) -> None:
-    settings, name = stack.settings, f"bench-{num_problems}"
+def messages(stack: Stack) -> dict[str, float]:
+    """Return how many messages each kind of worker has handled, by its own count."""
+    handled = {}
+    for kind in WORKERS:
+        port = (stack.folder / "workers" / f"{kind}-1" / PORT_FILE).read_text()
+        with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
+            families = text_string_to_metric_families(page.read().decode())
+            handled[kind] = sum(s.value for family in families for s in family.samples if s.name == "restmcts_messages_total")
+    return handled
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """What has been used when so many trees were done; CPU in seconds, by kind of process."""
+
+    num_done: int
+    seconds: float
+    cpu: Mapping[str, float]
+    messages: Mapping[str, float]
+
+
+def read(stack: Stack, processes: Mapping[str, psutil.Process], num_done: int) -> Reading:
+    cpu = {kind: cpu_seconds(process) for kind, process in processes.items()}
+    return Reading(num_done, time.perf_counter(), cpu, messages(stack))
+
+
+def tell(what: str, before: Reading, after: Reading) -> None:
+    """Print what each tree between two readings cost."""
+    num_trees = max(after.num_done - before.num_done, 1)
+    cpu = ", ".join(f"{kind} {1000 * (used - before.cpu[kind]) / num_trees:.2f}" for kind, used in after.cpu.items())
+    sent = ", ".join(f"{kind} {(count - before.messages[kind]) / num_trees:.2f}" for kind, count in after.messages.items())
+    milliseconds = 1000 * (after.seconds - before.seconds) / num_trees
+    print(f"  {what}: {milliseconds:.1f} ms a tree; CPU ms a tree: {cpu}; messages a tree: {sent}", flush=True)
+
+
+def enqueue(settings: Mapping[str, str], name: str, num_problems: int, folder: Path) -> None:
     problems = folder / f"{num_problems}.jsonl"
     rows = ({"question": f"What is {number} + {number % 97}?", "answer": str(number % 7)} for number in range(num_problems))
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     restmcts(settings, "runs", "create", name, "--policy", "artifact:none/p", "--value", "artifact:none/v", *SEARCH)
     seconds, peak = restmcts(settings, "problems", "enqueue", name, str(problems))
     print(f"{num_problems} problems: enqueued in {seconds:.1f} s by a command of {peak:.0f} MiB", flush=True)
-    processes = {**workers(stack), "postgres": postgres_of(stack)}
-    before = {kind: cpu_seconds(process) for kind, process in processes.items()}
-    handled = messages(database)
-    restmcts(settings, "runs", "resume", name)
-    begin, shares = time.perf_counter(), list(SHARES)
-    while shares and time.perf_counter() - begin < limit_seconds:
-        time.sleep(0.2)
-        with database.transaction() as transaction:
-            phases = queries.phase_numbers(transaction, queries.run_named(transaction, name).id)
-        collect = next(phase for phase in phases if phase.purpose == "collect")
-        if collect.num_trees and collect.num_done >= shares[0] * collect.num_trees:
-            sizes = {kind: process.memory_info().rss / MEBIBYTE for kind, process in processes.items() if kind != "postgres"}
-            print(f"  {shares.pop(0):.0%}: " + ", ".join(f"{kind} {size:.0f} MiB" for kind, size in sizes.items()), flush=True)
-    seconds = time.perf_counter() - begin
-    each = {kind: 1000 * (cpu_seconds(process) - before[kind]) / collect.num_done for kind, process in processes.items()}
-    print(
-        f"  {collect.num_done} trees in {seconds:.1f} s, {1000 * seconds / collect.num_done:.1f} ms a tree; CPU ms a tree: ", end=""
-    )
-    print(", ".join(f"{kind} {cost:.2f}" for kind, cost in each.items()), flush=True)
-    sent = {kind: (count - handled[kind]) / collect.num_done for kind, count in messages(database).items()}
-    print("  messages a tree: " + ", ".join(f"{kind} {count:.2f}" for kind, count in sent.items()), flush=True)
-    restmcts(settings, "runs", "cancel", name)
 
 
-def messages(database: Database) -> dict[str, int]:
-    """Return how many messages each kind of worker has handled, once they have told of it."""
-    time.sleep(TELL_SECONDS + 1.0)
+def measure(stack: Stack, database: Database, num_problems: int, folder: Path, limit_seconds: float) -> None:
+    name = f"bench-{num_problems}-{time.monotonic_ns()}"
+    enqueue(stack.settings, name, num_problems, folder)
+    processes = measured(stack)
+    first = last = read(stack, processes, 0)
+    restmcts(stack.settings, "runs", "resume", name)
+    shares = list(SHARES)
+    while shares and time.perf_counter() - first.seconds < limit_seconds:
+        time.sleep(POLL_SECONDS)
+        num_done = trees_done(database, name)
+        reached = [share for share in shares if num_done >= share * num_problems]
+        if reached:
+            shares, before, last = shares[len(reached) :], last, read(stack, processes, num_done)
+            tell(f"{reached[-1]:.0%}", before, last)
+            sizes = ", ".join(f"{kind} {processes[kind].memory_info().rss / MEBIBYTE:.0f}" for kind in WORKERS)
+            print(f"       MiB: {sizes}", flush=True)
+    last = read(stack, processes, trees_done(database, name))
+    tell(f"{last.num_done} trees in {last.seconds - first.seconds:.1f} s", first, last)
+    restmcts(stack.settings, "runs", "cancel", name)
+
+
+def trees_done(database: Database, name: str) -> int:
     with database.transaction() as transaction:
-        return {row["queue"]: row["num_done"] for row in queries.list_workers(transaction)}
-
-
-def postgres_of(stack: Stack) -> psutil.Process:
-    return psutil.Process(next(member.pid for member in stack.members() if member.name == "postgres"))
+        phases = queries.phase_numbers(transaction, queries.run_named(transaction, name).id)
+    return next(phase.num_done for phase in phases if phase.purpose == "collect")
 
 
 def main() -> None:

@@ -1,9 +1,12 @@
 """One search worker on PostgreSQL with scripted models: events a second, the share of time in the database, cost by size of tree.
 
+CPU time is that of the worker's thread and of its connection's process: on a machine that others use, it alone can be compared.
+
 Run: python tests/bench/bench_search_worker.py [--trees 32] [--seconds-limit 60]
 """
 
 import argparse
+import functools
 import tempfile
 import time
 from collections.abc import Iterator
@@ -11,6 +14,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import psutil
 from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
@@ -22,7 +26,7 @@ from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.domain.search import Budget
-from restmcts.messages.commands import AdvanceRun
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
 from restmcts_cli.stack_processes import Stack
@@ -31,7 +35,6 @@ from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import event, func, select
 
 SIZES = (50, 1000)
-TREES_PER_MESSAGE = 32
 STEP = "Therefore we add the two numbers and go on with what remains of the sum, number {}.\n"
 
 
@@ -94,21 +97,21 @@ def measure(database: Database, num_trees: int, num_nodes: int, limit_seconds: f
     run_id = begin_run(database, num_trees, num_nodes)
     with database.transaction() as transaction:
         tree_ids = list(transaction.execute(select(TREES.c.id).where(TREES.c.run_id == run_id).order_by(TREES.c.id)).scalars())
+        backend = psutil.Process(transaction.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
     worker, clock = TreeSearchHandlers(database), DatabaseClock(database)
-    busy = in_database = 0.0
-    num_events = num_statements = 0
-    waiting = set(tree_ids)
+    used, num_events = [0.0] * 5, len(tree_ids)
+    advance = functools.partial(worker.advance_trees, AdvanceTrees(tree_ids=tuple(tree_ids)))
     deadline = time.monotonic() + limit_seconds
-    while waiting and time.monotonic() < deadline:
-        ids = sorted(waiting)
-        for start in range(0, len(ids), TREES_PER_MESSAGE):
-            before = (time.perf_counter(), clock.seconds, clock.num_statements)
-            worker.advance_trees(RequestsAnswered(tree_ids=tuple(ids[start : start + TREES_PER_MESSAGE])))
-            busy += time.perf_counter() - before[0]
-            in_database += clock.seconds - before[1]
-            num_statements += clock.num_statements - before[2]
-        num_events += len(ids)
-        waiting = serve(database)
+    while time.monotonic() < deadline:
+        before = read(clock, backend)
+        advance()
+        used = [total + now - then for total, now, then in zip(used, read(clock, backend), before, strict=True)]
+        served = serve(database)
+        if not served:
+            break
+        num_events += len(served)
+        advance = functools.partial(worker.take_answers, RequestsAnswered())
+    busy, in_database, num_statements, cpu, backend_cpu = used
     with database.transaction() as transaction:
         statement = select(func.sum(TREES.c.nodes)).where(TREES.c.run_id == run_id)
         num_made = int(transaction.execute(statement).scalar_one())
@@ -120,7 +123,14 @@ def measure(database: Database, num_trees: int, num_nodes: int, limit_seconds: f
         "ms an event": 1000 * busy / num_events,
         "ms a node": 1000 * busy / num_made,
         "statements an event": num_statements / num_events,
+        "CPU ms an event": 1000 * cpu / num_events,
+        "CPU ms an event in PostgreSQL": 1000 * backend_cpu / num_events,
     }
+
+
+def read(clock: DatabaseClock, backend: psutil.Process) -> tuple[float, ...]:
+    """Return the time, that in the database, the number of statements, and the CPU time of this thread and of PostgreSQL."""
+    return time.perf_counter(), clock.seconds, clock.num_statements, time.thread_time(), sum(backend.cpu_times()[:2])
 
 
 def serve(database: Database) -> set[int]:

@@ -18,6 +18,7 @@ from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsPr
 from restmcts.domain.search import Budget
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees
+from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
 from restmcts_cli.server_processes import SERVERS
 from restmcts_cli.stack_processes import Stack
@@ -148,6 +149,59 @@ def test_an_answer_for_a_cancelled_run_changes_nothing(database: Database, new_r
         rows = transaction.execute(select(TREES.c.version, TREES.c.state).where(TREES.c.run_id == run_id)).all()
     assert {tuple(row) for row in rows} == {(1, TreeState.SEARCHING.value)}
     assert claim_all(database) == []
+
+
+def test_one_message_takes_the_answers_of_all_trees_but_those_that_another_worker_holds(
+    database: Database, new_run: Callable[[], int]
+) -> None:
+    run_id = new_run()
+    held, *free = _tree_ids(database, run_id)
+    handlers = TreeSearchHandlers(database)
+    handlers.advance_trees(AdvanceTrees(tree_ids=(held, *free)))
+    write(database, claim_all(database))
+    with database.transaction() as other:
+        assert [row.id for row in trees.lock_searching(other, [held])] == [held]
+        handlers.take_answers(RequestsAnswered())
+    assert _versions(database, run_id) == {held: 1, **dict.fromkeys(free, 2)}
+    handlers.take_answers(RequestsAnswered())
+    assert _versions(database, run_id) == dict.fromkeys((held, *free), 2)
+
+
+def test_whoever_was_rung_for_trees_that_others_passed_over_rings_for_what_came_meanwhile(
+    database: Database, new_run: Callable[[], int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[Message] = []
+    monkeypatch.setattr(database, "publish", lambda messages, _: sent.extend(messages))
+    message = AdvanceTrees(tree_ids=tuple(_tree_ids(database, new_run())))
+    handlers = TreeSearchHandlers(database)
+    for ringing in (False, True):
+        sent.clear()
+        handlers.advance_trees(message)
+        assert (RequestsAnswered() in sent) == ringing
+
+
+def test_a_tree_that_cannot_be_stored_fails_alone(database: Database, new_run: Callable[[], int]) -> None:
+    run_id = new_run()
+    tree_ids = _tree_ids(database, run_id)
+    TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=tuple(tree_ids)))
+    (claim, _), *_ = claim_all(database)
+    with database.transaction() as transaction:
+        for request in claim.requests:
+            text = "PostgreSQL stores no \0\n" if request.tree_id == tree_ids[2] else "a step\n"
+            number = load_proposal(request.payload).number
+            sample = Sample((ProposedStep(text, 3, -1.0),), 3, ended=False)
+            queue.answer(transaction, [(request, dump_response(StepsProposed(number, (sample,), 1)))])
+    TreeSearchHandlers(database).take_answers(RequestsAnswered())
+    with database.transaction() as transaction:
+        rows = transaction.execute(select(TREES.c.id, TREES.c.state, TREES.c.error).where(TREES.c.run_id == run_id)).all()
+    failed = {row.id: row.error for row in rows if row.state == TreeState.FAILED}
+    assert list(failed) == [tree_ids[2]] and "NUL" in failed[tree_ids[2]]
+    assert {version for tree_id, version in _versions(database, run_id).items() if tree_id not in failed} == {2}
+
+
+def _versions(database: Database, run_id: int) -> dict[int, int]:
+    with database.transaction() as transaction:
+        return {row.id: row.version for row in transaction.execute(select(TREES).where(TREES.c.run_id == run_id))}
 
 
 def _tree_ids(database: Database, run_id: int) -> list[int]:

@@ -100,7 +100,7 @@ class LocalRun:
             commands.ScoreWaitingSteps.name: prm.score_steps,
             commands.JudgeValues.name: prm.judge_values,
             commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.advance_trees,
+            events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: labeler.label_trees,
             commands.WriteDataset.name: labeler.write_dataset,
             commands.TrainPolicy.name: self._trainer.train,

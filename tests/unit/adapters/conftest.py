@@ -44,7 +44,7 @@ class HandledRun:
             commands.ScoreWaitingSteps.name: prm.score_steps,
             commands.JudgeValues.name: prm.judge_values,
             commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.advance_trees,
+            events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: labels.label_trees,
             commands.WriteDataset.name: labels.write_dataset,
             commands.TrainPolicy.name: lambda _: None,

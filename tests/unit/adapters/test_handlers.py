@@ -75,7 +75,7 @@ class Process:
             commands.ProposeWaitingSteps.name: self.policy.propose_steps,
             commands.ScoreWaitingSteps.name: self.prm.score_steps,
             commands.AdvanceTrees.name: self.search.advance_trees,
-            events.RequestsAnswered.name: self.search.advance_trees,
+            events.RequestsAnswered.name: self.search.take_answers,
             commands.LabelTrees.name: self.labels.label_trees,
             commands.WriteDataset.name: self.labels.write_dataset,
             commands.AdvanceRun.name: self.coordinator.advance_run,

@@ -49,7 +49,7 @@ class Room:
             commands.ProposeWaitingSteps.name: self._watched("search", policy.propose_steps),
             commands.ScoreWaitingSteps.name: self._watched("search", prm.score_steps),
             commands.AdvanceTrees.name: self._watched("search", self.search.advance_trees),
-            events.RequestsAnswered.name: self._watched("search", self.search.advance_trees),
+            events.RequestsAnswered.name: self._watched("search", self.search.take_answers),
             commands.LabelTrees.name: self._watched("labels", labeler.label_trees),
             commands.AdvanceRun.name: coordinator.advance_run,
             events.TreesLabelled.name: coordinator.advance_run,

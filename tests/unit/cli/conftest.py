@@ -114,7 +114,7 @@ def _bus(database: Database, artifacts: FolderArtifactStore, verifier: AnswerVer
         commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, WorkerSettings()).propose_steps,
         commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
         commands.AdvanceTrees.name: search.advance_trees,
-        events.RequestsAnswered.name: search.advance_trees,
+        events.RequestsAnswered.name: search.take_answers,
         commands.LabelTrees.name: labeler.label_trees,
         commands.WriteDataset.name: labeler.write_dataset,
         commands.TrainPolicy.name: lambda _: None,

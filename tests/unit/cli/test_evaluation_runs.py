@@ -66,7 +66,7 @@ def stack(tmp_path: Path) -> Iterator[Connection]:
             commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, WorkerSettings()).propose_steps,
             commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
             commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.advance_trees,
+            events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: ValueLabelerHandlers(database, artifacts, verifier).label_trees,
             commands.AdvanceRun.name: coordinator.advance_run,
             events.TreesLabelled.name: coordinator.advance_run,

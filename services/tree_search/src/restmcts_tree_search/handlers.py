@@ -5,12 +5,13 @@ rebuilt by playing its applied responses again. True answers are not read here.
 """
 
 import logging
+import time
 from collections import OrderedDict, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from restmcts.adapters import logs, metrics, tracing
-from restmcts.adapters.sql import evaluating, token_budget, trees
+from restmcts.adapters.sql import evaluating, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
 from restmcts.adapters.sql.tables import now
@@ -24,8 +25,18 @@ from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
 from restmcts.messages.wire import GENERATION, dump_request, load_response
+from sqlalchemy.exc import OperationalError
 
 log = logging.getLogger(__name__)
+
+TREES_PER_TRANSACTION = 64
+"""Few enough for several search workers to share the answers of one batch."""
+
+MAX_SECONDS = 5.0
+"""Of one message: then another is sent, so that trees which are to begin need not wait for ever."""
+
+Lock = Callable[[Transaction], list[Any]]
+"""Locks and returns rows of searching trees."""
 
 
 class TreeSearchHandlers:
@@ -37,13 +48,67 @@ class TreeSearchHandlers:
         self._searches: OrderedDict[int, tuple[int, Search]] = OrderedDict()
         self._phases: dict[int, SearchPhase] = {}
 
-    def advance_trees(self, message: AdvanceTrees | RequestsAnswered) -> None:
+    def advance_trees(self, message: AdvanceTrees) -> None:
         """Advance the message's trees that are searching; what they cannot use yet, or again, changes nothing."""
+
+        def lock(transaction: Transaction) -> list[Any]:
+            rows = trees.lock_searching(transaction, message.tree_ids)
+            if any(row.version for row in rows):
+                # Whoever takes answers passes these trees over while they are locked here.
+                transaction.emit(RequestsAnswered())
+            return rows
+
+        self._take(lock)
+
+    def take_answers(self, _: RequestsAnswered) -> None:
+        """Advance every tree that has an answer, whichever message told of it: who is behind makes fewer transactions.
+
+        Trees that another worker holds are left to it: whoever has advanced a tree looks again for what came meanwhile.
+        """
+        deadline, leaving = time.monotonic() + MAX_SECONDS, False
+
+        def lock(transaction: Transaction) -> list[Any]:
+            rows = trees.lock_answered(transaction, TREES_PER_TRANSACTION)
+            if len(rows) == TREES_PER_TRANSACTION or (rows and leaving):
+                transaction.emit(RequestsAnswered())
+            return rows
+
+        while self._take(lock) and not leaving:
+            leaving = time.monotonic() > deadline
+
+    def _take(self, lock: Lock) -> int:
+        """Advance the trees that `lock` returns, in one transaction if they allow it; return how many they were."""
+        tree_ids: list[int] = []
         try:
-            with tracing.step("search", message.tree_ids), self._database.transaction() as transaction:
-                advances = self._advance(transaction, message.tree_ids)
+            self._step(lock, tree_ids)
+        except Exception as error:
+            if not tree_ids or _is_away(error):
+                raise
+            log.warning("%d trees cannot be stored together (%s); one by one", len(tree_ids), error)
+            for tree_id in tree_ids:
+                self._take_alone(tree_id)
+        return len(tree_ids)
+
+    def _take_alone(self, tree_id: int) -> None:
+        """Advance one tree; what keeps it alone from being stored ends it, and no other."""
+        try:
+            self._step(lambda transaction: trees.lock_searching(transaction, [tree_id]), [])
+        except Exception as error:
+            if _is_away(error):
+                raise
+            with self._database.transaction() as transaction:
+                trees.fail(transaction, {tree_id: f"{type(error).__name__}: {error}"})
+                transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in trees.runs_of(transaction, [tree_id])))
+
+    def _step(self, lock: Lock, tree_ids: list[int]) -> None:
+        """Advance the trees that `lock` returns in one transaction; their ids are added to `tree_ids` as soon as they are known."""
+        try:
+            with tracing.step("search", tree_ids), self._database.transaction() as transaction:
+                rows = lock(transaction)
+                tree_ids += [row.id for row in rows]
+                advances = self._advance(transaction, rows)
         except Exception:
-            for tree_id in message.tree_ids:
+            for tree_id in tree_ids:
                 self._searches.pop(tree_id, None)
             raise
         for advance in advances:
@@ -51,8 +116,7 @@ class TreeSearchHandlers:
             if advance.search.stop_reason is not None:
                 metrics.TREES_ENDED.labels(advance.search.stop_reason.value).inc()
 
-    def _advance(self, transaction: Transaction, tree_ids: Sequence[int]) -> list[trees.Advance]:
-        rows = trees.lock_searching(transaction, tree_ids)
+    def _advance(self, transaction: Transaction, rows: Sequence[Any]) -> list[trees.Advance]:
         answered = trees.answered(transaction, [row.id for row in rows])
         advances, failures, failed_runs = [], {}, set()
         generated: dict[int, int] = defaultdict(int)
@@ -82,7 +146,7 @@ class TreeSearchHandlers:
         transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in over))
 
     def _advance_one(self, transaction: Transaction, row: Any, answered: Sequence[Any]) -> trees.Advance | None:
-        phase = self._phase(row)
+        phase = self._phase(transaction, row)
         elapsed = max((now() - _aware(row.started_at)).total_seconds(), 0.0)
         requests: list[Request] = []
         applied: list[dict[str, Any]] = []
@@ -96,15 +160,16 @@ class TreeSearchHandlers:
         num_nodes, num_tokens = len(search.tree), search.spent.tokens
         for answer in answered:
             requests += search.receive(load_response(answer.kind, answer.answer), elapsed)
-            applied.append({"key": answer.id, "order": search.spent.model_calls, "elapsed": elapsed})
+            applied.append(trees.applied_row(answer.id, search.spent.model_calls, elapsed))
         metrics.EXPANSIONS.inc(sum(answer.kind == "propose" for answer in answered))
         metrics.NODES.inc(len(search.tree) - num_nodes)
         request_rows = [self._request_row(row, phase, request) for request in requests]
         return trees.Advance(row.id, row.version + 1, search, applied, request_rows, search.spent.tokens - num_tokens)
 
-    def _phase(self, row: Any) -> SearchPhase:
+    def _phase(self, transaction: Transaction, row: Any) -> SearchPhase:
         if row.phase_id not in self._phases:
-            self._phases[row.phase_id] = SEARCH_PHASE.validate_python(row.spec)
+            stored: Any = runs.phase_by_id(transaction, row.phase_id)
+            self._phases[row.phase_id] = SEARCH_PHASE.validate_python(stored.spec)
         return self._phases[row.phase_id]
 
     def _recall(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
@@ -150,6 +215,11 @@ class TreeSearchHandlers:
         if ended:
             messages.append(LabelTrees(tree_ids=ended))
         return messages
+
+
+def _is_away(error: Exception) -> bool:
+    """Return whether it is the database that keeps every tree from being stored."""
+    return isinstance(error.__cause__, OperationalError)
 
 
 def _aware(moment: Any) -> Any:

@@ -10,4 +10,4 @@ from restmcts_tree_search.handlers import TreeSearchHandlers
 def start(worker: WorkerContext) -> Handlers:
     """Return the handlers by wire name."""
     handlers = TreeSearchHandlers(worker.database)
-    return {AdvanceTrees.name: handlers.advance_trees, RequestsAnswered.name: handlers.advance_trees}
+    return {AdvanceTrees.name: handlers.advance_trees, RequestsAnswered.name: handlers.take_answers}

@@ -1,15 +1,15 @@
 """Verify ended trees, infer the values of their steps, and write training data. The one place that reads true answers."""
 
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
 from typing import Any
 
 from restmcts.adapters import metrics, tracing
 from restmcts.adapters.sql import labelling, runs, trees
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.labelling import Labelled
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.answers import extract_answer, states_answer
-from restmcts.domain.labels import StepLabel, end_leaves
+from restmcts.domain.labels import end_leaves
 from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.phases import SEARCH_PHASE, TRAINING_PHASE
 from restmcts.domain.problems import Check, Verdict
@@ -23,19 +23,6 @@ from restmcts.ports import ArtifactStore, Verifier
 from restmcts_value_labeler.datasets import write_dataset
 
 TREES_PER_TRANSACTION = 128
-
-
-@dataclass(frozen=True, slots=True)
-class _Outcome:
-    """What one tree came to; `added` are the nodes of the given solution that the tree had not."""
-
-    row: Any
-    verdicts: Mapping[int, Verdict]
-    labels: Mapping[int, StepLabel]
-    added: Sequence[Node]
-    answer: str | None
-    verdict: Verdict
-    solved: bool
 
 
 class ValueLabelerHandlers:
@@ -58,15 +45,12 @@ class ValueLabelerHandlers:
         with tracing.step("label", [row.tree_id for row in rows]):
             outcomes = {row.tree_id: self._judge(row, loaded[row.tree_id]) for row in rows}
         with self._database.transaction() as transaction:
-            for tree_id in labelling.lock_ended(transaction, list(outcomes)):
-                outcome = outcomes[tree_id]
-                labelling.add_solution_nodes(transaction, tree_id, outcome.added)
-                trees.save_labels(transaction, tree_id, outcome.verdicts, outcome.labels)
-                labelling.finish(transaction, tree_id, outcome.answer, outcome.verdict, outcome.solved)
+            labelling.save(transaction, [outcomes[tree_id] for tree_id in labelling.lock_ended(transaction, list(outcomes))])
             transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in sorted({row.run_id for row in rows})))
-        _tell(outcomes.values())
+        for row in rows:
+            _tell(row, outcomes[row.tree_id])
 
-    def _judge(self, row: Any, tree: Tree) -> _Outcome:
+    def _judge(self, row: Any, tree: Tree) -> Labelled:
         phase = SEARCH_PHASE.validate_python(row.spec)
         num_searched = len(tree)
         if phase.merge_solutions and row.solution:
@@ -76,8 +60,8 @@ class ValueLabelerHandlers:
         verdicts = self._verify(row, tree, end_leaves(tree, gate))
         chosen = tree[row.chosen_node] if row.chosen_node is not None else None
         own = {node_id: verdict for node_id, verdict in verdicts.items() if node_id < num_searched}
-        return _Outcome(
-            row=row,
+        return Labelled(
+            tree_id=row.tree_id,
             verdicts=verdicts,
             labels={} if phase.purpose == "evaluate" else label_steps(tree, verdicts, phase.labels),
             added=tree.nodes[num_searched:],
@@ -107,13 +91,11 @@ class ValueLabelerHandlers:
             transaction.emit(DatasetWritten(run_id=row.run_id))
 
 
-def _tell(outcomes: Iterable[_Outcome]) -> None:
-    """Count what was labelled, and end the traces of the trees."""
-    for outcome in outcomes:
-        metrics.TREES_LABELLED.inc()
-        for verdict in outcome.verdicts.values():
-            metrics.VERDICTS.labels(verdict.value).inc()
-        row = outcome.row
-        tracing.whole(
-            row.tree_id, row.started_at, row.ended_at, **{"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value}
-        )
+def _tell(row: Any, outcome: Labelled) -> None:
+    """Count what was labelled, and end the tree's trace."""
+    metrics.TREES_LABELLED.inc()
+    for verdict in outcome.verdicts.values():
+        metrics.VERDICTS.labels(verdict.value).inc()
+    tracing.whole(
+        row.tree_id, row.started_at, row.ended_at, **{"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value}
+    )

@@ -28,9 +28,6 @@ from restmcts.messages.events import RequestsAnswered, TreesLabelled
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model")
-TREES_PER_MESSAGE = 32
-"""Few enough for several search workers to share the answers of one batch."""
-
 MAX_ERRORS = 3
 """Unexpected errors within one claim after which it is not the requests that are at fault."""
 
@@ -216,9 +213,8 @@ def _write(database: Database, outcome: _Outcome) -> None:
         queue.answer(transaction, outcome.answers)
         counted = not (isinstance(outcome.error, RestMctsError) and outcome.error.retryable)
         queue.give_back(transaction, outcome.left, counted=counted)
-        tree_ids = tuple(dict.fromkeys(request.tree_id for request, _ in outcome.answers))
-        for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
-            transaction.emit(RequestsAnswered(tree_ids=tree_ids[start : start + TREES_PER_MESSAGE]))
+        if outcome.answers:
+            transaction.emit(RequestsAnswered())
         if outcome.failures:
             run_ids = trees.runs_of(transaction, list(outcome.failures))
             trees.fail(transaction, outcome.failures)

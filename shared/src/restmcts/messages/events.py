@@ -2,11 +2,11 @@
 
 from typing import ClassVar
 
-from restmcts.messages.base import RunMessage, TreesMessage
+from restmcts.messages.base import Message, RunMessage
 
 
-class RequestsAnswered(TreesMessage):
-    """policy, prm -> search: requests of these trees have been answered."""
+class RequestsAnswered(Message):
+    """policy, prm -> search: requests have been answered; which, the database knows."""
 
     name: ClassVar[str] = "search.requests_answered"
 

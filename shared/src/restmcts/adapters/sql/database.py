@@ -5,10 +5,10 @@ from contextlib import contextmanager
 from typing import Any
 
 from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text
-from sqlalchemy.dialects import postgresql, sqlite
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
 
+from restmcts.adapters.sql import bulk
 from restmcts.adapters.sql.tables import OutboxRow, now
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
@@ -42,14 +42,27 @@ class Transaction:
             return self.connection.execute(statement)
         return self.connection.execute(statement, parameters) if parameters else None
 
-    def upsert(self, model: type[SQLModel], rows: Sequence[dict[str, Any]], keys: Sequence[str]) -> None:
+    def insert(self, table: Any, rows: bulk.Rows) -> None:
+        """Insert rows, all with the same columns."""
+        if rows:
+            self._write(bulk.insertion(table, tuple(rows[0]), self._as_arrays), rows)
+
+    def upsert(self, table: Any, rows: bulk.Rows, keys: tuple[str, ...]) -> None:
         """Insert rows, or overwrite the other columns of rows whose keys are there already."""
-        if not rows:
-            return
-        dialect = postgresql if self.connection.dialect.name == "postgresql" else sqlite
-        statement = dialect.insert(table_of(model))
-        changed = {name: statement.excluded[name] for name in rows[0] if name not in keys}
-        self.connection.execute(statement.on_conflict_do_update(index_elements=list(keys), set_=changed), list(rows))
+        if rows:
+            self._write(bulk.upsertion(table, tuple(rows[0]), keys, self._as_arrays), rows)
+
+    def alter(self, table: Any, rows: bulk.Rows, keys: tuple[str, ...], *conditions: Any) -> None:
+        """Overwrite columns of the rows that have the given rows' keys; the conditions must be constants of their module."""
+        if rows:
+            self._write(bulk.alteration(table, tuple(rows[0]), keys, conditions, self._as_arrays), rows)
+
+    @property
+    def _as_arrays(self) -> bool:
+        return self.connection.dialect.name == "postgresql"
+
+    def _write(self, statement: Any, rows: bulk.Rows) -> None:
+        self.connection.execute(statement, bulk.parameters(rows, self._as_arrays))
 
 
 class Database:

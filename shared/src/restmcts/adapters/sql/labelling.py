@@ -1,17 +1,21 @@
 """What the labeler reads and writes of trees that have ended."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import select, update
+from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.runs import ORIGINAL, original
-from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, TreeState
-from restmcts.adapters.sql.trees import PHASES, TREES, node_row
+from restmcts.adapters.sql.tables import NodeOrigin, TreeState
+from restmcts.adapters.sql.trees import NODES, PHASES, TREES, node_row
+from restmcts.domain.labels import StepLabel
 from restmcts.domain.problems import Verdict
 from restmcts.domain.tree import Node
+
+_NODE_KEY = ("tree_id", "node_id")
 
 
 def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
@@ -36,13 +40,55 @@ def lock_ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[int]:
     return list(transaction.execute(statement.order_by(TREES.c.id).with_for_update()).scalars())
 
 
-def add_solution_nodes(transaction: Transaction, tree_id: int, nodes: Sequence[Node]) -> None:
-    """Add the nodes of a given solution to a stored tree."""
-    rows = [{**node_row(tree_id, node), "origin": NodeOrigin.SOLUTION.value} for node in nodes]
-    transaction.upsert(NodeRow, rows, ("tree_id", "node_id"))
+@dataclass(frozen=True, slots=True)
+class Labelled:
+    """What one ended tree came to.
+
+    Attributes:
+        verdicts: of leaves, by node.
+        labels: of steps, by node.
+        added: nodes of the given solution that the tree had not.
+        answer: of the chosen node, if there is one.
+        verdict: on that answer.
+        solved: whether any of the tree's own leaves is right.
+    """
+
+    tree_id: int
+    verdicts: Mapping[int, Verdict]
+    labels: Mapping[int, StepLabel]
+    added: Sequence[Node]
+    answer: str | None
+    verdict: Verdict
+    solved: bool
 
 
-def finish(transaction: Transaction, tree_id: int, answer: str | None, verdict: Verdict, solved: bool) -> None:
-    """Mark a tree as labelled, with the verdict on its chosen answer and whether any of its own leaves is right."""
-    values = {"state": TreeState.LABELLED.value, "answer": answer, "verdict": verdict.value, "solved": solved}
-    transaction.execute(update(TREES).where(TREES.c.id == tree_id).values(**values))
+def save(transaction: Transaction, labelled: Sequence[Labelled]) -> None:
+    """Write added nodes, verdicts and labels, and mark the trees as labelled."""
+    added = [node_row(tree.tree_id, node) | {"origin": NodeOrigin.SOLUTION.value} for tree in labelled for node in tree.added]
+    transaction.upsert(NODES, added, _NODE_KEY)
+    transaction.alter(NODES, [row for tree in labelled for row in _label_rows(tree)], _NODE_KEY)
+    transaction.alter(TREES, [_tree_row(tree) for tree in labelled], ("id",))
+
+
+def _label_rows(tree: Labelled) -> Iterator[dict[str, Any]]:
+    for node_id in sorted({*tree.verdicts, *tree.labels}):
+        label = tree.labels.get(node_id)
+        yield {
+            "tree_id": tree.tree_id,
+            "node_id": node_id,
+            "verdict": tree.verdicts[node_id].value if node_id in tree.verdicts else None,
+            "reasoning_distance": label.reasoning_distance if label else None,
+            "step_is_right": label.step_is_right if label else None,
+            "weighted_reward": label.weighted_reward if label else None,
+            "quality_value": label.quality_value if label else None,
+        }
+
+
+def _tree_row(tree: Labelled) -> dict[str, Any]:
+    return {
+        "id": tree.tree_id,
+        "state": TreeState.LABELLED.value,
+        "answer": tree.answer,
+        "verdict": tree.verdict.value,
+        "solved": tree.solved,
+    }

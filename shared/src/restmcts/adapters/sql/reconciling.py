@@ -102,7 +102,8 @@ def _about_requests(transaction: Transaction) -> list[Message]:
 
 def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, before: Any | None = None) -> list[Any]:
     """Return, locked, trees that only a message can move: to begin, to apply their answers, or to be labelled."""
-    statement = select(TREES.c.id, TREES.c.num_attempts).where(TREES.c.run_id.in_(run_ids), TREES.c.state == state.value)
+    phase_ids = select(PHASES.c.id).where(PHASES.c.run_id.in_(run_ids))
+    statement = select(TREES.c.id, TREES.c.num_attempts).where(TREES.c.phase_id.in_(phase_ids), TREES.c.state == state.value)
     if state == TreeState.SEARCHING:
         answered = select(REQUESTS.c.tree_id).where(REQUESTS.c.state == literal_column("'answered'"))
         statement = statement.where((TREES.c.version == 0) | TREES.c.id.in_(answered))

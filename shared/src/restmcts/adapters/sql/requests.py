@@ -33,6 +33,10 @@ _RUNS = table_of(Run)
 _CHECKPOINTS = table_of(CheckpointRow)
 
 
+_HELD = ("id", "attempt")
+_LEASED = REQUESTS.c.state == literal_column("'leased'")
+
+
 @dataclass(frozen=True, slots=True)
 class ClaimedRequest:
     """A request held by this worker: `attempt` must be given back with the answer."""
@@ -123,27 +127,21 @@ def _wanted() -> Any:
 
 def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str]]) -> None:
     """Write answers of requests that are still held by their attempt; others change nothing."""
-    transaction.execute(
-        update(REQUESTS)
-        .where(
-            REQUESTS.c.id == bindparam("key"),
-            REQUESTS.c.attempt == bindparam("held"),
-            REQUESTS.c.state == RequestState.LEASED.value,
-        )
-        .values(state=RequestState.ANSWERED.value, answer=bindparam("response"), lease_until=None),
-        [{"key": request.request_id, "held": request.attempt, "response": response} for request, response in answers],
-    )
+    rows = [
+        {"state": RequestState.ANSWERED.value, "answer": response, "lease_until": None, **_held_by(request)}
+        for request, response in answers
+    ]
+    transaction.alter(REQUESTS, rows, _HELD, _LEASED)
 
 
 def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> None:
     """Hold requests longer that this worker still serves."""
-    transaction.execute(
-        update(REQUESTS)
-        .where(REQUESTS.c.id == bindparam("key"), REQUESTS.c.attempt == bindparam("held"))
-        .where(REQUESTS.c.state == RequestState.LEASED.value)
-        .values(lease_until=now() + timedelta(seconds=lease_seconds)),
-        [{"key": request.request_id, "held": request.attempt} for request in requests],
-    )
+    lease_until = now() + timedelta(seconds=lease_seconds)
+    transaction.alter(REQUESTS, [{"lease_until": lease_until, **_held_by(request)} for request in requests], _HELD, _LEASED)
+
+
+def _held_by(request: ClaimedRequest) -> dict[str, int]:
+    return {"id": request.request_id, "attempt": request.attempt}
 
 
 def give_back(transaction: Transaction, requests: Sequence[ClaimedRequest], *, counted: bool = True) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import bindparam, insert, select, update
+from sqlalchemy import bindparam, literal_column, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
@@ -29,7 +29,8 @@ class Advance:
     """What one transaction brings to one tree.
 
     Attributes:
-        applied: the requests' row ids, with order and time of application.
+        applied: what changes of its requests' rows.
+        requests: rows of new ones.
         tokens: that the policy generated for what was applied.
     """
 
@@ -43,7 +44,7 @@ class Advance:
 
 def create_trees(transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
     """Insert waiting trees; each row names run, phase, problem and seed."""
-    transaction.execute(insert(TREES), [{**row, "state": TreeState.WAITING.value} for row in rows])
+    transaction.insert(TREES, [{**row, "state": TreeState.WAITING.value} for row in rows])
 
 
 def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
@@ -64,32 +65,47 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
     return tree_ids
 
 
+# Statements of the hot path are made once: making one takes as long as PostgreSQL takes to answer it.
+_NAMED: Any = bindparam("tree_ids", expanding=True)
+_ANSWERED = REQUESTS.c.state == literal_column("'answered'")
+_SEARCHING = (
+    select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
+    .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
+    .add_columns(RUNS.c.max_tokens)
+    .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+    # Asked by phase, for the sake of the index: by run, all trees that have ended would be read too.
+    .join(RUNS, RUNS.c.id == PHASES.c.run_id)
+    .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+    .where(TREES.c.state == TreeState.SEARCHING.value, RUNS.c.state == RunState.RUNNING.value)
+    .order_by(TREES.c.id)
+)
+_LOCK_NAMED = _SEARCHING.where(TREES.c.id.in_(_NAMED)).with_for_update(of=TREES)
+_LOCK_ANSWERED = (
+    _SEARCHING.where(TREES.c.id.in_(select(REQUESTS.c.tree_id).where(_ANSWERED)))
+    .limit(bindparam("max_trees"))
+    .with_for_update(of=TREES, skip_locked=True)
+)
+_ANSWERS = (
+    select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.answer)
+    .where(REQUESTS.c.tree_id.in_(_NAMED), _ANSWERED)
+    .order_by(REQUESTS.c.id)
+)
+
+
 def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
     """Return, locked and in order of id, those of the trees that are searching in a running run."""
-    statement = (
-        select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
-        .add_columns(RUNS.c.max_tokens)
-        .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
-        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
-        .join(RUNS, RUNS.c.id == TREES.c.run_id)
-        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
-        .where(TREES.c.id.in_(list(tree_ids)), TREES.c.state == TreeState.SEARCHING.value)
-        .where(RUNS.c.state == RunState.RUNNING.value)
-        .order_by(TREES.c.id)
-        .with_for_update(of=TREES)
-    )
-    return list(transaction.execute(statement).all())
+    return list(transaction.execute(_LOCK_NAMED, {"tree_ids": list(tree_ids)}).all())
+
+
+def lock_answered(transaction: Transaction, max_trees: int) -> list[Any]:
+    """Return the same of up to `max_trees` trees that have an answer to apply; those that others hold are passed over."""
+    return list(transaction.execute(_LOCK_ANSWERED, {"max_trees": max_trees}).all())
 
 
 def answered(transaction: Transaction, tree_ids: Sequence[int]) -> dict[int, list[Any]]:
     """Return the answered, not yet applied requests of the trees, by tree, in order of issue."""
-    rows = transaction.execute(
-        select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.answer)
-        .where(REQUESTS.c.tree_id.in_(list(tree_ids)), REQUESTS.c.state == RequestState.ANSWERED.value)
-        .order_by(REQUESTS.c.id)
-    )
     by_tree: dict[int, list[Any]] = defaultdict(list)
-    for row in rows:
+    for row in transaction.execute(_ANSWERS, {"tree_ids": list(tree_ids)}):
         by_tree[row.tree_id].append(row)
     return by_tree
 
@@ -107,23 +123,10 @@ def applied(transaction: Transaction, tree_id: int) -> list[Any]:
 def save(transaction: Transaction, advances: Sequence[Advance]) -> None:
     """Write what the advances changed: nodes, requests, and each tree's own row."""
     nodes = [node_row(step.tree_id, node) for step in advances for node in step.search.tree.take_changes()]
-    transaction.upsert(NodeRow, nodes, ("tree_id", "node_id"))
-    transaction.execute(insert(REQUESTS), [row for step in advances for row in step.requests])
-    transaction.execute(
-        update(REQUESTS)
-        .where(REQUESTS.c.id == bindparam("key"))
-        .values(
-            state=RequestState.APPLIED.value,
-            applied_order=bindparam("order"),
-            elapsed_seconds=bindparam("elapsed"),
-        ),
-        [row for step in advances for row in step.applied],
-    )
-    rows = [_tree_values(step) for step in advances]
-    if rows:
-        columns: dict[str, Any] = {name: bindparam(f"new_{name}") for name in rows[0] if name != "key"}
-        renamed = [{name if name == "key" else f"new_{name}": value for name, value in row.items()} for row in rows]
-        transaction.execute(update(TREES).where(TREES.c.id == bindparam("key")).values(columns), renamed)
+    transaction.upsert(NODES, nodes, ("tree_id", "node_id"))
+    transaction.insert(REQUESTS, [row for step in advances for row in step.requests])
+    transaction.alter(REQUESTS, [row for step in advances for row in step.applied], ("id",))
+    transaction.alter(TREES, [_tree_values(step) for step in advances], ("id",))
     if ended := [step.tree_id for step in advances if step.search.finished]:
         withdraw(transaction, ended)
 
@@ -132,7 +135,7 @@ def _tree_values(step: Advance) -> dict[str, Any]:
     search = step.search
     spent = {name: getattr(search.spent, name) for name in search.spent.__dataclass_fields__}
     return {
-        "key": step.tree_id,
+        "id": step.tree_id,
         "version": step.version,
         "num_attempts": 0,
         **spent,
@@ -142,6 +145,12 @@ def _tree_values(step: Advance) -> dict[str, Any]:
         "updated_at": now(),
         "ended_at": now() if search.finished else None,
     }
+
+
+def applied_row(request_id: int, order: int, elapsed_seconds: float) -> dict[str, Any]:
+    """Return what changes of a request's row when its answer is applied as the tree's `order`-th, so long after its start."""
+    state = RequestState.APPLIED.value
+    return {"id": request_id, "state": state, "applied_order": order, "elapsed_seconds": elapsed_seconds}
 
 
 def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
@@ -211,40 +220,6 @@ def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, T
             trees[tree_id].nodes.append(node)
             trees[tree_id][node.parent_id].children.append(node.node_id)
     return trees
-
-
-def save_labels(
-    transaction: Transaction,
-    tree_id: int,
-    verdicts: Mapping[int, Verdict],
-    labels: Mapping[int, StepLabel],
-) -> None:
-    """Write the verdicts of leaves and the labels of nodes of one tree."""
-    rows = []
-    for node_id in sorted({*verdicts, *labels}):
-        label = labels.get(node_id)
-        rows.append(
-            {
-                "key": node_id,
-                "new_verdict": verdicts[node_id].value if node_id in verdicts else None,
-                "m": label.reasoning_distance if label else None,
-                "right": label.step_is_right if label else None,
-                "w": label.weighted_reward if label else None,
-                "v": label.quality_value if label else None,
-            }
-        )
-    transaction.execute(
-        update(NODES)
-        .where(NODES.c.tree_id == tree_id, NODES.c.node_id == bindparam("key"))
-        .values(
-            verdict=bindparam("new_verdict"),
-            reasoning_distance=bindparam("m"),
-            step_is_right=bindparam("right"),
-            weighted_reward=bindparam("w"),
-            quality_value=bindparam("v"),
-        ),
-        rows,
-    )
 
 
 def load_labels(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]]:

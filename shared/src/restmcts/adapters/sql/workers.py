@@ -14,7 +14,7 @@ WORKERS = table_of(WorkerRow)
 
 def tell(transaction: Transaction, row: Mapping[str, Any]) -> None:
     """Write a worker's row, or write it anew."""
-    transaction.upsert(WorkerRow, [dict(row)], ("id",))
+    transaction.upsert(WORKERS, [row], ("id",))
 
 
 def forget(transaction: Transaction, worker_id: str) -> None:
