@@ -44,4 +44,5 @@ def open_scorer(uri: str, artifacts: ArtifactStore, options: ScorerOptions) -> S
     """
     reference = parse_reference(uri)
     prm = load_prm(reference, local_path(reference.place, artifacts), **options.loading)
-    return TransformersScorer(prm.loaded, options.max_batch_tokens, options.key_value_bytes, prm.reader)
+    aggregation = reference.aggregation or prm.format.aggregation
+    return TransformersScorer(prm.loaded, options.max_batch_tokens, options.key_value_bytes, prm.reader, aggregation)

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
+from restmcts.domain.scoring import Aggregation
 from restmcts.errors import InputError, ModelError
 
-Aggregation = Literal["last", "min", "mean", "product"]
 _FORMAT, _SEPARATOR, _AGGREGATION = "format", "separator", "aggregation"
 
 
@@ -90,8 +90,8 @@ def parse_reference(text: str) -> ModelReference:
     name, separator, how = (options.pop(each, None) for each in (_FORMAT, _SEPARATOR, _AGGREGATION))
     if name is not None and name not in FORMATS:
         raise InputError(f"{text}: no PRM format is called {name!r}; choose one of {', '.join(FORMATS)}")
-    if how not in (None, "last", "min", "mean", "product"):
-        raise InputError(f"{text}: no aggregation is called {how!r}; choose last, min, mean or product")
+    if how is not None and how not in get_args(Aggregation):
+        raise InputError(f"{text}: no aggregation is called {how!r}; choose one of {', '.join(get_args(Aggregation))}")
     return ModelReference(place, name, separator, how, options)  # type: ignore[arg-type]
 
 
