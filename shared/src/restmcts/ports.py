@@ -20,8 +20,8 @@ class StepProposer(Protocol):
         """Return one answer per request, in order; `questions[i]` belongs to `requests[i]`.
 
         Raises:
-            ModelError: if a request cannot be served at all (its question alone does not fit the context, say, or it wants
-                alternatives to tokens and this policy does not tell them).
+            ModelError: if a request cannot be served at all (its question alone does not fit the context, say).
+            LogProbsNotToldError: if it wants log-probabilities or alternatives to tokens, and this policy does not tell them.
         """
         ...
 
