@@ -28,6 +28,8 @@ from restmcts_cli.local_run import ModelOptions
 
 KEY_VALUE_BYTES = 4 * 2**30
 REPLAYED_CALLS = 12
+# Of the models: with those of bench_batching.py the whole takes most of an hour on one core.
+HIDDEN_SIZE, NUM_LAYERS = 128, 2
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=MAX_STEP_TOKENS)
 
 
@@ -143,7 +145,7 @@ def main() -> None:
         for _ in range(num_problems)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        make_models(Path(folder))
+        make_models(Path(folder), HIDDEN_SIZE, NUM_LAYERS)
         policy_model, value_model = load_policy(Path(folder) / "policy"), load_value_model(Path(folder) / "value")
         policy = Recorder(TransformersProposer(policy_model, key_value_bytes=KEY_VALUE_BYTES))
         value = Recorder(TransformersScorer(value_model, key_value_bytes=KEY_VALUE_BYTES))

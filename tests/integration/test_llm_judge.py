@@ -1,4 +1,4 @@
-"""LLM judges: in this process, and over servers that speak the policies' protocols (restmcts.testing.policy_servers), well and badly."""
+"""LLM judges: in this process, and over servers that speak the protocols of policies (restmcts.testing.policy_servers)."""
 
 import math
 from collections.abc import Callable, Iterator
@@ -17,7 +17,7 @@ from restmcts.modeling.prm.formats import parse_reference
 from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.policy_servers import PolicyServer, judge_log_probs
-from restmcts.testing.prm_models import build_causal
+from restmcts.testing.prm_models import build_judge
 from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
@@ -117,7 +117,7 @@ def test_a_reply_that_is_neither_counts_half_and_is_told(
     server.log_probs_of = partial(judge_log_probs, vocabulary=("perhaps", "12", "not", "now"))
     (answer,) = open_().score(["q"], [REQUEST])
     assert answer.values == ((NEITHER, NEITHER), (NEITHER,))
-    assert "3 of 3 replies are neither yes nor no" in caplog.text
+    assert "3 of 3 replies were neither yes nor no" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -206,16 +206,6 @@ def by_hand(folder: Path, steps: tuple[str, ...]) -> float:
     said = {tokenizer.decode([int(token)]): float(value) for token, value in zip(top.indices, top.values, strict=True)}
     yes, no = (sum(value for token, value in said.items() if read_judgement(token) is answer) for answer in (True, False))
     return yes / (yes + no) if yes + no else NEITHER
-
-
-def build_judge(folder: Path) -> None:
-    """Save a model whose "y" and "n" are about as probable as one another, and now and then among the most probable tokens."""
-    build_causal(folder)
-    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    yes, no = tokenizer.convert_tokens_to_ids(["y", "n"])
-    with torch.no_grad():
-        model.lm_head.weight[no] = model.lm_head.weight[yes] + model.lm_head.weight[no] / 3
-    model.save_pretrained(folder)
 
 
 @pytest.mark.parametrize("key_value_bytes", [0, 2**20])

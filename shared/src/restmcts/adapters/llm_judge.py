@@ -66,6 +66,9 @@ class LlmJudge:
         self._num_alternatives = num_alternatives
         self._aggregation = aggregation
         self._tells_log_probs = True
+        self._num_judged = self._num_neither = 0
+        # Whoever reads the log need not be told with every batch.
+        self._tell_at = 1
 
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
         """Return one answer per request, in order; `num_scored_tokens` counts the prompts that the judge was given.
@@ -128,12 +131,14 @@ class LlmJudge:
         return _Judgement(read(answer.samples), answer.num_prompt_tokens, answer.num_reused_tokens)
 
     def _tell_of_neither(self, judged: Mapping[_Prefix, _Judgement]) -> None:
-        num_neither = sum(each.value is None for each in judged.values())
-        if num_neither:
+        self._num_judged += len(judged)
+        self._num_neither += sum(each.value is None for each in judged.values())
+        if self._num_neither >= self._tell_at:
+            self._tell_at = 2 * self._num_neither
             log.warning(
-                "judge: %d of %d replies are neither yes nor no, and count %g; choose a model that follows instructions, by chat",
-                num_neither,
-                len(judged),
+                "judge: %d of %d replies were neither yes nor no, and count %g; choose a model that follows instructions, by chat",
+                self._num_neither,
+                self._num_judged,
                 NEITHER,
             )
 
