@@ -83,7 +83,7 @@ def build_judge(folder: Path) -> None:
     """Save a language model whose "y" and "n" are about as probable as one another, and often among the most probable tokens."""
     build_causal(folder)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
-    yes, no = tokenizer.convert_tokens_to_ids(["y", "n"])
+    yes, no = (tokenizer.convert_tokens_to_ids(token) for token in "yn")
     with torch.no_grad():
         model.lm_head.weight[no] = model.lm_head.weight[yes] + model.lm_head.weight[no] / 3
     model.save_pretrained(folder)
