@@ -1,8 +1,8 @@
 """What kept keys and values save, and how fast that is: `python tests/bench/bench_prefix_reuse.py [problems] [iterations]`.
 
-MCTS* over 64 problems at 40 iterations, with the models of bench_batching.py, through the real handlers, bus and SQLite, with keys
-and values kept; some of its calls are asked once more without, and through the library's own `generate`. Figures of one run are
-to be compared with one another: the machine may be busy.
+MCTS* over 64 problems at 40 iterations, under models of 0.8 million parameters, through the real handlers, bus and SQLite, with
+keys and values kept; some of its calls, spread over the whole search, are asked once more without, and through the library's own
+`generate`. Figures of one run are to be compared with one another: the machine may be busy. Some minutes on one core.
 """
 
 import random
@@ -25,6 +25,7 @@ from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_m
 from restmcts.modeling.policy import TransformersProposer
 from restmcts.modeling.value_model import TransformersScorer
 from restmcts_cli.local_run import ModelOptions
+from transformers import StoppingCriteria
 
 KEY_VALUE_BYTES = 4 * 2**30
 REPLAYED_CALLS = 12
@@ -104,9 +105,19 @@ def tokens_with_prompts_once(policy: Recorder, value: Recorder) -> tuple[int, in
     return proposed, scored
 
 
+class EnoughLines(StoppingCriteria):
+    """Ends a row once it has as many lines as its request wants steps; `wanted` is `[rows]`."""
+
+    def __init__(self, start: int, newline: int, wanted: torch.Tensor) -> None:
+        self._start, self._newline, self._wanted = start, newline, wanted
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return (input_ids[:, self._start :] == self._newline).sum(1) >= self._wanted
+
+
 @torch.inference_mode()
 def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -> float:
-    """Return the tokens a second of the library's `generate`, the same requests of a call in one padded batch, longest first."""
+    """Return the tokens a second of the library's `generate`, the same requests of a call in one padded batch."""
     tokenizer, num_tokens = loaded.tokenizer, 0
     tokenizer.padding_side = "left"
     newline = tokenizer.convert_tokens_to_ids("\n")
@@ -114,18 +125,21 @@ def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -
     begin = time.perf_counter()
     for questions, requests, _ in calls:
         texts = [loaded.prompts.text(q, r.steps) for q, r in zip(questions, requests, strict=True) for _ in range(r.num_samples)]
+        wanted = torch.tensor([request.max_steps for request in requests for _ in range(request.num_samples)])
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         inputs.pop("token_type_ids", None)
+        start = inputs["input_ids"].shape[1]
         written = loaded.model.generate(
             **inputs,
             do_sample=True,
             top_k=0,
-            max_new_tokens=MAX_STEP_TOKENS,
-            eos_token_id=[tokenizer.eos_token_id, newline],
+            max_new_tokens=int(wanted.max()) * MAX_STEP_TOKENS,
+            stopping_criteria=[EnoughLines(start, newline, wanted)],
             pad_token_id=tokenizer.pad_token_id,
-        )[:, inputs["input_ids"].shape[1] :]
-        is_end = (written == newline) | (written == tokenizer.eos_token_id)
-        num_tokens += int(torch.where(is_end.any(1), is_end.int().argmax(1) + 1, written.shape[1]).sum())
+        )[:, start:]
+        is_end = ((written == newline).cumsum(1) >= wanted.unsqueeze(1)) | (written == tokenizer.eos_token_id)
+        lengths = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, written.shape[1])
+        num_tokens += int(lengths.minimum(wanted * MAX_STEP_TOKENS).sum())
     return num_tokens / (time.perf_counter() - begin)
 
 
@@ -170,8 +184,7 @@ def main() -> None:
 
 def compare_speeds(policy_model: LoadedModel, policy: Recorder, value_model: LoadedModel, value: Recorder) -> None:
     """Ask some of the search's calls again, without reuse and through `generate`, and print how fast each was."""
-    single = [number for number, call in enumerate(policy.calls) if all(request.max_steps == 1 for request in call[1])]
-    chosen = single[:: max(1, len(single) // REPLAYED_CALLS)]
+    chosen = range(0, len(policy.calls), max(1, len(policy.calls) // REPLAYED_CALLS))
     plain = generate_speed(policy_model, [policy.calls[number] for number in chosen])
     again = Recorder(TransformersProposer(policy_model, key_value_bytes=0))
     for number in chosen:
