@@ -143,12 +143,6 @@ def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -
     return num_tokens / (time.perf_counter() - begin)
 
 
-def speed(policy: Recorder, chosen: Sequence[int]) -> float:
-    """Return the tokens a second of the policy in these calls."""
-    num_tokens = sum(sample.num_tokens for number in chosen for answer in policy.calls[number][2] for sample in answer.samples)
-    return num_tokens / sum(policy.seconds[number] for number in chosen)
-
-
 def main() -> None:
     given = [int(argument) for argument in sys.argv[1:]]
     num_problems, num_iterations = [*given, *(64, 40)[len(given) :]]
@@ -183,20 +177,34 @@ def main() -> None:
 
 
 def compare_speeds(policy_model: LoadedModel, policy: Recorder, value_model: LoadedModel, value: Recorder) -> None:
-    """Ask some of the search's calls again, without reuse and through `generate`, and print how fast each was."""
-    chosen = range(0, len(policy.calls), max(1, len(policy.calls) // REPLAYED_CALLS))
-    plain = generate_speed(policy_model, [policy.calls[number] for number in chosen])
-    again = Recorder(TransformersProposer(policy_model, key_value_bytes=0))
-    for number in chosen:
-        again.propose(*policy.calls[number][:2], SETTINGS)
-    speeds = {"generate": plain, "without reuse": speed(again, range(len(chosen))), "kept": speed(policy, chosen)}
-    print(f"policy, tokens/s in {len(chosen)} calls:", ", ".join(f"{k} {v:,.0f} (x {v / plain:.2f})" for k, v in speeds.items()))
-    scored = range(0, len(value.calls), max(1, len(value.calls) // REPLAYED_CALLS))
-    again = Recorder(TransformersScorer(value_model, key_value_bytes=0))
-    for number in scored:
-        again.score(*value.calls[number][:2])
-    kept, without = sum(value.seconds[number] for number in scored), sum(again.seconds)
-    print(f"value model, seconds in {len(scored)} calls: without reuse {without:.1f}, kept {kept:.1f} (x {without / kept:.2f})")
+    """Ask some of the search's calls again, without reuse, with what the search has kept, and through `generate`, in turn, so that
+    a busy machine is as busy for each; print how fast each was."""
+    chosen = [policy.calls[number] for number in _spread(len(policy.calls))]
+    bare, kept = Recorder(TransformersProposer(policy_model, key_value_bytes=0)), Recorder(policy.model)
+    plain = []
+    for call in chosen:
+        plain.append(generate_speed(policy_model, [call]))
+        bare.propose(*call[:2], SETTINGS)
+        kept.propose(*call[:2], SETTINGS)
+    num_tokens = [sum(sample.num_tokens for answer in answers for sample in answer.samples) for _, _, answers in chosen]
+    seconds = {
+        "generate": sum(count / speed for count, speed in zip(num_tokens, plain, strict=True)),
+        "without reuse": sum(bare.seconds),
+        "kept": sum(kept.seconds),
+    }
+    shown = (f"{k} {sum(num_tokens) / s:,.0f} (x {seconds['generate'] / s:.2f})" for k, s in seconds.items())
+    print(f"policy, tokens/s in {len(chosen)} calls:", ", ".join(shown))
+    bare, kept = Recorder(TransformersScorer(value_model, key_value_bytes=0)), Recorder(value.model)
+    scored = [value.calls[number] for number in _spread(len(value.calls))]
+    for call in scored:
+        bare.score(*call[:2])
+        kept.score(*call[:2])
+    without, with_kept = sum(bare.seconds), sum(kept.seconds)
+    print(f"value model, seconds in {len(scored)} calls: without reuse {without:.1f}, kept {with_kept:.1f}")
+
+
+def _spread(num_calls: int) -> range:
+    return range(0, num_calls, max(1, num_calls // REPLAYED_CALLS))
 
 
 if __name__ == "__main__":
