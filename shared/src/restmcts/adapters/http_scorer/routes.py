@@ -2,7 +2,7 @@
 
 vLLM's `/pooling` (a request for `token_classify`) gives one row of class probabilities a token, or, where the server is started
 with STEP pooling, one for each token that ends a step; for a sequence classifier, one row for the text. SGLang's `/classify` gives
-one row for the text, as the model's head gives it. Schemas as published for vLLM 0.11.1 and SGLang 0.5.
+one row for the text, as the model's head gives it. Schemas are those of their repositories; vLLM's must know `use_activation`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
