@@ -101,13 +101,13 @@ def make_tokenizer(num_words: int = NUM_WORDS) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
 
 
-def make_models(folder: Path) -> tuple[TransformersProposer, TransformersScorer]:
+def make_models(folder: Path, hidden_size: int = 256, num_layers: int = 4) -> tuple[TransformersProposer, TransformersScorer]:
     tokenizer = make_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
-        hidden_size=256,
-        intermediate_size=688,
-        num_hidden_layers=4,
+        hidden_size=hidden_size,
+        intermediate_size=hidden_size * 43 // 16,
+        num_hidden_layers=num_layers,
         num_attention_heads=4,
         tie_word_embeddings=True,
         max_position_embeddings=512,

@@ -1,8 +1,8 @@
 """What kept keys and values save, and how fast that is: `python tests/bench/bench_prefix_reuse.py [problems] [iterations]`.
 
-MCTS* over 64 problems at 40 iterations, with the models of bench_batching.py, through the real handlers, bus and SQLite, with keys
-and values kept; some of its calls are asked once more without, and through the library's own `generate`. Figures of one run are
-to be compared with one another: the machine may be busy.
+MCTS* over 64 problems at 40 iterations, under models of 0.8 million parameters, through the real handlers, bus and SQLite, with
+keys and values kept; some of its calls, spread over the whole search, are asked once more without, and through the library's own
+`generate`. Figures of one run are to be compared with one another: the machine may be busy. Some minutes on one core.
 """
 
 import random
@@ -25,9 +25,12 @@ from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_m
 from restmcts.modeling.policy import TransformersProposer
 from restmcts.modeling.value_model import TransformersScorer
 from restmcts_cli.local_run import ModelOptions
+from transformers import StoppingCriteria
 
 KEY_VALUE_BYTES = 4 * 2**30
 REPLAYED_CALLS = 12
+# Of the models: with those of bench_batching.py, 8 problems at 10 iterations alone took a minute on a busy core.
+HIDDEN_SIZE, NUM_LAYERS = 128, 2
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=MAX_STEP_TOKENS)
 
 
@@ -102,9 +105,19 @@ def tokens_with_prompts_once(policy: Recorder, value: Recorder) -> tuple[int, in
     return proposed, scored
 
 
+class EnoughLines(StoppingCriteria):
+    """Ends a row once it has as many lines as its request wants steps; `wanted` is `[rows]`."""
+
+    def __init__(self, start: int, newline: int, wanted: torch.Tensor) -> None:
+        self._start, self._newline, self._wanted = start, newline, wanted
+
+    def __call__(self, input_ids: torch.Tensor, scores: torch.Tensor, **_: Any) -> torch.Tensor:
+        return (input_ids[:, self._start :] == self._newline).sum(1) >= self._wanted
+
+
 @torch.inference_mode()
 def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -> float:
-    """Return the tokens a second of the library's `generate`, the same requests of a call in one padded batch, longest first."""
+    """Return the tokens a second of the library's `generate`, the same requests of a call in one padded batch."""
     tokenizer, num_tokens = loaded.tokenizer, 0
     tokenizer.padding_side = "left"
     newline = tokenizer.convert_tokens_to_ids("\n")
@@ -112,25 +125,22 @@ def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -
     begin = time.perf_counter()
     for questions, requests, _ in calls:
         texts = [loaded.prompts.text(q, r.steps) for q, r in zip(questions, requests, strict=True) for _ in range(r.num_samples)]
+        wanted = torch.tensor([request.max_steps for request in requests for _ in range(request.num_samples)])
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         inputs.pop("token_type_ids", None)
+        start = inputs["input_ids"].shape[1]
         written = loaded.model.generate(
             **inputs,
             do_sample=True,
             top_k=0,
-            max_new_tokens=MAX_STEP_TOKENS,
-            eos_token_id=[tokenizer.eos_token_id, newline],
+            max_new_tokens=int(wanted.max()) * MAX_STEP_TOKENS,
+            stopping_criteria=[EnoughLines(start, newline, wanted)],
             pad_token_id=tokenizer.pad_token_id,
-        )[:, inputs["input_ids"].shape[1] :]
-        is_end = (written == newline) | (written == tokenizer.eos_token_id)
-        num_tokens += int(torch.where(is_end.any(1), is_end.int().argmax(1) + 1, written.shape[1]).sum())
+        )[:, start:]
+        is_end = ((written == newline).cumsum(1) >= wanted.unsqueeze(1)) | (written == tokenizer.eos_token_id)
+        lengths = torch.where(is_end.any(1), is_end.int().argmax(1) + 1, written.shape[1])
+        num_tokens += int(lengths.minimum(wanted * MAX_STEP_TOKENS).sum())
     return num_tokens / (time.perf_counter() - begin)
-
-
-def speed(policy: Recorder, chosen: Sequence[int]) -> float:
-    """Return the tokens a second of the policy in these calls."""
-    num_tokens = sum(sample.num_tokens for number in chosen for answer in policy.calls[number][2] for sample in answer.samples)
-    return num_tokens / sum(policy.seconds[number] for number in chosen)
 
 
 def main() -> None:
@@ -143,7 +153,7 @@ def main() -> None:
         for _ in range(num_problems)
     ]
     with tempfile.TemporaryDirectory() as folder:
-        make_models(Path(folder))
+        make_models(Path(folder), HIDDEN_SIZE, NUM_LAYERS)
         policy_model, value_model = load_policy(Path(folder) / "policy"), load_value_model(Path(folder) / "value")
         policy = Recorder(TransformersProposer(policy_model, key_value_bytes=KEY_VALUE_BYTES))
         value = Recorder(TransformersScorer(value_model, key_value_bytes=KEY_VALUE_BYTES))
@@ -167,21 +177,34 @@ def main() -> None:
 
 
 def compare_speeds(policy_model: LoadedModel, policy: Recorder, value_model: LoadedModel, value: Recorder) -> None:
-    """Ask some of the search's calls again, without reuse and through `generate`, and print how fast each was."""
-    single = [number for number, call in enumerate(policy.calls) if all(request.max_steps == 1 for request in call[1])]
-    chosen = single[:: max(1, len(single) // REPLAYED_CALLS)]
-    plain = generate_speed(policy_model, [policy.calls[number] for number in chosen])
-    again = Recorder(TransformersProposer(policy_model, key_value_bytes=0))
-    for number in chosen:
-        again.propose(*policy.calls[number][:2], SETTINGS)
-    speeds = {"generate": plain, "without reuse": speed(again, range(len(chosen))), "kept": speed(policy, chosen)}
-    print(f"policy, tokens/s in {len(chosen)} calls:", ", ".join(f"{k} {v:,.0f} (x {v / plain:.2f})" for k, v in speeds.items()))
-    scored = range(0, len(value.calls), max(1, len(value.calls) // REPLAYED_CALLS))
-    again = Recorder(TransformersScorer(value_model, key_value_bytes=0))
-    for number in scored:
-        again.score(*value.calls[number][:2])
-    kept, without = sum(value.seconds[number] for number in scored), sum(again.seconds)
-    print(f"value model, seconds in {len(scored)} calls: without reuse {without:.1f}, kept {kept:.1f} (x {without / kept:.2f})")
+    """Ask some of the search's calls again, without reuse, with what the search has kept, and through `generate`, in turn, so that
+    a busy machine is as busy for each; print how fast each was."""
+    chosen = [policy.calls[number] for number in _spread(len(policy.calls))]
+    bare, kept = Recorder(TransformersProposer(policy_model, key_value_bytes=0)), Recorder(policy.model)
+    plain = []
+    for call in chosen:
+        plain.append(generate_speed(policy_model, [call]))
+        bare.propose(*call[:2], SETTINGS)
+        kept.propose(*call[:2], SETTINGS)
+    num_tokens = [sum(sample.num_tokens for answer in answers for sample in answer.samples) for _, _, answers in chosen]
+    seconds = {
+        "generate": sum(count / speed for count, speed in zip(num_tokens, plain, strict=True)),
+        "without reuse": sum(bare.seconds),
+        "kept": sum(kept.seconds),
+    }
+    shown = (f"{k} {sum(num_tokens) / s:,.0f} (x {seconds['generate'] / s:.2f})" for k, s in seconds.items())
+    print(f"policy, tokens/s in {len(chosen)} calls:", ", ".join(shown))
+    bare, kept = Recorder(TransformersScorer(value_model, key_value_bytes=0)), Recorder(value.model)
+    scored = [value.calls[number] for number in _spread(len(value.calls))]
+    for call in scored:
+        bare.score(*call[:2])
+        kept.score(*call[:2])
+    without, with_kept = sum(bare.seconds), sum(kept.seconds)
+    print(f"value model, seconds in {len(scored)} calls: without reuse {without:.1f}, kept {with_kept:.1f}")
+
+
+def _spread(num_calls: int) -> range:
+    return range(0, num_calls, max(1, num_calls // REPLAYED_CALLS))
 
 
 if __name__ == "__main__":

@@ -13,6 +13,7 @@ import torch
 from restmcts.adapters.http_policy.address import parse_address
 from restmcts.adapters.http_policy.opening import open_policy
 from restmcts.adapters.http_policy.proposer import HttpProposer
+from restmcts.adapters.llm_judge import LlmJudge
 from restmcts.adapters.sql import queries
 from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
@@ -20,7 +21,7 @@ from restmcts.domain.requests import GenerationSettings, ProposeSteps
 from restmcts.domain.sampling import SelfConsistencySettings
 from restmcts.errors import ModelError, ServerUnavailableError
 from restmcts.settings import PolicyServerSettings
-from restmcts.testing.contracts.models import check_step_proposer
+from restmcts.testing.contracts.models import check_step_proposer, check_step_scorer
 from restmcts_cli.local_run import LocalRun, ModelOptions
 from restmcts_cli.server_processes import free_ports
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
@@ -134,6 +135,19 @@ def test_it_tells_no_log_probabilities_and_a_search_that_needs_them_hears_it(ser
     with pytest.raises(ModelError, match="tells no log-probabilities"):
         proposer.propose(["question"], [request], SETTINGS)
     proposer.close()
+
+
+def test_it_judges_by_sampled_replies(server: str, model: Path, caplog: pytest.LogCaptureFixture) -> None:
+    made: list[LlmJudge] = []
+
+    def make() -> LlmJudge:
+        made.append(LlmJudge(opened(server, model), num_samples=4))
+        return made[-1]
+
+    check_step_scorer(make, "question", (("ab\n",), ("c\n", "d\n")))
+    assert "values are shares of yes among 4 replies" in caplog.text
+    for judge in made:
+        judge.close()
 
 
 def test_a_model_that_it_cannot_serve_lets_requests_wait(server: str, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.puzzles import CHECKERS
 from restmcts.errors import InputError, RestMctsError, ServerUnavailableError, StorageError
 from restmcts.messages import commands, events
+from restmcts.messages.base import Message
 from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy import TransformersProposer
 from restmcts.ports import StepProposer, StepScorer
@@ -94,11 +95,11 @@ class LocalRun:
             keep_logs=options.keep_training_logs,
         )
         self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
-        prm = PrmScorerHandlers(self.database, self._scorer, worker)
+        self._values = PrmScorerHandlers(self.database, self._scorer, worker)
         handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: self._propose,
-            commands.ScoreWaitingSteps.name: prm.score_steps,
-            commands.JudgeValues.name: prm.judge_values,
+            commands.ProposeWaitingSteps.name: self._waiting_for_servers(self._policies.propose_steps),
+            commands.ScoreWaitingSteps.name: self._waiting_for_servers(self._values.score_steps),
+            commands.JudgeValues.name: self._waiting_for_servers(self._values.judge_values),
             commands.AdvanceTrees.name: search.advance_trees,
             events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: labeler.label_trees,
@@ -121,19 +122,24 @@ class LocalRun:
         self._trainer.stop()
         self.bus.close()
         self._policies.close()
+        self._values.close()
         self._trainer.close()
         self._verifier.close()
         self.database.close()
         self._lock.close()
 
-    def _propose(self, message: commands.ProposeWaitingSteps) -> None:
-        """Serve the requests that wait; those to a server that is down wait on, and are tried again."""
-        try:
-            self._policies.propose_steps(message)
-        except ServerUnavailableError as error:
-            log.warning("%s", error)
-            time.sleep(SECONDS_BETWEEN_TRIES)
-            self.bus.publish([message])
+    def _waiting_for_servers(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return a handler whose message is tried again as long as a model's server is down: what it is to serve waits on."""
+
+        def handle(message: Message) -> None:
+            try:
+                handler(message)
+            except ServerUnavailableError as error:
+                log.warning("%s", error)
+                time.sleep(SECONDS_BETWEEN_TRIES)
+                self.bus.publish([message])
+
+        return handle
 
     def _proposer(self, uri: str) -> StepProposer:
         address = policy_address(uri, self._servers)
@@ -148,7 +154,12 @@ class LocalRun:
             uri,
             self.artifacts,
             ScorerOptions(
-                options.max_batch_tokens, options.key_value_bytes, options.device, options.template, options.trust_remote_code
+                options.max_batch_tokens,
+                options.key_value_bytes,
+                options.device,
+                options.template,
+                options.trust_remote_code,
+                self._servers,
             ),
         )
 

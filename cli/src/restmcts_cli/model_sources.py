@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.http_policy.address import is_server, parse_address
+from restmcts.adapters.http_scorer.address import parse_scoring_address
+from restmcts.adapters.llm_judge import judge_address, num_judge_samples
 from restmcts.adapters.uris import ARTIFACT
 from restmcts.errors import InputError, ModelError
 
@@ -42,7 +44,7 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
     if not _HUB_ID.fullmatch(place):
         raise InputError(
             f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
-            "or, for a policy, openai+http://HOST:PORT/v1?model=NAME"
+            "or openai+http://HOST:PORT/v1?model=NAME, as value model with &format=judge"
         )
     return given, given
 
@@ -72,9 +74,18 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
 
 
 def _server(uri: str, kind: str) -> str:
-    if kind != "policy":
-        raise InputError(f"{uri}: a policy's server where a {kind} model is asked for")
-    return parse_address(uri).uri
+    """Return the URI of a server as it is stored: a policy's, or as value model a judge or what scores behind HTTP."""
+    from restmcts.modeling.prm.formats import JUDGE, parse_reference
+
+    if kind == "policy":
+        return parse_address(uri).uri
+    reference = parse_reference(uri)
+    if reference.format == JUDGE.name:
+        num_judge_samples(reference.options)
+        judge_address(reference.place, reference.options)
+    else:
+        parse_scoring_address(reference.place, reference.options)
+    return uri
 
 
 def _options_of(given: str, kind: str) -> tuple[str, str]:

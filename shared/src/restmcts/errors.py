@@ -21,6 +21,10 @@ class ModelError(RestMctsError):
     """A model cannot be loaded, or cannot do what is asked of it."""
 
 
+class LogProbsNotToldError(ModelError):
+    """A policy does not tell the log-probabilities of its tokens, or of the alternatives to them, where they are asked for."""
+
+
 class CheckpointError(RestMctsError):
     """A checkpoint that a run names cannot be loaded; nothing that needs it can go on."""
 

@@ -28,7 +28,7 @@ from restmcts_prm_scorer.handlers import PrmScorerHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
-NAMES = ("greedy", "self-consistency", "sc-value", "mcts-star", "gated-mcts-star")
+NAMES = ("greedy", "self-consistency", "sc-value-own", "mcts-star", "gated-mcts-star")
 PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(8)]
 
 

@@ -15,6 +15,8 @@ SETTINGS = [
     BestOfNSettings(num_samples=100, samples_at_once=1),
     BestOfNSettings(num_samples=100, samples_at_once=1, gate=0.8),
     BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="min", choose="vote"),
+    BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="own", gate=0.6),
+    BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="own", choose="vote"),
     SelfConsistencySettings(num_samples=100, samples_at_once=1),
 ]
 
@@ -39,7 +41,7 @@ def _pool(drawn: tuple[StepsProposed, ...]) -> SamplePool:
 @pytest.mark.parametrize("settings", SETTINGS)
 @pytest.mark.parametrize("tokens", [1, 12, 60])
 def test_a_pool_is_read_as_if_it_were_drawn(settings: BestOfNSettings | SelfConsistencySettings, tokens: int) -> None:
-    models = RandomModels(seed=3)
+    models = RandomModels(seed=3, aggregation="mean")
     drawn = _drawn(models, 60)
     pool = _pool(drawn)
     alone = SolutionSampling(settings, Budget(tokens=tokens), 0, states_answer)
@@ -59,14 +61,25 @@ def test_a_pool_is_read_as_if_it_were_drawn(settings: BestOfNSettings | SelfCons
 
 
 def test_scoring_generates_nothing_and_values_every_distinct_solution() -> None:
-    models = RandomModels(seed=1, num_words=2)
+    models = RandomModels(seed=1, num_words=2, aggregation="min")
     pool = _pool(_drawn(models, 80))
     search = _scored(models, pool)
     assert search.finished and search.spent.tokens == 0
     values = solution_values(search.tree)
     solutions = {tuple(step.text for step in sample.steps) for sample in pool.samples if sample.steps}
     assert set(values) == solutions
-    assert all(len(of_steps) == len(steps) for steps, of_steps in values.items())
+    assert all(len(known.of_steps) == len(steps) for steps, known in values.items())
+    assert all(known.score == min(known.of_steps) for known in values.values())
+    assert any(known.score != known.of_steps[-1] for known in values.values())
+
+
+def test_answers_from_before_whole_solutions_were_scored_still_give_their_last_value() -> None:
+    models = RandomModels(seed=1, aggregation="min")
+    search = ScoreGivenSamples(_pool(_drawn(models, 10)).samples, Budget(), 0, states_answer)
+    waiting = search.begin()
+    while waiting:
+        waiting = [new for request in waiting for new in search.receive(replace(models.answer(request), solution_scores=()))]
+    assert all(known.score == known.of_steps[-1] for known in solution_values(search.tree).values())
 
 
 def test_a_larger_budget_reads_more_of_the_same_pool() -> None:

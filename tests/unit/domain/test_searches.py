@@ -4,7 +4,7 @@ import itertools
 import random
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, replace
-from typing import Any
+from typing import Any, get_args
 
 import pytest
 from restmcts.domain.algorithms import SEARCH_SETTINGS, SearchSettings, build_search, needs_values
@@ -14,8 +14,10 @@ from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSett
 from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed
 from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.scoring import Aggregation
 from restmcts.domain.search import Budget, Search, StopReason
 from restmcts.errors import InputError
+from restmcts.testing.scripted import ScriptedModels, run_search
 from restmcts.testing.trees import RandomModels
 
 MCTS = MctsStarSettings(roll_forward_steps=2)
@@ -44,6 +46,7 @@ SETTINGS: dict[str, SearchSettings] = {
     "best-of-n": BestOfNSettings(num_samples=8),
     "best-of-n, one by one": BestOfNSettings(num_samples=8, samples_at_once=1),
     "best-of-n, gated": BestOfNSettings(num_samples=8, samples_at_once=3, gate=0.8, aggregation="mean"),
+    "best-of-n, own": BestOfNSettings(num_samples=8, samples_at_once=3, gate=0.8, aggregation="own"),
     "best-of-n, vote": BestOfNSettings(num_samples=8, choose="vote", aggregation="product"),
     "best-of-n, not scored": BestOfNSettings(num_samples=8, score=False),
     "best-first": BestFirstSettings(gate=0.9),
@@ -380,3 +383,16 @@ def test_widening_expands_a_node_again() -> None:
 def test_settings_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
     with pytest.raises(InputError):
         make()
+
+
+def test_best_of_n_takes_the_score_that_the_value_models_own_rule_makes() -> None:
+    steps = {"": ["weak start\n", "fair start\n"], "weak start\n": ["strong end\n"], "fair start\n": ["fair end\n"]}
+    values = {"weak start\n": 0.3, "weak start\nstrong end\n": 0.9, "fair start\n": 0.7, "fair start\nfair end\n": 0.8}
+    chosen = {}
+    for how in get_args(Aggregation):
+        models = ScriptedModels(steps, values, lambda step: "end" in step, aggregation=how)
+        settings = BestOfNSettings(num_samples=2, aggregation="own")
+        search = run_search(build_search(settings, Budget(), 0, lambda step: "end" in step), models.answer)
+        assert search.chosen is not None
+        chosen[how] = search.chosen.step
+    assert chosen == {"last": "strong end\n", "min": "fair end\n", "mean": "fair end\n", "product": "fair end\n"}

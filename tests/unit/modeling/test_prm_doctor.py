@@ -10,7 +10,7 @@ import torch
 from restmcts.modeling.prm.doctor import examine
 from restmcts.modeling.prm.formats import parse_reference
 from restmcts.modeling.prm.loading import load_prm
-from restmcts.testing.prm_models import BUILDERS, build_thudm, build_trl, make_config, make_tokenizer, save
+from restmcts.testing.prm_models import BUILDERS, build_judge, build_thudm, build_trl, make_config, make_tokenizer, save
 from restmcts_cli.main import app
 from transformers import AutoModelForSequenceClassification
 from typer.testing import CliRunner
@@ -107,6 +107,21 @@ def test_the_command_shows_a_verdict_and_exits_by_it(tmp_path: Path) -> None:
     assert {"check", "right", "found", "remedy"} == set(document["checks"][0])
 
 
+def test_a_judge_is_asked(tmp_path: Path) -> None:
+    build_judge(tmp_path)
+    shown = CliRunner().invoke(app, ["prm", "doctor", f"{tmp_path}?format=judge"])
+    assert shown.exit_code == 0, shown.output
+    assert "judge, as said" in shown.stdout and "for 9 steps" in shown.stdout and "whole solutions" in shown.stdout
+
+
+def test_a_server_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RESTMCTS_POLICY_RETRY_SECONDS", "0")
+    shown = CliRunner().invoke(app, ["prm", "doctor", "openai+http://127.0.0.1:1/v1?model=m&format=judge", "--json"])
+    document = json.loads(shown.stdout)
+    assert shown.exit_code == 1 and not document["right"]
+    assert {check["remedy"] for check in document["checks"]} == {"start the server, or check its URL"}
+
+
 def test_formats_are_listed() -> None:
     rows = json.loads(CliRunner().invoke(app, ["prm", "formats", "--json"]).stdout)
-    assert {row["name"] for row in rows} == {*BUILDERS, "value"}
+    assert {row["name"] for row in rows} == {*BUILDERS, "value", "judge"}

@@ -128,10 +128,12 @@ class CoordinatorHandlers:
 
     def _skip_dependents(self, transaction: Transaction, name: str, rows: Sequence[Any]) -> None:
         """Skip what would train on, or search with, what a phase without any solved tree cannot give."""
-        blocked = {name}
+        blocked: set[str] = set()
         for row in rows:
-            needs = set(PHASE.validate_python(row.spec).needs())
-            if row.state == PhaseState.PENDING and needs & blocked:
+            phase = PHASE.validate_python(row.spec)
+            needs = set(phase.needs())
+            is_dependent = name in needs and (not isinstance(phase, TrainPolicyPhase) or phase.needs_solved)
+            if row.state == PhaseState.PENDING and (is_dependent or needs & blocked):
                 blocked.add(row.name)
                 runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
 

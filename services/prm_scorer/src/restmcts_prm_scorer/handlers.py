@@ -30,6 +30,10 @@ class PrmScorerHandlers:
         """Judge a gate's candidate beside the promoted value model on held-out trees, and decide; a gate that is decided stays."""
         judge(self._database, self._scorers, message.phase_id)
 
+    def close(self) -> None:
+        """Give up all value models."""
+        self._scorers.close()
+
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
         scorer = self._scorers.get(claim.checkpoint_id)
         answers = scorer.score([request.question for request in requests], [load_scoring(request.payload) for request in requests])

@@ -100,8 +100,10 @@ METHODS: Mapping[str, Method] = {
         _best_of_n("best-of-n-min", aggregation="min"),
         _best_of_n("best-of-n-mean", aggregation="mean"),
         _best_of_n("best-of-n-product", aggregation="product"),
+        _best_of_n("best-of-n-own", aggregation="own"),
         _best_of_n("gated-best-of-n", gate=GATE),
         _best_of_n("sc-value", choose="vote"),
+        _best_of_n("sc-value-own", aggregation="own", choose="vote"),
         _best_of_n("orm", "orm"),
         _best_of_n("sc-orm", "orm", choose="vote"),
         _best_of_n("ms", "ms", aggregation="min"),
@@ -123,7 +125,7 @@ METHODS: Mapping[str, Method] = {
     )
 }
 """All methods by name. `orm` and `ms` ask value models of those names (an outcome reward model, a Math-Shepherd PRM); the others
-ask "value"."""
+ask "value". `-own`: a solution's score is made of its steps' values as that model's authors do it."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,12 +15,24 @@ from restmcts.errors import InputError
 
 SOLUTIONS_PER_REQUEST = 16
 
-Values = Mapping[tuple[str, ...], tuple[float, ...]]
-"""V of every step of a whole solution, by its steps."""
+
+@dataclass(frozen=True, slots=True)
+class SolutionValues:
+    """V of every step of a whole solution, and its score as the value model's authors make it of them."""
+
+    of_steps: tuple[float, ...]
+    score: float
+
+
+Values = Mapping[tuple[str, ...], SolutionValues]
+"""What is known of whole solutions, by their steps."""
 
 
 class ScoreGivenSamples(Search):
-    """Puts given samples into a tree and asks the value model for every distinct solution; generates nothing."""
+    """Puts given samples into a tree and asks the value model for every distinct solution; generates nothing.
+
+    Every node has V as its `model_value`; where a solution ends, `value` is the score of the whole.
+    """
 
     def __init__(self, samples: Sequence[Sample], budget: Budget, seed: int, states_answer: Callable[[str], bool]) -> None:
         super().__init__(budget, seed, states_answer)
@@ -47,21 +59,29 @@ class ScoreGivenSamples(Search):
         for start in range(0, len(waiting), SOLUTIONS_PER_REQUEST):
             chunk = waiting[start : start + SOLUTIONS_PER_REQUEST]
             branches = [tuple(node.step for node in path) for path in chunk]
-            response = scored((yield [self.score((), branches)])[0])
-            for path, values in zip(chunk, response.values, strict=True):
+            response = scored((yield [self.score((), branches, whole=True)])[0])
+            for path, values, score in zip(chunk, response.values, _scores(response), strict=True):
                 for node, value in zip(path, values, strict=True):
-                    node.model_value = node.value = value
+                    node.model_value = value
+                    if not node.multiplicity:
+                        node.value = value
                     self.tree.touch(node)
+                path[-1].value = score
 
 
-def solution_values(tree: Tree) -> dict[tuple[str, ...], tuple[float, ...]]:
-    """Return V of every step, by solution, for those leaves of a tree whose whole path was scored."""
-    values: dict[tuple[str, ...], tuple[float, ...]] = {}
+def _scores(response: StepsScored) -> Sequence[float]:
+    """Return the scores of whole solutions; answers from before they were told have none."""
+    return response.solution_scores or [values[-1] for values in response.values]
+
+
+def solution_values(tree: Tree) -> dict[tuple[str, ...], SolutionValues]:
+    """Return what is known by solution, in a tree of `ScoreGivenSamples`, of those whose whole path was scored."""
+    values: dict[tuple[str, ...], SolutionValues] = {}
     for node in tree.nodes[1:]:
         path = tree.lineage(node)[1:]
         known = [step.model_value for step in path if step.model_value is not None]
         if node.multiplicity and len(known) == len(path):
-            values[tuple(step.step for step in path)] = tuple(known)
+            values[tuple(step.step for step in path)] = SolutionValues(tuple(known), node.value)
     return values
 
 
@@ -110,12 +130,15 @@ def search_pool(
             response = StepsProposed(request.number, (sample,) if sample is not None else (), pool.num_prompt_tokens)
         else:
             num_tokens = len(request.branches) * pool.num_prompt_tokens + _num_tokens(search.tree, request.branches)
-            response = StepsScored(request.number, tuple(_values(branch, values) for branch in request.branches), num_tokens)
+            known = [_values(branch, values) for branch in request.branches]
+            scores = tuple(each.score for each in known) if request.whole else ()
+            of_steps = tuple(each.of_steps for each in known)
+            response = StepsScored(request.number, of_steps, num_tokens, solution_scores=scores)
         waiting.extend(search.receive(response, seconds))
     return search
 
 
-def _values(branch: tuple[str, ...], values: Values) -> tuple[float, ...]:
+def _values(branch: tuple[str, ...], values: Values) -> SolutionValues:
     if branch not in values:
         raise InputError(f"no value is known of the sample that ends in {branch[-1].strip()!r}")
     return values[branch]

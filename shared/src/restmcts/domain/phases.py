@@ -87,6 +87,11 @@ class TrainPolicyPhase:
     pairs: PairFilter = field(default_factory=PairFilter)
     kind: Literal["train-policy"] = "train-policy"
 
+    @property
+    def needs_solved(self) -> bool:
+        """Whether trees without a right solution teach it nothing; what a judge prefers can be learned from any."""
+        return self.objective != "dpo" or self.pairs.between != "solutions"
+
     def needs(self) -> tuple[str, ...]:
         """Return the phases and checkpoints that must be done before this one begins."""
         return (self.parent, *self.sources)

@@ -12,9 +12,10 @@ from typing import Literal
 
 from restmcts.errors import InputError
 
-Critic = Literal["simple", "common"]
-"""The self-critic of arXiv:2406.03816, asked of the policy before a node is expanded: "simple" tells whether the problem is solved,
-"common" also says what to do next, which goes into the next prompt."""
+Critic = Literal["simple", "common", "judge"]
+"""Who is asked about a partial solution. The self-critic of arXiv:2406.03816 is asked of the policy before a node is expanded:
+"simple" tells whether the problem is solved, "common" also says what to do next, which goes into the next prompt. The "judge" says
+whether the solution so far is right and leads to the answer (restmcts.adapters.llm_judge)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +92,8 @@ ENGLISH = Wording(
         "simple": "Is the problem solved by these steps, and its final answer stated? Reply with one word, solved or unsolved.",
         "common": "If these steps solve the problem and state its final answer, reply with the one word solved. Otherwise say in "
         "one line what is missing or wrong, and what the next step should do.",
+        "judge": "Is every step of this solution right so far, and does it lead to the right final answer? Reply with one word, "
+        "yes or no.",
     },
 )
 CHINESE = Wording(
@@ -101,6 +104,7 @@ CHINESE = Wording(
     critics={
         "simple": "以上步骤是否已经解决本题并给出最终答案？只回答“已解决”或“未解决”。",
         "common": "如果以上步骤已经解决本题并给出最终答案，只回答“已解决”。否则用一行说明缺少什么或哪里有错，以及下一步应做什么。",
+        "judge": "以上解答的每一步是否都正确，并且能得出正确的最终答案？只回答一个字：“是”或“否”。",
     },
 )
 
@@ -172,3 +176,23 @@ def read_critique(critic: Critic, reply: str) -> Critique:
     """Return what a critic's line says; one that says neither counts as unsolved."""
     solved = bool(_SOLVED.search(reply)) and not _UNSOLVED.search(reply)
     return Critique(solved, "" if solved or critic == "simple" else reply.strip())
+
+
+_YES, _NO = "yes", "no"
+_CHINESE_YES, _CHINESE_NO = ("是", "对", "正确"), ("否", "不", "错")
+
+
+def read_judgement(reply: str) -> bool | None:
+    """Return whether a judge says yes; None if it says neither yes nor no.
+
+    A reply may be one token, and a token may be the beginning of the word: "Y" is yes, "n" is no, "not" is neither.
+    """
+    said = re.sub(r"^[\W_]+", "", reply.lower())
+    if said.startswith(_CHINESE_NO):
+        return False
+    if said.startswith(_CHINESE_YES):
+        return True
+    word = re.match("[a-z]*", said)
+    if word is None or not word.group():
+        return None
+    return True if _YES.startswith(word.group()) else False if _NO.startswith(word.group()) else None

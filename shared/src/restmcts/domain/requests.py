@@ -140,11 +140,13 @@ class ScoreSteps:
         number: the request's place in its tree, from 0.
         steps: the partial solution that all branches continue.
         branches: B continuations of at least one step each.
+        whole: the branches end solutions, and each one's score as a whole is wanted too.
     """
 
     number: int
     steps: tuple[str, ...]
     branches: tuple[tuple[str, ...], ...]
+    whole: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +157,15 @@ class StepsScored:
         values: `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`.
         num_scored_tokens: of the texts that were scored, each branch's once.
         num_reused_tokens: those of them whose keys and values were kept from earlier; the others were computed.
+        solution_scores: `solution_scores[b]` in [0, 1] is that of the whole solution `steps + branches[b]`, made of the values of
+            all its steps as the model's authors do it; empty unless asked for.
     """
 
     number: int
     values: tuple[tuple[float, ...], ...]
     num_scored_tokens: int
     num_reused_tokens: int = 0
+    solution_scores: tuple[float, ...] = ()
 
 
 Request = ProposeSteps | ScoreSteps

@@ -3,12 +3,12 @@
 Samples with a common beginning share their nodes; a node's visits count the samples that pass it.
 """
 
-import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 from restmcts.domain.requests import Sample
+from restmcts.domain.scoring import Aggregation, aggregate
 from restmcts.domain.search import Budget, Search, StopReason, Strand, best_final, proposed, scored
 from restmcts.domain.tree import Node
 from restmcts.domain.voting import best_by_vote
@@ -60,7 +60,7 @@ class BestOfNSettings:
     Attributes:
         num_samples: N.
         samples_at_once: how many are asked for together; 1 is sequential. None: all.
-        aggregation: a solution's score from the values of its steps.
+        aggregation: a solution's score from the values of its steps; "own": as the value model's authors do it.
         gate: stop at the first finished solution with a score at or above it; None: never.
         choose: the solution of highest score, or "vote": the answer with the greatest sum of scores (SC+ORM, SC+value).
         score: whether the value model is asked; without it every solution scores 0.
@@ -69,7 +69,7 @@ class BestOfNSettings:
     algorithm: Literal["best-of-n"] = "best-of-n"
     num_samples: int = 16
     samples_at_once: int | None = None
-    aggregation: Literal["last", "min", "mean", "product"] = "last"
+    aggregation: Aggregation | Literal["own"] = "last"
     gate: float | None = None
     choose: Literal["best", "vote"] = "best"
     score: bool = True
@@ -126,9 +126,11 @@ class SolutionSampling(Search):
         fresh = list({path[-1].node_id: path for path in fresh}.values())
         if fresh and self._bon.score:
             branches = [tuple(node.step for node in path) for path in fresh]
-            response = scored((yield [self.score((), branches)])[0])
-            for path, values in zip(fresh, response.values, strict=True):
-                self._set_values(path, values)
+            how = self._bon.aggregation
+            response = scored((yield [self.score((), branches, whole=how == "own")])[0])
+            scores = response.solution_scores if how == "own" else [aggregate(values, how) for values in response.values]
+            for path, values, score in zip(fresh, response.values, scores, strict=True):
+                self._set_values(path, values, score)
         self.spent.iterations += num_samples
         self._stop_at_gate(fresh)
 
@@ -142,11 +144,11 @@ class SolutionSampling(Search):
             path[-1].multiplicity += 1
         return path
 
-    def _set_values(self, path: Sequence[Node], values: Sequence[float]) -> None:
+    def _set_values(self, path: Sequence[Node], values: Sequence[float], score: float) -> None:
         for node, value in zip(path, values, strict=True):
             node.model_value = node.value = value
             self.tree.touch(node)
-        self._scores[path[-1].node_id] = aggregate(values, self._bon.aggregation)
+        self._scores[path[-1].node_id] = score
 
     def _stop_at_gate(self, paths: Sequence[Sequence[Node]]) -> None:
         if self._bon.gate is None:
@@ -173,12 +175,3 @@ def _as_best_of_n(settings: CotSettings | SelfConsistencySettings | BestOfNSetti
                 gate=settings.gate,
                 score=settings.gate is not None,
             )
-
-
-def aggregate(values: Sequence[float], how: Literal["last", "min", "mean", "product"]) -> float:
-    """Return a whole solution's score from the values of its K >= 1 steps."""
-    if how == "last":
-        return values[-1]
-    if how == "min":
-        return min(values)
-    return math.prod(values) if how == "product" else math.fsum(values) / len(values)

@@ -221,9 +221,9 @@ class Search(ABC):
         seed = derive_seed(self._seed, number)
         return ProposeSteps(number, steps, num_samples, max_steps, seed, greedy, needs_log_probs=self.needs_log_probs)
 
-    def score(self, steps: tuple[str, ...], branches: Sequence[tuple[str, ...]]) -> ScoreSteps:
-        """Return a new request for the values of branches below a partial solution."""
-        return ScoreSteps(self._next_number(), steps, tuple(branches))
+    def score(self, steps: tuple[str, ...], branches: Sequence[tuple[str, ...]], *, whole: bool = False) -> ScoreSteps:
+        """Return a new request for the values of branches below a partial solution, or of `whole` solutions and their scores."""
+        return ScoreSteps(self._next_number(), steps, tuple(branches), whole)
 
     def _next_number(self) -> int:
         self._num_requests += 1

@@ -12,6 +12,7 @@ import numpy as np
 import torch
 
 from restmcts.domain.requests import ScoreSteps, StepsScored
+from restmcts.domain.scoring import Aggregation, first_step, scored_branches
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.forward import ModelForward
@@ -34,6 +35,7 @@ class TransformersScorer:
         max_batch_tokens: bound on the tokens of one forward pass, padding included; a single path always goes through.
         key_value_bytes: bound on the memory for keys and values that are kept between calls; 0: none are.
         reader: of a process reward model in another format; None: of a value model.
+        aggregation: of the steps' values to a whole solution's score.
     """
 
     def __init__(
@@ -42,12 +44,14 @@ class TransformersScorer:
         max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
         key_value_bytes: int = DEFAULT_KEY_VALUE_BYTES,
         reader: StepReader | None = None,
+        aggregation: Aggregation = "last",
     ) -> None:
         if loaded.kind != "value":
             raise ModelError(f"a {loaded.kind} model cannot score steps; give a value model")
         self._reader = reader or ValueReader(loaded)
         self._max_context = loaded.max_context_tokens
         self._max_batch_tokens = max_batch_tokens
+        self._aggregation = aggregation
         self._forward = ModelForward(loaded, self._reader.trunk)
         self._kept = holder(self._forward, key_value_bytes) if self._reader.reads_every_step else None
         self.num_forward_passes = 0
@@ -57,8 +61,8 @@ class TransformersScorer:
 
     def fits(self, question: str, request: ScoreSteps) -> bool:
         """Return whether every branch of the request lies within the model's context."""
-        paths = [(question, request.steps + branch, len(request.steps) + 1) for branch in request.branches]
-        return all(self._within(reading) for readings in self._reader.readings_of_paths(paths) for reading in readings)
+        found = self._reader.readings_of_paths(_paths(question, request))
+        return all(self._within(reading) for readings in found for reading in readings)
 
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
         """Return one answer per request, in order; `num_scored_tokens` counts the tokens of the request's branches.
@@ -66,10 +70,7 @@ class TransformersScorer:
         Raises:
             ModelError: if a path does not fit the model's context (see `fits`), or a value is not a number.
         """
-        paths_of_requests: list[list[_Path]] = [
-            [(question, request.steps + branch, len(request.steps) + 1) for branch in request.branches]
-            for question, request in zip(questions, requests, strict=True)
-        ]
+        paths_of_requests = [_paths(question, request) for question, request in zip(questions, requests, strict=True)]
         paths = list(dict.fromkeys(path for listed in paths_of_requests for path in listed))
         readings_of_path = dict(zip(paths, self._reader.readings_of_paths(paths), strict=True))
         flat = [reading for listed in readings_of_path.values() for reading in listed]
@@ -86,7 +87,8 @@ class TransformersScorer:
             num_tokens = sum(len(reading.token_ids) for path in listed for reading in readings_of_path[path])
             # The first request with a path pays for it.
             num_reused = num_tokens - sum(num_computed.pop(path, 0) for path in listed)
-            answers.append(StepsScored(request.number, tuple(values_of_path[path] for path in listed), num_tokens, num_reused))
+            values = [values_of_path[path] for path in listed]
+            answers.append(scored_branches(request, values, self._aggregation, num_tokens, num_reused))
         return answers
 
     def _check_context(self, readings: Sequence[Reading]) -> None:
@@ -145,3 +147,7 @@ class TransformersScorer:
 
     def _within(self, reading: Reading) -> bool:
         return self._max_context is None or len(reading.token_ids) <= self._max_context
+
+
+def _paths(question: str, request: ScoreSteps) -> list[_Path]:
+    return [(question, request.steps + branch, first_step(request)) for branch in request.branches]

@@ -29,23 +29,38 @@ class Generated:
     top: tuple[tuple[str, float], ...]
 
 
-def log_probs_after(text: str) -> dict[str, float]:
+def log_probs_after(text: str, vocabulary: Sequence[str] = VOCABULARY) -> dict[str, float]:
     """Return the model's log-probabilities: a function of the last two characters."""
-    digests = [blake2b(f"{text[-2:]}{token}".encode(), digest_size=1).digest() for token in VOCABULARY]
-    logits = [digest[0] / 64 - _RARE.get(token, 0.0) for digest, token in zip(digests, VOCABULARY, strict=True)]
+    return _log_probs(text[-2:], vocabulary)
+
+
+def judge_log_probs(prompt: str, vocabulary: Sequence[str]) -> dict[str, float]:
+    """Return those of a model that reads its whole prompt, as a judge has to."""
+    return _log_probs(prompt, vocabulary)
+
+
+def _log_probs(read: str, vocabulary: Sequence[str]) -> dict[str, float]:
+    digests = [blake2b(f"{read}{token}".encode(), digest_size=1).digest() for token in vocabulary]
+    logits = [digest[0] / 64 - _RARE.get(token, 0.0) for digest, token in zip(digests, vocabulary, strict=True)]
     total = math.log(sum(math.exp(logit) for logit in logits))
-    return {token: logit - total for token, logit in zip(VOCABULARY, logits, strict=True)}
+    return {token: logit - total for token, logit in zip(vocabulary, logits, strict=True)}
 
 
 def generate(
-    prompt: str, max_tokens: int, seed: int, temperature: float, stop: Sequence[str], num_top: int
+    prompt: str,
+    max_tokens: int,
+    seed: int,
+    temperature: float,
+    stop: Sequence[str],
+    num_top: int,
+    log_probs_of: Callable[[str], dict[str, float]] = log_probs_after,
 ) -> tuple[list[Generated], str]:
     """Return tokens after a prompt and why they end: "eos_token", "stop_sequence" or "length"."""
     draw = random.Random(seed)
     tokens: list[Generated] = []
     text = ""
     while len(tokens) < max_tokens:
-        log_probs = log_probs_after(prompt + text)
+        log_probs = log_probs_of(prompt + text)
         ranked = sorted(log_probs.items(), key=lambda pair: -pair[1])
         weights = [math.exp(value / temperature) for value in log_probs.values()] if temperature else None
         token = draw.choices(list(log_probs), weights)[0] if weights else ranked[0][0]
@@ -74,6 +89,7 @@ class PolicyServer:
         num_generated: tokens so far.
         max_at_once: most generating requests under way together.
         on_request: called when one comes.
+        log_probs_of: the model: log-probabilities of the next token after a text.
     """
 
     model: str = "tiny"
@@ -88,6 +104,7 @@ class PolicyServer:
     num_generated: int = 0
     max_at_once: int = 0
     on_request: Callable[[], None] = lambda: None
+    log_probs_of: Callable[[str], dict[str, float]] = log_probs_after
     _at_once: int = 0
     _lock: Any = field(default_factory=Lock)
 
@@ -111,6 +128,11 @@ class PolicyServer:
         """Return the URI of this server for one protocol."""
         path = "" if protocol == "tgi" else "/v1"
         return f"{protocol}+http://{self.host}{path}?model={self.model}{query}"
+
+    def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
+        """Return the status and the document that a route gives."""
+        route = {"/generate": _tgi, "/v1/completions": _completion, "/v1/chat/completions": _chat}.get(path)
+        return route(self, body) if route is not None else (404, {"error": "no such route"})
 
     def next_fault(self) -> str:
         with self._lock:
@@ -168,11 +190,7 @@ class _Handler(BaseHTTPRequestHandler):
         if fault == "garbage":
             self._send(200, "not a completion")
             return
-        route = {"/generate": _tgi, "/v1/completions": _completion, "/v1/chat/completions": _chat}.get(self.path)
-        if route is None:
-            self._send(404, {"error": "no such route"})
-            return
-        status, document = route(self.owner, body)
+        status, document = self.owner.answer(self.path, body)
         self.owner.num_generated += _num_tokens(document)
         self._send(status, document, half=fault == "half")
 
@@ -189,7 +207,9 @@ class _Handler(BaseHTTPRequestHandler):
         """Say nothing."""
 
 
-def _num_tokens(document: dict[str, Any]) -> int:
+def _num_tokens(document: Any) -> int:
+    if not isinstance(document, dict):
+        return 0
     return int(document.get("usage", {}).get("completion_tokens", 0) or document.get("details", {}).get("generated_tokens", 0))
 
 
@@ -204,10 +224,11 @@ def _tgi(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
         return 422, {"error": f"Input validation error: {said}", "error_type": "validation"}
     num_top = given.get("top_n_tokens") or 0
     temperature = (given.get("temperature") or 1.0) if sampled else 0.0
-    tokens, reason = generate(body["inputs"], limit, given["seed"], temperature, given.get("stop") or [], num_top)
+    stop = given.get("stop") or []
+    tokens, reason = generate(body["inputs"], limit, given["seed"], temperature, stop, num_top, server.log_probs_of)
 
     def shown(text: str, log_prob: float) -> dict[str, Any]:
-        return {"id": VOCABULARY.index(text), "text": text, "logprob": log_prob, "special": text == END}
+        return {"id": sum(text.encode()), "text": text, "logprob": log_prob, "special": text == END}
 
     details: dict[str, Any] = {
         "finish_reason": reason,
@@ -267,7 +288,8 @@ def _openai(
     choices, num_tokens = [], 0
     for index in range(body["n"] if server.honours_n else 1):
         stop = body.get("stop") or []
-        tokens, reason = generate(prompt, body["max_tokens"], body["seed"] + index, body["temperature"], stop, num_top)
+        seed, temperature = body["seed"] + index, body["temperature"]
+        tokens, reason = generate(prompt, body["max_tokens"], seed, temperature, stop, num_top, server.log_probs_of)
         text = "".join(token.text for token in tokens if token.text != END)
         ending = next((ending for ending in stop if reason == "stop_sequence" and text.endswith(ending)), None)
         one = choice(text.removesuffix(ending) if ending else text, tokens)

@@ -12,6 +12,7 @@ from transformers import (
     AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
+    AutoTokenizer,
     PreTrainedTokenizerFast,
 )
 
@@ -76,6 +77,16 @@ def build_causal(folder: Path, **tokenizer: bool) -> None:
     """Save a causal language model, as the formats that read two tokens' probabilities have it."""
     torch.manual_seed(0)
     save(folder, AutoModelForCausalLM.from_config(make_config("mistral")), make_tokenizer(**tokenizer))
+
+
+def build_judge(folder: Path) -> None:
+    """Save a language model whose "y" and "n" are about as probable as one another, and often among the most probable tokens."""
+    build_causal(folder)
+    model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
+    yes, no = (tokenizer.convert_tokens_to_ids(token) for token in "yn")
+    with torch.no_grad():
+        model.lm_head.weight[no] = model.lm_head.weight[yes] + model.lm_head.weight[no] / 3
+    model.save_pretrained(folder)
 
 
 def build_skywork(folder: Path) -> None:

@@ -14,6 +14,7 @@ from restmcts.domain.requests import (
     StepsProposed,
     StepsScored,
 )
+from restmcts.domain.scoring import Aggregation, first_step, scored_branches
 from restmcts.domain.search import Search
 
 
@@ -29,11 +30,13 @@ class ScriptedModels:
         values: Mapping[str, float],
         states_answer: Callable[[str], bool],
         log_prob: float = -1.0,
+        aggregation: Aggregation = "last",
     ) -> None:
         self._proposals = proposals
         self._values = values
         self._states_answer = states_answer
         self._log_prob = log_prob
+        self._aggregation = aggregation
         self._num_used: dict[str, int] = defaultdict(int)
 
     def propose(
@@ -49,11 +52,10 @@ class ScriptedModels:
         return StepsProposed(request.number, tuple(sample for sample in samples if sample.steps), len(request.steps))
 
     def score_one(self, request: ScoreSteps) -> StepsScored:
-        values = tuple(
-            tuple(self._values["".join((*request.steps, *branch[: place + 1]))] for place in range(len(branch)))
-            for branch in request.branches
-        )
-        return StepsScored(request.number, values, sum(map(len, request.branches)))
+        solutions = [request.steps + branch for branch in request.branches]
+        first = first_step(request)
+        values = [[self._values["".join(steps[:number])] for number in range(first, len(steps) + 1)] for steps in solutions]
+        return scored_branches(request, values, self._aggregation, sum(map(len, request.branches)))
 
     def answer(self, request: Request) -> Response:
         """Return the models' answer to either kind of request."""

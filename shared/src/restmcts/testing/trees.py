@@ -18,6 +18,7 @@ from restmcts.domain.requests import (
     StepsScored,
     derive_seed,
 )
+from restmcts.domain.scoring import Aggregation, first_step, scored_branches
 from restmcts.domain.tree import ROOT, Node, Tree
 
 RIGHT_ANSWER = "7"
@@ -65,6 +66,7 @@ class RandomModels:
         answer_rate: chance that a step states an answer.
         end_rate: chance that the policy ends the solution after a step without one.
         silence_rate: chance that a sample has no step at all.
+        aggregation: of a whole solution's score.
     """
 
     seed: int = 0
@@ -72,6 +74,7 @@ class RandomModels:
     answer_rate: float = 0.3
     end_rate: float = 0.05
     silence_rate: float = 0.05
+    aggregation: Aggregation = "last"
 
     def propose(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
@@ -91,11 +94,10 @@ class RandomModels:
         return StepsProposed(request.number, samples, len(request.steps))
 
     def score_one(self, request: ScoreSteps) -> StepsScored:
-        values = tuple(
-            tuple(self._value((*request.steps, *branch[: place + 1])) for place in range(len(branch)))
-            for branch in request.branches
-        )
-        return StepsScored(request.number, values, sum(map(len, request.branches)))
+        solutions = [request.steps + branch for branch in request.branches]
+        first = first_step(request)
+        values = [[self._value(steps[:number]) for number in range(first, len(steps) + 1)] for steps in solutions]
+        return scored_branches(request, values, self.aggregation, sum(map(len, request.branches)))
 
     def _value(self, steps: tuple[str, ...]) -> float:
         return random.Random(derive_seed(self.seed, steps)).random()

@@ -4,6 +4,7 @@ The scheme names the protocol: `openai` (completions of raw text: vLLM, SGLang, 
 route) or `tgi` (text-generation-inference's `/generate`). A URI holds no token: tokens are settings, by host.
 """
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
 from urllib.parse import parse_qsl, quote, urlsplit
@@ -12,6 +13,8 @@ from restmcts.domain.prompts import template_named
 from restmcts.errors import InputError
 
 Protocol = Literal["openai", "chat", "tgi"]
+SCORING_PROTOCOLS = ("pooling", "classify")
+"""Of servers that score (restmcts.adapters.http_scorer); no policies."""
 _OPTIONS = ("model", "template", "prefill", "concurrency")
 
 
@@ -58,9 +61,14 @@ class ServerAddress:
 
 
 def is_server(uri: str) -> bool:
-    """Return whether a policy's URI names a server (it may still be malformed)."""
+    """Return whether a model's URI names a server (it may still be malformed)."""
     scheme = uri.partition("://")[0]
-    return "://" in uri and scheme.partition("+")[0] in (*get_args(Protocol), "http", "https")
+    return "://" in uri and scheme.partition("+")[0] in (*get_args(Protocol), *SCORING_PROTOCOLS, "http", "https")
+
+
+def model_named(uri: str) -> str:
+    """Return the model that a server's URI names, "" if none; whatever else it says is not looked at."""
+    return dict(parse_qsl(urlsplit(uri.partition("+")[2]).query)).get("model", "")
 
 
 def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
@@ -75,8 +83,7 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
     shown = uri.rpartition("@")[2] if "@" in parts.netloc else uri
     if protocol not in get_args(Protocol) or parts.scheme not in ("http", "https") or not parts.hostname:
         raise InputError(f"{shown}: no policy server; write openai+http://HOST:PORT/v1?model=NAME, chat+http://… or tgi+http://…")
-    if "@" in parts.netloc:
-        raise InputError(f'{shown}: a URI holds no token or password; set RESTMCTS_POLICY_TOKENS=\'{{"HOST:PORT": "TOKEN"}}\'')
+    refuse_password(uri, parts.netloc)
     options = dict(parse_qsl(parts.query))
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown or parts.fragment:
@@ -87,10 +94,22 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
     template_named(template)
     base_url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     prefill = options.get("prefill", "") in ("1", "true", "yes")
-    return ServerAddress(protocol, base_url, options.get("model", ""), template, prefill, _count(uri, options))  # type: ignore[arg-type]
+    return ServerAddress(protocol, base_url, options.get("model", ""), template, prefill, concurrency_of(uri, options))  # type: ignore[arg-type]
 
 
-def _count(uri: str, options: dict[str, str]) -> int | None:
+def refuse_password(uri: str, netloc: str) -> None:
+    """Raise InputError if a URI's place holds a token or a password, which is not shown again."""
+    if "@" in netloc:
+        shown = uri.rpartition("@")[2]
+        raise InputError(f'{shown}: a URI holds no token or password; set RESTMCTS_POLICY_TOKENS=\'{{"HOST:PORT": "TOKEN"}}\'')
+
+
+def concurrency_of(uri: str, options: Mapping[str, str]) -> int | None:
+    """Return how many requests a URI allows under way at once; None: it does not say.
+
+    Raises:
+        InputError: if it is no number of at least 1.
+    """
     given = options.get("concurrency")
     if given is None:
         return None

@@ -8,8 +8,9 @@ import logging
 import random
 import re
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from pathlib import PurePosixPath
 from typing import Any, TypeVar
 
 import httpx2
@@ -61,6 +62,26 @@ class Failure:
     def passes(self) -> bool:
         """Whether the same call may succeed later: no response, a busy server or an error of its own."""
         return self.status is None or self.status in (408, 409, 425, 429) or self.status >= 500
+
+
+@dataclass(frozen=True, slots=True)
+class ServerLimits:
+    """How a server is called.
+
+    Attributes:
+        concurrency: calls under way at once.
+        timeout_seconds: of one call.
+        retry_seconds: for which a call that fails is tried again.
+    """
+
+    concurrency: int = 32
+    timeout_seconds: float = 300.0
+    retry_seconds: float = 60.0
+
+
+def served_as(wanted: str, served: Sequence[str]) -> str | None:
+    """Return the name under which a server serves a model, by its own or by the folder it was loaded from; None if it does not."""
+    return next((name for name in served if wanted in (name, PurePosixPath(name).name)), None)
 
 
 class Caller:
@@ -125,7 +146,7 @@ class Caller:
         if isinstance(error, (openai.APIConnectionError, httpx2.TransportError, OSError)):
             reason = error.__cause__ or error
             return Failure(None, self._shown(f"no whole answer ({type(reason).__name__}: {reason})"))
-        return Failure(None, self._shown(f"an answer that is no completion ({type(error).__name__}: {error})"))
+        return Failure(None, self._shown(f"an answer that is not as published ({type(error).__name__}: {error})"))
 
     def _shown(self, message: str) -> str:
         line = " ".join(message.split())

@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from restmcts.adapters.http_policy.address import ServerAddress, is_server, parse_address
-from restmcts.adapters.http_policy.proposer import HttpProposer, ServerLimits
+from restmcts.adapters.http_policy.calling import ServerLimits
+from restmcts.adapters.http_policy.proposer import HttpProposer
 from restmcts.adapters.uris import ARTIFACT
 from restmcts.settings import PolicyServerSettings
 
@@ -32,6 +33,15 @@ def policy_address(uri: str, settings: PolicyServerSettings) -> ServerAddress | 
 
 def open_policy(address: ServerAddress, settings: PolicyServerSettings) -> HttpProposer:
     """Return a proposer; a token goes to the host that it is set for alone."""
-    token = settings.policy_tokens.get(address.host)
-    limits = ServerLimits(settings.policy_concurrency, settings.policy_timeout_seconds, settings.policy_retry_seconds)
-    return HttpProposer(address, token.get_secret_value() if token is not None else "", limits)
+    return HttpProposer(address, token_of(address.host, settings), limits_of(settings))
+
+
+def token_of(host: str, settings: PolicyServerSettings) -> str:
+    """Return the token that is set for a host; empty: none is."""
+    token = settings.policy_tokens.get(host)
+    return token.get_secret_value() if token is not None else ""
+
+
+def limits_of(settings: PolicyServerSettings) -> ServerLimits:
+    """Return how servers are called."""
+    return ServerLimits(settings.policy_concurrency, settings.policy_timeout_seconds, settings.policy_retry_seconds)

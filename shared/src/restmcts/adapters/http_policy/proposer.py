@@ -8,10 +8,9 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
-from pathlib import PurePosixPath
 
 from restmcts.adapters.http_policy.address import ServerAddress
-from restmcts.adapters.http_policy.calling import Caller, NotServedError, PromptTooLongError
+from restmcts.adapters.http_policy.calling import Caller, NotServedError, PromptTooLongError, ServerLimits, served_as
 from restmcts.adapters.http_policy.completion import Ask, Backend, Completions
 from restmcts.adapters.http_policy.openai_api import ChatBackend, CompletionsBackend
 from restmcts.adapters.http_policy.tgi import TgiBackend
@@ -34,21 +33,6 @@ _BACKENDS: dict[str, Callable[[ServerAddress, str, float], Backend]] = {
     "chat": ChatBackend,
     "tgi": TgiBackend,
 }
-
-
-@dataclass(frozen=True, slots=True)
-class ServerLimits:
-    """How a server is called.
-
-    Attributes:
-        concurrency: calls under way at once.
-        timeout_seconds: of one call.
-        retry_seconds: for which a call that fails is tried again.
-    """
-
-    concurrency: int = 32
-    timeout_seconds: float = 300.0
-    retry_seconds: float = 60.0
 
 
 @dataclass(slots=True)
@@ -198,9 +182,9 @@ class HttpProposer:
         if self._backend.loads_what_is_named:
             return
         served = self._caller.call(self._backend.served_models)
-        matching = [name for name in served if name == wanted or PurePosixPath(name).name == wanted]
-        if matching:
-            self._backend.model = matching[0]
+        name = served_as(wanted, served)
+        if name is not None:
+            self._backend.model = name
         elif not self._loads_what_is_named():
             names = ", ".join(dict.fromkeys(served)) or "none that it names"
             raise ServerUnavailableError(f"policy server {self._address.base_url} serves {names}; what waits for {wanted} waits")

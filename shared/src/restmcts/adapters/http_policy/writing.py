@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from restmcts.adapters.http_policy.completion import Completion, Token
 from restmcts.domain.answers import states_answer
 from restmcts.domain.requests import Alternative, GenerationSettings, ProposedStep, ProposeSteps, Sample
-from restmcts.errors import ModelError
+from restmcts.errors import LogProbsNotToldError
 
 MAX_BLANK_LINES = 4
 # Special tokens come as text from servers that do not say which are special; nothing a step would begin with looks like them.
@@ -53,13 +53,13 @@ class Writing:
         """Take a call's text.
 
         Raises:
-            ModelError: if the search needs log-probabilities or alternatives that the server does not tell.
+            LogProbsNotToldError: if the search needs log-probabilities or alternatives that the server does not tell.
         """
         if self._request.needs_log_probs and completion.tokens is None:
-            raise ModelError("the server tells no log-probabilities, which this search needs")
+            raise LogProbsNotToldError("the server tells no log-probabilities, which this search needs")
         tells_others = completion.tokens is not None and all(token.top for token in completion.tokens if token.text)
         if self._request.num_alternatives and not tells_others:
-            raise ModelError("the server tells no alternatives to its tokens, which this search needs")
+            raise LogProbsNotToldError("the server tells no alternatives to its tokens, which this search needs")
         self._num_tokens += completion.num_tokens
         text = completion.text if self.stop is None else completion.text.partition(self._separator)[0]
         start = 0

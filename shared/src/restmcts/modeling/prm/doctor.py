@@ -9,11 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 
-from restmcts.domain.requests import ScoreSteps
-from restmcts.errors import ModelError
+from restmcts.domain.requests import ScoreSteps, StepsScored
+from restmcts.errors import ModelError, ServerUnavailableError
 from restmcts.modeling.prm.loading import LoadedPrm
 from restmcts.modeling.value_model import TransformersScorer
 from restmcts.modeling.value_reading import Reading
+from restmcts.ports import StepScorer
 
 # Above rounding of float32, and of bfloat16, whose numbers have 8 bits.
 _TOLERANCES = {torch.float32: 1e-4, torch.float64: 1e-4}
@@ -50,11 +51,40 @@ def examine(prm: LoadedPrm) -> Iterator[Finding]:
     yield _check("length limit", lambda: _length(prm))
 
 
+def examine_scorer(scorer: StepScorer) -> Iterator[Finding]:
+    """Yield what each check finds of a model that is not at hand, but asked: a judge, or one behind HTTP."""
+    yield _check("answers", lambda: _answers(scorer))
+    yield _check("whole solutions", lambda: _whole(scorer))
+
+
+def _answers(scorer: StepScorer) -> tuple[str, str]:
+    together = _asked(scorer, whole=False)
+    alone = [scorer.score([QUESTIONS[place]], [ScoreSteps(0, (), (SOLUTIONS[place],))])[0] for place in range(len(QUESTIONS))]
+    worst = _worst([answer.values[0] for answer in together], [answer.values[0] for answer in alone])
+    values = [value for answer in together for value in answer.values[0]]
+    found = f"{min(values):.3f} to {max(values):.3f} for {len(values)} steps; they differ by {worst:.1e} alone and in a batch"
+    if max(values) - min(values) < 1e-6:
+        return found, "all values are one, and tell nothing; choose a model that follows instructions, or another format"
+    return found, "it does not give the same again; ask it with &concurrency=1" if worst > _COARSE_TOLERANCE else ""
+
+
+def _whole(scorer: StepScorer) -> tuple[str, str]:
+    scores = [answer.solution_scores[0] for answer in _asked(scorer, whole=True)]
+    return "scored " + ", ".join(f"{score:.3f}" for score in scores), ""
+
+
+def _asked(scorer: StepScorer, *, whole: bool) -> list[StepsScored]:
+    requests = [ScoreSteps(number, (), (steps,), whole) for number, steps in enumerate(SOLUTIONS)]
+    return scorer.score(QUESTIONS, requests)
+
+
 def _check(name: str, look: Callable[[], tuple[str, str]]) -> Finding:
     try:
         found, remedy = look()
     except ModelError as error:
         found, remedy = str(error), "choose another format, or fetch the model again"
+    except ServerUnavailableError as error:
+        found, remedy = str(error), "start the server, or check its URL"
     return Finding(name, not remedy, found, remedy)
 
 

@@ -7,12 +7,12 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, get_args
 from urllib.parse import parse_qsl
 
+from restmcts.domain.scoring import Aggregation
 from restmcts.errors import InputError, ModelError
 
-Aggregation = Literal["last", "min", "mean", "product"]
 _FORMAT, _SEPARATOR, _AGGREGATION = "format", "separator", "aggregation"
 
 
@@ -28,6 +28,9 @@ class PrmFormat:
         high: likewise.
         aggregation: of the steps' values to a whole solution's score, as its authors do it.
         marker: the text at whose token the score is read; empty: the step's own last token.
+        routes: of scoring servers, which publish this format ("pooling" is vLLM's, "classify" SGLang's); what has a value head of
+            its own they do not.
+        good_class: whose probability the score is, of the two that a server gives; None: it gives one output a text, a logit.
     """
 
     name: str
@@ -37,39 +40,46 @@ class PrmFormat:
     high: float = 1.0
     aggregation: Aggregation = "last"
     marker: str = ""
+    routes: tuple[str, ...] = ()
+    good_class: int | None = None
 
 
 VALUE = PrmFormat("value", "a value model trained here", "progress so far: 1 at a right solution (arXiv:2406.03816, Eq. 1)")
+JUDGE = PrmFormat(
+    "judge", "causal language models, here or behind HTTP", "probability that the model, asked, says yes: it is right so far"
+)
+_POOLING, _ROUTES = ("pooling",), ("pooling", "classify")
 _LEADS = "probability that the step can lead to the right answer"
 _RIGHT = "probability that the step is right"
 FORMATS = {
     each.name: each
     for each in (
         VALUE,
-        PrmFormat("trl", "token classifiers of TRL's PRMTrainer", _RIGHT, aggregation="min", marker="the step separator"),
-        PrmFormat("math-shepherd", "peiyi9979/math-shepherd-mistral-7b-prm", _LEADS, aggregation="min", marker=" ки"),
-        PrmFormat("rlhflow", "RLHFlow/Llama3.1-8B-PRM-{Mistral,Deepseek}-Data", _LEADS, aggregation="mean", marker="+"),
+        JUDGE,
+        PrmFormat("trl", "token classifiers of TRL's PRMTrainer", _RIGHT, 0.0, 1.0, "min", "the step separator", _POOLING, 1),
+        PrmFormat("math-shepherd", "peiyi9979/math-shepherd-mistral-7b-prm", _LEADS, 0.0, 1.0, "min", " ки", _POOLING, 0),
+        PrmFormat("rlhflow", "RLHFlow/Llama3.1-8B-PRM-{Mistral,Deepseek}-Data", _LEADS, 0.0, 1.0, "mean", "+", _POOLING, 0),
         PrmFormat("skywork", "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-{1.5B,7B}", _LEADS, aggregation="mean", marker="\n"),
-        PrmFormat("qwen-math-prm", "Qwen/Qwen2.5-Math-PRM-{7B,72B}", _RIGHT, aggregation="product", marker="<extra_0>"),
-        PrmFormat("math-psa", "openreasoner/Math-psa", _RIGHT, aggregation="min", marker=" \n\n\n\n\n"),
+        PrmFormat("qwen-math-prm", "Qwen/Qwen2.5-Math-PRM-{7B,72B}", _RIGHT, 0.0, 1.0, "product", "<extra_0>", _POOLING, 1),
+        PrmFormat("math-psa", "openreasoner/Math-psa", _RIGHT, 0.0, 1.0, "min", " \n\n\n\n\n", _POOLING, 0),
         PrmFormat("alphamath", "MARIO-Math-Reasoning/AlaphaMath-7B", "expected outcome, -1 wrong to 1 right", low=-1.0),
         PrmFormat("rstar", "rStar-Math's process preference model", "preference for the step, -1 to 1", low=-1.0),
         PrmFormat("thudm", "state_dict of the released ReST-MCTS*", "progress so far, read from the language model's logits"),
-        PrmFormat("orm", "sequence classifiers with one output", "probability that the whole solution is right"),
+        PrmFormat("orm", "sequence classifiers with one output", "probability that the whole solution is right", routes=_ROUTES),
     )
 }
 
 
 @dataclass(frozen=True, slots=True)
 class ModelReference:
-    """How a person names a PRM: `PLACE[?format=NAME&separator=TEXT&aggregation=NAME]`.
+    """How a person names a PRM: `PLACE[?format=NAME&separator=TEXT&aggregation=NAME&…]`.
 
     Attributes:
-        place: a folder, an artifact, a hub id or a server's URL.
+        place: a folder, an artifact, a hub id, or a server's URL without its options.
         format: None: found out by looking.
         separator: of steps, where the format leaves it open (TRL's); None: the format's own.
         aggregation: of a whole solution's score; None: the format's own.
-        options: all others.
+        options: all others, a judge's and a server's.
     """
 
     place: str
@@ -83,16 +93,27 @@ def parse_reference(text: str) -> ModelReference:
     """Return what a reference says.
 
     Raises:
-        InputError: if it names no known format or aggregation.
+        InputError: if it names no known format or aggregation, or a server and no format that it scores by.
     """
     place, mark, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=False)) if mark else {}
     name, separator, how = (options.pop(each, None) for each in (_FORMAT, _SEPARATOR, _AGGREGATION))
     if name is not None and name not in FORMATS:
         raise InputError(f"{text}: no PRM format is called {name!r}; choose one of {', '.join(FORMATS)}")
-    if how not in (None, "last", "min", "mean", "product"):
-        raise InputError(f"{text}: no aggregation is called {how!r}; choose last, min, mean or product")
+    if how is not None and how not in get_args(Aggregation):
+        raise InputError(f"{text}: no aggregation is called {how!r}; choose one of {', '.join(get_args(Aggregation))}")
+    _check_server(place, name)
     return ModelReference(place, name, separator, how, options)  # type: ignore[arg-type]
+
+
+def _check_server(place: str, name: str | None) -> None:
+    scheme, is_server, _ = place.partition("://")
+    if not is_server:
+        return
+    route = scheme.partition("+")[0]
+    known = [each.name for each in FORMATS.values() if route in each.routes] or [JUDGE.name]
+    if name not in known:
+        raise InputError(f"{place}: say by which format this server scores, &format=NAME; it may be {', '.join(known)}")
 
 
 def detect_format(folder: Path, named: str = "") -> PrmFormat:

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import ModelError
-from restmcts.modeling.prompts import PromptFormat, Template
+from restmcts.modeling.prompts import PromptFormat, Template, choose_template
 from restmcts.modeling.tokenization import EncodedText, TextEncoder
 from restmcts.modeling.value_reading import Path, Reading, token_places
 
@@ -101,6 +101,16 @@ def tagged(tokenizer: Any, marker: str, between: str) -> TextLayout:
     return TextLayout(TextEncoder(tokenizer, Template.PLAIN), render)
 
 
+def math_shepherd(tokenizer: Any) -> TextLayout:
+    """Tagged with " ки", a step a line."""
+    return tagged(tokenizer, " ки", between="\n")
+
+
+def math_psa(tokenizer: Any) -> TextLayout:
+    """Tagged with a blank and five newlines."""
+    return tagged(tokenizer, " \n\n\n\n\n", between=" ")
+
+
 def rlhflow(tokenizer: Any) -> TextLayout:
     """A conversation: the user writes a step (the first one behind the question), the assistant "+"; read before each "+"."""
 
@@ -150,8 +160,9 @@ def continued(tokenizer: Any, begin: Callable[[str], str]) -> TextLayout:
     return TextLayout(TextEncoder(tokenizer, Template.PLAIN), render)
 
 
-def prompted(tokenizer: Any, prompts: PromptFormat) -> TextLayout:
-    """The same by one of our own prompt templates."""
+def prompted(tokenizer: Any) -> TextLayout:
+    """The same by our own prompt template that suits the tokenizer."""
+    prompts = PromptFormat(choose_template("auto", tokenizer), tokenizer)
     layout = continued(tokenizer, prompts.question_text)
     return TextLayout(TextEncoder(tokenizer, prompts.template), layout._render)
 

@@ -156,13 +156,13 @@ def _token_pair(loading: _Loading, good: int, bad: int, layout: layouts.Layout) 
 def _math_shepherd(loading: _Loading) -> _Parts:
     good, bad = _tokens(loading, "+ -", 2)
     _tokens(loading, "ки", 1)
-    return _token_pair(loading, good, bad, layouts.tagged(loading.tokenizer, " ки", between="\n"))
+    return _token_pair(loading, good, bad, layouts.math_shepherd(loading.tokenizer))
 
 
 def _math_psa(loading: _Loading) -> _Parts:
     good, bad = _tokens(loading, " + -", 2)
     _tokens(loading, " \n\n\n\n\n", 1)
-    return _token_pair(loading, good, bad, layouts.tagged(loading.tokenizer, " \n\n\n\n\n", between=" "))
+    return _token_pair(loading, good, bad, layouts.math_psa(loading.tokenizer))
 
 
 def _rlhflow(loading: _Loading) -> _Parts:
@@ -206,8 +206,7 @@ def _alphamath(loading: _Loading) -> _Parts:
 
 
 def _rstar(loading: _Loading) -> _Parts:
-    prompts = PromptFormat(choose_template("auto", loading.tokenizer), loading.tokenizer)
-    return _value_head(loading, lambda raw: torch.tanh(raw / 5), layouts.prompted(loading.tokenizer, prompts))
+    return _value_head(loading, lambda raw: torch.tanh(raw / 5), layouts.prompted(loading.tokenizer))
 
 
 def _thudm(loading: _Loading) -> _Parts:
@@ -232,13 +231,12 @@ def _orm(loading: _Loading) -> _Parts:
     model = loading.model(AutoModelForSequenceClassification)
     if model.config.num_labels != 1 or not isinstance(getattr(model, "score", None), nn.Linear):
         raise ModelError(f"{loading.folder}: {model.config.num_labels} outputs where an outcome reward model has 1, of one layer")
-    prompts = PromptFormat(choose_template("auto", loading.tokenizer), loading.tokenizer)
     head = model.score
     return (
         model,
         model.base_model,
         lambda states: torch.sigmoid(head(states.to(head.weight.dtype)).float().squeeze(-1)),
-        layouts.prompted(loading.tokenizer, prompts),
+        layouts.prompted(loading.tokenizer),
     )
 
 

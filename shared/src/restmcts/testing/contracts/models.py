@@ -3,6 +3,7 @@
 from collections.abc import Callable
 
 from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed
+from restmcts.domain.scoring import Aggregation, aggregate
 from restmcts.errors import ModelError
 from restmcts.ports import StepProposer, StepScorer
 
@@ -53,8 +54,13 @@ def _texts(answer: StepsProposed) -> list[list[str]]:
     return [[step.text for step in sample.steps] for sample in answer.samples]
 
 
-def check_step_scorer(make: Callable[[], StepScorer], question: str, branches: tuple[tuple[str, ...], ...]) -> None:
+def check_step_scorer(
+    make: Callable[[], StepScorer], question: str, branches: tuple[tuple[str, ...], ...], aggregation: Aggregation = "last"
+) -> None:
     """Try a scorer, made anew each time, on a question and at least two branches that fit it.
+
+    Args:
+        aggregation: how it makes a whole solution's score.
 
     Raises:
         AssertionError: at the first thing that it does not do.
@@ -65,7 +71,24 @@ def check_step_scorer(make: Callable[[], StepScorer], question: str, branches: t
     for request, answer in zip(requests, answers, strict=True):
         assert [len(values) for values in answer.values] == [len(branch) for branch in request.branches], "one value a step"
         assert all(0.0 <= value <= 1.0 for values in answer.values for value in values)
+        assert answer.solution_scores == (), "no score of a whole solution unless one is asked for"
     alone = make().score([question], requests[:1])
     pairs = zip(alone[0].values, answers[0].values, strict=True)
     assert all(abs(a - b) < 1e-4 for one, other in pairs for a, b in zip(one, other, strict=True)), "a batch changes no value"
     assert make().score([], []) == []
+    _check_solution_scores(make(), question, branches, aggregation)
+
+
+def _check_solution_scores(
+    scorer: StepScorer, question: str, branches: tuple[tuple[str, ...], ...], aggregation: Aggregation
+) -> None:
+    """Try whole solutions, given at once and as branches below their first steps: a score is made of all steps' values."""
+    beginning, ends = branches[0], branches[1:]
+    below = ScoreSteps(1, beginning, ends, whole=True)
+    at_once = ScoreSteps(2, (), tuple(beginning + branch for branch in ends), whole=True)
+    first, second = scorer.score([question, question], [below, at_once])
+    assert [len(values) for values in first.values] == [len(branch) for branch in ends], "values of the branch alone"
+    expected = [aggregate(values, aggregation) for values in second.values]
+    for answer in (first, second):
+        told = zip(answer.solution_scores, expected, strict=True)
+        assert all(abs(score - wanted) < 1e-4 for score, wanted in told), "a score is made of all steps, by the model's own rule"
