@@ -13,12 +13,14 @@ log = logging.getLogger("restmcts.somewhere")
 
 @pytest.fixture
 def root() -> Iterator[None]:
-    """The root logger, put back as it was."""
-    logger = logging.getLogger()
-    handlers, level = list(logger.handlers), logger.level
+    """The root logger, put back as it was; the command line may have set the package's own."""
+    logger, package = logging.getLogger(), logging.getLogger("restmcts")
+    handlers, levels = list(logger.handlers), (logger.level, package.level)
+    package.setLevel(logging.NOTSET)
     yield
     logger.handlers[:] = handlers
-    logger.setLevel(level)
+    logger.setLevel(levels[0])
+    package.setLevel(levels[1])
 
 
 def test_json_lines_bear_the_ids_of_the_blocks_around_them(root: None, capsys: pytest.CaptureFixture[str]) -> None:
