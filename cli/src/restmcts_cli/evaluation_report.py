@@ -244,7 +244,7 @@ def markdown(report: EvaluationReport) -> str:
     comparison = report.comparison
     parts = [
         f"# Evaluation on {report.source}",
-        f"{comparison.num_problems:,} problems, {comparison.num_seeds} seeds of sampling.",
+        f"{comparison.num_problems:,} problems; seeds of sampling: {comparison.num_seeds}.",
         "\n".join(f"- {sentence}" for sentence in summarise(comparison)),
     ]
     for section in report_sections(report):
