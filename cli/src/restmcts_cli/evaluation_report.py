@@ -98,7 +98,8 @@ def read_files(folder: Path) -> tuple[dict[str, Any], list[Outcome]]:
         numbers = json.loads((folder / "results.json").read_text(encoding="utf-8"))
         with (folder / "outcomes.csv").open(encoding="utf-8", newline="") as file:
             rows = [
-                {"models": "", "group": "", **{name: text for name, text in row.items() if text}} for row in csv.DictReader(file)
+                {"budget": None, "models": "", "group": "", **{name: text for name, text in row.items() if text}}
+                for row in csv.DictReader(file)
             ]
         return numbers, TypeAdapter(list[Outcome]).validate_python(rows)
     except (OSError, ValueError) as error:
