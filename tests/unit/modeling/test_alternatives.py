@@ -1,6 +1,7 @@
 """What best-first branching asks of a policy: the tokens that were not taken, and going on from inside a step."""
 
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 import torch
@@ -49,6 +50,17 @@ def test_alternatives_are_the_most_probable_other_tokens(make_policy: MakePolicy
             assert float(log_probs[token]) == pytest.approx(alternative.log_prob, abs=1e-4)
             assert int((log_probs > log_probs[token]).sum()) <= 2, "the taken token, and at most one other"
         prompt += step.text
+
+
+def test_alternatives_that_are_of_no_use_are_left_out(make_policy: MakePolicy) -> None:
+    proposer = TransformersProposer(make_policy())
+    request = ProposeSteps(0, (), 1, 1, seed=0, greedy=True, num_alternatives=3)
+    found = []
+    for least in (None, -2.0, 0.0):
+        (answer,) = proposer.propose(["hi"], [replace(request, min_log_prob=least)], SETTINGS)
+        found.append(answer.samples[0].steps[0].alternatives)
+    assert found[1] == tuple(other for other in found[0] if other.log_prob > -2.0)
+    assert len(found[0]) > len(found[1]) > len(found[2]) == 0
 
 
 def test_a_begun_step_is_continued_and_only_new_tokens_count(make_policy: MakePolicy) -> None:

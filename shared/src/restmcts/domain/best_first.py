@@ -127,7 +127,8 @@ class BestFirst(Search):
 
     def _ask(self, branch: _Branch, max_steps: int | None) -> ProposeSteps:
         request = self.propose(branch.parent, 1, max_steps, greedy=True)
-        return replace(request, begun=branch.begun, num_alternatives=self.settings.num_alternatives)
+        settings = self.settings
+        return replace(request, begun=branch.begun, num_alternatives=settings.num_alternatives, min_log_prob=settings.min_log_prob)
 
     def _said_before(self, parent: Node, answer: StepsProposed) -> Node | None:
         """Return the parent's child that says the same as the answer's first step, or None."""

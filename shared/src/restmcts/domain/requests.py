@@ -55,6 +55,7 @@ class ProposeSteps:
         greedy: take the most probable token each time instead of sampling.
         begun: the beginning of the next step, given; the first step of every continuation begins with it.
         num_alternatives: most probable other tokens wanted at every position (restmcts.domain.best_first); 0: none.
+        min_log_prob: alternatives at or below this log-probability are of no use and may be left out; None: all are wanted.
         needs_log_probs: whether the search reads log-probabilities; a policy that cannot tell them refuses the request.
         critic: ask for that critic's line on the partial solution instead of its next step; None: a step is wanted.
         analysis: of an earlier critic, put into the prompt.
@@ -68,6 +69,7 @@ class ProposeSteps:
     greedy: bool = False
     begun: str = ""
     num_alternatives: int = 0
+    min_log_prob: float | None = None
     needs_log_probs: bool = False
     critic: Critic | None = None
     analysis: str = ""

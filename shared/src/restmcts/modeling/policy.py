@@ -192,6 +192,7 @@ class TransformersProposer:
             settings.max_step_tokens,
             [self._begun(requests[row.request].begun) for row in batch],
             num_alternatives,
+            np.array([-np.inf if least is None else least for least in (requests[row.request].min_log_prob for row in batch)]),
         )
         used = list(dict.fromkeys(row.prompt for row in batch))
         kept = self._prefill(used, prompts, num_computed)

@@ -43,6 +43,7 @@ class Continuations:
         max_step_tokens: new tokens allowed for one step; a longer one is cut there.
         begun: each row's given tokens, with which its first step begins; they count in no number. None: no row has any.
         num_alternatives: `[R]`, alternatives wanted at every position. None: no row wants any.
+        min_log_probs: `[R]`, log-probabilities above which they are wanted. None: all are.
     """
 
     def __init__(
@@ -53,10 +54,12 @@ class Continuations:
         max_step_tokens: int,
         begun: Sequence[Sequence[int]] | None = None,
         num_alternatives: Ints | None = None,
+        min_log_probs: Floats | None = None,
     ) -> None:
         num_rows = len(max_steps)
         self._begun = begun if begun is not None else [()] * num_rows
         self._num_alternatives = num_alternatives if num_alternatives is not None else np.zeros(num_rows, dtype=np.int64)
+        self._min_log_probs = min_log_probs if min_log_probs is not None else np.full(num_rows, -np.inf)
         self._tops: list[tuple[Ints, Floats]] = []
         self._rules = rules
         self._max_steps, self._max_tokens, self._max_step_tokens = max_steps, max_tokens, max_step_tokens
@@ -116,10 +119,11 @@ class Continuations:
             taken = int(self._tokens[row, place])
             ids, log_probs = (values[row].tolist() for values in self._tops[place])
             others = [(i, p) for i, p in zip(ids, log_probs, strict=True) if i != taken and not self._rules.ends[i]]
-            found += [([*prefix, i], before, p, place - start) for i, p in others[: self._num_alternatives[row]]]
+            wanted = [(i, p) for i, p in others[: self._num_alternatives[row]] if p > self._min_log_probs[row]]
+            found += [([*prefix, i], before, p, place - start) for i, p in wanted]
             prefix.append(taken)
             before += float(self._log_probs[row, place])
-        texts = self._rules.decode([tokens for tokens, *_ in found])
+        texts = self._rules.decode([tokens for tokens, *_ in found]) if found else []
         separator = self._rules.separator
         told = zip(texts, found, strict=True)
         return tuple(Alternative(text, b, p, at) for text, (_, b, p, at) in told if separator not in text and text.strip())
