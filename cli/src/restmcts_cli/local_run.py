@@ -6,8 +6,11 @@ What is in the work folder is all there is: killed at any moment and opened agai
 import fcntl
 import logging
 import shutil
+import signal
+import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
@@ -82,7 +85,8 @@ class LocalRun:
         self.database = Database(f"sqlite:///{workdir / 'run.db'}")
         self.database.create_tables()
         self._verifier = AnswerVerifier(CHECKERS)
-        worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0)
+        self._interrupted = threading.Event()
+        worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0, stopping=self._interrupted)
         self._policies = PolicyGeneratorHandlers(self.database, self._proposer, worker)
         search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
         labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)
@@ -112,7 +116,7 @@ class LocalRun:
             events.CheckpointTrained.name: self._coordinator.advance_run,
             events.ValuesJudged.name: self._coordinator.advance_run,
         }
-        self.bus = LocalBus(handlers, self._dead_letter)
+        self.bus = LocalBus(handlers, self._dead_letter, self._interrupted)
         self.database.publish = lambda messages, _: self.bus.publish(messages)
 
     def __enter__(self) -> Self:
@@ -218,7 +222,8 @@ class LocalRun:
             RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
         self._coordinator.ring_all()
-        self.bus.run()
+        with _interruptible(self._interrupted):
+            self.bus.run()
         with self.database.transaction() as transaction:
             row = runs.lock_run(transaction, run_id)
         if row is None or row.state == RunState.RUNNING:
@@ -236,6 +241,25 @@ class LocalRun:
             return "to go on: this command with a larger --max-tokens"
         larger = " --max-tokens LARGER" if row.error else ""
         return f"to go on: restmcts runs resume {row.name} --workdir {self._workdir}{larger}, then this command again"
+
+
+@contextmanager
+def _interruptible(interrupted: threading.Event) -> Iterator[None]:
+    """Let an interrupt set the event, and not break into a transaction, which would stay open; a second one ends all at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        interrupted.set()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
 
 
 def _lock(workdir: Path) -> Any:

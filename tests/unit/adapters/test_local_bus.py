@@ -64,3 +64,23 @@ def test_an_error_of_a_handler_ends_the_delivery_and_what_waits_goes_on_waiting(
         bus.run()
     bus.run()
     assert seen == [ProposeWaitingSteps()]
+
+
+def test_an_interrupt_ends_the_run_between_two_messages_also_while_something_trains() -> None:
+    interrupted, trained = threading.Event(), threading.Event()
+    seen: list[Message] = []
+    handlers = {AdvanceTrees.name: lambda message: (seen.append(message), interrupted.set())}
+    bus = LocalBus({**handlers, ProposeWaitingSteps.name: seen.append}, lambda *_: None, interrupted)
+    bus.publish([AdvanceTrees(tree_ids=(1,)), ProposeWaitingSteps()])
+    with pytest.raises(KeyboardInterrupt):
+        bus.run()
+    assert seen == [AdvanceTrees(tree_ids=(1,))]
+
+    interrupted.clear()
+    waiting = LocalBus({TrainPolicy.name: lambda _: trained.wait(10)}, lambda *_: None, interrupted)
+    waiting.publish([TrainPolicy(phase_id=1)])
+    threading.Timer(0.1, interrupted.set).start()
+    with pytest.raises(KeyboardInterrupt):
+        waiting.run()
+    assert not trained.is_set()
+    trained.set()

@@ -4,6 +4,7 @@ import json
 import os
 import subprocess
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -110,7 +111,9 @@ class TrainingProcess:
             child.wait()
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
-                    pipe.close()
+                    # What a killed child did not read is still to be written.
+                    with suppress(BrokenPipeError):
+                        pipe.close()
 
 
 def _has_gpu() -> bool:

@@ -18,21 +18,28 @@ Handler = Callable[[Any], None]
 DeadLetter = Callable[[str, str, str], None]
 MODEL_QUEUES = (Queue.POLICY, Queue.PRM)
 NUM_TRAINING_LANES = 2
+SECONDS_BETWEEN_LOOKS = 0.25
 
 
 class LocalBus:
     """Delivers every message to the handler of its wire name.
 
     Invariants: but for training, handlers never run side by side or inside one another; the first error ends `run`.
+
+    Args:
+        interrupted: once it is set, `run` ends before the next message.
     """
 
-    def __init__(self, handlers: Mapping[str, Handler], dead_letter: DeadLetter) -> None:
+    def __init__(
+        self, handlers: Mapping[str, Handler], dead_letter: DeadLetter, interrupted: threading.Event | None = None
+    ) -> None:
         self._handlers = handlers
         self._dead_letter = dead_letter
         self._waiting: dict[str, list[Message]] = {}
         self._changed = threading.Condition()
         self._lanes = ThreadPoolExecutor(NUM_TRAINING_LANES, thread_name_prefix="training")
         self._training: set[Future[None]] = set()
+        self._interrupted = interrupted or threading.Event()
 
     def publish(self, messages: Sequence[Message]) -> None:
         """Queue messages, from any thread."""
@@ -52,10 +59,12 @@ class LocalBus:
         """Deliver until nothing waits and nothing trains.
 
         Raises:
+            KeyboardInterrupt: before the next message, once it was interrupted.
             Exception: what a handler raised first; messages that wait then go on waiting.
         """
         while (messages := self._next()) is not None:
             for message in messages:
+                self._check_interrupt()
                 handler = self._handlers[message.name]
                 if queue_of(message.name) == Queue.TRAINER:
                     self._train(handler, message)
@@ -66,6 +75,7 @@ class LocalBus:
         """Return merged messages of one name, waiting for them while something trains; None if nothing will come."""
         with self._changed:
             while True:
+                self._check_interrupt()
                 for future in [future for future in self._training if future.done()]:
                     self._training.discard(future)
                     future.result()
@@ -75,7 +85,11 @@ class LocalBus:
                     return type(messages[0]).merged(messages)
                 if not self._training:
                     return None
-                self._changed.wait()
+                self._changed.wait(SECONDS_BETWEEN_LOOKS)
+
+    def _check_interrupt(self) -> None:
+        if self._interrupted.is_set():
+            raise KeyboardInterrupt
 
     def _train(self, handler: Handler, message: Message) -> None:
         future = self._lanes.submit(handler, message)
