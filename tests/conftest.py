@@ -1,17 +1,19 @@
-"""Marks tests by their folder, so that no file can forget to; and work folders with runs in them, searched at random."""
+"""Marks tests by their folder, so that no file can forget to; and work folders with runs in
+them, searched at random.
+"""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.phases import Phase
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import Phase
 from restmcts.messages import commands, events
 from restmcts.testing.trees import RandomModels
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
@@ -33,9 +35,13 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
 
 @pytest.fixture(scope="session")
 def search_folder() -> Search:
-    """Store a run of search phases in a work folder and do it with the real handlers and models from a seed; return its id."""
+    """Store a run of search phases in a work folder and do it with the real handlers and models
+    from a seed; return its id.
+    """
 
-    def search(folder: Path, name: str, problems: Sequence[Problem], phases: Sequence[Phase], models: RandomModels) -> int:
+    def search(
+        folder: Path, name: str, problems: Sequence[Problem], phases: Sequence[Phase], models: RandomModels
+    ) -> int:
         database = Database(f"sqlite:///{folder / 'run.db'}")
         database.create_tables()
         with database.transaction() as transaction:
@@ -50,7 +56,9 @@ def search_folder() -> Search:
         search = TreeSearchHandlers(database)
         labeler = ValueLabelerHandlers(database, FolderArtifactStore(folder / "artifacts"), verifier)
         handlers = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, worker).propose_steps,
+            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
+                database, lambda _: models, worker
+            ).propose_steps,
             commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, worker).score_steps,
             commands.AdvanceTrees.name: search.advance_trees,
             events.RequestsAnswered.name: search.take_answers,

@@ -1,6 +1,8 @@
-"""Installs into an image what one extra of `restmcts` names, at the pinned versions, and takes away what no service runs.
+"""Installs into an image what one extra of `restmcts` names, at the pinned versions, and takes away
+what no service runs.
 
-`python install.py EXTRA`, one call a layer: images with the same extras in the same order share these layers, and a change of code
+`python install.py EXTRA`, one call a layer: images with the same extras in the same order share
+    these layers, and a change of code
 makes none of them anew. Without an extra, it only takes away.
 """
 
@@ -12,7 +14,8 @@ from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
 
-# libraries under a second and third name, sources, tests, other databases, colours for program text, mechanics and probability
+# libraries under a second and third name, sources, tests, other databases, colours for program
+# text, mechanics and probability
 NEVER_RUN = (
     "Crypto/PublicKey",
     "Crypto/SelfTest",
@@ -70,7 +73,8 @@ NEVER_RUN = (
     "wcwidth/table_grapheme_overrides/__pycache__/_known_*",
 )
 
-# what must still be whole afterwards, where it is installed: it is what the trimmed libraries are used for
+# what must still be whole afterwards, where it is installed: it is what the trimmed libraries are
+# used for
 STILL_RUN = (
     "celery.bin.celery",
     "minio.minioadmin",

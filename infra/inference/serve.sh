@@ -1,5 +1,5 @@
 #!/bin/sh
-# Runs a policy server with the weights that restmcts.adapters.served_weights names, and starts it anew when it names others:
+# Runs a policy server with the weights that restmcts.adapters.models.served_weights names, and starts it anew when it names others:
 #
 #     serve.sh POINTER COMMAND
 #

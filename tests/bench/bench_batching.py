@@ -1,8 +1,9 @@
-"""How full batches are and where the time goes, for 1, 8 and 64 trees in flight: `python tests/bench/bench_batching.py`.
+"""How full batches are and where the time goes, for 1, 8 and 64 trees in flight: `python
+tests/bench/bench_batching.py`.
 
-MCTS* collects trees under a policy and a value model of 4 million parameters each (Llama, hidden 256, 4 layers, random weights),
-through the real handlers, bus and SQLite. Models are loaded beforehand. Figures of one run are to be compared with one another:
-the machine may be busy.
+MCTS* collects trees under a policy and a value model of 4 million parameters each (Llama, hidden
+256, 4 layers, random weights), through the real handlers, bus and SQLite. Models are loaded
+beforehand. Figures of one run are to be compared with one another: the machine may be busy.
 """
 
 import random
@@ -14,16 +15,16 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.modeling.checkpoints import load_policy, new_value_model, save_checkpoint
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.training import initialise_policy
-from restmcts.modeling.value_model import TransformersScorer
-from restmcts_cli.local_run import LocalRun, ModelOptions
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.training.training import initialise_policy
+from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts_local.local_run import LocalRun, ModelOptions
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
@@ -37,7 +38,9 @@ REQUIRED_SHARE = 0.85
 
 @dataclass(slots=True)
 class Timed:
-    """A model behind its port that counts calls, requests and rows, and takes the time inside and around it."""
+    """A model behind its port that counts calls, requests and rows, and takes the time inside
+    and around it.
+    """
 
     model: Any
     num_calls: int = 0
@@ -92,7 +95,9 @@ class BenchRun(LocalRun):
 
 def make_tokenizer(num_words: int = NUM_WORDS) -> PreTrainedTokenizerFast:
     words = [f"w{number}" for number in range(num_words)]
-    backend = Tokenizer(models.WordLevel({token: place for place, token in enumerate(["<eos>", "<unk>", "\n", *words])}, "<unk>"))
+    backend = Tokenizer(
+        models.WordLevel({token: place for place, token in enumerate(["<eos>", "<unk>", "\n", *words])}, "<unk>")
+    )
     split = pre_tokenizers.Split
     backend.pre_tokenizer = pre_tokenizers.Sequence([split("\n", "isolated"), split(Regex(" +"), "removed")])
     backend.decoder = decoders.Sequence(
@@ -101,7 +106,9 @@ def make_tokenizer(num_words: int = NUM_WORDS) -> PreTrainedTokenizerFast:
     return PreTrainedTokenizerFast(tokenizer_object=backend, eos_token="<eos>", pad_token="<eos>", unk_token="<unk>")
 
 
-def make_models(folder: Path, hidden_size: int = 256, num_layers: int = 4) -> tuple[TransformersProposer, TransformersScorer]:
+def make_models(
+    folder: Path, hidden_size: int = 256, num_layers: int = 4
+) -> tuple[TransformersProposer, TransformersScorer]:
     tokenizer = make_tokenizer()
     config = LlamaConfig(
         vocab_size=len(tokenizer),
@@ -121,7 +128,9 @@ def make_models(folder: Path, hidden_size: int = 256, num_layers: int = 4) -> tu
     torch.nn.init.normal_(value.model.score.weight, std=0.02, generator=torch.Generator().manual_seed(1))
     save_checkpoint(value, folder / "value")
     num_parameters = sum(parameter.numel() for parameter in policy.model.parameters())
-    print(f"policy and value model: {num_parameters / 1e6:.1f} M parameters each; torch threads: {torch.get_num_threads()}")
+    print(
+        f"policy and value model: {num_parameters / 1e6:.1f} M parameters each; torch threads: {torch.get_num_threads()}"
+    )
     return TransformersProposer(policy), TransformersScorer(value)
 
 
@@ -151,7 +160,9 @@ def measure(workdir: Path, num_in_flight: int, num_trees: int, proposer: Any, sc
         run.run(run_id)
         seconds = time.perf_counter() - begin
         with run.database.transaction() as transaction:
-            result = dict(transaction.connection.exec_driver_sql("SELECT sum(tokens) t, sum(nodes) n FROM trees").one()._mapping)
+            result = dict(
+                transaction.connection.exec_driver_sql("SELECT sum(tokens) t, sum(nodes) n FROM trees").one()._mapping
+            )
     return {
         "trees": num_trees,
         "seconds": seconds,
@@ -163,7 +174,8 @@ def measure(workdir: Path, num_in_flight: int, num_trees: int, proposer: Any, sc
         "nodes/s": result["n"] / seconds,
         "policy forward": policy.forward_seconds / seconds,
         "value forward": value.forward_seconds / seconds,
-        "around the models": (policy.seconds + value.seconds - policy.forward_seconds - value.forward_seconds) / seconds,
+        "around the models": (policy.seconds + value.seconds - policy.forward_seconds - value.forward_seconds)
+        / seconds,
         "all else": 1.0 - (policy.seconds + value.seconds) / seconds,
         "forward": (policy.forward_seconds + value.forward_seconds) / seconds,
     }
@@ -175,7 +187,8 @@ def main() -> None:
         models = make_models(Path(folder))
         measure(Path(folder) / "warm-up", MIN_TREES, MIN_TREES, *models)
         columns = {
-            number: measure(Path(folder) / f"run-{number}", number, max(number, MIN_TREES), *models) for number in TREES_IN_FLIGHT
+            number: measure(Path(folder) / f"run-{number}", number, max(number, MIN_TREES), *models)
+            for number in TREES_IN_FLIGHT
         }
     print(f"\n{'trees in flight':34}" + "".join(f"{number:>12}" for number in columns))
     for name in columns[1]:
@@ -184,7 +197,9 @@ def main() -> None:
         label = "share of wall: " + name if is_share else name
         print(f"{label:34}" + "".join(cells))
     for number in TREES_IN_FLIGHT[1:]:
-        ratios = ", ".join(f"{name} x {columns[number][name] / columns[1][name]:.1f}" for name in ("tokens/s", "nodes/s"))
+        ratios = ", ".join(
+            f"{name} x {columns[number][name] / columns[1][name]:.1f}" for name in ("tokens/s", "nodes/s")
+        )
         print(f"{number} trees in flight against 1: {ratios}")
     share = columns[TREES_IN_FLIGHT[-1]]["forward"]
     print(f"share of wall time in forward passes at 64 trees: {share:.1%} (required: {REQUIRED_SHARE:.0%})")

@@ -1,4 +1,5 @@
-"""The dashboard over PostgreSQL: how long its pages take for a run of 10,000 trees, against the limit of 200 ms.
+"""The dashboard over PostgreSQL: how long its pages take for a run of 10,000 trees, against the
+limit of 200 ms.
 
 Run: python tests/bench/bench_dashboard.py [--trees 10000] [--nodes 40]
 """
@@ -13,9 +14,9 @@ from pathlib import Path
 
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.domain.plans import SelfTraining, self_training_plan
 from restmcts.domain.problems import Problem
-from restmcts_cli.stack_processes import Stack
+from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts_cli.processes.stack_processes import Stack
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source
 from sqlalchemy import text
@@ -47,12 +48,16 @@ FROM trees, generate_series(0, :nodes) AS n WHERE trees.run_id = :run
 def fill(database: Database, num_trees: int, num_nodes: int) -> int:
     """Store a run with so many labelled trees; return its id."""
     plan = self_training_plan(
-        SelfTraining(NUM_ITERATIONS, ("train",) * NUM_ITERATIONS, bootstrap_set="train", test_set="train", given_value=True)
+        SelfTraining(
+            NUM_ITERATIONS, ("train",) * NUM_ITERATIONS, bootstrap_set="train", test_set="train", given_value=True
+        )
     )
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, "bench", "rest-mcts", 0, {})
         num_searches = sum(phase.kind == "search" for phase in plan)
-        problems = (Problem(f"What is {number} plus {number}?", str(2 * number)) for number in range(num_trees // num_searches))
+        problems = (
+            Problem(f"What is {number} plus {number}?", str(2 * number)) for number in range(num_trees // num_searches)
+        )
         runs.add_problems(transaction, run_id, "train", problems)
         runs.add_phases(transaction, run_id, plan)
         transaction.execute(text("UPDATE phases SET state = 'done' WHERE kind = 'search'"))
@@ -64,7 +69,9 @@ def fill(database: Database, num_trees: int, num_nodes: int) -> int:
 
 
 def milliseconds(address: str) -> list[float]:
-    """Return how long a page took, each time it was asked for, after two times that do not count."""
+    """Return how long a page took, each time it was asked for, after two times that do not
+    count.
+    """
     times = []
     for _ in range(REPEATS + 2):
         begin = time.perf_counter()
@@ -86,7 +93,9 @@ def main() -> None:
             database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
             run_id = fill(database, options.trees, options.nodes)
             source = Source(
-                Database(stack.settings["RESTMCTS_DATABASE_URL"], read_only=True), "bench", stack.settings["RESTMCTS_REDIS_URL"]
+                Database(stack.settings["RESTMCTS_DATABASE_URL"], read_only=True),
+                "bench",
+                stack.settings["RESTMCTS_REDIS_URL"],
             )
             server = Server(Config(create_app(source), port=0, log_level="warning", lifespan="off"))
             thread = threading.Thread(target=server.run)
@@ -109,7 +118,14 @@ def report(address: str, run_id: int, database: Database) -> None:
         num_nodes = transaction.execute(text("SELECT count(*) FROM nodes")).scalar_one()
     print(f"{num_trees:,} trees, {num_nodes:,} nodes; limit {LIMIT_MILLISECONDS:.0f} ms")
     print(f"{'page':34} {'median ms':>10} {'worst ms':>10} {'of the limit':>13}")
-    pages = ("/", f"/runs/{run_id}", f"/runs/{run_id}/trees", f"/runs/{run_id}/quality", f"/trees/{first}", f"/trees/{first}/data")
+    pages = (
+        "/",
+        f"/runs/{run_id}",
+        f"/runs/{run_id}/trees",
+        f"/runs/{run_id}/quality",
+        f"/trees/{first}",
+        f"/trees/{first}/data",
+    )
     for page in pages:
         times = milliseconds(address + page)
         middle = statistics.median(times)

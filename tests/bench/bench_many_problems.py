@@ -1,9 +1,11 @@
-"""100 problems against 10,000: memory of the command line and of every worker, CPU time and messages of a tree.
+"""100 problems against 10,000: memory of the command line and of every worker, CPU time and
+messages of a tree.
 
 Run: python tests/bench/bench_many_problems.py [--problems 100 10000] [--seconds-limit 900]
 
-Workers are processes on PostgreSQL and Redis; the models are scripted and served by this process, so that all that is measured is
-the stack's own. A tree is small: what is looked for is whatever grows with the number of problems.
+Workers are processes on PostgreSQL and Redis; the models are scripted and served by this process,
+so that all that is measured is the stack's own. A tree is small: what is looked for is whatever
+grows with the number of problems.
 """
 
 import argparse
@@ -22,16 +24,16 @@ from urllib.request import urlopen
 
 import psutil
 from prometheus_client.parser import text_string_to_metric_families
-from restmcts.adapters.celery_bus import CeleryBus, celery_app
-from restmcts.adapters.metrics import PORT_FILE
-from restmcts.adapters.model_worker import WorkerSettings, serve_waiting
+from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
+from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.model_worker import WorkerSettings, serve_waiting
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack
 
 WORKERS = {"coordinator": 1, "search": 1, "labels": 1}
 SEARCH = ("--algorithm", "mcts-star", "-o", "branch=2", "--budget-iterations", "4", "--held-out", "0")
@@ -58,14 +60,18 @@ def score(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
     answers = []
     for request in requests:
         scoring = load_scoring(request.payload)
-        values = tuple(tuple((derive_seed(request.tree_id, step) % 100) / 150 for step in branch) for branch in scoring.branches)
+        values = tuple(
+            tuple((derive_seed(request.tree_id, step) % 100) / 150 for step in branch) for branch in scoring.branches
+        )
         answers.append(dump_response(StepsScored(scoring.number, values, 1)))
     return answers
 
 
 @contextmanager
 def models(settings: Mapping[str, str]) -> Iterator[Database]:
-    """Serve both kinds of requests as the model workers do, until the block ends; yield another connection."""
+    """Serve both kinds of requests as the model workers do, until the block ends; yield another
+    connection.
+    """
     stopping, watching = threading.Event(), Database(settings["RESTMCTS_DATABASE_URL"])
 
     def serve() -> None:
@@ -93,7 +99,9 @@ def restmcts(settings: Mapping[str, str], *arguments: str) -> tuple[float, float
     """Call the command line; return its seconds and its peak memory in MiB."""
     begin = time.perf_counter()
     command = [sys.executable, "-c", "from restmcts_cli.main import run; run()", *arguments]
-    child = subprocess.Popen(command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    child = subprocess.Popen(
+        command, env={**os.environ, **settings}, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
     _, status, usage = os.wait4(child.pid, 0)
     child.returncode = os.waitstatus_to_exitcode(status)
     if child.returncode:
@@ -108,7 +116,9 @@ def measured(stack: Stack) -> dict[str, psutil.Process]:
 
 
 def cpu_seconds(process: psutil.Process) -> float:
-    """Return what a process and its children have used, children that have ended included (autovacuum is one)."""
+    """Return what a process and its children have used, children that have ended included
+    (autovacuum is one).
+    """
     processes = [process, *process.children(recursive=True)]
     return sum(sum(each.cpu_times()[:4]) if each is process else sum(each.cpu_times()[:2]) for each in processes)
 
@@ -120,7 +130,9 @@ def messages(stack: Stack) -> dict[str, float]:
         port = (stack.folder / "workers" / f"{kind}-1" / PORT_FILE).read_text()
         with urlopen(f"http://127.0.0.1:{port}/metrics") as page:
             families = text_string_to_metric_families(page.read().decode())
-            handled[kind] = sum(s.value for family in families for s in family.samples if s.name == "restmcts_messages_total")
+            handled[kind] = sum(
+                s.value for family in families for s in family.samples if s.name == "restmcts_messages_total"
+            )
     return handled
 
 
@@ -143,14 +155,18 @@ def tell(what: str, before: Reading, after: Reading) -> None:
     """Print what each tree between two readings cost."""
     num_trees = max(after.num_done - before.num_done, 1)
     cpu = ", ".join(f"{kind} {1000 * (used - before.cpu[kind]) / num_trees:.2f}" for kind, used in after.cpu.items())
-    sent = ", ".join(f"{kind} {(count - before.messages[kind]) / num_trees:.2f}" for kind, count in after.messages.items())
+    sent = ", ".join(
+        f"{kind} {(count - before.messages[kind]) / num_trees:.2f}" for kind, count in after.messages.items()
+    )
     milliseconds = 1000 * (after.seconds - before.seconds) / num_trees
     print(f"  {what}: {milliseconds:.1f} ms a tree; CPU ms a tree: {cpu}; messages a tree: {sent}", flush=True)
 
 
 def enqueue(settings: Mapping[str, str], name: str, num_problems: int, folder: Path) -> None:
     problems = folder / f"{num_problems}.jsonl"
-    rows = ({"question": f"What is {number} + {number % 97}?", "answer": str(number % 7)} for number in range(num_problems))
+    rows = (
+        {"question": f"What is {number} + {number % 97}?", "answer": str(number % 7)} for number in range(num_problems)
+    )
     problems.write_text("".join(json.dumps(row) + "\n" for row in rows))
     restmcts(settings, "runs", "create", name, "--policy", "artifact:none/p", "--value", "artifact:none/v", *SEARCH)
     seconds, peak = restmcts(settings, "problems", "enqueue", name, str(problems))

@@ -1,8 +1,10 @@
-"""What kept keys and values save, and how fast that is: `python tests/bench/bench_prefix_reuse.py [problems] [iterations]`.
+"""What kept keys and values save, and how fast that is: `python tests/bench/bench_prefix_reuse.py
+[problems] [iterations]`.
 
-MCTS* over 64 problems at 40 iterations, under models of 0.8 million parameters, through the real handlers, bus and SQLite, with
-keys and values kept; some of its calls, spread over the whole search, are asked once more without, and through the library's own
-`generate`. Figures of one run are to be compared with one another: the machine may be busy. Some minutes on one core.
+MCTS* over 64 problems at 40 iterations, under models of 0.8 million parameters, through the real
+handlers, bus and SQLite, with keys and values kept; some of its calls, spread over the whole
+search, are asked once more without, and through the library's own `generate`. Figures of one run
+are to be compared with one another: the machine may be busy. Some minutes on one core.
 """
 
 import random
@@ -16,20 +18,21 @@ from typing import Any
 
 import torch
 from bench_batching import MAX_STEP_TOKENS, NUM_WORDS, BenchRun, make_models
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.value_model import TransformersScorer
-from restmcts_cli.local_run import ModelOptions
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts_local.local_run import ModelOptions
 from transformers import StoppingCriteria
 
 KEY_VALUE_BYTES = 4 * 2**30
 REPLAYED_CALLS = 12
-# Of the models: with those of bench_batching.py, 8 problems at 10 iterations alone took a minute on a busy core.
+# Of the models: with those of bench_batching.py, 8 problems at 10 iterations alone took a minute on
+# a busy core.
 HIDDEN_SIZE, NUM_LAYERS = 128, 2
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=MAX_STEP_TOKENS)
 
@@ -78,7 +81,9 @@ def search(folder: Path, problems: Sequence[Problem], num_iterations: int, polic
 
 
 def tokens_without_reuse(policy: Recorder, value: Recorder, encode: Any) -> tuple[int, int]:
-    """Return what the policy and the value model would compute if every sample and every partial solution stood alone."""
+    """Return what the policy and the value model would compute if every sample and every
+    partial solution stood alone.
+    """
     proposed = sum(
         answer.num_prompt_tokens * len(answer.samples) + sum(sample.num_tokens for sample in answer.samples)
         for _, _, answers in policy.calls
@@ -95,10 +100,14 @@ def tokens_without_reuse(policy: Recorder, value: Recorder, encode: Any) -> tupl
 
 
 def tokens_with_prompts_once(policy: Recorder, value: Recorder) -> tuple[int, int]:
-    """Return what they would compute with each distinct prompt of a call prefilled once, and each branch scored in one pass."""
+    """Return what they would compute with each distinct prompt of a call prefilled once, and
+    each branch scored in one pass.
+    """
     proposed = scored = 0
     for questions, requests, answers in policy.calls:
-        prompts = {(q, r.steps, r.begun): a.num_prompt_tokens for q, r, a in zip(questions, requests, answers, strict=True)}
+        prompts = {
+            (q, r.steps, r.begun): a.num_prompt_tokens for q, r, a in zip(questions, requests, answers, strict=True)
+        }
         proposed += sum(prompts.values()) + sum(sample.num_tokens for answer in answers for sample in answer.samples)
     for _, _, answers in value.calls:
         scored += sum(answer.num_scored_tokens for answer in answers)
@@ -117,14 +126,20 @@ class EnoughLines(StoppingCriteria):
 
 @torch.inference_mode()
 def generate_speed(loaded: LoadedModel, calls: Sequence[tuple[Any, Any, Any]]) -> float:
-    """Return the tokens a second of the library's `generate`, the same requests of a call in one padded batch."""
+    """Return the tokens a second of the library's `generate`, the same requests of a call in
+    one padded batch.
+    """
     tokenizer, num_tokens = loaded.tokenizer, 0
     tokenizer.padding_side = "left"
     newline = tokenizer.convert_tokens_to_ids("\n")
     torch.manual_seed(0)
     begin = time.perf_counter()
     for questions, requests, _ in calls:
-        texts = [loaded.prompts.text(q, r.steps) for q, r in zip(questions, requests, strict=True) for _ in range(r.num_samples)]
+        texts = [
+            loaded.prompts.text(q, r.steps)
+            for q, r in zip(questions, requests, strict=True)
+            for _ in range(r.num_samples)
+        ]
         wanted = torch.tensor([request.max_steps for request in requests for _ in range(request.num_samples)])
         inputs = tokenizer(texts, return_tensors="pt", padding=True)
         inputs.pop("token_type_ids", None)
@@ -158,7 +173,9 @@ def main() -> None:
         policy = Recorder(TransformersProposer(policy_model, key_value_bytes=KEY_VALUE_BYTES))
         value = Recorder(TransformersScorer(value_model, key_value_bytes=KEY_VALUE_BYTES))
         seconds = search(Path(folder) / "run", problems, num_iterations, policy, value)
-        print(f"{num_problems} problems, {num_iterations} iterations, {sum(len(c[1]) for c in policy.calls):,} policy requests")
+        print(
+            f"{num_problems} problems, {num_iterations} iterations, {sum(len(c[1]) for c in policy.calls):,} policy requests"
+        )
         in_policy, in_value = sum(policy.seconds), sum(value.seconds)
         print(f"{seconds:.0f} seconds, of them {in_policy:.0f} in the policy and {in_value:.0f} in the value model")
         alone = tokens_without_reuse(policy, value, value_model.tokenizer.encode)
@@ -177,8 +194,10 @@ def main() -> None:
 
 
 def compare_speeds(policy_model: LoadedModel, policy: Recorder, value_model: LoadedModel, value: Recorder) -> None:
-    """Ask some of the search's calls again, without reuse, with what the search has kept, and through `generate`, in turn, so that
-    a busy machine is as busy for each; print how fast each was."""
+    """Ask some of the search's calls again, without reuse, with what the search has kept, and
+    through `generate`, in turn, so that a busy machine is as busy for each; print how fast each
+    was.
+    """
     chosen = [policy.calls[number] for number in _spread(len(policy.calls))]
     bare, kept = Recorder(TransformersProposer(policy_model, key_value_bytes=0)), Recorder(policy.model)
     plain = []

@@ -1,7 +1,9 @@
-"""Searches and self-training on the generated puzzles, without queue and database: what carries over from one puzzle to the other.
+"""Searches and self-training on the generated puzzles, without queue and database: what carries
+over from one puzzle to the other.
 
-`python tests/bench/bench_puzzles.py FOLDER [--puzzle word-problems] [--seed 0] [--searches] [--collect]`. The models are made in
-FOLDER unless they are there: a policy from demonstrations, and V_0 from its samples. One JSON line a result.
+`python tests/bench/bench_puzzles.py FOLDER [--puzzle word-problems] [--seed 0] [--searches]
+[--collect]`. The models are made in FOLDER unless they are there: a policy from demonstrations, and
+V_0 from its samples. One JSON line a result.
 """
 
 import argparse
@@ -13,23 +15,23 @@ from pathlib import Path
 
 import torch
 from lockstep import Models, Searched, search_all
-from restmcts.domain.algorithms import SearchSettings, needs_values
-from restmcts.domain.best_first import BestFirstSettings
-from restmcts.domain.filtering import TraceFilter, right_traces, select_traces, value_paths
-from restmcts.domain.labels import end_leaves, infer_labels
-from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.labels.filtering import TraceFilter, right_traces, select_traces, value_paths
+from restmcts.domain.labels.inferred import end_leaves, infer_labels
 from restmcts.domain.problems import Check, Problem, Verdict
-from restmcts.domain.puzzles import PUZZLES, ProblemSets, SetSizes
 from restmcts.domain.requests import GenerationSettings, ProposedStep, derive_seed
-from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
-from restmcts.domain.search import Budget
-from restmcts.domain.statistics import accuracy, area_under_curve, paired_difference
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.algorithms import SearchSettings, needs_values
+from restmcts.domain.search.best_first import BestFirstSettings
+from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.domain.stats.statistics import accuracy, area_under_curve, paired_difference
+from restmcts.domain.tasks.puzzles import PUZZLES, ProblemSets, SetSizes
 from restmcts.domain.tree import Node
 from restmcts.modeling.checkpoints import load_policy, load_value_model
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.training import PolicyExample, ValueExample, train_policy, train_value
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.training.training import PolicyExample, ValueExample, train_policy, train_value
+from restmcts.modeling.value.value_model import TransformersScorer
 
 BATCH_TOKENS = 65_536
 FIRST_MODELS = "policy-0,value-0"
@@ -39,7 +41,9 @@ TRACES = TraceFilter(top_k=2, rank="shortest")
 
 @dataclass(frozen=True, slots=True)
 class Setup:
-    """How much of everything for one puzzle; `collect_tokens` are generated a problem and iteration."""
+    """How much of everything for one puzzle; `collect_tokens` are generated a problem and
+    iteration.
+    """
 
     sizes: SetSizes
     num_bootstrap: int
@@ -52,10 +56,20 @@ class Setup:
 
 SETUPS = {
     "number-paths": Setup(
-        SetSizes(1500, NUM_ITERATIONS, 2200, 1000, 0), 1000, 600, 9, GenerationSettings(1.0, 1.0, 8, 64), (60, 90, 130, 180)
+        SetSizes(1500, NUM_ITERATIONS, 2200, 1000, 0),
+        1000,
+        600,
+        9,
+        GenerationSettings(1.0, 1.0, 8, 64),
+        (60, 90, 130, 180),
     ),
     "word-problems": Setup(
-        SetSizes(2500, NUM_ITERATIONS, 2200, 1000, 400), 1000, 800, 10, GenerationSettings(1.0, 1.0, 20, 120), (60, 90, 130, 180)
+        SetSizes(2500, NUM_ITERATIONS, 2200, 1000, 400),
+        1000,
+        800,
+        10,
+        GenerationSettings(1.0, 1.0, 20, 120),
+        (60, 90, 130, 180),
     ),
 }
 D = BestFirstSettings()
@@ -70,7 +84,9 @@ COLLECTING: dict[str, Callable[[int], SearchSettings]] = {
 
 def searches_of(depth: int) -> dict[str, SearchSettings]:
     """Return the searches that are compared at test time."""
-    mcts = MctsStarSettings(max_depth=depth, roll_forward_steps=depth, keep_rollouts=True, stop_on_any_gated=True, choose="leaf")
+    mcts = MctsStarSettings(
+        max_depth=depth, roll_forward_steps=depth, keep_rollouts=True, stop_on_any_gated=True, choose="leaf"
+    )
     once = replace(D, branch_at="untried-mass")
     return {
         "gated-greedy": CotSettings(gate=0.9, num_retries=1023),
@@ -98,7 +114,9 @@ class Bench:
     def __init__(self, folder: Path, puzzle: str, seed: int) -> None:
         self.setup = SETUPS[puzzle]
         self.folder, self.puzzle, self.seed = folder, puzzle, seed
-        self.sets: ProblemSets = PUZZLES[puzzle].make_sets(random.Random(derive_seed(seed, "problems")), self.setup.sizes)
+        self.sets: ProblemSets = PUZZLES[puzzle].make_sets(
+            random.Random(derive_seed(seed, "problems")), self.setup.sizes
+        )
         training = TrainingSettings(learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01, seed=seed)
         self.seed_training = replace(training, num_steps=self.setup.seed_steps)
         self.further = replace(training, num_steps=250, learning_rate=1.5e-3, muon_learning_rate=0.005)
@@ -109,7 +127,9 @@ class Bench:
 
     def models(self, policy: str, value: str | None) -> Models:
         proposer = TransformersProposer(load_policy(self.folder / policy), BATCH_TOKENS)
-        return Models(proposer, None if value is None else TransformersScorer(load_value_model(self.folder / value), BATCH_TOKENS))
+        return Models(
+            proposer, None if value is None else TransformersScorer(load_value_model(self.folder / value), BATCH_TOKENS)
+        )
 
     def search(self, problems: Sequence[Problem], settings: SearchSettings, budget: Budget, models: Models) -> Searched:
         return search_all([p.question for p in problems], settings, budget, models, self.setup.generation, self.seed)
@@ -129,14 +149,18 @@ class Bench:
             train_policy(f"{self.puzzle}:{self.seed}", examples, self.seed_training, self.folder / "policy-0")
         if not (self.folder / "value-0").exists():
             members = self.sets.demonstrations[: self.setup.num_bootstrap]
-            searched = self.search(members, SelfConsistencySettings(num_samples=4), Budget(), self.models("policy-0", None))
+            searched = self.search(
+                members, SelfConsistencySettings(num_samples=4), Budget(), self.models("policy-0", None)
+            )
             for problem, search in zip(members, searched.searches, strict=True):
                 steps = [ProposedStep(text, 0, 0.0) for text in problem.solution or ()]
                 search.tree.add_path(search.tree.root, steps, lambda step: step.text.startswith("The answer"))
             _, values = self.examples(members, searched)
             train_value(self.folder / "policy-0", values, self.value_training, self.folder / "value-0")
 
-    def examples(self, problems: Sequence[Problem], searched: Searched) -> tuple[list[PolicyExample], list[ValueExample]]:
+    def examples(
+        self, problems: Sequence[Problem], searched: Searched
+    ) -> tuple[list[PolicyExample], list[ValueExample]]:
         """Return the right traces and the labelled paths of trees."""
         policy: list[PolicyExample] = []
         values: list[ValueExample] = []
@@ -152,12 +176,19 @@ class Bench:
             values += [ValueExample(problem.question, path.steps, path.targets) for path in paths]
         return policy, values
 
-    def compare_searches(self, problems: Sequence[Problem], policy: str, value: str, budgets: Sequence[int], names: str) -> None:
-        """Tell the accuracy of every search under every budget, and its difference from the first with its error."""
+    def compare_searches(
+        self, problems: Sequence[Problem], policy: str, value: str, budgets: Sequence[int], names: str
+    ) -> None:
+        """Tell the accuracy of every search under every budget, and its difference from the
+        first with its error.
+        """
         models = self.models(policy, value)
         greedy = self.search(problems, CotSettings(), Budget(), models)
         self.say(
-            method="greedy", policy=policy, accuracy=accuracy(self.outcomes(problems, greedy)).value, tokens=greedy.mean("tokens")
+            method="greedy",
+            policy=policy,
+            accuracy=accuracy(self.outcomes(problems, greedy)).value,
+            tokens=greedy.mean("tokens"),
         )
         for budget in budgets:
             base: list[bool] = []
@@ -181,7 +212,9 @@ class Bench:
                 )
 
     def judge_scores(self, problems: Sequence[Problem], policy: str, value: str) -> None:
-        """Tell how well V and the policy's log-probability rank finished solutions of four samples a problem."""
+        """Tell how well V and the policy's log-probability rank finished solutions of four
+        samples a problem.
+        """
         searched = self.search(problems, BestOfNSettings(num_samples=4), Budget(), self.models(policy, value))
         found: list[tuple[Node, float, bool]] = [
             (leaf, search.tree.log_prob_of(leaf), self.is_right(problem, search.tree.steps_to(leaf)))
@@ -193,7 +226,9 @@ class Bench:
         self.say(**auc, auc_log_prob=area_under_curve([log_prob for _, log_prob, _ in found], right), leaves=len(found))
 
     def self_train(self, how: str) -> None:
-        """Collect with one search, train both models, twice; tell the greedy accuracy after each."""
+        """Collect with one search, train both models, twice; tell the greedy accuracy after
+        each.
+        """
         policy, value = "policy-0", "value-0"
         settings = COLLECTING[how](self.setup.max_depth)
         first = self.sets.demonstrations[: self.setup.num_bootstrap]
@@ -209,7 +244,9 @@ class Bench:
             if needs_values(settings):
                 parent, value = value, f"{how}-value-{iteration}"
                 train_value(self.folder / parent, all_values, self.value_training, self.folder / value)
-            greedy = self.outcomes(self.sets.test, self.search(self.sets.test, CotSettings(), Budget(), self.models(policy, None)))
+            greedy = self.outcomes(
+                self.sets.test, self.search(self.sets.test, CotSettings(), Budget(), self.models(policy, None))
+            )
             sampled = self.search(self.sets.test, CotSettings(greedy=False), Budget(), self.models(policy, None))
             self.say(
                 collected=how,
@@ -236,10 +273,14 @@ def main() -> None:
     parser.add_argument("folder", type=Path)
     parser.add_argument("--puzzle", choices=SETUPS, default="word-problems")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--models", default=FIRST_MODELS, help="policy and value model of the searches; made only if these")
+    parser.add_argument(
+        "--models", default=FIRST_MODELS, help="policy and value model of the searches; made only if these"
+    )
     parser.add_argument("--methods", default="", help="with commas; the first is what others are compared with")
     parser.add_argument("--budgets", help="with commas")
-    parser.add_argument("--validation", action="store_true", help="compare searches on problems that are no test problems")
+    parser.add_argument(
+        "--validation", action="store_true", help="compare searches on problems that are no test problems"
+    )
     parser.add_argument("--searches", action="store_true")
     parser.add_argument("--collect", default="", help=f"of {', '.join(COLLECTING)}, with commas")
     given = parser.parse_args()

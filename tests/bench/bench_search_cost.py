@@ -1,9 +1,12 @@
-"""What searches cost at equal generated tokens: tokens generated, prefilled, reused and scored, calls, and seconds.
+"""What searches cost at equal generated tokens: tokens generated, prefilled, reused and scored,
+calls, and seconds.
 
-`python tests/bench/bench_search_cost.py [problems] [tokens a problem]`. Weights are random: the figures say what a search
-costs, not what it brings. With CUDA both models have the shape of a Qwen2.5 of 1.5 B parameters in bfloat16; without, that of a
-small Llama. Steps are cut at a fixed length and no solution ends, so that every search has the same work to do. All problems
-advance in lockstep: each round is one call of the policy and one of the value model. Compare ratios of one run, not seconds.
+`python tests/bench/bench_search_cost.py [problems] [tokens a problem]`. Weights are random: the
+figures say what a search costs, not what it brings. With CUDA both models have the shape of a
+Qwen2.5 of 1.5 B parameters in bfloat16; without, that of a small Llama. Steps are cut at a fixed
+length and no solution ends, so that every search has the same work to do. All problems advance in
+lockstep: each round is one call of the policy and one of the value model. Compare ratios of one
+run, not seconds.
 """
 
 import random
@@ -17,15 +20,22 @@ from typing import Any
 import torch
 from bench_batching import make_tokenizer
 from lockstep import Models, search_all
-from restmcts.domain.algorithms import SearchSettings
-from restmcts.domain.best_first import BestFirstSettings
-from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.sampling import BestOfNSettings
-from restmcts.domain.search import Budget
-from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, new_policy, new_value_model, save_checkpoint
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.domain.search.algorithms import SearchSettings
+from restmcts.domain.search.best_first import BestFirstSettings
+from restmcts.domain.search.best_of_n import BestOfNSettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.modeling.checkpoints import (
+    LoadedModel,
+    load_policy,
+    load_value_model,
+    new_policy,
+    new_value_model,
+    save_checkpoint,
+)
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.value.value_model import TransformersScorer
 from transformers import LlamaConfig, PretrainedConfig, Qwen2Config
 
 SMALL_WORDS, LARGE_WORDS = 200, 151_933
@@ -40,7 +50,9 @@ METHODS: dict[str, SearchSettings] = {
     "mcts-star": MctsStarSettings(mode="collect", end_gate=2.0, max_depth=DEPTH, roll_forward_steps=DEPTH),
     "best-first, tokens": BestFirstSettings(gate=None, min_log_prob=-100.0),
     "best-first, once a step": BestFirstSettings(gate=None, min_log_prob=-100.0, branch_at="untried-mass"),
-    "best-first, 4 in flight": BestFirstSettings(gate=None, min_log_prob=-100.0, branch_at="untried-mass", branches_in_flight=4),
+    "best-first, 4 in flight": BestFirstSettings(
+        gate=None, min_log_prob=-100.0, branch_at="untried-mass", branches_in_flight=4
+    ),
 }
 
 
@@ -79,13 +91,17 @@ def make_models(device: str) -> tuple[LoadedModel, LoadedModel]:
         return policy, load_value_model(Path(folder, "value"), device=device, dtype=dtype)
 
 
-def measure(settings: SearchSettings, questions: Sequence[str], num_tokens: int, models: tuple[LoadedModel, LoadedModel]) -> Cost:
+def measure(
+    settings: SearchSettings, questions: Sequence[str], num_tokens: int, models: tuple[LoadedModel, LoadedModel]
+) -> Cost:
     """Search all problems in lockstep with fresh caches."""
     fresh = Models(TransformersProposer(models[0]), TransformersScorer(models[1]))
     searched = search_all(questions, settings, Budget(tokens=num_tokens), fresh, GENERATION)
     reused = searched.mean("reused_tokens")
     prefilled = searched.mean("prompt_tokens") - reused
-    return Cost(searched.mean("tokens"), prefilled, reused, searched.mean("scored_tokens"), searched.rounds, searched.seconds)
+    return Cost(
+        searched.mean("tokens"), prefilled, reused, searched.mean("scored_tokens"), searched.rounds, searched.seconds
+    )
 
 
 def main() -> None:
@@ -96,9 +112,13 @@ def main() -> None:
     num_problems, num_tokens = [*given, *((64, 2048) if device == "cuda" else (8, 640))[len(given) :]]
     models = make_models(device)
     generator = random.Random(0)
-    questions = [" ".join(f"w{generator.randrange(SMALL_WORDS)}" for _ in range(QUESTION_WORDS)) for _ in range(num_problems)]
+    questions = [
+        " ".join(f"w{generator.randrange(SMALL_WORDS)}" for _ in range(QUESTION_WORDS)) for _ in range(num_problems)
+    ]
     parameters = sum(parameter.numel() for parameter in models[0].model.parameters())
-    print(f"{device}: {parameters / 1e6:,.0f} M parameters each; {num_problems} problems, {num_tokens} generated tokens each")
+    print(
+        f"{device}: {parameters / 1e6:,.0f} M parameters each; {num_problems} problems, {num_tokens} generated tokens each"
+    )
     measure(METHODS["best-of-n, 4 at once"], questions, SOLUTION_TOKENS, models)
     costs = {name: measure(settings, questions, num_tokens, models) for name, settings in METHODS.items()}
     print(f"{'a problem':26}" + "".join(f"{name:>12}" for name in [*COLUMNS, "us a token", "x"]))

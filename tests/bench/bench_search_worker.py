@@ -1,6 +1,8 @@
-"""One search worker on PostgreSQL with scripted models: events a second, the share of time in the database, cost by size of tree.
+"""One search worker on PostgreSQL with scripted models: events a second, the share of time in the
+database, cost by size of tree.
 
-CPU time is that of the worker's thread and of its connection's process: on a machine that others use, it alone can be compared.
+CPU time is that of the worker's thread and of its connection's process: on a machine that others
+use, it alone can be compared.
 
 Run: python tests/bench/bench_search_worker.py [--trees 32] [--seconds-limit 60]
 """
@@ -21,15 +23,15 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.sql.trees import TREES
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import event, func, select
@@ -67,7 +69,9 @@ def begin_run(database: Database, num_trees: int, num_nodes: int) -> int:
     phase = SearchPhase("collect", 1, "collect", "set", "policy", "value", settings, Budget(iterations=num_nodes // 4))
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, f"bench-{time.monotonic_ns()}", "rest-mcts", 0, {})
-        runs.add_problems(transaction, run_id, "set", [Problem(question=f"question {n}", answer="1") for n in range(num_trees)])
+        runs.add_problems(
+            transaction, run_id, "set", [Problem(question=f"question {n}", answer="1") for n in range(num_trees)]
+        )
         for name in ("policy", "value"):
             runs.add_checkpoint(transaction, run_id, name, name, "nowhere", "0")
         runs.add_phases(transaction, run_id, [phase])
@@ -87,7 +91,8 @@ def answer(payload: str, kind: RequestKind) -> str:
     proposal = load_proposal(payload)
     key = derive_seed(proposal.number, *proposal.steps)
     samples = (
-        Sample((ProposedStep(STEP.format(key + place), 20, -5.0),), 20, ended=False) for place in range(proposal.num_samples)
+        Sample((ProposedStep(STEP.format(key + place), 20, -5.0),), 20, ended=False)
+        for place in range(proposal.num_samples)
     )
     return dump_response(StepsProposed(proposal.number, tuple(samples), 1))
 
@@ -96,7 +101,9 @@ def measure(database: Database, num_trees: int, num_nodes: int, limit_seconds: f
     """Return the numbers of one size; what the models' side costs is not counted."""
     run_id = begin_run(database, num_trees, num_nodes)
     with database.transaction() as transaction:
-        tree_ids = list(transaction.execute(select(TREES.c.id).where(TREES.c.run_id == run_id).order_by(TREES.c.id)).scalars())
+        tree_ids = list(
+            transaction.execute(select(TREES.c.id).where(TREES.c.run_id == run_id).order_by(TREES.c.id)).scalars()
+        )
         backend = psutil.Process(transaction.connection.exec_driver_sql("SELECT pg_backend_pid()").scalar_one())
     worker, clock = TreeSearchHandlers(database), DatabaseClock(database)
     used, num_events = [0.0] * 5, len(tree_ids)
@@ -129,7 +136,9 @@ def measure(database: Database, num_trees: int, num_nodes: int, limit_seconds: f
 
 
 def read(clock: DatabaseClock, backend: psutil.Process) -> tuple[float, ...]:
-    """Return the time, that in the database, the number of statements, and the CPU time of this thread and of PostgreSQL."""
+    """Return the time, that in the database, the number of statements, and the CPU time of this
+    thread and of PostgreSQL.
+    """
     return time.perf_counter(), clock.seconds, clock.num_statements, time.thread_time(), sum(backend.cpu_times()[:2])
 
 
@@ -165,7 +174,10 @@ def main() -> None:
             database = Database(url)
             numbers = measure(database, options.trees, num_nodes, options.seconds_limit)
             database.close()
-            print(f"{options.trees} trees: " + ", ".join(f"{value:.2f} {name}" for name, value in numbers.items()), flush=True)
+            print(
+                f"{options.trees} trees: " + ", ".join(f"{value:.2f} {name}" for name, value in numbers.items()),
+                flush=True,
+            )
 
 
 if __name__ == "__main__":

@@ -1,14 +1,16 @@
-"""Many searches side by side over models in this process: no queue, no database, each round one call of either model."""
+"""Many searches side by side over models in this process: no queue, no database, each round one
+call of either model.
+"""
 
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from restmcts.domain.algorithms import SearchSettings, build_search
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, Request, Response, ScoreSteps, derive_seed
-from restmcts.domain.search import Budget, Search
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.domain.search.algorithms import SearchSettings, build_search
+from restmcts.domain.search.protocol import Budget, Search
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.value.value_model import TransformersScorer
 
 Waiting = Sequence[tuple[int, Request]]
 
@@ -23,7 +25,9 @@ class Models:
 
 @dataclass(frozen=True, slots=True)
 class Searched:
-    """Searches that have ended, in the order of their questions, the rounds they took and the wall time in seconds."""
+    """Searches that have ended, in the order of their questions, the rounds they took and the
+    wall time in seconds.
+    """
 
     searches: list[Search]
     rounds: int
@@ -54,7 +58,11 @@ def search_all(
 
 
 def _advance(
-    waiting: Waiting, searches: Sequence[Search], questions: Sequence[str], models: Models, generation: GenerationSettings
+    waiting: Waiting,
+    searches: Sequence[Search],
+    questions: Sequence[str],
+    models: Models,
+    generation: GenerationSettings,
 ) -> Waiting:
     proposals = [(place, request) for place, request in waiting if isinstance(request, ProposeSteps)]
     scorings = [(place, request) for place, request in waiting if isinstance(request, ScoreSteps)]
@@ -64,4 +72,8 @@ def _advance(
     answers += models.proposer.propose(asked[: len(proposals)], [request for _, request in proposals], generation)
     if models.scorer is not None:
         answers += models.scorer.score(asked[len(proposals) :], [request for _, request in scorings])
-    return [(place, request) for place, answer in zip(places, answers, strict=True) for request in searches[place].receive(answer)]
+    return [
+        (place, request)
+        for place, answer in zip(places, answers, strict=True)
+        for request in searches[place].receive(answer)
+    ]

@@ -10,16 +10,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.domain.number_paths import SetSizes, make_problem_sets
 from restmcts.domain.problems import Problem
-from restmcts.domain.training_settings import TrainingSettings
-from restmcts.modeling.training import initialise_policy, train_policy
-from restmcts.modeling.training_rows import PolicyExample
-from restmcts_cli.demo_plan import base_policy
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
+from restmcts.modeling.training.training import initialise_policy, train_policy
+from restmcts.modeling.training.training_rows import PolicyExample
+from restmcts_cli.experiments.demo_plan import base_policy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-# A shell that starts the tests in the background makes them ignore SIGINT, and with them all that they start.
+# A shell that starts the tests in the background makes them ignore SIGINT, and with them all that
+# they start.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 COMMAND = [sys.executable, "-c", f"{INTERRUPTIBLE}; from restmcts_cli.main import run; run()"]
 NUM_PROBLEMS = 40
@@ -36,20 +37,26 @@ def restmcts(environment: dict[str, str]) -> Callable[..., subprocess.CompletedP
 
     def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, *map(str, arguments)]
-        return subprocess.run(command, capture_output=True, text=True, env=environment, timeout=200, check=False, **options)
+        return subprocess.run(
+            command, capture_output=True, text=True, env=environment, timeout=200, check=False, **options
+        )
 
     return run
 
 
 @pytest.fixture(scope="session")
 def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
-    """Start the command line, its output going to a file, and return at once; what still runs at the end is killed."""
+    """Start the command line, its output going to a file, and return at once; what still runs
+    at the end is killed.
+    """
     started: list[subprocess.Popen[bytes]] = []
 
     def run(output: Path, *arguments: object) -> subprocess.Popen[bytes]:
         with output.open("wb") as file:
             started.append(
-                subprocess.Popen([*COMMAND, *map(str, arguments)], env=environment, stdout=file, stderr=subprocess.STDOUT)
+                subprocess.Popen(
+                    [*COMMAND, *map(str, arguments)], env=environment, stdout=file, stderr=subprocess.STDOUT
+                )
             )
         return started[-1]
 
@@ -69,7 +76,9 @@ def puzzle_policy(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Pr
     """A policy that has learnt the puzzles nearly by heart."""
     folder = tmp_path_factory.mktemp("models")
     examples = [PolicyExample(problem.question, problem.solution or ()) for problem in puzzles]
-    settings = TrainingSettings(num_steps=80, batch_size=20, learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01)
+    settings = TrainingSettings(
+        num_steps=80, batch_size=20, learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01
+    )
     train_policy(base_policy(seed=0), examples, settings, folder / "policy")
     return folder / "policy"
 

@@ -1,6 +1,8 @@
-"""Workers are killed at random, Redis and PostgreSQL restarted, the S3 server stopped: nothing is lost and nothing is doubled.
+"""Workers are killed at random, Redis and PostgreSQL restarted, the S3 server stopped: nothing is
+lost and nothing is doubled.
 
-`make chaos` runs it with a seed of its own (RESTMCTS_CHAOS_SEED) for RESTMCTS_CHAOS_SECONDS of kills.
+`make chaos` runs it with a seed of its own (RESTMCTS_CHAOS_SEED) for RESTMCTS_CHAOS_SECONDS of
+kills.
 """
 
 import os
@@ -12,13 +14,13 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.s3_store import S3ArtifactStore
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.testing.runs import await_end, begin_run, faults, small_plan
-from restmcts_cli.server_processes import NAME, SERVERS
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.server_processes import NAME, SERVERS
+from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import select
 
 WORKERS = {"coordinator": 2, "search": 2, "policy": 1, "prm": 1, "labels": 1, "trainer": 1}
@@ -74,7 +76,9 @@ class Chaos:
 
     def _kill_worker(self) -> None:
         self._revive()
-        victim = self._random.choice(sorted(member.name for member in self._stack.members() if member.name not in SERVERS))
+        victim = self._random.choice(
+            sorted(member.name for member in self._stack.members() if member.name not in SERVERS)
+        )
         self.log.append(f"SIGKILL {victim}")
         self._stack.kill(victim, signal.SIGKILL)
 
@@ -101,7 +105,9 @@ class Chaos:
 
 
 @pytest.mark.timeout(600)
-def test_nothing_is_lost_or_doubled(stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path) -> None:
+def test_nothing_is_lost_or_doubled(
+    stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
+) -> None:
     seed = int(os.environ.get("RESTMCTS_CHAOS_SEED", "1"))
     chaos = Chaos(stack, seed, float(os.environ.get("RESTMCTS_CHAOS_SECONDS", "70")))
     settings = stack.settings

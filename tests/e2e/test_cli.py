@@ -1,4 +1,6 @@
-"""What a person sees of `restmcts selftrain` when input is bad, the disk is full, or nothing can be learnt."""
+"""What a person sees of `restmcts selftrain` when input is bad, the disk is full, or nothing
+can be learnt.
+"""
 
 import json
 import resource
@@ -61,7 +63,16 @@ def test_a_file_without_problems_is_one_line_and_exit_code_2(
 def test_a_spent_token_budget_stops_in_one_line_and_a_larger_one_goes_on(
     restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path
 ) -> None:
-    options = ("--policy", random_policy, "--max-step-tokens", 6, "--budget-iterations", 3, "--workdir", tmp_path / "work")
+    options = (
+        "--policy",
+        random_policy,
+        "--max-step-tokens",
+        6,
+        "--budget-iterations",
+        3,
+        "--workdir",
+        tmp_path / "work",
+    )
     stopped = restmcts("selftrain", word_problems, *options, "--max-tokens", 200)
     assert stopped.returncode == 1
     last = stopped.stderr.splitlines()[-1]
@@ -69,13 +80,17 @@ def test_a_spent_token_budget_stops_in_one_line_and_a_larger_one_goes_on(
     assert last.endswith("to go on: this command with a larger --max-tokens")
     again = restmcts("selftrain", word_problems, *options)
     assert (again.returncode, again.stderr.splitlines()[-1]) == (1, last)
-    assert_one_line(restmcts("selftrain", word_problems, *options, "--max-tokens", 200), 2, "raise that by --max-tokens")
+    assert_one_line(
+        restmcts("selftrain", word_problems, *options, "--max-tokens", 200), 2, "raise that by --max-tokens"
+    )
     done = restmcts("selftrain", word_problems, *options, "--max-tokens", 10**6)
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "work" / "report.html").is_file()
 
 
-def test_a_spent_token_budget_stops_an_evaluation(restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path) -> None:
+def test_a_spent_token_budget_stops_an_evaluation(
+    restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path
+) -> None:
     typed = (
         "evaluate",
         word_problems,
@@ -110,7 +125,12 @@ def test_a_spent_token_budget_stops_an_evaluation(restmcts: Run, random_policy: 
     ],
 )
 def test_settings_that_cannot_be_used_are_one_line_and_exit_code_2(
-    typed: tuple[str, ...], words: tuple[str, ...], restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path
+    typed: tuple[str, ...],
+    words: tuple[str, ...],
+    restmcts: Run,
+    random_policy: Path,
+    word_problems: Path,
+    tmp_path: Path,
 ) -> None:
     typed = tuple(text.replace("{policy}", str(random_policy)) for text in typed)
     result = restmcts("selftrain", word_problems, *typed, "--workdir", tmp_path / "work")
@@ -143,7 +163,16 @@ def test_a_random_model_solves_nothing_and_the_report_says_so(
 ) -> None:
     with word_problems.open("a") as file:
         file.write("broken\n")
-    typed = ("--policy", random_policy, "--max-step-tokens", 6, "--budget-iterations", 3, "--workdir", tmp_path / "work")
+    typed = (
+        "--policy",
+        random_policy,
+        "--max-step-tokens",
+        6,
+        "--budget-iterations",
+        3,
+        "--workdir",
+        tmp_path / "work",
+    )
     result = restmcts("selftrain", word_problems, *typed, "--json")
     assert result.returncode == 0, result.stderr
     assert f"line {NUM_ROWS + 1}: not JSON; passed over" in result.stderr
@@ -166,7 +195,16 @@ def test_a_full_disk_is_one_line_and_exit_code_1_and_leaves_nothing_half_written
     def limit() -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
 
-    typed = ("--policy", random_policy, "--max-step-tokens", 4, "--budget-iterations", 2, "--workdir", tmp_path / "work")
+    typed = (
+        "--policy",
+        random_policy,
+        "--max-step-tokens",
+        4,
+        "--budget-iterations",
+        2,
+        "--workdir",
+        tmp_path / "work",
+    )
     result = restmcts("selftrain", word_problems, *typed, preexec_fn=limit)
     assert_one_line(result, 1)
     artifacts = [path for path in (tmp_path / "work").glob("artifacts/*/*") if path.is_dir()]

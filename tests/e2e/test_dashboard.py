@@ -1,4 +1,5 @@
-"""The dashboard in a real Chromium: a run that goes on, trees to look into, text from strangers, and what axe-core says of it.
+"""The dashboard in a real Chromium: a run that goes on, trees to look into, text from strangers,
+and what axe-core says of it.
 
 RESTMCTS_SCREENSHOTS names a folder for pictures of every page, in light and dark, wide and narrow.
 """
@@ -15,10 +16,10 @@ from typing import Any
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Browser, Page, Playwright, expect, sync_playwright
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -33,7 +34,9 @@ ARGUMENTS = (
 )
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 LATEX = "Let $f(x) = \\frac{x^2}{2}$. It costs $5 or $6. What is \\[\\int_0^1 f\\]"
-BRANCHES = MctsStarSettings(mode="collect", branch=3, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=6)
+BRANCHES = MctsStarSettings(
+    mode="collect", branch=3, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=6
+)
 BUSHY = MctsStarSettings(mode="collect", branch=6, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=9)
 FRAME_MILLISECONDS = 50.0
 
@@ -44,7 +47,9 @@ def collect(name: str, search: MctsStarSettings, iterations: int) -> SearchPhase
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[..., int]) -> Path:
-    """Run 1: trees 1 to 3 and, of the same problems, 4 to 6; run 2: tree 7, of more than 2,000 nodes."""
+    """Run 1: trees 1 to 3 and, of the same problems, 4 to 6; run 2: tree 7, of more than 2,000
+    nodes.
+    """
     path = tmp_path_factory.mktemp("dashboard")
     problems = [Problem(question, RIGHT_ANSWER) for question in (HOSTILE, LATEX, "plain")]
     phases = [collect("collect-1", BRANCHES, 12), collect("collect-2", BRANCHES, 20)]
@@ -60,7 +65,9 @@ def folder(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[...
 
 
 @pytest.fixture(scope="module")
-def dashboard(start: Callable[..., subprocess.Popen[bytes]], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
+def dashboard(
+    start: Callable[..., subprocess.Popen[bytes]], tmp_path_factory: pytest.TempPathFactory
+) -> Callable[[Path], str]:
     """Start `restmcts ui` on a work folder; return its address."""
 
     def serve(workdir: Path) -> str:
@@ -308,7 +315,9 @@ PAGES = {
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 @pytest.mark.parametrize("width", [1280, 390])
 def test_no_page_has_a_serious_fault_of_accessibility(browser: Browser, address: str, scheme: Any, width: int) -> None:
-    context = browser.new_context(color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce")
+    context = browser.new_context(
+        color_scheme=scheme, viewport={"width": width, "height": 900}, reduced_motion="reduce"
+    )
     page = context.new_page()
     found: list[str] = []
     for name, path in PAGES.items():

@@ -1,4 +1,6 @@
-"""`evaluate` as a process: the same seeds give the same table, a kill loses nothing, bad input is one line."""
+"""`evaluate` as a process: the same seeds give the same table, a kill loses nothing, bad input
+is one line.
+"""
 
 import csv
 import json
@@ -17,7 +19,8 @@ METHODS = "greedy,self-consistency,sc-orm,gated-best-of-n,gated-mcts-star,best-f
 NOT_THE_SAME = ("seconds", "reused_tokens")
 """What depends on the moment: time, and what a model's cache still held."""
 VALUE_NOISE = 1e-4
-"""How requests fall into batches depends on the moment too, and with it the last digits of a value."""
+"""How requests fall into batches depends on the moment too, and with it the last digits
+of a value."""
 
 
 def arguments(problems: Path, policy: Path, out: Path, *more: object) -> list[object]:

@@ -50,7 +50,9 @@ def progress(workdir: Path) -> int:
 
 def descendants(pid: int) -> set[int]:
     """Return the processes below one, by the kernel's list."""
-    children = {int(child) for task in Path(f"/proc/{pid}/task").glob("*") for child in (task / "children").read_text().split()}
+    children = {
+        int(child) for task in Path(f"/proc/{pid}/task").glob("*") for child in (task / "children").read_text().split()
+    }
     return children.union(*(descendants(child) for child in children)) if children else set()
 
 
@@ -61,8 +63,12 @@ def lives(pid: int) -> bool:
         return False
 
 
-def kill_at(process: "subprocess.Popen[bytes]", moment: Callable[[], bool], delay_seconds: float) -> tuple[bool, set[int]]:
-    """Kill a run a little after a moment; return whether it was still alive, and its children at that time."""
+def kill_at(
+    process: "subprocess.Popen[bytes]", moment: Callable[[], bool], delay_seconds: float
+) -> tuple[bool, set[int]]:
+    """Kill a run a little after a moment; return whether it was still alive, and its children
+    at that time.
+    """
     while not moment() and process.poll() is None:
         time.sleep(0.01)
     time.sleep(delay_seconds)
@@ -76,7 +82,8 @@ def kill_at(process: "subprocess.Popen[bytes]", moment: Callable[[], bool], dela
 def moments(workdir: Path, generator: random.Random) -> Iterator[Callable[[], bool]]:
     """Yield moments of a run, each told when the run before it has been killed.
 
-    They lie in the bootstrap, in the training of V_0, twice in the search, and in the training of the iteration's models.
+    They lie in the bootstrap, in the training of V_0, twice in the search, and in the training of
+    the iteration's models.
     """
     for most_answers in (20, None, 150, 150, None):
         if most_answers is None:
@@ -96,7 +103,10 @@ def assert_whole(workdir: Path, num_problems: int) -> None:
     stored = "(SELECT count(*) - 1 FROM nodes n WHERE n.tree_id = t.id AND n.origin <> 'solution')"
     assert one(workdir, f"SELECT count(*) FROM trees t WHERE t.nodes <> {stored}") == 0
     root_visits = "(SELECT visits FROM nodes n WHERE n.tree_id = t.id AND n.node_id = 0)"
-    assert one(workdir, f"SELECT count(*) FROM trees t WHERE phase_id = ({collect}) AND t.iterations <> {root_visits}") == 0
+    assert (
+        one(workdir, f"SELECT count(*) FROM trees t WHERE phase_id = ({collect}) AND t.iterations <> {root_visits}")
+        == 0
+    )
     calls = "(SELECT count(*) FROM requests r WHERE r.tree_id = t.id AND r.state = 'applied')"
     assert one(workdir, f"SELECT count(*) FROM trees t WHERE t.model_calls <> {calls}") == 0
     assert one(workdir, "SELECT count(*) FROM phases WHERE state <> 'done'") == 0
@@ -107,7 +117,11 @@ def rows_of_datasets(workdir: Path) -> Iterator[list[tuple[object, ...]]]:
     connection = sqlite3.connect(workdir / "run.db")
     for (uri,) in connection.execute("SELECT uri FROM datasets ORDER BY id").fetchall():
         folder = workdir / "artifacts" / uri.partition(":")[2]
-        yield [(row["tree_id"], row["node_id"]) for shard in folder.glob("*.parquet") for row in pq.read_table(shard).to_pylist()]
+        yield [
+            (row["tree_id"], row["node_id"])
+            for shard in folder.glob("*.parquet")
+            for row in pq.read_table(shard).to_pylist()
+        ]
     connection.close()
 
 

@@ -1,4 +1,6 @@
-"""What a stack tells of itself: every metric that the Grafana dashboard names, and one trace for each tree."""
+"""What a stack tells of itself: every metric that the Grafana dashboard names, and one trace
+for each tree.
+"""
 
 import json
 import os
@@ -13,13 +15,13 @@ from typing import Any
 
 import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from restmcts.adapters.metrics import PORT_FILE
-from restmcts.adapters.s3_store import S3ArtifactStore
+from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.testing.runs import await_end, begin_run, small_plan
-from restmcts_cli.server_processes import NAME
-from restmcts_cli.stack_processes import SERVICES, Stack
+from restmcts_cli.processes.server_processes import NAME
+from restmcts_cli.processes.stack_processes import SERVICES, Stack
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "infra/grafana/provisioning/dashboards/restmcts.json"
@@ -36,9 +38,13 @@ class Collector(ThreadingHTTPServer):
             def do_POST(self) -> None:
                 request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
                 for group in request.resource_spans:
-                    service = next(one.value.string_value for one in group.resource.attributes if one.key == "service.name")
+                    service = next(
+                        one.value.string_value for one in group.resource.attributes if one.key == "service.name"
+                    )
                     for scope in group.scope_spans:
-                        collector.spans += [(service, s.name, s.trace_id, s.span_id, s.parent_span_id) for s in scope.spans]
+                        collector.spans += [
+                            (service, s.name, s.trace_id, s.span_id, s.parent_span_id) for s in scope.spans
+                        ]
                 self.send_response(200)
                 self.send_header("Content-Length", "0")
                 self.end_headers()

@@ -6,15 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
-from restmcts.domain.phases import TrainPolicyPhase, TrainValuePhase
+from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.domain.problems import Problem
-from restmcts.domain.training_settings import TrainingReport, TrainingSettings
+from restmcts.domain.runs.phases import TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingReport, TrainingSettings
 from restmcts_trainer.job import Job
 from restmcts_trainer.process import TrainingProcess
 from safetensors.torch import load_file
 
-# 20 examples by 7: the last step of an epoch has fewer than there are in a forward pass of both processes.
+# 20 examples by 7: the last step of an epoch has fewer than there are in a forward pass of both
+# processes.
 SETTINGS = TrainingSettings(num_steps=4, batch_size=7, learning_rate=1e-3, save_seconds=0.0)
 SFT = TrainPolicyPhase("policy-1", 1, "base", SETTINGS)
 DPO = replace(SFT, objective="dpo")
@@ -61,7 +62,9 @@ def train(job: Job, num_processes: int) -> tuple[TrainingReport, list[int], dict
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("phase", [SFT, DPO, VALUE], ids=["sft", "dpo", "value"])
-def test_two_processes_do_what_one_does(phase: Any, puzzle_policy: Path, puzzles: Sequence[Problem], tmp_path: Path) -> None:
+def test_two_processes_do_what_one_does(
+    phase: Any, puzzle_policy: Path, puzzles: Sequence[Problem], tmp_path: Path
+) -> None:
     (tmp_path / "data").mkdir()
     schema = POLICY_SCHEMA if phase is SFT else VALUE_SCHEMA if phase is VALUE else PREFERENCE_SCHEMA
     write_shards((row(phase, puzzle) for puzzle in puzzles[:20]), schema, {}, tmp_path / "data")

@@ -1,4 +1,6 @@
-"""A whole self-training run through workers as processes, PostgreSQL, Redis and S3, by the command line alone."""
+"""A whole self-training run through workers as processes, PostgreSQL, Redis and S3, by the
+command line alone.
+"""
 
 import json
 import subprocess
@@ -6,14 +8,14 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.s3_store import S3ArtifactStore
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.testing.runs import await_end, begin_run, faults, small_plan
-from restmcts_cli.server_processes import NAME
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.server_processes import NAME
+from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import select
 
 Restmcts = Callable[..., subprocess.CompletedProcess[str]]

@@ -1,4 +1,6 @@
-"""A trainer killed at random steps ends with the weights of one that was not; a cancelled one ends at once."""
+"""A trainer killed at random steps ends with the weights of one that was not; a cancelled one
+ends at once.
+"""
 
 import os
 import random
@@ -13,23 +15,29 @@ from typing import Any
 
 import pytest
 import torch
-from restmcts.adapters.datasets import POLICY_SCHEMA, VALUE_SCHEMA, write_shards
-from restmcts.adapters.folder_store import FolderArtifactStore
+from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState, RunState
-from restmcts.domain.number_paths import SetSizes, make_problem_sets
-from restmcts.domain.phases import Phase, TrainPolicyPhase, TrainValuePhase
-from restmcts.domain.training_settings import TrainingSettings
-from restmcts.modeling.number_paths_tokenizer import make_number_paths_tokenizer
-from restmcts.modeling.training import initialise_policy
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.domain.runs.phases import Phase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
+from restmcts.modeling.policy.number_paths_tokenizer import make_number_paths_tokenizer
+from restmcts.modeling.training.training import initialise_policy
 from safetensors.torch import load_file
 from transformers import LlamaConfig
 
 SEED = 11
 NUM_STEPS = 40
 SETTINGS = TrainingSettings(
-    num_steps=NUM_STEPS, batch_size=8, gradient_accumulation=2, learning_rate=3e-3, optimizer="muon", save_seconds=0.0, seed=SEED
+    num_steps=NUM_STEPS,
+    batch_size=8,
+    gradient_accumulation=2,
+    learning_rate=3e-3,
+    optimizer="muon",
+    save_seconds=0.0,
+    seed=SEED,
 )
 POLICY = TrainPolicyPhase("policy-1", 1, "base", SETTINGS)
 VALUE = TrainValuePhase(
@@ -58,7 +66,9 @@ def base(folder: Path) -> Path:
 
 
 def rows(phase: Phase) -> Iterator[dict[str, Any]]:
-    sets = make_problem_sets(random.Random(SEED), SetSizes(demonstrations=120, iterations=1, searched=1, test=1, validation=0))
+    sets = make_problem_sets(
+        random.Random(SEED), SetSizes(demonstrations=120, iterations=1, searched=1, test=1, validation=0)
+    )
     for number, problem in enumerate(sets.demonstrations):
         steps = list(problem.solution or ())
         row = {"question": problem.question, "steps": steps, "problem_id": number, "tree_id": None, "node_id": None}
@@ -117,7 +127,9 @@ def finish(trainer: "subprocess.Popen[str]") -> list[int]:
 def outcome(database: Database, folder: Path) -> tuple[dict[str, torch.Tensor], Any]:
     with database.transaction() as transaction:
         row = runs.phase_by_id(transaction, 1)
-        checkpoint = runs.checkpoints_of(transaction, 1).get("value-1") or runs.checkpoints_of(transaction, 1)["policy-1"]
+        checkpoint = (
+            runs.checkpoints_of(transaction, 1).get("value-1") or runs.checkpoints_of(transaction, 1)["policy-1"]
+        )
     assert row is not None and row.state == PhaseState.DONE, row
     return load_file(FolderArtifactStore(folder / "artifacts").fetch(checkpoint.uri) / "model.safetensors"), row.result
 

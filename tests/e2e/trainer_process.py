@@ -1,13 +1,15 @@
-"""A trainer on a folder: `trainer_process.py FOLDER PHASE_ID` takes the phase up when it is free, tells its steps, ends with it."""
+"""A trainer on a folder: `trainer_process.py FOLDER PHASE_ID` takes the phase up when it is
+free, tells its steps, ends with it.
+"""
 
 import sys
 import time
 from pathlib import Path
 
-from restmcts.adapters.folder_store import FolderArtifactStore
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
 

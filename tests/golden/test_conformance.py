@@ -40,7 +40,11 @@ def test_several_files_are_checked_together(capsys: pytest.CaptureFixture[str]) 
     ],
 )
 def test_a_changed_number_is_one_line_with_its_place(
-    path: tuple[Any, ...], change: float, cases: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    path: tuple[Any, ...],
+    change: float,
+    cases: list[dict[str, Any]],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
     tampered = copy.deepcopy(cases[0])
     place: Any = tampered
@@ -61,7 +65,9 @@ def test_a_change_below_the_tolerance_agrees(cases: list[dict[str, Any]], tmp_pa
 
 
 @pytest.mark.parametrize("key", ["labels", "value_samples", "end_leaves", "solved"])
-def test_labels_are_compared_too(key: str, cases: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_labels_are_compared_too(
+    key: str, cases: list[dict[str, Any]], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     solved = copy.deepcopy(next(case for case in cases if case.get("solved")))
     if key == "labels":
         solved[key]["distance"] += 1
@@ -84,7 +90,9 @@ def test_a_model_asked_beyond_its_script_is_a_difference(
     ("text", "reason"),
     [("{\n", "not JSON"), ("[]\n", "not a case"), ('{"mode": "solve"}\n', "missing config, proposals, tree, values")],
 )
-def test_a_file_of_something_else_is_bad_input(text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_file_of_something_else_is_bad_input(
+    text: str, reason: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     path = tmp_path / "cases.jsonl"
     path.write_text(text)
     assert main([str(path)]) == 2

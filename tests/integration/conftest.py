@@ -1,11 +1,13 @@
-"""A stack of processes for all integration tests: real PostgreSQL, Redis and S3 servers, one worker of each kind."""
+"""A stack of processes for all integration tests: real PostgreSQL, Redis and S3 servers, one
+worker of each kind.
+"""
 
 import os
 from collections.abc import Iterator
 
 import pytest
 from restmcts.adapters.sql.database import Database
-from restmcts_cli.stack_processes import SERVICES, Stack
+from restmcts_cli.processes.stack_processes import SERVICES, Stack
 
 
 @pytest.fixture(scope="session")

@@ -4,13 +4,13 @@ from collections.abc import Iterator
 
 import pytest
 from redis import Redis
-from restmcts.adapters.celery_bus import CeleryBus, celery_app
+from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
 from restmcts.adapters.sql.database import OUTBOX, Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.messages.base import Queue
 from restmcts.messages.commands import AdvanceTrees, ProposeWaitingSteps
-from restmcts_cli.server_processes import SERVERS
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.server_processes import SERVERS
+from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import delete, insert, select, update
 
 NOWHERE = "redis://127.0.0.1:1/0"
@@ -73,13 +73,19 @@ def test_without_redis_messages_stay_until_the_relay(servers: Stack, database: D
     assert (redis.llen("search"), redis.llen("policy"), unsent(database)) == (1, 1, 0)
 
 
-def test_a_row_of_the_outbox_that_is_no_message_is_a_dead_letter(servers: Stack, database: Database, redis: Redis) -> None:
+def test_a_row_of_the_outbox_that_is_no_message_is_a_dead_letter(
+    servers: Stack, database: Database, redis: Redis
+) -> None:
     bus = bus_of(servers.settings["RESTMCTS_REDIS_URL"], database)
     with database.transaction() as transaction:
-        transaction.execute(insert(OUTBOX).values(name="search.no_such", body="{}", created_at="2020-01-01 00:00:00+00"))
+        transaction.execute(
+            insert(OUTBOX).values(name="search.no_such", body="{}", created_at="2020-01-01 00:00:00+00")
+        )
     assert bus.relay(older_than_seconds=60.0) == 1
     with database.transaction() as transaction:
-        assert [row.reason for row in transaction.execute(select(DEAD_LETTERS)).all()] == ["no message is named 'search.no_such'"]
+        assert [row.reason for row in transaction.execute(select(DEAD_LETTERS)).all()] == [
+            "no message is named 'search.no_such'"
+        ]
     assert unsent(database) == 0
 
 

@@ -1,4 +1,6 @@
-"""Whatever lies in a queue, the worker of that queue lives, and what it cannot handle is kept with its reason."""
+"""Whatever lies in a queue, the worker of that queue lives, and what it cannot handle is kept
+with its reason.
+"""
 
 import base64
 import json
@@ -7,12 +9,12 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from restmcts.adapters.celery_bus import celery_app
+from restmcts.adapters.buses.celery_bus import celery_app
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.messages.base import Queue
 from restmcts.messages.routes import MESSAGES, queue_of
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import delete, select
 
 WAIT_SECONDS = 30.0

@@ -1,4 +1,6 @@
-"""A worker that loses Redis between a message and its acknowledgement goes on taking messages once Redis is back."""
+"""A worker that loses Redis between a message and its acknowledgement goes on taking messages
+once Redis is back.
+"""
 
 import signal
 from collections.abc import Iterator
@@ -7,8 +9,8 @@ from pathlib import Path
 import pytest
 from kombu import Connection
 from redis import RedisError
-from restmcts.adapters.celery_intake import transport_for
-from restmcts_cli.stack_processes import Stack
+from restmcts.adapters.buses.celery_intake import transport_for
+from restmcts_cli.processes.stack_processes import Stack
 
 pytestmark = pytest.mark.integration
 

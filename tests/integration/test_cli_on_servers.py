@@ -1,4 +1,6 @@
-"""The command line on real servers, without workers: what it stores, what it sends, and what the doctor finds."""
+"""The command line on real servers, without workers: what it stores, what it sends, and what
+the doctor finds.
+"""
 
 import json
 import os
@@ -12,17 +14,17 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from restmcts.adapters.heartbeat import Heartbeat
-from restmcts.adapters.presence import Presence
 from restmcts.adapters.sql import control, migrate, queries, runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import now
 from restmcts.adapters.sql.workers import forget_silent, tell
+from restmcts.adapters.workers.heartbeat import Heartbeat
+from restmcts.adapters.workers.presence import Presence
 from restmcts.messages.base import Queue
 from restmcts.messages.commands import AdvanceRun, TrainPolicy
 from restmcts.messages.routes import body_of
 from restmcts_cli.main import app
-from restmcts_cli.stack_processes import SERVERS, Stack
+from restmcts_cli.processes.stack_processes import SERVERS, Stack
 from typer.testing import CliRunner, Result
 
 Call = Callable[..., Result]
@@ -99,7 +101,11 @@ def test_a_dead_letter_is_sent_again(call: Call, stack: Stack) -> None:
         runs.add_dead_letter(transaction, "coordinator", message.name, body_of(message), "the disk was full")
     database.close()
     before = waiting(call, "coordinator")
-    found = {check["part"]: check["found"] for check in json.loads(call("doctor", "--json").stdout)["checks"] if not check["right"]}
+    found = {
+        check["part"]: check["found"]
+        for check in json.loads(call("doctor", "--json").stdout)["checks"]
+        if not check["right"]
+    }
     assert found["dead letters"] == "1"
     assert len(document(call("dead-letters", "retry", "--all", "--json"))["retried"]) == 1
     assert document(call("dead-letters", "list", "--json")) == []

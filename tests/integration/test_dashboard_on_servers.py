@@ -4,22 +4,22 @@ import dataclasses
 
 import pytest
 from pydantic import SecretStr
-from restmcts.adapters.broker import queue_lengths
+from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql import control, queries, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS, request_row
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposeSteps
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.tree import Tree
 from restmcts.errors import StorageError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.settings import Settings
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack
 from restmcts_dashboard.run_reads import read_run, value_quality
 from restmcts_dashboard.serving import stack_source
 from sqlalchemy import insert, select, update
@@ -70,7 +70,9 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
         trees.create_trees(transaction, [{**row, "problem_id": one} for one in (problem_id, other_problem_id)])
         tree_id, other_id = trees.admit(transaction, phase_id, 2)
         transaction.execute(insert(NODES), [trees.node_row(tree_id, Tree().root)])
-        transaction.execute(insert(REQUESTS), [request_row(tree_id, problem_id, ProposeSteps(0, (), 1, 1, 0), "{}", "key")])
+        transaction.execute(
+            insert(REQUESTS), [request_row(tree_id, problem_id, ProposeSteps(0, (), 1, 1, 0), "{}", "key")]
+        )
         trees.fail(transaction, {tree_id: "the model gave up", other_id: "the model gave up"})
     source = stack_source(settings)
     before = queue_lengths(settings.redis_url.get_secret_value())["coordinator"]

@@ -1,5 +1,7 @@
-"""Policies behind HTTP against servers that speak their protocols (restmcts.testing.policy_servers, after the published schemas of
-text-generation-inference and OpenAI), well and badly. test_transformers_serve.py has the real one."""
+"""Policies behind HTTP against servers that speak their protocols
+(restmcts.testing.policy_servers, after the published schemas of text-generation-inference and
+OpenAI), well and badly. test_transformers_serve.py has the real one.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -7,9 +9,9 @@ from dataclasses import replace
 
 import pytest
 from pydantic import SecretStr
-from restmcts.adapters.http_policy.address import parse_address
-from restmcts.adapters.http_policy.opening import open_policy
-from restmcts.adapters.http_policy.proposer import HttpProposer
+from restmcts.adapters.models.http_policy.address import parse_address
+from restmcts.adapters.models.http_policy.opening import open_policy
+from restmcts.adapters.models.http_policy.proposer import HttpProposer
 from restmcts.domain.prompts import TEMPLATES
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, StepsProposed
 from restmcts.errors import ModelError, ServerUnavailableError
@@ -71,7 +73,9 @@ def test_all_samples_come_whatever_the_server_makes_of_n(
 def test_a_server_that_can_is_asked_once_for_all_samples(server: PolicyServer, open_: Open) -> None:
     open_().propose(["q"], [STEP], SETTINGS)
     assert server.bodies[0]["n"] == 4
-    assert all(body["prompt"] != server.bodies[0]["prompt"] for body in server.bodies[1:]), "what follows goes on after blank lines"
+    assert all(body["prompt"] != server.bodies[0]["prompt"] for body in server.bodies[1:]), (
+        "what follows goes on after blank lines"
+    )
 
 
 def test_every_protocol_samples_what_the_prompt_and_the_seed_say(server: PolicyServer, open_: Open) -> None:
@@ -99,7 +103,9 @@ def test_tokens_log_probabilities_and_prompt_are_counted(server: PolicyServer, o
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_greedy_takes_the_most_probable_tokens_once_for_all_samples(server: PolicyServer, open_: Open, protocol: str) -> None:
+def test_greedy_takes_the_most_probable_tokens_once_for_all_samples(
+    server: PolicyServer, open_: Open, protocol: str
+) -> None:
     request = ProposeSteps(0, ("ab\n",), 3, 1, seed=1, greedy=True)
     answer = open_(protocol).propose(["q"], [request], SETTINGS)[0]
     assert len(answer.samples) == 3 and len(set(texts(answer))) == 1
@@ -135,7 +141,9 @@ def test_alternatives_lead_to_steps_that_begin_with_them(open_: Open, protocol: 
     assert answer.samples[0].steps[0].text.startswith(branch.begun.strip())
 
 
-def test_a_search_that_reads_log_probabilities_is_refused_by_a_server_without(server: PolicyServer, open_: Open) -> None:
+def test_a_search_that_reads_log_probabilities_is_refused_by_a_server_without(
+    server: PolicyServer, open_: Open
+) -> None:
     server.tells_tokens = False
     with pytest.raises(ModelError, match="log-probabilities"):
         open_().propose(["q"], [ProposeSteps(0, (), 1, 1, seed=1, needs_log_probs=True)], SETTINGS)
@@ -154,7 +162,9 @@ def test_what_passes_is_tried_again(server: PolicyServer, open_: Open, protocol:
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_slow_answer_is_given_up_and_asked_for_again(server: PolicyServer, open_: Open, protocol: str) -> None:
     server.faults, server.slow_seconds = ["slow"], 3.0
-    answer = open_(protocol, policy_timeout_seconds=0.5).propose(["q"], [ProposeSteps(0, (), 1, 1, seed=1)], SETTINGS)[0]
+    answer = open_(protocol, policy_timeout_seconds=0.5).propose(["q"], [ProposeSteps(0, (), 1, 1, seed=1)], SETTINGS)[
+        0
+    ]
     assert len(answer.samples) == 1
 
 
@@ -202,7 +212,9 @@ def test_a_token_goes_to_the_host_that_it_is_set_for(
     server.authorizations.clear()
     for variable in ("HF_TOKEN", "OPENAI_API_KEY"):
         monkeypatch.setenv(variable, "of-another-host")
-    proposer = open_policy(parse_address(server.uri(protocol)), PolicyServerSettings(policy_tokens={"other:1": SecretStr(TOKEN)}))
+    proposer = open_policy(
+        parse_address(server.uri(protocol)), PolicyServerSettings(policy_tokens={"other:1": SecretStr(TOKEN)})
+    )
     proposer.propose(["q"], [STEP], SETTINGS)
     proposer.close()
     assert not any(TOKEN in header or "of-another-host" in header for header in server.authorizations)
@@ -243,7 +255,9 @@ def test_a_question_is_never_cut(server: PolicyServer, open_: Open, protocol: st
     with pytest.raises(ModelError, match="the question does not fit the context"):
         proposer.propose(["q" * 2000], [ProposeSteps(0, (), 1, 1, seed=1)], SETTINGS)
     long = ProposeSteps(0, ("a" * 1990 + "\n",), 2, 1, seed=1)
-    assert proposer.propose(["q"], [long], SETTINGS)[0].samples == (), "a partial solution without room is not continued"
+    assert proposer.propose(["q"], [long], SETTINGS)[0].samples == (), (
+        "a partial solution without room is not continued"
+    )
     half = ProposeSteps(0, (), 1, None, seed=1)
     server.max_context = 300
     assert len(proposer.propose(["q" * 100], [half], GenerationSettings(1.0, 1.0, 12, 200))[0].samples) == 1
@@ -251,7 +265,9 @@ def test_a_question_is_never_cut(server: PolicyServer, open_: Open, protocol: st
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
-def test_the_run_chooses_the_template_and_critics_are_asked_in_its_words(server: PolicyServer, open_: Open, protocol: str) -> None:
+def test_the_run_chooses_the_template_and_critics_are_asked_in_its_words(
+    server: PolicyServer, open_: Open, protocol: str
+) -> None:
     proposer = open_(protocol)
     settings = replace(SETTINGS, template="steps-zh")
     critic = ProposeSteps(0, ("ab\n",), 1, 1, seed=3, greedy=True, critic="common")
@@ -259,7 +275,11 @@ def test_the_run_chooses_the_template_and_critics_are_asked_in_its_words(server:
     proposer.propose(["q"] * 2, [critic, step], settings)
     wording = TEMPLATES["steps-zh"].wording
     asked, hinted = (
-        [body for body in server.bodies if text in str(body.get("inputs") or body.get("prompt") or body.get("messages"))]
+        [
+            body
+            for body in server.bodies
+            if text in str(body.get("inputs") or body.get("prompt") or body.get("messages"))
+        ]
         for text in (wording.critics["common"], "再算一遍")
     )
     assert asked and hinted and not any(body in hinted for body in asked)

@@ -1,5 +1,7 @@
-"""Reward models behind HTTP against servers that speak the published protocols over a real tiny model
-(restmcts.testing.scoring_servers), well and badly: the scores are those of the same model in this process."""
+"""Reward models behind HTTP against servers that speak the published protocols over a real tiny
+model (restmcts.testing.scoring_servers), well and badly: the scores are those of the same model
+in this process.
+"""
 
 import logging
 from collections.abc import Callable, Iterator
@@ -8,13 +10,13 @@ from typing import Any
 
 import pytest
 from pydantic import SecretStr
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.http_scorer.scorer import HttpScorer
+from restmcts.adapters.models.http_scorer.scorer import HttpScorer
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
 from restmcts.modeling.prm.formats import FORMATS, parse_reference
 from restmcts.modeling.prm.loading import load_prm
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.prm_models import BUILDERS
@@ -52,7 +54,9 @@ class Served:
         limits = {"policy_timeout_seconds": 5.0, "policy_retry_seconds": 10.0, **changes}
         settings = PolicyServerSettings(policy_tokens={self.server.host: SecretStr(TOKEN)}, **limits)
         uri = self.server.scoring_uri(route, f"&format={self.name}&tokenizer={self.folder}{self.separator}{query}")
-        scorer = open_scorer(uri, FolderArtifactStore(self.folder / "artifacts"), ScorerOptions(10_000, 0, servers=settings))
+        scorer = open_scorer(
+            uri, FolderArtifactStore(self.folder / "artifacts"), ScorerOptions(10_000, 0, servers=settings)
+        )
         assert isinstance(scorer, HttpScorer)
         self.opened.append(scorer)
         return scorer
@@ -218,7 +222,9 @@ def test_what_is_not_of_the_format_is_refused_in_one_line(
     assert "\n" not in str(caught.value)
 
 
-def test_logits_are_not_taken_for_probabilities(serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_logits_are_not_taken_for_probabilities(
+    serve: Callable[[str], Served], monkeypatch: pytest.MonkeyPatch
+) -> None:
     served = serve("qwen-math-prm")
     rows = served.server._rows
     monkeypatch.setattr(served.server, "_rows", lambda ids, activated: rows(ids, activated=False), raising=False)
@@ -230,7 +236,10 @@ def test_logits_are_not_taken_for_probabilities(serve: Callable[[str], Served], 
     ("uri", "said"),
     [
         ("pooling+http://host:1?model=m", "by which format"),
-        ("pooling+http://host:1?model=m&format=skywork", "it may be trl, math-shepherd, rlhflow, qwen-math-prm, math-psa, orm"),
+        (
+            "pooling+http://host:1?model=m&format=skywork",
+            "it may be trl, math-shepherd, rlhflow, qwen-math-prm, math-psa, orm",
+        ),
         ("pooling+http://host:1?model=m&format=judge", "by which format"),
         ("classify+http://host:1?model=m&format=qwen-math-prm", "it may be orm"),
         ("pooling+http://host:1?format=orm", "name the model"),

@@ -1,4 +1,6 @@
-"""Self-training under a judge given as the value model: in one process, and in the prm-scorer service."""
+"""Self-training under a judge given as the value model: in one process, and in the prm-scorer
+service.
+"""
 
 import random
 from collections.abc import Iterator
@@ -6,25 +8,25 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.datasets import read_rows
+from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
-from restmcts.domain import number_paths
-from restmcts.domain.number_paths import SetSizes, make_problem_sets
-from restmcts.domain.plans import SelfTraining, self_training_plan
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.domain.tasks import number_paths
+from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
 from restmcts.messages.commands import AdvanceRun
 from restmcts.testing.policy_servers import PolicyServer, judge_log_probs
 from restmcts.testing.prm_models import build_judge
 from restmcts.testing.runs import await_end
-from restmcts_cli import local_run
-from restmcts_cli.local_run import LocalRun, ModelOptions
-from restmcts_cli.model_sources import checkpoint_argument
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.arguments.model_sources import checkpoint_argument
+from restmcts_cli.processes.stack_processes import Stack
+from restmcts_local import local_run
+from restmcts_local.local_run import LocalRun, ModelOptions
 
 POLICY = f"{number_paths.KIND}:0"
 TRAINING = TrainingSettings(num_steps=2, batch_size=4, learning_rate=1e-4)
@@ -42,7 +44,9 @@ LOOP = SelfTraining(
 
 @pytest.fixture
 def server() -> Iterator[PolicyServer]:
-    with PolicyServer(model="judge", log_probs_of=partial(judge_log_probs, vocabulary=("yes.", "Yes,", "no.", "maybe "))) as server:
+    with PolicyServer(
+        model="judge", log_probs_of=partial(judge_log_probs, vocabulary=("yes.", "Yes,", "no.", "maybe "))
+    ) as server:
         yield server
 
 

@@ -1,4 +1,6 @@
-"""LLM judges: in this process, and over servers that speak the protocols of policies (restmcts.testing.policy_servers)."""
+"""LLM judges: in this process, and over servers that speak the protocols of policies
+(restmcts.testing.policy_servers).
+"""
 
 import math
 from collections.abc import Callable, Iterator
@@ -8,8 +10,8 @@ from pathlib import Path
 import pytest
 import torch
 from pydantic import SecretStr
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.llm_judge import NEITHER, LlmJudge
+from restmcts.adapters.models.llm_judge import NEITHER, LlmJudge
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.prompts import CHINESE, ENGLISH, TEMPLATES, read_judgement
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
@@ -79,7 +81,9 @@ def test_a_value_is_the_probability_of_yes_among_yes_and_no(
 ) -> None:
     (answer,) = open_(protocol, f"&template={template}").score(["q"], [REQUEST])
     solutions = [REQUEST.steps + branch for branch in REQUEST.branches]
-    wanted = [[expected(raw_prompt(steps[:number], template)) for number in range(2, len(steps) + 1)] for steps in solutions]
+    wanted = [
+        [expected(raw_prompt(steps[:number], template)) for number in range(2, len(steps) + 1)] for steps in solutions
+    ]
     assert [pytest.approx(values) for values in wanted] == [list(values) for values in answer.values]
     assert len({value for values in wanted for value in values}) == 3
     question = (CHINESE if template == "steps-zh" else ENGLISH).critics["judge"]
@@ -200,11 +204,15 @@ def by_hand(folder: Path, steps: tuple[str, ...]) -> float:
     """Return what the model's own probabilities say, among the twenty most probable tokens."""
     tokenizer = AutoTokenizer.from_pretrained(folder)
     probabilities = (
-        AutoModelForCausalLM.from_pretrained(folder).eval()(torch.tensor([tokenizer.encode(raw_prompt(steps))])).logits[0, -1]
+        AutoModelForCausalLM.from_pretrained(folder)
+        .eval()(torch.tensor([tokenizer.encode(raw_prompt(steps))]))
+        .logits[0, -1]
     ).softmax(0)
     top = probabilities.topk(20)
     said = {tokenizer.decode([int(token)]): float(value) for token, value in zip(top.indices, top.values, strict=True)}
-    yes, no = (sum(value for token, value in said.items() if read_judgement(token) is answer) for answer in (True, False))
+    yes, no = (
+        sum(value for token, value in said.items() if read_judgement(token) is answer) for answer in (True, False)
+    )
     return yes / (yes + no) if yes + no else NEITHER
 
 

@@ -1,4 +1,6 @@
-"""Migrations on real PostgreSQL: up, down and up again; and that they make exactly the tables of the code."""
+"""Migrations on real PostgreSQL: up, down and up again; and that they make exactly the tables
+of the code.
+"""
 
 import subprocess
 import sys
@@ -10,7 +12,7 @@ import pytest
 from restmcts.adapters.sql import migrate
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import StorageError
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import create_engine, make_url, text
 
 pytestmark = pytest.mark.integration
@@ -74,7 +76,9 @@ def test_up_down_and_up_again(url: str) -> None:
 
 
 def test_migrations_make_the_tables_of_the_code(url: str, other_url: str) -> None:
-    """Compared by the server's own definitions: autogeneration passes over partial indexes and checks."""
+    """Compared by the server's own definitions: autogeneration passes over partial indexes and
+    checks.
+    """
     migrate.upgrade(url)
     migrate.check(url)
     database = Database(other_url)

@@ -1,4 +1,6 @@
-"""Answers that come twice, out of order, late after a retry, or for a run that was cancelled, on real PostgreSQL."""
+"""Answers that come twice, out of order, late after a retry, or for a run that was cancelled,
+on real PostgreSQL.
+"""
 
 import random
 import time
@@ -11,28 +13,32 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind, RunState, TreeState
 from restmcts.adapters.sql.trees import RUNS, TREES
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed, StepsScored, derive_seed
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
-from restmcts_cli.server_processes import SERVERS
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.server_processes import SERVERS
+from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
 
 NUM_TREES = 6
-PHASE = SearchPhase("collect", 1, "collect", "set", "policy", "value", MctsStarSettings(mode="collect"), Budget(iterations=5))
+PHASE = SearchPhase(
+    "collect", 1, "collect", "set", "policy", "value", MctsStarSettings(mode="collect"), Budget(iterations=5)
+)
 
 
 @pytest.fixture
 def new_run(servers: Stack, database: Database) -> Iterator[Callable[[], int]]:
-    """Return a function that makes a run whose trees search; no worker runs, so that the test alone moves them."""
+    """Return a function that makes a run whose trees search; no worker runs, so that the test
+    alone moves them.
+    """
     for member in servers.members():
         if member.name not in SERVERS:
             servers.stop(member.name)
@@ -85,7 +91,9 @@ def write(database: Database, claims: list[tuple[Claim, RequestKind]]) -> None:
             queue.answer(transaction, [(request, answer_of(request, kind)) for request in claim.requests])
 
 
-def finish(database: Database, run_id: int, disturb: Callable[[list[tuple[Claim, RequestKind]]], None]) -> dict[int, object]:
+def finish(
+    database: Database, run_id: int, disturb: Callable[[list[tuple[Claim, RequestKind]]], None]
+) -> dict[int, object]:
     """Search to the end; return the trees by position."""
     with database.transaction() as transaction:
         statement = select(TREES.c.id).where(TREES.c.run_id == run_id).order_by(TREES.c.id)
@@ -105,7 +113,10 @@ def finish(database: Database, run_id: int, disturb: Callable[[list[tuple[Claim,
         assert set(states) == {TreeState.ENDED}
         loaded = trees.load_trees(transaction, tree_ids)
         assert all(loaded[tree_id].root.visits == PHASE.budget.iterations for tree_id in tree_ids)
-    return {place: [(n.parent_id, n.step, n.visits, n.value) for n in loaded[key].nodes] for place, key in enumerate(tree_ids)}
+    return {
+        place: [(n.parent_id, n.step, n.visits, n.value) for n in loaded[key].nodes]
+        for place, key in enumerate(tree_ids)
+    }
 
 
 def test_answers_that_come_twice_or_late_change_nothing(database: Database, new_run: Callable[[], int]) -> None:
@@ -193,7 +204,9 @@ def test_a_tree_that_cannot_be_stored_fails_alone(database: Database, new_run: C
             queue.answer(transaction, [(request, dump_response(StepsProposed(number, (sample,), 1)))])
     TreeSearchHandlers(database).take_answers(RequestsAnswered())
     with database.transaction() as transaction:
-        rows = transaction.execute(select(TREES.c.id, TREES.c.state, TREES.c.error).where(TREES.c.run_id == run_id)).all()
+        rows = transaction.execute(
+            select(TREES.c.id, TREES.c.state, TREES.c.error).where(TREES.c.run_id == run_id)
+        ).all()
     failed = {row.id: row.error for row in rows if row.state == TreeState.FAILED}
     assert list(failed) == [tree_ids[2]] and "NUL" in failed[tree_ids[2]]
     assert {version for tree_id, version in _versions(database, run_id).items() if tree_id not in failed} == {2}

@@ -1,4 +1,6 @@
-"""What every artifact store promises, over a folder and over a real S3 server; then what only a bucket with a cache has to show."""
+"""What every artifact store promises, over a folder and over a real S3 server; then what only a
+bucket with a cache has to show.
+"""
 
 import socket
 import threading
@@ -12,13 +14,13 @@ import pytest
 from minio import Minio
 from minio.error import S3Error
 from pydantic import SecretStr
-from restmcts.adapters.bucket_setup import ACCESS, KEY_FILES, set_up
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.s3_store import NUM_HELD, S3ArtifactStore
+from restmcts.adapters.storage.bucket_setup import ACCESS, KEY_FILES, set_up
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.storage.s3_store import NUM_HELD, S3ArtifactStore
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import ArtifactStore
 from restmcts.settings import BucketSettings
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack
 
 pytestmark = pytest.mark.integration
 
@@ -35,7 +37,9 @@ class Bucket:
     secret_key: str
     name: str
 
-    def store(self, cache: Path, cache_bytes: int = 2**30, pauses_seconds: tuple[float, ...] = NO_PAUSES) -> S3ArtifactStore:
+    def store(
+        self, cache: Path, cache_bytes: int = 2**30, pauses_seconds: tuple[float, ...] = NO_PAUSES
+    ) -> S3ArtifactStore:
         return S3ArtifactStore(
             self.endpoint, self.access_key, self.secret_key, self.name, False, cache, cache_bytes, pauses_seconds
         )
@@ -165,7 +169,9 @@ def test_a_known_digest_is_not_sent_again(bucket: Bucket, tmp_path: Path) -> Non
     key = f"checkpoints/{artifact.digest}/weights.txt"
     bucket.client.remove_object(bucket.name, key)
     store.put(tmp_path / "a", "checkpoints", {})
-    assert bucket.stored() == {f"checkpoints/{artifact.digest}/{name}" for name in ("manifest.json", "nested/empty.bin")}
+    assert bucket.stored() == {
+        f"checkpoints/{artifact.digest}/{name}" for name in ("manifest.json", "nested/empty.bin")
+    }
 
 
 def test_changed_bytes_of_equal_length_are_refused_and_not_cached(bucket: Bucket, tmp_path: Path) -> None:
@@ -190,7 +196,9 @@ def test_large_files_go_in_parts(bucket: Bucket, tmp_path: Path) -> None:
 def test_the_cache_serves_when_the_server_is_away(bucket: Bucket, tmp_path: Path) -> None:
     artifact = bucket.store(tmp_path / "cache").put(make_folder(tmp_path / "a", weights="w"), "checkpoints", {})
     bucket.store(tmp_path / "cache").fetch(artifact.uri)
-    away = S3ArtifactStore(f"127.0.0.1:{free_port()}", "key", "secret", bucket.name, False, tmp_path / "cache", 2**30, ())
+    away = S3ArtifactStore(
+        f"127.0.0.1:{free_port()}", "key", "secret", bucket.name, False, tmp_path / "cache", 2**30, ()
+    )
     assert contents(away.fetch(artifact.uri)) == contents(tmp_path / "a")
 
 
@@ -239,7 +247,14 @@ def test_a_server_that_comes_back_is_waited_for(bucket: Bucket, tmp_path: Path) 
     port = free_port()
     host, _, server_port = bucket.endpoint.partition(":")
     late = S3ArtifactStore(
-        f"127.0.0.1:{port}", bucket.access_key, bucket.secret_key, bucket.name, False, tmp_path / "late", 2**30, (0.1,) * 50
+        f"127.0.0.1:{port}",
+        bucket.access_key,
+        bucket.secret_key,
+        bucket.name,
+        False,
+        tmp_path / "late",
+        2**30,
+        (0.1,) * 50,
     )
     stop = threading.Event()
     opener = threading.Timer(0.5, forward, (port, (host, int(server_port)), stop))
@@ -274,9 +289,13 @@ def test_accounts_can_do_what_their_service_needs_and_no_more(s3_server: Bucket,
         return [(tmp_path / "secrets" / service / name).read_text() for name in KEY_FILES]
 
     def store_of(service: str) -> S3ArtifactStore:
-        return S3ArtifactStore(s3_server.endpoint, *keys_of(service), "accounts", False, tmp_path / service, 2**30, NO_PAUSES)
+        return S3ArtifactStore(
+            s3_server.endpoint, *keys_of(service), "accounts", False, tmp_path / service, 2**30, NO_PAUSES
+        )
 
-    administrator = Minio(s3_server.endpoint, s3_server.access_key, s3_server.secret_key, secure=False, region="us-east-1")
+    administrator = Minio(
+        s3_server.endpoint, s3_server.access_key, s3_server.secret_key, secure=False, region="us-east-1"
+    )
     folder = make_folder(tmp_path / "made", weights="w")
     uris = {"datasets": store_of("value-labeler").put(folder, "datasets", {}).uri}
     uris["checkpoints"] = store_of("trainer").put(folder, "checkpoints", {}).uri

@@ -1,4 +1,6 @@
-"""A policy server's weights follow what runs ask for: the follower, the script that restarts servers, and both under a run."""
+"""A policy server's weights follow what runs ask for: the follower, the script that restarts
+servers, and both under a run.
+"""
 
 import os
 import signal
@@ -10,18 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.http_policy.opening import served_name
-from restmcts.adapters.served_weights import WeightsFollower, wanted_policy
+from restmcts.adapters.models.http_policy.opening import served_name
+from restmcts.adapters.models.served_weights import WeightsFollower, wanted_policy
 from restmcts.adapters.sql import promotions, queries, runs
 from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.domain.phases import SearchPhase
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.sampling import SelfConsistencySettings
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.best_of_n import SelfConsistencySettings
 from restmcts.testing.policy_servers import PolicyServer
-from restmcts_cli.local_run import LocalRun, ModelOptions
-from restmcts_cli.server_processes import free_ports
+from restmcts_cli.processes.server_processes import free_ports
+from restmcts_local.local_run import LocalRun, ModelOptions
 from sqlalchemy import func, select
 
 SCRIPT = Path(__file__).parents[2] / "infra" / "inference" / "serve.sh"
@@ -40,7 +42,9 @@ def script(tmp_path: Path) -> Iterator[Script]:
 
     def start(command: str, **environment: str) -> "subprocess.Popen[str]":
         arguments = ["/bin/sh", str(SCRIPT), str(tmp_path / "current"), command]
-        started.append(subprocess.Popen(arguments, text=True, stdout=log, stderr=log, env={**os.environ, **environment}))
+        started.append(
+            subprocess.Popen(arguments, text=True, stdout=log, stderr=log, env={**os.environ, **environment})
+        )
         return started[-1]
 
     yield start
@@ -180,7 +184,9 @@ def test_a_server_that_reloads_is_told_once(tmp_path: Path, policies: list[str])
 
 def test_a_policy_on_a_server_of_its_own_is_nobody_elses_to_serve(tmp_path: Path) -> None:
     with LocalRun(tmp_path / "work", ModelOptions()) as run:
-        run_id = run.create("r", "search", 0, {}, {}, {"base": ("policy", "openai+http://host/v1?model=m")}, [search("base")])
+        run_id = run.create(
+            "r", "search", 0, {}, {}, {"base": ("policy", "openai+http://host/v1?model=m")}, [search("base")]
+        )
         with run.database.transaction() as transaction:
             promotions.promote(transaction, runs.checkpoints_of(transaction, run_id)["base"])
             assert wanted_policy(transaction, None) is None

@@ -1,24 +1,26 @@
-"""A token budget on real PostgreSQL: counted by several workers at once, none of whom waits, and never counted twice."""
+"""A token budget on real PostgreSQL: counted by several workers at once, none of whom waits,
+and never counted twice.
+"""
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from restmcts.adapters.model_worker import WorkerSettings
 from restmcts.adapters.sql import control, runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import TREES
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.testing.trees import RandomModels
-from restmcts_cli.server_processes import SERVERS
-from restmcts_cli.stack_processes import Stack
+from restmcts_cli.processes.server_processes import SERVERS
+from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
@@ -73,7 +75,9 @@ class CountedRun:
     def spent(self) -> tuple[int, int]:
         """Return what is counted, and what the trees say."""
         with self.database.transaction() as transaction:
-            tokens = transaction.execute(select(func.sum(TREES.c.tokens)).where(TREES.c.run_id == self.run_id)).scalar_one()
+            tokens = transaction.execute(
+                select(func.sum(TREES.c.tokens)).where(TREES.c.run_id == self.run_id)
+            ).scalar_one()
             return token_budget.spent(transaction, self.run_id), int(tokens)
 
 
@@ -99,7 +103,9 @@ def in_threads(calls: Sequence[Callable[[], object]]) -> None:
 
 @pytest.fixture
 def counted_run(servers: Stack, database: Database) -> Iterator[Callable[[int | None], CountedRun]]:
-    """Return a function that makes a run with a budget; no worker runs, so that the test alone moves it."""
+    """Return a function that makes a run with a budget; no worker runs, so that the test alone
+    moves it.
+    """
     for member in servers.members():
         if member.name not in SERVERS:
             servers.stop(member.name)
@@ -115,7 +121,9 @@ def counted_run(servers: Stack, database: Database) -> Iterator[Callable[[int | 
             runs.finish_run(transaction, run.run_id, RunState.CANCELLED)
 
 
-def test_several_workers_and_a_coordinator_count_each_token_once(counted_run: Callable[[int | None], CountedRun]) -> None:
+def test_several_workers_and_a_coordinator_count_each_token_once(
+    counted_run: Callable[[int | None], CountedRun],
+) -> None:
     run = counted_run(10**9)
     for _ in range(12):
         in_threads([run.advance_all_at_once, run.coordinate, run.coordinate])

@@ -1,4 +1,6 @@
-"""Policies behind HTTP against a real server, `transformers serve`, over a tiny model made here: contract, and a whole run."""
+"""Policies behind HTTP against a real server, `transformers serve`, over a tiny model made
+here: contract, and a whole run.
+"""
 
 import os
 import subprocess
@@ -10,20 +12,20 @@ from pathlib import Path
 import httpx2
 import pytest
 import torch
-from restmcts.adapters.http_policy.address import parse_address
-from restmcts.adapters.http_policy.opening import open_policy
-from restmcts.adapters.http_policy.proposer import HttpProposer
-from restmcts.adapters.llm_judge import LlmJudge
+from restmcts.adapters.models.http_policy.address import parse_address
+from restmcts.adapters.models.http_policy.opening import open_policy
+from restmcts.adapters.models.http_policy.proposer import HttpProposer
+from restmcts.adapters.models.llm_judge import LlmJudge
 from restmcts.adapters.sql import queries
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, ProposeSteps
-from restmcts.domain.sampling import SelfConsistencySettings
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.best_of_n import SelfConsistencySettings
 from restmcts.errors import ModelError, ServerUnavailableError
 from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_proposer, check_step_scorer
-from restmcts_cli.local_run import LocalRun, ModelOptions
-from restmcts_cli.server_processes import free_ports
+from restmcts_cli.processes.server_processes import free_ports
+from restmcts_local.local_run import LocalRun, ModelOptions
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, LlamaForCausalLM, PreTrainedTokenizerFast
 
@@ -31,7 +33,8 @@ LETTERS = "\nabcdefghijklmnopqrstuvwxyz0123?"
 CHAT_TEMPLATE = "{% for turn in messages %}{{ turn['content'] }}\n{% endfor %}"
 START_SECONDS = 180.0
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=24)
-# It seeds one generator for all requests: only one after another do they depend on their seeds alone.
+# It seeds one generator for all requests: only one after another do they depend on their seeds
+# alone.
 ONE_AT_A_TIME = "&concurrency=1"
 
 
@@ -107,7 +110,7 @@ def test_both_routes_keep_the_contract(server: str, model: Path, protocol: str) 
 
 def test_the_server_writes_what_the_model_writes_in_this_process(server: str, model: Path) -> None:
     from restmcts.modeling.checkpoints import load_policy
-    from restmcts.modeling.policy import TransformersProposer
+    from restmcts.modeling.policy.proposer import TransformersProposer
 
     request = ProposeSteps(0, ("ab\n",), 1, 1, seed=1, greedy=True)
     here = TransformersProposer(load_policy(model, template="plain")).propose(["question"], [request], SETTINGS)[0]
@@ -158,7 +161,9 @@ def test_a_model_that_it_cannot_serve_lets_requests_wait(server: str, tmp_path: 
 
 
 def test_a_run_searches_with_a_policy_by_uri(server: str, model: Path, tmp_path: Path) -> None:
-    phase = SearchPhase("search", 1, "collect", "train", "base", None, SelfConsistencySettings(num_samples=3), generation=SETTINGS)
+    phase = SearchPhase(
+        "search", 1, "collect", "train", "base", None, SelfConsistencySettings(num_samples=3), generation=SETTINGS
+    )
     problems = {"train": [Problem(f"question {letter}", "1") for letter in "abc"]}
     with LocalRun(tmp_path / "work", ModelOptions()) as run:
         policy = f"openai+{server}?model={model}{ONE_AT_A_TIME}"

@@ -1,4 +1,6 @@
-"""The compose files and the Dockerfiles: the shape that all share, and what operation asks of every service."""
+"""The compose files and the Dockerfiles: the shape that all share, and what operation asks of
+every service.
+"""
 
 import re
 import subprocess
@@ -7,7 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
-from restmcts.adapters.bucket_setup import ACCESS
+from restmcts.adapters.storage.bucket_setup import ACCESS
 from restmcts.errors import InputError
 from restmcts.settings import EXAMPLE_SECRET, load_settings
 
@@ -39,7 +41,9 @@ def test_dockerfiles_differ_only_in_name_and_extras(folder: Path) -> None:
     def shape(of: Path) -> str:
         text = (of / "Dockerfile").read_text(encoding="utf-8")
         folder = str(of.relative_to(ROOT))
-        text = text.replace(f"COPY {folder} {folder}\n", "COPY FOLDER\n").replace(f"./shared ./{folder} &&", "./shared ./FOLDER &&")
+        text = text.replace(f"COPY {folder} {folder}\n", "COPY FOLDER\n").replace(
+            f"./shared ./{folder} &&", "./shared ./FOLDER &&"
+        )
         text = re.sub(r"^RUN python install\.py (?!stack)\w+\n", "", text, flags=re.MULTILINE)
         return re.sub(r"^ENTRYPOINT .*restmcts.*$|^CMD .*celery.*$", "COMMAND", text, flags=re.MULTILINE)
 
@@ -148,7 +152,9 @@ def test_variables_are_explained_in_the_example() -> None:
     used = set()
     for path in ROOT.glob("docker-compose*.yml"):
         used |= set(re.findall(r"\$\{([A-Z_]+)", path.read_text(encoding="utf-8")))
-    explained = set(re.findall(r"^#?([A-Z_0-9]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), flags=re.MULTILINE))
+    explained = set(
+        re.findall(r"^#?([A-Z_0-9]+)=", (ROOT / ".env.example").read_text(encoding="utf-8"), flags=re.MULTILINE)
+    )
     assert used - explained == set()
 
 
@@ -166,7 +172,9 @@ def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
 
 
-def test_settings_read_what_make_env_writes_and_refuse_the_example(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_settings_read_what_make_env_writes_and_refuse_the_example(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     example = (ROOT / ".env.example").read_text(encoding="utf-8")
     monkeypatch.setenv("RESTMCTS_ENV_FILE", str(tmp_path / "env"))
     (tmp_path / "env").write_text(example, encoding="utf-8")

@@ -7,10 +7,10 @@ from pathlib import Path
 import matplotlib
 import pytest
 import restmcts
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.errors import InputError, StorageError
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from sqlalchemy import text
@@ -71,5 +71,9 @@ def test_what_cannot_be_opened_is_said_in_one_line(workdir: Path, tmp_path: Path
 
 
 def test_nothing_can_be_changed(workdir: Path) -> None:
-    with restmcts.load_run("demo", workdir) as run, pytest.raises(StorageError), run._database.transaction() as transaction:
+    with (
+        restmcts.load_run("demo", workdir) as run,
+        pytest.raises(StorageError),
+        run._database.transaction() as transaction,
+    ):
         transaction.execute(text("UPDATE runs SET name = 'x'"))

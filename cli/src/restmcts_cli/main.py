@@ -1,4 +1,6 @@
-"""The command `restmcts`. Commands import what they need when they are called: `--help` needs no model and no service."""
+"""The command `restmcts`. Commands import what they need when they are called: `--help` needs
+no model and no service.
+"""
 
 import logging
 import os
@@ -8,16 +10,18 @@ import traceback
 import typer
 from restmcts.errors import RestMctsError
 
-from restmcts_cli import checkpoints, datasets, db, dead_letters, prm, problems, runs, trees, workers
-from restmcts_cli.compare import compare
-from restmcts_cli.demo import demo
-from restmcts_cli.doctor import doctor
-from restmcts_cli.evaluate import evaluate
-from restmcts_cli.grade import grade
-from restmcts_cli.pool import pool
-from restmcts_cli.selftrain import selftrain
-from restmcts_cli.stack import app as stack_app
-from restmcts_cli.ui import ui
+from restmcts_cli.commands.learning import prm
+from restmcts_cli.commands.learning.compare import compare
+from restmcts_cli.commands.learning.demo import demo
+from restmcts_cli.commands.learning.evaluate import evaluate
+from restmcts_cli.commands.learning.grade import grade
+from restmcts_cli.commands.learning.pool import pool
+from restmcts_cli.commands.learning.selftrain import selftrain
+from restmcts_cli.commands.operations import db, dead_letters, workers
+from restmcts_cli.commands.operations.doctor import doctor
+from restmcts_cli.commands.operations.stack import app as stack_app
+from restmcts_cli.commands.records import checkpoints, datasets, problems, runs, trees
+from restmcts_cli.commands.records.ui import ui
 
 app = typer.Typer(
     name="restmcts",
@@ -54,7 +58,9 @@ def _options(debug: bool = typer.Option(False, "--debug", help="Show a traceback
 
 
 def run() -> None:
-    """Run the command line; errors are one line and an exit code (2 bad input, 1 failure, 130 interrupted)."""
+    """Run the command line; errors are one line and an exit code (2 bad input, 1 failure, 130
+    interrupted).
+    """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
     try:
         app()

@@ -1,4 +1,5 @@
-"""ReST-MCTS*: self-training of language models by process-reward-guided tree search (arXiv:2406.03816).
+"""ReST-MCTS*: self-training of language models by process-reward-guided tree search
+(arXiv:2406.03816).
 
 `restmcts.load_run` opens a run for reading; what it needs is imported when it is first asked for.
 """

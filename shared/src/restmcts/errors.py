@@ -1,10 +1,13 @@
-"""The project's errors: one root, one category per way out, each saying whether a retry can help."""
+"""The project's errors: one root, one category per way out, each saying whether a retry can
+help.
+"""
 
 
 class RestMctsError(Exception):
     """Root of all errors that a user may see as one line.
 
-    `exit_code` is the command line's: 1 for a failure, 2 for bad input. `retryable` says whether the same call may succeed later.
+    `exit_code` is the command line's: 1 for a failure, 2 for bad input. `retryable` says whether
+    the same call may succeed later.
     """
 
     exit_code = 1
@@ -22,7 +25,9 @@ class ModelError(RestMctsError):
 
 
 class LogProbsNotToldError(ModelError):
-    """A policy does not tell the log-probabilities of its tokens, or of the alternatives to them, where they are asked for."""
+    """A policy does not tell the log-probabilities of its tokens, or of the alternatives to
+    them, where they are asked for.
+    """
 
 
 class CheckpointError(RestMctsError):
@@ -30,7 +35,9 @@ class CheckpointError(RestMctsError):
 
 
 class ServerUnavailableError(RestMctsError):
-    """A model server is down, busy, refuses the token, or serves another model; requests to it wait."""
+    """A model server is down, busy, refuses the token, or serves another model; requests to it
+    wait.
+    """
 
     retryable = True
 

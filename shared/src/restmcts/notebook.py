@@ -1,4 +1,5 @@
-"""Runs and trees as objects, for notebooks and scripts: read from a work folder or a stack's database, never changed.
+"""Runs and trees as objects, for notebooks and scripts: read from a work folder or a stack's
+database, never changed.
 
     import restmcts
     run = restmcts.load_run("demo", "demo-out")
@@ -29,10 +30,12 @@ MAX_LABEL = 24
 
 @dataclass(slots=True, eq=False)
 class TreeNode:
-    """A step of a tree, with what the search and the labels say of it (restmcts.adapters.sql.tables.NodeRow).
+    """A step of a tree, with what the search and the labels say of it
+    (restmcts.adapters.sql.tables.NodeRow).
 
     Attributes:
-        value: V of the search; `quality_value` is v of the paper (§3.1), None where the tree has no labels.
+        value: V of the search; `quality_value` is v of the paper (§3.1), None where the tree has no
+            labels.
         children: in order of creation.
     """
 
@@ -62,7 +65,9 @@ class TreeNode:
 
 
 class SearchTree:
-    """A tree of a run; its numbers are attributes, its nodes are read when they are first asked for."""
+    """A tree of a run; its numbers are attributes, its nodes are read when they are first asked
+    for.
+    """
 
     id: int
     phase: str
@@ -86,14 +91,18 @@ class SearchTree:
 
     @cached_property
     def nodes(self) -> list[TreeNode]:
-        """All nodes, the root first, parents before their children; empty before the search has begun."""
+        """All nodes, the root first, parents before their children; empty before the search has
+        begun.
+        """
         with self._database.transaction() as transaction:
             rows = queries.tree_with_nodes(transaction, self.id)["nodes"]
         names = [name for name in TreeNode.__dataclass_fields__ if name not in ("id", "parent", "children")]
         by_id: dict[int, TreeNode] = {}
         for row in rows:
             parent = by_id.get(row["parent_id"])
-            node = by_id[row["node_id"]] = TreeNode(id=row["node_id"], parent=parent, **{name: row[name] for name in names})
+            node = by_id[row["node_id"]] = TreeNode(
+                id=row["node_id"], parent=parent, **{name: row[name] for name in names}
+            )
             if parent is not None:
                 parent.children.append(node)
         return list(by_id.values())
@@ -113,7 +122,8 @@ class SearchTree:
         return pandas.DataFrame(rows, columns=[*names, "parent"]).set_index("id")
 
     def plot(self, axes: "Axes | None" = None, *, max_labels: int = 60) -> "Axes":
-        """Draw the tree with matplotlib: colour is V, size is visits, squares are right ends, diamonds wrong ones.
+        """Draw the tree with matplotlib: colour is V, size is visits, squares are right ends,
+        diamonds wrong ones.
 
         Args:
             axes: to draw on; None: a new figure.
@@ -132,7 +142,9 @@ class SearchTree:
                 x, y = zip(places[node.parent.id], places[node.id], strict=True)
                 axes.plot(x, y, color=colour, linewidth=width, zorder=1)
             if len(self.nodes) <= max_labels:
-                axes.annotate(_label(node), places[node.id], (6, 6), textcoords="offset points", fontsize=7, parse_math=False)
+                axes.annotate(
+                    _label(node), places[node.id], (6, 6), textcoords="offset points", fontsize=7, parse_math=False
+                )
         most = max((node.visits for node in self.nodes), default=1) or 1
         for verdict in (None, *MARKERS):
             chosen = [node for node in self.nodes if node.verdict == verdict]
@@ -183,7 +195,9 @@ class LoadedRun:
         with self._database.transaction() as transaction:
             return queries.phase_numbers(transaction, self._id)
 
-    def trees(self, phase: str | None = None, *, state: str | None = None, solved: bool | None = None) -> Iterator[SearchTree]:
+    def trees(
+        self, phase: str | None = None, *, state: str | None = None, solved: bool | None = None
+    ) -> Iterator[SearchTree]:
         """Yield its trees, in order of creation, however many."""
         after = 0
         while True:
@@ -225,10 +239,12 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
     Args:
         name: of the run.
         workdir: the work folder that holds it.
-        url: of the stack's database instead (`postgresql+psycopg://user:password@host:5432/restmcts`).
+        url: of the stack's database instead
+            (`postgresql+psycopg://user:password@host:5432/restmcts`).
 
     Raises:
-        InputError: if not exactly one of the two is given, the folder is no work folder, or there is no such run.
+        InputError: if not exactly one of the two is given, the folder is no work folder, or there
+            is no such run.
     """
     if (workdir is None) == (url is None):
         raise InputError("give a work folder, or the URL of a database")
@@ -241,7 +257,9 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
 
 
 def _places(nodes: list[TreeNode]) -> dict[int, tuple[float, float]]:
-    """Return x (depth) and y of each node: ends get a row each, parents stand between their children."""
+    """Return x (depth) and y of each node: ends get a row each, parents stand between their
+    children.
+    """
     rows: dict[int, float] = {}
     stack = [(nodes[0], False)] if nodes else []
     num_rows = 0

@@ -1,5 +1,6 @@
-"""What the services need from the outside, as protocols; adapters and models implement them, contract suites in
-`restmcts.testing` hold every implementation to them."""
+"""What the services need from the outside, as protocols; adapters and models implement them,
+contract suites in `restmcts.testing` hold every implementation to them.
+"""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -20,8 +21,10 @@ class StepProposer(Protocol):
         """Return one answer per request, in order; `questions[i]` belongs to `requests[i]`.
 
         Raises:
-            ModelError: if a request cannot be served at all (its question alone does not fit the context, say).
-            LogProbsNotToldError: if it wants log-probabilities or alternatives to tokens, and this policy does not tell them.
+            ModelError: if a request cannot be served at all (its question alone does not fit the
+                context, say).
+            LogProbsNotToldError: if it wants log-probabilities or alternatives to tokens, and this
+                policy does not tell them.
         """
         ...
 
@@ -32,8 +35,9 @@ class StepScorer(Protocol):
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
         """Return one answer per request, in order, values in [0, 1].
 
-        A partial solution's value and a whole solution's score are two things: the score is told where a request asks for it
-        (`whole`), and is made of the values of all the solution's steps, those before the branch too, by the model's own rule.
+        A partial solution's value and a whole solution's score are two things: the score is told
+        where a request asks for it (`whole`), and is made of the values of all the solution's
+        steps, those before the branch too, by the model's own rule.
 
         Raises:
             ModelError: if a request cannot be served at all.

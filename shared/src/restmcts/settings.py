@@ -1,7 +1,8 @@
-"""Settings of the stack: from the environment (prefix RESTMCTS_), else from a file, else from secrets that are files of their own.
+"""Settings of the stack: from the environment (prefix RESTMCTS_), else from a file, else from
+secrets that are files of their own.
 
-The file is the one that RESTMCTS_ENV_FILE names, else `.env`; the folder of secrets is RESTMCTS_SECRETS_DIR, else /run/secrets.
-Read in the services' apps and the CLI only.
+The file is the one that RESTMCTS_ENV_FILE names, else `.env`; the folder of secrets is
+RESTMCTS_SECRETS_DIR, else /run/secrets. Read in the services' apps and the CLI only.
 """
 
 import os
@@ -47,12 +48,14 @@ class PolicyServerSettings(BaseSettings):
     """How policies behind HTTP are reached.
 
     Attributes:
-        policy_server: that serves every policy which is no server itself (restmcts.adapters.http_policy.address, without `model`);
-            empty: such policies are loaded by the generator.
+        policy_server: that serves every policy which is no server itself
+            (restmcts.adapters.models.http_policy.address, without `model`); empty: such policies
+            are loaded by the generator.
         policy_tokens: of servers, by `host:port` as their URLs write it: {"host:8000": "token"}.
         policy_concurrency: calls of one server under way at once.
         policy_timeout_seconds: of one call.
-        policy_retry_seconds: for which a call that fails is tried again, before its requests go back to waiting.
+        policy_retry_seconds: for which a call that fails is tried again, before its requests go
+            back to waiting.
     """
 
     model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
@@ -77,22 +80,29 @@ class Settings(BucketSettings):
         max_trees_in_flight: searching trees of one run.
         max_requests: of one claim of a model worker.
         max_batch_tokens: of one forward pass.
-        key_value_bytes: memory for the keys and values that each loaded model keeps of what it has read; 0: none.
-        request_lease_seconds: after which another worker may take the requests of one that is silent; held ones are renewed.
+        key_value_bytes: memory for the keys and values that each loaded model keeps of what it has
+            read; 0: none.
+        request_lease_seconds: after which another worker may take the requests of one that is
+            silent; held ones are renewed.
         training_processes: that train one model together, one a GPU.
-        job_lease_seconds: after which another worker may take a training job whose holder is silent.
-        reconcile_seconds: between two rounds of the reconciler; also how long something must be overdue to be rung for.
-        max_attempts: times that one tree is rung for, or one job begun, before it is marked as failed.
+        job_lease_seconds: after which another worker may take a training job whose holder is
+            silent.
+        reconcile_seconds: between two rounds of the reconciler; also how long something must be
+            overdue to be rung for.
+        max_attempts: times that one tree is rung for, or one job begun, before it is marked as
+            failed.
         verify_seconds: limit for one check of an answer.
         metrics_port: of /metrics; 0: a free one, told in `run_dir`; None: not served.
         metrics_host: address that /metrics is served on.
         log_format: "json", "text", or "auto": text on a terminal, JSON elsewhere.
-        otel_endpoint: of an OpenTelemetry collector (OTLP over HTTP: http://host:4318); empty: no traces.
+        otel_endpoint: of an OpenTelemetry collector (OTLP over HTTP: http://host:4318); empty: no
+            traces.
         worker_events: tell Celery's events, for Flower.
         dashboard_host: address that the dashboard listens on.
         dashboard_port: of the dashboard.
         dashboard_token: whoever gives it may retry what failed; empty: the dashboard only reads.
-        dashboard_names: host names under which browsers may ask for the dashboard (others would be another site's doing).
+        dashboard_names: host names under which browsers may ask for the dashboard (others would be
+            another site's doing).
     """
 
     database_url: SecretStr
@@ -164,7 +174,10 @@ def env_file() -> Path:
 
 def _load(settings: type[Loaded]) -> Loaded:
     folder = secrets_folder()
-    sources = {"_env_file": os.environ.get("RESTMCTS_ENV_FILE", ".env"), "_secrets_dir": folder if folder.is_dir() else None}
+    sources = {
+        "_env_file": os.environ.get("RESTMCTS_ENV_FILE", ".env"),
+        "_secrets_dir": folder if folder.is_dir() else None,
+    }
     try:
         return settings(**sources)  # type: ignore[arg-type]
     except ValidationError as error:

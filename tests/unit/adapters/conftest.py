@@ -5,15 +5,15 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.datasets import read_rows
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.buses.local_bus import LocalBus
+from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql import control, promotions, runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.phases import Phase
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import Phase
 from restmcts.messages import commands, events
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
@@ -23,7 +23,8 @@ from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
 
 class HandledRun:
-    """A run named "run" over the real handlers, with models by their checkpoint's name ("value…" is a value model).
+    """A run named "run" over the real handlers, with models by their checkpoint's name ("value…" is
+    a value model).
 
     Nothing trains: a training phase stops once its data are written.
     """

@@ -1,6 +1,8 @@
-"""The verifier, and the models from a seed that stand for real ones in tests, keep the contracts of their ports."""
+"""The verifier, and the models from a seed that stand for real ones in tests, keep the
+contracts of their ports.
+"""
 
-from restmcts.adapters.verification import AnswerVerifier
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.testing.contracts.models import check_step_proposer, check_step_scorer
 from restmcts.testing.contracts.verifier import check_verifier
 from restmcts.testing.trees import RandomModels

@@ -6,14 +6,28 @@ from typing import Any
 import pyarrow as pa
 import pytest
 from datasets import load_dataset
-from restmcts.adapters.dataset_formats import convert
-from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
+from restmcts.adapters.files.dataset_formats import convert
+from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.errors import InputError
 
 WHERE = {"problem_id": 1, "tree_id": 2, "node_id": 3}
 VALUES: list[dict[str, Any]] = [
-    {"question": "q", "steps": ["a\n", "b\n"], "targets": [0.5, 1.0], "leads_to_right": [True, True], "finished": True, **WHERE},
-    {"question": "q", "steps": ["a\n", "c\n"], "targets": [None, 0.25], "leads_to_right": [None, False], "finished": True, **WHERE},
+    {
+        "question": "q",
+        "steps": ["a\n", "b\n"],
+        "targets": [0.5, 1.0],
+        "leads_to_right": [True, True],
+        "finished": True,
+        **WHERE,
+    },
+    {
+        "question": "q",
+        "steps": ["a\n", "c\n"],
+        "targets": [None, 0.25],
+        "leads_to_right": [None, False],
+        "finished": True,
+        **WHERE,
+    },
 ]
 SOLUTIONS: list[dict[str, Any]] = [{"question": "q", "steps": ["a\n", "b\n"], "model_value": 0.9, **WHERE}]
 PAIRS: list[dict[str, Any]] = [
@@ -32,7 +46,9 @@ PAIRS: list[dict[str, Any]] = [
 ]
 
 
-@pytest.mark.parametrize(("rows", "schema"), [(VALUES, VALUE_SCHEMA), (SOLUTIONS, POLICY_SCHEMA), (PAIRS, PREFERENCE_SCHEMA)])
+@pytest.mark.parametrize(
+    ("rows", "schema"), [(VALUES, VALUE_SCHEMA), (SOLUTIONS, POLICY_SCHEMA), (PAIRS, PREFERENCE_SCHEMA)]
+)
 def test_shards_are_read_by_the_datasets_library(rows: list[dict[str, Any]], schema: pa.Schema, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_shards(iter(rows), schema, {}, tmp_path / "data")

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.folder_store import MANIFEST, FolderArtifactStore
+from restmcts.adapters.storage.folder_store import MANIFEST, FolderArtifactStore
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.testing.contracts.artifact_store import check_artifact_store
 
@@ -53,14 +53,18 @@ def test_a_tampered_artifact_is_told_apart(tamper: str, folder: Path, tmp_path: 
 
 
 @pytest.mark.parametrize("failing", ["copytree", "replace"])
-def test_a_full_disk_leaves_nothing_behind(failing: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    failing: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*arguments: Any, **options: Any) -> None:
         if failing == "copytree":
             Path(arguments[1]).mkdir(parents=True)
             (Path(arguments[1]) / "weights.bin").write_bytes(b"\x00")
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr(f"restmcts.adapters.folder_store.{'shutil.copytree' if failing == 'copytree' else 'os.replace'}", full)
+    monkeypatch.setattr(
+        f"restmcts.adapters.storage.folder_store.{'shutil.copytree' if failing == 'copytree' else 'os.replace'}", full
+    )
     store = FolderArtifactStore(tmp_path / "store")
     with pytest.raises(StorageError, match="No space left"):
         store.put(folder, "checkpoints", {})

@@ -1,4 +1,6 @@
-"""The real handlers over SQLite with models from a seed: whatever is doubled, late, lost or killed, each visit counts once."""
+"""The real handlers over SQLite with models from a seed: whatever is doubled, late, lost or
+killed, each visit counts once.
+"""
 
 import random
 import time
@@ -7,23 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.datasets import read_rows
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings, serve_waiting
+from restmcts.adapters.buses.local_bus import LocalBus
+from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.filtering import PairFilter
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings, serve_waiting
+from restmcts.domain.labels.filtering import PairFilter
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposeSteps
-from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.errors import ModelError
 from restmcts.messages import commands, events
 from restmcts.messages.base import Message
@@ -37,7 +39,9 @@ from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
 NUM_ITERATIONS = 5
 POISON = "a question that no model can take"
-SEARCH = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5, leaves_in_flight=2)
+SEARCH = MctsStarSettings(
+    mode="collect", end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5, leaves_in_flight=2
+)
 COLLECT = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=NUM_ITERATIONS))
 
 
@@ -55,7 +59,9 @@ class Models(RandomModels):
 
 
 class Process:
-    """All handlers of one process over a database and a folder that outlive it; `kill_after` transactions it dies."""
+    """All handlers of one process over a database and a folder that outlive it; `kill_after`
+    transactions it dies.
+    """
 
     def __init__(self, folder: Path, models: RandomModels | None = None, kill_after: int | None = None) -> None:
         self.database = Database(f"sqlite:///{folder / 'run.db'}", self.publish)
@@ -123,7 +129,9 @@ class Process:
                 "SELECT id, state, version, model_calls, iterations, tokens, nodes, solved, error FROM trees ORDER BY id"
             ),
             "nodes": self.rows("SELECT * FROM nodes ORDER BY tree_id, node_id"),
-            "requests": self.rows("SELECT id, tree_id, number, payload, state, answer, applied_order FROM requests ORDER BY id"),
+            "requests": self.rows(
+                "SELECT id, tree_id, number, payload, state, answer, applied_order FROM requests ORDER BY id"
+            ),
             "phases": self.rows("SELECT id, state FROM phases ORDER BY id"),
         }
 
@@ -233,7 +241,9 @@ def test_an_answer_after_the_lease_was_taken_by_another_changes_nothing(process:
             queue.give_back(transaction, late.requests)
     stored = one.rows("SELECT answer, payload, state FROM requests ORDER BY id")
     assert all(state == "answered" for *_, state in stored)
-    assert [row[0] for row in stored] == [dump_response(RandomModels(0).answer(load_proposal(row[1]))) for row in stored]
+    assert [row[0] for row in stored] == [
+        dump_response(RandomModels(0).answer(load_proposal(row[1]))) for row in stored
+    ]
 
 
 def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any) -> None:
@@ -282,7 +292,9 @@ DATA = (
     TrainPolicyPhase("policy-1", 1, "base", TRAINING, ("collect-1",)),
     TrainValuePhase("value-1", 1, "value-0", "base", TRAINING, ("collect-1",)),
 )
-PAIRS = TrainPolicyPhase("policy-1", 1, "base", TRAINING, ("collect-1",), objective="dpo", pairs=PairFilter(min_gap=0.1))
+PAIRS = TrainPolicyPhase(
+    "policy-1", 1, "base", TRAINING, ("collect-1",), objective="dpo", pairs=PairFilter(min_gap=0.1)
+)
 
 
 def datasets(one: Process) -> list[list[dict[str, Any]]]:
@@ -310,7 +322,12 @@ def test_a_dataset_that_is_ordered_twice_is_written_once_and_no_row_is_doubled(p
     policy_rows, value_rows = before
     keys = [(row["tree_id"], row["node_id"]) for row in policy_rows]
     assert len(set(keys)) == len(keys)
-    told = [(row["tree_id"], *row["steps"][: k + 1]) for row in value_rows for k, t in enumerate(row["targets"]) if t is not None]
+    told = [
+        (row["tree_id"], *row["steps"][: k + 1])
+        for row in value_rows
+        for k, t in enumerate(row["targets"])
+        if t is not None
+    ]
     assert len(set(told)) == len(told)
     labelled = one.rows("SELECT count(*) FROM nodes WHERE quality_value IS NOT NULL AND node_id > 0")
     assert labelled == [(len(told),)]

@@ -6,7 +6,7 @@ import sys
 import time
 from pathlib import Path
 
-from restmcts.adapters.heartbeat import FILE_NAME, Heartbeat, fault_of
+from restmcts.adapters.workers.heartbeat import FILE_NAME, Heartbeat, fault_of
 
 
 def age(folder: Path, **seconds: float) -> None:
@@ -36,7 +36,7 @@ def test_the_check_is_a_light_command(tmp_path: Path) -> None:
         "-X",
         "importtime",
         "-m",
-        "restmcts.adapters.heartbeat",
+        "restmcts.adapters.workers.heartbeat",
         "--max-age",
         "30",
         "--folder",

@@ -1,22 +1,26 @@
-"""Whole phases whose labels come from rollouts, from a binary search, from hints and from given solutions."""
+"""Whole phases whose labels come from rollouts, from a binary search, from hints and from given
+solutions.
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
 import pytest
-from restmcts.domain.methods import METHODS, Models
-from restmcts.domain.phases import Phase, TrainPolicyPhase, TrainValuePhase
-from restmcts.domain.plans import SelfTraining
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.methods import METHODS, Models
+from restmcts.domain.runs.phases import Phase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.plans import SelfTraining
+from restmcts.domain.search.protocol import Budget
 from restmcts.testing.runs import faults
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
 
 NUM_STEPS = 8
 PROBLEMS = {
-    "train": [Problem(str(place), RIGHT_ANSWER, ("2 + 5 = 7\n", answer_step(RIGHT_ANSWER))) for place in range(1, NUM_STEPS)]
+    "train": [
+        Problem(str(place), RIGHT_ANSWER, ("2 + 5 = 7\n", answer_step(RIGHT_ANSWER))) for place in range(1, NUM_STEPS)
+    ]
 }
 RUN = SelfTraining(
     num_iterations=1, train_sets=("train",), bootstrap_set="train", num_bootstrap_samples=3, budget=Budget(tokens=40)
@@ -24,8 +28,10 @@ RUN = SelfTraining(
 
 
 class Erring:
-    """Solves question k in eight steps, of which the k-th is wrong and every later one too; goes on rightly from a right beginning
-    only where it is given one. A hinted question is answered at once."""
+    """Solves question k in eight steps, of which the k-th is wrong and every later one too;
+    goes on rightly from a right beginning only where it is given one. A hinted question is
+    answered at once.
+    """
 
     def propose(self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: Any) -> list[StepsProposed]:
         return [self._answer(question, request) for question, request in zip(questions, requests, strict=True)]
@@ -36,7 +42,9 @@ class Erring:
         else:
             begun = len(request.steps)
             errs = "wrong\n" in request.steps or not begun
-            texts = ["wrong\n" if errs and place >= int(question) else "right\n" for place in range(begun + 1, NUM_STEPS)]
+            texts = [
+                "wrong\n" if errs and place >= int(question) else "right\n" for place in range(begun + 1, NUM_STEPS)
+            ]
             steps = [*texts, answer_step(WRONG_ANSWER if errs else RIGHT_ANSWER)]
         sample = Sample(tuple(ProposedStep(text, 2, -1.0) for text in steps), 2 * len(steps), True)
         return StepsProposed(request.number, (sample,) * request.num_samples, 1)

@@ -3,7 +3,7 @@
 import threading
 
 import pytest
-from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceTrees, ProposeWaitingSteps, TrainPolicy
 from restmcts.messages.events import RequestsAnswered
@@ -23,7 +23,9 @@ def recorder() -> Recorder:
 
 
 def test_equal_messages_are_delivered_once_and_models_are_called_last(recorder: Recorder) -> None:
-    recorder.bus.publish([ProposeWaitingSteps(), AdvanceTrees(tree_ids=(1,)), ProposeWaitingSteps(), AdvanceTrees(tree_ids=(2,))])
+    recorder.bus.publish(
+        [ProposeWaitingSteps(), AdvanceTrees(tree_ids=(1,)), ProposeWaitingSteps(), AdvanceTrees(tree_ids=(2,))]
+    )
     recorder.bus.publish([RequestsAnswered()])
     recorder.bus.run()
     assert recorder.seen == [AdvanceTrees(tree_ids=(1, 2)), RequestsAnswered(), ProposeWaitingSteps()]

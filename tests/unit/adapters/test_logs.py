@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from restmcts.adapters import logs
+from restmcts.adapters.observability import logs
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 
 log = logging.getLogger("restmcts.somewhere")

@@ -1,17 +1,19 @@
-"""Scorers opened from what a checkpoint's URI says: the contract, and whole solutions scored by each format's own rule."""
+"""Scorers opened from what a checkpoint's URI says: the contract, and whole solutions scored by
+each format's own rule.
+"""
 
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.uris import local_path
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.storage.uris import local_path
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError
 from restmcts.modeling.prm.formats import FORMATS
 from restmcts.ports import StepScorer
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.prm_models import BUILDERS
-from restmcts_cli.model_sources import checkpoint_argument
+from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
 
 BRANCHES = (("ab\n", "c\n"), ("d e f\n", "g\n", "h i\n"))

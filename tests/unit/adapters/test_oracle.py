@@ -1,4 +1,6 @@
-"""The oracle is not in the room: no search, policy or value model can come to a true answer or a given solution."""
+"""The oracle is not in the room: no search, policy or value model can come to a true answer or
+a given solution.
+"""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,14 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.evaluation import METHODS, PROBLEM_SET, Evaluation, ModelPair, evaluation_plan
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
+from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, ModelPair, evaluation_plan
 from restmcts.messages import commands, events
 from restmcts.testing.trees import RandomModels
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
@@ -24,13 +26,18 @@ from restmcts_value_labeler.handlers import ValueLabelerHandlers
 from sqlalchemy import event
 
 SECRET_ANSWER, SECRET_STEP = "31415926535", "a secret step\n"
-PROBLEMS = [Problem(f"question {number}", SECRET_ANSWER, (SECRET_STEP, f"The answer is {SECRET_ANSWER}\n")) for number in range(3)]
+PROBLEMS = [
+    Problem(f"question {number}", SECRET_ANSWER, (SECRET_STEP, f"The answer is {SECRET_ANSWER}\n"))
+    for number in range(3)
+]
 MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
 EVALUATION = Evaluation(tuple(METHODS.values()), (30,), (0,), (MODELS,), solution_tokens=10)
 
 
 class Room:
-    """The handlers of a process; `said` collects the SQL with its answers that each side's handlers caused."""
+    """The handlers of a process; `said` collects the SQL with its answers that each side's
+    handlers caused.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.database = Database(f"sqlite:///{folder / 'run.db'}")
@@ -90,7 +97,9 @@ class Room:
 
 
 def _everything(thing: Any, depth: int = 40) -> str:
-    """Return all texts that can be reached from an object through its attributes, items and closures."""
+    """Return all texts that can be reached from an object through its attributes, items and
+    closures.
+    """
     seen: dict[int, Any] = {}  # kept, so that no id is given twice
     texts: list[str] = []
 

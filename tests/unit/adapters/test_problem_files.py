@@ -4,14 +4,16 @@ import json
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.problem_files import BadLine, load_problems, read_problems
+from restmcts.adapters.files.problem_files import BadLine, load_problems, read_problems
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError
 
 
 def _file(folder: Path, *lines: object) -> Path:
     path = folder / "problems.jsonl"
-    path.write_bytes(b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines) + b"\n")
+    path.write_bytes(
+        b"\n".join(line if isinstance(line, bytes) else json.dumps(line).encode() for line in lines) + b"\n"
+    )
     return path
 
 
@@ -41,7 +43,13 @@ def test_a_solution_without_its_answer_gets_one(tmp_path: Path) -> None:
 
 
 def test_kinds(tmp_path: Path) -> None:
-    rows = [{"subset": "atkins"}, {"unit": "m"}, {"subset": "algebra"}, {"kind": "number-paths", "subset": "atkins"}, {}]
+    rows = [
+        {"subset": "atkins"},
+        {"unit": "m"},
+        {"subset": "algebra"},
+        {"kind": "number-paths", "subset": "atkins"},
+        {},
+    ]
     problems, _ = load_problems(_file(tmp_path, *({"question": "q", "answer": 50.7, **row} for row in rows)))
     assert [problem.kind for problem in problems] == ["numeric", "numeric", "math", "number-paths", "math"]
 

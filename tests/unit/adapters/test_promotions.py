@@ -5,10 +5,10 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.sql import promotions, runs
-from restmcts.domain.phases import GatePhase, Phase, SearchPhase
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
-from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase
+from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.messages import commands
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
 
@@ -42,7 +42,10 @@ class Values:
         return [
             StepsScored(
                 request.number,
-                tuple(tuple(self._values[answer_step(RIGHT_ANSWER) == step] for step in branch) for branch in request.branches),
+                tuple(
+                    tuple(self._values[answer_step(RIGHT_ANSWER) == step] for step in branch)
+                    for branch in request.branches
+                ),
                 1,
             )
             for request in requests

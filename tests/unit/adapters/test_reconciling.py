@@ -11,9 +11,9 @@ from restmcts.adapters.sql.reconciling import Patience, ring_overdue
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.tables import RequestKind, now
 from restmcts.adapters.sql.trees import TREES
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
-from restmcts.domain.sampling import CotSettings
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
@@ -32,7 +32,9 @@ def database(tmp_path: Path) -> Iterator[Database]:
         run_id = runs.create_run(transaction, "run", "rest-mcts", 0, {})
         runs.add_problems(transaction, run_id, "set", [Problem(question="question", answer="1")])
         runs.add_checkpoint(transaction, run_id, "policy", "policy", "nowhere", "0")
-        runs.add_phases(transaction, run_id, [SearchPhase("grade", 1, "evaluate", "set", "policy", None, CotSettings())])
+        runs.add_phases(
+            transaction, run_id, [SearchPhase("grade", 1, "evaluate", "set", "policy", None, CotSettings())]
+        )
     CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
     yield database
     database.close()

@@ -1,4 +1,6 @@
-"""A run with a token budget: counted as it generates, paused when it is spent, and gone on with where it was."""
+"""A run with a token budget: counted as it generates, paused when it is spent, and gone on with
+where it was.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -6,17 +8,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.local_bus import LocalBus
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import control, progress, runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.problems import Problem
-from restmcts.domain.sampling import SelfConsistencySettings
-from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import SelfConsistencySettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
@@ -68,7 +70,9 @@ class Run:
     def nodes(self) -> list[tuple[Any, ...]]:
         columns = [column for column in NODES.c if column.name != "log_prob"]
         with self.handled.database.transaction() as transaction:
-            return [tuple(row) for row in transaction.execute(select(*columns).order_by(NODES.c.tree_id, NODES.c.node_id))]
+            return [
+                tuple(row) for row in transaction.execute(select(*columns).order_by(NODES.c.tree_id, NODES.c.node_id))
+            ]
 
 
 @pytest.fixture
@@ -99,7 +103,9 @@ def test_a_run_pauses_when_its_budget_is_spent_and_goes_on_to_the_same_trees(beg
     assert row.error == f"token budget of {total // 3:,} spent ({run.spent():,} generated)"
     assert total // 3 <= run.spent() == run.sum_of_trees() < total
     for max_tokens in (None, total // 4, run.spent()):
-        with pytest.raises(InputError, match=f"^run run has generated {run.spent()} of .*--max-tokens, above {run.spent()}$"):
+        with pytest.raises(
+            InputError, match=f"^run run has generated {run.spent()} of .*--max-tokens, above {run.spent()}$"
+        ):
             run.resume(max_tokens)
     assert run.resume(2 * total // 3).state == RunState.PAUSED
     row = run.resume(2 * total)
@@ -133,7 +139,11 @@ def test_what_needs_no_tokens_goes_on(begin: Callable[..., Run]) -> None:
     assert run.start([sampling, scored, training]).state == RunState.RUNNING
     assert run.spent() == total
     with run.handled.database.transaction() as transaction:
-        assert [phase.state for phase in progress.read(transaction, run.handled.run_id).phases] == ["done", "done", "training"]
+        assert [phase.state for phase in progress.read(transaction, run.handled.run_id).phases] == [
+            "done",
+            "done",
+            "training",
+        ]
         control.pause(transaction, "run")
         control.resume(transaction, "run")
 

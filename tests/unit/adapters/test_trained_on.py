@@ -1,9 +1,11 @@
-"""What a checkpoint was trained on goes with it, its parents' problems too, and is found whatever the spacing of a question."""
+"""What a checkpoint was trained on goes with it, its parents' problems too, and is found
+whatever the spacing of a question.
+"""
 
 from pathlib import Path
 
-from restmcts.adapters.datasets import POLICY_SCHEMA, write_shards
-from restmcts.adapters.trained_on import read_trained_on, write_trained_on
+from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, write_shards
+from restmcts.adapters.files.trained_on import read_trained_on, write_trained_on
 from restmcts.domain.problems import question_digest
 
 

@@ -5,12 +5,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState, RunState, now
-from restmcts.domain.phases import TrainPolicyPhase
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.domain.runs.phases import TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
 

@@ -1,12 +1,14 @@
-"""The verifier with its real child process: verdicts, hostile text, limits, restarts, task checkers."""
+"""The verifier with its real child process: verdicts, hostile text, limits, restarts, task
+checkers.
+"""
 
 import logging
 import time
 from collections.abc import Iterator
 
 import pytest
-from restmcts.adapters import verification
-from restmcts.adapters.verification import AnswerVerifier
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.verification.verifier import verifier as verification
 from restmcts.domain.problems import Check, Verdict
 from restmcts.errors import InputError
 from restmcts.ports import Verifier

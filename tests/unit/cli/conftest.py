@@ -7,18 +7,18 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import Phase, SearchPhase, TrainPolicyPhase
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
-from restmcts.domain.sampling import CotSettings
-from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.messages import commands, events
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_cli.main import app
@@ -32,7 +32,9 @@ from typer.testing import CliRunner, Result
 HOSTILE_QUESTION = "[bold]not markup[/bold] \x1b[31mnot red\x1b[0m, and\non two lines"
 PHASES: list[Phase] = [
     SearchPhase("grade-base", 0, "evaluate", "test", "base", None, CotSettings()),
-    SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", MctsStarSettings(mode="collect"), Budget(iterations=6)),
+    SearchPhase(
+        "collect-1", 1, "collect", "train", "base", "value-0", MctsStarSettings(mode="collect"), Budget(iterations=6)
+    ),
     TrainPolicyPhase("policy-1", 1, "base", TrainingSettings(), ("collect-1",)),
     SearchPhase("grade-policy-1", 1, "evaluate", "later", "policy-1", None, CotSettings()),
 ]
@@ -84,7 +86,9 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
         with database.transaction() as transaction:
             run_id = runs.create_run(transaction, "mine", "rest-mcts", 0, {})
             runs.add_problems(transaction, run_id, "test", _problems("test", 4))
-            runs.add_problems(transaction, run_id, "train", [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)])
+            runs.add_problems(
+                transaction, run_id, "train", [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)]
+            )
             runs.add_checkpoint(transaction, run_id, "base", "policy", "someone/model", "someone/model")
             runs.add_checkpoint(transaction, run_id, "value-0", "value", "someone/values", "someone/values")
             runs.add_phases(transaction, run_id, PHASES)
@@ -111,7 +115,9 @@ def _bus(database: Database, artifacts: FolderArtifactStore, verifier: AnswerVer
     search = TreeSearchHandlers(database)
     labeler = ValueLabelerHandlers(database, artifacts, verifier)
     handlers: dict[str, Callable[[Any], None]] = {
-        commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, WorkerSettings()).propose_steps,
+        commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
+            database, lambda _: models, WorkerSettings()
+        ).propose_steps,
         commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
         commands.AdvanceTrees.name: search.advance_trees,
         events.RequestsAnswered.name: search.take_answers,

@@ -1,4 +1,6 @@
-"""Benchmarks in their own formats, as files: every row becomes a question with its true answer, or is told of by its number."""
+"""Benchmarks in their own formats, as files: every row becomes a question with its true answer,
+or is told of by its number.
+"""
 
 import csv
 import json
@@ -9,12 +11,12 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from restmcts.adapters.problem_files import BadLine
-from restmcts.adapters.verification import AnswerVerifier
+from restmcts.adapters.files.problem_files import BadLine
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.errors import InputError
-from restmcts_cli.benchmarks import BENCHMARKS, benchmark_named, read_benchmark
-from restmcts_cli.demo_plan import DemoSize, demo_problems
+from restmcts_cli.arguments.benchmarks import BENCHMARKS, benchmark_named, read_benchmark
+from restmcts_cli.experiments.demo_plan import DemoSize, demo_problems
 
 GPQA = {
     "Question": "What is heavier?",
@@ -57,7 +59,11 @@ def test_gsm8k_has_its_answer_after_four_hashes(tmp_path: Path) -> None:
 def test_math_boxes_its_answer_and_lies_in_a_folder_of_single_files(tmp_path: Path) -> None:
     for number in (1, 2):
         (tmp_path / "algebra").mkdir(exist_ok=True)
-        row = {"problem": f"Half of {number}?", "solution": f"It is $\\boxed{{\\frac{{{number}}}{{2}}}}$.", "level": "Level 1"}
+        row = {
+            "problem": f"Half of {number}?",
+            "solution": f"It is $\\boxed{{\\frac{{{number}}}{{2}}}}$.",
+            "level": "Level 1",
+        }
         (tmp_path / "algebra" / f"{number}.json").write_text(json.dumps(row))
     problems = [_problem(item) for item in _read("math", tmp_path)]
     assert [problem.answer for problem in problems] == [r"\frac{1}{2}", r"\frac{2}{2}"]
@@ -95,7 +101,10 @@ def test_ceval_hard_reads_its_eight_subjects_alone(tmp_path: Path) -> None:
     problems = [_problem(item) for item in _read("ceval-hard", tmp_path)]
     assert len(problems) == 1 and "B. 2" in problems[0].question
     with AnswerVerifier() as verifier:
-        checks = [Check("", problems[0].answer, problems[0].kind, text) for text in ("答案是（B）。", "故选B", "答案是（C）。")]
+        checks = [
+            Check("", problems[0].answer, problems[0].kind, text)
+            for text in ("答案是（B）。", "故选B", "答案是（C）。")
+        ]
         assert verifier.verify(checks) == [Verdict.RIGHT, Verdict.RIGHT, Verdict.WRONG]
 
 

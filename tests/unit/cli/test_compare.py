@@ -1,13 +1,15 @@
-"""The comparison's statistics and its table, from outcomes that are known; and what the command refuses."""
+"""The comparison's statistics and its table, from outcomes that are known; and what the command
+refuses.
+"""
 
 import json
 import random
 
 import pytest
-from restmcts.domain.comparison import mean_over_seeds, paired_over_seeds
-from restmcts_cli.comparison_report import Comparison, MethodRun, SeedRuns, json_line, markdown_table, standings
+from restmcts.domain.stats.seeds import mean_over_seeds, paired_over_seeds
 from restmcts_cli.main import app
-from restmcts_cli.report_data import Graded, grade
+from restmcts_cli.reports.comparison_report import Comparison, MethodRun, SeedRuns, json_line, markdown_table, standings
+from restmcts_cli.reports.run_report_data import Graded, grade
 from typer.testing import CliRunner
 
 RIGHT, WRONG = True, False
@@ -31,7 +33,9 @@ def comparison() -> Comparison:
             "rest-mcts": MethodRun((outcomes(seed, 0.5), outcomes(seed, 0.6)), (10, 20), 140.0, (120.0, 130.0), gates),
             "rest-em": MethodRun((outcomes(seed + 10, 0.5), None), (10, 0), 0.0, (125.0, 131.0), ()),
         }
-        seeds.append(SeedRuns(seed, outcomes(seed + 20, 0.3), (outcomes(seed + 30, 0.3), outcomes(seed + 40, 0.3)), methods))
+        seeds.append(
+            SeedRuns(seed, outcomes(seed + 20, 0.3), (outcomes(seed + 30, 0.3), outcomes(seed + 40, 0.3)), methods)
+        )
     return Comparison("puzzle", ("rest-mcts", "rest-em"), 2, 110, False, tuple(seeds))
 
 

@@ -7,13 +7,13 @@ from dataclasses import asdict, replace
 from pathlib import Path
 
 import pytest
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.outcomes import Comparison, Outcome
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.stats.outcomes import Comparison, Outcome
 from restmcts.errors import InputError
-from restmcts_cli.benchmarks import BENCHMARKS, Benchmark
-from restmcts_cli.evaluate import parse_methods
-from restmcts_cli.evaluation_report import EvaluationReport, read_files, write_files
-from restmcts_cli.evaluation_summary import summarise
+from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark
+from restmcts_cli.commands.learning.evaluate import parse_methods
+from restmcts_cli.reports.evaluation_report import EvaluationReport, read_files, write_files
+from restmcts_cli.reports.evaluation_summary import summarise
 from typer.testing import Result
 
 Command = Callable[..., Result]
@@ -29,7 +29,9 @@ def test_methods_are_named_changed_and_varied() -> None:
 
 def test_a_benchmark_has_settings_that_an_option_changes() -> None:
     paths = BENCHMARKS["number-paths"]
-    default, given = (parse_methods("mcts-star", options, paths)[0].search for options in ([], ["mcts-star.max_depth=4"]))
+    default, given = (
+        parse_methods("mcts-star", options, paths)[0].search for options in ([], ["mcts-star.max_depth=4"])
+    )
     assert default == MctsStarSettings(max_depth=9, roll_forward_steps=9)
     assert given == MctsStarSettings(max_depth=4, roll_forward_steps=9)
 
@@ -52,7 +54,23 @@ def test_what_is_not_understood_is_said(text: str, options: list[str], message: 
 def _outcomes(group: str, accuracies: dict[str, float], num_problems: int = 100) -> list[Outcome]:
     cells = [(name, budget, share) for name, share in accuracies.items() for budget in (50, 100)]
     return [
-        Outcome(name, budget, "", group, 0, p, "right" if p < share * num_problems else "wrong", True, budget, 1, 0, 2, 3, 4, 0.5)
+        Outcome(
+            name,
+            budget,
+            "",
+            group,
+            0,
+            p,
+            "right" if p < share * num_problems else "wrong",
+            True,
+            budget,
+            1,
+            0,
+            2,
+            3,
+            4,
+            0.5,
+        )
         for name, budget, share in cells
         for p in range(num_problems)
     ]

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
-from restmcts.adapters.local_bus import LocalBus
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.evaluation import METHODS, PROBLEM_SET, Evaluation, evaluation_plan
-from restmcts.domain.outcomes import Comparison
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
+from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, evaluation_plan
+from restmcts.domain.stats.outcomes import Comparison
 from restmcts.errors import InputError
 from restmcts.messages import commands, events
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
-from restmcts_cli.connection import Connection
-from restmcts_cli.evaluation_examples import differing_examples
-from restmcts_cli.evaluation_models import given_models, models_of_run
-from restmcts_cli.evaluation_results import EvaluationResults
-from restmcts_cli.evaluation_run import evaluated_on_stack
+from restmcts_cli.arguments.connection import Connection
+from restmcts_cli.experiments.evaluation_models import given_models, models_of_run
+from restmcts_cli.experiments.evaluation_run import evaluated_on_stack
+from restmcts_cli.reports.evaluation_examples import differing_examples
+from restmcts_cli.reports.evaluation_results import EvaluationResults
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
@@ -35,7 +35,11 @@ PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(8)]
 def test_given_models_are_one_pair() -> None:
     models = given_models("p", ["v", "orm=o"], lambda model, kind: f"{kind}:{model}")
     assert models.pairs[0].values == {"value": "value", "orm": "orm"}
-    assert models.checkpoints == {"policy": ("policy", "policy:p"), "value": ("value", "value:v"), "orm": ("value", "value:o")}
+    assert models.checkpoints == {
+        "policy": ("policy", "policy:p"),
+        "value": ("value", "value:v"),
+        "orm": ("value", "value:o"),
+    }
     with pytest.raises(InputError, match="'value' is taken"):
         given_models("p", ["v", "w"], lambda model, _: model)
 
@@ -63,8 +67,12 @@ def stack(tmp_path: Path) -> Iterator[Connection]:
         search = TreeSearchHandlers(database)
         coordinator = CoordinatorHandlers(database, CoordinatorSettings())
         handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(database, lambda _: models, WorkerSettings()).propose_steps,
-            commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
+            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
+                database, lambda _: models, WorkerSettings()
+            ).propose_steps,
+            commands.ScoreWaitingSteps.name: PrmScorerHandlers(
+                database, lambda _: models, WorkerSettings()
+            ).score_steps,
             commands.AdvanceTrees.name: search.advance_trees,
             events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: ValueLabelerHandlers(database, artifacts, verifier).label_trees,
@@ -100,7 +108,8 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
     looked_at = {(outcome.method, outcome.budget) for outcome in outcomes if outcome.wasted is not None}
     assert looked_at == {(name, None if name == "greedy" else 60) for name in NAMES}
     assert all(
-        outcome.tokens_to_right is None or (outcome.any_right and outcome.tokens_to_right <= outcome.tokens) for outcome in outcomes
+        outcome.tokens_to_right is None or (outcome.any_right and outcome.tokens_to_right <= outcome.tokens)
+        for outcome in outcomes
     )
     for example in differing_examples(results, Comparison(outcomes), [problem.question for problem in PROBLEMS]):
         assert sorted((answer.verdict == "right") for answer in example.answers) == [False, True]

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from restmcts.errors import InputError
-from restmcts_cli.grade import answer_of_prediction, grade
+from restmcts_cli.commands.learning.grade import answer_of_prediction, grade
 
 
 def _graded(capsys: pytest.CaptureFixture[str], path: Path, **options: Any) -> tuple[list[dict[str, Any]], str]:

@@ -1,4 +1,6 @@
-"""The commands `problems`: any source, streamed, whole or not at all, and only while a phase has not begun."""
+"""The commands `problems`: any source, streamed, whole or not at all, and only while a phase
+has not begun.
+"""
 
 import json
 import sys
@@ -18,7 +20,9 @@ Command = Callable[..., Result]
 
 def test_csv_becomes_json_lines(tmp_path: Path, call: Command) -> None:
     table = tmp_path / "problems.csv"
-    table.write_text('\ufeffquestion,answer,solution,other\n"One, or\ntwo?",2,,x\nNo answer?,,,\nThree?,3,"1 + 2 = 3",y,z\n')
+    table.write_text(
+        '\ufeffquestion,answer,solution,other\n"One, or\ntwo?",2,,x\nNo answer?,,,\nThree?,3,"1 + 2 = 3",y,z\n'
+    )
     out = tmp_path / "problems.jsonl"
     result = call("problems", "import", table, out)
     assert [json.loads(line) for line in out.read_text().splitlines()] == [
@@ -56,7 +60,9 @@ def test_sources_that_cannot_be_read(
     assert list(tmp_path.iterdir()) == []
 
 
-def test_enqueue_before_a_phase_begins_but_not_after(workdir: Path, tmp_path: Path, call: Command, document: Document) -> None:
+def test_enqueue_before_a_phase_begins_but_not_after(
+    workdir: Path, tmp_path: Path, call: Command, document: Document
+) -> None:
     def enqueue(set_name: str) -> Result:
         return call("problems", "enqueue", "mine", "demo:3", "--set", set_name, "--workdir", workdir)
 
@@ -88,7 +94,9 @@ def test_listing_shows_texts_as_characters(workdir: Path, shown: Shown, call: Co
 def test_ten_thousand_problems_are_streamed(workdir: Path, tmp_path: Path, call: Command) -> None:
     path = tmp_path / "many.jsonl"
     with path.open("w") as file:
-        file.writelines(json.dumps({"question": f"{number}: {'long ' * 100}", "answer": number}) + "\n" for number in range(10_000))
+        file.writelines(
+            json.dumps({"question": f"{number}: {'long ' * 100}", "answer": number}) + "\n" for number in range(10_000)
+        )
     tracemalloc.start()
     result = call("problems", "enqueue", "mine", path, "--set", "later", "--workdir", workdir)
     _, peak = tracemalloc.get_traced_memory()

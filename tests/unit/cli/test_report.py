@@ -8,10 +8,11 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from restmcts.domain.statistics import Accuracy
+from restmcts.domain.stats.statistics import Accuracy
 from restmcts.errors import StorageError
-from restmcts_cli.report import render_page, render_table, write_report
-from restmcts_cli.report_data import (
+from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts_cli.reports.run_report import render_page, render_table, write_report
+from restmcts_cli.reports.run_report_data import (
     Graded,
     IterationResult,
     Report,
@@ -23,9 +24,8 @@ from restmcts_cli.report_data import (
     json_line,
     judge_values,
 )
-from restmcts_cli.report_summary import summarise
-from restmcts_cli.report_tree import MAX_NODES, draw_tree
-from restmcts_dashboard.line_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts_cli.reports.run_summary import summarise
+from restmcts_cli.reports.tree_pictures import MAX_NODES, draw_tree
 from rich.console import Console
 
 HOSTILE = "</title><script>alert('x')</script> & \"quoted\" [red]markup[/red]"
@@ -101,7 +101,9 @@ def test_page_is_self_contained_and_well_formed() -> None:
     page = Page(text)
     assert page.open == []
     assert not {"script", "link", "img", "iframe"} & {tag for tag, _ in page.tags}
-    assert not any(name in {"src", "href"} or name.startswith("on") for _, attributes in page.tags for name in attributes)
+    assert not any(
+        name in {"src", "href"} or name.startswith("on") for _, attributes in page.tags for name in attributes
+    )
     assert "http" not in text and "@import" not in text and "url(" not in text
     for svg in re.findall(r"<svg.*?</svg>", text, flags=re.DOTALL):
         ElementTree.fromstring(svg)
@@ -112,7 +114,8 @@ def test_hostile_text_is_escaped_everywhere() -> None:
     assert "<script" not in text
     page = Page(text)
     assert page.open == []
-    # title, heading, command, methods (table, legend), values, tree (question, node), settings, note
+    # title, heading, command, methods (table, legend), values, tree (question, node), settings,
+    # note
     assert text.count("&lt;script&gt;") >= 9
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in Page(render_page(make_report())).tags}
 
@@ -196,7 +199,9 @@ def test_summary_claims_what_reaches_three_errors() -> None:
 def test_summary_does_not_claim_what_the_numbers_do_not_show(base: int, last: int, control: int, expected: str) -> None:
     rows = (
         IterationResult(0, greedy=Graded(grade(outcomes(base)).accuracy)),
-        IterationResult(1, greedy=Graded(grade(outcomes(last)).accuracy), control=Graded(grade(outcomes(control)).accuracy)),
+        IterationResult(
+            1, greedy=Graded(grade(outcomes(last)).accuracy), control=Graded(grade(outcomes(control)).accuracy)
+        ),
     )
     text = said(Report("t", "c", 0, 1.0, iterations=rows))
     assert expected in text and "does not show" in text and "Both differences" not in text

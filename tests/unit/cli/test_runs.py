@@ -11,9 +11,9 @@ import pytest
 from restmcts.adapters.sql import control, queries, runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.trees import PHASES, TREES
-from restmcts.domain.phases import PHASE
+from restmcts.domain.runs.phases import PHASE
 from restmcts.errors import InputError
-from restmcts_cli.run_create import MAX_BOOTSTRAP_PROBLEMS
+from restmcts_cli.commands.records.run_create import MAX_BOOTSTRAP_PROBLEMS
 from sqlalchemy import update
 from typer.testing import Result
 
@@ -25,7 +25,9 @@ Command = Callable[..., Result]
 def problem_file(folder: Path, count: int, name: str = "problems.jsonl") -> Path:
     path = folder / name
     path.write_text(
-        "".join(json.dumps({"question": f"What is {number} + 1?", "answer": number + 1}) + "\n" for number in range(count))
+        "".join(
+            json.dumps({"question": f"What is {number} + 1?", "answer": number + 1}) + "\n" for number in range(count)
+        )
     )
     return path
 
@@ -73,7 +75,9 @@ def test_pause_resume_cancel(workdir: Path, call: Command, document: Document) -
     assert "run mine is cancelled" in message(call("runs", "resume", "mine", "--workdir", workdir))
 
 
-def test_a_spent_token_budget_is_shown_and_raised(workdir: Path, call: Command, shown: Shown, document: Document) -> None:
+def test_a_spent_token_budget_is_shown_and_raised(
+    workdir: Path, call: Command, shown: Shown, document: Document
+) -> None:
     """A tree that still searches would generate more than the run's trees already have."""
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     spent = document("runs", "show", "mine", "--workdir", workdir)["tokens"]
@@ -113,7 +117,9 @@ def test_watch_ends_with_the_run(workdir: Path, call: Command) -> None:
     assert result.exit_code == 1
 
 
-def test_unknown_run_and_folder_are_one_line(workdir: Path, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_unknown_run_and_folder_are_one_line(
+    workdir: Path, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert message(call("runs", "show", "yours", "--workdir", workdir)) == "no run is named 'yours'; there are mine"
     assert "holds no run.db" in message(call("runs", "list", "--workdir", tmp_path / "elsewhere"))
     monkeypatch.chdir(tmp_path)
@@ -196,7 +202,10 @@ def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call:
     path = problem_file(tmp_path, num_problems)
     added = document("problems", "enqueue", "new", path, "--workdir", workdir)["added"]
     assert added == {"train": 1080, "bootstrap": MAX_BOOTSTRAP_PROBLEMS, "held-out": 120}
-    assert document("problems", "enqueue", "new", path, "--workdir", workdir)["added"] == {"train": 1120, "held-out": 80}
+    assert document("problems", "enqueue", "new", path, "--workdir", workdir)["added"] == {
+        "train": 1120,
+        "held-out": 80,
+    }
     assert document("runs", "resume", "new", "--workdir", workdir)["state"] == "running"
 
 
@@ -217,7 +226,7 @@ def test_what_the_image_without_models_can_do(workdir: Path, arguments: tuple[st
 
 
 def test_work_says_that_torch_is_missing(workdir: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(sys.modules, "restmcts_cli.local_run", None)
+    monkeypatch.setitem(sys.modules, "restmcts_local.local_run", None)
     assert "restmcts-cli[local]" in message(call("runs", "work", "mine", "--workdir", workdir))
 
 

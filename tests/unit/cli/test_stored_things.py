@@ -9,9 +9,9 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from restmcts.adapters.folder_store import FolderArtifactStore
 from restmcts.adapters.sql import control, runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.errors import InputError, StorageError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.messages.routes import body_of
@@ -55,8 +55,12 @@ def test_checkpoints_are_listed_shown_and_pulled(
     shown("checkpoints", "pull", "mine", "policy-1", out, "--workdir", trained)
     assert (out / "config.json").read_text() == "{}"
     assert "is not empty" in str(call("checkpoints", "pull", "mine", "policy-1", out, "--workdir", trained).exception)
-    assert "a model of the hub" in str(call("checkpoints", "pull", "mine", "base", tmp_path / "b", "--workdir", trained).exception)
-    assert "it has base, value-0, policy-1" in str(call("checkpoints", "show", "mine", "x", "--workdir", trained).exception)
+    assert "a model of the hub" in str(
+        call("checkpoints", "pull", "mine", "base", tmp_path / "b", "--workdir", trained).exception
+    )
+    assert "it has base, value-0, policy-1" in str(
+        call("checkpoints", "show", "mine", "x", "--workdir", trained).exception
+    )
 
 
 def test_a_row_is_traced_to_its_tree_and_the_tree_to_its_rows(
@@ -89,7 +93,9 @@ def test_a_person_promotes_a_checkpoint_and_may_take_it_back(trained: Path, docu
     assert promoted() == ["value-0", "policy-1"]
     document("checkpoints", "promote", "mine", "base", "--workdir", trained)
     assert promoted() == ["base", "value-0"]
-    assert "it has base, value-0, policy-1" in str(call("checkpoints", "promote", "mine", "x", "--workdir", trained).exception)
+    assert "it has base, value-0, policy-1" in str(
+        call("checkpoints", "promote", "mine", "x", "--workdir", trained).exception
+    )
 
 
 def test_push_without_a_hub_is_one_line(trained: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -117,9 +123,13 @@ def test_datasets_are_listed_shown_and_pulled(
     shown("datasets", "export", "mine", "policy-1", tmp_path / "lines", "--format", "paper-json", "--workdir", workdir)
     lines = [json.loads(line) for line in (tmp_path / "lines").read_text().splitlines()]
     assert len(lines) == row["num_rows"] and lines[0]["summary"].endswith("The answer is 7\n")
-    refused = call("datasets", "export", "mine", "policy-1", tmp_path / "no", "--format", "preference", "--workdir", workdir)
+    refused = call(
+        "datasets", "export", "mine", "policy-1", tmp_path / "no", "--format", "preference", "--workdir", workdir
+    )
     assert isinstance(refused.exception, InputError) and not (tmp_path / "no").exists()
-    assert "no data set for 'value-9'" in str(call("datasets", "show", "mine", "value-9", "--workdir", workdir).exception)
+    assert "no data set for 'value-9'" in str(
+        call("datasets", "show", "mine", "value-9", "--workdir", workdir).exception
+    )
 
 
 def test_dead_letters_are_retried_or_dropped(workdir: Path, document: Document, shown: Shown, call: Command) -> None:
@@ -143,10 +153,18 @@ def test_dead_letters_are_retried_or_dropped(workdir: Path, document: Document, 
     assert "there is no dead letter 2" in str(call("dead-letters", "drop", 2, "--workdir", workdir).exception)
 
 
-def test_doctor_finds_a_healthy_folder_and_a_strange_one(workdir: Path, document: Document, call: Command, tmp_path: Path) -> None:
+def test_doctor_finds_a_healthy_folder_and_a_strange_one(
+    workdir: Path, document: Document, call: Command, tmp_path: Path
+) -> None:
     found = document("doctor", "--workdir", workdir)
     assert found["right"]
-    assert [check["part"] for check in found["checks"]] == ["work folder", "database", "tables", "artifacts", "dead letters"]
+    assert [check["part"] for check in found["checks"]] == [
+        "work folder",
+        "database",
+        "tables",
+        "artifacts",
+        "dead letters",
+    ]
     strange = tmp_path / "strange"
     strange.mkdir()
     (strange / "run.db").write_bytes(b"not a database at all, but text" * 100)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts_cli.tree_text import TreeView, to_dot, tree_lines
+from restmcts_cli.reports.tree_text import TreeView, to_dot, tree_lines
 from typer.testing import Result
 
 Shown = Callable[..., str]
@@ -16,7 +16,15 @@ Command = Callable[..., Result]
 
 
 def node(node_id: int, parent_id: int | None, step: str, depth: int, **facts: Any) -> dict[str, Any]:
-    fields = {"value": 0.5, "visits": 1, "final": False, "origin": "search", "verdict": None, "quality_value": None, **facts}
+    fields = {
+        "value": 0.5,
+        "visits": 1,
+        "final": False,
+        "origin": "search",
+        "verdict": None,
+        "quality_value": None,
+        **facts,
+    }
     return {"node_id": node_id, "parent_id": parent_id, "step": step, "depth": depth, **fields}
 
 
@@ -76,7 +84,9 @@ def test_best_and_wrong_keep_their_traces() -> None:
 def test_a_deep_tree_is_no_problem() -> None:
     chain = [node(0, None, "", 0), *(node(number, number - 1, "s\n", number) for number in range(1, 3000))]
     assert sum(1 for _ in tree_lines(chain, None, TreeView())) == 3000
-    assert [line.plain.strip() for line in tree_lines(chain, None, TreeView(max_depth=2))][-1] == "└── … 2,997 nodes below"
+    assert [line.plain.strip() for line in tree_lines(chain, None, TreeView(max_depth=2))][
+        -1
+    ] == "└── … 2,997 nodes below"
 
 
 def test_graphviz_quotes_what_it_is_given() -> None:
@@ -95,9 +105,9 @@ def test_listing_narrows(workdir: Path, document: Document, call: Command) -> No
     unsolved = document("trees", "list", "mine", "--unsolved", "--workdir", workdir)
     assert len(everything) == 10
     assert sorted(one["id"] for one in (*solved, *unsolved)) == [one["id"] for one in everything]
-    assert {one["phase"] for one in document("trees", "list", "mine", "--phase", "collect-1", "--workdir", workdir)} == {
-        "collect-1"
-    }
+    assert {
+        one["phase"] for one in document("trees", "list", "mine", "--phase", "collect-1", "--workdir", workdir)
+    } == {"collect-1"}
     assert document("trees", "list", "mine", "--state", "failed", "--workdir", workdir) == []
     assert len(document("trees", "list", "mine", "--limit", "3", "--workdir", workdir)) == 3
     assert "has no phase 'x'" in str(call("trees", "list", "mine", "--phase", "x", "--workdir", workdir).exception)

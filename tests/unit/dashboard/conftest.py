@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SearchPhase
 from restmcts.domain.problems import Problem
-from restmcts.domain.search import Budget
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.serving import folder_source
@@ -24,8 +24,12 @@ HOSTILE = "<script>document.title='taken'</script> & <img src=x onerror=alert(1)
 
 
 def collect(number: int) -> SearchPhase:
-    search = MctsStarSettings(mode="collect", branch=2, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
-    return SearchPhase(f"collect-{number}", number, "collect", "train", "base", "value-0", search, Budget(iterations=6, tokens=500))
+    search = MctsStarSettings(
+        mode="collect", branch=2, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5
+    )
+    return SearchPhase(
+        f"collect-{number}", number, "collect", "train", "base", "value-0", search, Budget(iterations=6, tokens=500)
+    )
 
 
 @pytest.fixture(scope="session")
@@ -69,7 +73,9 @@ def served() -> Iterator[Callable[[Source], Client]]:
     running: list[tuple[Server, threading.Thread]] = []
 
     def serve(source: Source) -> Client:
-        server = Server(Config(create_app(source), port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+        server = Server(
+            Config(create_app(source), port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1)
+        )
         thread = threading.Thread(target=server.run)
         thread.start()
         while not server.started:

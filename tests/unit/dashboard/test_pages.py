@@ -1,4 +1,6 @@
-"""What the dashboard answers: numbers, escaping, headers, bounds on who may ask and change; over a real server."""
+"""What the dashboard answers: numbers, escaping, headers, bounds on who may ask and change;
+over a real server.
+"""
 
 import json
 import shutil
@@ -13,8 +15,8 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.domain.phases import GatePhase, TrainValuePhase
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.phases import GatePhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
@@ -127,7 +129,9 @@ def failed(tmp_path: Path, folder: Path) -> Database:
     with database.transaction() as transaction:
         transaction.execute(update(RUNS).values(state=RunState.RUNNING.value, finished_at=None))
         transaction.execute(update(PHASES).where(PHASES.c.name == "collect-2").values(state=PhaseState.SEARCHING.value))
-        transaction.execute(update(TREES).where(TREES.c.id == 6).values(state=TreeState.SEARCHING.value, stop_reason=None))
+        transaction.execute(
+            update(TREES).where(TREES.c.id == 6).values(state=TreeState.SEARCHING.value, stop_reason=None)
+        )
         trees.fail(transaction, {6: "gave up: <script>1</script>"})
         runs.add_dead_letter(transaction, "coordinator", AdvanceRun.name, '{"run_id": 1}', "was <b>bad</b>")
     return database

@@ -1,4 +1,6 @@
-"""Where solutions state their answers, plain numbers, and the frames of answers compared without algebra."""
+"""Where solutions state their answers, plain numbers, and the frames of answers compared
+without algebra.
+"""
 
 import time
 from fractions import Fraction
@@ -6,9 +8,9 @@ from fractions import Fraction
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from restmcts.domain.answer_forms import Comparison, compare_choices
-from restmcts.domain.answer_text import one_spelling
-from restmcts.domain.answers import extract_answer, normalise_number, states_answer
+from restmcts.domain.answers.equivalence import Comparison, compare_choices
+from restmcts.domain.answers.extraction import extract_answer, normalise_number, states_answer
+from restmcts.domain.answers.normalisation import one_spelling
 from restmcts.domain.problems import Verdict
 
 
@@ -47,7 +49,16 @@ def test_the_last_stated_answer_is_extracted(solution: str, answer: str) -> None
 
 
 @pytest.mark.parametrize(
-    "text", ["", "x = 5", "The answer is", "The answer is .", "The answer is correct.", "\\boxed{}", "We look for the answer.\n"]
+    "text",
+    [
+        "",
+        "x = 5",
+        "The answer is",
+        "The answer is .",
+        "The answer is correct.",
+        "\\boxed{}",
+        "We look for the answer.\n",
+    ],
 )
 def test_a_text_without_an_answer_states_none(text: str) -> None:
     assert extract_answer(text) is None
@@ -67,7 +78,9 @@ def test_any_text_is_handled(text: str) -> None:
     one_spelling(text)
 
 
-@pytest.mark.parametrize("unit", ["(", "{", "\\boxed{", "answer", "answer is ", "答案", "####\n", "The answer is \\[\\frac", "\n "])
+@pytest.mark.parametrize(
+    "unit", ["(", "{", "\\boxed{", "answer", "answer is ", "答案", "####\n", "The answer is \\[\\frac", "\n "]
+)
 def test_extraction_is_linear_in_hostile_text(unit: str) -> None:
     start = time.perf_counter()
     extract_answer(unit * (200_000 // len(unit)))
@@ -114,14 +127,30 @@ def test_plain_numbers_are_read(text: str, value: int | Fraction) -> None:
 
 @pytest.mark.parametrize(
     "text",
-    ["", "5x", "2k", "3R^2", "6 - 5i", "12 or 13", "3\\sqrt{2}", "10:30", "4210_5", "9^9^9^9", "2^3", "1/0", "1e999999"],
+    [
+        "",
+        "5x",
+        "2k",
+        "3R^2",
+        "6 - 5i",
+        "12 or 13",
+        "3\\sqrt{2}",
+        "10:30",
+        "4210_5",
+        "9^9^9^9",
+        "2^3",
+        "1/0",
+        "1e999999",
+    ],
 )
 def test_anything_else_is_no_plain_number(text: str) -> None:
     assert normalise_number(text) is None
 
 
 def _unable(truth: str, prediction: str) -> Verdict:
-    """Stand in for algebra that can decide nothing: what comes out otherwise was decided without it."""
+    """Stand in for algebra that can decide nothing: what comes out otherwise was decided
+    without it.
+    """
     return Verdict.UNDECIDED
 
 
@@ -153,7 +182,11 @@ def _unable(truth: str, prediction: str) -> Verdict:
         ("100, 200, 300", "100,200,300", "right"),
         ("\\begin{pmatrix} 1/2 \\\\ 3 \\end{pmatrix}", "\\begin{bmatrix} \\frac12 \\\\ 3 \\end{bmatrix}", "right"),
         ("\\begin{pmatrix} 1 \\\\ 2 \\end{pmatrix}", "(1,2)", "right"),
-        ("\\begin{pmatrix} 1 & 0 \\\\ 0 & 1 \\end{pmatrix}", "\\begin{pmatrix} 1 & 0 \\\\ 0 & -1 \\end{pmatrix}", "wrong"),
+        (
+            "\\begin{pmatrix} 1 & 0 \\\\ 0 & 1 \\end{pmatrix}",
+            "\\begin{pmatrix} 1 & 0 \\\\ 0 & -1 \\end{pmatrix}",
+            "wrong",
+        ),
         ("\\text{even}", "Even.", "right"),
         ("\\text{even}", "odd", "wrong"),
         ("\\text{even}", "neither even nor odd", "wrong"),

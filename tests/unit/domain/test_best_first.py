@@ -1,13 +1,14 @@
-"""Best-first branching under a policy whose every token is known, so that what must come out can be worked out by hand."""
+"""Best-first branching under a policy whose every token is known, so that what must come out
+can be worked out by hand.
+"""
 
 import math
 from dataclasses import replace
 
 import pytest
-from restmcts.domain.answers import states_answer
-from restmcts.domain.best_first import BestFirst, BestFirstSettings
-from restmcts.domain.filtering import right_traces, value_paths
-from restmcts.domain.labels import end_leaves, infer_labels
+from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.labels.filtering import right_traces, value_paths
+from restmcts.domain.labels.inferred import end_leaves, infer_labels
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import (
     Alternative,
@@ -20,7 +21,8 @@ from restmcts.domain.requests import (
     StepsProposed,
     StepsScored,
 )
-from restmcts.domain.search import Budget, StopReason
+from restmcts.domain.search.best_first import BestFirst, BestFirstSettings
+from restmcts.domain.search.protocol import Budget, StopReason
 from restmcts.errors import InputError
 from restmcts.testing.scripted import run_search
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
@@ -31,7 +33,9 @@ VALUES = {"aa": 0.1, "ab": 0.2, "ac": 0.2, "ba": 0.95, "bb": 0.3, "bc": 0.3, "ca
 
 
 class LetterPolicy:
-    """Each step is the likeliest letter, or the one it is begun with; values are known for whole solutions only."""
+    """Each step is the likeliest letter, or the one it is begun with; values are known for
+    whole solutions only.
+    """
 
     def __init__(self) -> None:
         self.begun: list[tuple[tuple[str, ...], str]] = []
@@ -133,11 +137,19 @@ def test_a_policy_without_alternatives_or_without_words_gives_what_it_has() -> N
     assert (silent.finished, silent.chosen) == (True, None)
 
 
-SAID = {"": "so x is 2\n", "Now": "Now, X is 2.\n", "so y": "so y is 2\n", "so z": "so z is 2\n", "so x was": "so x was 2\n"}
+SAID = {
+    "": "so x is 2\n",
+    "Now": "Now, X is 2.\n",
+    "so y": "so y is 2\n",
+    "so z": "so z is 2\n",
+    "so x was": "so x was 2\n",
+}
 
 
 class ClausePolicy:
-    """One step of three tokens, each likely but the second; what it says may be a paraphrase of "so x is 2"."""
+    """One step of three tokens, each likely but the second; what it says may be a paraphrase of
+    "so x is 2".
+    """
 
     FIRST = (Alternative("Now", 0.0, math.log(0.1), 0),)
     SECOND = (Alternative("so y", -0.1, math.log(0.4), 1), Alternative("so z", -0.1, math.log(0.3), 1))
@@ -198,13 +210,17 @@ def test_a_paraphrase_costs_one_step_and_is_not_in_the_tree() -> None:
     assert [request.max_steps for request in paraphrase] == [1]
     assert machine.tree[machine.tree.root.children[0]].visits == 2
     assert len(machine.tree.final_nodes()) == 4
-    exact = run_search(BestFirst(BestFirstSettings(gate=None), Budget(iterations=20), 0, states_answer), ClausePolicy().answer)
+    exact = run_search(
+        BestFirst(BestFirstSettings(gate=None), Budget(iterations=20), 0, states_answer), ClausePolicy().answer
+    )
     assert len(exact.tree.final_nodes()) == 5
 
 
 @pytest.mark.parametrize("seed", range(20))
 def test_its_trees_are_labelled_like_any_other(seed: int) -> None:
-    """What is branched at a token stands in the tree as a step of its own, so that labels, paths and traces hold."""
+    """What is branched at a token stands in the tree as a step of its own, so that labels,
+    paths and traces hold.
+    """
     settings = BestFirstSettings(gate=None, branch_at="tokens" if seed % 2 else "untried-mass")
     tree = run_search(BestFirst(settings, Budget(iterations=12), seed, states_answer), RandomModels(seed).answer).tree
     leaves = end_leaves(tree)
@@ -217,7 +233,9 @@ def test_its_trees_are_labelled_like_any_other(seed: int) -> None:
         assert labels[trace.node_id].reasoning_distance == 0 and labels[trace.node_id].step_is_right
     targets = [target for path in value_paths(tree, labels) for target in path.targets if target is not None]
     assert sorted(targets) == sorted(label.quality_value for node_id, label in labels.items() if node_id != 0)
-    assert all(node.model_value is not None for node in tree.nodes[1:]), "every step has the value that a filter asks for"
+    assert all(node.model_value is not None for node in tree.nodes[1:]), (
+        "every step has the value that a filter asks for"
+    )
 
 
 def test_bad_settings_are_refused() -> None:

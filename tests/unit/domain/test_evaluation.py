@@ -1,9 +1,11 @@
-"""Methods by name, and the phases of an evaluation: what is shared is made once, every cell finds its phase."""
+"""Methods by name, and the phases of an evaluation: what is shared is made once, every cell
+finds its phase.
+"""
 
 from dataclasses import replace
 
 import pytest
-from restmcts.domain.evaluation import (
+from restmcts.domain.runs.evaluation import (
     METHODS,
     TRAINING_SET,
     Evaluation,
@@ -12,9 +14,9 @@ from restmcts.domain.evaluation import (
     evaluation_cells,
     evaluation_plan,
 )
-from restmcts.domain.layered import StepBeamSettings, TotBfsSettings
-from restmcts.domain.phases import PHASE, SearchPhase, TrainValuePhase
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.phases import PHASE, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings
 from restmcts.errors import InputError
 
 MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})

@@ -1,16 +1,18 @@
-"""Every method can stop at a finished solution that the value model likes, so that none is ahead by the gate alone."""
+"""Every method can stop at a finished solution that the value model likes, so that none is
+ahead by the gate alone.
+"""
 
 from collections import Counter
 from dataclasses import replace
 
 import pytest
-from restmcts.domain.algorithms import SearchSettings, build_search, needs_values
-from restmcts.domain.best_first import BestFirstSettings
-from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSettings
-from restmcts.domain.mcts_star import MctsStarSettings
 from restmcts.domain.requests import ProposeSteps, Request, Response
-from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
-from restmcts.domain.search import Budget, Search, StopReason
+from restmcts.domain.search.algorithms import SearchSettings, build_search, needs_values
+from restmcts.domain.search.best_first import BestFirstSettings
+from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget, Search, StopReason
+from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.domain.tree import Node, Tree
 from restmcts.testing.scripted import run_search
 from restmcts.testing.trees import RandomModels

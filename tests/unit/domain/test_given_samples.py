@@ -1,13 +1,15 @@
-"""Samples drawn once: whoever reads them must come to what it would have come to by drawing them itself."""
+"""Samples drawn once: whoever reads them must come to what it would have come to by drawing
+them itself.
+"""
 
 from dataclasses import replace
 
 import pytest
-from restmcts.domain.answers import states_answer
-from restmcts.domain.given_samples import SamplePool, ScoreGivenSamples, find_path, search_pool, solution_values
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, StepsProposed
-from restmcts.domain.sampling import BestOfNSettings, SelfConsistencySettings, SolutionSampling
-from restmcts.domain.search import Budget
+from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings, SolutionSampling
+from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.sample_pool import SamplePool, ScoreGivenSamples, find_path, search_pool, solution_values
 from restmcts.errors import InputError
 from restmcts.testing.trees import RandomModels
 
@@ -49,9 +51,15 @@ def test_a_pool_is_read_as_if_it_were_drawn(settings: BestOfNSettings | SelfCons
     waiting = alone.begin()
     while waiting:
         request = waiting.pop(0)
-        answer = replace(next(unread), number=request.number) if isinstance(request, ProposeSteps) else models.answer(request)
+        answer = (
+            replace(next(unread), number=request.number)
+            if isinstance(request, ProposeSteps)
+            else models.answer(request)
+        )
         waiting += alone.receive(answer)
-    read = search_pool(settings, Budget(tokens=tokens), pool, solution_values(_scored(models, pool).tree), states_answer)
+    read = search_pool(
+        settings, Budget(tokens=tokens), pool, solution_values(_scored(models, pool).tree), states_answer
+    )
     assert read.spent.tokens == alone.spent.tokens
     assert read.stop_reason == alone.stop_reason
     assert [(node.step, node.model_value, node.multiplicity) for node in read.tree.nodes] == [
@@ -78,7 +86,9 @@ def test_answers_from_before_whole_solutions_were_scored_still_give_their_last_v
     search = ScoreGivenSamples(_pool(_drawn(models, 10)).samples, Budget(), 0, states_answer)
     waiting = search.begin()
     while waiting:
-        waiting = [new for request in waiting for new in search.receive(replace(models.answer(request), solution_scores=()))]
+        waiting = [
+            new for request in waiting for new in search.receive(replace(models.answer(request), solution_scores=()))
+        ]
     assert all(known.score == known.of_steps[-1] for known in solution_values(search.tree).values())
 
 

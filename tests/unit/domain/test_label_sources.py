@@ -1,14 +1,16 @@
-"""Labels from rollouts, the search for the first wrong step, and values from corrupted solutions."""
+"""Labels from rollouts, the search for the first wrong step, and values from corrupted
+solutions.
+"""
 
 import random
 
 import pytest
-from restmcts.domain.corruption import corrupted, solution_values
+from restmcts.domain.labels.corruption import corrupted, solution_values
+from restmcts.domain.labels.rollouts import next_prefix, rollout_labels
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import ProposedStep
-from restmcts.domain.rollout_labels import next_prefix, rollout_labels
-from restmcts.domain.search import Budget
-from restmcts.domain.step_rollouts import StepRollouts, StepRolloutsSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.step_rollouts import StepRollouts, StepRolloutsSettings
 from restmcts.domain.tree import Node, Tree
 from restmcts.testing.scripted import run_search
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels, answer_step
@@ -69,7 +71,9 @@ def test_rollouts_complete_every_unfinished_partial_solution(seed: int) -> None:
 
 def test_rollouts_of_given_steps_begin_at_their_end() -> None:
     given = ("one\n", "two\n")
-    search = StepRollouts(StepRolloutsSettings(num_rollouts=5), Budget(), 1, lambda text: text.startswith("The answer"), given)
+    search = StepRollouts(
+        StepRolloutsSettings(num_rollouts=5), Budget(), 1, lambda text: text.startswith("The answer"), given
+    )
     (request,) = search.begin()
     assert (request.steps, search.spent.iterations) == (given, 0)
     run_search(StepRollouts(StepRolloutsSettings(), Budget(), 1, bool, given), RandomModels().answer)

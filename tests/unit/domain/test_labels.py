@@ -5,7 +5,7 @@ import math
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
-from restmcts.domain.filtering import (
+from restmcts.domain.labels.filtering import (
     PairFilter,
     Trace,
     TraceFilter,
@@ -15,7 +15,7 @@ from restmcts.domain.filtering import (
     value_paths,
     value_samples,
 )
-from restmcts.domain.labels import StepLabel, end_leaves, infer_labels
+from restmcts.domain.labels.inferred import StepLabel, end_leaves, infer_labels
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.tree import ROOT, Node, Tree
@@ -71,7 +71,15 @@ def branching() -> tuple[Tree, dict[str, Node]]:
     """root - a - right; a - wrong; root - b - open; root - c - undecided."""
     tree = Tree()
     nodes: dict[str, Node] = {}
-    for name, parent in (("a", None), ("right", "a"), ("wrong", "a"), ("b", None), ("open", "b"), ("c", None), ("unsure", "c")):
+    for name, parent in (
+        ("a", None),
+        ("right", "a"),
+        ("wrong", "a"),
+        ("b", None),
+        ("open", "b"),
+        ("c", None),
+        ("unsure", "c"),
+    ):
         above = nodes[parent] if parent else tree.root
         step = ProposedStep(f"{name}\n", 1, -1.0)
         nodes[name], _ = tree.add_child(above, step, final=name in ("right", "wrong", "unsure"))
@@ -209,7 +217,9 @@ def test_pairs_are_siblings_the_best_first(seed: int, num_nodes: int, min_gap: f
         assert pair.steps == tree.steps_to(pair.chosen)[:-1] == tree.steps_to(pair.rejected)[:-1]
         value, other = labels[pair.chosen.node_id].quality_value, labels[pair.rejected.node_id].quality_value
         assert (value, other) == (pair.chosen_value, pair.rejected_value) and value > other and value - other >= min_gap
-        assert value == max(labels[n].quality_value for n in tree[pair.chosen.parent_id or ROOT].children if n in labels)
+        assert value == max(
+            labels[n].quality_value for n in tree[pair.chosen.parent_id or ROOT].children if n in labels
+        )
     gaps = [pair.chosen_value - pair.rejected_value for pair in everything]
     assert gaps == sorted(gaps, reverse=True)
     assert step_pairs(tree, labels, PairFilter(min_gap, top_k)) == everything[:top_k]

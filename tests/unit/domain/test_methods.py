@@ -3,13 +3,13 @@
 from math import exp
 
 import pytest
-from restmcts.domain.filtering import PairFilter, solution_pairs
-from restmcts.domain.methods import METHODS
-from restmcts.domain.phases import Phase, TrainPolicyPhase
-from restmcts.domain.plans import SelfTraining, control_plan, self_training_plan
+from restmcts.domain.labels.filtering import PairFilter, solution_pairs
 from restmcts.domain.requests import ProposedStep
-from restmcts.domain.search import Budget
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.methods import METHODS
+from restmcts.domain.runs.phases import Phase, TrainPolicyPhase
+from restmcts.domain.runs.plans import SelfTraining, control_plan, self_training_plan
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tree import Tree
 
 
@@ -59,7 +59,9 @@ def test_self_rewarding_asks_a_judge_only_if_it_has_one() -> None:
 
 
 def samples(*solutions: tuple[str, float, float | None]) -> Tree:
-    """Return a tree of solutions of one step of two tokens: text, log-probability, judge's value."""
+    """Return a tree of solutions of one step of two tokens: text, log-probability, judge's
+    value.
+    """
     tree = Tree()
     for text, log_prob, value in solutions:
         node, _ = tree.add_child(tree.root, ProposedStep(text, 2, log_prob), final=True)
@@ -68,7 +70,9 @@ def samples(*solutions: tuple[str, float, float | None]) -> Tree:
 
 
 def test_the_most_likely_solution_is_preferred_to_the_least_likely_one() -> None:
-    (pair,) = solution_pairs(samples(("a", -2.0, None), ("b", -1.0, None), ("c", -6.0, None)), PairFilter(between="solutions"))
+    (pair,) = solution_pairs(
+        samples(("a", -2.0, None), ("b", -1.0, None), ("c", -6.0, None)), PairFilter(between="solutions")
+    )
     assert (pair.chosen.step, pair.rejected.step) == ("b", "c")
     assert (pair.chosen_value, pair.rejected_value) == pytest.approx((exp(-0.5), exp(-3.0)))
 

@@ -5,8 +5,9 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from restmcts.domain import number_paths
-from restmcts.domain.number_paths import (
+from restmcts.domain.problems import Check, Problem, Verdict
+from restmcts.domain.tasks import number_paths
+from restmcts.domain.tasks.number_paths import (
     KIND,
     MAX_MOVES,
     MOVE_POOL,
@@ -21,7 +22,6 @@ from restmcts.domain.number_paths import (
     move_step,
     parse_question,
 )
-from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.errors import InputError
 
 QUESTION = "Start: 7  Target: 31  Moves: +3 -5 *2"

@@ -1,11 +1,13 @@
-"""Accuracies with errors, paired differences, equal cost and pass@k, against what can be worked out by hand."""
+"""Accuracies with errors, paired differences, equal cost and pass@k, against what can be worked
+out by hand.
+"""
 
 import math
 import random
 
 import pytest
-from restmcts.domain.bootstrap import Resampling
-from restmcts.domain.outcomes import Comparison, Outcome, pass_at_k
+from restmcts.domain.stats.bootstrap import Resampling
+from restmcts.domain.stats.outcomes import Comparison, Outcome, pass_at_k
 
 
 def _outcome(
@@ -61,11 +63,16 @@ def test_groups_have_problems_of_their_own() -> None:
     comparison = Comparison(outcomes)
     assert comparison.num_problems == 6
     assert comparison.standing(("a", 10, "")).accuracy.value == 0.5
-    assert comparison.standing(("a", 10, "")).accuracy.standard_error == 0.0, "groups are not drawn, problems in them are"
+    assert comparison.standing(("a", 10, "")).accuracy.standard_error == 0.0, (
+        "groups are not drawn, problems in them are"
+    )
 
 
 def test_equal_cost_mixes_the_budgets_on_either_side() -> None:
-    cheap, dear = _cell("a", 50, [True] * 4 + [False] * 6, tokens=60), _cell("a", 100, [True] * 8 + [False] * 2, tokens=120)
+    cheap, dear = (
+        _cell("a", 50, [True] * 4 + [False] * 6, tokens=60),
+        _cell("a", 100, [True] * 8 + [False] * 2, tokens=120),
+    )
     comparison = Comparison([*cheap, *dear, *_cell("b", 75, [True] * 10, tokens=75)])
     found = {(row.method, row.tokens): row.accuracy for row in comparison.at_equal_cost()}
     assert found["a", 50] is None

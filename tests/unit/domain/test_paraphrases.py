@@ -1,7 +1,7 @@
 """Which steps count as saying the same."""
 
 import pytest
-from restmcts.domain.paraphrases import normalised_step
+from restmcts.domain.search.paraphrases import normalised_step
 
 
 @pytest.mark.parametrize(

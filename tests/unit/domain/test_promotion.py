@@ -4,11 +4,11 @@ import random
 from itertools import combinations, product
 
 import pytest
-from restmcts.domain.methods import METHODS
-from restmcts.domain.plans import SelfTraining, self_training_plan
-from restmcts.domain.promotion import JudgedStep, auc, gain, is_promoted, share, sibling_accuracy
-from restmcts.domain.statistics import Difference, area_under_curve, paired_difference
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.methods import METHODS
+from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.promotion import JudgedStep, auc, gain, is_promoted, share, sibling_accuracy
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.stats.statistics import Difference, area_under_curve, paired_difference
 
 Forest = list[list[JudgedStep]]
 
@@ -40,7 +40,9 @@ def test_auc_is_that_of_all_steps_and_sums_no_influence() -> None:
     steps = [step for tree in trees for step in tree]
     found = auc(trees)
     assert found is not None
-    assert found.value == pytest.approx(area_under_curve([step.value for step in steps], [step.is_right for step in steps]))
+    assert found.value == pytest.approx(
+        area_under_curve([step.value for step in steps], [step.is_right for step in steps])
+    )
     assert sum(found.influences) == pytest.approx(0.0, abs=1e-12)
 
 

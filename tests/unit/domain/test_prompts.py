@@ -1,8 +1,7 @@
 """Prompt templates as data, the critics' lines, and the search that asks critics."""
 
 import pytest
-from restmcts.domain.answers import extract_answer, states_answer
-from restmcts.domain.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.prompts import TEMPLATES, Critic, read_critique, template_named
 from restmcts.domain.requests import (
     GenerationSettings,
@@ -15,7 +14,8 @@ from restmcts.domain.requests import (
     StepsProposed,
     StepsScored,
 )
-from restmcts.domain.search import Budget
+from restmcts.domain.search.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.errors import InputError
 
 
@@ -43,7 +43,9 @@ def test_the_form_of_answers_that_a_template_asks_for_is_read(name: str) -> None
     assert extract_answer(form.replace("X", "42")) == "42"
 
 
-@pytest.mark.parametrize(("step", "answer"), [("The answer is 7", "7"), (r"\boxed{7}", "7"), ("#### 7", "7"), ("答案是7", "7")])
+@pytest.mark.parametrize(
+    ("step", "answer"), [("The answer is 7", "7"), (r"\boxed{7}", "7"), ("#### 7", "7"), ("答案是7", "7")]
+)
 def test_the_usual_forms_of_answers_end_a_solution(step: str, answer: str) -> None:
     assert states_answer(step) and extract_answer(step) == answer
 
@@ -122,7 +124,9 @@ def test_what_the_critic_calls_solved_is_final_and_not_expanded(critic: Critic) 
     assert not any(node.children for node in finals)
     asked = [request for request in policy.requests if request.critic is not None]
     assert {request.critic for request in asked} == {critic}
-    assert all(request.steps and request.greedy and request.num_samples == 1 for request in asked), "of nothing, nothing is asked"
+    assert all(request.steps and request.greedy and request.num_samples == 1 for request in asked), (
+        "of nothing, nothing is asked"
+    )
     assert len({request.steps for request in asked}) == len(asked), "once each"
     assert search.spent.tokens == sum(2 * min(request.num_samples, 2) for request in policy.requests)
 

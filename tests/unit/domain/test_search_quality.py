@@ -1,12 +1,12 @@
 """How searches spent their tokens, against trees small enough to count by hand."""
 
 import pytest
-from restmcts.domain.answers import states_answer
-from restmcts.domain.mcts_star import MctsStar, MctsStarSettings
-from restmcts.domain.outcomes import Outcome
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposedStep, Response
-from restmcts.domain.search import Budget
-from restmcts.domain.search_quality import (
+from restmcts.domain.search.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.domain.stats.outcomes import Outcome
+from restmcts.domain.stats.search_quality import (
     calibration,
     first_right,
     repeated_share,
@@ -19,7 +19,9 @@ from restmcts.testing.trees import RandomModels, answer_step
 
 
 def _tree() -> Tree:
-    """Return a tree with one solution of two steps, and one step that leads nowhere; four tokens a step."""
+    """Return a tree with one solution of two steps, and one step that leads nowhere; four
+    tokens a step.
+    """
     tree = Tree()
     first, _ = tree.add_child(tree.root, ProposedStep("a\n", 4, -1.0), final=False)
     tree.add_child(first, ProposedStep(answer_step("7"), 4, -1.0), final=True)
@@ -48,7 +50,9 @@ def test_tokens_at_nodes_are_those_spent_when_each_was_there() -> None:
         counts.append((len(search.tree), search.spent.tokens))
     tokens = tokens_at_nodes(MctsStar(settings, Budget(iterations=6), 1, states_answer), told)
     assert len(tokens) == len(search.tree) and tokens == sorted(tokens)
-    assert all(tokens[node_id] == next(spent for size, spent in counts if size > node_id) for node_id in range(1, len(tokens)))
+    assert all(
+        tokens[node_id] == next(spent for size, spent in counts if size > node_id) for node_id in range(1, len(tokens))
+    )
     assert first_right(tokens, {3, 5}) == tokens[3] and first_right(tokens, set()) is None
 
 

@@ -1,4 +1,6 @@
-"""Every search, over models from a seed: it ends, obeys its budget, takes each answer once, and can be played again."""
+"""Every search, over models from a seed: it ends, obeys its budget, takes each answer once, and
+can be played again.
+"""
 
 import itertools
 import random
@@ -7,15 +9,15 @@ from dataclasses import asdict, replace
 from typing import Any, get_args
 
 import pytest
-from restmcts.domain.algorithms import SEARCH_SETTINGS, SearchSettings, build_search, needs_values
-from restmcts.domain.answers import states_answer
-from restmcts.domain.best_first import BestFirstSettings
-from restmcts.domain.layered import StepBeamSettings, TotBfsSettings, TotDfsSettings
-from restmcts.domain.mcts_star import MctsStarSettings
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed
-from restmcts.domain.sampling import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.scoring import Aggregation
-from restmcts.domain.search import Budget, Search, StopReason
+from restmcts.domain.search.algorithms import SEARCH_SETTINGS, SearchSettings, build_search, needs_values
+from restmcts.domain.search.best_first import BestFirstSettings
+from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget, Search, StopReason
+from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.errors import InputError
 from restmcts.testing.scripted import ScriptedModels, run_search
 from restmcts.testing.trees import RandomModels
@@ -31,7 +33,9 @@ SETTINGS: dict[str, SearchSettings] = {
     "keep rollouts, roll branch 3": replace(MCTS, mode="collect", keep_rollouts=True, roll_branch=3, max_depth=6),
     "widening": replace(MCTS, mode="collect", widening=1.5),
     "skip finished": replace(MCTS, mode="collect", end_gate=2.0, skip_finished=True, max_depth=4),
-    "widening, skip finished": replace(MCTS, mode="collect", widening=0.7, skip_finished=True, keep_rollouts=True, max_depth=4),
+    "widening, skip finished": replace(
+        MCTS, mode="collect", widening=0.7, skip_finished=True, keep_rollouts=True, max_depth=4
+    ),
     "value mix": replace(MCTS, mode="collect", value_mix=1.0, max_depth=4),
     "cumulative": replace(MCTS, value="cumulative", expected_depth=4),
     "any gated": replace(MCTS, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
@@ -93,7 +97,9 @@ def run(
     pick: Callable[[Sequence[Request]], int] = lambda _: 0,
     after: Callable[[Search], None] = lambda _: None,
 ) -> list[Response]:
-    """Run a search to its end, a second for every response; return the responses in the order in which they were received."""
+    """Run a search to its end, a second for every response; return the responses in the order
+    in which they were received.
+    """
     waiting = search.begin()
     received: list[Response] = []
     while waiting:
@@ -166,7 +172,9 @@ def test_every_search_ends_over_a_policy_that_gives_nothing(settings: SearchSett
 @every_search
 @pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
 def test_no_unit_of_work_begins_after_the_budget_is_spent(settings: SearchSettings, limit: Budget) -> None:
-    """A unit is one strand: what is under way when the budget runs out may end, nothing new begins."""
+    """A unit is one strand: what is under way when the budget runs out may end, nothing new
+    begins.
+    """
     for seed in SEEDS:
         search = build_search(settings, limit, seed)
         begun: list[bool] = []
@@ -345,7 +353,9 @@ def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
 
 def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
     settings = replace(MCTS, mode="collect", end_gate=2.0)
-    plain, keeping = (build_search(s, Budget(iterations=8), 4) for s in (settings, replace(settings, keep_rollouts=True)))
+    plain, keeping = (
+        build_search(s, Budget(iterations=8), 4) for s in (settings, replace(settings, keep_rollouts=True))
+    )
     for search in (plain, keeping):
         run(search, RandomModels(4, answer_rate=0.1, num_words=1000).answer)
     rollout_nodes = [node for node in keeping.tree.nodes if node.from_rollout]
@@ -356,7 +366,9 @@ def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
 
 def test_widening_expands_a_node_again() -> None:
     once, again = (
-        build_search(replace(MCTS, mode="collect", end_gate=2.0, widening=c, roll_forward_steps=0), Budget(iterations=20), 0)
+        build_search(
+            replace(MCTS, mode="collect", end_gate=2.0, widening=c, roll_forward_steps=0), Budget(iterations=20), 0
+        )
         for c in (0.0, 2.0)
     )
     for search in (once, again):

@@ -4,7 +4,7 @@ import random
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from restmcts.domain.statistics import (
+from restmcts.domain.stats.statistics import (
     Accuracy,
     Difference,
     accuracy,

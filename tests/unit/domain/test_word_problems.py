@@ -1,13 +1,15 @@
-"""Word problems: drawn alike from a seed, solved rightly by their demonstrations, and checked in every sum."""
+"""Word problems: drawn alike from a seed, solved rightly by their demonstrations, and checked
+in every sum.
+"""
 
 import random
 import re
 
 import pytest
-from restmcts.domain.number_paths import SetSizes
 from restmcts.domain.problems import Check, Verdict
-from restmcts.domain.puzzles import CHECKERS
-from restmcts.domain.word_problems import (
+from restmcts.domain.tasks.number_paths import SetSizes
+from restmcts.domain.tasks.puzzles import CHECKERS
+from restmcts.domain.tasks.word_problems import (
     KIND,
     LARGEST_NUMBER,
     all_words,

@@ -1,4 +1,6 @@
-"""Every message goes where its name says, survives the wire, and takes nothing that is not its own."""
+"""Every message goes where its name says, survives the wire, and takes nothing that is not its
+own.
+"""
 
 import json
 
@@ -33,7 +35,9 @@ def test_a_message_survives_the_wire(kind: type[Message]) -> None:
 
 
 @every_message
-@pytest.mark.parametrize("body", ["", "null", "[]", "{", '{"schema_version": 2}', '{"surprise": 1}', '"\\ud800"', "\x00"])
+@pytest.mark.parametrize(
+    "body", ["", "null", "[]", "{", '{"schema_version": 2}', '{"surprise": 1}', '"\\ud800"', "\x00"]
+)
 def test_a_malformed_body_is_one_line_with_the_name(kind: type[Message], body: str) -> None:
     with pytest.raises(InputError) as caught:
         parse(kind.name, body)

@@ -1,4 +1,6 @@
-"""Tiny models with random weights, and a tokenizer of single characters whose texts survive the way to ids and back."""
+"""Tiny models with random weights, and a tokenizer of single characters whose texts survive the
+way to ids and back.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,7 +12,8 @@ from restmcts.modeling.checkpoints import LoadedModel, new_policy, new_value_mod
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import AutoConfig, PreTrainedTokenizerFast
 
-# No space among them: a step's text is stripped. The last one stands for every character that is not in the list.
+# No space among them: a step's text is stripped. The last one stands for every character that is
+# not in the list.
 LETTERS = "\nabcdefghijklmnopqrstuvwxyz0123?"
 SMALL = {"hidden_size": 32, "num_hidden_layers": 2, "num_attention_heads": 4}
 FAMILIES: dict[str, dict[str, Any]] = {

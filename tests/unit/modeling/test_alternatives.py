@@ -1,4 +1,6 @@
-"""What best-first branching asks of a policy: the tokens that were not taken, and going on from inside a step."""
+"""What best-first branching asks of a policy: the tokens that were not taken, and going on from
+inside a step.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -7,7 +9,7 @@ import pytest
 import torch
 from restmcts.domain.requests import GenerationSettings, ProposedStep, ProposeSteps
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.policy import TransformersProposer
+from restmcts.modeling.policy.proposer import TransformersProposer
 
 MakePolicy = Callable[..., LoadedModel]
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=9, max_solution_tokens=20)
@@ -20,7 +22,9 @@ def next_log_probs(loaded: LoadedModel, text: str) -> torch.Tensor:
 
 
 def policy_that_writes_two_steps(make_policy: MakePolicy, family: str) -> tuple[LoadedModel, tuple[ProposedStep, ...]]:
-    """Return random weights that write two steps without an empty line between, so that their texts are all that was generated."""
+    """Return random weights that write two steps without an empty line between, so that their
+    texts are all that was generated.
+    """
     request = ProposeSteps(0, ("ab\n",), 1, 2, seed=0, num_alternatives=2)
     for seed in range(100):
         loaded = make_policy(family, seed)
@@ -73,7 +77,9 @@ def test_a_begun_step_is_continued_and_only_new_tokens_count(make_policy: MakePo
     (same,) = proposer.propose(["hi"], [begun], SETTINGS)
     assert same.samples[0].steps[0].text[:-1].startswith(taken[:-1])
     other = first.samples[0].steps[0].alternatives[0]
-    (branched,) = proposer.propose(["hi"], [ProposeSteps(2, (), 1, 1, seed=0, greedy=True, begun=other.begun)], SETTINGS)
+    (branched,) = proposer.propose(
+        ["hi"], [ProposeSteps(2, (), 1, 1, seed=0, greedy=True, begun=other.begun)], SETTINGS
+    )
     step = branched.samples[0].steps[0]
     assert step.text.startswith(other.begun)
     assert step.num_tokens == branched.samples[0].num_tokens <= 9

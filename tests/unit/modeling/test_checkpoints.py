@@ -18,7 +18,7 @@ from restmcts.modeling.checkpoints import (
     new_value_model,
     save_checkpoint,
 )
-from restmcts.modeling.prompts import Template
+from restmcts.modeling.prompt_rendering import Template
 
 MakePolicy = Callable[..., LoadedModel]
 
@@ -109,7 +109,9 @@ def test_a_hub_id_that_cannot_be_had_fails_at_once(monkeypatch: pytest.MonkeyPat
         raise ConnectionError("no route\nto the hub")
 
     monkeypatch.setattr(HfApi, "model_info", unreachable)
-    with pytest.raises(ModelError, match=r"some/model: no such folder, and the hub does not give it \(no route\)") as caught:
+    with pytest.raises(
+        ModelError, match=r"some/model: no such folder, and the hub does not give it \(no route\)"
+    ) as caught:
         load_policy("some/model")
     one_line(caught)
 
@@ -158,7 +160,9 @@ def test_a_checkpoint_is_never_written_over(saved: Path, make_policy: MakePolicy
         save_checkpoint(make_policy(), saved)
 
 
-def test_a_full_disk_leaves_nothing_behind(make_policy: MakePolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_leaves_nothing_behind(
+    make_policy: MakePolicy, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     loaded = make_policy()
 
     def full(*_: object, **__: object) -> None:

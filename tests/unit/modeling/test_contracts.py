@@ -3,8 +3,8 @@
 from collections.abc import Callable
 
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.testing.contracts.models import check_step_proposer, check_step_scorer
 
 

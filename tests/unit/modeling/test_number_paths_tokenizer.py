@@ -4,8 +4,8 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from restmcts.domain.number_paths import MOVE_POOL, SetSizes, answer_step, make_problem_sets, move_step
-from restmcts.modeling.number_paths_tokenizer import make_number_paths_tokenizer
+from restmcts.domain.tasks.number_paths import MOVE_POOL, SetSizes, answer_step, make_problem_sets, move_step
+from restmcts.modeling.policy.number_paths_tokenizer import make_number_paths_tokenizer
 from transformers import AutoTokenizer, PreTrainedTokenizerFast
 
 TOKENIZER = make_number_paths_tokenizer()

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 from restmcts.domain.requests import ScoreSteps
-from restmcts.domain.training_settings import TrainingSettings, ValueObjective
+from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
 from restmcts.errors import TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
-from restmcts.modeling.training import train_preferences, train_value
-from restmcts.modeling.training_loop import Attempt
-from restmcts.modeling.training_rows import PreferenceExample, ValueExample, sibling_pairs
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.training.training import train_preferences, train_value
+from restmcts.modeling.training.training_loop import Attempt
+from restmcts.modeling.training.training_rows import PreferenceExample, ValueExample, sibling_pairs
+from restmcts.modeling.value.value_model import TransformersScorer
 from torch.nn.functional import logsigmoid
 
 SETTINGS = TrainingSettings(num_steps=1, batch_size=16, learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
@@ -48,7 +48,9 @@ def value_parent(make_value_model: Callable[..., LoadedModel], tmp_path: Path) -
 
 
 @torch.inference_mode()
-def log_prob_by_hand(loaded: LoadedModel, example: PreferenceExample, steps: tuple[str, ...], finished: bool) -> torch.Tensor:
+def log_prob_by_hand(
+    loaded: LoadedModel, example: PreferenceExample, steps: tuple[str, ...], finished: bool
+) -> torch.Tensor:
     prompt = loaded.tokenizer(example.question + "\n" + "".join(example.steps))["input_ids"]
     ids = prompt + loaded.tokenizer("".join(steps))["input_ids"] + [loaded.tokenizer.eos_token_id] * finished
     table = torch.log_softmax(loaded.model(torch.tensor([ids])).logits[0], -1)
@@ -101,7 +103,9 @@ def value_loss_by_hand(loaded: LoadedModel, objective: ValueObjective) -> float:
             own = output(example, number)
             if objective == "mse":
                 losses.append(float((own - value) ** 2))
-            elif objective in ("soft", "hard") or (objective == "orm" and example.finished and number == len(example.steps)):
+            elif objective in ("soft", "hard") or (
+                objective == "orm" and example.finished and number == len(example.steps)
+            ):
                 target = value if objective == "soft" else float(right)
                 losses.append(-float(target * logsigmoid(own) + (1 - target) * logsigmoid(-own)))
     return sum(losses) / len(losses)

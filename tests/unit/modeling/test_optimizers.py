@@ -5,9 +5,9 @@ from copy import deepcopy
 
 import pytest
 import torch
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.optimizers import CombinedOptimizer, StackedMuon, build_optimizer, orthogonalise
+from restmcts.modeling.training.optimizers import CombinedOptimizer, StackedMuon, build_optimizer, orthogonalise
 from torch.optim import Muon
 from torch.optim.lr_scheduler import LambdaLR
 

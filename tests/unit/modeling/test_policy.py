@@ -1,4 +1,6 @@
-"""The proposer: the same samples whatever the batch, true log-probabilities, any family, bounds that are kept."""
+"""The proposer: the same samples whatever the batch, true log-probabilities, any family, bounds
+that are kept.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -8,7 +10,7 @@ import torch
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, Sample, StepsProposed
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.policy import TransformersProposer
+from restmcts.modeling.policy.proposer import TransformersProposer
 
 MakePolicy = Callable[..., LoadedModel]
 FAMILIES = [
@@ -106,13 +108,19 @@ def test_limits_of_steps_and_tokens_hold(make_policy: MakePolicy) -> None:
             assert len(sample.steps) <= (request.max_steps or 20)
             assert all(step.num_tokens <= SETTINGS.max_step_tokens for step in sample.steps)
             assert all(step.text.endswith("\n") and step.text.strip() + "\n" == step.text for step in sample.steps)
-    expected = sum(s.num_tokens for r, a in zip(REQUESTS, answers, strict=True) for s in a.samples[: 1 if r.greedy else None])
+    expected = sum(
+        s.num_tokens for r, a in zip(REQUESTS, answers, strict=True) for s in a.samples[: 1 if r.greedy else None]
+    )
     assert proposer.num_generated_tokens == expected
 
 
 def test_a_prompt_is_prefilled_once_for_all_its_samples(make_policy: MakePolicy) -> None:
     proposer = TransformersProposer(make_policy())
-    requests = [ProposeSteps(0, (), 5, 1, seed=1), ProposeSteps(1, (), 5, 1, seed=2), ProposeSteps(2, ("x\n",), 5, 1, seed=3)]
+    requests = [
+        ProposeSteps(0, (), 5, 1, seed=1),
+        ProposeSteps(1, (), 5, 1, seed=2),
+        ProposeSteps(2, ("x\n",), 5, 1, seed=3),
+    ]
     answers = proposer.propose(["abc", "abc", "abc"], requests, SETTINGS)
     assert [answer.num_prompt_tokens for answer in answers] == [4, 4, 6]
     assert proposer.num_prefill_tokens == 4 + 6
@@ -133,8 +141,12 @@ def test_a_prompt_that_does_not_fit_gets_no_samples_and_is_not_cut(make_policy: 
 
 def test_a_question_that_leaves_no_room_for_a_step_is_refused_with_the_reason(make_policy: MakePolicy) -> None:
     proposer = TransformersProposer(make_policy(max_position_embeddings=32))
-    with pytest.raises(ModelError, match="takes 31 tokens, which with a step of 9 do not fit the policy's context of 32") as caught:
-        proposer.propose(["a" * 20, "a" * 30], [ProposeSteps(0, (), 1, 1, seed=1), ProposeSteps(1, (), 1, 1, seed=1)], SETTINGS)
+    with pytest.raises(
+        ModelError, match="takes 31 tokens, which with a step of 9 do not fit the policy's context of 32"
+    ) as caught:
+        proposer.propose(
+            ["a" * 20, "a" * 30], [ProposeSteps(0, (), 1, 1, seed=1), ProposeSteps(1, (), 1, 1, seed=1)], SETTINGS
+        )
     assert "\n" not in str(caught.value)
 
 

@@ -1,8 +1,10 @@
-"""The index of prefixes against a plain dictionary, its bound, and the order in which it forgets."""
+"""The index of prefixes against a plain dictionary, its bound, and the order in which it
+forgets.
+"""
 
 import numpy as np
 import pytest
-from restmcts.modeling.prefix_index import PrefixIndex, shared_beginnings
+from restmcts.modeling.decoding.prefix_index import PrefixIndex, shared_beginnings
 
 
 def ids(text: str) -> np.ndarray:

@@ -79,7 +79,9 @@ def test_what_follows_a_step_must_not_matter(tmp_path: Path, monkeypatch: pytest
         (lambda weights: weights["LN.weight"].fill_(float("nan")), "range"),
     ],
 )
-def test_a_head_of_another_scale_or_without_training_is_reported(tmp_path: Path, change: Callable[[Any], Any], check: str) -> None:
+def test_a_head_of_another_scale_or_without_training_is_reported(
+    tmp_path: Path, change: Callable[[Any], Any], check: str
+) -> None:
     build_thudm(tmp_path)
     pad_on(tmp_path, "left")
     weights = torch.load(tmp_path / "value_model.pt", weights_only=True)

@@ -1,4 +1,6 @@
-"""Golden scores: a tiny model of each format, scored by the adapter and by a plain computation from the format's description."""
+"""Golden scores: a tiny model of each format, scored by the adapter and by a plain computation
+from the format's description.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -10,8 +12,8 @@ from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.formats import FORMATS, ModelReference, detect_format, parse_reference
 from restmcts.modeling.prm.loading import load_prm
-from restmcts.modeling.prompts import PromptFormat, Template
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.prompt_rendering import PromptFormat, Template
+from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.testing.prm_models import BUILDERS, build_causal, build_qwen, head
 from torch import nn
 from transformers import (
@@ -138,7 +140,9 @@ def thudm(folder: Path, question: str, steps: tuple[str, ...]) -> float:
     ids = tokenizer.encode(f"Problem: {question}\nSolution:\n" + "".join(f"{step.strip()}\n" for step in steps))
     weights = torch.load(folder / "value_model.pt", weights_only=True)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(folder)).eval()
-    model.load_state_dict({name.removeprefix("base_model."): each for name, each in weights.items() if name.startswith("base")})
+    model.load_state_dict(
+        {name.removeprefix("base_model."): each for name, each in weights.items() if name.startswith("base")}
+    )
     with torch.inference_mode():
         logits = model(torch.tensor([ids])).logits[0, -1]
     return min(1.0, max(0.0, float(logits @ weights["LN.weight"][0] + weights["LN.bias"][0])))
@@ -190,7 +194,9 @@ def test_scores_are_those_of_the_formats_description(tmp_path: Path, name: str) 
     for max_batch_tokens, key_value_bytes in ((10_000, 0), (10_000, 2**20), (60, 2**20), (1, 0)):
         scorer = TransformersScorer(prm.loaded, max_batch_tokens, key_value_bytes, prm.reader)
         answers = scorer.score(QUESTIONS, REQUESTS)
-        assert [v for answer in answers for values in answer.values for v in values] == pytest.approx(expected, abs=1e-5)
+        assert [v for answer in answers for values in answer.values for v in values] == pytest.approx(
+            expected, abs=1e-5
+        )
 
 
 def test_every_format_has_a_golden_test_or_is_our_own() -> None:

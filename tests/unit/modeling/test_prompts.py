@@ -4,7 +4,7 @@ import pytest
 from restmcts.domain.prompts import ENGLISH
 from restmcts.domain.requests import ProposeSteps
 from restmcts.errors import InputError
-from restmcts.modeling.prompts import PromptFormat, Template, choose_template
+from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
 from restmcts.modeling.tokenization import TextEncoder
 from tokenizers import processors
 from transformers import PreTrainedTokenizerFast
@@ -22,7 +22,9 @@ def test_the_templates(tokenizer: PreTrainedTokenizerFast) -> None:
     assert all(text.endswith("one\ntwo\n") and "why?" in text for text in texts.values())
 
 
-def test_a_critic_is_asked_after_the_solution_and_an_analysis_stands_by_the_question(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_a_critic_is_asked_after_the_solution_and_an_analysis_stands_by_the_question(
+    tokenizer: PreTrainedTokenizerFast,
+) -> None:
     tokenizer.chat_template = CHAT
     critic = ProposeSteps(0, ("one\n",), 1, 1, seed=0, critic="simple")
     step = ProposeSteps(1, ("one\n",), 1, 1, seed=0, begun="tw", analysis="count again")

@@ -1,17 +1,19 @@
-"""Kept keys and values change no result: the same samples, values and trees with them and without, and fewer tokens computed."""
+"""Kept keys and values change no result: the same samples, values and trees with them and
+without, and fewer tokens computed.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
 
 import numpy as np
 import pytest
-from restmcts.domain.answers import states_answer
-from restmcts.domain.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, Request, Response, ScoreSteps, StepsProposed
-from restmcts.domain.search import Budget
+from restmcts.domain.search.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.policy import TransformersProposer
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.testing.scripted import run_search
 
 MakeModel = Callable[..., LoadedModel]
@@ -26,7 +28,9 @@ def grow(proposer: TransformersProposer) -> list[StepsProposed]:
     """Write three trees' first steps, each level below a sample of the one before."""
     answers, steps = [], [(), (), ()]
     for level in range(4):
-        requests = [ProposeSteps(3 * level + n, steps[n], 2 + n, (1, 2, None)[n], seed=100 * level + n) for n in range(3)]
+        requests = [
+            ProposeSteps(3 * level + n, steps[n], 2 + n, (1, 2, None)[n], seed=100 * level + n) for n in range(3)
+        ]
         requests.append(ProposeSteps(99, steps[0], 1, 1, seed=level, greedy=True))
         answers += proposer.propose([*QUESTIONS, QUESTIONS[0]], requests, SETTINGS)
         for n in range(3):
@@ -84,7 +88,8 @@ def score_growing(scorer: TransformersScorer) -> tuple[list[float], list[tuple[i
         requests = []
         for n in range(3):
             branches = tuple(
-                tuple("".join(generator.choice(letters, generator.integers(1, 9))) + "\n" for _ in range(1 + n)) for _ in range(3)
+                tuple("".join(generator.choice(letters, generator.integers(1, 9))) + "\n" for _ in range(1 + n))
+                for _ in range(3)
             )
             requests.append(ScoreSteps(level, steps[n], branches))
             steps[n] = (*steps[n], branches[n][0])
@@ -102,12 +107,18 @@ def test_values_are_those_without_reuse(make_value_model: MakeModel, family: str
     values, counts = score_growing(reusing)
     assert values == pytest.approx(expected, abs=1e-5)
     assert [scored for scored, _ in counts] == [scored for scored, _ in read]
-    assert sum(scored - reused for scored, reused in counts) == reusing.num_computed_tokens < 0.5 * plain.num_computed_tokens
+    assert (
+        sum(scored - reused for scored, reused in counts)
+        == reusing.num_computed_tokens
+        < 0.5 * plain.num_computed_tokens
+    )
 
 
 @pytest.mark.parametrize("num_tokens", [1, 30, 100])
 @pytest.mark.parametrize("max_batch_tokens", [1, 90, 10_000])
-def test_values_do_not_depend_on_the_budgets(make_value_model: MakeModel, num_tokens: int, max_batch_tokens: int) -> None:
+def test_values_do_not_depend_on_the_budgets(
+    make_value_model: MakeModel, num_tokens: int, max_batch_tokens: int
+) -> None:
     loaded = make_value_model()
     expected, _ = score_growing(TransformersScorer(loaded, key_value_bytes=0))
     values, _ = score_growing(TransformersScorer(loaded, max_batch_tokens, num_tokens * 512))
@@ -127,7 +138,10 @@ def test_a_tree_is_the_same_with_and_without(make_policy: MakeModel, make_value_
             return proposer.propose([QUESTIONS[0]], [request], replace(SETTINGS, max_solution_tokens=30))[0]
 
         search = MctsStar(
-            MctsStarSettings(mode="collect", branch=3, end_gate=2.0, max_depth=4), Budget(iterations=8), 5, states_answer
+            MctsStarSettings(mode="collect", branch=3, end_gate=2.0, max_depth=4),
+            Budget(iterations=8),
+            5,
+            states_answer,
         )
         tree = run_search(search, answer).tree
         trees.append([(node.parent_id, node.step, node.visits) for node in tree.nodes])

@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 import torch
-from restmcts.modeling import sampling
-from restmcts.modeling.sampling import choose_tokens, sample_key, uniforms
+from restmcts.modeling.decoding.decode_loop import token_sampling as sampling
+from restmcts.modeling.decoding.token_sampling import choose_tokens, sample_key, uniforms
 
 
 def draw(
@@ -25,7 +25,8 @@ def test_uniform_numbers_are_uniform_and_differ_by_key_and_position() -> None:
 
 def test_uniform_numbers_never_change() -> None:
     numbers = uniforms(np.array([0, 1], dtype=np.uint64), 0)
-    # The first outputs of SplitMix64 for the seeds 0 and 1, as published: e220a8397b1dcdaf and 910a2dec89025cc1.
+    # The first outputs of SplitMix64 for the seeds 0 and 1, as published: e220a8397b1dcdaf and
+    # 910a2dec89025cc1.
     assert numbers.tolist() == [(0xE220A8397B1DCDAF >> 11) / 2**53, (0x910A2DEC89025CC1 >> 11) / 2**53]
 
 

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from restmcts.domain.requests import Sample
-from restmcts.modeling.stopping import Continuations, StopRules
+from restmcts.modeling.decoding.stopping import Continuations, StopRules
 from restmcts.modeling.tokenization import TextDecoder
 from transformers import PreTrainedTokenizerFast
 
@@ -11,7 +11,9 @@ END = "<eos>"
 
 
 class Scripted:
-    """A decoder whose vocabulary is the given pieces of text; the last one is a special end token."""
+    """A decoder whose vocabulary is the given pieces of text; the last one is a special end
+    token.
+    """
 
     def __init__(self, pieces: list[str]) -> None:
         self.pieces = [*pieces, END]

@@ -1,4 +1,6 @@
-"""Training: which positions count, that nothing else does, and that the same inputs give the same weights."""
+"""Training: which positions count, that nothing else does, and that the same inputs give the
+same weights.
+"""
 
 from collections.abc import Callable
 from dataclasses import replace
@@ -8,18 +10,20 @@ from typing import Any
 import pytest
 import torch
 from restmcts.domain.requests import ScoreSteps
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, ModelError, TrainingError
 from restmcts.modeling import checkpoints
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, new_value_model, save_checkpoint
-from restmcts.modeling.training import train_policy, train_value
-from restmcts.modeling.training_loop import Attempt
-from restmcts.modeling.training_rows import PolicyExample, ValueExample
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.training.training import train_policy, train_value
+from restmcts.modeling.training.training_loop import Attempt
+from restmcts.modeling.training.training_rows import PolicyExample, ValueExample
+from restmcts.modeling.value.value_model import TransformersScorer
 
 SETTINGS = TrainingSettings(num_steps=3, batch_size=4, learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
 POLICY_EXAMPLES = [PolicyExample("ab"[: 1 + i % 2], ("cd\n", "e" * (1 + i % 3) + "\n")[: 1 + i % 2]) for i in range(8)]
-VALUE_EXAMPLES = [ValueExample("q" * (1 + i % 3), ("cd\n", "efg\n"), ((i % 4) / 4, None if i % 2 else 0.9)) for i in range(8)]
+VALUE_EXAMPLES = [
+    ValueExample("q" * (1 + i % 3), ("cd\n", "efg\n"), ((i % 4) / 4, None if i % 2 else 0.9)) for i in range(8)
+]
 
 
 @pytest.fixture
@@ -39,7 +43,9 @@ def assert_equal(first: dict[str, torch.Tensor], second: dict[str, torch.Tensor]
 
 
 def policy_loss_by_hand(path: Path, examples: list[PolicyExample]) -> float:
-    """Return the mean over all tokens of all solutions, end token included, one example at a time."""
+    """Return the mean over all tokens of all solutions, end token included, one example at a
+    time.
+    """
     loaded = load_policy(path)
     losses = []
     for example in examples:
@@ -79,7 +85,12 @@ def test_how_a_step_is_spread_over_batches_changes_nothing(parent: Path, tmp_pat
     run: Any = train_policy if train == "policy" else train_value
     examples = POLICY_EXAMPLES if train == "policy" else VALUE_EXAMPLES
     reports = [
-        run(parent, examples, replace(SETTINGS, batch_size=8 // parts, gradient_accumulation=parts), tmp_path / f"out{parts}")
+        run(
+            parent,
+            examples,
+            replace(SETTINGS, batch_size=8 // parts, gradient_accumulation=parts),
+            tmp_path / f"out{parts}",
+        )
         for parts in (1, 2, 8)
     ]
     for parts, report in zip((2, 8), reports[1:], strict=True):
@@ -117,7 +128,9 @@ def test_a_value_model_learns_from_a_policy_and_goes_on_from_itself(parent: Path
     first = train_value(parent, examples, replace(SETTINGS, num_steps=60), tmp_path / "v0")
     second = train_value(tmp_path / "v0", examples, replace(SETTINGS, num_steps=2, learning_rate=1e-5), tmp_path / "v1")
     assert second.first_loss < 0.2 * first.first_loss
-    (answer,) = TransformersScorer(load_value_model(tmp_path / "v0")).score(["q"], [ScoreSteps(0, (), (("a\n", "b\n"),))])
+    (answer,) = TransformersScorer(load_value_model(tmp_path / "v0")).score(
+        ["q"], [ScoreSteps(0, (), (("a\n", "b\n"),))]
+    )
     assert answer.values[0] == pytest.approx((0.2, 0.8), abs=0.1)
 
 
@@ -140,7 +153,9 @@ def test_epochs_count_where_no_steps_are_given(parent: Path, tmp_path: Path) -> 
         ([PolicyExample("a", ())], replace(SETTINGS, max_length=1)),
     ],
 )
-def test_nothing_to_train_on_is_an_error(parent: Path, tmp_path: Path, examples: Any, settings: TrainingSettings) -> None:
+def test_nothing_to_train_on_is_an_error(
+    parent: Path, tmp_path: Path, examples: Any, settings: TrainingSettings
+) -> None:
     with pytest.raises(TrainingError, match="can be used"):
         train_policy(parent, examples, settings, tmp_path / "out")
     with pytest.raises(TrainingError):
@@ -155,7 +170,9 @@ def test_a_loss_that_is_no_number_is_an_error_and_leaves_no_checkpoint(parent: P
     assert [child.name for child in tmp_path.iterdir()] == ["parent"]
 
 
-def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 

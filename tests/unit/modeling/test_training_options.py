@@ -1,4 +1,6 @@
-"""How a model is trained besides its loss: memory, adapters, precision, packing, held-out problems, event files."""
+"""How a model is trained besides its loss: memory, adapters, precision, packing, held-out
+problems, event files.
+"""
 
 import math
 from collections.abc import Callable
@@ -8,15 +10,15 @@ from typing import Any
 
 import pytest
 import torch
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
-from restmcts.modeling.training import train_policy, train_preferences, train_value
-from restmcts.modeling.training_loop import Attempt
-from restmcts.modeling.training_rows import PolicyExample, PreferenceExample, ValueExample
-from restmcts.modeling.value_metrics import calibration_error, value_metrics
-from restmcts.modeling.value_reading import ValueReader
-from restmcts.modeling.value_training import split_by_problem
+from restmcts.modeling.training.training import train_policy, train_preferences, train_value
+from restmcts.modeling.training.training_loop import Attempt
+from restmcts.modeling.training.training_rows import PolicyExample, PreferenceExample, ValueExample
+from restmcts.modeling.training.value_training import split_by_problem
+from restmcts.modeling.value.value_metrics import calibration_error, value_metrics
+from restmcts.modeling.value.value_reading import ValueReader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from transformers import BertConfig, BertForMaskedLM, LlamaModel, PreTrainedTokenizerFast
 
@@ -88,7 +90,9 @@ def test_out_of_memory_for_a_single_example_is_one_line(parent: Path, tmp_path: 
     assert "\n" not in str(caught.value) and not (tmp_path / "out").exists()
 
 
-def test_a_state_that_cannot_be_saved_is_one_line(parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_state_that_cannot_be_saved_is_one_line(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     def full(*_: Any, **__: Any) -> None:
         raise OSError(28, "No space left on device")
 
@@ -132,13 +136,22 @@ def test_adapters_are_merged_into_a_plain_checkpoint(parent: Path, tmp_path: Pat
 
 def test_an_encoder_may_be_the_trunk(tmp_path: Path, tokenizer: PreTrainedTokenizerFast) -> None:
     config = BertConfig(
-        vocab_size=len(tokenizer), hidden_size=32, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32, pad_token_id=0
+        vocab_size=len(tokenizer),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        pad_token_id=0,
     )
     torch.manual_seed(0)
     BertForMaskedLM(config).save_pretrained(tmp_path / "bert")
     tokenizer.save_pretrained(tmp_path / "bert")
     report = train_value(
-        tmp_path / "bert", VALUES, replace(SETTINGS, num_steps=60, learning_rate=2e-3), tmp_path / "out", objective="hard"
+        tmp_path / "bert",
+        VALUES,
+        replace(SETTINGS, num_steps=60, learning_rate=2e-3),
+        tmp_path / "out",
+        objective="hard",
     )
     assert report.last_loss < 0.5 * report.first_loss
 
@@ -179,7 +192,9 @@ def test_the_calibration_error_is_the_mean_gap_of_the_bins() -> None:
 
 def test_losses_and_figures_are_in_the_event_files(parent: Path, tmp_path: Path) -> None:
     settings = replace(SETTINGS, validation_share=0.5, evaluate_steps=1, patience=5)
-    report = train_value(parent, VALUES, settings, tmp_path / "out", Attempt(log_folder=tmp_path / "log"), objective="hard")
+    report = train_value(
+        parent, VALUES, settings, tmp_path / "out", Attempt(log_folder=tmp_path / "log"), objective="hard"
+    )
     events = EventAccumulator(str(tmp_path / "log"))
     events.Reload()
     assert [event.step for event in events.Scalars("train/loss")] == [1, 2, 3]
@@ -188,7 +203,9 @@ def test_losses_and_figures_are_in_the_event_files(parent: Path, tmp_path: Path)
     assert len(events.Scalars("eval/auc")) == 3
 
 
-@pytest.mark.parametrize("change", [{"dpo_beta": 0.0}, {"patience": 2}, {"validation_share": 1.0}, {"save_seconds": -1.0}])
+@pytest.mark.parametrize(
+    "change", [{"dpo_beta": 0.0}, {"patience": 2}, {"validation_share": 1.0}, {"save_seconds": -1.0}]
+)
 def test_settings_that_cannot_be_are_bad_input(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
         replace(SETTINGS, **change)

@@ -9,10 +9,10 @@ import torch
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.prompts import PromptFormat, Template
+from restmcts.modeling.prompt_rendering import PromptFormat, Template
 from restmcts.modeling.tokenization import EncodedText
-from restmcts.modeling.value_model import TransformersScorer
-from restmcts.modeling.value_reading import ValueReader, token_places
+from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts.modeling.value.value_reading import ValueReader, token_places
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 MakeModel = Callable[..., LoadedModel]
@@ -33,12 +33,18 @@ def unclamped(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.Tensor, "clamp", lambda tensor, *_, **__: tensor)
 
 
-def by_hand(loaded: LoadedModel, question: str, steps: tuple[str, ...], *, pad_left: int = 0, pad_right: int = 0) -> float:
-    """Return the value of one prefix: its own forward pass, padded as told, read at its last token."""
+def by_hand(
+    loaded: LoadedModel, question: str, steps: tuple[str, ...], *, pad_left: int = 0, pad_right: int = 0
+) -> float:
+    """Return the value of one prefix: its own forward pass, padded as told, read at its last
+    token.
+    """
     ids = loaded.tokenizer(loaded.prompts.text(question, steps))["input_ids"]
     padded = torch.tensor([[loaded.pad_token_id] * pad_left + ids + [loaded.pad_token_id] * pad_right])
     mask = torch.tensor([[0] * pad_left + [1] * len(ids) + [0] * pad_right])
-    positions = {} if "bloom" in loaded.model.config.model_type else {"position_ids": (mask.cumsum(1) - 1).clamp_(min=0)}
+    positions = (
+        {} if "bloom" in loaded.model.config.model_type else {"position_ids": (mask.cumsum(1) - 1).clamp_(min=0)}
+    )
     with torch.inference_mode():
         hidden = loaded.model.base_model(input_ids=padded, attention_mask=mask, **positions).last_hidden_state
         return float(loaded.model.score(hidden[0, pad_left + len(ids) - 1]))
@@ -46,7 +52,9 @@ def by_hand(loaded: LoadedModel, question: str, steps: tuple[str, ...], *, pad_l
 
 @pytest.mark.usefixtures("unclamped")
 @pytest.mark.parametrize("family", FAMILIES)
-def test_one_pass_gives_what_each_prefix_alone_gives_on_either_padding(make_value_model: MakeModel, family: str) -> None:
+def test_one_pass_gives_what_each_prefix_alone_gives_on_either_padding(
+    make_value_model: MakeModel, family: str
+) -> None:
     loaded = make_value_model(family)
     answers = TransformersScorer(loaded).score(QUESTIONS, REQUESTS)
     for question, request, answer in zip(QUESTIONS, REQUESTS, answers, strict=True):
@@ -69,7 +77,9 @@ def test_the_librarys_own_classifier_agrees(make_value_model: MakeModel) -> None
 
 @pytest.mark.parametrize("side", ["left", "right"])
 @pytest.mark.parametrize("max_batch_tokens", [1, 40, 10_000])
-def test_neither_padding_side_nor_batches_change_a_value(make_value_model: MakeModel, side: str, max_batch_tokens: int) -> None:
+def test_neither_padding_side_nor_batches_change_a_value(
+    make_value_model: MakeModel, side: str, max_batch_tokens: int
+) -> None:
     loaded = make_value_model()
     expected = [TransformersScorer(loaded).score([q], [r])[0] for q, r in zip(QUESTIONS, REQUESTS, strict=True)]
     loaded.tokenizer.padding_side = side
@@ -87,7 +97,7 @@ def test_prefixes_are_scored_on_their_own_where_step_ends_are_unknown(
     loaded = make_value_model()
     one_pass = TransformersScorer(loaded).score(QUESTIONS, REQUESTS)
     scorer = TransformersScorer(loaded)
-    monkeypatch.setattr("restmcts.modeling.value_reading.token_places", lambda *_: None)
+    monkeypatch.setattr("restmcts.modeling.value.value_reading.token_places", lambda *_: None)
     by_prefix = scorer.score(QUESTIONS, REQUESTS)
     for a, b in zip(one_pass, by_prefix, strict=True):
         assert np.concatenate(a.values) == pytest.approx(np.concatenate(b.values), abs=1e-5)

@@ -2,9 +2,9 @@
 
 import random
 
-from restmcts.domain.number_paths import SetSizes
-from restmcts.domain.word_problems import make_word_problem_sets
-from restmcts.modeling.word_problems_tokenizer import MODEL_MAX_LENGTH, make_word_problems_tokenizer
+from restmcts.domain.tasks.number_paths import SetSizes
+from restmcts.domain.tasks.word_problems import make_word_problem_sets
+from restmcts.modeling.policy.word_problems_tokenizer import MODEL_MAX_LENGTH, make_word_problems_tokenizer
 
 
 def test_texts_come_back_as_they_were_and_fit() -> None:

@@ -1,10 +1,12 @@
-"""The clock of the stack: what was not sent is sent, what is overdue is rung for. Two beats at once do no harm."""
+"""The clock of the stack: what was not sent is sent, what is overdue is rung for. Two beats at
+once do no harm.
+"""
 
 import logging
 import threading
 import time
 
-from restmcts.adapters.celery_bus import CeleryBus
+from restmcts.adapters.buses.celery_bus import CeleryBus
 from restmcts.errors import StorageError
 
 from restmcts_coordinator.handlers import CoordinatorHandlers
@@ -18,7 +20,9 @@ RELAY_SECONDS = 1.0
 class Beat:
     """A thread that ends with its process, or once `stopping` is set."""
 
-    def __init__(self, handlers: CoordinatorHandlers, bus: CeleryBus, reconcile_seconds: float, stopping: threading.Event) -> None:
+    def __init__(
+        self, handlers: CoordinatorHandlers, bus: CeleryBus, reconcile_seconds: float, stopping: threading.Event
+    ) -> None:
         self._handlers = handlers
         self._bus = bus
         self._reconcile_seconds = reconcile_seconds
@@ -38,5 +42,6 @@ class Beat:
             except StorageError as error:
                 log.warning("the beat waits for the database (%s)", error)
             except Exception:
-                # The beat is what mends everything else: it goes on, and the log says what is wrong.
+                # The beat is what mends everything else: it goes on, and the log says what is
+                # wrong.
                 log.exception("a beat failed")

@@ -1,6 +1,8 @@
-"""Move runs on: begin the phases whose needs are met, admit trees, end what is complete, ring for what is overdue.
+"""Move runs on: begin the phases whose needs are met, admit trees, end what is complete, ring for
+what is overdue.
 
-Everything is decided from rows under the run's lock, so that two coordinators, or a message that comes twice, do no harm.
+Everything is decided from rows under the run's lock, so that two coordinators, or a message that
+comes twice, do no harm.
 """
 
 from collections.abc import Sequence
@@ -11,8 +13,8 @@ from restmcts.adapters.sql import deriving, promotions, reconciling, runs, token
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reconciling import Patience, Taken
 from restmcts.adapters.sql.tables import PhaseState, RunState
-from restmcts.domain.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.requests import derive_seed
+from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage
 from restmcts.messages.commands import AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
 
@@ -22,7 +24,9 @@ ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
 
 @dataclass(frozen=True, slots=True)
 class CoordinatorSettings:
-    """How many trees of one run may search at once, and how long what stands still is waited for."""
+    """How many trees of one run may search at once, and how long what stands still is waited
+    for.
+    """
 
     max_trees_in_flight: int = 256
     patience: Patience = field(default_factory=Patience)
@@ -49,12 +53,16 @@ class CoordinatorHandlers:
             self._finish(transaction, run)
 
     def ring_all(self) -> None:
-        """Ring for everything that waits, and release what was held: no other process lives (embedded use, at start)."""
+        """Ring for everything that waits, and release what was held: no other process lives
+        (embedded use, at start).
+        """
         with self._database.transaction() as transaction:
             reconciling.ring_all(transaction)
 
     def reconcile(self, taken: Taken) -> None:
-        """Ring again for what is overdue in running runs; `taken` says whether workers have taken all that was in a queue."""
+        """Ring again for what is overdue in running runs; `taken` says whether workers have
+        taken all that was in a queue.
+        """
         with self._database.transaction() as transaction:
             reconciling.ring_overdue(transaction, self._settings.patience, taken)
 
@@ -66,7 +74,13 @@ class CoordinatorHandlers:
         return any(moved)
 
     def _move(
-        self, transaction: Transaction, run: Any, row: Any, rows: Sequence[Any], ready: set[str], checkpoints: dict[str, Any]
+        self,
+        transaction: Transaction,
+        run: Any,
+        row: Any,
+        rows: Sequence[Any],
+        ready: set[str],
+        checkpoints: dict[str, Any],
     ) -> bool:
         phase: Phase = PHASE.validate_python(row.spec)
         match row.state, phase:
@@ -94,7 +108,9 @@ class CoordinatorHandlers:
                 return False
         return True
 
-    def _begin_search(self, transaction: Transaction, run: Any, row: Any, phase: SearchPhase, checkpoints: dict[str, Any]) -> None:
+    def _begin_search(
+        self, transaction: Transaction, run: Any, row: Any, phase: SearchPhase, checkpoints: dict[str, Any]
+    ) -> None:
         problems = (
             deriving.derive_problems(transaction, run.id, phase)
             if phase.follows
@@ -127,7 +143,9 @@ class CoordinatorHandlers:
         return True
 
     def _skip_dependents(self, transaction: Transaction, name: str, rows: Sequence[Any]) -> None:
-        """Skip what would train on, or search with, what a phase without any solved tree cannot give."""
+        """Skip what would train on, or search with, what a phase without any solved tree cannot
+        give.
+        """
         blocked: set[str] = set()
         for row in rows:
             phase = PHASE.validate_python(row.spec)
@@ -150,6 +168,8 @@ class CoordinatorHandlers:
         rows = runs.phases_of(transaction, run.id)
         failed = next((row for row in rows if row.state == PhaseState.FAILED), None)
         if failed is not None:
-            runs.finish_run(transaction, run.id, RunState.FAILED, f"{failed.name}: {failed.result.get('reason', 'failed')}")
+            runs.finish_run(
+                transaction, run.id, RunState.FAILED, f"{failed.name}: {failed.result.get('reason', 'failed')}"
+            )
         elif all(row.state in ENDED_PHASES for row in rows):
             runs.finish_run(transaction, run.id, RunState.DONE)

@@ -1,9 +1,9 @@
 """What the coordinator does with the messages of its queue, and by the clock."""
 
 from prometheus_client import REGISTRY
-from restmcts.adapters.celery_worker import Handlers, WorkerContext
+from restmcts.adapters.observability.stack_metrics import StackCollector
 from restmcts.adapters.sql.reconciling import Patience
-from restmcts.adapters.stack_metrics import StackCollector
+from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
 from restmcts.messages.commands import AdvanceRun
 from restmcts.messages.events import CheckpointTrained, DatasetWritten, TreesLabelled, ValuesJudged
 

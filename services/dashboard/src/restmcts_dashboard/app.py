@@ -6,7 +6,7 @@ from pathlib import Path
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
-from restmcts.adapters import metrics
+from restmcts.adapters.observability import metrics
 from restmcts.errors import InputError, RestMctsError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
@@ -23,7 +23,9 @@ STATIC = Path(__file__).parent / "static"
 
 
 class Headers:
-    """Adds the headers that every answer bears; what is static may be kept by browsers, nothing else may."""
+    """Adds the headers that every answer bears; what is static may be kept by browsers, nothing
+    else may.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -72,6 +74,8 @@ def create_app(source: Source) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def on_http_error(_: Request, error: HTTPException) -> Response:
-        return page("error.html.j2", error.status_code, source=source, title=str(error.detail), reason="There is no such page.")
+        return page(
+            "error.html.j2", error.status_code, source=source, title=str(error.detail), reason="There is no such page."
+        )
 
     return app

@@ -1,4 +1,6 @@
-"""The charts of a run's page: accuracy, losses and value quality by iteration, and losses by step."""
+"""The charts of a run's page: accuracy, losses and value quality by iteration, and losses by
+step.
+"""
 
 import re
 from collections import defaultdict
@@ -6,8 +8,7 @@ from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
 from restmcts.adapters.sql.queries import PhaseNumbers
-
-from restmcts_dashboard.line_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
 
 NAMES = {"grade-policy": "Policy, greedy", "grade-base": "Policy, greedy", "grade-control": "Control: seed data alone"}
 KINDS = {"train-policy": "Policy", "train-value": "Value model"}
@@ -22,22 +23,30 @@ def accuracy_chart(phases: Sequence[PhaseNumbers]) -> Markup:
         if phase.accuracy is not None and phase.state == "done" and stem.startswith("grade-"):
             name = NAMES.get(stem, stem.removeprefix("grade-"))
             points[name].append(Point(phase.iteration, phase.accuracy.value, phase.accuracy.standard_error))
-    ends = [end for series in points.values() for p in series for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))]
+    ends = [
+        end for series in points.values() for p in series for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))
+    ]
     return _chart("Accuracy by iteration", "Accuracy", points, [0.0, *ends], as_percent=True)
 
 
 def loss_chart(phases: Sequence[PhaseNumbers]) -> Markup:
-    """Return the last loss of every training; controls are left out, which are trained on other data."""
+    """Return the last loss of every training; controls are left out, which are trained on other
+    data.
+    """
     points: dict[str, list[Point]] = defaultdict(list)
     for phase in phases:
         loss = phase.result.get("last_loss")
         if phase.kind in KINDS and loss is not None and not phase.name.startswith("control"):
             points[KINDS[phase.kind]].append(Point(phase.iteration, loss))
-    return _chart("Last training loss by iteration", "Loss", points, [0.0, *(p.y for series in points.values() for p in series)])
+    return _chart(
+        "Last training loss by iteration", "Loss", points, [0.0, *(p.y for series in points.values() for p in series)]
+    )
 
 
 def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
-    """Return the losses of the last trainings of a kind, by step; empty where none has told them."""
+    """Return the losses of the last trainings of a kind, by step; empty where none has told
+    them.
+    """
     told = [phase for phase in phases if phase.kind == kind and phase.result.get("losses")][-MAX_TRAININGS:]
     if not told:
         return Markup("")
@@ -51,11 +60,19 @@ def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
 def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float]) -> Markup:
     """Return the AUC of the value model in every collecting phase."""
     collected = [phase for phase in phases if phase.purpose == "collect" and phase.name in quality]
-    points = {"V at verified ends": [Point(phase.iteration, quality[phase.name]) for phase in collected]} if collected else {}
-    return _chart("Value model: AUC by iteration", "AUC", points, [0.5, 1.0, *(p.y for series in points.values() for p in series)])
+    points = (
+        {"V at verified ends": [Point(phase.iteration, quality[phase.name]) for phase in collected]}
+        if collected
+        else {}
+    )
+    return _chart(
+        "Value model: AUC by iteration", "AUC", points, [0.5, 1.0, *(p.y for series in points.values() for p in series)]
+    )
 
 
-def _chart(title: str, label: str, points: Mapping[str, list[Point]], ends: Sequence[float], as_percent: bool = False) -> Markup:
+def _chart(
+    title: str, label: str, points: Mapping[str, list[Point]], ends: Sequence[float], as_percent: bool = False
+) -> Markup:
     if not points:
         return Markup("")
     last = max(int(point.x) for series in points.values() for point in series)

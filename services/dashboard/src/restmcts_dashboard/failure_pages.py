@@ -1,4 +1,6 @@
-"""What failed: messages that could not be handled and trees that were given up, with their reasons, to be tried again."""
+"""What failed: messages that could not be handled and trees that were given up, with their
+reasons, to be tried again.
+"""
 
 import hmac
 from collections.abc import Callable
@@ -35,9 +37,13 @@ def failure_pages(source: Source) -> APIRouter:
 
     def change(token: str, what: Callable[[Transaction], None], done: str) -> Response:
         if source.writable is None or not source.token:
-            raise InputError("this dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN, or on a work folder")
+            raise InputError(
+                "this dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN, or on a work folder"
+            )
         if not hmac.compare_digest(token.encode(), source.token.encode()):
-            return page("error.html.j2", 403, source=source, title="Not allowed", reason="That is not the dashboard's token.")
+            return page(
+                "error.html.j2", 403, source=source, title="Not allowed", reason="That is not the dashboard's token."
+            )
         with source.writable.transaction() as transaction:
             what(transaction)
         return RedirectResponse(f"/failures?done={done}", 303)

@@ -18,7 +18,9 @@ Parts = Callable[[], Mapping[str, str]]
 
 def stream(request: Request, parts: Parts) -> Response:
     """Return a stream that sends each part once, and again whenever it has changed."""
-    return StreamingResponse(_events(request, parts), media_type="text/event-stream", headers={"Cache-Control": "no-store"})
+    return StreamingResponse(
+        _events(request, parts), media_type="text/event-stream", headers={"Cache-Control": "no-store"}
+    )
 
 
 async def _events(request: Request, parts: Parts) -> AsyncIterator[str]:

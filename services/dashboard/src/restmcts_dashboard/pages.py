@@ -1,4 +1,6 @@
-"""How pages are made: templates that escape everything, numbers for people, and the headers that come with every answer."""
+"""How pages are made: templates that escape everything, numbers for people, and the headers
+that come with every answer.
+"""
 
 import json
 from typing import Any
@@ -41,14 +43,20 @@ def decimal(number: float | None, places: int = 3) -> str:
 
 
 _TEMPLATES = Environment(
-    loader=PackageLoader("restmcts_dashboard"), autoescape=True, undefined=StrictUndefined, trim_blocks=True, lstrip_blocks=True
+    loader=PackageLoader("restmcts_dashboard"),
+    autoescape=True,
+    undefined=StrictUndefined,
+    trim_blocks=True,
+    lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "duration": duration, "clock": clock}
 _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
 
 
 def render(template: str, **values: Any) -> str:
-    """Return a template as HTML; every value is escaped. A model may write lone surrogates, which UTF-8 cannot hold."""
+    """Return a template as HTML; every value is escaped. A model may write lone surrogates,
+    which UTF-8 cannot hold.
+    """
     return _TEMPLATES.get_template(template).render(values).encode("utf-8", "replace").decode()
 
 

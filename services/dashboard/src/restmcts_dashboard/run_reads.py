@@ -1,4 +1,6 @@
-"""What the page of a run says: how far it is, how fast it goes, what is left, and what it has made so far."""
+"""What the page of a run says: how far it is, how fast it goes, what is left, and what it has
+made so far.
+"""
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -70,7 +72,8 @@ class TokenBudget:
     Attributes:
         limit: tokens in all.
         spent: of them.
-        seconds_left: until they are spent, at the present pace; None where the run does not generate now.
+        seconds_left: until they are spent, at the present pace; None where the run does not
+            generate now.
     """
 
     limit: int
@@ -198,7 +201,9 @@ def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbe
     tokens = _tokens_left(phases, left)
     caps = [specs[name].get("budget", {}).get("tokens") for name in left]
     known = [cap for cap in caps if cap is not None]
-    cap = sum(cap * number for cap, number in zip(known, left.values(), strict=True)) if len(known) == len(caps) else None
+    cap = (
+        sum(cap * number for cap, number in zip(known, left.values(), strict=True)) if len(known) == len(caps) else None
+    )
     return Forecast(sum(left.values()), tokens, cap, _seconds_left(phases, sum(left.values()), pace))
 
 
@@ -229,12 +234,16 @@ def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | N
 
 
 def value_quality(transaction: Transaction, run_id: int, known: dict[int, float | None]) -> dict[str, float]:
-    """Return, by search phase that has ended, the chance that the value model scored a right end above a wrong one (AUC).
+    """Return, by search phase that has ended, the chance that the value model scored a right end
+    above a wrong one (AUC).
 
-    Values are compared to a thousandth; ties count half. Phases without a value model, or without both kinds of end, are left out.
-    What has ended does not change: `known` keeps it, by the phase's id.
+    Values are compared to a thousandth; ties count half. Phases without a value model, or without
+    both kinds of end, are left out. What has ended does not change: `known` keeps it, by the
+    phase's id.
     """
-    names = {row.id: row.name for row in phases_of(transaction, run_id) if row.kind == "search" and row.state in ENDED_PHASES}
+    names = {
+        row.id: row.name for row in phases_of(transaction, run_id) if row.kind == "search" and row.state in ENDED_PHASES
+    }
     asked = [phase_id for phase_id in names if phase_id not in known]
     if asked:
         known |= {**dict.fromkeys(asked), **_areas(transaction, asked)}
@@ -262,7 +271,9 @@ def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, floa
 
 
 def _area(counts: Sequence[tuple[int, int]]) -> float | None:
-    """Return the AUC from counts of positives and negatives by rising score; None if one kind is missing."""
+    """Return the AUC from counts of positives and negatives by rising score; None if one kind
+    is missing.
+    """
     num_right, num_wrong = sum(right for right, _ in counts), sum(wrong for _, wrong in counts)
     if not num_right or not num_wrong:
         return None

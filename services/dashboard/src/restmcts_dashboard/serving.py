@@ -6,7 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 
 import uvicorn
-from restmcts.adapters import metrics
+from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError
 from restmcts.messages.base import Message
@@ -38,7 +38,7 @@ def folder_source(path: Path) -> Source:
 
 
 def _writable(url: str, redis_url: str) -> Database:
-    from restmcts.adapters.celery_bus import CeleryBus, celery_app
+    from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
 
     database = Database(url)
 
@@ -66,7 +66,8 @@ def serve_stack(settings: Settings) -> None:
 
 
 def serve(source: Source, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until the process is told to end; `on_ready` is told the address once browsers can connect.
+    """Serve until the process is told to end; `on_ready` is told the address once browsers can
+    connect.
 
     Raises:
         InputError: if the address cannot be listened on.
@@ -80,7 +81,9 @@ def serve(source: Source, host: str, port: int, on_ready: Callable[[str], None] 
         raise InputError(f"cannot listen on {host}:{port} ({error.strerror or error}): choose another port") from error
     address = f"http://{f'[{host}]' if ':' in host else host}:{listening.getsockname()[1]}"
     app = create_app(replace(source, names=(*source.names, host)))
-    config = uvicorn.Config(app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="off")
+    config = uvicorn.Config(
+        app, log_level="warning", server_header=False, timeout_graceful_shutdown=GRACE_SECONDS, lifespan="off"
+    )
     if on_ready is not None:
         listening.listen()
         on_ready(address)

@@ -1,8 +1,10 @@
-"""What the dashboard shows, and what it may change: a database it only reads and, with a token, one it writes to."""
+"""What the dashboard shows, and what it may change: a database it only reads and, with a token,
+one it writes to.
+"""
 
 from dataclasses import dataclass
 
-from restmcts.adapters.broker import queue_lengths
+from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import StorageError
 
@@ -32,7 +34,9 @@ class Source:
         return bool(self.token) and self.writable is not None
 
     def queue_lengths(self) -> dict[str, int | None]:
-        """Return how many messages wait in each queue; None: the broker does not answer; empty where there is no broker."""
+        """Return how many messages wait in each queue; None: the broker does not answer; empty
+        where there is no broker.
+        """
         if not self.redis_url:
             return {}
         try:

@@ -1,4 +1,6 @@
-"""A tree as its page shows it: nodes, the search played again expansion by expansion, model requests, and its siblings."""
+"""A tree as its page shows it: nodes, the search played again expansion by expansion, model
+requests, and its siblings.
+"""
 
 import json
 from collections.abc import Sequence
@@ -10,8 +12,8 @@ from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import RequestState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.domain.algorithms import build_search
-from restmcts.domain.phases import SEARCH_PHASE
+from restmcts.domain.runs.phases import SEARCH_PHASE
+from restmcts.domain.search.algorithms import build_search
 from restmcts.domain.tree import Node
 from restmcts.messages.wire import load_response
 from sqlalchemy import select
@@ -39,7 +41,8 @@ Frame = dict[str, Any]
 
 
 def read_tree(transaction: Transaction, tree_id: int) -> dict[str, Any]:
-    """Return a tree for drawing: "nodes" as rows of `fields`, and "frames", one for each response that its search took.
+    """Return a tree for drawing: "nodes" as rows of `fields`, and "frames", one for each response
+    that its search took.
 
     Raises:
         InputError: if there is no such tree.
@@ -60,8 +63,9 @@ def read_tree(transaction: Transaction, tree_id: int) -> dict[str, Any]:
 def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     """Play the tree's applied responses again; return what each changed.
 
-    A frame holds the id and kind of the request, the seconds since the search began, and "changes": node, visits, value and
-    model value of each node that is new or has changed. No frames come from a tree that another version of the search made.
+    A frame holds the id and kind of the request, the seconds since the search began, and "changes":
+    node, visits, value and model value of each node that is new or has changed. No frames come from
+    a tree that another version of the search made.
     """
     statement = (
         select(TREES.c.seed, PHASES.c.spec, PROBLEMS.c.begins_with)
@@ -85,7 +89,9 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
         for request in transaction.execute(applied):
             search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)
             changes = [_change(node) for node in search.tree.take_changes()]
-            frames.append({"id": request.id, "kind": request.kind, "seconds": request.elapsed_seconds, "changes": changes})
+            frames.append(
+                {"id": request.id, "kind": request.kind, "seconds": request.elapsed_seconds, "changes": changes}
+            )
     except (LookupError, TypeError, ValueError):
         return []
     return frames
@@ -97,7 +103,9 @@ def _change(node: Node) -> list[Any]:
 
 
 def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence[int]) -> list[queries.Row]:
-    """Return requests of a tree as they were sent and answered, each with its checkpoint's name and generation settings."""
+    """Return requests of a tree as they were sent and answered, each with its checkpoint's name
+    and generation settings.
+    """
     statement = select(
         REQUESTS.c.id,
         REQUESTS.c.number,
@@ -114,7 +122,9 @@ def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence
 
 def _request(transaction: Transaction, row: Any) -> queries.Row:
     checkpoint_id, _, generation = row.batch_key.partition(":")
-    named = select(CHECKPOINTS.c.name).where(CHECKPOINTS.c.id == int(checkpoint_id)) if checkpoint_id.isdigit() else None
+    named = (
+        select(CHECKPOINTS.c.name).where(CHECKPOINTS.c.id == int(checkpoint_id)) if checkpoint_id.isdigit() else None
+    )
     return {
         "id": row.id,
         "number": row.number,
@@ -130,9 +140,14 @@ def _request(transaction: Transaction, row: Any) -> queries.Row:
 
 
 def siblings(transaction: Transaction, tree_id: int) -> list[queries.Row]:
-    """Return the other trees of the same problem (its text decides), of all runs, in order of creation."""
+    """Return the other trees of the same problem (its text decides), of all runs, in order of
+    creation.
+    """
     digest = (
-        select(PROBLEMS.c.digest).join(TREES, TREES.c.problem_id == PROBLEMS.c.id).where(TREES.c.id == tree_id).scalar_subquery()
+        select(PROBLEMS.c.digest)
+        .join(TREES, TREES.c.problem_id == PROBLEMS.c.id)
+        .where(TREES.c.id == tree_id)
+        .scalar_subquery()
     )
     statement = (
         select(TREES.c.id, RUNS.c.name.label("run"), PHASES.c.name.label("phase"), TREES.c.verdict, TREES.c.nodes)

@@ -1,6 +1,8 @@
-"""The Celery application of the policy generator: `celery -A restmcts_policy_generator.app worker`."""
+"""The Celery application of the policy generator: `celery -A restmcts_policy_generator.app
+worker`.
+"""
 
-from restmcts.adapters.celery_worker import worker_app
+from restmcts.adapters.workers.celery_worker import worker_app
 from restmcts.messages.base import Queue
 
 from restmcts_policy_generator.tasks import start

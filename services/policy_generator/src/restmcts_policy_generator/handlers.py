@@ -1,12 +1,14 @@
-"""Serve the requests to policies that wait: batches of one checkpoint and one set of generation settings."""
+"""Serve the requests to policies that wait: batches of one checkpoint and one set of generation
+settings.
+"""
 
 from collections.abc import Callable, Sequence
 
-from restmcts.adapters import metrics
-from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_waiting
+from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.model_worker import ModelCache, WorkerSettings, serve_waiting
 from restmcts.messages.commands import ProposeWaitingSteps
 from restmcts.messages.wire import GENERATION, dump_response, load_proposal
 from restmcts.ports import StepProposer

@@ -1,6 +1,6 @@
 """The Celery application of the PRM scorer: `celery -A restmcts_prm_scorer.app worker`."""
 
-from restmcts.adapters.celery_worker import worker_app
+from restmcts.adapters.workers.celery_worker import worker_app
 from restmcts.messages.base import Queue
 
 from restmcts_prm_scorer.tasks import start

@@ -1,12 +1,14 @@
-"""Serve the requests to value models that wait: batches of one checkpoint; and judge value models for gates."""
+"""Serve the requests to value models that wait: batches of one checkpoint; and judge value
+models for gates.
+"""
 
 from collections.abc import Callable, Sequence
 
-from restmcts.adapters import metrics
-from restmcts.adapters.model_worker import ModelCache, WorkerSettings, serve_waiting
+from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.model_worker import ModelCache, WorkerSettings, serve_waiting
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
 from restmcts.ports import StepScorer
@@ -27,7 +29,9 @@ class PrmScorerHandlers:
         serve_waiting(self._database, RequestKind.SCORE, self._serve, self._settings)
 
     def judge_values(self, message: JudgeValues) -> None:
-        """Judge a gate's candidate beside the promoted value model on held-out trees, and decide; a gate that is decided stays."""
+        """Judge a gate's candidate beside the promoted value model on held-out trees, and
+        decide; a gate that is decided stays.
+        """
         judge(self._database, self._scorers, message.phase_id)
 
     def close(self) -> None:
@@ -36,6 +40,8 @@ class PrmScorerHandlers:
 
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
         scorer = self._scorers.get(claim.checkpoint_id)
-        answers = scorer.score([request.question for request in requests], [load_scoring(request.payload) for request in requests])
+        answers = scorer.score(
+            [request.question for request in requests], [load_scoring(request.payload) for request in requests]
+        )
         metrics.TOKENS.labels("scored").inc(sum(answer.num_scored_tokens for answer in answers))
         return [dump_response(answer) for answer in answers]

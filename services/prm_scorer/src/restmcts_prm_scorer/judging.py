@@ -1,19 +1,20 @@
-"""Judge value models for a gate: how well their values tell right steps from wrong ones on held-out trees.
+"""Judge value models for a gate: how well their values tell right steps from wrong ones on held-out
+trees.
 
 The one place of this service that reads labels; searches never see what it finds.
 """
 
 from typing import Any
 
-from restmcts.adapters.model_worker import ModelCache
 from restmcts.adapters.sql import promotions, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
-from restmcts.domain.filtering import value_paths
-from restmcts.domain.labels import StepLabel
-from restmcts.domain.phases import GATE_PHASE
-from restmcts.domain.promotion import Estimate, JudgedStep, auc, sibling_accuracy
+from restmcts.adapters.workers.model_worker import ModelCache
+from restmcts.domain.labels.filtering import value_paths
+from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
+from restmcts.domain.runs.phases import GATE_PHASE
+from restmcts.domain.runs.promotion import Estimate, JudgedStep, auc, sibling_accuracy
 from restmcts.domain.tree import Tree
 from restmcts.messages.commands import JudgeValues
 from restmcts.messages.events import ValuesJudged
@@ -23,7 +24,9 @@ LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
 
 
 def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) -> None:
-    """Decide a gate that waits for it; if another checkpoint is promoted meanwhile, ask for it to be judged again."""
+    """Decide a gate that waits for it; if another checkpoint is promoted meanwhile, ask for it
+    to be judged again.
+    """
     with database.transaction() as transaction:
         row = runs.phase_by_id(transaction, phase_id)
         if row is None or row.state != PhaseState.GATING:

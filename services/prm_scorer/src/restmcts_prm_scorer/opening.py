@@ -1,21 +1,29 @@
-"""A scorer from what a checkpoint's URI names: a value model, a process reward model of another format, a judge, or a server."""
+"""A scorer from what a checkpoint's URI names: a value model, a process reward model of another
+format, a judge, or a server.
+"""
 
 from dataclasses import dataclass, field
 from typing import Any
 
-from restmcts.adapters.http_policy.address import is_server
-from restmcts.adapters.http_policy.opening import open_policy
-from restmcts.adapters.http_scorer.address import is_scoring_server, parse_scoring_address
-from restmcts.adapters.http_scorer.opening import open_http_scorer
-from restmcts.adapters.http_scorer.scorer import ScoreReading
-from restmcts.adapters.llm_judge import MAX_ALTERNATIVES, TGI_ALTERNATIVES, LlmJudge, judge_address, num_judge_samples
-from restmcts.adapters.uris import local_path
+from restmcts.adapters.models.http_policy.address import is_server
+from restmcts.adapters.models.http_policy.opening import open_policy
+from restmcts.adapters.models.http_scorer.address import is_scoring_server, parse_scoring_address
+from restmcts.adapters.models.http_scorer.opening import open_http_scorer
+from restmcts.adapters.models.http_scorer.scorer import ScoreReading
+from restmcts.adapters.models.llm_judge import (
+    MAX_ALTERNATIVES,
+    TGI_ALTERNATIVES,
+    LlmJudge,
+    judge_address,
+    num_judge_samples,
+)
+from restmcts.adapters.storage.uris import local_path
 from restmcts.modeling.checkpoints import load_policy
-from restmcts.modeling.policy import TransformersProposer
+from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.prm.formats import FORMATS, JUDGE, ModelReference, parse_reference
 from restmcts.modeling.prm.loading import load_prm
 from restmcts.modeling.prm.served import served_layout
-from restmcts.modeling.value_model import TransformersScorer
+from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.ports import ArtifactStore, StepScorer
 from restmcts.settings import PolicyServerSettings
 
@@ -47,7 +55,8 @@ class ScorerOptions:
 
 
 def open_scorer(uri: str, artifacts: ArtifactStore, options: ScorerOptions) -> StepScorer:
-    """Return a scorer over the model at `PLACE[?format=NAME&…]` (restmcts.modeling.prm.formats.ModelReference).
+    """Return a scorer over the model at `PLACE[?format=NAME&…]`
+    (restmcts.modeling.prm.formats.ModelReference).
 
     Raises:
         InputError: if the URI names no known format, or is malformed.

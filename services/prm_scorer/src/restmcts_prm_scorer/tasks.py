@@ -1,7 +1,7 @@
 """What the PRM scorer does with the messages of its queue."""
 
-from restmcts.adapters.celery_worker import Handlers, WorkerContext
-from restmcts.adapters.model_worker import WorkerSettings
+from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.ports import StepScorer
 from restmcts.settings import load_policy_server_settings

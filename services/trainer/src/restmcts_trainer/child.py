@@ -1,7 +1,9 @@
-"""The process that trains: reads jobs as lines of JSON, writes progress and outcomes as lines of JSON, ends when its parent does.
+"""The process that trains: reads jobs as lines of JSON, writes progress and outcomes as lines of
+JSON, ends when its parent does.
 
-A process of its own gives back all memory when it ends, and leaves the parent free to renew leases. Started by `accelerate launch`
-with the file of a single job, several such processes do it together, and the first of them speaks.
+A process of its own gives back all memory when it ends, and leaves the parent free to renew leases.
+Started by `accelerate launch` with the file of a single job, several such processes do it together,
+and the first of them speaks.
 """
 
 import json
@@ -15,17 +17,20 @@ from queue import Queue
 from typing import Any
 
 from restmcts.errors import RestMctsError
-from restmcts.modeling.training_loop import Attempt
+from restmcts.modeling.training.training_loop import Attempt
 
 from restmcts_trainer.job import Job
 from restmcts_trainer.jobs import run_job
 
-# names of further trackers, as the library knows them: "mlflow", "wandb"; each is set up through its own variables
+# names of further trackers, as the library knows them: "mlflow", "wandb"; each is set up through
+# its own variables
 TRACKERS = "RESTMCTS_TRACKERS"
 
 
 def main() -> None:
-    """Serve jobs until standard input ends, or the one in a file; a job under way is dropped when standard input ends."""
+    """Serve jobs until standard input ends, or the one in a file; a job under way is dropped
+    when standard input ends.
+    """
     is_first = os.environ.get("RANK", "0") == "0"
     channel = os.dup(sys.stdout.fileno()) if is_first else os.open(os.devnull, os.O_WRONLY)
     out = os.fdopen(channel, "w", buffering=1)
@@ -39,7 +44,9 @@ def main() -> None:
 
 
 def _lines() -> Iterator[str]:
-    """Return the lines of standard input as they come; the process ends at once when the input does."""
+    """Return the lines of standard input as they come; the process ends at once when the input
+    does.
+    """
     lines: Queue[str] = Queue()
 
     def read() -> None:

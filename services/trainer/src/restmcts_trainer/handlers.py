@@ -1,7 +1,9 @@
-"""Run training jobs: a phase is its own job, held by a lease while it trains, and ended by one transaction.
+"""Run training jobs: a phase is its own job, held by a lease while it trains, and ended by one
+transaction.
 
-A job whose lease lives is left alone, so a message that comes twice does not train twice. One whose worker died goes on from the
-state that was last saved; one whose run was cancelled ends within a step.
+A job whose lease lives is left alone, so a message that comes twice does not train twice. One whose
+worker died goes on from the state that was last saved; one whose run was cancelled ends within a
+step.
 """
 
 import logging
@@ -16,13 +18,13 @@ from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters import metrics
+from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.tables import PhaseState, RunState, now
-from restmcts.adapters.uris import local_path
-from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
-from restmcts.domain.training_settings import TrainingReport
+from restmcts.adapters.storage.uris import local_path
+from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.errors import RestMctsError, StorageError
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.messages.events import CheckpointTrained
@@ -82,7 +84,9 @@ class TrainerHandlers:
         self._stopping = False
 
     def stop(self) -> None:
-        """Give up what is being trained, for another worker to begin again; safe in a signal handler."""
+        """Give up what is being trained, for another worker to begin again; safe in a signal
+        handler.
+        """
         self._stopping = True
         for process in list(self._busy):
             process.kill()
@@ -130,7 +134,9 @@ class TrainerHandlers:
         """Let another worker have the job, as if it had not been begun."""
         with self._held(claim) as transaction:
             if transaction is not None:
-                runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, attempt=claim.attempt - 1, lease_until=None)
+                runs.set_phase(
+                    transaction, claim.phase_id, PhaseState.TRAINING, attempt=claim.attempt - 1, lease_until=None
+                )
                 if self._stopping:
                     transaction.emit(message)
 
@@ -150,7 +156,9 @@ class TrainerHandlers:
             return _Claim(phase_id, row.run_id, row.attempt + 1, phase, parent, dataset, row.result.get("saved"))
 
     def _train(self, claim: _Claim, folder: Path) -> tuple["_Watcher", dict[str, Any]]:
-        """Train into `folder`; return what to tell of it. Without data the parent goes on, or a fresh value model begins."""
+        """Train into `folder`; return what to tell of it. Without data the parent goes on, or a
+        fresh value model begins.
+        """
         job = Job(
             phase=claim.phase,
             parent=str(local_path(claim.parent.uri, self._artifacts)),
@@ -166,11 +174,15 @@ class TrainerHandlers:
             return watcher, {"trained": False, "reason": "no training data"}
         result = {"trained": True, **asdict(report)}
         if job.log_folder.is_dir():
-            result["log"] = self._artifacts.put(job.log_folder, LOGS, {"run_id": claim.run_id, "phase": claim.phase.name}).uri
+            result["log"] = self._artifacts.put(
+                job.log_folder, LOGS, {"run_id": claim.run_id, "phase": claim.phase.name}
+            ).uri
         return watcher, result
 
     def _fetch_saved(self, claim: _Claim) -> Path | None:
-        """Return the last saved state; None where there is none, or it cannot be had: training then begins anew."""
+        """Return the last saved state; None where there is none, or it cannot be had: training
+        then begins anew.
+        """
         if claim.saved is None:
             return None
         try:
@@ -253,9 +265,13 @@ class TrainerHandlers:
 
 
 class _Watcher:
-    """Passes progress on, brings saved states to the store, and ends a job that is no longer wanted."""
+    """Passes progress on, brings saved states to the store, and ends a job that is no longer
+    wanted.
+    """
 
-    def __init__(self, database: Database, artifacts: ArtifactStore, on_progress: TrainProgress | None, claim: _Claim) -> None:
+    def __init__(
+        self, database: Database, artifacts: ArtifactStore, on_progress: TrainProgress | None, claim: _Claim
+    ) -> None:
         self._database, self._artifacts, self._on_progress, self._claim = database, artifacts, on_progress, claim
         self._saved = claim.saved
         self._next_look = 0.0
@@ -270,7 +286,9 @@ class _Watcher:
                 self._row(transaction)
 
     def on_saved(self, step: int, folder: Path) -> None:
-        """Store a saved state in place of the one before; where that fails, training goes on with the one before."""
+        """Store a saved state in place of the one before; where that fails, training goes on
+        with the one before.
+        """
         lineage = {"run_id": self._claim.run_id, "phase": self._claim.phase.name, "step": step}
         try:
             uri = self._artifacts.put(folder, STATES, lineage).uri

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +14,8 @@ class Job:
     Attributes:
         parent: a folder or a hub id.
         dataset: folder of the training data.
-        folder: of the job, made by who runs it: the checkpoint will be in `output`, saved states and event files beside it.
+        folder: of the job, made by who runs it: the checkpoint will be in `output`, saved states
+            and event files beside it.
         resume_from: folder of a saved state, or None.
         keeps_log: whether event files are written.
     """
@@ -46,4 +47,6 @@ class Job:
         """Return the job that `to_json` wrote."""
         phase = TRAINING_PHASE.validate_python(fields["phase"])
         resume_from = None if fields["resume_from"] is None else Path(fields["resume_from"])
-        return cls(phase, fields["parent"], Path(fields["dataset"]), Path(fields["folder"]), resume_from, fields["keeps_log"])
+        return cls(
+            phase, fields["parent"], Path(fields["dataset"]), Path(fields["folder"]), resume_from, fields["keeps_log"]
+        )

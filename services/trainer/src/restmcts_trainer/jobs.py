@@ -2,13 +2,13 @@
 
 from typing import Any
 
-from restmcts.adapters.datasets import read_rows
-from restmcts.domain.phases import TrainPolicyPhase
-from restmcts.domain.training_settings import TrainingReport
+from restmcts.adapters.files.dataset_shards import read_rows
+from restmcts.domain.runs.phases import TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.modeling.checkpoints import ValueScale, new_value_model, save_checkpoint
-from restmcts.modeling.training import train_policy, train_preferences, train_value
-from restmcts.modeling.training_loop import Attempt
-from restmcts.modeling.training_rows import PolicyExample, PreferenceExample, ValueExample
+from restmcts.modeling.training.training import train_policy, train_preferences, train_value
+from restmcts.modeling.training.training_loop import Attempt
+from restmcts.modeling.training.training_rows import PolicyExample, PreferenceExample, ValueExample
 
 from restmcts_trainer.job import Job
 
@@ -16,8 +16,8 @@ from restmcts_trainer.job import Job
 def run_job(job: Job, attempt: Attempt) -> TrainingReport | None:
     """Train into `job.output` and return the report; None if there is no data.
 
-    Without data a policy, or a value model with a parent, stays what it is: nothing is written. A first value model is then
-    written as it begins: it gives every partial solution the same value.
+    Without data a policy, or a value model with a parent, stays what it is: nothing is written. A
+    first value model is then written as it begins: it gives every partial solution the same value.
 
     Raises:
         RestMctsError: if training cannot be done.

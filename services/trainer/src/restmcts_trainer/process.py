@@ -8,7 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
-from restmcts.domain.training_settings import TrainingReport
+from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.errors import TrainingError
 
 from restmcts_trainer.job import Job
@@ -31,7 +31,8 @@ class JobWatcher(Protocol):
 
 
 class TrainingProcess:
-    """A child that does one job after the other; started with the first, ended by `close`, or with this process.
+    """A child that does one job after the other; started with the first, ended by `close`, or with
+    this process.
 
     With several processes they are started for each job, by `accelerate launch`.
     """
@@ -82,7 +83,12 @@ class TrainingProcess:
                 job_file.write_text(json.dumps(job.to_json()), encoding="utf-8")
                 command.append(str(job_file))
             self._child = subprocess.Popen(
-                command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, start_new_session=True
+                command,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                text=True,
+                env=environment,
+                start_new_session=True,
             )
             if self._killed:
                 self._child.kill()
@@ -91,12 +97,19 @@ class TrainingProcess:
     def _launcher(self) -> list[str]:
         if self._num_processes == 1:
             return []
-        options = {"num_processes": self._num_processes, "num_machines": 1, "mixed_precision": "no", "dynamo_backend": "no"}
+        options = {
+            "num_processes": self._num_processes,
+            "num_machines": 1,
+            "mixed_precision": "no",
+            "dynamo_backend": "no",
+        }
         typed = [text for name, value in options.items() for text in (f"--{name}", str(value))]
         return ["-m", "accelerate.commands.launch", *typed, *([] if _has_gpu() else ["--cpu"])]
 
     def kill(self) -> None:
-        """Kill the child, also one that is only being started; `run` then raises. Safe in a signal handler."""
+        """Kill the child, also one that is only being started; `run` then raises. Safe in a
+        signal handler.
+        """
         self._killed = True
         if self._child is not None:
             self._child.kill()

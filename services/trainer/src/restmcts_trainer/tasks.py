@@ -1,13 +1,15 @@
 """What the trainer does with the messages of its queue."""
 
-from restmcts.adapters.celery_worker import Handlers, WorkerContext
+from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
 from restmcts.messages.commands import TrainPolicy, TrainValue
 
 from restmcts_trainer.handlers import TrainerHandlers
 
 
 def start(worker: WorkerContext) -> Handlers:
-    """Return the handlers by wire name; a job under way is given back when the worker is asked to end."""
+    """Return the handlers by wire name; a job under way is given back when the worker is asked
+    to end.
+    """
     settings = worker.settings
     handlers = TrainerHandlers(
         worker.database,

@@ -1,7 +1,9 @@
-"""Advance trees: take what the models answered, let the searches go on, write what changed, ask for more.
+"""Advance trees: take what the models answered, let the searches go on, write what changed, ask for
+more.
 
-One transaction a message. A searching tree kept in memory is trusted only while its version is the stored one; otherwise it is
-rebuilt by playing its applied responses again. True answers are not read here.
+One transaction a message. A searching tree kept in memory is trusted only while its version is the
+stored one; otherwise it is rebuilt by playing its applied responses again. True answers are not
+read here.
 """
 
 import logging
@@ -10,17 +12,17 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from restmcts.adapters import logs, metrics, tracing
+from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql import evaluating, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
 from restmcts.adapters.sql.tables import now
-from restmcts.domain.algorithms import build_search
-from restmcts.domain.answers import states_answer
-from restmcts.domain.given_samples import ScoreGivenSamples
-from restmcts.domain.phases import SEARCH_PHASE, SearchPhase
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request
-from restmcts.domain.search import Search
+from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
+from restmcts.domain.search.algorithms import build_search
+from restmcts.domain.search.protocol import Search
+from restmcts.domain.search.sample_pool import ScoreGivenSamples
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
@@ -49,7 +51,9 @@ class TreeSearchHandlers:
         self._phases: dict[int, SearchPhase] = {}
 
     def advance_trees(self, message: AdvanceTrees) -> None:
-        """Advance the message's trees that are searching; what they cannot use yet, or again, changes nothing."""
+        """Advance the message's trees that are searching; what they cannot use yet, or again,
+        changes nothing.
+        """
 
         def lock(transaction: Transaction) -> list[Any]:
             rows = trees.lock_searching(transaction, message.tree_ids)
@@ -61,9 +65,11 @@ class TreeSearchHandlers:
         self._take(lock)
 
     def take_answers(self, _: RequestsAnswered) -> None:
-        """Advance every tree that has an answer, whichever message told of it: who is behind makes fewer transactions.
+        """Advance every tree that has an answer, whichever message told of it: who is behind makes
+        fewer transactions.
 
-        Trees that another worker holds are left to it: whoever has advanced a tree looks again for what came meanwhile.
+        Trees that another worker holds are left to it: whoever has advanced a tree looks again for
+            what came meanwhile.
         """
         deadline, leaving = time.monotonic() + MAX_SECONDS, False
 
@@ -77,7 +83,9 @@ class TreeSearchHandlers:
             leaving = time.monotonic() > deadline
 
     def _take(self, lock: Lock) -> int:
-        """Advance the trees that `lock` returns, in one transaction if they allow it; return how many they were."""
+        """Advance the trees that `lock` returns, in one transaction if they allow it; return
+        how many they were.
+        """
         tree_ids: list[int] = []
         try:
             self._step(lock, tree_ids)
@@ -101,7 +109,9 @@ class TreeSearchHandlers:
                 transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in trees.runs_of(transaction, [tree_id])))
 
     def _step(self, lock: Lock, tree_ids: list[int]) -> None:
-        """Advance the trees that `lock` returns in one transaction; their ids are added to `tree_ids` as soon as they are known."""
+        """Advance the trees that `lock` returns in one transaction; their ids are added to
+        `tree_ids` as soon as they are known.
+        """
         try:
             with tracing.step("search", tree_ids), self._database.transaction() as transaction:
                 rows = lock(transaction)
@@ -140,7 +150,9 @@ class TreeSearchHandlers:
         return advances
 
     def _count(self, transaction: Transaction, generated: Mapping[int, int], budgets: Mapping[int, int]) -> None:
-        """Count what runs with a token budget generated, and ring for those that have spent it: no tree of theirs need end."""
+        """Count what runs with a token budget generated, and ring for those that have spent it:
+        no tree of theirs need end.
+        """
         token_budget.record(transaction, generated)
         over = (run_id for run_id in generated if token_budget.spent(transaction, run_id) >= budgets[run_id])
         transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in over))
@@ -173,7 +185,9 @@ class TreeSearchHandlers:
         return self._phases[row.phase_id]
 
     def _recall(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
-        """Return the tree's search as stored: from memory if its version is the stored one, else played again."""
+        """Return the tree's search as stored: from memory if its version is the stored one,
+        else played again.
+        """
         version, search = self._searches.get(row.id, (None, None))
         if search is not None and version == row.version:
             return search

@@ -1,6 +1,6 @@
 """What the tree search does with the messages of its queue."""
 
-from restmcts.adapters.celery_worker import Handlers, WorkerContext
+from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
 from restmcts.messages.commands import AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 

@@ -1,6 +1,6 @@
 """The Celery application of the value labeler: `celery -A restmcts_value_labeler.app worker`."""
 
-from restmcts.adapters.celery_worker import worker_app
+from restmcts.adapters.workers.celery_worker import worker_app
 from restmcts.messages.base import Queue
 
 from restmcts_value_labeler.tasks import start

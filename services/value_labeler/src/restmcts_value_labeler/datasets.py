@@ -8,14 +8,22 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.datasets import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
+from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.domain.corruption import solution_values
-from restmcts.domain.filtering import PairFilter, StepPair, right_traces, select_traces, solution_pairs, step_pairs, value_paths
-from restmcts.domain.labels import StepLabel
-from restmcts.domain.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.labels.corruption import solution_values
+from restmcts.domain.labels.filtering import (
+    PairFilter,
+    StepPair,
+    right_traces,
+    select_traces,
+    solution_pairs,
+    step_pairs,
+    value_paths,
+)
+from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import derive_seed
+from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.tree import Tree
 from restmcts.ports import Artifact, ArtifactStore
 
@@ -23,8 +31,15 @@ from restmcts.ports import Artifact, ArtifactStore
 def write_dataset(
     database: Database, artifacts: ArtifactStore, run_id: int, phase: TrainPolicyPhase | TrainValuePhase
 ) -> tuple[Artifact, dict[str, Any]]:
-    """Write a phase's data; return the artifact and its card (counts, label histogram, filter, sources)."""
-    card: dict[str, Any] = {"kind": phase.kind, "objective": phase.objective, "phase": phase.name, "sources": list(phase.sources)}
+    """Write a phase's data; return the artifact and its card (counts, label histogram, filter,
+    sources).
+    """
+    card: dict[str, Any] = {
+        "kind": phase.kind,
+        "objective": phase.objective,
+        "phase": phase.name,
+        "sources": list(phase.sources),
+    }
     spec = TRAINING_PHASE.dump_python(phase, mode="json")
     if isinstance(phase, TrainPolicyPhase) and phase.objective == "dpo":
         card |= {"filter": spec["pairs"]}
@@ -90,7 +105,9 @@ def _pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter) ->
 
 
 def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[dict[str, Any]]:
-    """Yield paths with targets; none of trees if the policy itself solved nothing, for then its attempts cannot be told apart."""
+    """Yield paths with targets; none of trees if the policy itself solved nothing, for then its
+    attempts cannot be told apart.
+    """
     if phase.solutions_of is not None:
         yield from _solution_rows(database, run_id, phase.solutions_of, phase.training.seed)
     with database.transaction() as transaction:

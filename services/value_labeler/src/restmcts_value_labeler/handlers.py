@@ -1,20 +1,22 @@
-"""Verify ended trees, infer the values of their steps, and write training data. The one place that reads true answers."""
+"""Verify ended trees, infer the values of their steps, and write training data. The one place
+that reads true answers.
+"""
 
 from collections.abc import Sequence
 from typing import Any
 
-from restmcts.adapters import metrics, tracing
+from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql import labelling, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.labelling import Labelled
 from restmcts.adapters.sql.tables import PhaseState
-from restmcts.domain.answers import extract_answer, states_answer
-from restmcts.domain.labels import end_leaves
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import SEARCH_PHASE, TRAINING_PHASE
+from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.labels.inferred import end_leaves
+from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
-from restmcts.domain.rollout_labels import label_steps
+from restmcts.domain.runs.phases import SEARCH_PHASE, TRAINING_PHASE
+from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.tree import Node, Tree
 from restmcts.messages.commands import LabelTrees, WriteDataset
 from restmcts.messages.events import DatasetWritten, TreesLabelled
@@ -45,7 +47,9 @@ class ValueLabelerHandlers:
         with tracing.step("label", [row.tree_id for row in rows]):
             outcomes = {row.tree_id: self._judge(row, loaded[row.tree_id]) for row in rows}
         with self._database.transaction() as transaction:
-            labelling.save(transaction, [outcomes[tree_id] for tree_id in labelling.lock_ended(transaction, list(outcomes))])
+            labelling.save(
+                transaction, [outcomes[tree_id] for tree_id in labelling.lock_ended(transaction, list(outcomes))]
+            )
             transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in sorted({row.run_id for row in rows})))
         for row in rows:
             _tell(row, outcomes[row.tree_id])
@@ -56,7 +60,11 @@ class ValueLabelerHandlers:
         if phase.merge_solutions and row.solution:
             steps = [ProposedStep(step, 0, 0.0) for step in row.solution]
             tree.add_path(tree.root, steps, lambda step: states_answer(step.text))
-        gate = phase.search.end_gate if isinstance(phase.search, MctsStarSettings) and phase.purpose != "evaluate" else None
+        gate = (
+            phase.search.end_gate
+            if isinstance(phase.search, MctsStarSettings) and phase.purpose != "evaluate"
+            else None
+        )
         verdicts = self._verify(row, tree, end_leaves(tree, gate))
         chosen = tree[row.chosen_node] if row.chosen_node is not None else None
         own = {node_id: verdict for node_id, verdict in verdicts.items() if node_id < num_searched}
@@ -97,5 +105,8 @@ def _tell(row: Any, outcome: Labelled) -> None:
     for verdict in outcome.verdicts.values():
         metrics.VERDICTS.labels(verdict.value).inc()
     tracing.whole(
-        row.tree_id, row.started_at, row.ended_at, **{"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value}
+        row.tree_id,
+        row.started_at,
+        row.ended_at,
+        **{"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value},
     )

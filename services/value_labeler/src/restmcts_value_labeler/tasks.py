@@ -1,8 +1,8 @@
 """What the value labeler does with the messages of its queue."""
 
-from restmcts.adapters.celery_worker import Handlers, WorkerContext
-from restmcts.adapters.verification import AnswerVerifier
-from restmcts.domain.puzzles import CHECKERS
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
+from restmcts.domain.tasks.puzzles import CHECKERS
 from restmcts.messages.commands import LabelTrees, WriteDataset
 
 from restmcts_value_labeler.handlers import ValueLabelerHandlers

@@ -1,4 +1,6 @@
-"""A problem, its true answer, and what a check of a solution can say. Only labelers and graders may see answers."""
+"""A problem, its true answer, and what a check of a solution can say. Only labelers and graders
+may see answers.
+"""
 
 import hashlib
 import unicodedata
@@ -33,7 +35,9 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """A solution to be checked: the problem's question, true answer and kind, and the solution's full text."""
+    """A solution to be checked: the problem's question, true answer and kind, and the
+    solution's full text.
+    """
 
     question: str
     answer: str | None
@@ -42,6 +46,8 @@ class Check:
 
 
 def question_digest(question: str) -> str:
-    """Return a digest of the question's text, equal for texts that differ only in case, width of characters or white space."""
+    """Return a digest of the question's text, equal for texts that differ only in case, width
+    of characters or white space.
+    """
     normalised = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
     return hashlib.sha256(normalised.encode()).hexdigest()[:32]

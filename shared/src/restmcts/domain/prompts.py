@@ -1,7 +1,9 @@
-"""Prompt templates as data: how a question, and the steps written so far, become what a model reads.
+"""Prompt templates as data: how a question, and the steps written so far, become what a model
+reads.
 
-A plain text ends with the steps, each ending in the separator, so the text of a longer partial solution extends that of a shorter
-one. For chat models without a way to continue text, the steps stand in the user's turn. Knows no tokenizer.
+A plain text ends with the steps, each ending in the separator, so the text of a longer partial
+solution extends that of a shorter one. For chat models without a way to continue text, the steps
+stand in the user's turn. Knows no tokenizer.
 """
 
 import re
@@ -13,9 +15,10 @@ from typing import Literal
 from restmcts.errors import InputError
 
 Critic = Literal["simple", "common", "judge"]
-"""Who is asked about a partial solution. The self-critic of arXiv:2406.03816 is asked of the policy before a node is expanded:
-"simple" tells whether the problem is solved, "common" also says what to do next, which goes into the next prompt. The "judge" says
-whether the solution so far is right and leads to the answer (restmcts.adapters.llm_judge)."""
+"""Who is asked about a partial solution. The self-critic of arXiv:2406.03816 is asked of the policy
+before a node is expanded: "simple" tells whether the problem is solved, "common" also says what to
+do next, which goes into the next prompt. The "judge" says whether the solution so far is right and
+leads to the answer (restmcts.adapters.models.llm_judge)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,7 +66,9 @@ class PromptTemplate:
         return f"{self.opening}{shown}{self._framed(question)}"
 
     def chat_messages(self, question: str, steps: str = "", critic: Critic | None = None) -> list[dict[str, str]]:
-        """Return a conversation whose last turn is the user's; `steps` is the partial solution, if the turn has to show it."""
+        """Return a conversation whose last turn is the user's; `steps` is the partial solution,
+        if the turn has to show it.
+        """
         if critic is not None:
             shown = self.wording.written.format(steps=steps.rstrip())
             return [{"role": "user", "content": f"{question}\n\n{shown}\n\n{self.wording.critics[critic]}"}]
@@ -158,15 +163,20 @@ def template_named(name: str) -> PromptTemplate:
 
 
 TEMPLATE_NAMES = ("auto", "chat", *TEMPLATES)
-"""What a run may choose: "chat" is the model's own chat template, "auto" what the checkpoint or the server's address says."""
+"""What a run may choose: "chat" is the model's own chat template, "auto" what the
+checkpoint or the server's address says."""
 
 _UNSOLVED = re.compile(r"\bunsolved\b|\bnot\s+(?:yet\s+)?(?:fully\s+)?solved\b|未解决|没有解决|尚未", re.IGNORECASE)
-_SOLVED = re.compile(r"^\W*(?:(?:the\s+)?problem\s+is\s+|yes\W+)?(?:(?:already\s+)?solved\b|已解决|已经解决)", re.IGNORECASE)
+_SOLVED = re.compile(
+    r"^\W*(?:(?:the\s+)?problem\s+is\s+|yes\W+)?(?:(?:already\s+)?solved\b|已解决|已经解决)", re.IGNORECASE
+)
 
 
 @dataclass(frozen=True, slots=True)
 class Critique:
-    """What a critic said: whether the problem is solved, and else its analysis ("simple" gives none)."""
+    """What a critic said: whether the problem is solved, and else its analysis ("simple" gives
+    none).
+    """
 
     solved: bool
     analysis: str = ""
@@ -185,7 +195,8 @@ _CHINESE_YES, _CHINESE_NO = ("是", "对", "正确"), ("否", "不", "错")
 def read_judgement(reply: str) -> bool | None:
     """Return whether a judge says yes; None if it says neither yes nor no.
 
-    A reply may be one token, and a token may be the beginning of the word: "Y" is yes, "n" is no, "not" is neither.
+    A reply may be one token, and a token may be the beginning of the word: "Y" is yes, "n" is no,
+    "not" is neither.
     """
     said = re.sub(r"^[\W_]+", "", reply.lower())
     if said.startswith(_CHINESE_NO):

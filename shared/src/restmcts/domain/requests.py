@@ -1,7 +1,9 @@
-"""What a search asks of the models and what they answer: the wire between pure search code and everything that has weights.
+"""What a search asks of the models and what they answer: the wire between pure search code and
+everything that has weights.
 
-Requests are numbered from 0 within one tree. A partial solution is a tuple of steps; every step is one text that ends with the
-step separator (a newline unless the run says otherwise). Nothing here knows true answers.
+Requests are numbered from 0 within one tree. A partial solution is a tuple of steps; every step is
+one text that ends with the step separator (a newline unless the run says otherwise). Nothing here
+knows true answers.
 """
 
 import hashlib
@@ -39,7 +41,9 @@ class GenerationSettings:
         if self.max_step_tokens < 1 or self.max_solution_tokens < 1:
             raise InputError("max_step_tokens and max_solution_tokens must be at least 1")
         if self.template not in TEMPLATE_NAMES:
-            raise InputError(f"no prompt template is called {self.template!r}; choose one of {', '.join(TEMPLATE_NAMES)}")
+            raise InputError(
+                f"no prompt template is called {self.template!r}; choose one of {', '.join(TEMPLATE_NAMES)}"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,11 +57,16 @@ class ProposeSteps:
         max_steps: steps wanted in each continuation; None: go on until the solution ends.
         seed: of this request's sampling; the same seed and inputs give the same samples.
         greedy: take the most probable token each time instead of sampling.
-        begun: the beginning of the next step, given; the first step of every continuation begins with it.
-        num_alternatives: most probable other tokens wanted at every position (restmcts.domain.best_first); 0: none.
-        min_log_prob: alternatives at or below this log-probability are of no use and may be left out; None: all are wanted.
-        needs_log_probs: whether the search reads log-probabilities; a policy that cannot tell them refuses the request.
-        critic: ask for that critic's line on the partial solution instead of its next step; None: a step is wanted.
+        begun: the beginning of the next step, given; the first step of every continuation begins
+            with it.
+        num_alternatives: most probable other tokens wanted at every position
+            (restmcts.domain.search.best_first); 0: none.
+        min_log_prob: alternatives at or below this log-probability are of no use and may be left
+            out; None: all are wanted.
+        needs_log_probs: whether the search reads log-probabilities; a policy that cannot tell them
+            refuses the request.
+        critic: ask for that critic's line on the partial solution instead of its next step; None: a
+            step is wanted.
         analysis: of an earlier critic, put into the prompt.
     """
 
@@ -94,8 +103,10 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class ProposedStep:
-    """One generated step: its text (ending in the separator), new tokens spent on it, their summed log-probability under the
-    policy at temperature 1, and the alternatives to them if the request wanted any."""
+    """One generated step: its text (ending in the separator), new tokens spent on it, their
+    summed log-probability under the policy at temperature 1, and the alternatives to them if
+    the request wanted any.
+    """
 
     text: str
     num_tokens: int
@@ -125,7 +136,8 @@ class StepsProposed:
     Attributes:
         samples: one per continuation asked for.
         num_prompt_tokens: of the prompt, counted once.
-        num_reused_tokens: those of them whose keys and values were kept from earlier; the others were prefilled.
+        num_reused_tokens: those of them whose keys and values were kept from earlier; the others
+            were prefilled.
     """
 
     number: int
@@ -136,7 +148,8 @@ class StepsProposed:
 
 @dataclass(frozen=True, slots=True)
 class ScoreSteps:
-    """Ask the value model for V of every step of every branch below a partial solution (search -> PRM).
+    """Ask the value model for V of every step of every branch below a partial solution (search ->
+    PRM).
 
     Attributes:
         number: the request's place in its tree, from 0.
@@ -158,9 +171,11 @@ class StepsScored:
     Attributes:
         values: `values[b][i]` in [0, 1] is V of `steps + branches[b][: i + 1]`.
         num_scored_tokens: of the texts that were scored, each branch's once.
-        num_reused_tokens: those of them whose keys and values were kept from earlier; the others were computed.
-        solution_scores: `solution_scores[b]` in [0, 1] is that of the whole solution `steps + branches[b]`, made of the values of
-            all its steps as the model's authors do it; empty unless asked for.
+        num_reused_tokens: those of them whose keys and values were kept from earlier; the others
+            were computed.
+        solution_scores: `solution_scores[b]` in [0, 1] is that of the whole solution `steps +
+            branches[b]`, made of the values of all its steps as the model's authors do it; empty
+            unless asked for.
     """
 
     number: int
@@ -175,6 +190,8 @@ Response = StepsProposed | StepsScored
 
 
 def derive_seed(*parts: object) -> int:
-    """Return a 63-bit seed that depends on every part and on their order, equal on every machine."""
+    """Return a 63-bit seed that depends on every part and on their order, equal on every
+    machine.
+    """
     digest = hashlib.blake2b(repr(parts).encode(), digest_size=8).digest()
     return int.from_bytes(digest, "big") >> 1

@@ -1,4 +1,5 @@
-"""The search tree: nodes in order of creation, and which of them changed since they were last stored.
+"""The search tree: nodes in order of creation, and which of them changed since they were last
+stored.
 
 A tree knows texts, numbers and links; it knows neither the question nor the true answer.
 """
@@ -72,7 +73,9 @@ class Tree:
         self._changed.add(node.node_id)
 
     def take_changes(self) -> list[Node]:
-        """Return the nodes that are new or changed since the last call, in order of creation, and forget them."""
+        """Return the nodes that are new or changed since the last call, in order of creation,
+        and forget them.
+        """
         changed = [self.nodes[node_id] for node_id in sorted(self._changed)]
         self._changed.clear()
         return changed
@@ -81,10 +84,13 @@ class Tree:
         """Return the parent's child with that text, or None."""
         return next((self.nodes[child] for child in parent.children if self.nodes[child].step == step), None)
 
-    def add_child(self, parent: Node, step: ProposedStep, *, final: bool, from_rollout: bool = False) -> tuple[Node, bool]:
+    def add_child(
+        self, parent: Node, step: ProposedStep, *, final: bool, from_rollout: bool = False
+    ) -> tuple[Node, bool]:
         """Return the child with the step's text and whether it is new to selection.
 
-        A child that only a rollout had met becomes an ordinary child when an expansion proposes it again.
+        A child that only a rollout had met becomes an ordinary child when an expansion proposes it
+        again.
         """
         known = self.find_child(parent, step.text)
         if known is not None:
@@ -108,8 +114,12 @@ class Tree:
         self.touch(node)
         return node, True
 
-    def add_path(self, parent: Node, steps: Sequence[ProposedStep], is_final: Callable[[ProposedStep], bool]) -> list[Node]:
-        """Add a chain of steps below a node, merging with what is there; return its nodes, stopping after a final one."""
+    def add_path(
+        self, parent: Node, steps: Sequence[ProposedStep], is_final: Callable[[ProposedStep], bool]
+    ) -> list[Node]:
+        """Add a chain of steps below a node, merging with what is there; return its nodes,
+        stopping after a final one.
+        """
         nodes = []
         for step in steps:
             parent, _ = self.add_child(parent, step, final=is_final(step))
@@ -139,7 +149,9 @@ class Tree:
         return sum(ancestor.log_prob for ancestor in self.lineage(node))
 
     def depth_first(self, node_id: int = ROOT) -> Iterator[Node]:
-        """Yield the nodes below and with `node_id`, a node before its children, children in order of creation."""
+        """Yield the nodes below and with `node_id`, a node before its children, children in
+        order of creation.
+        """
         stack = [node_id]
         while stack:
             node = self.nodes[stack.pop()]

@@ -4,7 +4,8 @@ from restmcts.errors import InputError
 
 
 def weighted_reward(parent_value: float, reasoning_distance: int, step_is_right: bool) -> float:
-    """Return w_sk, the step's contribution to the quality value (arXiv:2406.03816, Eq. 2; no departures).
+    """Return w_sk, the step's contribution to the quality value (arXiv:2406.03816, Eq. 2; no
+    departures).
 
     Args:
         parent_value: v_{k-1}, in [0, 1].
@@ -18,7 +19,8 @@ def weighted_reward(parent_value: float, reasoning_distance: int, step_is_right:
 
 
 def expected_weighted_reward(parent_value: float, reasoning_distance: float, right_probability: float) -> float:
-    """Return w_sk for a step that is right only with some probability: Eq. 2 with r_sk = 1 - probability, in [-1, 1].
+    """Return w_sk for a step that is right only with some probability: Eq. 2 with r_sk = 1 -
+    probability, in [-1, 1].
 
     Args:
         parent_value: v_{k-1}, in [0, 1].

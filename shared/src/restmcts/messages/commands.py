@@ -18,7 +18,9 @@ class ScoreWaitingSteps(Message):
 
 
 class AdvanceTrees(TreesMessage):
-    """coordinator -> search: begin these trees, or go on with what their answered requests allow."""
+    """coordinator -> search: begin these trees, or go on with what their answered requests
+    allow.
+    """
 
     name: ClassVar[str] = "search.advance_trees"
 

@@ -1,8 +1,18 @@
-"""Model requests, their answers and generation settings as JSON, for storing and for reading back exactly."""
+"""Model requests, their answers and generation settings as JSON, for storing and for reading
+back exactly.
+"""
 
 from pydantic import TypeAdapter
 
-from restmcts.domain.requests import GenerationSettings, ProposeSteps, Request, Response, ScoreSteps, StepsProposed, StepsScored
+from restmcts.domain.requests import (
+    GenerationSettings,
+    ProposeSteps,
+    Request,
+    Response,
+    ScoreSteps,
+    StepsProposed,
+    StepsScored,
+)
 
 _PROPOSE = TypeAdapter(ProposeSteps)
 _SCORE = TypeAdapter(ScoreSteps)

@@ -1,4 +1,5 @@
-"""Checkpoints: a folder of the library's own files plus `restmcts.json`, which says what it is and how its prompts are written.
+"""Checkpoints: a folder of the library's own files plus `restmcts.json`, which says what it is and
+how its prompts are written.
 
 Safetensors only, no code from a checkpoint unless asked for. Knows neither searches nor training.
 """
@@ -23,8 +24,8 @@ from transformers.utils import logging as transformers_logging
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import ModelError, StorageError
-from restmcts.modeling.prompts import PromptFormat, Template, choose_template
-from restmcts.modeling.puzzle_policies import fresh_policy
+from restmcts.modeling.policy.puzzle_policies import fresh_policy
+from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
 
 INFO_FILE = "restmcts.json"
 HUB_TIMEOUT_SECONDS = 10.0
@@ -37,7 +38,9 @@ _CLASSES: dict[Kind, Any] = {"policy": AutoModelForCausalLM, "value": AutoModelF
 
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
-    """What `restmcts.json` holds: the model's kind, its prompt template's name, its step separator, and how its head is read."""
+    """What `restmcts.json` holds: the model's kind, its prompt template's name, its step
+    separator, and how its head is read.
+    """
 
     kind: Kind
     template: str
@@ -47,7 +50,9 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for use: weights in evaluation mode, tokenizer, and how its prompts are written."""
+    """A model ready for use: weights in evaluation mode, tokenizer, and how its prompts are
+    written.
+    """
 
     kind: Kind
     model: Any
@@ -75,7 +80,8 @@ class LoadedModel:
 
 
 def checkpoint_kind(path_or_id: str | Path, *, trust_remote_code: bool = False) -> Kind:
-    """Return what a checkpoint says it is; one that was not saved here is a value model if it is a sequence classifier.
+    """Return what a checkpoint says it is; one that was not saved here is a value model if it is a
+    sequence classifier.
 
     Raises:
         ModelError: if it is not there or is broken.
@@ -98,7 +104,8 @@ def load_policy(
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Return a causal language model by its folder, its hub id, or as `number-paths:SEED` or `word-problems:SEED` (a puzzle's).
+    """Return a causal language model by its folder, its hub id, or as `number-paths:SEED` or
+    `word-problems:SEED` (a puzzle's).
 
     Args:
         template: a prompt template's name; "auto" takes the one the checkpoint was saved with.
@@ -122,10 +129,12 @@ def load_value_model(
     dtype: torch.dtype | None = None,
     trust_remote_code: bool = False,
 ) -> LoadedModel:
-    """Return a sequence classifier with one output by its folder or hub id; arguments as for `load_policy`.
+    """Return a sequence classifier with one output by its folder or hub id; arguments as for
+    `load_policy`.
 
     Raises:
-        ModelError: if it is not there, is broken, has no trained head, or has another number of outputs.
+        ModelError: if it is not there, is broken, has no trained head, or has another number of
+            outputs.
         InputError: if there is no such template.
     """
     loaded, missing = _load("value", path_or_id, template, device, dtype, trust_remote_code)
@@ -134,7 +143,9 @@ def load_value_model(
             f"{path_or_id}: no value model ({_some(missing)} missing); train one, beginning with the policy's own trunk"
         )
     if loaded.model.config.num_labels != 1:
-        raise ModelError(f"{path_or_id}: {loaded.model.config.num_labels} outputs where a value model has 1; choose another model")
+        raise ModelError(
+            f"{path_or_id}: {loaded.model.config.num_labels} outputs where a value model has 1; choose another model"
+        )
     return loaded
 
 
@@ -146,8 +157,8 @@ def new_value_model(
     device: str | torch.device = "cpu",
     value_scale: ValueScale = "identity",
 ) -> LoadedModel:
-    """Return a value model on the trunk of a policy or an encoder, in float32, whose output layer is zero; `seed` decides any other
-    fresh weight.
+    """Return a value model on the trunk of a policy or an encoder, in float32, whose output layer
+    is zero; `seed` decides any other fresh weight.
 
     Raises:
         ModelError: if the policy cannot be loaded, or its architecture has no sequence classifier.
@@ -171,7 +182,8 @@ def new_policy(config: Any, tokenizer: Any, seed: int, *, template: str = "auto"
 
 
 def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
-    """Write the model, its tokenizer and its `restmcts.json`; the folder is there complete or not at all.
+    """Write the model, its tokenizer and its `restmcts.json`; the folder is there complete or not
+    at all.
 
     Raises:
         StorageError: if the folder is there already, or the disk does not take it.
@@ -184,11 +196,15 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
         with quiet_library():
             loaded.model.save_pretrained(pending)
             loaded.tokenizer.save_pretrained(pending)
-        info = CheckpointInfo(loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator, loaded.value_scale)
+        info = CheckpointInfo(
+            loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator, loaded.value_scale
+        )
         (pending / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
         pending.rename(path)
     except (OSError, SafetensorError) as error:
-        raise StorageError(f"{path}: the checkpoint cannot be written ({_first_line(error)}); make room for it") from error
+        raise StorageError(
+            f"{path}: the checkpoint cannot be written ({_first_line(error)}); make room for it"
+        ) from error
     finally:
         shutil.rmtree(pending, ignore_errors=True)
 
@@ -225,7 +241,9 @@ def _load(
 
 @contextmanager
 def _made_if_fresh(path_or_id: str | Path) -> Iterator[str | Path]:
-    """Yield the model as it is named; one with fresh weights as a folder for as long as the block runs."""
+    """Yield the model as it is named; one with fresh weights as a folder for as long as the
+    block runs.
+    """
     fresh = fresh_policy(str(path_or_id))
     if fresh is None:
         yield path_or_id
@@ -271,7 +289,8 @@ def _load_made(
 
 def ready(loaded: LoadedModel) -> LoadedModel:
     """Return the model in evaluation mode, with a pad token if it lacks one."""
-    # A missing pad token is the usual reason why a batch of more than one row fails; the end token is always masked beside text.
+    # A missing pad token is the usual reason why a batch of more than one row fails; the end token
+    # is always masked beside text.
     tokenizer, config = loaded.tokenizer, loaded.model.config.get_text_config()
     if tokenizer.pad_token_id is None and tokenizer.eos_token_id is not None:
         tokenizer.pad_token = tokenizer.eos_token
@@ -312,7 +331,9 @@ def _read_info(name: str) -> CheckpointInfo | None:
         raise ModelError(f"{file}: not readable ({_first_line(error)}); restore the file or remove it") from error
     is_known = info.kind in _CLASSES and info.template in list(Template) and info.value_scale in get_args(ValueScale)
     if not is_known or not info.step_separator:
-        raise ModelError(f"{file}: holds a kind, template, separator or scale that is not known; restore the file or remove it")
+        raise ModelError(
+            f"{file}: holds a kind, template, separator or scale that is not known; restore the file or remove it"
+        )
     return info
 
 
@@ -322,8 +343,19 @@ def broken_is_model_error(path_or_id: str | Path) -> Iterator[None]:
     # What the library raises for a broken folder depends on which file is broken.
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, AttributeError, RuntimeError, ImportError, SafetensorError) as error:
-        raise ModelError(f"{path_or_id}: the model cannot be loaded ({_first_line(error)}); check or fetch it again") from error
+    except (
+        OSError,
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        RuntimeError,
+        ImportError,
+        SafetensorError,
+    ) as error:
+        raise ModelError(
+            f"{path_or_id}: the model cannot be loaded ({_first_line(error)}); check or fetch it again"
+        ) from error
 
 
 @contextmanager

@@ -1,6 +1,7 @@
 """Texts to token ids and back, in batches. Knows no model and no prompt template.
 
-A fast tokenizer's own Rust object is called directly: the library's wrapper spends more time a row than a tiny model does.
+A fast tokenizer's own Rust object is called directly: the library's wrapper spends more time a row
+than a tiny model does.
 """
 
 from collections.abc import Sequence
@@ -9,12 +10,14 @@ from typing import Any
 
 import numpy as np
 
-from restmcts.modeling.prompts import Template
+from restmcts.modeling.prompt_rendering import Template
 
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
-    """Token ids of one text, with the characters each covers: `starts[i]` up to `ends[i]`; an added special token covers none."""
+    """Token ids of one text, with the characters each covers: `starts[i]` up to `ends[i]`; an
+    added special token covers none.
+    """
 
     token_ids: list[int]
     starts: list[int]
@@ -22,13 +25,16 @@ class EncodedText:
 
 
 class TextEncoder:
-    """A tokenizer with the special tokens that belong around a prompt: none for a chat template, which writes its own."""
+    """A tokenizer with the special tokens that belong around a prompt: none for a chat
+    template, which writes its own.
+    """
 
     def __init__(self, tokenizer: Any, template: Template) -> None:
         self._tokenizer = tokenizer
         self._backend = tokenizer.backend_tokenizer if tokenizer.is_fast else None
         if self._backend is not None:
-            # A saved tokenizer may carry limits from its training, and they would cut a question in silence.
+            # A saved tokenizer may carry limits from its training, and they would cut a question in
+            # silence.
             self._backend.no_truncation()
             self._backend.no_padding()
         self.prefix, self.suffix = ([], []) if template == Template.CHAT else _special_tokens_around(tokenizer)
@@ -47,7 +53,9 @@ class TextEncoder:
         return [row or [self._start_token_id] for row in rows]
 
     def encode_with_ends(self, texts: Sequence[str]) -> list[EncodedText] | None:
-        """Return each text's ids as `encode` does, with character offsets; None if this tokenizer cannot tell them."""
+        """Return each text's ids as `encode` does, with character offsets; None if this
+        tokenizer cannot tell them.
+        """
         if self._backend is None:
             return None
         return [self._with_ends(e) for e in self._backend.encode_batch(list(texts), add_special_tokens=False)]

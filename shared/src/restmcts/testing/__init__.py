@@ -1,1 +1,3 @@
-"""What tests and users need to check an implementation: scripted models, tree builders, contracts, conformance."""
+"""What tests and users need to check an implementation: scripted models, tree builders,
+contracts, conformance.
+"""

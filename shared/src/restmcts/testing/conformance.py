@@ -1,7 +1,9 @@
-"""Check that searches and labels agree with recorded ones: `python -m restmcts.testing.conformance FILE.jsonl…`.
+"""Check that searches and labels agree with recorded ones: `python -m restmcts.testing.conformance
+FILE.jsonl…`.
 
-A case holds a scripted policy and value model, the parameters of a search, and the tree, answer and labels that must come out.
-Numbers must agree to 1e-9. One line a failure with the first difference, last `N/M cases agree`; exit code 1 unless all agree.
+A case holds a scripted policy and value model, the parameters of a search, and the tree, answer and
+labels that must come out. Numbers must agree to 1e-9. One line a failure with the first difference,
+last `N/M cases agree`; exit code 1 unless all agree.
 """
 
 import json
@@ -11,12 +13,12 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from restmcts.domain.answers import extract_answer, states_answer
-from restmcts.domain.filtering import value_samples
-from restmcts.domain.labels import StepLabel, end_leaves, infer_labels
-from restmcts.domain.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.labels.filtering import value_samples
+from restmcts.domain.labels.inferred import StepLabel, end_leaves, infer_labels
 from restmcts.domain.problems import Verdict
-from restmcts.domain.search import Budget
+from restmcts.domain.search.mcts_star import MctsStar, MctsStarSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tree import ROOT, Tree
 from restmcts.errors import InputError, RestMctsError
 from restmcts.testing.scripted import ScriptedModels, run_search
@@ -58,12 +60,14 @@ def _collect_outcome(search: MctsStar, case: Case) -> dict[str, Any]:
     labels = infer_labels(tree, verdicts)
     return {
         "end_leaves": [
-            {"steps": "".join(tree.steps_to(leaf)), "correct": verdicts[leaf.node_id] == Verdict.RIGHT} for leaf in leaves
+            {"steps": "".join(tree.steps_to(leaf)), "correct": verdicts[leaf.node_id] == Verdict.RIGHT}
+            for leaf in leaves
         ],
         "solved": Verdict.RIGHT in verdicts.values(),
         "labels": _labels_json(tree, labels, ROOT),
         "value_samples": [
-            {"steps": "".join(sample.steps), "value": sample.label.quality_value} for sample in value_samples(tree, labels)
+            {"steps": "".join(sample.steps), "value": sample.label.quality_value}
+            for sample in value_samples(tree, labels)
         ],
     }
 
@@ -73,7 +77,9 @@ def _verdict(step: str, answer: str) -> Verdict:
 
 
 def _tree_json(tree: Tree, lazy: bool, node_id: int = ROOT) -> dict[str, Any]:
-    """Return a subtree in the form of the cases; a `lazy` search has looked whether a node is final only where it has been."""
+    """Return a subtree in the form of the cases; a `lazy` search has looked whether a node is
+    final only where it has been.
+    """
     node = tree[node_id]
     return {
         "step": node.step,

@@ -1,7 +1,9 @@
-"""A server of text after the published schemas of text-generation-inference (`/generate`, `/info`, `/tokenize`) and of OpenAI
-(`/v1/completions`, `/v1/chat/completions`, `/v1/models`), over a model of characters, with faults on demand.
+"""A server of text after the published schemas of text-generation-inference (`/generate`, `/info`,
+`/tokenize`) and of OpenAI (`/v1/completions`, `/v1/chat/completions`, `/v1/models`), over a model
+of characters, with faults on demand.
 
-It stands in for servers that need a GPU; what `transformers serve` can answer is tested against the real one.
+It stands in for servers that need a GPU; what `transformers serve` can answer is tested against the
+real one.
 """
 
 import json
@@ -79,7 +81,8 @@ class PolicyServer:
 
     Attributes:
         model: the name that it serves.
-        faults: of the next generating requests, first first: a status ("429", "500"), "drop", "half", "garbage" or "slow".
+        faults: of the next generating requests, first first: a status ("429", "500"), "drop",
+            "half", "garbage" or "slow".
         max_context: characters of prompt and new tokens together.
         honours_n: whether several samples come in one answer.
         port: 0: any that is free.
@@ -197,7 +200,11 @@ class _Handler(BaseHTTPRequestHandler):
     def _send(self, status: int, document: Any, headers: dict[str, str] | None = None, *, half: bool = False) -> None:
         content = json.dumps(document).encode()
         self.send_response(status)
-        for name, value in {"Content-Type": "application/json", "Content-Length": str(len(content)), **(headers or {})}.items():
+        for name, value in {
+            "Content-Type": "application/json",
+            "Content-Length": str(len(content)),
+            **(headers or {}),
+        }.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(content[: len(content) // 2] if half else content)
@@ -210,7 +217,9 @@ class _Handler(BaseHTTPRequestHandler):
 def _num_tokens(document: Any) -> int:
     if not isinstance(document, dict):
         return 0
-    return int(document.get("usage", {}).get("completion_tokens", 0) or document.get("details", {}).get("generated_tokens", 0))
+    return int(
+        document.get("usage", {}).get("completion_tokens", 0) or document.get("details", {}).get("generated_tokens", 0)
+    )
 
 
 def _tgi(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
@@ -220,7 +229,9 @@ def _tgi(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
         return 422, {"error": "Input validation error: `top_p` must be > 0.0 and < 1.0", "error_type": "validation"}
     num_prompt, limit = len(body["inputs"]), given["max_new_tokens"]
     if num_prompt + limit > server.max_context:
-        said = f"`inputs` tokens + `max_new_tokens` must be <= {server.max_context}. Given: {num_prompt} `inputs` tokens"
+        said = (
+            f"`inputs` tokens + `max_new_tokens` must be <= {server.max_context}. Given: {num_prompt} `inputs` tokens"
+        )
         return 422, {"error": f"Input validation error: {said}", "error_type": "validation"}
     num_top = given.get("top_n_tokens") or 0
     temperature = (given.get("temperature") or 1.0) if sampled else 0.0
@@ -297,4 +308,11 @@ def _openai(
         choices.append({**one, "index": index, "finish_reason": reason, "stop_reason": ending})
         num_tokens += len(tokens)
     usage = {"prompt_tokens": len(prompt), "completion_tokens": num_tokens, "total_tokens": len(prompt) + num_tokens}
-    return 200, {"id": "1", "object": "completion", "created": 0, "model": server.model, "choices": choices, "usage": usage}
+    return 200, {
+        "id": "1",
+        "object": "completion",
+        "created": 0,
+        "model": server.model,
+        "choices": choices,
+        "usage": usage,
+    }

@@ -46,7 +46,13 @@ def make_tokenizer(chat: bool = False, bos: bool = True) -> PreTrainedTokenizerF
 def make_config(family: str = "qwen2", **changes: Any) -> Any:
     """Return a configuration of a tiny model, its weights large enough for scores to differ."""
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
-    settings = {"num_key_value_heads": 2, "initializer_range": 0.3, "max_position_embeddings": 512, "pad_token_id": 0, **changes}
+    settings = {
+        "num_key_value_heads": 2,
+        "initializer_range": 0.3,
+        "max_position_embeddings": 512,
+        "pad_token_id": 0,
+        **changes,
+    }
     num_tokens = len(SPECIAL) + len(MARKERS) + len(LETTERS)
     return AutoConfig.for_model(family, vocab_size=num_tokens, bos_token_id=1, eos_token_id=0, **sizes, **settings)
 
@@ -80,7 +86,9 @@ def build_causal(folder: Path, **tokenizer: bool) -> None:
 
 
 def build_judge(folder: Path) -> None:
-    """Save a language model whose "y" and "n" are about as probable as one another, and often among the most probable tokens."""
+    """Save a language model whose "y" and "n" are about as probable as one another, and often
+    among the most probable tokens.
+    """
     build_causal(folder)
     model, tokenizer = AutoModelForCausalLM.from_pretrained(folder), AutoTokenizer.from_pretrained(folder)
     yes, no = (tokenizer.convert_tokens_to_ids(token) for token in "yn")
@@ -137,7 +145,11 @@ def build_thudm(folder: Path) -> None:
 def build_orm(folder: Path) -> None:
     """Save a sequence classifier with one output."""
     torch.manual_seed(13)
-    save(folder, AutoModelForSequenceClassification.from_config(make_config(num_labels=1)), make_tokenizer(chat=True, bos=False))
+    save(
+        folder,
+        AutoModelForSequenceClassification.from_config(make_config(num_labels=1)),
+        make_tokenizer(chat=True, bos=False),
+    )
 
 
 # How each format's model is built, and what must be said when it is loaded.

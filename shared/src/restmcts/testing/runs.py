@@ -1,4 +1,6 @@
-"""A small self-training run for tests, and what must be true of any run once it has ended, whatever happened on the way."""
+"""A small self-training run for tests, and what must be true of any run once it has ended,
+whatever happened on the way.
+"""
 
 import time
 from collections.abc import Sequence
@@ -12,15 +14,15 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES
-from restmcts.domain.algorithms import build_search
-from restmcts.domain.mcts_star import MctsStarSettings
-from restmcts.domain.phases import PHASE, Phase
-from restmcts.domain.plans import SelfTraining, self_training_plan
+from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.rollout_labels import label_steps
-from restmcts.domain.search import Budget, Search
-from restmcts.domain.training_settings import TrainingSettings
+from restmcts.domain.runs.phases import PHASE, Phase
+from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.algorithms import build_search
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget, Search
 from restmcts.messages.commands import AdvanceRun
 from restmcts.messages.wire import load_response
 from restmcts.ports import ArtifactStore
@@ -29,12 +31,16 @@ TRAINING = TrainingSettings(num_steps=4, batch_size=16, learning_rate=1e-3)
 
 
 def small_plan(num_iterations: int = 2) -> list[Phase]:
-    """Return the phases of a run over the problem sets "train" and "test" that begins with a policy that solves some of them."""
+    """Return the phases of a run over the problem sets "train" and "test" that begins with a
+    policy that solves some of them.
+    """
     loop = SelfTraining(
         num_iterations=num_iterations,
         train_sets=("train",) * num_iterations,
         bootstrap_set="train",
-        search=MctsStarSettings(mode="collect", branch=2, roll_forward_steps=9, end_gate=2.0, max_depth=9, keep_rollouts=True),
+        search=MctsStarSettings(
+            mode="collect", branch=2, roll_forward_steps=9, end_gate=2.0, max_depth=9, keep_rollouts=True
+        ),
         budget=Budget(iterations=3),
         generation=GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64),
         num_bootstrap_samples=2,
@@ -50,7 +56,9 @@ def small_plan(num_iterations: int = 2) -> list[Phase]:
 def begin_run(
     database: Database, artifacts: ArtifactStore, policy: Path, problems: Sequence[Problem], phases: Sequence[Phase]
 ) -> int:
-    """Store a run with the policy as its base and all problems in both sets; return its id. The coordinator finds it by itself."""
+    """Store a run with the policy as its base and all problems in both sets; return its id. The
+    coordinator finds it by itself.
+    """
     artifact = artifacts.put(policy, "checkpoints", {})
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, f"test-{time.monotonic_ns()}", "rest-mcts", 0, {})
@@ -76,15 +84,17 @@ def await_end(database: Database, run_id: int, seconds: float) -> str:
         if row is not None and row.state != RunState.RUNNING:
             return f"{row.state}: {row.error}" if row.error else str(row.state)
         if time.monotonic() > deadline:
-            raise TimeoutError(f"run {run_id}: {[(phase.name, phase.state, phase.num_done, phase.num_trees) for phase in phases]}")
+            raise TimeoutError(
+                f"run {run_id}: {[(phase.name, phase.state, phase.num_done, phase.num_trees) for phase in phases]}"
+            )
         time.sleep(0.5)
 
 
 def faults(database: Database, run_id: int) -> list[str]:
     """Return what is wrong with the trees of a run that has ended; empty if all is well.
 
-    Every tree is labelled; played again from its applied responses it is what is stored; the root of an MCTS* tree was visited
-    once an iteration; labels are those that its verdicts imply.
+    Every tree is labelled; played again from its applied responses it is what is stored; the root
+    of an MCTS* tree was visited once an iteration; labels are those that its verdicts imply.
     """
     with database.transaction() as transaction:
         statement = (
@@ -112,7 +122,8 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
         "is not the tree of a finished search": search.finished,
         "has labels that its verdicts do not imply": phase.purpose == "evaluate"
         or labels == label_steps(stored, verdicts, phase.labels),
-        "was not visited once an iteration": not isinstance(phase.search, MctsStarSettings) or stored.root.visits == row.iterations,
+        "was not visited once an iteration": not isinstance(phase.search, MctsStarSettings)
+        or stored.root.visits == row.iterations,
     }
     return [fault for fault, is_well in checks.items() if not is_well]
 
@@ -126,7 +137,10 @@ def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
 
 
 def _nodes(nodes: Sequence[Any]) -> list[tuple[Any, ...]]:
-    return [(node.node_id, node.parent_id, node.step, node.visits, round(node.value, 9), node.multiplicity) for node in nodes]
+    return [
+        (node.node_id, node.parent_id, node.step, node.visits, round(node.value, 9), node.multiplicity)
+        for node in nodes
+    ]
 
 
 def num_requests(database: Database, run_id: int) -> int:

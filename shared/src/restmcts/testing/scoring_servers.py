@@ -1,7 +1,8 @@
-"""A server of scores after the published schemas of vLLM's `/pooling` and SGLang's `/classify`, over a model in this process, with
-faults on demand.
+"""A server of scores after the published schemas of vLLM's `/pooling` and SGLang's `/classify`,
+over a model in this process, with faults on demand.
 
-It stands in for servers that need a GPU: the protocol is written from their documents, the model behind it is a real one.
+It stands in for servers that need a GPU: the protocol is written from their documents, the model
+    behind it is a real one.
 """
 
 from collections.abc import Callable
@@ -16,12 +17,14 @@ from restmcts.testing.policy_servers import PolicyServer
 
 @dataclass
 class ScoringServer(PolicyServer):
-    """The server; use as a context manager. A PRM is scored by token, an outcome reward model by text.
+    """The server; use as a context manager. A PRM is scored by token, an outcome reward model by
+    text.
 
     Attributes:
         prm: whose scores it gives.
         good_class: column of the score, as the model's head has it; None: the model has one output.
-        pooling_type: "ALL": a row a token; "STEP": one for each token `step_tag_id`; "LAST": one for the last token.
+        pooling_type: "ALL": a row a token; "STEP": one for each token `step_tag_id`; "LAST": one
+            for the last token.
         step_tag_id: of STEP pooling.
     """
 
@@ -37,7 +40,10 @@ class ScoringServer(PolicyServer):
 
     def answer(self, path: str, body: dict[str, Any]) -> tuple[int, Any]:
         """Return the status and the document that a route gives."""
-        routes: dict[str, Callable[[dict[str, Any]], tuple[int, Any]]] = {"/pooling": self._pooling, "/classify": self._classify}
+        routes: dict[str, Callable[[dict[str, Any]], tuple[int, Any]]] = {
+            "/pooling": self._pooling,
+            "/classify": self._classify,
+        }
         return routes[path](body) if path in routes else (404, {"error": "no such route"})
 
     def _pooling(self, body: dict[str, Any]) -> tuple[int, Any]:
@@ -52,14 +58,26 @@ class ScoringServer(PolicyServer):
         data = rows[-1] if self.pooling_type == "LAST" else rows
         item = {"index": 0, "object": "pooling", "data": data}
         usage = {"prompt_tokens": len(ids), "total_tokens": len(ids)}
-        return 200, {"id": "pool-1", "object": "list", "created": 0, "model": self.model, "data": [item], "usage": usage}
+        return 200, {
+            "id": "pool-1",
+            "object": "list",
+            "created": 0,
+            "model": self.model,
+            "data": [item],
+            "usage": usage,
+        }
 
     def _classify(self, body: dict[str, Any]) -> tuple[int, Any]:
         ids = body["input_ids"]
         if len(ids) > self.max_context:
-            said = f"The input ({len(ids)} tokens) is longer than the model's context length ({self.max_context} tokens)."
+            said = (
+                f"The input ({len(ids)} tokens) is longer than the model's context length ({self.max_context} tokens)."
+            )
             return 400, {"error": {"message": said}}
-        return 200, {"embedding": self._rows(ids, activated=False)[-1], "meta_info": {"id": "1", "prompt_tokens": len(ids)}}
+        return 200, {
+            "embedding": self._rows(ids, activated=False)[-1],
+            "meta_info": {"id": "1", "prompt_tokens": len(ids)},
+        }
 
     @torch.inference_mode()
     def _rows(self, ids: list[int], *, activated: bool) -> list[list[float]]:

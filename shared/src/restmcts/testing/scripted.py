@@ -15,13 +15,15 @@ from restmcts.domain.requests import (
     StepsScored,
 )
 from restmcts.domain.scoring import Aggregation, first_step, scored_branches
-from restmcts.domain.search import Search
+from restmcts.domain.search.protocol import Search
 
 
 class ScriptedModels:
-    """A policy that gives each partial solution's listed steps in order, each once, and a value model that looks values up.
+    """A policy that gives each partial solution's listed steps in order, each once, and a value
+    model that looks values up.
 
-    A partial solution is the concatenation of its steps. Where a list is used up, fewer samples come.
+    A partial solution is the concatenation of its steps. Where a list is used up, fewer samples
+    come.
     """
 
     def __init__(
@@ -54,7 +56,9 @@ class ScriptedModels:
     def score_one(self, request: ScoreSteps) -> StepsScored:
         solutions = [request.steps + branch for branch in request.branches]
         first = first_step(request)
-        values = [[self._values["".join(steps[:number])] for number in range(first, len(steps) + 1)] for steps in solutions]
+        values = [
+            [self._values["".join(steps[:number])] for number in range(first, len(steps) + 1)] for steps in solutions
+        ]
         return scored_branches(request, values, self._aggregation, sum(map(len, request.branches)))
 
     def answer(self, request: Request) -> Response:

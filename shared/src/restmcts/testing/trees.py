@@ -41,7 +41,9 @@ def chain(num_steps: int) -> tuple[Tree, Node]:
 
 
 def random_tree(seed: int, num_nodes: int) -> tuple[Tree, dict[int, Verdict]]:
-    """Return a tree of that many nodes without the root, with a verdict on every leaf that is finished; some are not."""
+    """Return a tree of that many nodes without the root, with a verdict on every leaf that is
+    finished; some are not.
+    """
     generator = random.Random(seed)
     tree = Tree()
     for number in range(num_nodes):
@@ -59,7 +61,8 @@ def random_tree(seed: int, num_nodes: int) -> tuple[Tree, dict[int, Verdict]]:
 
 @dataclass(frozen=True, slots=True)
 class RandomModels:
-    """A policy and a value model whose answers depend on the seed and the request alone, through the ports of the real ones.
+    """A policy and a value model whose answers depend on the seed and the request alone, through
+    the ports of the real ones.
 
     Attributes:
         num_words: different steps that the policy knows; 1 makes every sample the same.
@@ -109,11 +112,14 @@ class RandomModels:
         while len(steps) < max_steps and not ended:
             given = request.begun if not steps else ""
             states_answer = generator.random() < self.answer_rate and not given
-            text = answer_step(generator.choice((RIGHT_ANSWER, WRONG_ANSWER))) if states_answer else self._word(generator)
+            text = (
+                answer_step(generator.choice((RIGHT_ANSWER, WRONG_ANSWER))) if states_answer else self._word(generator)
+            )
             text = f"{given}\n" if given else text
             others = [word for word in map(self._text, range(self.num_words)) if word != text and not given]
             untried = tuple(
-                Alternative(word.strip(), -0.1, -1.0 - generator.random(), 1) for word in others[: request.num_alternatives]
+                Alternative(word.strip(), -0.1, -1.0 - generator.random(), 1)
+                for word in others[: request.num_alternatives]
             )
             steps.append(ProposedStep(text, 2, -generator.random(), untried))
             ended = states_answer or generator.random() < self.end_rate

@@ -1,16 +1,27 @@
 """URIs of policy servers: what they say, and what they must not hold."""
 
 import pytest
-from restmcts.adapters.http_policy.address import is_server, parse_address
-from restmcts.adapters.http_policy.opening import policy_address, served_name
+from restmcts.adapters.models.http_policy.address import is_server, parse_address
+from restmcts.adapters.models.http_policy.opening import policy_address, served_name
 from restmcts.errors import InputError
 from restmcts.settings import PolicyServerSettings
 
 
 def test_a_uri_says_protocol_place_model_and_options() -> None:
-    address = parse_address("chat+https://models.example:8443/v1/?model=Qwen/Qwen3-0.6B&prefill=1&concurrency=4&template=steps-zh")
-    assert (address.protocol, address.base_url, address.host) == ("chat", "https://models.example:8443/v1", "models.example:8443")
-    assert (address.model, address.prefill, address.concurrency, address.template) == ("Qwen/Qwen3-0.6B", True, 4, "steps-zh")
+    address = parse_address(
+        "chat+https://models.example:8443/v1/?model=Qwen/Qwen3-0.6B&prefill=1&concurrency=4&template=steps-zh"
+    )
+    assert (address.protocol, address.base_url, address.host) == (
+        "chat",
+        "https://models.example:8443/v1",
+        "models.example:8443",
+    )
+    assert (address.model, address.prefill, address.concurrency, address.template) == (
+        "Qwen/Qwen3-0.6B",
+        True,
+        4,
+        "steps-zh",
+    )
 
 
 @pytest.mark.parametrize(

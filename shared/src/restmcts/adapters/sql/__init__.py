@@ -1,1 +1,3 @@
-"""The truth in SQL: runs, problems, trees, nodes, requests, outbox, checkpoints, datasets, dead letters (PostgreSQL or SQLite)."""
+"""The truth in SQL: runs, problems, trees, nodes, requests, outbox, checkpoints, datasets, dead
+letters (PostgreSQL or SQLite).
+"""

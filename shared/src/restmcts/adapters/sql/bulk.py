@@ -1,6 +1,8 @@
-"""Statements that write many rows. On PostgreSQL, one whose text does not depend on how many: each column comes as an array.
+"""Statements that write many rows. On PostgreSQL, one whose text does not depend on how many: each
+column comes as an array.
 
-SQLite has no arrays, and no round trips either: there a statement writes one row, and is executed once a row.
+SQLite has no arrays, and no round trips either: there a statement writes one row, and is executed
+    once a row.
 """
 
 from collections.abc import Mapping, Sequence
@@ -14,7 +16,9 @@ Rows = Sequence[Mapping[str, Any]]
 
 
 def parameters(rows: Rows, as_arrays: bool) -> Any:
-    """Return the parameters of a statement of this module for rows that all have the same columns."""
+    """Return the parameters of a statement of this module for rows that all have the same
+    columns.
+    """
     if as_arrays:
         return {_bound(name): [row[name] for row in rows] for name in rows[0]}
     return [{_bound(name): value for name, value in row.items()} for row in rows]
@@ -28,18 +32,26 @@ def insertion(table: Any, names: tuple[str, ...], as_arrays: bool) -> Any:
 
 @cache
 def upsertion(table: Any, names: tuple[str, ...], keys: tuple[str, ...], as_arrays: bool) -> Any:
-    """Return the statement that inserts rows, or overwrites the other columns of those whose keys are there already."""
+    """Return the statement that inserts rows, or overwrites the other columns of those whose
+    keys are there already.
+    """
     statement = _inserting(postgresql.insert if as_arrays else sqlite.insert, table, names, as_arrays)
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
 
 
 @cache
-def alteration(table: Any, names: tuple[str, ...], keys: tuple[str, ...], conditions: tuple[Any, ...], as_arrays: bool) -> Any:
-    """Return the statement that overwrites columns of the rows that have the keys, if they meet the conditions."""
+def alteration(
+    table: Any, names: tuple[str, ...], keys: tuple[str, ...], conditions: tuple[Any, ...], as_arrays: bool
+) -> Any:
+    """Return the statement that overwrites columns of the rows that have the keys, if they meet
+    the conditions.
+    """
     values = _unnested(table, names).c if as_arrays else {name: bindparam(_bound(name)) for name in names}
     matching = [table.c[name] == values[name] for name in keys]
-    return update(table).where(*matching, *conditions).values({name: values[name] for name in names if name not in keys})
+    return (
+        update(table).where(*matching, *conditions).values({name: values[name] for name in names if name not in keys})
+    )
 
 
 def _inserting(kind: Any, table: Any, names: tuple[str, ...], as_arrays: bool) -> Any:

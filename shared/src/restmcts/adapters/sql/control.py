@@ -1,6 +1,8 @@
-"""What a person may do to runs: pause, resume, cancel, promote, add problems, and decide on dead letters.
+"""What a person may do to runs: pause, resume, cancel, promote, add problems, and decide on dead
+letters.
 
-Every change is made under the run's lock, which the coordinator takes too, so that each sees the other's work whole or not at all.
+Every change is made under the run's lock, which the coordinator takes too, so that each sees the
+other's work whole or not at all.
 """
 
 from collections.abc import Iterable
@@ -24,7 +26,8 @@ TREES_PER_MESSAGE = 64
 
 
 def pause(transaction: Transaction, name: str) -> None:
-    """Stop a running run from going on: no tree advances and no phase begins until it is resumed; what trains, trains to its end.
+    """Stop a running run from going on: no tree advances and no phase begins until it is resumed;
+    what trains, trains to its end.
 
     Raises:
         InputError: if there is no such run, or it does not run.
@@ -34,7 +37,8 @@ def pause(transaction: Transaction, name: str) -> None:
 
 
 def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -> None:
-    """Let a paused run go on, with another token budget if one is given, and ring for what came in while it was paused.
+    """Let a paused run go on, with another token budget if one is given, and ring for what came in
+    while it was paused.
 
     Raises:
         InputError: if there is no such run, it is not paused, or its token budget is spent.
@@ -55,7 +59,8 @@ def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -
 
 
 def set_max_tokens(transaction: Transaction, name: str, max_tokens: int) -> None:
-    """Give a run that has not ended a token budget; one that was paused because its budget was spent goes on.
+    """Give a run that has not ended a token budget; one that was paused because its budget was
+    spent goes on.
 
     Raises:
         InputError: if there is no such run, or it was paused and this budget is spent too.
@@ -82,7 +87,8 @@ def cancel(transaction: Transaction, name: str) -> None:
 def promote(transaction: Transaction, name: str, checkpoint: str) -> None:
     """Make a checkpoint the one of its kind that the run goes on with, whatever its gates said.
 
-    Phases that begin from now on use it, and the next gate compares with it; what is under way is left as it is.
+    Phases that begin from now on use it, and the next gate compares with it; what is under way is
+    left as it is.
 
     Raises:
         InputError: if there is no such run, or it has no such checkpoint.
@@ -105,16 +111,20 @@ def begin(transaction: Transaction, run_id: int) -> None:
 
 
 def append_problems(transaction: Transaction, name: str, set_name: str, problems: Iterable[Problem]) -> int:
-    """Add problems to the end of a set of a run; return how many. The run is locked until the transaction ends.
+    """Add problems to the end of a set of a run; return how many. The run is locked until the
+    transaction ends.
 
     Raises:
-        InputError: if no phase of the run uses that set, or one that does has begun: its trees, or its training data, are made.
+        InputError: if no phase of the run uses that set, or one that does has begun: its trees, or
+            its training data, are made.
     """
     run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
     users = {row.name: row for row in runs.phases_of(transaction, run.id) if set_name in _sets_of(row)}
     if not users:
         known = sorted({used for row in runs.phases_of(transaction, run.id) for used in _sets_of(row)})
-        raise InputError(f"no phase of run {name} uses a problem set {set_name!r}; its phases use {', '.join(known) or 'none'}")
+        raise InputError(
+            f"no phase of run {name} uses a problem set {set_name!r}; its phases use {', '.join(known) or 'none'}"
+        )
     begun = next((row for row in users.values() if row.state != PhaseState.PENDING), None)
     if begun is not None:
         raise InputError(
@@ -132,7 +142,8 @@ def retry_dead_letter(transaction: Transaction, letter_id: int) -> None:
     """Publish a dead letter's message again and forget the letter.
 
     Raises:
-        InputError: if there is no such letter, or its message is malformed, which another try would not mend.
+        InputError: if there is no such letter, or its message is malformed, which another try would
+            not mend.
     """
     row = transaction.execute(select(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).first()
     if row is None:
@@ -156,7 +167,8 @@ def drop_dead_letter(transaction: Transaction, letter_id: int) -> None:
 
 
 def retry_tree(transaction: Transaction, tree_id: int) -> None:
-    """Let a failed tree be labelled again if its search has ended; otherwise put a fresh tree of the same seed in its place.
+    """Let a failed tree be labelled again if its search has ended; otherwise put a fresh tree of
+    the same seed in its place.
 
     A fresh one has another number: what workers still remember of the failed one cannot touch it.
 
@@ -168,7 +180,12 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
         raise InputError(f"there is no tree {tree_id}")
     run = runs.lock_run(transaction, row.run_id)
     phase = runs.phase_by_id(transaction, row.phase_id)
-    if run is None or run.state not in (RunState.RUNNING, RunState.PAUSED) or phase is None or phase.state != PhaseState.SEARCHING:
+    if (
+        run is None
+        or run.state not in (RunState.RUNNING, RunState.PAUSED)
+        or phase is None
+        or phase.state != PhaseState.SEARCHING
+    ):
         raise InputError(f"tree {tree_id} cannot be tried again: its phase has ended, and counts it as failed")
     failed = (TREES.c.id == tree_id) & (TREES.c.state == TreeState.FAILED.value)
     if row.stop_reason is not None:
@@ -189,7 +206,9 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
 def _locked(transaction: Transaction, name: str, *allowed: RunState) -> Any:
     row = runs.lock_run(transaction, run_named(transaction, name).id)
     if row is None or row.state not in allowed:
-        raise InputError(f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}")
+        raise InputError(
+            f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}"
+        )
     return row
 
 

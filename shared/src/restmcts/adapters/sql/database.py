@@ -1,4 +1,6 @@
-"""Connections and transactions: one engine a process, and what a transaction emits is published after its commit."""
+"""Connections and transactions: one engine a process, and what a transaction emits is published
+after its commit.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -37,7 +39,9 @@ class Transaction:
         self.emitted.extend(message for message in messages if message not in self.emitted)
 
     def execute(self, statement: Any, parameters: Any = None) -> Any:
-        """Run a statement; a sequence of parameter sets is one round trip. An empty sequence runs nothing."""
+        """Run a statement; a sequence of parameter sets is one round trip. An empty sequence
+        runs nothing.
+        """
         if parameters is None:
             return self.connection.execute(statement)
         return self.connection.execute(statement, parameters) if parameters else None
@@ -53,7 +57,9 @@ class Transaction:
             self._write(bulk.upsertion(table, tuple(rows[0]), keys, self._as_arrays), rows)
 
     def alter(self, table: Any, rows: bulk.Rows, keys: tuple[str, ...], *conditions: Any) -> None:
-        """Overwrite columns of the rows that have the given rows' keys; the conditions must be constants of their module."""
+        """Overwrite columns of the rows that have the given rows' keys; the conditions must be
+        constants of their module.
+        """
         if rows:
             self._write(bulk.alteration(table, tuple(rows[0]), keys, conditions, self._as_arrays), rows)
 
@@ -66,7 +72,9 @@ class Transaction:
 
 
 class Database:
-    """A PostgreSQL or SQLite database by URL; a `read_only` one waits for no writer, and lets nothing be written."""
+    """A PostgreSQL or SQLite database by URL; a `read_only` one waits for no writer, and lets
+    nothing be written.
+    """
 
     def __init__(self, url: str, publish: Publish | None = None, *, read_only: bool = False) -> None:
         self.engine = _engine(url, read_only)
@@ -77,7 +85,9 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     def create_tables(self) -> None:
-        """Create what is missing, columns too: work folders outlive versions (servers are migrated by Alembic)."""
+        """Create what is missing, columns too: work folders outlive versions (servers are
+        migrated by Alembic).
+        """
         with _storage_errors():
             SQLModel.metadata.create_all(self.engine)
             if self.is_sqlite:
@@ -86,10 +96,12 @@ class Database:
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
-        """Yield a transaction; commit it, then publish what it emitted. An exception rolls everything back.
+        """Yield a transaction; commit it, then publish what it emitted. An exception rolls
+        everything back.
 
         Raises:
-            StorageError: if the database cannot be reached or does not take the change (disk full, say).
+            StorageError: if the database cannot be reached or does not take the change (disk full,
+                say).
         """
         with _storage_errors(), self.engine.begin() as connection:
             transaction = Transaction(connection)
@@ -99,10 +111,14 @@ class Database:
             self.publish(transaction.emitted, outbox_ids)
 
     def _post(self, transaction: Transaction) -> list[int]:
-        """Write the outbox; the embedded bus lives and dies with its process, and reconciles at start instead."""
+        """Write the outbox; the embedded bus lives and dies with its process, and reconciles at
+        start instead.
+        """
         if self.is_sqlite or not transaction.emitted:
             return []
-        rows = [{"name": message.name, "body": body_of(message), "created_at": now()} for message in transaction.emitted]
+        rows = [
+            {"name": message.name, "body": body_of(message), "created_at": now()} for message in transaction.emitted
+        ]
         statement = insert(OUTBOX).returning(OUTBOX.c.id, sort_by_parameter_order=True)
         return list(transaction.connection.execute(statement, rows).scalars())
 
@@ -111,7 +127,9 @@ class Database:
 
 
 def _add_columns(connection: Connection) -> None:
-    """Add the columns that tables made by an earlier version lack; all that came later may be NULL."""
+    """Add the columns that tables made by an earlier version lack; all that came later may be
+    NULL.
+    """
     inspector = inspect(connection)
     for table in SQLModel.metadata.sorted_tables:
         known = {column["name"] for column in inspector.get_columns(table.name)}

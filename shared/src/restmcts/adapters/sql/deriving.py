@@ -1,4 +1,6 @@
-"""Problems as a later phase asks them: those that earlier phases left open, with a hint, or begun with part of a wrong solution."""
+"""Problems as a later phase asks them: those that earlier phases left open, with a hint, or
+begun with part of a wrong solution.
+"""
 
 from collections import defaultdict
 from collections.abc import Iterator
@@ -10,14 +12,16 @@ from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.trees import PHASES, TREES
-from restmcts.domain.phases import SearchPhase
-from restmcts.domain.rollout_labels import next_prefix, wrong_solution
+from restmcts.domain.labels.rollouts import next_prefix, wrong_solution
+from restmcts.domain.runs.phases import SearchPhase
 
 COPIED = ("run_id", "answer", "solution", "kind", "digest")
 
 
 def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -> list[Any]:
-    """Store the problems of a phase that follows others, as a set named for it; return their rows, in order."""
+    """Store the problems of a phase that follows others, as a set named for it; return their
+    rows, in order.
+    """
     if phase.hint is not None:
         _hinted(transaction, run_id, phase, phase.hint)
     else:
@@ -39,14 +43,20 @@ def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str
     columns = [PROBLEMS.c[name] for name in COPIED]
     unsolved = (
         select(*columns, PROBLEMS.c.position, literal(phase.name), asked, PROBLEMS.c.id)
-        .where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == phase.problem_set, PROBLEMS.c.position.not_in(solved))
+        .where(
+            PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == phase.problem_set, PROBLEMS.c.position.not_in(solved)
+        )
         .order_by(PROBLEMS.c.position)
     )
-    transaction.execute(insert(PROBLEMS).from_select([*COPIED, "position", "set_name", "question", "derived_from"], unsolved))
+    transaction.execute(
+        insert(PROBLEMS).from_select([*COPIED, "position", "set_name", "question", "derived_from"], unsolved)
+    )
 
 
 def _begun(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[dict[str, Any]]:
-    """Yield the problems whose first wrong step is not found yet, each begun with the steps to go on from next."""
+    """Yield the problems whose first wrong step is not found yet, each begun with the steps to
+    go on from next.
+    """
     known: dict[int, dict[int, bool]] = defaultdict(dict)
     wrong: dict[int, Any] = {}
     for name in phase.follows:

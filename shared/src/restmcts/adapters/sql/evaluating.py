@@ -1,4 +1,6 @@
-"""What an evaluation reads: samples that were drawn once, and what every tree of a phase came to. No true answers."""
+"""What an evaluation reads: samples that were drawn once, and what every tree of a phase came
+to. No true answers.
+"""
 
 from collections import defaultdict
 from typing import Any
@@ -10,13 +12,17 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.tables import RequestKind, RequestState
 from restmcts.adapters.sql.trees import NODES, PHASES, TREES
-from restmcts.domain.given_samples import SamplePool
 from restmcts.domain.requests import Response, Sample, StepsProposed
+from restmcts.domain.search.sample_pool import SamplePool
 from restmcts.messages.wire import load_response
 
 
-def sample_pools(transaction: Transaction, run_id: int, phase_name: str, problem_id: int | None = None) -> dict[int, SamplePool]:
-    """Return the samples of a phase by problem id, in the order in which its searches took them; of one problem if named."""
+def sample_pools(
+    transaction: Transaction, run_id: int, phase_name: str, problem_id: int | None = None
+) -> dict[int, SamplePool]:
+    """Return the samples of a phase by problem id, in the order in which its searches took
+    them; of one problem if named.
+    """
     statement = (
         select(TREES.c.problem_id, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
@@ -41,19 +47,25 @@ def sample_pools(transaction: Transaction, run_id: int, phase_name: str, problem
             drawn += [(sample, row.elapsed_seconds or 0.0) for sample in response.samples]
             num_prompt_tokens[row.problem_id] = response.num_prompt_tokens
     return {
-        key: SamplePool(tuple(sample for sample, _ in drawn), num_prompt_tokens.get(key, 0), tuple(moment for _, moment in drawn))
+        key: SamplePool(
+            tuple(sample for sample, _ in drawn), num_prompt_tokens.get(key, 0), tuple(moment for _, moment in drawn)
+        )
         for key, drawn in samples.items()
     }
 
 
 def responses(transaction: Transaction, tree_id: int) -> list[tuple[Response, float]]:
-    """Return what a tree's search was told, with the seconds since its first request, in the order in which it was told."""
+    """Return what a tree's search was told, with the seconds since its first request, in the
+    order in which it was told.
+    """
     rows = trees.applied(transaction, tree_id)
     return [(load_response(row.kind, row.answer), row.elapsed_seconds or 0.0) for row in rows]
 
 
 def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[Any]:
-    """Return the trees of a phase in order of problem, each with its phase's spec and its chosen node's depth and model value."""
+    """Return the trees of a phase in order of problem, each with its phase's spec and its
+    chosen node's depth and model value.
+    """
     chosen = NODES.alias("chosen")
     statement = (
         select(TREES, PHASES.c.spec, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)

@@ -11,7 +11,7 @@ from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.runs import ORIGINAL, original
 from restmcts.adapters.sql.tables import NodeOrigin, TreeState
 from restmcts.adapters.sql.trees import NODES, PHASES, TREES, node_row
-from restmcts.domain.labels import StepLabel
+from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
 from restmcts.domain.tree import Node
 
@@ -19,10 +19,17 @@ _NODE_KEY = ("tree_id", "node_id")
 
 
 def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
-    """Return those of the trees that have ended, with phase and problem, the true answer included."""
+    """Return those of the trees that have ended, with phase and problem, the true answer
+    included.
+    """
     statement = (
         select(
-            TREES.c.id.label("tree_id"), TREES.c.run_id, TREES.c.chosen_node, TREES.c.started_at, TREES.c.ended_at, PHASES.c.spec
+            TREES.c.id.label("tree_id"),
+            TREES.c.run_id,
+            TREES.c.chosen_node,
+            TREES.c.started_at,
+            TREES.c.ended_at,
+            PHASES.c.spec,
         )
         .add_columns(original(PROBLEMS)[1], PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
@@ -64,7 +71,9 @@ class Labelled:
 
 def save(transaction: Transaction, labelled: Sequence[Labelled]) -> None:
     """Write added nodes, verdicts and labels, and mark the trees as labelled."""
-    added = [node_row(tree.tree_id, node) | {"origin": NodeOrigin.SOLUTION.value} for tree in labelled for node in tree.added]
+    added = [
+        node_row(tree.tree_id, node) | {"origin": NodeOrigin.SOLUTION.value} for tree in labelled for node in tree.added
+    ]
     transaction.upsert(NODES, added, _NODE_KEY)
     transaction.alter(NODES, [row for tree in labelled for row in _label_rows(tree)], _NODE_KEY)
     transaction.alter(TREES, [_tree_row(tree) for tree in labelled], ("id",))

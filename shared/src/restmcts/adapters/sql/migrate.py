@@ -1,7 +1,8 @@
 """Brings a PostgreSQL database to the version of the tables that this code knows, by Alembic.
 
 The scripts lie beside this module, in `migrations/`, so that whatever has the package can migrate.
-As a command (`python -m restmcts.adapters.sql.migrate`) it migrates the database at RESTMCTS_DATABASE_URL.
+As a command (`python -m restmcts.adapters.sql.migrate`) it migrates the database at
+RESTMCTS_DATABASE_URL.
 """
 
 import os
@@ -22,10 +23,12 @@ LOCK_KEY = 2406_03816
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Migrate up; a database that is there already stays as it is. Two at once: one waits for the other.
+    """Migrate up; a database that is there already stays as it is. Two at once: one waits for the
+    other.
 
     Raises:
-        StorageError: if the database cannot be reached, or was made by a later version of this code.
+        StorageError: if the database cannot be reached, or was made by a later version of this
+            code.
     """
     _run(url, lambda config: command.upgrade(config, revision))
 

@@ -18,7 +18,11 @@ def remove(transaction: Transaction, outbox_ids: Sequence[int]) -> None:
 
 
 def overdue(transaction: Transaction, seconds: float) -> list[Any]:
-    """Return, locked, the oldest rows (id, name, body) that nobody has published for so long, but for those that others hold."""
-    statement = select(OUTBOX.c.id, OUTBOX.c.name, OUTBOX.c.body).where(OUTBOX.c.created_at < now() - timedelta(seconds=seconds))
+    """Return, locked, the oldest rows (id, name, body) that nobody has published for so long,
+    but for those that others hold.
+    """
+    statement = select(OUTBOX.c.id, OUTBOX.c.name, OUTBOX.c.body).where(
+        OUTBOX.c.created_at < now() - timedelta(seconds=seconds)
+    )
     statement = statement.order_by(OUTBOX.c.id).limit(MAX_ROWS)
     return list(transaction.execute(statement.with_for_update(skip_locked=True)).all())

@@ -65,7 +65,9 @@ class RunProgress:
 
 
 def share_done(phases: Sequence[tuple[str, int, int]]) -> float:
-    """Return the share of phases that are done, those under way by their trees; each is given as (state, trees done, trees)."""
+    """Return the share of phases that are done, those under way by their trees; each is given
+    as (state, trees done, trees).
+    """
     done = 0.0
     for state, num_done, num_trees in phases:
         if state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):

@@ -1,4 +1,6 @@
-"""Which checkpoint of each kind a run goes on with: the promoted one, and how it came to be that."""
+"""Which checkpoint of each kind a run goes on with: the promoted one, and how it came to be
+that.
+"""
 
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -11,16 +13,18 @@ from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import PhaseState, PromotionRow, now
 from restmcts.adapters.sql.trees import TREES
-from restmcts.domain.phases import GatePhase
 from restmcts.domain.problems import Verdict
-from restmcts.domain.promotion import Estimate, gain, is_promoted, share
-from restmcts.domain.statistics import Difference
+from restmcts.domain.runs.phases import GatePhase
+from restmcts.domain.runs.promotion import Estimate, gain, is_promoted, share
+from restmcts.domain.stats.statistics import Difference
 
 PROMOTIONS = table_of(PromotionRow)
 
 
 def promoted(transaction: Transaction, run_id: int, kind: str) -> Any | None:
-    """Return the row of the checkpoint of that kind ("policy", "value") that is promoted in the run; None before the first."""
+    """Return the row of the checkpoint of that kind ("policy", "value") that is promoted in the
+    run; None before the first.
+    """
     statement = (
         select(CHECKPOINTS)
         .join(PROMOTIONS, PROMOTIONS.c.checkpoint_id == CHECKPOINTS.c.id)
@@ -32,8 +36,15 @@ def promoted(transaction: Transaction, run_id: int, kind: str) -> Any | None:
 
 
 def promote(transaction: Transaction, checkpoint: Any, phase_id: int | None = None) -> None:
-    """Make a checkpoint (its row) the promoted one of its run and kind; `phase_id` is the gate's, None: a person's decision."""
-    values = {"run_id": checkpoint.run_id, "kind": checkpoint.kind, "checkpoint_id": checkpoint.id, "phase_id": phase_id}
+    """Make a checkpoint (its row) the promoted one of its run and kind; `phase_id` is the
+    gate's, None: a person's decision.
+    """
+    values = {
+        "run_id": checkpoint.run_id,
+        "kind": checkpoint.kind,
+        "checkpoint_id": checkpoint.id,
+        "phase_id": phase_id,
+    }
     transaction.execute(insert(PROMOTIONS).values(**values, created_at=now()))
 
 
@@ -49,8 +60,9 @@ def history(transaction: Transaction, run_id: int) -> list[Any]:
 
 
 def models(transaction: Transaction, run_id: int) -> dict[str, Any]:
-    """Return the run's checkpoints by the names that phases call them by: their own, and those of decided gates, each of which
-    stands for the checkpoint of its kind that is promoted now."""
+    """Return the run's checkpoints by the names that phases call them by: their own, and those
+    of decided gates, each of which stands for the checkpoint of its kind that is promoted now.
+    """
     found = runs.checkpoints_of(transaction, run_id)
     for row in runs.phases_of(transaction, run_id):
         if row.kind == "gate" and row.state == PhaseState.DONE:
@@ -68,13 +80,17 @@ def decide_policy(transaction: Transaction, row: Any, phase: GatePhase) -> None:
 
 
 def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, policy: Any) -> Estimate | None:
-    """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as wrong; None if not measured."""
+    """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
+    wrong; None if not measured.
+    """
     rows = {row.name: row for row in runs.phases_of(transaction, run_id) if row.state == PhaseState.DONE}
     problem_set = rows[phase.evidence].spec["problem_set"]
     measured = [
         row
         for row in rows.values()
-        if row.spec.get("purpose") == "evaluate" and row.spec["problem_set"] == problem_set and row.policy_id == policy.id
+        if row.spec.get("purpose") == "evaluate"
+        and row.spec["problem_set"] == problem_set
+        and row.policy_id == policy.id
     ]
     if not measured:
         return None
@@ -90,10 +106,12 @@ def decide(
     incumbent: Any | None,
     figures: Mapping[str, tuple[Estimate | None, Estimate | None]],
 ) -> None:
-    """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and the incumbent's by name.
+    """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and
+    the incumbent's by name.
 
-    Without an incumbent the candidate is promoted. A figure that says nothing of the candidate decides nothing; one that the
-    incumbent has not (a person promoted a checkpoint that was never measured) decides for the incumbent.
+    Without an incumbent the candidate is promoted. A figure that says nothing of the candidate
+    decides nothing; one that the incumbent has not (a person promoted a checkpoint that was never
+    measured) decides for the incumbent.
     """
     gains = {name: gain(new, old) for name, (new, old) in figures.items() if new is not None and old is not None}
     unknown = incumbent is not None and any(new is not None and old is None for new, old in figures.values())
@@ -127,7 +145,9 @@ def _reason(goes_on: bool, figures: Mapping[str, tuple[Estimate | None, Estimate
     def told(name: str, new: Estimate | None, old: Estimate | None) -> str:
         return f"{name} {_percent(new)}" + (f" (was {_percent(old)})" if old is not None else "")
 
-    return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(told(name, *pair) for name, pair in figures.items())}"
+    return (
+        f"{'promoted' if goes_on else 'not promoted'}: {', '.join(told(name, *pair) for name, pair in figures.items())}"
+    )
 
 
 def _percent(estimate: Estimate | None) -> str:

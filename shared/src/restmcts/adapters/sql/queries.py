@@ -1,6 +1,7 @@
 """Reads for people: what the command line, and whatever else shows runs, asks the database.
 
-Rows come back as plain mappings of what is shown, times in UTC. Nothing is changed or locked here, and nothing is drawn.
+Rows come back as plain mappings of what is shown, times in UTC. Nothing is changed or locked here,
+and nothing is drawn.
 """
 
 from collections.abc import Mapping, Sequence
@@ -19,7 +20,7 @@ from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState, Tre
 from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
 from restmcts.adapters.sql.workers import WORKERS
 from restmcts.domain.problems import Verdict
-from restmcts.domain.statistics import Accuracy, accuracy
+from restmcts.domain.stats.statistics import Accuracy, accuracy
 from restmcts.errors import InputError
 
 ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)
@@ -56,7 +57,9 @@ class PhaseNumbers:
 
     @property
     def accuracy(self) -> Accuracy | None:
-        """The share of right chosen answers among the ended trees of a grading phase; a failed tree counts as not right."""
+        """The share of right chosen answers among the ended trees of a grading phase; a failed
+        tree counts as not right.
+        """
         if self.purpose != "evaluate" or not self.num_done:
             return None
         return accuracy([True] * self.num_right + [False] * (self.num_done - self.num_right))
@@ -73,12 +76,15 @@ def run_named(transaction: Transaction, name: str) -> Any:
         return row
     newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_TOLD)
     known = list(transaction.execute(newest).scalars())
-    raise InputError(f"no run is named {name!r}" + (f"; there are {', '.join(known)}" if known else "; there is none yet"))
+    raise InputError(
+        f"no run is named {name!r}" + (f"; there are {', '.join(known)}" if known else "; there is none yet")
+    )
 
 
 def list_runs(transaction: Transaction) -> list[Row]:
-    """Return all runs, the newest first, each with how many of its phases and trees have ended, and "tokens_spent" where it has a
-    token budget, "max_tokens"."""
+    """Return all runs, the newest first, each with how many of its phases and trees have ended,
+    and "tokens_spent" where it has a token budget, "max_tokens".
+    """
     spent = token_budget.spent_by_run(transaction)
     phases = _counts_by_run(transaction, PHASES, PHASES.c.state.in_(ENDED_PHASES))
     trees = _counts_by_run(transaction, TREES, TREES.c.state.in_(ENDED_TREES))
@@ -155,7 +161,8 @@ def list_trees(
     after: int = 0,
     limit: int = 20,
 ) -> list[Row]:
-    """Return the first `limit` trees of a run that are as asked, in order of creation, without their nodes.
+    """Return the first `limit` trees of a run that are as asked, in order of creation, without
+    their nodes.
 
     Args:
         question: a part of their question, in any case.
@@ -186,13 +193,18 @@ _TREE_COLUMNS = (
         TREES.c[name]
         for name in ("state", "verdict", "solved", "answer", "nodes", "iterations", "tokens", "model_calls", "seconds")
     ),
-    *(TREES.c[name] for name in ("prompt_tokens", "reused_tokens", "scored_tokens", "stop_reason", "chosen_node", "error", "seed")),
+    *(
+        TREES.c[name]
+        for name in ("prompt_tokens", "reused_tokens", "scored_tokens", "stop_reason", "chosen_node", "error", "seed")
+    ),
     *(TREES.c[name] for name in ("num_attempts", "started_at", "ended_at")),
 )
 
 
 def failed_trees(transaction: Transaction, limit: int) -> list[Row]:
-    """Return failed trees of all runs, the latest first, each with its run's name and id and its reason."""
+    """Return failed trees of all runs, the latest first, each with its run's name and id and
+    its reason.
+    """
     statement = (
         select(*_TREE_COLUMNS, RUNS.c.name.label("run"), RUNS.c.id.label("run_id"))
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
@@ -206,7 +218,8 @@ def failed_trees(transaction: Transaction, limit: int) -> list[Row]:
 
 
 def tree_without_nodes(transaction: Transaction, tree_id: int) -> Row:
-    """Return a tree: what `list_trees` says of it ("nodes" as "num_nodes"), its run's name and the problem's true answer.
+    """Return a tree: what `list_trees` says of it ("nodes" as "num_nodes"), its run's name and the
+    problem's true answer.
 
     Raises:
         InputError: if there is no such tree.
@@ -234,7 +247,10 @@ def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
     """
     shown = tree_without_nodes(transaction, tree_id)
     nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
-    return {**shown, "nodes": [{name: value for name, value in _shown(node).items() if name != "tree_id"} for node in nodes]}
+    return {
+        **shown,
+        "nodes": [{name: value for name, value in _shown(node).items() if name != "tree_id"} for node in nodes],
+    }
 
 
 def problem_of(transaction: Transaction, problem_id: int) -> Row:
@@ -244,14 +260,22 @@ def problem_of(transaction: Transaction, problem_id: int) -> Row:
 
 
 def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int]) -> Row:
-    """Return what a tree came from: its "run", the "tree" with phase, seed and settings, the named "nodes" with their labels, and
-    the checkpoints "policy" and "value" that it was searched with (None where it asked none).
+    """Return what a tree came from: its "run", the "tree" with phase, seed and settings, the named
+    "nodes" with their labels, and the checkpoints "policy" and "value" that it was searched with
+    (None where it asked none).
 
     Raises:
         InputError: if there is no such tree.
     """
     statement = (
-        select(TREES, RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.spec, PHASES.c.policy_id, PHASES.c.value_id)
+        select(
+            TREES,
+            RUNS.c.name.label("run"),
+            PHASES.c.name.label("phase"),
+            PHASES.c.spec,
+            PHASES.c.policy_id,
+            PHASES.c.value_id,
+        )
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(RUNS, RUNS.c.id == TREES.c.run_id)
         .where(TREES.c.id == tree_id)
@@ -261,7 +285,9 @@ def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int])
         raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
     nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id, NODES.c.node_id.in_(list(node_ids))))
     models = transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.id.in_([row.policy_id, row.value_id])))
-    checkpoints = {model.id: {name: getattr(model, name) for name in ("name", "digest", "uri", "parent")} for model in models}
+    checkpoints = {
+        model.id: {name: getattr(model, name) for name in ("name", "digest", "uri", "parent")} for model in models
+    }
     told = ("id", "phase", "problem_id", "seed", "tokens", "iterations", "verdict", "solved")
     settings = {name: row.spec[name] for name in ("search", "budget", "generation", "merge_solutions")}
     return {
@@ -274,7 +300,9 @@ def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int])
 
 
 def list_problem_sets(transaction: Transaction, run_id: int) -> list[Row]:
-    """Return the problem sets of a run by name, each with how many problems it has, and one of its questions."""
+    """Return the problem sets of a run by name, each with how many problems it has, and one of
+    its questions.
+    """
     statement = (
         select(
             PROBLEMS.c.set_name.label("set"),
@@ -296,7 +324,9 @@ def list_problems(transaction: Transaction, run_id: int, set_name: str, limit: i
 
 
 def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> list[Row]:
-    """Return the checkpoints of a run, or of all runs, in order of making, and whether each is the promoted one of its kind."""
+    """Return the checkpoints of a run, or of all runs, in order of making, and whether each is
+    the promoted one of its kind.
+    """
     newest = select(func.max(PROMOTIONS.c.id)).group_by(PROMOTIONS.c.run_id, PROMOTIONS.c.kind)
     is_promoted = CHECKPOINTS.c.id.in_(select(PROMOTIONS.c.checkpoint_id).where(PROMOTIONS.c.id.in_(newest)))
     columns = (RUNS.c.name.label("run"), CHECKPOINTS, is_promoted.label("promoted"))
@@ -307,7 +337,9 @@ def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> lis
 
 
 def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[Row]:
-    """Return the datasets of a run, or of all runs, each with the phase that it is the training data of."""
+    """Return the datasets of a run, or of all runs, each with the phase that it is the training
+    data of.
+    """
     statement = (
         select(RUNS.c.name.label("run"), PHASES.c.name.label("phase"), DATASETS)
         .join(PHASES, PHASES.c.id == DATASETS.c.phase_id)
@@ -327,7 +359,8 @@ def list_dead_letters(transaction: Transaction, letter_id: int | None = None) ->
 
 
 def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[Row]:
-    """Return, for each kind of request that waits or is held in running runs, how many wait, are leased, and are overdue.
+    """Return, for each kind of request that waits or is held in running runs, how many wait, are
+    leased, and are overdue.
 
     Overdue are those whose lease ended more than `grace_seconds` ago, and that nobody has released.
     """
@@ -350,19 +383,27 @@ def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[
 
 
 def training_jobs(transaction: Transaction) -> list[Row]:
-    """Return the phases that are being trained, with the end of their lease (None: nobody has begun)."""
+    """Return the phases that are being trained, with the end of their lease (None: nobody has
+    begun).
+    """
     columns = (RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.attempt, PHASES.c.lease_until)
-    statement = select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
+    statement = (
+        select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
+    )
     return [_shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
 
 
 def list_workers(transaction: Transaction) -> list[Row]:
-    """Return the processes of workers by queue and age; those that were killed lately are among them, with an old `seen_at`."""
+    """Return the processes of workers by queue and age; those that were killed lately are among
+    them, with an old `seen_at`.
+    """
     return [_shown(row) for row in transaction.execute(select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))]
 
 
 def outbox_age_seconds(transaction: Transaction) -> float:
-    """Return for how long the oldest message of the outbox has waited to be published; 0 if none waits."""
+    """Return for how long the oldest message of the outbox has waited to be published; 0 if
+    none waits.
+    """
     oldest = utc(transaction.execute(select(func.min(OUTBOX.c.created_at))).scalar())
     return max((now() - oldest).total_seconds(), 0.0) if oldest is not None else 0.0
 

@@ -1,6 +1,8 @@
-"""What is found and rung for when messages were lost or workers died, and given up when ringing does not help.
+"""What is found and rung for when messages were lost or workers died, and given up when ringing
+does not help.
 
-Ringing twice does no harm, and neither do two reconcilers: a round is under a lock, and what it rings for is dated.
+Ringing twice does no harm, and neither do two reconcilers: a round is under a lock, and what it
+    rings for is dated.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,7 +12,7 @@ from typing import Any
 
 from sqlalchemy import literal_column, select, text, update
 
-from restmcts.adapters import metrics
+from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql import requests, runs, trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import REQUESTS
@@ -59,7 +61,9 @@ class Patience:
 
 
 def ring_all(transaction: Transaction) -> None:
-    """Release every lease and ring for all that waits in running runs: no other process can hold anything (embedded use)."""
+    """Release every lease and ring for all that waits in running runs: no other process can
+    hold anything (embedded use).
+    """
     requests.release_overdue(transaction, all_leases=True)
     run_ids = _running(transaction)
     transaction.execute(update(PHASES).where(PHASES.c.run_id.in_(run_ids)).values(lease_until=None))
@@ -70,9 +74,11 @@ def ring_all(transaction: Transaction) -> None:
 
 
 def ring_overdue(transaction: Transaction, patience: Patience, taken: Taken) -> None:
-    """Release leases that have ended, ring for what has not gone on in running runs, and fail what was rung for too often.
+    """Release leases that have ended, ring for what has not gone on in running runs, and fail what
+    was rung for too often.
 
-    A ring counts as an attempt only if workers took what was in the queue: while they are away, or behind, nothing is given up.
+    A ring counts as an attempt only if workers took what was in the queue: while they are away, or
+    behind, nothing is given up.
     """
     if not _hold_round(transaction):
         return
@@ -92,7 +98,11 @@ def _hold_round(transaction: Transaction) -> bool:
 
 
 def _running(transaction: Transaction) -> list[int]:
-    return list(transaction.execute(select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value).order_by(RUNS.c.id)).scalars())
+    return list(
+        transaction.execute(
+            select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value).order_by(RUNS.c.id)
+        ).scalars()
+    )
 
 
 def _about_requests(transaction: Transaction) -> list[Message]:
@@ -101,9 +111,13 @@ def _about_requests(transaction: Transaction) -> list[Message]:
 
 
 def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, before: Any | None = None) -> list[Any]:
-    """Return, locked, trees that only a message can move: to begin, to apply their answers, or to be labelled."""
+    """Return, locked, trees that only a message can move: to begin, to apply their answers, or
+    to be labelled.
+    """
     phase_ids = select(PHASES.c.id).where(PHASES.c.run_id.in_(run_ids))
-    statement = select(TREES.c.id, TREES.c.num_attempts).where(TREES.c.phase_id.in_(phase_ids), TREES.c.state == state.value)
+    statement = select(TREES.c.id, TREES.c.num_attempts).where(
+        TREES.c.phase_id.in_(phase_ids), TREES.c.state == state.value
+    )
     if state == TreeState.SEARCHING:
         answered = select(REQUESTS.c.tree_id).where(REQUESTS.c.state == literal_column("'answered'"))
         statement = statement.where((TREES.c.version == 0) | TREES.c.id.in_(answered))
@@ -118,7 +132,10 @@ def _ring_for_trees(
     moment = now()
     stuck = _stuck(transaction, run_ids, state, moment - timedelta(seconds=patience.overdue_seconds))
     hopeless = [row.id for row in stuck if row.num_attempts >= patience.max_attempts]
-    _give_up(transaction, dict.fromkeys(hopeless, f"rung for {patience.max_attempts} times while {state.value}, without progress"))
+    _give_up(
+        transaction,
+        dict.fromkeys(hopeless, f"rung for {patience.max_attempts} times while {state.value}, without progress"),
+    )
     rung = [row.id for row in stuck if row.num_attempts < patience.max_attempts]
     num_attempts = TREES.c.num_attempts + int(counted)
     transaction.execute(update(TREES).where(TREES.c.id.in_(rung)).values(updated_at=moment, num_attempts=num_attempts))
@@ -129,7 +146,8 @@ def _ring_for_trees(
 def _give_up(transaction: Transaction, reasons: dict[int, str]) -> None:
     """Fail trees; their runs are advanced by the round itself."""
     trees.fail(
-        transaction, {tree_id: f"{reason}; see the dead letters and the workers' logs" for tree_id, reason in reasons.items()}
+        transaction,
+        {tree_id: f"{reason}; see the dead letters and the workers' logs" for tree_id, reason in reasons.items()},
     )
 
 
@@ -151,7 +169,9 @@ def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[Any]:
 
 
 def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: Patience, taken: Taken) -> None:
-    """Ring for jobs whose command was taken and who are held by no one; the trainer counts its own beginnings."""
+    """Ring for jobs whose command was taken and who are held by no one; the trainer counts its
+    own beginnings.
+    """
     for row in _jobs(transaction, run_ids):
         command = COMMANDS[row.state, row.kind](phase_id=row.id)
         if row.attempt >= patience.max_attempts:

@@ -1,7 +1,9 @@
 """Model requests as rows: claimed in batches under a lease, answered once, applied once.
 
-Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its tree ended without it; an answer
-is written only by the attempt that holds the request; an answered request is applied by the transaction that advances its tree.
+Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its
+    tree ended without it; an answer
+is written only by the attempt that holds the request; an answered request is applied by the
+transaction that advances its tree.
 """
 
 from collections.abc import Collection, Sequence
@@ -50,7 +52,9 @@ class ClaimedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Requests that one model call can serve; `batch_key` is `<checkpoint id>:<generation settings as JSON>`."""
+    """Requests that one model call can serve; `batch_key` is `<checkpoint id>:<generation
+    settings as JSON>`.
+    """
 
     batch_key: str
     requests: list[ClaimedRequest]
@@ -83,9 +87,11 @@ def request_row(tree_id: int, problem_id: int, request: Request, payload: str, b
 def claim(
     transaction: Transaction, kind: RequestKind, max_requests: int, lease_seconds: float, without: Collection[str] = ()
 ) -> Claim | None:
-    """Take the oldest `max_requests` waiting requests of the oldest batch key under a lease; None if nothing waits.
+    """Take the oldest `max_requests` waiting requests of the oldest batch key under a lease; None
+    if nothing waits.
 
-    They come sorted by the length of their prompts. Rows that another worker holds are passed over, and the batch keys `without`.
+    They come sorted by the length of their prompts. Rows that another worker holds are passed over,
+    and the batch keys `without`.
     """
     wanted = _waiting(kind) & REQUESTS.c.batch_key.not_in(without)
     oldest = select(REQUESTS.c.batch_key).where(wanted).order_by(REQUESTS.c.id).limit(1)
@@ -108,12 +114,18 @@ def claim(
         .values(state=RequestState.LEASED.value, attempt=REQUESTS.c.attempt + 1, lease_until=lease_until)
     )
     by_length = sorted(rows, key=lambda row: row.num_prompt_chars)
-    return Claim(batch_key, [ClaimedRequest(row.id, row.tree_id, row.attempt + 1, row.question, row.payload) for row in by_length])
+    return Claim(
+        batch_key,
+        [ClaimedRequest(row.id, row.tree_id, row.attempt + 1, row.question, row.payload) for row in by_length],
+    )
 
 
 def _waiting(kind: RequestKind) -> Any:
-    """Return the condition for requests that wait and are wanted: those of trees that search, in runs that are running."""
-    # The state as text, not as a parameter: the planner then knows that the index of waiting requests serves.
+    """Return the condition for requests that wait and are wanted: those of trees that search,
+    in runs that are running.
+    """
+    # The state as text, not as a parameter: the planner then knows that the index of waiting
+    # requests serves.
     return (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'")) & _wanted()
 
 
@@ -137,7 +149,9 @@ def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str
 def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> None:
     """Hold requests longer that this worker still serves."""
     lease_until = now() + timedelta(seconds=lease_seconds)
-    transaction.alter(REQUESTS, [{"lease_until": lease_until, **_held_by(request)} for request in requests], _HELD, _LEASED)
+    transaction.alter(
+        REQUESTS, [{"lease_until": lease_until, **_held_by(request)} for request in requests], _HELD, _LEASED
+    )
 
 
 def _held_by(request: ClaimedRequest) -> dict[str, int]:
@@ -145,7 +159,9 @@ def _held_by(request: ClaimedRequest) -> dict[str, int]:
 
 
 def give_back(transaction: Transaction, requests: Sequence[ClaimedRequest], *, counted: bool = True) -> None:
-    """Let requests wait again that this worker holds and cannot serve; `counted`: as an attempt that failed."""
+    """Let requests wait again that this worker holds and cannot serve; `counted`: as an attempt
+    that failed.
+    """
     attempt = REQUESTS.c.attempt if counted else REQUESTS.c.attempt - 1
     transaction.execute(
         update(REQUESTS)
@@ -157,7 +173,9 @@ def give_back(transaction: Transaction, requests: Sequence[ClaimedRequest], *, c
 
 
 def release_overdue(transaction: Transaction, *, all_leases: bool = False) -> int:
-    """Let requests wait again whose lease has ended (or all, where no other worker can be alive); return how many."""
+    """Let requests wait again whose lease has ended (or all, where no other worker can be
+    alive); return how many.
+    """
     leased = REQUESTS.c.state == literal_column("'leased'")
     overdue = leased if all_leases else leased & (REQUESTS.c.lease_until < now())
     # Passing over rows that their worker is answering just now.
@@ -182,7 +200,9 @@ def policies_waited_for(transaction: Transaction) -> list[str]:
     """Return the URIs of the policies that open requests name, that of the oldest first."""
     open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
     wanted = _wanted() & open_ & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
-    statement = select(REQUESTS.c.batch_key).where(wanted).group_by(REQUESTS.c.batch_key).order_by(func.min(REQUESTS.c.id))
+    statement = (
+        select(REQUESTS.c.batch_key).where(wanted).group_by(REQUESTS.c.batch_key).order_by(func.min(REQUESTS.c.id))
+    )
     ids = [int(key.partition(":")[0]) for key in transaction.execute(statement).scalars()]
     rows = transaction.execute(select(_CHECKPOINTS.c.id, _CHECKPOINTS.c.uri).where(_CHECKPOINTS.c.id.in_(ids))).all()
     uris = {row.id: str(row.uri) for row in rows}
@@ -190,7 +210,9 @@ def policies_waited_for(transaction: Transaction) -> list[str]:
 
 
 def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
-    """Return trees with a request that waits after as many attempts, each with the reason to give it up."""
+    """Return trees with a request that waits after as many attempts, each with the reason to
+    give it up.
+    """
     statement = (
         select(REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.attempt)
         .join(_TREES, _TREES.c.id == REQUESTS.c.tree_id)
@@ -199,4 +221,6 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
         .order_by(REQUESTS.c.tree_id)
     )
     rows = transaction.execute(statement).all()
-    return {row.tree_id: f"a request to {row.kind} steps was begun {row.attempt} times and never answered" for row in rows}
+    return {
+        row.tree_id: f"a request to {row.kind} steps was begun {row.attempt} times and never answered" for row in rows
+    }

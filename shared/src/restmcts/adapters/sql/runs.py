@@ -18,8 +18,8 @@ from restmcts.adapters.sql.tables import (
     now,
 )
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.domain.phases import PHASE, Phase
 from restmcts.domain.problems import Problem, Verdict, question_digest
+from restmcts.domain.runs.phases import PHASE, Phase
 from restmcts.errors import InputError
 
 CHECKPOINTS = table_of(CheckpointRow)
@@ -60,7 +60,9 @@ def state_of(transaction: Transaction, run_id: int) -> str:
 
 
 def finish_run(transaction: Transaction, run_id: int, state: RunState, error: str | None = None) -> None:
-    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=now()))
+    transaction.execute(
+        update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=now())
+    )
 
 
 def add_problems(transaction: Transaction, run_id: int, set_name: str, problems: Iterable[Problem]) -> int:
@@ -134,19 +136,32 @@ def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **valu
 
 
 def any_open_tree(transaction: Transaction, phase_id: int) -> bool:
-    """Return whether a tree of a phase is not labelled or failed yet; one look in an index, however many trees there are."""
+    """Return whether a tree of a phase is not labelled or failed yet; one look in an index,
+    however many trees there are.
+    """
     states = [TreeState.SEARCHING.value, TreeState.WAITING.value, TreeState.ENDED.value]
     statement = select(TREES.c.id).where(TREES.c.phase_id == phase_id, TREES.c.state.in_(states)).limit(1)
     return transaction.execute(statement).first() is not None
 
 
 def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, Any]:
-    """Return what a phase's trees came to: counts, verdicts on the chosen answers, and what was spent."""
+    """Return what a phase's trees came to: counts, verdicts on the chosen answers, and what was
+    spent.
+    """
 
     def count(condition: Any) -> Any:
         return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
 
-    spent = ("tokens", "prompt_tokens", "reused_tokens", "scored_tokens", "model_calls", "nodes", "iterations", "seconds")
+    spent = (
+        "tokens",
+        "prompt_tokens",
+        "reused_tokens",
+        "scored_tokens",
+        "model_calls",
+        "nodes",
+        "iterations",
+        "seconds",
+    )
     statement = select(
         func.count().label("trees"),
         count(TREES.c.state == TreeState.FAILED.value).label("failed"),
@@ -170,7 +185,9 @@ def add_checkpoint(
 ) -> int:
     """Insert a checkpoint under its name in the run; return its id."""
     values = {"run_id": run_id, "name": name, "kind": kind, "uri": uri, "digest": digest, "parent": parent}
-    statement = insert(CHECKPOINTS).values(**values, lineage=lineage or {}, created_at=now()).returning(CHECKPOINTS.c.id)
+    statement = (
+        insert(CHECKPOINTS).values(**values, lineage=lineage or {}, created_at=now()).returning(CHECKPOINTS.c.id)
+    )
     return int(transaction.execute(statement).scalar_one())
 
 
@@ -184,9 +201,18 @@ def checkpoint_by_id(transaction: Transaction, checkpoint_id: int) -> Any | None
     return transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.id == checkpoint_id)).first()
 
 
-def add_dataset(transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: dict[str, Any]) -> None:
+def add_dataset(
+    transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: dict[str, Any]
+) -> None:
     """Insert a phase's dataset."""
-    values = {"phase_id": phase_id, "kind": kind, "uri": uri, "digest": digest, "num_rows": card["num_rows"], "card": card}
+    values = {
+        "phase_id": phase_id,
+        "kind": kind,
+        "uri": uri,
+        "digest": digest,
+        "num_rows": card["num_rows"],
+        "card": card,
+    }
     transaction.execute(insert(DATASETS).values(**values, created_at=now()))
 
 
@@ -195,14 +221,18 @@ def dataset_of(transaction: Transaction, phase_id: int) -> Any | None:
 
 
 def original(problems: Any) -> tuple[Any, Any]:
-    """Return "id" and "question" of the problem that a problem is derived from, or its own; to be outer-joined with `ORIGINAL`."""
+    """Return "id" and "question" of the problem that a problem is derived from, or its own; to
+    be outer-joined with `ORIGINAL`.
+    """
     return (
         func.coalesce(ORIGINAL.c.id, problems.c.id).label("id"),
         func.coalesce(ORIGINAL.c.question, problems.c.question).label("question"),
     )
 
 
-def labelled_trees(transaction: Transaction, run_id: int, phase_names: Sequence[str], batch: int = 256) -> Iterator[list[Any]]:
+def labelled_trees(
+    transaction: Transaction, run_id: int, phase_names: Sequence[str], batch: int = 256
+) -> Iterator[list[Any]]:
     """Yield the labelled trees of phases, with their problems' rows, in batches, in order of tree.
 
     A derived problem's row has the id and the question of the problem that it is derived from.
@@ -223,9 +253,13 @@ def labelled_trees(transaction: Transaction, run_id: int, phase_names: Sequence[
 
 
 def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, reason: str) -> None:
-    """Keep a message that could not be handled; what PostgreSQL cannot store as text is written out."""
+    """Keep a message that could not be handled; what PostgreSQL cannot store as text is written
+    out.
+    """
     texts = {"queue": queue, "name": name, "body": body, "reason": reason}
-    storable = {key: text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for key, text in texts.items()}
+    storable = {
+        key: text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for key, text in texts.items()
+    }
     transaction.execute(insert(DEAD_LETTERS).values(**storable, created_at=now()))
 
 

@@ -1,6 +1,8 @@
-"""The tables. States are text with a check constraint, times are UTC, big things are named by URI and digest.
+"""The tables. States are text with a check constraint, times are UTC, big things are named by URI
+and digest.
 
-Rows are for reading; hot paths write through the tables of `SQLModel.metadata` in bulk (restmcts.adapters.sql.*).
+Rows are for reading; hot paths write through the tables of `SQLModel.metadata` in bulk
+(restmcts.adapters.sql.*).
 """
 
 from datetime import UTC, datetime
@@ -83,7 +85,8 @@ def _time(nullable: bool = True) -> Any:
 class Run(SQLModel, table=True):
     """A run: a list of phases over its problem sets.
 
-    `error` says why it failed or was paused by itself; `max_tokens` is how many its policy may generate (None: no limit).
+    `error` says why it failed or was paused by itself; `max_tokens` is how many its policy may
+    generate (None: no limit).
     """
 
     __tablename__ = "runs"
@@ -102,7 +105,9 @@ class Run(SQLModel, table=True):
 
 
 class TokenCountRow(SQLModel, table=True):
-    """Tokens generated in a run that has a token budget: all that were counted so far, or what one transaction adds to them."""
+    """Tokens generated in a run that has a token budget: all that were counted so far, or what
+    one transaction adds to them.
+    """
 
     __tablename__ = "token_counts"
 
@@ -114,7 +119,8 @@ class TokenCountRow(SQLModel, table=True):
 class ProblemRow(SQLModel, table=True):
     """A problem of one set of one run. Only labelers and graders read `answer` and `solution`.
 
-    A problem `derived_from` another is that problem as a later phase asks it: in other words, or begun with given steps.
+    A problem `derived_from` another is that problem as a later phase asks it: in other words, or
+    begun with given steps.
     """
 
     __tablename__ = "problems"
@@ -134,7 +140,9 @@ class ProblemRow(SQLModel, table=True):
 
 
 class PhaseRow(SQLModel, table=True):
-    """One phase of a run (restmcts.domain.phases); a training phase is also its job, held by a lease."""
+    """One phase of a run (restmcts.domain.runs.phases); a training phase is also its job, held
+    by a lease.
+    """
 
     __tablename__ = "phases"
     __table_args__ = (UniqueConstraint("run_id", "name"), _one_of("state", PhaseState, "phases"))
@@ -159,8 +167,8 @@ class PhaseRow(SQLModel, table=True):
 class TreeRow(SQLModel, table=True):
     """A search of one problem in one phase: its state, what it has spent, what it answered.
 
-    `version` counts the transactions that advanced it; `updated_at` is when it last went on or was rung for, `num_attempts` how
-    often it was rung for since it last went on.
+    `version` counts the transactions that advanced it; `updated_at` is when it last went on or was
+    rung for, `num_attempts` how often it was rung for since it last went on.
     """
 
     __tablename__ = "trees"
@@ -198,7 +206,9 @@ class TreeRow(SQLModel, table=True):
 
 
 class NodeRow(SQLModel, table=True):
-    """A node of a tree (restmcts.domain.tree) and, once the tree is labelled, its label (restmcts.domain.labels)."""
+    """A node of a tree (restmcts.domain.tree) and, once the tree is labelled, its label
+    (restmcts.domain.labels.inferred).
+    """
 
     __tablename__ = "nodes"
 
@@ -224,16 +234,19 @@ class NodeRow(SQLModel, table=True):
 
 
 class RequestRow(SQLModel, table=True):
-    """A request to a model: what is asked, who may serve it, what came back, and when the search took the answer.
+    """A request to a model: what is asked, who may serve it, what came back, and when the search
+    took the answer.
 
-    Requests of equal `batch_key` (checkpoint and generation settings) may share a batch. An answer counts only if it comes from
-    the current `attempt`. Applied requests in `applied_order` replay their tree.
+    Requests of equal `batch_key` (checkpoint and generation settings) may share a batch. An answer
+    counts only if it comes from the current `attempt`. Applied requests in `applied_order` replay
+    their tree.
     """
 
     __tablename__ = "requests"
     __table_args__ = (
         UniqueConstraint("tree_id", "number"),
-        # Small however many requests were ever applied: what waits, and what is held or to be applied.
+        # Small however many requests were ever applied: what waits, and what is held or to be
+        # applied.
         Index("ix_requests_waiting", "kind", "id", **_only("state = 'waiting'")),
         Index("ix_requests_open", "state", "tree_id", **_only("state IN ('leased', 'answered')")),
         _one_of("state", RequestState, "requests"),
@@ -256,7 +269,9 @@ class RequestRow(SQLModel, table=True):
 
 
 class OutboxRow(SQLModel, table=True):
-    """A message that was decided in a transaction and is to be published after it; deleted once published."""
+    """A message that was decided in a transaction and is to be published after it; deleted once
+    published.
+    """
 
     __tablename__ = "outbox"
 
@@ -284,7 +299,8 @@ class CheckpointRow(SQLModel, table=True):
 
 
 class PromotionRow(SQLModel, table=True):
-    """A checkpoint became the one of its kind that its run goes on with, by a gate's decision or by a person's (no phase).
+    """A checkpoint became the one of its kind that its run goes on with, by a gate's decision or by
+    a person's (no phase).
 
     The newest row of a run and kind is the pointer; nothing is ever changed here.
     """
@@ -329,10 +345,11 @@ class DeadLetterRow(SQLModel, table=True):
 
 
 class WorkerRow(SQLModel, table=True):
-    """A process that takes the messages of one queue, as it last told of itself; one that ended as it should is gone.
+    """A process that takes the messages of one queue, as it last told of itself; one that ended as
+    it should is gone.
 
-    `doing` is the wire name of the message that it handles, None while it waits, and `since` when that began; `num_done` counts
-    messages and, within them, batches and reports of training.
+    `doing` is the wire name of the message that it handles, None while it waits, and `since` when
+    that began; `num_done` counts messages and, within them, batches and reports of training.
     """
 
     __tablename__ = "workers"

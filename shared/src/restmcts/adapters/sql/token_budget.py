@@ -1,8 +1,9 @@
 """What a run with a token budget has generated, and whether that was all it may.
 
-Every transaction that advances trees of such a run adds a row with what they generated, so that no two of them wait for one
-another; the coordinator, under the run's lock, makes one row of them. So a look costs what happened since the last one, however
-many trees there are. Runs without a budget are not counted here.
+Every transaction that advances trees of such a run adds a row with what they generated, so that no
+two of them wait for one another; the coordinator, under the run's lock, makes one row of them. So a
+look costs what happened since the last one, however many trees there are. Runs without a budget are
+not counted here.
 """
 
 from collections.abc import Mapping
@@ -21,7 +22,9 @@ COUNTS = table_of(TokenCountRow)
 
 def record(transaction: Transaction, tokens: Mapping[int, int]) -> None:
     """Add what trees of runs with a budget have generated, by run id."""
-    transaction.execute(insert(COUNTS), [{"run_id": run_id, "tokens": number} for run_id, number in tokens.items() if number])
+    transaction.execute(
+        insert(COUNTS), [{"run_id": run_id, "tokens": number} for run_id, number in tokens.items() if number]
+    )
 
 
 def spent(transaction: Transaction, run_id: int) -> int:
@@ -39,7 +42,9 @@ def spent_by_run(transaction: Transaction) -> dict[int, int]:
 
 
 def set_limit(transaction: Transaction, run: Any, max_tokens: int) -> None:
-    """Give a run, which this transaction has locked, a token budget; what its trees have generated so far counts."""
+    """Give a run, which this transaction has locked, a token budget; what its trees have
+    generated so far counts.
+    """
     if run.max_tokens is None:
         so_far = select(func.coalesce(func.sum(TREES.c.tokens), 0)).where(TREES.c.run_id == run.id)
         record(transaction, {run.id: int(transaction.execute(so_far).scalar_one())})
@@ -47,9 +52,11 @@ def set_limit(transaction: Transaction, run: Any, max_tokens: int) -> None:
 
 
 def pause_if_spent(transaction: Transaction, run: Any) -> bool:
-    """Pause a running run, which this transaction has locked, if its budget is spent and it would generate more; return whether.
+    """Pause a running run, which this transaction has locked, if its budget is spent and it would
+    generate more; return whether.
 
-    Its trees stay as they are, those under way too. A run that only labels, trains or judges goes on to its end.
+    Its trees stay as they are, those under way too. A run that only labels, trains or judges goes
+    on to its end.
     """
     if run.max_tokens is None or not _is_stopped(transaction, run.id, run.max_tokens, _settle(transaction, run.id)):
         return False
@@ -81,7 +88,9 @@ def _settle(transaction: Transaction, run_id: int) -> int:
 
 
 def _is_stopped(transaction: Transaction, run_id: int, max_tokens: int, number: int) -> bool:
-    """Return whether a budget is spent and a tree would ask the policy for more; those over another phase's samples do not."""
+    """Return whether a budget is spent and a tree would ask the policy for more; those over
+    another phase's samples do not.
+    """
     if number < max_tokens:
         return False
     phases = phases_of(transaction, run_id)

@@ -1,6 +1,7 @@
 """Trees and their nodes: locked, replayed, advanced and labelled, set by set.
 
-A tree is a function of its settings, its seed and its applied responses; node rows are what it came to, for everyone who reads.
+A tree is a function of its settings, its seed and its applied responses; node rows are what it came
+to, for everyone who reads.
 """
 
 from collections import defaultdict
@@ -12,10 +13,20 @@ from sqlalchemy import bindparam, literal_column, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
-from restmcts.adapters.sql.tables import NodeOrigin, NodeRow, PhaseRow, RequestState, Run, RunState, TreeRow, TreeState, now
-from restmcts.domain.labels import StepLabel
+from restmcts.adapters.sql.tables import (
+    NodeOrigin,
+    NodeRow,
+    PhaseRow,
+    RequestState,
+    Run,
+    RunState,
+    TreeRow,
+    TreeState,
+    now,
+)
+from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
-from restmcts.domain.search import Search
+from restmcts.domain.search.protocol import Search
 from restmcts.domain.tree import Node, Tree
 
 RUNS = table_of(Run)
@@ -65,7 +76,8 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
     return tree_ids
 
 
-# Statements of the hot path are made once: making one takes as long as PostgreSQL takes to answer it.
+# Statements of the hot path are made once: making one takes as long as PostgreSQL takes to answer
+# it.
 _NAMED: Any = bindparam("tree_ids", expanding=True)
 _ANSWERED = REQUESTS.c.state == literal_column("'answered'")
 _SEARCHING = (
@@ -73,7 +85,8 @@ _SEARCHING = (
     .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
     .add_columns(RUNS.c.max_tokens)
     .join(PHASES, PHASES.c.id == TREES.c.phase_id)
-    # Asked by phase, for the sake of the index: by run, all trees that have ended would be read too.
+    # Asked by phase, for the sake of the index: by run, all trees that have ended would be read
+    # too.
     .join(RUNS, RUNS.c.id == PHASES.c.run_id)
     .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
     .where(TREES.c.state == TreeState.SEARCHING.value, RUNS.c.state == RunState.RUNNING.value)
@@ -98,7 +111,9 @@ def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[An
 
 
 def lock_answered(transaction: Transaction, max_trees: int) -> list[Any]:
-    """Return the same of up to `max_trees` trees that have an answer to apply; those that others hold are passed over."""
+    """Return the same of up to `max_trees` trees that have an answer to apply; those that
+    others hold are passed over.
+    """
     return list(transaction.execute(_LOCK_ANSWERED, {"max_trees": max_trees}).all())
 
 
@@ -148,7 +163,9 @@ def _tree_values(step: Advance) -> dict[str, Any]:
 
 
 def applied_row(request_id: int, order: int, elapsed_seconds: float) -> dict[str, Any]:
-    """Return what changes of a request's row when its answer is applied as the tree's `order`-th, so long after its start."""
+    """Return what changes of a request's row when its answer is applied as the tree's
+    `order`-th, so long after its start.
+    """
     state = RequestState.APPLIED.value
     return {"id": request_id, "state": state, "applied_order": order, "elapsed_seconds": elapsed_seconds}
 
@@ -222,7 +239,9 @@ def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, T
     return trees
 
 
-def load_labels(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]]:
+def load_labels(
+    transaction: Transaction, tree_ids: Iterable[int]
+) -> dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]]:
     """Return verdicts and labels of labelled trees, by tree and node."""
     statement = select(
         NODES.c.tree_id,
@@ -239,7 +258,9 @@ def load_labels(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, 
         if row.verdict is not None:
             verdicts[row.node_id] = Verdict(row.verdict)
         if row.quality_value is not None:
-            labels[row.node_id] = StepLabel(row.reasoning_distance, row.step_is_right, row.weighted_reward, row.quality_value)
+            labels[row.node_id] = StepLabel(
+                row.reasoning_distance, row.step_is_right, row.weighted_reward, row.quality_value
+            )
     return found
 
 

@@ -1,4 +1,6 @@
-"""What the processes of the stack tell of themselves, for people to see; nothing is decided by it."""
+"""What the processes of the stack tell of themselves, for people to see; nothing is decided by
+it.
+"""
 
 from collections.abc import Mapping
 from datetime import timedelta

@@ -1,4 +1,5 @@
-"""Whether a process reward model can be scored with: tries it on a few solutions and says what is wrong and how to mend it.
+"""Whether a process reward model can be scored with: tries it on a few solutions and says what is
+wrong and how to mend it.
 
 Everything is measured on the model itself; no weights are changed. Knows no searches.
 """
@@ -12,8 +13,8 @@ import torch
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.errors import ModelError, ServerUnavailableError
 from restmcts.modeling.prm.loading import LoadedPrm
-from restmcts.modeling.value_model import TransformersScorer
-from restmcts.modeling.value_reading import Reading
+from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts.modeling.value.value_reading import Reading
 from restmcts.ports import StepScorer
 
 # Above rounding of float32, and of bfloat16, whose numbers have 8 bits.
@@ -45,26 +46,38 @@ def examine(prm: LoadedPrm) -> Iterator[Finding]:
     """Yield what each check finds."""
     tolerance = _TOLERANCES.get(prm.loaded.model.dtype, _COARSE_TOLERANCE)
     yield _check("markers", lambda: _markers(prm))
-    for name, check in (("padding side", _padding), ("last position", _last_position), ("batch", _batch), ("prefixes", _prefixes)):
+    for name, check in (
+        ("padding side", _padding),
+        ("last position", _last_position),
+        ("batch", _batch),
+        ("prefixes", _prefixes),
+    ):
         yield _check(name, lambda check=check: check(prm, tolerance))  # type: ignore[misc]
     yield _check("range", lambda: _range(prm))
     yield _check("length limit", lambda: _length(prm))
 
 
 def examine_scorer(scorer: StepScorer) -> Iterator[Finding]:
-    """Yield what each check finds of a model that is not at hand, but asked: a judge, or one behind HTTP."""
+    """Yield what each check finds of a model that is not at hand, but asked: a judge, or one
+    behind HTTP.
+    """
     yield _check("answers", lambda: _answers(scorer))
     yield _check("whole solutions", lambda: _whole(scorer))
 
 
 def _answers(scorer: StepScorer) -> tuple[str, str]:
     together = _asked(scorer, whole=False)
-    alone = [scorer.score([QUESTIONS[place]], [ScoreSteps(0, (), (SOLUTIONS[place],))])[0] for place in range(len(QUESTIONS))]
+    alone = [
+        scorer.score([QUESTIONS[place]], [ScoreSteps(0, (), (SOLUTIONS[place],))])[0] for place in range(len(QUESTIONS))
+    ]
     worst = _worst([answer.values[0] for answer in together], [answer.values[0] for answer in alone])
     values = [value for answer in together for value in answer.values[0]]
     found = f"{min(values):.3f} to {max(values):.3f} for {len(values)} steps; they differ by {worst:.1e} alone and in a batch"
     if max(values) - min(values) < 1e-6:
-        return found, "all values are one, and tell nothing; choose a model that follows instructions, or another format"
+        return (
+            found,
+            "all values are one, and tell nothing; choose a model that follows instructions, or another format",
+        )
     return found, "it does not give the same again; ask it with &concurrency=1" if worst > _COARSE_TOLERANCE else ""
 
 
@@ -94,7 +107,9 @@ def _markers(prm: LoadedPrm) -> tuple[str, str]:
     wanted = sum(map(len, SOLUTIONS))
     if num_places != wanted:
         return f"{num_places} places of reading for {wanted} steps", "say another format (MODEL?format=NAME)"
-    return (f"{marker!r} is read" if marker else "read at the last token of each step") + f" after each of {wanted} steps", ""
+    return (
+        f"{marker!r} is read" if marker else "read at the last token of each step"
+    ) + f" after each of {wanted} steps", ""
 
 
 def _padding(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
@@ -105,11 +120,16 @@ def _padding(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
 
 
 def _last_position(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
-    """Read as code does that knows positions only: the released one the last column of a batch (`logits[:, -1]`, padded to the
-    maximal length), the library's classifiers the last token that is not the pad token."""
+    """Read as code does that knows positions only: the released one the last column of a batch
+    (`logits[:, -1]`, padded to the maximal length), the library's classifiers the last token
+    that is not the pad token.
+    """
     side = prm.loaded.tokenizer.padding_side
     if prm.format.name == "thudm":
-        right, read = [values[-1] for values in _alone(prm)], [values[-1] for values in _padded(prm, side, last_column=True)]
+        right, read = (
+            [values[-1] for values in _alone(prm)],
+            [values[-1] for values in _padded(prm, side, last_column=True)],
+        )
         where, cause = "in the last column of a batch", "code that reads there, as the released one does, reads padding"
     elif prm.format.name in ("value", "orm") and prm.reader.reads_every_step:
         right, read = [_pooled(prm, [reading])[0] for reading in _readings(prm)], _pooled(prm, _readings(prm), side)
@@ -117,8 +137,13 @@ def _last_position(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
     else:
         return "not read by position", ""
     worst = max(abs(a - b) for a, b in zip(right, read, strict=True))
-    remedy = f"{cause}; set padding_side to left in tokenizer_config.json (this system reads at the last token, unaffected)"
-    return f"read {where}, padded on the {side} as its tokenizer says: off by {worst:.1e}", remedy if worst > tolerance else ""
+    remedy = (
+        f"{cause}; set padding_side to left in tokenizer_config.json (this system reads at the last token, unaffected)"
+    )
+    return (
+        f"read {where}, padded on the {side} as its tokenizer says: off by {worst:.1e}",
+        remedy if worst > tolerance else "",
+    )
 
 
 def _batch(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
@@ -127,7 +152,10 @@ def _batch(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
     scorer = TransformersScorer(prm.loaded, key_value_bytes=0, reader=prm.reader)
     alone = [scorer.score([question], [request])[0] for question, request in zip(QUESTIONS, requests, strict=True)]
     worst = _worst([answer.values[0] for answer in together], [answer.values[0] for answer in alone])
-    return f"scores differ by {worst:.1e} alone and in a batch", "score it with a batch budget of 1" if worst > tolerance else ""
+    return (
+        f"scores differ by {worst:.1e} alone and in a batch",
+        "score it with a batch budget of 1" if worst > tolerance else "",
+    )
 
 
 def _prefixes(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
@@ -135,7 +163,9 @@ def _prefixes(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:
     with torch.inference_mode():
         own = [float(prm.reader.values(listed)) for listed in prm.reader.readings_of_paths(paths)]
     worst = _worst([own], [[value for values in _alone(prm) for value in values]])
-    remedy = "what follows a step changes its score (attention in both directions?): it cannot guide a search step by step"
+    remedy = (
+        "what follows a step changes its score (attention in both directions?): it cannot guide a search step by step"
+    )
     return f"a step's score differs by {worst:.1e} with what follows it", remedy if worst > tolerance else ""
 
 
@@ -146,7 +176,10 @@ def _range(prm: LoadedPrm) -> tuple[str, str]:
     if not np.isfinite(values).all():
         return found, "some scores are no numbers: the checkpoint is broken, use another"
     if low < -0.05 or high > 1.05:
-        return found, "scores leave the range and are cut: the head was trained to another scale, or the format is another"
+        return (
+            found,
+            "scores leave the range and are cut: the head was trained to another scale, or the format is another",
+        )
     return found, "all scores are one: the head is not trained" if high - low < 1e-6 else ""
 
 
@@ -161,7 +194,10 @@ def _length(prm: LoadedPrm) -> tuple[str, str]:
     except ModelError:
         short = "" if limit >= 512 else "too short for most solutions: choose a model with a longer context"
         return f"{limit:,} tokens; a longer text is refused, not cut", short
-    return f"{limit:,} tokens, but a longer text is scored", "its tokenizer cuts texts: remove truncation from tokenizer.json"
+    return (
+        f"{limit:,} tokens, but a longer text is scored",
+        "its tokenizer cuts texts: remove truncation from tokenizer.json",
+    )
 
 
 def _readings(prm: LoadedPrm) -> list[Reading]:
@@ -177,7 +213,9 @@ def _alone(prm: LoadedPrm) -> list[list[float]]:
 
 @torch.inference_mode()
 def _padded(prm: LoadedPrm, side: str, *, last_column: bool = False) -> list[list[float]]:
-    """Return the scores of all solutions in one batch padded on that side; with `last_column`, read there whatever is in it."""
+    """Return the scores of all solutions in one batch padded on that side; with `last_column`,
+    read there whatever is in it.
+    """
     readings = _readings(prm)
     ids, mask, begins = _batch_of(prm, readings, side)
     places = torch.zeros_like(ids, dtype=torch.bool)

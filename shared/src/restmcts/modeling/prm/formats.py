@@ -1,6 +1,8 @@
-"""The formats of process reward models: what each says of its scores, and by what a model folder shows which one it has.
+"""The formats of process reward models: what each says of its scores, and by what a model folder
+shows which one it has.
 
-Knows names, files and JSON, not weights. How a format writes its text is in layouts.py, how it is loaded in loading.py.
+Knows names, files and JSON, not weights. How a format writes its text is in layouts.py, how it is
+loaded in loading.py.
 """
 
 import json
@@ -28,9 +30,10 @@ class PrmFormat:
         high: likewise.
         aggregation: of the steps' values to a whole solution's score, as its authors do it.
         marker: the text at whose token the score is read; empty: the step's own last token.
-        routes: of scoring servers, which publish this format ("pooling" is vLLM's, "classify" SGLang's); what has a value head of
-            its own they do not.
-        good_class: whose probability the score is, of the two that a server gives; None: it gives one output a text, a logit.
+        routes: of scoring servers, which publish this format ("pooling" is vLLM's, "classify"
+            SGLang's); what has a value head of its own they do not.
+        good_class: whose probability the score is, of the two that a server gives; None: it gives
+            one output a text, a logit.
     """
 
     name: str
@@ -44,9 +47,13 @@ class PrmFormat:
     good_class: int | None = None
 
 
-VALUE = PrmFormat("value", "a value model trained here", "progress so far: 1 at a right solution (arXiv:2406.03816, Eq. 1)")
+VALUE = PrmFormat(
+    "value", "a value model trained here", "progress so far: 1 at a right solution (arXiv:2406.03816, Eq. 1)"
+)
 JUDGE = PrmFormat(
-    "judge", "causal language models, here or behind HTTP", "probability that the model, asked, says yes: it is right so far"
+    "judge",
+    "causal language models, here or behind HTTP",
+    "probability that the model, asked, says yes: it is right so far",
 )
 _POOLING, _ROUTES = ("pooling",), ("pooling", "classify")
 _LEADS = "probability that the step can lead to the right answer"
@@ -56,16 +63,31 @@ FORMATS = {
     for each in (
         VALUE,
         JUDGE,
-        PrmFormat("trl", "token classifiers of TRL's PRMTrainer", _RIGHT, 0.0, 1.0, "min", "the step separator", _POOLING, 1),
-        PrmFormat("math-shepherd", "peiyi9979/math-shepherd-mistral-7b-prm", _LEADS, 0.0, 1.0, "min", " ки", _POOLING, 0),
-        PrmFormat("rlhflow", "RLHFlow/Llama3.1-8B-PRM-{Mistral,Deepseek}-Data", _LEADS, 0.0, 1.0, "mean", "+", _POOLING, 0),
+        PrmFormat(
+            "trl", "token classifiers of TRL's PRMTrainer", _RIGHT, 0.0, 1.0, "min", "the step separator", _POOLING, 1
+        ),
+        PrmFormat(
+            "math-shepherd", "peiyi9979/math-shepherd-mistral-7b-prm", _LEADS, 0.0, 1.0, "min", " ки", _POOLING, 0
+        ),
+        PrmFormat(
+            "rlhflow", "RLHFlow/Llama3.1-8B-PRM-{Mistral,Deepseek}-Data", _LEADS, 0.0, 1.0, "mean", "+", _POOLING, 0
+        ),
         PrmFormat("skywork", "Skywork/Skywork-o1-Open-PRM-Qwen-2.5-{1.5B,7B}", _LEADS, aggregation="mean", marker="\n"),
-        PrmFormat("qwen-math-prm", "Qwen/Qwen2.5-Math-PRM-{7B,72B}", _RIGHT, 0.0, 1.0, "product", "<extra_0>", _POOLING, 1),
+        PrmFormat(
+            "qwen-math-prm", "Qwen/Qwen2.5-Math-PRM-{7B,72B}", _RIGHT, 0.0, 1.0, "product", "<extra_0>", _POOLING, 1
+        ),
         PrmFormat("math-psa", "openreasoner/Math-psa", _RIGHT, 0.0, 1.0, "min", " \n\n\n\n\n", _POOLING, 0),
         PrmFormat("alphamath", "MARIO-Math-Reasoning/AlaphaMath-7B", "expected outcome, -1 wrong to 1 right", low=-1.0),
         PrmFormat("rstar", "rStar-Math's process preference model", "preference for the step, -1 to 1", low=-1.0),
-        PrmFormat("thudm", "state_dict of the released ReST-MCTS*", "progress so far, read from the language model's logits"),
-        PrmFormat("orm", "sequence classifiers with one output", "probability that the whole solution is right", routes=_ROUTES),
+        PrmFormat(
+            "thudm", "state_dict of the released ReST-MCTS*", "progress so far, read from the language model's logits"
+        ),
+        PrmFormat(
+            "orm",
+            "sequence classifiers with one output",
+            "probability that the whole solution is right",
+            routes=_ROUTES,
+        ),
     )
 }
 
@@ -93,7 +115,8 @@ def parse_reference(text: str) -> ModelReference:
     """Return what a reference says.
 
     Raises:
-        InputError: if it names no known format or aggregation, or a server and no format that it scores by.
+        InputError: if it names no known format or aggregation, or a server and no format that it
+            scores by.
     """
     place, mark, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=False)) if mark else {}

@@ -1,7 +1,8 @@
 """How each PRM format writes a question and its steps, and at which token a step's score is read.
 
-Knows texts and tokens; no weights. A step's own separator is left out where the format has a marker in its place. Sources: the
-models' cards and their authors' inference code, as told in each function.
+Knows texts and tokens; no weights. A step's own separator is left out where the format has a marker
+in its place. Sources: the models' cards and their authors' inference code, as told in each
+function.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -9,9 +10,9 @@ from typing import Any, Protocol
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import ModelError
-from restmcts.modeling.prompts import PromptFormat, Template, choose_template
+from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
 from restmcts.modeling.tokenization import EncodedText, TextEncoder
-from restmcts.modeling.value_reading import Path, Reading, token_places
+from restmcts.modeling.value.value_reading import Path, Reading, token_places
 
 _QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 # A text with the end of each step in it, in characters.
@@ -53,12 +54,16 @@ class TextLayout:
         (encoded,) = self._encode([text])
         reading = self._reading(encoded, ends[-1:], [number])
         if reading is None:
-            raise ModelError("the tokenizer joins the end of a step with what follows it; is the format the model's own?")
+            raise ModelError(
+                "the tokenizer joins the end of a step with what follows it; is the format the model's own?"
+            )
         return reading
 
     def _reading(self, encoded: EncodedText, ends: list[int], numbers: list[int]) -> Reading | None:
         places = token_places(encoded, ends)
-        return None if places is None else Reading(encoded.token_ids, [place + self._shift for place in places], numbers)
+        return (
+            None if places is None else Reading(encoded.token_ids, [place + self._shift for place in places], numbers)
+        )
 
     def _encode(self, texts: Sequence[str]) -> list[EncodedText]:
         encoded = self._encoder.encode_with_ends(texts)
@@ -68,7 +73,9 @@ class TextLayout:
 
 
 class TokenLayout:
-    """A format whose pieces are encoded one by one: a beginning, then each step, read at its last token."""
+    """A format whose pieces are encoded one by one: a beginning, then each step, read at its
+    last token.
+    """
 
     def __init__(self, begin: Callable[[str], list[int]], step: Callable[[str], list[int]]) -> None:
         self._begin, self._step = begin, step
@@ -89,7 +96,9 @@ def bare(step: str) -> str:
 
 
 def tagged(tokenizer: Any, marker: str, between: str) -> TextLayout:
-    """Question, blank, steps with the marker behind each (Math-Shepherd: " ки" and a newline; Math-psa: " " and five newlines)."""
+    """Question, blank, steps with the marker behind each (Math-Shepherd: " ки" and a newline;
+    Math-psa: " " and five newlines).
+    """
 
     def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
         text, ends = f"{question} ", []
@@ -112,7 +121,9 @@ def math_psa(tokenizer: Any) -> TextLayout:
 
 
 def rlhflow(tokenizer: Any) -> TextLayout:
-    """A conversation: the user writes a step (the first one behind the question), the assistant "+"; read before each "+"."""
+    """A conversation: the user writes a step (the first one behind the question), the assistant
+    "+"; read before each "+".
+    """
 
     def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
         turns: list[dict[str, str]] = []
@@ -127,7 +138,9 @@ def rlhflow(tokenizer: Any) -> TextLayout:
 
 
 def qwen_math_prm(tokenizer: Any) -> TextLayout:
-    """A conversation: the system's instruction, the question, and the steps with <extra_0> behind each."""
+    """A conversation: the system's instruction, the question, and the steps with <extra_0>
+    behind each.
+    """
 
     def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
         marker = "<extra_0>"
@@ -148,7 +161,9 @@ def qwen_math_prm(tokenizer: Any) -> TextLayout:
 
 
 def continued(tokenizer: Any, begin: Callable[[str], str]) -> TextLayout:
-    """What the policy would go on from: a beginning with the question, then the steps as they are, each with its separator."""
+    """What the policy would go on from: a beginning with the question, then the steps as they
+    are, each with its separator.
+    """
 
     def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
         text, ends = begin(question), []
@@ -168,17 +183,25 @@ def prompted(tokenizer: Any) -> TextLayout:
 
 
 def trl(tokenizer: Any, separator: str) -> TokenLayout:
-    """Start token, prompt, then steps with the separator behind each, all encoded on their own (trl's PRMTrainer.tokenize_row)."""
+    """Start token, prompt, then steps with the separator behind each, all encoded on their own
+    (trl's PRMTrainer.tokenize_row).
+    """
     start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
     ends = _ids(tokenizer, separator)
-    return TokenLayout(lambda question: start + _ids(tokenizer, question), lambda step: _ids(tokenizer, bare(step)) + ends)
+    return TokenLayout(
+        lambda question: start + _ids(tokenizer, question), lambda step: _ids(tokenizer, bare(step)) + ends
+    )
 
 
 def skywork(tokenizer: Any) -> TokenLayout:
-    """Start token and problem and newline, then each step encoded on its own with a newline's token behind it."""
+    """Start token and problem and newline, then each step encoded on its own with a newline's
+    token behind it.
+    """
     newline = _ids(tokenizer, "\n")[-1:]
     begin = tokenizer.bos_token or ""
-    return TokenLayout(lambda question: _ids(tokenizer, f"{begin}{question}\n"), lambda step: _ids(tokenizer, bare(step)) + newline)
+    return TokenLayout(
+        lambda question: _ids(tokenizer, f"{begin}{question}\n"), lambda step: _ids(tokenizer, bare(step)) + newline
+    )
 
 
 def _ids(tokenizer: Any, text: str) -> list[int]:
@@ -187,5 +210,7 @@ def _ids(tokenizer: Any, text: str) -> list[int]:
 
 def _chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
     if not tokenizer.chat_template:
-        raise ModelError("this PRM format needs the model's chat template, and its tokenizer has none; fetch the model again")
+        raise ModelError(
+            "this PRM format needs the model's chat template, and its tokenizer has none; fetch the model again"
+        )
     return str(tokenizer.apply_chat_template(turns, tokenize=False, add_generation_prompt=False))

@@ -1,4 +1,5 @@
-"""Process reward models from a folder, an artifact or the hub: the weights of each format, and its head.
+"""Process reward models from a folder, an artifact or the hub: the weights of each format, and its
+head.
 
 No code of a model is run unless asked for, and pickled weights are read as tensors only.
 """
@@ -26,10 +27,18 @@ from restmcts.errors import ModelError
 from restmcts.modeling import checkpoints
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.prm import layouts
-from restmcts.modeling.prm.formats import FORMATS, VALUE, ModelReference, PrmFormat, detect_format, state_dict_file, weight_files
-from restmcts.modeling.prompts import PromptFormat, choose_template
-from restmcts.modeling.value_reading import Path as StepPath
-from restmcts.modeling.value_reading import Reading, StepReader, ValueReader
+from restmcts.modeling.prm.formats import (
+    FORMATS,
+    VALUE,
+    ModelReference,
+    PrmFormat,
+    detect_format,
+    state_dict_file,
+    weight_files,
+)
+from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
+from restmcts.modeling.value.value_reading import Path as StepPath
+from restmcts.modeling.value.value_reading import Reading, StepReader, ValueReader
 
 _FILES = ["*.json", "*.jinja", "*.model", "*.txt", "*.safetensors", "*.pt", "*.pth"]
 # Raw scores of hidden states, [N, hidden] -> [N], in the format's own range.
@@ -39,7 +48,9 @@ Head = Callable[[torch.Tensor], torch.Tensor]
 class FormatReader(StepReader):
     """The reading of a format: its layout and its head, mapped to [0, 1]."""
 
-    def __init__(self, loaded: LoadedModel, trunk: Any, head: Head, layout: layouts.Layout, prm_format: PrmFormat) -> None:
+    def __init__(
+        self, loaded: LoadedModel, trunk: Any, head: Head, layout: layouts.Layout, prm_format: PrmFormat
+    ) -> None:
         super().__init__(loaded, trunk)
         self._head, self._layout, self._format = head, layout, prm_format
 
@@ -82,7 +93,9 @@ class _Loading:
             **options,
         )
         if report["missing_keys"]:
-            raise ModelError(f"{self.folder}: weights are missing ({sorted(report['missing_keys'])[0]}); fetch the model again")
+            raise ModelError(
+                f"{self.folder}: weights are missing ({sorted(report['missing_keys'])[0]}); fetch the model again"
+            )
         return model.to(self.device)
 
     def linear(self, name: str, weights: dict[str, torch.Tensor]) -> nn.Linear:
@@ -90,7 +103,9 @@ class _Loading:
         try:
             weight, bias = weights[f"{name}.weight"], weights.get(f"{name}.bias")
         except KeyError as error:
-            raise ModelError(f"{self.folder}: the head's weights are missing ({error}); is the format the model's own?") from error
+            raise ModelError(
+                f"{self.folder}: the head's weights are missing ({error}); is the format the model's own?"
+            ) from error
         layer = nn.Linear(weight.shape[1], weight.shape[0], bias=bias is not None)
         layer.load_state_dict({"weight": weight} | ({} if bias is None else {"bias": bias}))
         return layer.to(self.device, torch.float32).eval()
@@ -212,7 +227,9 @@ def _rstar(loading: _Loading) -> _Parts:
 def _thudm(loading: _Loading) -> _Parts:
     file = state_dict_file(loading.folder)
     if file is None:
-        raise ModelError(f"{loading.folder}: there is no single file of weights (.pt); put the state_dict beside config.json")
+        raise ModelError(
+            f"{loading.folder}: there is no single file of weights (.pt); put the state_dict beside config.json"
+        )
     weights = torch.load(file, map_location="cpu", weights_only=True)
     model = AutoModelForCausalLM.from_config(AutoConfig.from_pretrained(loading.folder))
     inner = {name.removeprefix("base_model."): each for name, each in weights.items() if name.startswith("base_model.")}
@@ -230,7 +247,9 @@ def _thudm(loading: _Loading) -> _Parts:
 def _orm(loading: _Loading) -> _Parts:
     model = loading.model(AutoModelForSequenceClassification)
     if model.config.num_labels != 1 or not isinstance(getattr(model, "score", None), nn.Linear):
-        raise ModelError(f"{loading.folder}: {model.config.num_labels} outputs where an outcome reward model has 1, of one layer")
+        raise ModelError(
+            f"{loading.folder}: {model.config.num_labels} outputs where an outcome reward model has 1, of one layer"
+        )
     head = model.score
     return (
         model,
@@ -258,12 +277,16 @@ def _tokens(loading: _Loading, text: str, number: int) -> list[int]:
     """Return the ids of a format's tokens, sure to be there."""
     ids = list(loading.tokenizer(text, add_special_tokens=False)["input_ids"])
     if len(ids) != number or loading.tokenizer.unk_token_id in ids:
-        raise ModelError(f"{loading.folder}: the tokenizer writes {text!r} in {len(ids)} tokens, not {number}; use another format")
+        raise ModelError(
+            f"{loading.folder}: the tokenizer writes {text!r} in {len(ids)} tokens, not {number}; use another format"
+        )
     return ids
 
 
 def _weights(folder: Path, prefix: str) -> dict[str, torch.Tensor]:
-    """Return the folder's weights whose names begin so, from safetensors or from AlphaMath's file beside them."""
+    """Return the folder's weights whose names begin so, from safetensors or from AlphaMath's
+    file beside them.
+    """
     found: dict[str, torch.Tensor] = {}
     for name, file in weight_files(folder).items():
         if name.startswith(prefix):

@@ -1,4 +1,6 @@
-"""How texts are written for the formats that inference servers score (restmcts.modeling.prm.formats): a tokenizer, no weights."""
+"""How texts are written for the formats that inference servers score
+(restmcts.modeling.prm.formats): a tokenizer, no weights.
+"""
 
 from collections.abc import Callable
 from pathlib import Path

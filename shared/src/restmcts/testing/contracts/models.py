@@ -34,7 +34,9 @@ def check_step_proposer(make: Callable[[], StepProposer], question: str, steps: 
 
 
 def _check_alternatives(proposer: StepProposer, question: str, settings: GenerationSettings) -> None:
-    """Try whether a proposer tells alternatives and goes on from inside a step, or says that it cannot."""
+    """Try whether a proposer tells alternatives and goes on from inside a step, or says that it
+    cannot.
+    """
     wanting = ProposeSteps(5, (), 1, None, seed=13, greedy=True, num_alternatives=2)
     try:
         (answer,) = proposer.propose([question], [wanting], settings)
@@ -55,7 +57,10 @@ def _texts(answer: StepsProposed) -> list[list[str]]:
 
 
 def check_step_scorer(
-    make: Callable[[], StepScorer], question: str, branches: tuple[tuple[str, ...], ...], aggregation: Aggregation = "last"
+    make: Callable[[], StepScorer],
+    question: str,
+    branches: tuple[tuple[str, ...], ...],
+    aggregation: Aggregation = "last",
 ) -> None:
     """Try a scorer, made anew each time, on a question and at least two branches that fit it.
 
@@ -69,12 +74,16 @@ def check_step_scorer(
     answers = make().score([question, question], requests)
     assert [answer.number for answer in answers] == [3, 1], "answers come in the order of the requests"
     for request, answer in zip(requests, answers, strict=True):
-        assert [len(values) for values in answer.values] == [len(branch) for branch in request.branches], "one value a step"
+        assert [len(values) for values in answer.values] == [len(branch) for branch in request.branches], (
+            "one value a step"
+        )
         assert all(0.0 <= value <= 1.0 for values in answer.values for value in values)
         assert answer.solution_scores == (), "no score of a whole solution unless one is asked for"
     alone = make().score([question], requests[:1])
     pairs = zip(alone[0].values, answers[0].values, strict=True)
-    assert all(abs(a - b) < 1e-4 for one, other in pairs for a, b in zip(one, other, strict=True)), "a batch changes no value"
+    assert all(abs(a - b) < 1e-4 for one, other in pairs for a, b in zip(one, other, strict=True)), (
+        "a batch changes no value"
+    )
     assert make().score([], []) == []
     _check_solution_scores(make(), question, branches, aggregation)
 
@@ -82,7 +91,9 @@ def check_step_scorer(
 def _check_solution_scores(
     scorer: StepScorer, question: str, branches: tuple[tuple[str, ...], ...], aggregation: Aggregation
 ) -> None:
-    """Try whole solutions, given at once and as branches below their first steps: a score is made of all steps' values."""
+    """Try whole solutions, given at once and as branches below their first steps: a score is
+    made of all steps' values.
+    """
     beginning, ends = branches[0], branches[1:]
     below = ScoreSteps(1, beginning, ends, whole=True)
     at_once = ScoreSteps(2, (), tuple(beginning + branch for branch in ends), whole=True)
@@ -91,4 +102,6 @@ def _check_solution_scores(
     expected = [aggregate(values, aggregation) for values in second.values]
     for answer in (first, second):
         told = zip(answer.solution_scores, expected, strict=True)
-        assert all(abs(score - wanted) < 1e-4 for score, wanted in told), "a score is made of all steps, by the model's own rule"
+        assert all(abs(score - wanted) < 1e-4 for score, wanted in told), (
+            "a score is made of all steps, by the model's own rule"
+        )

@@ -1,4 +1,6 @@
-"""How Alembic runs the migrations: on the connection that restmcts.adapters.sql.migrate gives, else on RESTMCTS_DATABASE_URL."""
+"""How Alembic runs the migrations: on the connection that restmcts.adapters.sql.migrate gives,
+else on RESTMCTS_DATABASE_URL.
+"""
 
 import os
 from typing import Any, Literal
@@ -10,7 +12,9 @@ from sqlmodel import AutoString, SQLModel
 
 
 def render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
-    """Return how a new migration writes an item: SQLModel's string type as SQLAlchemy's, so that it need not import SQLModel."""
+    """Return how a new migration writes an item: SQLModel's string type as SQLAlchemy's, so
+    that it need not import SQLModel.
+    """
     return "sa.String()" if kind == "type" and isinstance(item, AutoString) else False
 
 

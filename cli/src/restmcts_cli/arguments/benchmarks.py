@@ -1,0 +1,233 @@
+"""Benchmarks by name: where their problems are, and what fits a model's answers to them."""
+
+import json
+import random
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from restmcts.adapters.files.problem_files import BadLine, json_object, read_lines
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import GenerationSettings, derive_seed
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.errors import InputError
+
+from restmcts_cli.arguments.benchmark_rows import Reader, as_it_is, ceval_row, gpqa_row, math_row, scibench_row
+from restmcts_cli.arguments.problem_sources import SOURCES, NumberedRow, checked, csv_rows, hub_rows, read_source
+
+__all__ = ["BENCHMARKS", "SOURCES", "Benchmark", "benchmark_named", "read_benchmark"]
+
+NUMBER_PATHS, WORD_PROBLEMS = "number-paths", "word-problems"
+SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
+MATH_SUBJECTS = (
+    "algebra",
+    "counting_and_probability",
+    "geometry",
+    "intermediate_algebra",
+    "number_theory",
+    "prealgebra",
+    "precalculus",
+)
+CEVAL_HARD_SUBJECTS = (
+    "advanced_mathematics",
+    "college_chemistry",
+    "college_physics",
+    "discrete_mathematics",
+    "high_school_chemistry",
+    "high_school_mathematics",
+    "high_school_physics",
+    "probability_and_statistics",
+)
+_PATH_DEPTH = {"max_depth": 9}
+_WORD_DEPTH = {"max_depth": 10}
+
+
+@dataclass(frozen=True, slots=True)
+class Benchmark:
+    """A set of held-out problems.
+
+    Attributes:
+        name: its own, or a source of problems that has no name.
+        hub: data set of the hub.
+        configs: of that data set, read one after the other; in a folder, files whose names begin
+            so.
+        split: which is evaluated on, with its answers.
+        row: makes a row of ours of one of its own.
+        generation: settings that fit its solutions.
+        solution_tokens: of a typical solution.
+        settings: of searches, by algorithm, where the defaults do not fit: how many steps a
+            solution can have, say.
+        value_training: of value models that are trained for its evaluation.
+        file: where it is read from instead of the hub.
+    """
+
+    name: str
+    hub: str | None = None
+    configs: tuple[str, ...] = ()
+    split: str = "test"
+    row: Reader = as_it_is
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    solution_tokens: int | None = None
+    settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
+    value_training: TrainingSettings = field(default_factory=TrainingSettings)
+    file: Path | None = None
+
+
+_LONG = GenerationSettings(max_step_tokens=256, max_solution_tokens=2048)
+
+BENCHMARKS: Mapping[str, Benchmark] = {
+    benchmark.name: benchmark
+    for benchmark in (
+        Benchmark("gsm8k", "openai/gsm8k", ("main",), solution_tokens=200),
+        Benchmark("math500", "HuggingFaceH4/MATH-500", generation=_LONG, solution_tokens=500),
+        Benchmark(
+            "math", "EleutherAI/hendrycks_math", MATH_SUBJECTS, row=math_row, generation=_LONG, solution_tokens=500
+        ),
+        Benchmark("scibench", "xw27/scibench", split="train", row=scibench_row, generation=_LONG, solution_tokens=500),
+        Benchmark(
+            "gpqa-diamond",
+            "Idavidrein/gpqa",
+            ("gpqa_diamond",),
+            "train",
+            gpqa_row,
+            generation=_LONG,
+            solution_tokens=700,
+        ),
+        Benchmark(
+            "ceval-hard",
+            "ceval/ceval-exam",
+            CEVAL_HARD_SUBJECTS,
+            "val",
+            ceval_row,
+            generation=_LONG,
+            solution_tokens=400,
+        ),
+        Benchmark(
+            NUMBER_PATHS,
+            generation=GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64),
+            solution_tokens=38,
+            value_training=TrainingSettings(
+                num_steps=160, batch_size=64, learning_rate=1.5e-3, optimizer="muon", muon_learning_rate=0.005
+            ),
+            settings={
+                "mcts-star": {**_PATH_DEPTH, "roll_forward_steps": 9},
+                **dict.fromkeys(("step-beam", "tot-bfs", "tot-dfs"), _PATH_DEPTH),
+            },
+        ),
+        Benchmark(
+            WORD_PROBLEMS,
+            generation=GenerationSettings(temperature=1.0, max_step_tokens=20, max_solution_tokens=120),
+            solution_tokens=36,
+            settings={
+                "mcts-star": {**_WORD_DEPTH, "roll_forward_steps": 10},
+                **dict.fromkeys(("step-beam", "tot-bfs", "tot-dfs"), _WORD_DEPTH),
+            },
+        ),
+    )
+}
+
+
+def benchmark_named(text: str) -> Benchmark:
+    """Return the benchmark that a person names, as NAME or NAME:FILE, or one for any other source.
+
+    Raises:
+        InputError: if the file is not there.
+    """
+    name, colon, file = text.partition(":")
+    if name not in BENCHMARKS:
+        return Benchmark(text)
+    known = BENCHMARKS[name]
+    if not colon:
+        return known
+    if known.hub is None:
+        raise InputError(f"{name} is made, not read: give it without a file")
+    if not Path(file).exists():
+        raise InputError(f"{file} does not exist; {name} alone is read from the hub")
+    return replace(known, hub=None, file=Path(file))
+
+
+def read_benchmark(
+    benchmark: Benchmark, *, split: str | None, seed: int, strict: bool, limit: int | None
+) -> Iterator[Problem | BadLine]:
+    """Yield the problems and bad rows of a benchmark, or of whatever source its name is.
+
+    Raises:
+        InputError: if it cannot be read; in strict mode, at the first bad row.
+        StorageError: if the hub does not give it.
+    """
+    if benchmark.name in (NUMBER_PATHS, WORD_PROBLEMS):
+        yield from islice(generated_problems(benchmark.name, seed), limit)
+    elif benchmark.file is not None:
+        yield from checked(
+            _file_rows(benchmark.file, benchmark.configs), str(benchmark.file), strict, limit, benchmark.row
+        )
+    elif benchmark.hub is not None:
+        names = [f"{benchmark.hub}:{config}" for config in benchmark.configs] or [benchmark.hub]
+        rows = (row for name in names for row in hub_rows(name, split or benchmark.split))
+        yield from checked(rows, benchmark.hub, strict, limit, benchmark.row)
+    else:
+        yield from read_source(benchmark.name, split=split or benchmark.split, seed=seed, strict=strict, limit=limit)
+
+
+def generated_problems(kind: str, seed: int) -> list[Problem]:
+    """Return the held-out puzzles of the demo with that seed, which its models were not trained
+    on.
+    """
+    from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
+
+    from restmcts_cli.experiments.demo_plan import DemoSize
+
+    sizes = SetSizes(demonstrations=0, iterations=0, searched=0, test=DemoSize().test, validation=0)
+    return list(PUZZLES[kind].make_sets(random.Random(derive_seed(seed, "problems")), sizes).test)
+
+
+def _file_rows(path: Path, configs: Sequence[str]) -> Iterator[NumberedRow]:
+    """Yield the numbered rows of a file, or of a folder's files in order of their names."""
+    if not path.is_dir():
+        yield from _rows_of(path)
+        return
+    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+    wanted = [file for file in files if any(file.name.startswith(config) for config in configs)]
+    if not files:
+        raise InputError(f"{path} holds no file of rows ({', '.join(SUFFIXES)})")
+    for file in wanted or files:
+        yield from _rows_of(file)
+
+
+def _rows_of(path: Path) -> Iterator[NumberedRow]:
+    suffix = path.suffix.lower()
+    if suffix == ".csv":
+        yield from csv_rows(path)
+    elif suffix == ".parquet":
+        yield from _parquet_rows(path)
+    elif suffix == ".json":
+        yield from _json_rows(path)
+    else:
+        for number, line in read_lines(path):
+            yield number, json_object(line)
+
+
+def _json_rows(path: Path) -> Iterator[NumberedRow]:
+    """Yield the rows of a JSON file that is one object or a list of them."""
+    try:
+        found = json.loads(path.read_text(encoding="utf-8-sig"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} is no JSON file: {error}") from None
+    for number, row in enumerate(found if isinstance(found, list) else [found], start=1):
+        if not isinstance(row, dict):
+            raise InputError(f"{path}: entry {number} is no object")
+        yield number, row
+
+
+def _parquet_rows(path: Path) -> Iterator[NumberedRow]:
+    from pyarrow import ArrowInvalid
+    from pyarrow.parquet import ParquetFile
+
+    try:
+        batches = ParquetFile(path).iter_batches()
+        rows = (row for batch in batches for row in batch.to_pylist())
+        yield from enumerate(rows, start=1)
+    except (OSError, ArrowInvalid) as error:
+        raise InputError(f"{path} is no Parquet file: {error}") from None

@@ -1,0 +1,128 @@
+"""Where a command finds its runs: the stack that the settings name, or a local work folder."""
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from restmcts.errors import InputError
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.database import Database
+    from restmcts.messages.base import Message
+    from restmcts.ports import ArtifactStore
+    from restmcts.settings import Settings
+
+DATABASE_FILE = "run.db"
+ARTIFACTS_FOLDER = "artifacts"
+
+Workdir = Annotated[
+    Path | None,
+    typer.Option(
+        help="A local work folder. Without: the stack that RESTMCTS_… in the environment or .env name.", file_okay=False
+    ),
+]
+
+
+@dataclass
+class Connection:
+    """A database and an artifact store; `settings` are those of the stack, `workdir` is the
+    local folder, one of them is None.
+    """
+
+    database: "Database"
+    open_artifacts: "Callable[[], ArtifactStore]"
+    settings: "Settings | None" = None
+    workdir: Path | None = None
+
+    @cached_property
+    def artifacts(self) -> "ArtifactStore":
+        """The artifact store, opened when it is first asked for: most commands read rows alone."""
+        return self.open_artifacts()
+
+
+@contextmanager
+def connect(workdir: Path | None, *, create: bool = False) -> Iterator[Connection]:
+    """Yield a connection to the work folder or, without one, to the stack.
+
+    Args:
+        create: make the work folder and its tables if they are missing.
+
+    Raises:
+        InputError: if the folder holds no run, or the settings of the stack are not complete.
+    """
+    connection = _stack() if workdir is None else _folder(workdir, create)
+    try:
+        yield connection
+    finally:
+        connection.database.close()
+
+
+def _folder(workdir: Path, create: bool) -> Connection:
+    from restmcts.adapters.sql.database import Database
+    from restmcts.adapters.storage.folder_store import FolderArtifactStore
+    from restmcts.errors import StorageError
+
+    path = workdir / DATABASE_FILE
+    if not create and not path.is_file():
+        raise InputError(
+            f"{workdir} holds no {DATABASE_FILE}: it is no work folder; `restmcts runs create --workdir` makes one"
+        )
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
+    database = Database(f"sqlite:///{path}")
+    if create:
+        database.create_tables()
+    return Connection(database, lambda: FolderArtifactStore(workdir / ARTIFACTS_FOLDER), workdir=workdir)
+
+
+def _stack() -> Connection:
+    from restmcts.adapters.sql.database import Database
+
+    settings = stack_settings()
+    database = Database(settings.database_url.get_secret_value())
+
+    def publish(messages: "Sequence[Message]", outbox_ids: Sequence[int]) -> None:
+        # Only commands that change something wait for the import of Celery.
+        from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
+
+        redis_url = settings.redis_url.get_secret_value()
+        bus = CeleryBus(celery_app(redis_url), redis_url, database)
+        bus.publish(messages, outbox_ids)
+        bus.close()
+
+    database.publish = publish
+    return Connection(database, lambda: _bucket(settings), settings=settings)
+
+
+def stack_settings() -> "Settings":
+    """Return the settings of the stack.
+
+    Raises:
+        InputError: naming the first that is missing, and the way to work without a stack.
+    """
+    from restmcts.settings import load_settings
+
+    try:
+        return load_settings()
+    except InputError as error:
+        raise InputError(f"{error}; or name a local work folder with --workdir") from error
+
+
+def _bucket(settings: "Settings") -> "ArtifactStore":
+    from restmcts.adapters.storage.s3_store import S3ArtifactStore
+
+    return S3ArtifactStore(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        bucket=settings.s3_bucket,
+        secure=settings.s3_secure,
+        cache_dir=settings.cache_dir,
+        cache_bytes=settings.cache_bytes,
+    )

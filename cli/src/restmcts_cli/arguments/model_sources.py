@@ -1,0 +1,143 @@
+"""Where a run finds a model that a person names: an artifact, a local folder, an id of the hub,
+or a server. Reads no weights.
+"""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+from restmcts.adapters.models.http_policy.address import is_server, parse_address
+from restmcts.adapters.models.http_scorer.address import parse_scoring_address
+from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
+from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.errors import InputError, ModelError
+
+from restmcts_cli.arguments.connection import Connection
+
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, str]:
+    """Return the URI and the digest under which a run names a model.
+
+    A local folder is stored as an artifact of the stack, whose workers do not see this machine's
+    disk; a work folder's run reads it where it lies.
+
+    Raises:
+        InputError: if there is no such model, or a folder's files say that it is of another kind.
+        StorageError: if the bucket does not take it.
+    """
+    if is_server(given):
+        return _server(given, kind), given
+    place, options = _options_of(given, kind)
+    if place.startswith(ARTIFACT):
+        return given, given.rpartition("/")[2]
+    folder = Path(place)
+    if folder.exists():
+        if kind == "value":
+            options = options or _format_of(folder, place)
+        else:
+            _check_kind(folder, kind)
+        if connection.workdir is not None:
+            return str(folder.resolve()) + options, str(folder.resolve()) + options
+        artifact = connection.artifacts.put(folder, "checkpoints", {"given_as": folder.name})
+        return artifact.uri + options, artifact.digest + options
+    if not _HUB_ID.fullmatch(place):
+        raise InputError(
+            f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
+            "or openai+http://HOST:PORT/v1?model=NAME, as value model with &format=judge"
+        )
+    return given, given
+
+
+def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> str:
+    """Return where a model of that kind lies, absolute if it is a folder, for a run in this
+    process.
+
+    Raises:
+        InputError: if there is none, or it is of another kind.
+    """
+    if is_server(path_or_id):
+        return _server(path_or_id, kind)
+    from restmcts.modeling.checkpoints import checkpoint_kind
+
+    place, options = _options_of(path_or_id, kind)
+    if kind == "value" and Path(place).exists():
+        return str(Path(place).resolve()) + (options or _format_of(Path(place), place))
+    if options:
+        return path_or_id
+    try:
+        found = checkpoint_kind(path_or_id, trust_remote_code=trust_remote_code)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    if found != kind:
+        raise InputError(f"{path_or_id}: a {found} model where a {kind} model is asked for")
+    return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
+
+
+def _server(uri: str, kind: str) -> str:
+    """Return the URI of a server as it is stored: a policy's, or as value model a judge or what
+    scores behind HTTP.
+    """
+    from restmcts.modeling.prm.formats import JUDGE, parse_reference
+
+    if kind == "policy":
+        return parse_address(uri).uri
+    reference = parse_reference(uri)
+    if reference.format == JUDGE.name:
+        num_judge_samples(reference.options)
+        judge_address(reference.place, reference.options)
+    else:
+        parse_scoring_address(reference.place, reference.options)
+    return uri
+
+
+def _options_of(given: str, kind: str) -> tuple[str, str]:
+    """Return a model's place and what is said of it behind a question mark, checked; only of
+    values is anything said.
+    """
+    from restmcts.modeling.prm.formats import parse_reference
+
+    if kind == "value":
+        parse_reference(given)
+    place, mark, options = given.partition("?")
+    return place, mark + options
+
+
+def _format_of(folder: Path, place: str) -> str:
+    """Return what to say of a folder with a process reward model, which need not show once it
+    is stored; nothing of our own.
+    """
+    from restmcts.modeling.prm.formats import VALUE, detect_format
+
+    try:
+        found = detect_format(folder, place)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    return "" if found is VALUE else f"?format={found.name}"
+
+
+def _check_kind(folder: Path, kind: str) -> None:
+    found = _kind_of(folder)
+    if found != kind:
+        raise InputError(f"{folder}: a {found} model where a {kind} model is asked for")
+
+
+def _kind_of(folder: Path) -> str:
+    """Return the kind that a checkpoint names; one that was not saved here is a value model if
+    it is a sequence classifier.
+    """
+    config = _json(folder / "config.json")
+    if (folder / "restmcts.json").is_file():
+        return str(_json(folder / "restmcts.json").get("kind"))
+    names = config.get("architectures") or []
+    return "value" if any(str(name).endswith("ForSequenceClassification") for name in names) else "policy"
+
+
+def _json(path: Path) -> dict[str, Any]:
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path.parent}: no model folder ({path.name} is missing or broken)") from error
+    return found if isinstance(found, dict) else {}

@@ -1,0 +1,1 @@
+"""Commands that search, train, evaluate and grade."""

@@ -1,0 +1,156 @@
+"""`restmcts grade`: verdicts for predictions in a file of JSON lines.
+
+Every line comes back, the bad ones too; knows nothing of models or searches.
+"""
+
+import json
+import os
+import sys
+import tempfile
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, TextIO
+
+import typer
+from restmcts.adapters.files.problem_files import json_object, kind_of_row, read_lines, text_of_answer
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.domain.answers.extraction import extract_answer
+from restmcts.domain.answers.normalisation import strip_wrappers
+from restmcts.domain.problems import Verdict
+from restmcts.errors import InputError, StorageError
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+MAX_BARE_ANSWER_CHARACTERS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """One usable line: the answer found in its prediction (None: there is none), the true
+    answer and the kind.
+    """
+
+    extracted: str | None
+    answer: str
+    kind: str
+
+
+def grade(
+    file: Annotated[Path, typer.Argument(help='JSON lines with "prediction", "answer" and, if not "math", "kind".')],
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
+    time_limit: Annotated[float, typer.Option(help="Seconds that one line may take.")] = 5.0,
+    summary: Annotated[bool, typer.Option("--summary", help="Print the counts of verdicts at the end.")] = False,
+) -> None:
+    """Write each line back with its "verdict" (right, wrong or undecided) and the answer that
+    was "extracted".
+    """
+    counts: Counter[str] = Counter()
+    num_bad = 0
+    with AnswerVerifier(time_limit_seconds=time_limit) as verifier, _destination(out) as destination:
+        for line_number, line in _with_progress(file, shown=out is not None or not sys.stdout.isatty()):
+            graded = grade_line(line, verifier)
+            if "error" in graded:
+                num_bad += 1
+                typer.echo(f"{file}, line {line_number}: {graded['error']}", err=True)
+            counts[graded["verdict"]] += 1
+            destination.write(json.dumps(graded) + "\n")
+        if not counts:
+            raise InputError(f"{file} holds no lines; each must be a JSON object with a prediction and an answer")
+    if summary:
+        typer.echo(_summary(counts, num_bad), err=True)
+
+
+def _summary(counts: Counter[str], num_bad: int) -> str:
+    verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
+    return f"{counts.total()} lines: {verdicts}" + (f" ({num_bad} of them could not be used)" if num_bad else "")
+
+
+def grade_line(line: bytes, verifier: AnswerVerifier) -> dict[str, Any]:
+    """Return a line's object with "verdict" and "extracted", and with "error" where the line
+    cannot be graded.
+    """
+    row: dict[str, Any] = {"line": line.decode(errors="replace").rstrip("\r\n")}
+    try:
+        row = json_object(line)
+        prediction = prediction_of_row(row)
+        verdict = _verdict(prediction, verifier)
+    except InputError as error:
+        return {**row, "verdict": str(Verdict.UNDECIDED), "extracted": None, "error": str(error)}
+    return {**row, "verdict": str(verdict), "extracted": prediction.extracted}
+
+
+def prediction_of_row(row: dict[str, Any]) -> Prediction:
+    """Return what a row asks to be graded.
+
+    Raises:
+        InputError: saying which field is missing or of the wrong type.
+    """
+    for name in ("prediction", "answer"):
+        if row.get(name) is None:
+            raise InputError(f'no "{name}"')
+    given = row["prediction"]
+    if isinstance(given, bool) or not isinstance(given, (str, int, float)):
+        raise InputError('"prediction" is neither text nor a number')
+    return Prediction(answer_of_prediction(str(given)), text_of_answer(row["answer"]), kind_of_row(row))
+
+
+def answer_of_prediction(prediction: str) -> str | None:
+    """Return the answer that a prediction states, else a short text itself or the last line of
+    a long one; None: empty.
+    """
+    stated = extract_answer(prediction)
+    text = prediction.strip()
+    if stated is not None or not text:
+        return stated
+    bare = text if len(text) <= MAX_BARE_ANSWER_CHARACTERS else text.splitlines()[-1].strip()
+    return strip_wrappers(bare) if len(bare) <= MAX_BARE_ANSWER_CHARACTERS else bare
+
+
+def _verdict(prediction: Prediction, verifier: AnswerVerifier) -> Verdict:
+    if prediction.extracted is None:
+        return Verdict.WRONG
+    return verifier.compare_answers(prediction.answer, prediction.extracted, prediction.kind)
+
+
+@contextmanager
+def _destination(path: Path | None) -> Iterator[TextIO]:
+    """Give standard output, or a file that appears under its name only when all of it is
+    written.
+    """
+    if path is None:
+        yield sys.stdout
+        return
+    try:
+        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror or error}") from None
+    try:
+        with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
+            yield stream
+        os.chmod(name, 0o644)
+        os.replace(name, path)
+    except OSError as error:
+        raise StorageError(
+            f"cannot write {path}: {error.strerror or error}; free some space or give another --out"
+        ) from None
+    finally:
+        Path(name).unlink(missing_ok=True)
+
+
+def _with_progress(file: Path, shown: bool) -> Iterator[tuple[int, bytes]]:
+    """Yield the file's lines, with a bar on a terminal's standard error."""
+    console = Console(stderr=True)
+    lines = read_lines(file)
+    if not (shown and console.is_terminal):
+        yield from lines
+        return
+    columns = (TextColumn("grading"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+    total = file.stat().st_size if file.is_file() else None
+    with Progress(*columns, console=console, transient=True) as progress:
+        task = progress.add_task("grading", total=total)
+        for line_number, line in lines:
+            yield line_number, line
+            progress.advance(task, len(line))

@@ -1,0 +1,81 @@
+"""`restmcts pool`: several evaluations as one table: other seeds of training, other halves of a
+benchmark.
+"""
+
+import time
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from restmcts.errors import InputError, StorageError
+
+from restmcts_cli.reports.shown_tables import told
+
+if TYPE_CHECKING:
+    from restmcts.domain.stats.outcomes import Outcome
+
+
+def pool(
+    evaluations: Annotated[
+        list[Path], typer.Argument(help="Folders (--out) of evaluations that have ended.", file_okay=False)
+    ],
+    out: Annotated[Path, typer.Option(help="Folder for the files of the pooled report.", file_okay=False)],
+    json: Annotated[bool, typer.Option("--json", help="End with the numbers as one JSON document.")] = False,
+) -> None:
+    """Pool evaluations of the same methods: one table, its errors over the problems of all of them.
+
+    Example: [bold]restmcts pool eval-0 eval-1 eval-2 --out eval[/bold]
+    """
+    from restmcts.domain.stats.outcomes import Comparison
+
+    from restmcts_cli.reports.evaluation_report import EvaluationReport, print_report, read_files, write_files
+
+    begin = time.monotonic()
+    names = [folder.name for folder in evaluations]
+    if len(set(names)) < len(names):
+        raise InputError("the folders must have different names: they name the parts of the pool")
+    read = {folder.name: read_files(folder) for folder in evaluations}
+    outcomes = [replace(outcome, group=name) for name, (_, members) in read.items() for outcome in members]
+    _check_same_cells({name: members for name, (_, members) in read.items()})
+    documents = {name: numbers for name, (numbers, _) in read.items()}
+    config = {name: numbers["config"] for name, numbers in documents.items()}
+    sources = ", ".join(dict.fromkeys(numbers["source"] for numbers in documents.values()))
+    report = EvaluationReport(
+        f"{sources}, pooled from {', '.join(names)}",
+        config,
+        outcomes,
+        Comparison(outcomes),
+        _mean_pass_at(list(documents.values())),
+        time.monotonic() - begin,
+    )
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise StorageError(f"{out} cannot be made: {error.strerror or error}") from error
+    write_files(report, out)
+    print_report(report, json)
+    told(f"report: {out / 'report.md'}")
+
+
+def _check_same_cells(outcomes: "dict[str, list[Outcome]]") -> None:
+    cells = {name: {(one.method, one.budget, one.models) for one in members} for name, members in outcomes.items()}
+    first = next(iter(cells))
+    for name, found in cells.items():
+        odd = sorted(map(str, found ^ cells[first]))
+        if odd:
+            raise InputError(
+                f"{first} and {name} do not hold the same methods and budgets: {odd[0]} is in one of them only"
+            )
+
+
+def _mean_pass_at(documents: Sequence[dict[str, Any]]) -> dict[int, float]:
+    """Return pass@k, every problem weighing the same, where all parts have it."""
+    totals: dict[str, float] = defaultdict(float)
+    num_problems = sum(numbers["num_problems"] for numbers in documents)
+    for numbers in documents:
+        for k, share in numbers["pass_at"].items():
+            totals[k] += share * numbers["num_problems"] / num_problems
+    return {int(k): total for k, total in totals.items() if all(k in numbers["pass_at"] for numbers in documents)}

@@ -1,0 +1,103 @@
+"""`restmcts prm`: process reward models, their formats and their health."""
+
+from dataclasses import asdict
+from pathlib import Path
+from tempfile import TemporaryDirectory
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from restmcts.errors import InputError, ModelError
+
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
+
+if TYPE_CHECKING:
+    from restmcts.modeling.prm.doctor import Finding
+    from restmcts.modeling.prm.formats import PrmFormat
+
+app = typer.Typer(
+    help="Look at process reward models (PRMs): known formats, and whether a model is fit to guide a search."
+)
+
+
+@app.command()
+def formats(json: Json = False) -> None:
+    """List the formats that are known, and what their scores mean.
+
+    Example: [bold]restmcts prm formats[/bold]
+    """
+    from restmcts.modeling.prm.formats import FORMATS
+
+    rows = [asdict(each) for each in FORMATS.values()]
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["range"] = f"{row['low']:g} to {row['high']:g}"
+    print_table(("name", "models", "meaning", "range", "aggregation"), rows, empty="no formats")
+
+
+@app.command()
+def doctor(
+    model: Annotated[
+        str, typer.Argument(help="As --value takes it: folder, hub id or server; MODEL?format=NAME says the format.")
+    ],
+    device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
+    trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    json: Json = False,
+) -> None:
+    """Load a PRM, say which format it seems to have, and test it; exit code 1 if something is
+    wrong.
+
+    Example: [bold]restmcts prm doctor Qwen/Qwen2.5-Math-PRM-7B[/bold]
+    """
+    findings, known, said = _examined(model, device, trust_remote_code)
+    right = all(finding.right for finding in findings)
+    if json:
+        shown = {**asdict(known), "said": said}
+        print_json(
+            {"model": model, "format": shown, "right": right, "checks": [asdict(finding) for finding in findings]}
+        )
+    else:
+        how = "as said" if said else "as its files show"
+        meaning = {"meaning": known.meaning, "whole solutions": f"the {known.aggregation} of their steps' scores"}
+        print_fields({"model": model.partition("?")[0], "format": f"{known.name}, {how}", **meaning})
+        rows = [asdict(finding) | {"right": "right" if finding.right else "WRONG"} for finding in findings]
+        print_table(("right", "check", "found", "remedy"), rows, empty="no checks")
+        print_fields({"verdict": "fit for use" if right else "not fit as it is: see what is wrong"})
+    if not right:
+        raise typer.Exit(1)
+
+
+def _examined(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Finding], PrmFormat, bool]":
+    """Return what is found of a model, its format, and whether that was said.
+
+    Raises:
+        InputError: if the model cannot be loaded, or is no PRM that is known.
+    """
+    from restmcts.modeling.prm.doctor import examine
+    from restmcts.modeling.prm.formats import JUDGE, parse_reference
+    from restmcts.modeling.prm.loading import load_prm
+
+    reference = parse_reference(model)
+    try:
+        if reference.format == JUDGE.name or "://" in reference.place:
+            return _asked(model, device, trust_remote_code)
+        prm = load_prm(reference, reference.place, device=device, trust_remote_code=trust_remote_code)
+    except ModelError as error:
+        raise InputError(str(error)) from error
+    return list(examine(prm)), prm.format, reference.format is not None
+
+
+def _asked(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Finding], PrmFormat, bool]":
+    """Return the same of a judge, or of a model behind HTTP."""
+    from restmcts.adapters.storage.folder_store import FolderArtifactStore
+    from restmcts.modeling.prm.doctor import examine_scorer
+    from restmcts.modeling.prm.formats import FORMATS, parse_reference
+    from restmcts.settings import load_policy_server_settings
+    from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
+
+    servers = load_policy_server_settings()
+    options = ScorerOptions(16_384, 0, device, trust_remote_code=trust_remote_code, servers=servers)
+    with TemporaryDirectory() as folder:
+        scorer = open_scorer(model, FolderArtifactStore(Path(folder)), options)
+        return list(examine_scorer(scorer)), FORMATS[str(parse_reference(model).format)], True

@@ -1,0 +1,105 @@
+"""`restmcts dead-letters`: messages that could not be handled."""
+
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from restmcts.errors import InputError
+
+from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table, shortened, told
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.database import Transaction
+
+MAX_CHARACTERS = 80
+
+app = typer.Typer(help="See, retry and drop messages that could not be handled.", no_args_is_help=True)
+
+LetterId = Annotated[int, typer.Argument(help="The letter's number, as `dead-letters list` shows it.")]
+LetterIds = Annotated[list[int] | None, typer.Argument(help="The letters' numbers.")]
+All = Annotated[bool, typer.Option("--all", help="All that there are.")]
+
+
+@app.command("list")
+def list_(workdir: Workdir = None, json: Json = False) -> None:
+    """List dead letters, the oldest first.
+
+    Example: [bold]restmcts dead-letters list[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        rows = queries.list_dead_letters(transaction)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["reason"] = shortened(row["reason"], MAX_CHARACTERS)
+    print_table(("id", "queue", "name", "reason", "created_at"), rows, empty="no dead letters")
+
+
+@app.command()
+def show(letter_id: LetterId, workdir: Workdir = None, json: Json = False) -> None:
+    """Show a dead letter with its message and its reason.
+
+    Example: [bold]restmcts dead-letters show 3[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        rows = queries.list_dead_letters(transaction, letter_id)
+    if not rows:
+        raise InputError(f"there is no dead letter {letter_id}")
+    if json:
+        print_json(rows[0])
+    else:
+        print_fields(rows[0])
+
+
+@app.command()
+def retry(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None, json: Json = False) -> None:
+    """Send messages again, on the stack. A local run needs no retry: it rings for everything when
+    it is started again.
+
+    Example: [bold]restmcts dead-letters retry 3 4[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    if workdir is not None:
+        raise InputError("a local run rings for all its work when it is started again; drop the letter instead")
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        chosen = _chosen(transaction, letter_ids, all)
+        for letter_id in chosen:
+            control.retry_dead_letter(transaction, letter_id)
+    _tell("retried", chosen, json)
+
+
+@app.command()
+def drop(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None, json: Json = False) -> None:
+    """Forget messages.
+
+    Example: [bold]restmcts dead-letters drop --all[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        chosen = _chosen(transaction, letter_ids, all)
+        for letter_id in chosen:
+            control.drop_dead_letter(transaction, letter_id)
+    _tell("dropped", chosen, json)
+
+
+def _chosen(transaction: "Transaction", letter_ids: Sequence[int] | None, all: bool) -> list[int]:
+    from restmcts.adapters.sql import queries
+
+    if bool(letter_ids) == all:
+        raise InputError("name dead letters by their numbers, or all of them with --all")
+    return [row["id"] for row in queries.list_dead_letters(transaction)] if all else list(letter_ids or ())
+
+
+def _tell(done: str, letter_ids: Sequence[int], json: bool) -> None:
+    if json:
+        print_json({done: list(letter_ids)})
+    else:
+        told(f"{len(letter_ids)} dead letters {done}")

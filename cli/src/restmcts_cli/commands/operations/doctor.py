@@ -1,0 +1,311 @@
+"""`restmcts doctor`: looks at every part of the stack, or of a work folder, and says how to
+mend what is not right.
+"""
+
+import os
+import uuid
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import asdict, dataclass
+from io import BytesIO
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import typer
+from restmcts.errors import InputError, RestMctsError, StorageError
+from rich.table import Table
+from rich.text import Text
+
+from restmcts_cli.arguments.connection import ARTIFACTS_FOLDER, Connection, Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, console, plain, print_json
+
+if TYPE_CHECKING:
+    from restmcts.settings import Settings
+
+ROUNDS_OF_GRACE = 4
+# where the command line's key may also remove objects
+DOCTORS_FOLDER = "doctor"
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """What one check found: `remedy` is empty where all is right."""
+
+    part: str
+    right: bool
+    found: str
+    remedy: str = ""
+
+
+Check = Callable[[Connection], Finding]
+
+
+@dataclass(frozen=True, slots=True)
+class CheckOf:
+    """A check of a part, what to do if it cannot be made, and the part without which it says
+    nothing new.
+    """
+
+    part: str
+    check: Check
+    remedy: str
+    needs: str = ""
+
+
+def doctor(workdir: Workdir = None, json: Json = False) -> None:
+    """Check settings, database, Redis, bucket, queues and what waits in them; exit code 1 if
+    something is wrong.
+
+    Example: [bold]restmcts doctor[/bold]
+    """
+    findings = list(_findings(workdir))
+    if json:
+        print_json(
+            {"right": all(finding.right for finding in findings), "checks": [asdict(finding) for finding in findings]}
+        )
+    else:
+        _print(findings)
+    if not all(finding.right for finding in findings):
+        raise typer.Exit(1)
+
+
+def _print(findings: Sequence[Finding]) -> None:
+    grid = Table.grid(padding=(0, 2))
+    for finding in findings:
+        right = Text("right", style="green") if finding.right else Text("WRONG", style="bold red")
+        grid.add_row(right, Text(finding.part), Text(plain(finding.found)))
+        if finding.remedy:
+            grid.add_row("", "", Text(f"mend: {finding.remedy}"))
+    console().print(grid)
+
+
+def _findings(workdir: Path | None) -> Iterator[Finding]:
+    """Yield what each check finds, in the order in which things are best mended."""
+    from restmcts.settings import env_file
+
+    part = "settings" if workdir is None else "work folder"
+    try:
+        with connect(workdir) as connection:
+            place = f"complete, in the environment or {env_file()}" if workdir is None else str(workdir)
+            yield Finding(part, True, place)
+            yield from _checked(connection, _STACK_CHECKS if workdir is None else _FOLDER_CHECKS)
+    except InputError as error:
+        remedy = (
+            "copy .env.example to .env and fill it, or name --workdir"
+            if workdir is None
+            else "name the --workdir of a run"
+        )
+        yield Finding(part, False, str(error), remedy)
+
+
+def _checked(connection: Connection, checks: Sequence[CheckOf]) -> Iterator[Finding]:
+    broken: set[str] = set()
+    for one in checks:
+        if one.needs in broken:
+            broken.add(one.part)
+            continue
+        try:
+            finding = one.check(connection)
+        except RestMctsError as error:
+            finding = Finding(one.part, False, " ".join(str(error).split()), one.remedy)
+        if not finding.right:
+            broken.add(one.part)
+        yield finding
+
+
+def _database(connection: Connection) -> Finding:
+    from sqlalchemy import text
+
+    with connection.database.transaction() as transaction:
+        transaction.execute(text("SELECT 1"))
+    return Finding("database", True, f"answers ({connection.database.engine.dialect.name})")
+
+
+def _tables(connection: Connection) -> Finding:
+    from alembic.runtime.migration import MigrationContext
+    from alembic.script import ScriptDirectory
+    from restmcts.adapters.sql import migrate
+
+    wanted = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations")).get_current_head()
+    with connection.database.transaction() as transaction:
+        found = MigrationContext.configure(transaction.connection).get_current_revision()
+    if found == wanted:
+        return Finding("tables", True, f"version {found}")
+    return Finding("tables", False, f"version {found or 'none'}, this program wants {wanted}", "restmcts db upgrade")
+
+
+def _folder_tables(connection: Connection) -> Finding:
+    from sqlalchemy import inspect
+    from sqlmodel import SQLModel
+
+    with connection.database.transaction() as transaction:
+        inspector = inspect(transaction.connection)
+        there = {
+            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
+        }
+    lacking = [
+        f"{name}.{column.name}"
+        for name, table in SQLModel.metadata.tables.items()
+        for column in table.columns
+        if column.name not in there.get(name, set())
+    ]
+    if not lacking:
+        return Finding("tables", True, f"{len(there)} tables")
+    remedy = "made by an earlier version: `runs work`, or the command that made it, adds them"
+    return Finding("tables", False, f"no {lacking[0]} ({len(lacking)} missing)", remedy)
+
+
+def _folder_artifacts(connection: Connection) -> Finding:
+    folder = (connection.workdir or Path()) / ARTIFACTS_FOLDER
+    if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
+        return Finding("artifacts", False, f"{folder} cannot be written", "change its owner or its rights")
+    return Finding("artifacts", True, str(folder))
+
+
+def _redis(connection: Connection) -> Finding:
+    from restmcts.adapters.buses.broker import server_options
+
+    options = server_options(_settings(connection).redis_url.get_secret_value(), ("maxmemory-policy", "appendonly"))
+    policy, file = options["maxmemory-policy"], options["appendonly"]
+    if policy not in ("noeviction", None):
+        return Finding(
+            "redis",
+            False,
+            f"maxmemory-policy {policy} drops queues in silence",
+            "redis-cli config set maxmemory-policy noeviction",
+        )
+    if file not in ("yes", None):
+        return Finding(
+            "redis", False, "appendonly no: a restart forgets every queue", "redis-cli config set appendonly yes"
+        )
+    return Finding("redis", True, f"answers; maxmemory-policy {policy or 'not told'}, appendonly {file or 'not told'}")
+
+
+def _bucket(connection: Connection) -> Finding:
+    """Write a small object, read it back and remove it."""
+    import urllib3
+    from minio import Minio
+    from minio.error import MinioException
+
+    settings = _settings(connection)
+    pool = urllib3.PoolManager(timeout=urllib3.Timeout(connect=5.0, read=15.0), retries=False)
+    secret = settings.s3_secret_key.get_secret_value()
+    client = Minio(
+        settings.s3_endpoint,
+        settings.s3_access_key,
+        secret,
+        secure=settings.s3_secure,
+        region="us-east-1",
+        http_client=pool,
+    )
+    body = uuid.uuid4().hex.encode()
+    name = f"{DOCTORS_FOLDER}/{body.decode()}"
+    where = f"bucket {settings.s3_bucket} at {settings.s3_endpoint}"
+    try:
+        # Some servers make the bucket that a write names.
+        if not client.bucket_exists(settings.s3_bucket):
+            return Finding("bucket", False, f"{where} is not there", "make it, or check RESTMCTS_S3_BUCKET")
+        client.put_object(settings.s3_bucket, name, BytesIO(body), len(body))
+        with client.get_object(settings.s3_bucket, name) as response:
+            same = response.read() == body
+        client.remove_object(settings.s3_bucket, name)
+    except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
+        raise StorageError(f"{where}: {error}") from error
+    if not same:
+        return Finding(
+            "bucket", False, f"{where} gives back other bytes", "look at the log and the disk of the S3 server"
+        )
+    return Finding("bucket", True, f"{where}: written, read and removed")
+
+
+def _workers(connection: Connection) -> Finding:
+    from restmcts_cli.commands.operations.workers import SERVICES, live_processes
+
+    living = Counter(process["worker"] for process in live_processes(connection) if process["state"] != "silent")
+    found = ", ".join(f"{living[worker]} {worker}" for worker in SERVICES)
+    if all(living[worker] for worker in SERVICES):
+        return Finding("workers", True, found)
+    return Finding("workers", False, found, "docker compose up -d, or restmcts stack up; then read their logs")
+
+
+def _queues(connection: Connection) -> Finding:
+    from restmcts.adapters.buses.broker import queue_lengths
+
+    lengths = queue_lengths(_settings(connection).redis_url.get_secret_value())
+    return Finding("queues", True, ", ".join(f"{name} {length:,}" for name, length in lengths.items()))
+
+
+def _requests(connection: Connection) -> Finding:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        rows = queries.open_requests(transaction, _grace_seconds(connection))
+    found = (
+        ", ".join(f"{row['waiting']:,} to {row['kind']} wait, {row['leased']:,} held" for row in rows) or "none open"
+    )
+    num_overdue = sum(row["overdue"] for row in rows)
+    if num_overdue:
+        return Finding(
+            "requests",
+            False,
+            f"{num_overdue:,} leases ended and were not released",
+            "see that the coordinator and its clock run",
+        )
+    return Finding("requests", True, found)
+
+
+def _outbox(connection: Connection) -> Finding:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        age = queries.outbox_age_seconds(transaction)
+    if age > _grace_seconds(connection):
+        return Finding(
+            "outbox",
+            False,
+            f"the oldest message waits for {age:,.0f} s",
+            "see that Redis answers and the coordinator runs",
+        )
+    return Finding("outbox", True, f"the oldest message waits for {age:,.0f} s" if age else "empty")
+
+
+def _dead_letters(connection: Connection) -> Finding:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        count = queries.num_dead_letters(transaction)
+    if count:
+        return Finding(
+            "dead letters", False, f"{count:,}", "restmcts dead-letters list says why; then retry or drop them"
+        )
+    return Finding("dead letters", True, "none")
+
+
+def _grace_seconds(connection: Connection) -> float:
+    return ROUNDS_OF_GRACE * _settings(connection).reconcile_seconds
+
+
+def _settings(connection: Connection) -> "Settings":
+    assert connection.settings is not None, "only the stack's checks ask for settings"
+    return connection.settings
+
+
+_STACK_CHECKS: tuple[CheckOf, ...] = (
+    CheckOf("database", _database, "start PostgreSQL; check RESTMCTS_DATABASE_URL"),
+    CheckOf("tables", _tables, "restmcts db upgrade", "database"),
+    CheckOf("redis", _redis, "start Redis; check RESTMCTS_REDIS_URL and its password"),
+    CheckOf(
+        "bucket", _bucket, "start the S3 server and make the bucket; check RESTMCTS_S3_… and the rights of the key"
+    ),
+    CheckOf("workers", _workers, "look at the log of PostgreSQL", "tables"),
+    CheckOf("queues", _queues, "look at the log of Redis", "redis"),
+    CheckOf("requests", _requests, "look at the log of PostgreSQL", "tables"),
+    CheckOf("outbox", _outbox, "look at the log of PostgreSQL", "tables"),
+    CheckOf("dead letters", _dead_letters, "look at the log of PostgreSQL", "tables"),
+)
+_FOLDER_CHECKS: tuple[CheckOf, ...] = (
+    CheckOf("database", _database, "restore run.db from a copy, or begin a new --workdir"),
+    CheckOf("tables", _folder_tables, "restore run.db from a copy, or begin a new --workdir", "database"),
+    CheckOf("artifacts", _folder_artifacts, "change the folder's owner or rights"),
+    CheckOf("dead letters", _dead_letters, "restore run.db from a copy, or begin a new --workdir", "tables"),
+)

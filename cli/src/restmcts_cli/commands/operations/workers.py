@@ -1,0 +1,186 @@
+"""`restmcts workers`: what waits for each kind of worker, what each process does, and how many
+of each are to run.
+"""
+
+import shlex
+import shutil
+import subprocess
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from restmcts.errors import InputError, RestMctsError
+
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, print_json, print_table, told
+
+SERVICES = {
+    "coordinator": "coordinator",
+    "policy-generator": "policy",
+    "prm-scorer": "prm",
+    "tree-search": "search",
+    "value-labeler": "labels",
+    "trainer": "trainer",
+}
+REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
+WORKERS = {queue: worker for worker, queue in SERVICES.items()}
+COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
+PROCESS_COLUMNS = ("worker", "host", "pid", "state", "doing", "for", "num_done", "started_at", "seen")
+SILENT_SECONDS = 30.0
+
+app = typer.Typer(
+    help="See what waits for each kind of worker, and what each process does; scale them.", no_args_is_help=True
+)
+
+
+@app.command("list")
+def list_(workdir: Workdir = None, json: Json = False) -> None:
+    """List what waits for each kind of worker (messages, model requests, training jobs), and each
+    process with what it does.
+
+    A process tells every few seconds how it is; one that was silent for half a minute was killed,
+    or cannot reach the database. What it has done counts messages and, within them, batches and
+    reports of training.
+
+    Example: [bold]restmcts workers list[/bold]
+    """
+    with connect(workdir) as connection:
+        processes = live_processes(connection)
+        rows = _rows(connection, processes)
+    if json:
+        print_json({"kinds": rows, "processes": processes})
+        return
+    print_table(COLUMNS, rows, empty="no kinds of worker")
+    for row in processes:
+        row |= {"for": _duration(row["seconds"]), "seen": f"{row['seen_seconds_ago']:.0f} s ago"}
+    if processes:
+        print_table(PROCESS_COLUMNS, processes, empty="")
+
+
+def live_processes(connection: Connection) -> list[dict[str, Any]]:
+    """Return the processes that tell of themselves, each with its kind, its state (idle, busy,
+    silent) and for how long.
+    """
+    from restmcts.adapters.sql import queries
+
+    moment = datetime.now(UTC)
+    with connection.database.transaction() as transaction:
+        rows = queries.list_workers(transaction)
+    found = []
+    for row in rows:
+        seen = max((moment - row["seen_at"]).total_seconds(), 0.0)
+        state = "silent" if seen > SILENT_SECONDS else "busy" if row["doing"] is not None else "idle"
+        found.append(
+            {
+                "worker": WORKERS[row["queue"]],
+                **{name: row[name] for name in ("host", "pid", "started_at", "doing", "num_done")},
+                "state": state,
+                "seconds": max((moment - row["since"]).total_seconds(), 0.0),
+                "seen_seconds_ago": seen,
+            }
+        )
+    return found
+
+
+def _duration(seconds: float) -> str:
+    minutes, rest = divmod(int(seconds), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}:{minutes:02d}:{rest:02d}"
+
+
+def _rows(connection: Connection, processes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    from restmcts.adapters.buses.broker import queue_lengths
+    from restmcts.adapters.sql import queries
+
+    living = Counter(process["worker"] for process in processes if process["state"] != "silent")
+    with connection.database.transaction() as transaction:
+        requests = {row["kind"]: row for row in queries.open_requests(transaction)}
+        jobs = queries.training_jobs(transaction)
+    lengths = queue_lengths(connection.settings.redis_url.get_secret_value()) if connection.settings is not None else {}
+    rows: list[dict[str, Any]] = []
+    for worker, queue in SERVICES.items():
+        row: dict[str, Any] = {"worker": worker, "processes": living[worker], "messages": lengths.get(queue)}
+        if worker in REQUEST_KINDS:
+            counts = requests.get(REQUEST_KINDS[worker], {})
+            row |= {f"requests_{name}": counts.get(key, 0) for name, key in _REQUEST_COLUMNS.items()}
+        if worker == "trainer":
+            row["jobs"] = len(jobs)
+        rows.append(row)
+    return rows
+
+
+_REQUEST_COLUMNS = {"waiting": "waiting", "held": "leased", "overdue": "overdue"}
+
+
+@app.command()
+def scale(
+    wanted: Annotated[list[str], typer.Argument(help="WORKER=NUMBER, e.g. tree-search=3.")],
+    file: Annotated[
+        list[Path] | None, typer.Option("--file", "-f", help="Compose file; several for overrides.")
+    ] = None,
+    folder: Annotated[
+        Path | None, typer.Option("--dir", help="Of a `restmcts stack`: scale that one.", file_okay=False)
+    ] = None,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
+) -> None:
+    """Run as many workers of a kind as asked for; the other services are left alone.
+
+    In the compose stack of this folder, or with [bold]--dir[/bold] in a stack of processes.
+
+    Example: [bold]restmcts workers scale tree-search=3 policy-generator=2[/bold]
+    """
+    counts = _counts(wanted)
+    if folder is not None:
+        _scale_processes(folder, counts, dry_run)
+    else:
+        _scale_containers(file or [Path("docker-compose.yml")], counts, dry_run)
+
+
+def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> None:
+    kinds = {SERVICES[worker]: number for worker, number in counts.items()}
+    if dry_run:
+        raise InputError("--dry-run is for the compose stack: a stack of processes is scaled by this program itself")
+    from restmcts_cli.processes.stack_processes import Stack
+
+    stack = Stack(folder)
+    if not stack.members():
+        raise InputError(f"{folder} holds no stack: restmcts stack up --dir {folder}")
+    stack.up(kinds)
+    told(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
+
+
+def _scale_containers(files: Sequence[Path], counts: Mapping[str, int], dry_run: bool) -> None:
+    scales = [part for worker, number in counts.items() for part in ("--scale", f"{worker}={number}")]
+    chosen = [part for path in files for part in ("--file", str(path))]
+    command = [*_compose(), *chosen, "up", "--detach", "--no-deps", "--no-recreate", *scales, *counts]
+    if dry_run:
+        typer.echo(shlex.join(command))
+        return
+    missing = next((path for path in files if not path.is_file()), None)
+    if missing is not None:
+        raise InputError(f"{missing} is not here: call this where the compose file lies, or name it with --file")
+    if not shutil.which(command[0]):
+        raise InputError("docker is not installed here; --dry-run prints the command for the machine that has it")
+    told(shlex.join(command))
+    done = subprocess.run(command, check=False)
+    if done.returncode:
+        raise RestMctsError(f"{command[0]} ended with {done.returncode}; what it said stands above")
+
+
+def _compose() -> list[str]:
+    return ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+
+
+def _counts(wanted: Sequence[str]) -> dict[str, int]:
+    counts: dict[str, int] = {}
+    for text in wanted:
+        worker, _, number = text.partition("=")
+        if worker not in SERVICES:
+            raise InputError(f"no kind of worker is named {worker!r}; there are {', '.join(SERVICES)}")
+        if not number.isascii() or not number.isdigit():
+            raise InputError(f"{text!r}: write WORKER=NUMBER, e.g. {worker}=2")
+        counts[worker] = int(number)
+    return counts

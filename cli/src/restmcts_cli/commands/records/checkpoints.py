@@ -1,0 +1,187 @@
+"""`restmcts checkpoints`: the models that runs began with and made."""
+
+import shutil
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from restmcts.errors import InputError, StorageError
+
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table, told
+
+DIGITS_SHOWN = 12
+
+app = typer.Typer(help="List, fetch, promote and publish models.", no_args_is_help=True)
+
+Run = Annotated[str, typer.Argument(help="The run's name.")]
+Name = Annotated[str, typer.Argument(help="The checkpoint's name in its run, e.g. policy-1.")]
+
+
+@app.command("list")
+def list_(
+    run: Annotated[str | None, typer.Argument(help="Only checkpoints of this run.")] = None,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List checkpoints in order of making.
+
+    Example: [bold]restmcts checkpoints list demo[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        run_id = queries.run_named(transaction, run).id if run is not None else None
+        rows = queries.list_checkpoints(transaction, run_id)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["digest"] = row["digest"][:DIGITS_SHOWN] if row["uri"].startswith("artifact:") else row["uri"]
+        row["promoted"] = "promoted" if row["promoted"] else None
+    print_table(("run", "name", "kind", "promoted", "parent", "digest", "created_at"), rows, empty="no checkpoints")
+
+
+@app.command()
+def show(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Show a checkpoint: where it lies and what it was made from.
+
+    Example: [bold]restmcts checkpoints show demo policy-1[/bold]
+    """
+    with connect(workdir) as connection:
+        row = _row(connection, run, name)
+    if json:
+        print_json(row)
+    else:
+        print_fields({key: value for key, value in row.items() if key not in ("id", "run_id", "lineage")})
+        print_fields({f"made from: {key}": value for key, value in row["lineage"].items()})
+
+
+@app.command()
+def pull(
+    run: Run,
+    name: Name,
+    out: Annotated[Path, typer.Argument(help="Folder to make; transformers loads it as it is.", file_okay=False)],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Copy a checkpoint's files into a new folder.
+
+    Example: [bold]restmcts checkpoints pull demo policy-2 my-policy[/bold]
+    """
+    with connect(workdir) as connection:
+        copy_folder(_files(connection, run, name), out)
+    if json:
+        print_json({"run": run, "checkpoint": name, "folder": str(out)})
+    else:
+        told(f"checkpoint {name} of run {run} lies in {out}")
+
+
+@app.command()
+def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Make a checkpoint the one that its run goes on with, whatever the promotion gate said.
+
+    Phases that begin from now on use it, and the next gate compares with it.
+
+    Example: [bold]restmcts checkpoints promote demo policy-1[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        control.promote(transaction, run, name)
+    if json:
+        print_json({"run": run, "promoted": name})
+    else:
+        told(f"run {run} goes on with {name}")
+
+
+@app.command()
+def push(
+    run: Run,
+    name: Name,
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made if it is not there.")],
+    public: Annotated[
+        bool, typer.Option("--public", help="A repository that is made is public; without: private.")
+    ] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Upload a checkpoint to the Hugging Face hub, as the person that HF_TOKEN or `hf auth login`
+    names.
+
+    Example: [bold]restmcts checkpoints push demo policy-2 me/number-paths[/bold]
+    """
+    with connect(workdir) as connection:
+        url = _upload(_files(connection, run, name), repository, f"{name} of run {run}", private=not public)
+    if json:
+        print_json({"run": run, "checkpoint": name, "url": url})
+    else:
+        told(f"checkpoint {name} of run {run} lies at {url}")
+
+
+def _upload(folder: Path, repository: str, message: str, *, private: bool) -> str:
+    try:
+        from huggingface_hub import HfApi
+        from huggingface_hub.errors import HFValidationError
+    except ImportError as error:
+        raise InputError("the package huggingface_hub is not installed: `pip install restmcts-cli[hub]`") from error
+    try:
+        api = HfApi()
+        url = api.create_repo(repository, private=private, exist_ok=True)
+        api.upload_folder(
+            repo_id=repository, folder_path=folder, commit_message=message, ignore_patterns=["manifest.json"]
+        )
+        return str(url)
+    except HFValidationError as error:
+        raise InputError(f"{repository}: {str(error).splitlines()[0]}") from error
+    except Exception as error:  # those of whatever HTTP library the hub's client uses are among them
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise StorageError(
+            f"{repository}: the hub did not take it: {reason}; check network and token (`hf auth login`)"
+        ) from error
+
+
+def _row(connection: Connection, run: str, name: str) -> dict[str, Any]:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        rows = queries.list_checkpoints(transaction, queries.run_named(transaction, run).id)
+    found = next((row for row in rows if row["name"] == name), None)
+    if found is None:
+        raise InputError(
+            f"run {run} has no checkpoint {name!r}; it has {', '.join(row['name'] for row in rows) or 'none'}"
+        )
+    return found
+
+
+def _files(connection: Connection, run: str, name: str) -> Path:
+    """Return a local folder with the checkpoint's files.
+
+    Raises:
+        InputError: if the run names a model of the hub, which was never copied.
+    """
+    from restmcts.adapters.storage.uris import local_path
+
+    uri = _row(connection, run, name)["uri"]
+    folder = Path(local_path(uri, connection.artifacts))
+    if not folder.is_dir():
+        raise InputError(
+            f"checkpoint {name} of run {run} is {uri}, a model of the hub or of another machine; fetch it from there"
+        )
+    return folder
+
+
+def copy_folder(folder: Path, out: Path) -> None:
+    """Copy an artifact's files into a folder that is not there yet, or is empty.
+
+    Raises:
+        InputError: if something is there.
+        StorageError: if the disk does not take them.
+    """
+    if out.exists() and any(out.iterdir()):
+        raise InputError(f"{out} is not empty; name a new folder")
+    try:
+        shutil.copytree(folder, out, dirs_exist_ok=True)
+    except (OSError, shutil.Error) as error:
+        shutil.rmtree(out, ignore_errors=True)
+        raise StorageError(f"{out}: not written ({error})") from error

@@ -1,0 +1,189 @@
+"""`restmcts datasets`: the training data that trees gave."""
+
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from restmcts.errors import InputError, StorageError
+
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table, told
+
+app = typer.Typer(help="List, read and fetch training data.", no_args_is_help=True)
+
+
+class ExportFormat(StrEnum):
+    """Formats of `restmcts.adapters.files.dataset_formats`."""
+
+    TRL_STEPWISE = "trl-stepwise"
+    PREFERENCE = "preference"
+    PAPER_JSON = "paper-json"
+
+
+Run = Annotated[str, typer.Argument(help="The run's name.")]
+Phase = Annotated[str, typer.Argument(help="The training phase, e.g. policy-1 or value-0.")]
+
+
+@app.command("list")
+def list_(
+    run: Annotated[str | None, typer.Argument(help="Only data sets of this run.")] = None,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List training data, each by the phase that it trains.
+
+    Example: [bold]restmcts datasets list demo[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        run_id = queries.run_named(transaction, run).id if run is not None else None
+        rows = queries.list_datasets(transaction, run_id)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["digest"] = row["digest"][:DIGITS_SHOWN]
+        row["num_trees"] = row["card"].get("num_trees")
+    print_table(("run", "phase", "kind", "num_rows", "num_trees", "digest", "created_at"), rows, empty="no data sets")
+
+
+@app.command()
+def show(
+    run: Run,
+    phase: Phase,
+    rows: Annotated[int, typer.Option(help="First rows shown as well.", min=0)] = 3,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Show a data set's card and its first rows.
+
+    Example: [bold]restmcts datasets show demo value-1 --rows 5[/bold]
+    """
+    with connect(workdir) as connection:
+        found = _row(connection, run, phase)
+        first = _first_rows(connection.artifacts.fetch(found["uri"]), rows) if rows else []
+    if json:
+        print_json({**found, "rows": first})
+        return
+    print_fields({**{key: found[key] for key in ("run", "phase", "kind", "uri", "created_at")}, **found["card"]})
+    if first:
+        print_table([name for name in first[0] if not name.endswith("_id")], first, empty="")
+
+
+@app.command()
+def trace(
+    run: Run,
+    phase: Phase,
+    row: Annotated[int, typer.Argument(help="The row's number, from 0.", min=0)],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Say where a row comes from: problem, tree, node with its label, seed, settings, and the
+    checkpoints that searched.
+
+    The other way round: [bold]restmcts trees rows TREE[/bold].
+
+    Example: [bold]restmcts datasets trace demo value-1 17[/bold]
+    """
+    from restmcts_cli.reports.lineage import trace_row
+
+    with connect(workdir) as connection:
+        found = trace_row(connection, run, phase, row)
+    if json:
+        print_json(found)
+        return
+    for name, value in found.items():
+        for part in value if isinstance(value, list) else [value]:
+            shown = part if isinstance(part, dict) else {name: part}
+            print_fields({key if key == name else f"{name}: {key}": one for key, one in shown.items()})
+
+
+def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
+    """Return the first rows of the first shard, without reading the others."""
+    from pyarrow.parquet import ParquetFile
+
+    for shard in sorted(folder.glob("train-*.parquet")):
+        with ParquetFile(shard) as file:
+            batch = next(file.iter_batches(batch_size=num_rows), None)
+        return list(batch.to_pylist()) if batch is not None else []
+    return []
+
+
+@app.command()
+def pull(
+    run: Run,
+    phase: Phase,
+    out: Annotated[
+        Path, typer.Argument(help="Folder to make; `datasets` and pandas read its Parquet files.", file_okay=False)
+    ],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Copy a data set's files into a new folder.
+
+    Example: [bold]restmcts datasets pull demo policy-1 my-data[/bold]
+    """
+    with connect(workdir) as connection:
+        found = _row(connection, run, phase)
+        copy_folder(connection.artifacts.fetch(found["uri"]), out)
+    if json:
+        print_json({"run": run, "phase": phase, "folder": str(out)})
+    else:
+        told(f"{found['num_rows']:,} rows lie in {out}")
+
+
+@app.command()
+def export(
+    run: Run,
+    phase: Phase,
+    out: Annotated[Path, typer.Argument(help="File to make; JSON lines.", dir_okay=False)],
+    to: Annotated[
+        ExportFormat,
+        typer.Option(
+            "--format",
+            help="trl-stepwise: steps with labels, as TRL trains PRMs; preference: prompt, chosen, rejected; paper-json: as the"
+            " released code reads it.",
+        ),
+    ],
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Write a data set in a format that other programs read.
+
+    Example: [bold]restmcts datasets export demo value-1 steps.jsonl --format trl-stepwise[/bold]
+    """
+    from json import dumps
+
+    from restmcts.adapters.files.dataset_formats import convert
+    from restmcts.adapters.files.dataset_shards import read_rows
+
+    if out.exists():
+        raise InputError(f"{out} is there already; name a new file")
+    with connect(workdir) as connection:
+        rows = read_rows(connection.artifacts.fetch(_row(connection, run, phase)["uri"]))
+    lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]
+    try:
+        out.write_text("".join(lines), encoding="utf-8")
+    except OSError as error:
+        out.unlink(missing_ok=True)
+        raise StorageError(f"{out}: not written ({error})") from error
+    if json:
+        print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
+    else:
+        told(f"{len(lines):,} rows lie in {out}")
+
+
+def _row(connection: Connection, run: str, phase: str) -> dict[str, Any]:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        rows = queries.list_datasets(transaction, queries.run_named(transaction, run).id)
+    found = next((row for row in rows if row["phase"] == phase), None)
+    if found is None:
+        raise InputError(
+            f"run {run} has no data set for {phase!r}; it has {', '.join(row['phase'] for row in rows) or 'none'}"
+        )
+    return found

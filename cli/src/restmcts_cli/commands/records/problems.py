@@ -1,0 +1,145 @@
+"""`restmcts problems`: bring problems into the project's form, and into runs."""
+
+import json as json_module
+import os
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from restmcts.errors import InputError, StorageError
+
+from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.arguments.problem_sources import SOURCES, read_source
+from restmcts_cli.commands.records.run_create import TRAIN, add_to_set, usable
+from restmcts_cli.reports.shown_tables import Json, print_json, print_table, shortened, told
+
+if TYPE_CHECKING:
+    from restmcts.domain.problems import Problem
+
+MAX_QUESTION_CHARACTERS = 100
+
+app = typer.Typer(help="Import problems, add them to runs, list them.", no_args_is_help=True)
+
+Source = Annotated[str, typer.Argument(help=SOURCES)]
+Split = Annotated[str, typer.Option(help="Of a data set of the hub.")]
+Seed = Annotated[int, typer.Option(help="Of the demo's puzzles.", min=0)]
+Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")]
+Limit = Annotated[int | None, typer.Option(help="Take only the first so many problems.", min=1)]
+
+
+@app.command("import")
+def import_(
+    source: Source,
+    out: Annotated[Path, typer.Argument(help="File to write, as JSON lines.", dir_okay=False)],
+    split: Split = "train",
+    seed: Seed = 0,
+    strict: Strict = False,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """Read problems from any source, check them, and write those that can be used as a file of JSON
+    lines.
+
+    Example: [bold]restmcts problems import hub:openai/gsm8k:main gsm8k.jsonl --limit 500[/bold]
+    """
+    items = read_source(source, split=split, seed=seed, strict=strict, limit=limit)
+    num_problems = _write(usable(source, items), out)
+    if json:
+        print_json({"source": source, "file": str(out), "num_problems": num_problems})
+    else:
+        told(f"{num_problems:,} problems written to {out}")
+
+
+def _write(problems: "Iterable[Problem]", out: Path) -> int:
+    """Write the file whole or not at all; return how many problems it holds."""
+    unfinished = out.with_name(f".{out.name}.{os.getpid()}.tmp")
+    num_problems = 0
+    try:
+        with unfinished.open("w", encoding="utf-8") as file:
+            for problem in problems:
+                file.write(_line(problem))
+                num_problems += 1
+        if num_problems:
+            unfinished.replace(out)
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
+    finally:
+        unfinished.unlink(missing_ok=True)
+    if not num_problems:
+        raise InputError("the source holds no usable problem; each needs a question and an answer")
+    return num_problems
+
+
+def _line(problem: "Problem") -> str:
+    row = {"question": problem.question, "answer": problem.answer, "solution": problem.solution, "kind": problem.kind}
+    return json_module.dumps({name: value for name, value in row.items() if value is not None}) + "\n"
+
+
+@app.command()
+def enqueue(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    source: Source,
+    set_name: Annotated[
+        str, typer.Option("--set", help="Problem set of the run; `problems list RUN` names them.")
+    ] = TRAIN,
+    split: Split = "train",
+    seed: Seed = 0,
+    strict: Strict = False,
+    limit: Limit = None,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Add problems to a set of a run, before the phase that searches it begins: all of them, or
+    after an error none.
+
+    Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
+    """
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        items = usable(source, read_source(source, split=split, seed=seed, strict=strict, limit=limit))
+        counts = add_to_set(transaction, run, set_name, _at_least_one(items, source))
+    if json:
+        print_json({"run": run, "added": counts})
+    else:
+        told(f"run {run}: " + ", ".join(f"{count:,} problems added to {name}" for name, count in counts.items()))
+
+
+def _at_least_one(problems: "Iterator[Problem]", source: str) -> "Iterator[Problem]":
+    any_came = False
+    for problem in problems:
+        any_came = True
+        yield problem
+    if not any_came:
+        raise InputError(f"{source} holds no usable problem; each needs a question and an answer")
+
+
+@app.command("list")
+def list_(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    set_name: Annotated[str | None, typer.Option("--set", help="List this set's problems instead of the sets.")] = None,
+    limit: Annotated[int, typer.Option(help="Problems listed at most.", min=1)] = 20,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List the problem sets of a run, or the problems of one set.
+
+    Example: [bold]restmcts problems list demo --set test --limit 5[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        row = queries.run_named(transaction, run)
+        sets = queries.list_problem_sets(transaction, row.id)
+        if set_name is not None and set_name not in {one["set"] for one in sets}:
+            raise InputError(
+                f"run {run} has no problem set {set_name!r}; it has {', '.join(one['set'] for one in sets) or 'none'}"
+            )
+        found = queries.list_problems(transaction, row.id, set_name, limit) if set_name is not None else sets
+    if json:
+        print_json(found)
+        return
+    for one in found:
+        text = "example" if set_name is None else "question"
+        one[text] = shortened(one[text], MAX_QUESTION_CHARACTERS)
+    columns = ("set", "num_problems", "example") if set_name is None else ("position", "question", "answer", "kind")
+    print_table(columns, found, empty=f"run {run} has no problems yet: restmcts problems enqueue {run} FILE")

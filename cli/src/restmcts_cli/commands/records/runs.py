@@ -1,0 +1,308 @@
+"""`restmcts runs`: create, see, stop and go on with runs, on the stack or in a work folder."""
+
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from restmcts.errors import InputError, RestMctsError, StorageError
+
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.method_options import MaxTokens
+from restmcts_cli.commands.records.run_create import create
+from restmcts_cli.reports.shown_tables import Json, plain, print_fields, print_json, print_table, shortened, told
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.database import Transaction
+    from restmcts.adapters.sql.queries import PhaseNumbers
+
+    from restmcts_cli.reports.run_report_data import IterationResult
+
+SECONDS_BETWEEN_LOOKS = 1.0
+ENDED = ("done", "failed", "cancelled")
+PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
+
+app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
+app.command()(create)
+
+Name = Annotated[str, typer.Argument(help="The run's name.")]
+
+
+@app.command("list")
+def list_(workdir: Workdir = None, json: Json = False) -> None:
+    """List all runs, the newest first.
+
+    Example: [bold]restmcts runs list[/bold]
+    """
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        rows = queries.list_runs(transaction)
+    if json:
+        print_json(rows)
+        return
+    for row in rows:
+        row["phases"] = f"{row['num_phases_ended']}/{row['num_phases']}"
+        row["trees"] = f"{row['num_trees_ended']:,}/{row['num_trees']:,}"
+        row["token_budget"] = (
+            f"{row['tokens_spent']:,}/{row['max_tokens']:,}" if row["max_tokens"] is not None else None
+        )
+    print_table(
+        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at"),
+        rows,
+        empty="no runs yet: restmcts runs create",
+    )
+
+
+@app.command()
+def show(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Show a run's phases and iterations with their numbers: accuracy ± standard error, trees,
+    solved, tokens.
+
+    Example: [bold]restmcts runs show demo[/bold]
+    """
+    with connect(workdir) as connection:
+        _show(connection, name, json)
+
+
+@app.command()
+def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Watch a run until it has ended; what is shown at the end is that of `runs show`. Ctrl-C ends
+    the watching, not the run.
+
+    Example: [bold]restmcts runs watch demo[/bold]
+    """
+    from restmcts_cli.reports.live_display import LiveDisplay
+
+    with connect(workdir) as connection:
+        row = _row(connection, name)
+        with LiveDisplay(f"run {name}") as display:
+            display.watch(connection.database, row.id)
+            told_why = None
+            try:
+                while row.state not in ENDED:
+                    if row.state == "paused" and row.error and row.error != told_why:
+                        told(f"run {name} is paused: {row.error}; to go on: {_resumption(name, workdir)}")
+                        told_why = row.error
+                    time.sleep(SECONDS_BETWEEN_LOOKS)
+                    row = _row_once_there(connection, name)
+            except KeyboardInterrupt:
+                told(f"run {name} is {row.state} and goes on without being watched")
+        _show(connection, name, json)
+    if row.state in ("failed", "cancelled"):
+        raise RestMctsError(f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}")
+
+
+@app.command()
+def work(
+    name: Name,
+    workdir: Annotated[Path, typer.Option(help="The work folder that holds the run.", file_okay=False)],
+    template: Annotated[
+        str, typer.Option(help="Prompt of models that do not name theirs: auto, chat, plain, raw.")
+    ] = "auto",
+    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
+    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 64,
+    trust_remote_code: Annotated[
+        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
+    ] = False,
+    json: Json = False,
+) -> None:
+    """Do a work folder's run in this process, with every service's handlers; killed and called
+    again, it goes on.
+
+    Example: [bold]restmcts runs work mine --workdir out[/bold]
+    """
+    from restmcts_cli.reports.live_display import LiveDisplay
+
+    with connect(workdir) as connection:
+        row = _row(connection, name)
+    if row.state == "paused":
+        resumption = _resumption(name, workdir) if row.error else f"restmcts runs resume {name} --workdir {workdir}"
+        raise InputError(f"run {name} is paused{': ' + row.error if row.error else ''}; to go on: {resumption}")
+    try:
+        from restmcts_local.local_run import LocalRun, ModelOptions
+    except ImportError as error:
+        raise InputError(
+            f"working on a run needs the models, which are not installed here ({error}): restmcts-cli[local]"
+        ) from error
+    options = ModelOptions(template, device, trust_remote_code, max_trees_in_flight=trees_in_flight)
+    display = LiveDisplay(f"run {name} in {workdir}")
+    with LocalRun(workdir, options, display.on_training) as run, display:
+        display.watch(run.database, row.id)
+        run.run(row.id)
+    with connect(workdir) as connection:
+        _show(connection, name, json)
+
+
+@app.command()
+def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """Let nothing new begin in a run; what trains, trains to its end.
+
+    Example: [bold]restmcts runs pause demo[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    _steer(workdir, name, control.pause, json)
+
+
+@app.command()
+def resume(name: Name, max_tokens: MaxTokens = None, workdir: Workdir = None, json: Json = False) -> None:
+    """Let a paused run go on; one that has spent its token budget, with a larger one.
+
+    Example: [bold]restmcts runs resume demo --max-tokens 2000000[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    _steer(workdir, name, partial(control.resume, max_tokens=max_tokens), json)
+
+
+@app.command()
+def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+    """End a run for good; what it has made stays.
+
+    Example: [bold]restmcts runs cancel demo[/bold]
+    """
+    from restmcts.adapters.sql import control
+
+    _steer(workdir, name, control.cancel, json)
+
+
+def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str], None]", json: bool) -> None:
+    with connect(workdir) as connection:
+        with connection.database.transaction() as transaction:
+            change(transaction, name)
+        state = _row(connection, name).state
+    if json:
+        print_json({"run": name, "state": state})
+    else:
+        told(f"run {name} is {state}")
+
+
+def _resumption(name: str, workdir: Path | None) -> str:
+    place = f" --workdir {workdir}" if workdir is not None else ""
+    return f"restmcts runs resume {name}{place} --max-tokens LARGER"
+
+
+def _row(connection: Connection, name: str) -> Any:
+    from restmcts.adapters.sql import queries
+
+    with connection.database.transaction() as transaction:
+        return queries.run_named(transaction, name)
+
+
+def _row_once_there(connection: Connection, name: str) -> Any:
+    """Return the run's row; while the database does not answer, say so once and ask again."""
+    told_so = False
+    while True:
+        try:
+            row = _row(connection, name)
+        except StorageError as error:
+            if not told_so:
+                told(f"the database does not answer ({plain(str(error))}); the run is watched again once it does")
+            told_so = True
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+            continue
+        if told_so:
+            told("the database answers again")
+        return row
+
+
+def _show(connection: Connection, name: str, json: bool) -> None:
+    from restmcts.adapters.sql import queries, token_budget
+
+    from restmcts_cli.reports.run_results import iteration_results
+
+    with connection.database.transaction() as transaction:
+        run = queries.run_named(transaction, name)
+        spent = token_budget.spent(transaction, run.id) if run.max_tokens is not None else None
+        phases = queries.phase_numbers(transaction, run.id)
+        promoted = {
+            row["kind"]: row["name"] for row in queries.list_checkpoints(transaction, run.id) if row["promoted"]
+        }
+    iterations = iteration_results(connection.database, run.id)
+    facts = {
+        "run": run.name,
+        "method": run.method,
+        "state": run.state,
+        "error": run.error,
+        "seed": run.seed,
+        "created_at": queries.utc(run.created_at),
+        "finished_at": queries.utc(run.finished_at),
+        "trees": sum(phase.num_trees for phase in phases),
+        "tokens": sum(phase.tokens for phase in phases),
+        "tokens_spent": spent,
+        "max_tokens": run.max_tokens,
+        "promoted": promoted,
+    }
+    if json:
+        print_json(
+            {
+                **facts,
+                "phases": [_document(phase) for phase in phases],
+                "iterations": [_iteration(one) for one in iterations],
+            }
+        )
+        return
+    budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
+    shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
+    print_fields(
+        {**shown, "token_budget": budget, "reason": run.error, "promoted": ", ".join(promoted.values()) or None}
+    )
+    print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
+    print_fields({phase.name: _came_to(phase) for phase in phases})
+    _print_iterations(iterations)
+
+
+def _document(phase: "PhaseNumbers") -> dict[str, Any]:
+    accuracy = phase.accuracy
+    figures = {"value": accuracy.value, "standard_error": accuracy.standard_error} if accuracy is not None else None
+    return {**asdict(phase), "accuracy": figures}
+
+
+def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
+    accuracy = phase.accuracy
+    searches = phase.kind == "search"
+    return {
+        "phase": phase.name,
+        "kind": phase.purpose or phase.kind,
+        "state": phase.state,
+        "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
+        "solved": phase.num_solved if searches else None,
+        "failed": phase.num_failed or None,
+        "accuracy": _percent(accuracy) if accuracy is not None else None,
+        "tokens": phase.tokens if searches else None,
+    }
+
+
+def _came_to(phase: "PhaseNumbers") -> str | None:
+    result = phase.result
+    if result.get("reason"):
+        return shortened(str(result["reason"]), 120)
+    if result.get("last_loss") is not None:
+        return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}"
+    return None
+
+
+def _percent(accuracy: Any) -> str:
+    return f"{100 * accuracy.value:.1f} ± {100 * accuracy.standard_error:.1f} %"
+
+
+def _iteration(result: "IterationResult") -> dict[str, Any]:
+    graded = {"greedy": result.greedy, "control": result.control}
+    figures = {name: asdict(one.accuracy) if one is not None else None for name, one in graded.items()}
+    numbers = {name: value for name, value in asdict(result).items() if name not in graded}
+    return {**numbers, **figures}
+
+
+def _print_iterations(iterations: "Sequence[IterationResult]") -> None:
+    rows = []
+    for result in iterations:
+        row = {"greedy_accuracy": result.greedy, "control": result.control}
+        shown = {name: _percent(one.accuracy) if one is not None else None for name, one in row.items()}
+        rows.append({**_iteration(result), **shown})
+    counts = ("num_trees", "num_solved", "num_tokens", "num_policy_samples", "num_value_samples")
+    if any(row["num_trees"] or row["greedy_accuracy"] for row in rows):
+        print_table(("iteration", "greedy_accuracy", "control", *counts), rows, empty="")

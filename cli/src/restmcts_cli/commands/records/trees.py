@@ -1,0 +1,152 @@
+"""`restmcts trees`: list, draw and export search trees."""
+
+import json as json_module
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+from restmcts.errors import InputError, StorageError
+from rich.text import Text
+
+from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, console, print_fields, print_json, print_table, shortened, told
+from restmcts_cli.reports.tree_text import TreeView, to_dot, tree_lines
+
+MAX_QUESTION_CHARACTERS = 60
+COLUMNS = ("id", "phase", "question", "state", "verdict", "solved", "nodes", "iterations", "tokens", "note")
+
+app = typer.Typer(help="Look at search trees.", no_args_is_help=True)
+
+TreeId = Annotated[int, typer.Argument(help="The tree's number, as `trees list` shows it.")]
+
+
+class Format(StrEnum):
+    JSON = "json"
+    DOT = "dot"
+
+
+@app.command("list")
+def list_(
+    run: Annotated[str, typer.Argument(help="The run's name.")],
+    phase: Annotated[str | None, typer.Option(help="Only trees of this phase.")] = None,
+    state: Annotated[str | None, typer.Option(help="Only waiting, searching, ended, labelled or failed ones.")] = None,
+    solved: Annotated[
+        bool | None, typer.Option("--solved/--unsolved", help="Only trees with, or without, a right end.")
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Trees listed at most.", min=1)] = 20,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List the trees of a run.
+
+    Example: [bold]restmcts trees list demo --phase collect-1 --solved[/bold]
+    """
+    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.tables import TreeState
+
+    if state is not None and state not in list(TreeState):
+        raise InputError(f"no tree is ever {state!r}; states are {', '.join(TreeState)}")
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        row = queries.run_named(transaction, run)
+        phases = [one.name for one in queries.phase_numbers(transaction, row.id)]
+        if phase is not None and phase not in phases:
+            raise InputError(f"run {run} has no phase {phase!r}; it has {', '.join(phases)}")
+        found = queries.list_trees(transaction, row.id, phase=phase, state=state, solved=solved, limit=limit)
+    if json:
+        print_json(found)
+        return
+    for one in found:
+        one["question"] = shortened(one["question"], MAX_QUESTION_CHARACTERS)
+        one["note"] = shortened(one["error"], MAX_QUESTION_CHARACTERS) if one["error"] else one["stop_reason"]
+    print_table(COLUMNS, found, empty="no tree is like that")
+    if len(found) == limit:
+        told(f"the first {limit}; --limit shows more")
+
+
+@app.command()
+def show(
+    tree_id: TreeId,
+    depth: Annotated[int | None, typer.Option(help="Fold what lies deeper than so many steps.", min=0)] = None,
+    best: Annotated[bool, typer.Option("--best", help="Only the trace to the chosen answer.")] = False,
+    wrong: Annotated[bool, typer.Option("--wrong", help="Only the traces to wrong ends.")] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Draw a tree: each step with V (value), n (visits) and, once labelled, m, r, w, v; ends with
+    their verdict.
+
+    Example: [bold]restmcts trees show 12 --depth 3[/bold]
+    """
+    tree = _tree(workdir, tree_id)
+    if json:
+        print_json(tree)
+        return
+    print_fields(
+        {name: tree[name] for name in ("run", "phase", "problem", "question", "state", "error", "stop_reason")}
+    )
+    print_fields(
+        {
+            name: tree[name]
+            for name in ("answer", "true_answer", "verdict", "solved", "num_nodes", "iterations", "tokens")
+        }
+    )
+    shown = console()
+    shown.print()
+    num_lines = 0
+    for line in tree_lines(tree["nodes"], tree["chosen_node"], TreeView(depth, best, wrong)):
+        shown.print(line, soft_wrap=True)
+        num_lines += 1
+    if not num_lines:
+        shown.print(Text("no node yet: the search of this tree has not begun"))
+
+
+@app.command()
+def export(
+    tree_id: TreeId,
+    format: Annotated[Format, typer.Option(help="json: all that is known of it; dot: Graphviz.")] = Format.JSON,
+    out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.", dir_okay=False)] = None,
+    workdir: Workdir = None,
+) -> None:
+    """Write a tree for other programs.
+
+    Example: [bold]restmcts trees export 12 --format dot | dot -Tsvg > tree.svg[/bold]
+    """
+    tree = _tree(workdir, tree_id)
+    if format is Format.DOT:
+        text = to_dot(tree["nodes"], tree["chosen_node"], shortened(tree["question"], MAX_QUESTION_CHARACTERS))
+    else:
+        text = json_module.dumps(tree, default=str, indent=2) + "\n"
+    if out is None:
+        typer.echo(text, nl=False)
+        return
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
+    told(f"tree {tree_id} written to {out}")
+
+
+def _tree(workdir: Path | None, tree_id: int) -> dict[str, Any]:
+    from restmcts.adapters.sql import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        return queries.tree_with_nodes(transaction, tree_id)
+
+
+@app.command()
+def rows(tree: TreeId, workdir: Workdir = None, json: Json = False) -> None:
+    """List the rows of training data that a tree gave, and the checkpoints that they trained.
+
+    The other way round: [bold]restmcts datasets trace RUN PHASE ROW[/bold].
+
+    Example: [bold]restmcts trees rows 12[/bold]
+    """
+    from restmcts_cli.reports.lineage import rows_of_tree
+
+    with connect(workdir) as connection:
+        found = rows_of_tree(connection, tree)
+    if json:
+        print_json(found)
+    else:
+        print_table(("run", "phase", "number", "node_id", "trained"), found, empty=f"tree {tree} gave no training data")

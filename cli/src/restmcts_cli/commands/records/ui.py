@@ -1,0 +1,47 @@
+"""`restmcts ui`: runs and trees in a browser."""
+
+import webbrowser
+from typing import Annotated
+
+import typer
+from restmcts.errors import InputError
+
+from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
+from restmcts_cli.reports.shown_tables import told
+
+
+def ui(
+    workdir: Workdir = None,
+    host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
+    port: Annotated[
+        int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8600]", min=0, max=65535)
+    ] = None,
+    open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
+) -> None:
+    """Show runs and trees in a browser, until Ctrl-C; a run that is going on in another process is
+    shown as it goes.
+
+    Nothing is changed: a work folder is only read, and the stack unless RESTMCTS_DASHBOARD_TOKEN is
+        set.
+
+    Example: [bold]restmcts ui --workdir demo-out[/bold]
+    """
+    try:
+        from restmcts_dashboard.serving import folder_source, serve, stack_source
+    except ImportError as error:
+        raise InputError(f"the dashboard is not installed here ({error}): restmcts-cli[local]") from error
+    if workdir is not None:
+        path = workdir / DATABASE_FILE
+        if not path.is_file():
+            raise InputError(f"{workdir} holds no {DATABASE_FILE}: it is no work folder")
+        source, defaults = folder_source(path), ("127.0.0.1", 8600)
+    else:
+        settings = stack_settings()
+        source, defaults = stack_source(settings), (settings.dashboard_host, settings.dashboard_port)
+
+    def ready(address: str) -> None:
+        told(f"{source.title}: {address}")
+        if open_browser:
+            webbrowser.open(address)
+
+    serve(source, host or defaults[0], defaults[1] if port is None else port, ready)

@@ -1,0 +1,126 @@
+"""Where an evaluation is done: in this process, in a folder of its own, or by the workers of
+the stack, as a run like any other.
+"""
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from restmcts.adapters.sql import control, queries, runs
+from restmcts.adapters.sql.database import Database
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import Phase
+from restmcts.errors import InputError, RestMctsError
+
+from restmcts_cli.arguments.connection import Connection
+from restmcts_cli.reports.live_display import LiveDisplay
+
+if TYPE_CHECKING:
+    from restmcts_local.local_run import ModelOptions
+
+RUN_NAME = "evaluation"
+METHOD = "evaluation"
+SECONDS_BETWEEN_LOOKS = 1.0
+Checkpoints = Mapping[str, tuple[str, str]]
+Problems = Mapping[str, Sequence[Problem]]
+
+
+@contextmanager
+def evaluated_here(
+    out: Path,
+    options: "ModelOptions",
+    config: dict[str, Any],
+    plan: Sequence[Phase],
+    problems: Problems,
+    checkpoints: Checkpoints,
+    max_tokens: int | None = None,
+) -> Iterator[tuple[Database, int]]:
+    """Work on the evaluation of a folder until it has ended; yield its database and the run's id.
+
+    Raises:
+        InputError: if the folder holds an evaluation with other settings.
+        RestMctsError: if the run fails, or is paused since its token budget is spent; what is done
+            stays done.
+    """
+    from restmcts_local.local_run import LocalRun
+
+    display = LiveDisplay(f"restmcts evaluate in {out}")
+    with LocalRun(out / "work", options, display.on_training) as run:
+        with display:
+            known = run.find(RUN_NAME)
+            if known is None:
+                run_id = run.create(RUN_NAME, METHOD, 0, config, problems, dict(checkpoints), plan, max_tokens)
+            else:
+                run_id = run.known(_same(known, config, str(out)), max_tokens)
+            display.watch(run.database, run_id)
+            run.run(run_id, takes_max_tokens=True)
+        yield run.database, run_id
+
+
+def evaluated_on_stack(
+    connection: Connection,
+    name: str,
+    config: dict[str, Any],
+    plan: Sequence[Phase],
+    problems: Problems,
+    checkpoints: Checkpoints,
+    max_tokens: int | None = None,
+) -> int:
+    """Let the stack's workers do the evaluation as the run of that name; return its id once it has
+    ended.
+
+    Raises:
+        InputError: if another run has the name.
+        RestMctsError: if the run fails, is cancelled, or is paused since its token budget is spent.
+    """
+    with connection.database.transaction() as transaction:
+        known = runs.find_run(transaction, name)
+        if known is None:
+            run_id = runs.create_run(transaction, name, METHOD, 0, config, max_tokens)
+            runs.add_phases(transaction, run_id, plan)
+            for checkpoint, (kind, uri) in checkpoints.items():
+                runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri.rpartition("/")[2])
+            for set_name, members in problems.items():
+                runs.add_problems(transaction, run_id, set_name, members)
+            control.begin(transaction, run_id)
+        else:
+            run_id = int(_same(known, config, f"the run {name}").id)
+            if max_tokens is not None:
+                control.set_max_tokens(transaction, name, max_tokens)
+    _await_end(connection, name, run_id)
+    return run_id
+
+
+def _await_end(connection: Connection, name: str, run_id: int) -> None:
+    with LiveDisplay(f"run {name}") as display:
+        display.watch(connection.database, run_id)
+        while True:
+            with connection.database.transaction() as transaction:
+                row = queries.run_named(transaction, name)
+            if row.state == "done":
+                return
+            if row.state in ("failed", "cancelled"):
+                raise RestMctsError(
+                    f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}"
+                )
+            if row.state == "paused" and row.error:
+                raise RestMctsError(
+                    f"run {name} is paused: {row.error}; to go on: this command with a larger --max-tokens"
+                )
+            time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+def _same(known: Any, config: dict[str, Any], where: str) -> Any:
+    """Return the row of a stored evaluation that is the one asked for.
+
+    Raises:
+        InputError: naming the settings that differ.
+    """
+    if known.config != config:
+        changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
+        raise InputError(
+            f"{where} holds an evaluation with other settings ({changed}); give them again or choose another place"
+        )
+    return known

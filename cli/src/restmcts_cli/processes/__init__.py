@@ -1,0 +1,1 @@
+"""Servers and workers as plain processes of this machine."""

@@ -1,0 +1,64 @@
+"""Judge a value model of a number paths run by the puzzle's exact distances."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.trees import TREES
+from restmcts.adapters.storage.uris import local_path
+from restmcts.domain.requests import ScoreSteps
+from restmcts.domain.tasks.number_paths import distance
+from restmcts.modeling.checkpoints import load_value_model
+from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts_local.local_run import LocalRun
+from sqlalchemy import select
+
+from restmcts_cli.reports.run_report_data import ValueQuality, judge_values
+
+Path = tuple[str, tuple[str, ...]]
+
+
+def judge_checkpoints(run: LocalRun, run_id: int, phase_name: str) -> tuple[ValueQuality, ...]:
+    """Return how each value model of a run agrees with exact distances, on the partial
+    solutions of a phase's trees.
+    """
+    paths = _paths(run, run_id, phase_name)
+    with run.database.transaction() as transaction:
+        checkpoints = [row for row in runs.checkpoints_of(transaction, run_id).values() if row.kind == "value"]
+    return tuple(_judge(run, row, paths) for row in checkpoints)
+
+
+def _judge(run: LocalRun, checkpoint: Any, paths: Sequence[Path]) -> ValueQuality:
+    scorer = TransformersScorer(load_value_model(local_path(checkpoint.uri, run.artifacts)), max_batch_tokens=65_536)
+    requests = [ScoreSteps(number, (), (steps,)) for number, (_, steps) in enumerate(paths)]
+    answers = scorer.score([question for question, _ in paths], requests)
+    values, distances = [], []
+    for (question, steps), answer in zip(paths, answers, strict=True):
+        for num_steps, value in enumerate(answer.values[0], start=1):
+            values.append(value)
+            distances.append(distance(question, steps[:num_steps]))
+    return judge_values(f"V_{checkpoint.name.removeprefix('value-')}", values, distances)
+
+
+def _paths(run: LocalRun, run_id: int, phase_name: str) -> list[Path]:
+    """Return the moves of every solution in the phase's trees, the step that states the answer
+    left out.
+    """
+    with run.database.transaction() as transaction:
+        phase = next(row for row in runs.phases_of(transaction, run_id) if row.name == phase_name)
+        statement = (
+            select(TREES.c.id, PROBLEMS.c.question)
+            .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+            .where(TREES.c.phase_id == phase.id)
+            .order_by(TREES.c.id)
+        )
+        questions = {row.id: row.question for row in transaction.execute(statement)}
+        loaded = trees.load_trees(transaction, list(questions))
+    paths = []
+    for tree_id, tree in loaded.items():
+        for node in tree.nodes:
+            moves = tree.steps_to(node)[: -1 if node.final else None]
+            if moves and not node.children:
+                paths.append((questions[tree_id], moves))
+    return paths

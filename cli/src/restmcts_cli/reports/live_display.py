@@ -1,0 +1,193 @@
+"""What a person sees while a local run works: a live table on a terminal, a line now and then
+elsewhere.
+
+Reads the database from a thread of its own; the run does not know of it.
+"""
+
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from restmcts.adapters.sql import progress
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.errors import StorageError
+from rich.console import Console, Group
+from rich.live import Live
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+from rich.text import Text
+
+SECONDS_BETWEEN_FRAMES = 0.5
+SECONDS_BETWEEN_LINES = 15.0
+MAX_SHARES = 4
+WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.GATING)
+
+
+@dataclass(frozen=True, slots=True)
+class _Training:
+    """Steps of a training that is under way, as the trainer told last."""
+
+    step: int
+    num_steps: int
+    loss: float
+
+
+class LiveDisplay:
+    """Shows one run from `__enter__` to `__exit__`; silent if `quiet`."""
+
+    def __init__(self, title: str, quiet: bool = False) -> None:
+        self._title = title
+        self._quiet = quiet
+        self._console = Console(stderr=True)
+        self._trainings: dict[str, _Training] = {}
+        self._stop = threading.Event()
+        self._thread: threading.Thread | None = None
+        self._begin = time.monotonic()
+        self._first: progress.RunProgress | None = None
+        self._told: set[str] = set()
+
+    def on_training(self, name: str, step: int, num_steps: int, loss: float) -> None:
+        """Take the trainer's progress."""
+        self._trainings[name] = _Training(step, num_steps, loss)
+
+    def watch(self, database: Database, run_id: int) -> Self:
+        """Begin to show a run."""
+        if not self._quiet:
+            show = self._show_live if self._console.is_terminal else self._show_lines
+            self._thread = threading.Thread(target=show, args=(database, run_id), daemon=True)
+            self._thread.start()
+        return self
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stop.set()
+        if self._thread is not None:
+            self._thread.join()
+        sys.stderr.flush()
+
+    def _read(self, database: Database, run_id: int) -> progress.RunProgress | None:
+        try:
+            with database.transaction() as transaction:
+                state = progress.read(transaction, run_id)
+        except StorageError:
+            return None
+        self._first = self._first or state
+        return state
+
+    def _show_live(self, database: Database, run_id: int) -> None:
+        with Live(console=self._console, refresh_per_second=4, transient=True) as live:
+            while not self._stop.wait(SECONDS_BETWEEN_FRAMES):
+                state = self._read(database, run_id)
+                if state is not None:
+                    live.update(self._frame(state))
+
+    def _show_lines(self, database: Database, run_id: int) -> None:
+        last = float("-inf")
+        while True:
+            ended = self._stop.wait(SECONDS_BETWEEN_FRAMES)
+            state = self._read(database, run_id)
+            if state is not None:
+                self._tell_finished(state.phases)
+                if time.monotonic() - last >= SECONDS_BETWEEN_LINES and not ended:
+                    last = time.monotonic()
+                    self._print(self._headline(state))
+            if ended:
+                return
+
+    def _tell_finished(self, phases: Sequence[progress.PhaseProgress]) -> None:
+        for phase in phases:
+            if phase.state not in (PhaseState.PENDING, *WORKING) and phase.name not in self._told:
+                self._told.add(phase.name)
+                self._print(f"{phase.name}: {phase.state}{_came_to(phase)}")
+
+    def _print(self, line: str) -> None:
+        seconds = int(time.monotonic() - self._begin)
+        self._console.print(
+            f"[{seconds // 60:02d}:{seconds % 60:02d}] {line}", markup=False, highlight=False, soft_wrap=True
+        )
+
+    def _headline(self, state: progress.RunProgress) -> str:
+        seconds = max(time.monotonic() - self._begin, 1e-3)
+        first = self._first or state
+        tokens = (state.tokens - first.tokens) / seconds
+        nodes = (state.nodes - first.nodes) / seconds
+        trees = 3600.0 * (state.num_done - first.num_done) / seconds
+        left = _time_left(first, state, seconds) if state.state != RunState.PAUSED else "paused"
+        shares = [f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING]
+        working = ", ".join(shares[:MAX_SHARES]) + (
+            f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else ""
+        )
+        return (
+            f"iteration {state.iteration} · {working or 'starting'} · {state.num_done} trees done, {state.num_solved} solved · "
+            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}{_budget(state, tokens)}"
+        )
+
+    def _share(self, phase: progress.PhaseProgress) -> str:
+        if phase.num_trees:
+            return f"{phase.num_done}/{phase.num_trees}"
+        training = self._trainings.get(phase.name)
+        if training is not None and phase.state == PhaseState.TRAINING:
+            return f"step {training.step}/{training.num_steps}, loss {training.loss:.3f}"
+        return phase.state
+
+    def _frame(self, state: progress.RunProgress) -> Group:
+        table = Table.grid(padding=(0, 2))
+        for phase in state.phases:
+            if phase.state != PhaseState.PENDING:
+                table.add_row(*self._row(phase))
+        if state.max_tokens is not None:
+            bar = ProgressBar(total=state.max_tokens, completed=min(state.tokens_spent, state.max_tokens), width=30)
+            table.add_row(Text("token budget"), bar, Text(f"{state.tokens_spent:,}/{state.max_tokens:,}"), Text())
+        num_ended = sum(phase.state not in (PhaseState.PENDING, *WORKING) for phase in state.phases)
+        title = Text(f"{self._title} · phase {num_ended + 1} of {len(state.phases)}", style="bold")
+        return Group(title, Text(self._headline(state), style="dim"), table)
+
+    def _row(self, phase: progress.PhaseProgress) -> tuple[Any, ...]:
+        done, total = phase.num_done, phase.num_trees
+        if not total and phase.name in self._trainings:
+            done, total = self._trainings[phase.name].step, self._trainings[phase.name].num_steps
+        bar = ProgressBar(total=max(total, 1), completed=done, width=30)
+        return Text(phase.name), bar, Text(self._share(phase)), Text(_came_to(phase).removeprefix(" · "))
+
+
+def _came_to(phase: progress.PhaseProgress) -> str:
+    if phase.num_trees:
+        return f" · {phase.num_solved} of {phase.num_trees} solved" + (
+            f", {phase.num_failed} failed" if phase.num_failed else ""
+        )
+    reason = phase.result.get("reason")
+    if reason:
+        return f" · {reason}"
+    if "last_loss" in phase.result:
+        return f" · loss {phase.result['first_loss']:.3f} -> {phase.result['last_loss']:.3f}"
+    return ""
+
+
+def _budget(state: progress.RunProgress, tokens_per_second: float) -> str:
+    """Return what is spent of the run's token budget and, while it generates, when it will all
+    be.
+    """
+    if state.max_tokens is None:
+        return ""
+    left = max(state.max_tokens - state.tokens_spent, 0)
+    seconds = int(left / tokens_per_second) if tokens_per_second > 0 and state.state == RunState.RUNNING else None
+    until = f", all in about {seconds // 60}:{seconds % 60:02d}" if seconds is not None and left else ""
+    return f" · {state.tokens_spent:,} of {state.max_tokens:,} tokens spent{until}"
+
+
+def _time_left(first: progress.RunProgress, state: progress.RunProgress, seconds: float) -> str:
+    """Return a guess from the share of the known work that was done since the display began."""
+    done = state.share_done - first.share_done
+    if done < 0.02:
+        return "time left unknown"
+    left = int(seconds / done * (1.0 - state.share_done))
+    return f"about {left // 60}:{left % 60:02d} left"

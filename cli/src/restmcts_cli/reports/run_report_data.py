@@ -1,0 +1,239 @@
+"""What a report says, as plain data: made by commands, drawn by `report`. Knows nothing of
+HTML, terminals or models.
+"""
+
+import json
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from restmcts.domain.stats.statistics import (
+    Accuracy,
+    Difference,
+    accuracy,
+    area_under_curve,
+    mean_and_standard_error,
+    paired_difference,
+    rank_correlation,
+    unpaired_difference,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Graded:
+    """An accuracy, with the outcome of each problem where differences on the same problems are to
+    be paired.
+
+    Attributes:
+        accuracy: the share of right answers.
+        outcomes: one per problem, in the order of the problem set; empty where they were not kept.
+    """
+
+    accuracy: Accuracy
+    outcomes: tuple[bool, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class IterationResult:
+    """One policy of the loop, and the work that led to it.
+
+    Attributes:
+        iteration: 0 for the base policy.
+        num_trees: trees searched to collect its data; 0 in iteration 0.
+        num_solved: those with at least one right leaf.
+        num_tokens: generated in all these trees.
+        num_policy_samples: traces it was trained on.
+        num_value_samples: value targets its value model was trained on.
+        greedy: accuracy on held-out problems; None where there are none.
+        control: accuracy after as many further steps on the demonstrations alone; None where no
+            control was run.
+    """
+
+    iteration: int
+    num_trees: int = 0
+    num_solved: int = 0
+    num_tokens: int = 0
+    num_policy_samples: int = 0
+    num_value_samples: int = 0
+    greedy: Graded | None = None
+    control: Graded | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """One way to answer at test time, under one budget.
+
+    Attributes:
+        method: its name for readers; equal for all budgets of one method.
+        budget_tokens: limit of generated tokens a problem; None for a method without one (greedy).
+        mean_tokens: really generated a problem.
+        graded: accuracy under that budget.
+    """
+
+    method: str
+    budget_tokens: int | None
+    mean_tokens: float
+    graded: Graded
+
+
+@dataclass(frozen=True, slots=True)
+class DistancePoint:
+    """Mean predicted value of partial solutions at one exact remaining distance; None: no right
+    solution begins so.
+    """
+
+    distance: int | None
+    mean_value: float
+    standard_error: float
+    num_partial_solutions: int
+
+
+@dataclass(frozen=True, slots=True)
+class ValueQuality:
+    """A value model judged against exact distances.
+
+    Attributes:
+        name: e.g. `V_0`.
+        points: one per distance, rising, the unsolvable last.
+        auc_solvable: chance that it scores a solvable partial solution above an unsolvable one;
+            None if one kind is missing.
+        correlation: rank correlation of value and nearness, among solvable ones; None if either
+            does not vary.
+    """
+
+    name: str
+    points: tuple[DistancePoint, ...]
+    auc_solvable: float | None
+    correlation: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TreeNode:
+    """A node of the drawn tree; parents come before their children, the root is first and has no
+    step text.
+
+    Attributes:
+        text: its step.
+        value: its value in the search, or None before it was scored.
+        visits: counted in the search.
+        parent: index of its parent; None for the root.
+        verdict: `right`, `wrong` or `undecided` at a verified leaf, else None.
+    """
+
+    text: str
+    value: float | None
+    visits: int
+    parent: int | None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchTree:
+    """One search tree and the question it belongs to."""
+
+    question: str
+    nodes: tuple[TreeNode, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """All that a page or a terminal shows of a run; what is empty or None is left out.
+
+    Attributes:
+        title: of the page.
+        command: the line that makes this report again.
+        seed: of the run.
+        seconds: wall time of the run.
+        iterations: rising from 0.
+        search: methods in the order to be listed, budgets rising.
+        values: value models in the order they were trained.
+        tree: one tree to be drawn.
+        settings: names and values worth showing, options that depart from the defaults first.
+        notes: sentences that the numbers cannot say (a smoke run claims nothing, say).
+    """
+
+    title: str
+    command: str
+    seed: int
+    seconds: float
+    iterations: tuple[IterationResult, ...] = ()
+    search: tuple[SearchResult, ...] = ()
+    values: tuple[ValueQuality, ...] = ()
+    tree: SearchTree | None = None
+    settings: tuple[tuple[str, str], ...] = ()
+    notes: tuple[str, ...] = ()
+
+
+def grade(outcomes: Sequence[bool]) -> Graded:
+    """Return outcomes with their accuracy.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    return Graded(accuracy(outcomes), tuple(map(bool, outcomes)))
+
+
+def difference(first: Graded, second: Graded) -> Difference:
+    """Return first minus second: paired by problem where both kept as many outcomes, unpaired
+    otherwise.
+    """
+    if first.outcomes and len(first.outcomes) == len(second.outcomes):
+        return paired_difference(first.outcomes, second.outcomes)
+    return unpaired_difference(first.accuracy, second.accuracy)
+
+
+def judge_values(name: str, values: Sequence[float], distances: Sequence[int | None]) -> ValueQuality:
+    """Return how predicted values agree with exact remaining distances, one of each per partial
+    solution.
+
+    Raises:
+        ValueError: if the lengths differ.
+    """
+    groups: dict[int | None, list[float]] = defaultdict(list)
+    for value, moves_left in zip(values, distances, strict=True):
+        groups[moves_left].append(value)
+    order = sorted(groups, key=lambda moves_left: (moves_left is None, moves_left or 0))
+    points = tuple(DistancePoint(key, *mean_and_standard_error(groups[key]), len(groups[key])) for key in order)
+    solvable = [(value, -float(left)) for value, left in zip(values, distances, strict=True) if left is not None]
+    return ValueQuality(
+        name=name,
+        points=points,
+        auc_solvable=area_under_curve(values, [left is not None for left in distances]),
+        correlation=rank_correlation([value for value, _ in solvable], [nearness for _, nearness in solvable]),
+    )
+
+
+def json_line(report: Report, report_path: str) -> str:
+    """Return the report as one line of JSON, the last line that a command with `--json` prints."""
+    controls = [result.control for result in report.iterations if result.control is not None]
+    line = {
+        "seed": report.seed,
+        "seconds": round(report.seconds, 1),
+        "iterations": [_iteration_fields(result) for result in report.iterations],
+        "control": controls[-1].accuracy.value if controls else None,
+        "value_auc": {quality.name: quality.auc_solvable for quality in report.values},
+        "search": [
+            {
+                "method": result.method,
+                "budget_tokens": result.budget_tokens,
+                "mean_tokens": round(result.mean_tokens, 1),
+                "accuracy": result.graded.accuracy.value,
+                "stderr": round(result.graded.accuracy.standard_error, 5),
+            }
+            for result in report.search
+        ],
+        "report": report_path,
+    }
+    return json.dumps(line, allow_nan=False)
+
+
+def _iteration_fields(result: IterationResult) -> dict[str, object]:
+    greedy = result.greedy.accuracy if result.greedy is not None else None
+    return {
+        "iteration": result.iteration,
+        "greedy_accuracy": greedy.value if greedy else None,
+        "stderr": round(greedy.standard_error, 5) if greedy else None,
+        "trees": result.num_trees,
+        "solved": result.num_solved,
+        "tokens": result.num_tokens,
+    }

@@ -1,0 +1,146 @@
+"""What a stored run came to, as a `Report`: read from the database, judged nowhere else."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from restmcts.adapters.sql import runs, trees
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.trees import TREES
+from restmcts.domain.problems import Verdict
+from restmcts.domain.runs.phases import SEARCH_PHASE
+from sqlalchemy import select
+
+from restmcts_cli.reports.run_report_data import Graded, IterationResult, SearchResult, SearchTree, TreeNode, grade
+
+
+def iteration_results(database: Database, run_id: int) -> tuple[IterationResult, ...]:
+    """Return what each iteration that took place did and reached, from 0."""
+    with database.transaction() as transaction:
+        phases = {row.name: row for row in runs.phases_of(transaction, run_id)}
+        last = max((row.iteration for row in phases.values() if row.state == PhaseState.DONE), default=0)
+        return tuple(_iteration(transaction, phases, iteration) for iteration in range(last + 1))
+
+
+def _iteration(transaction: Transaction, phases: dict[str, Any], iteration: int) -> IterationResult:
+    collected = phases.get(f"collect-{iteration}")
+    done = collected.result if collected is not None and collected.state == PhaseState.DONE else {}
+    trained = {kind: phases.get(f"{kind}-{iteration}") for kind in ("policy", "value")}
+    result = {kind: row.result if row is not None else {} for kind, row in trained.items()}
+    graded = phases.get(f"grade-policy-{iteration}") or (phases.get("grade-base") if iteration == 0 else None)
+    return IterationResult(
+        iteration=iteration,
+        num_trees=done.get("trees", 0),
+        num_solved=done.get("solved", 0),
+        num_tokens=done.get("tokens", 0),
+        num_policy_samples=result["policy"].get("num_examples", 0),
+        num_value_samples=result["value"].get("num_targets", 0),
+        greedy=outcome(transaction, graded),
+        control=outcome(transaction, phases.get(f"grade-control-{iteration}")),
+    )
+
+
+def outcome(transaction: Transaction, phase: Any | None) -> Graded | None:
+    """Return the accuracy of a grading phase, problem by problem in their order; None if it is
+    not done or has no tree.
+    """
+    if phase is None or phase.state != PhaseState.DONE:
+        return None
+    statement = (
+        select(TREES.c.verdict)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .where(TREES.c.phase_id == phase.id)
+        .order_by(PROBLEMS.c.position)
+    )
+    verdicts = list(transaction.execute(statement).scalars())
+    return grade([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
+
+
+def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:
+    """Return the tokens generated for training data in an iteration, a problem of those that it
+    searched; in iteration 0 those that the first value model cost.
+    """
+    with database.transaction() as transaction:
+        rows = [
+            row
+            for row in runs.phases_of(transaction, run_id)
+            if row.iteration == iteration and row.state == PhaseState.DONE
+        ]
+    trained_on = [row.result for row in rows if row.spec.get("purpose") in ("bootstrap", "collect")]
+    num_problems = max((result["trees"] for result in trained_on), default=0)
+    return float(sum(result["tokens"] for result in trained_on)) / max(num_problems, 1)
+
+
+def gates_of(database: Database, run_id: int) -> tuple[dict[str, Any], ...]:
+    """Return what each decided gate of a run says, in order, with its "gate", "model" and
+    "iteration".
+    """
+    with database.transaction() as transaction:
+        rows = [
+            row for row in runs.phases_of(transaction, run_id) if row.kind == "gate" and row.state == PhaseState.DONE
+        ]
+    return tuple(
+        {"gate": row.name, "model": row.spec["model"], "iteration": row.iteration, **row.result} for row in rows
+    )
+
+
+def search_results(database: Database, run_id: int, names: Sequence[tuple[str, str]]) -> tuple[SearchResult, ...]:
+    """Return the accuracy and cost of grading phases; `names` pairs each phase with the
+    method's name for readers.
+    """
+    results = []
+    with database.transaction() as transaction:
+        phases = {row.name: row for row in runs.phases_of(transaction, run_id)}
+        for name, method in names:
+            row = phases.get(name)
+            graded = outcome(transaction, row)
+            if row is not None and graded is not None:
+                phase = SEARCH_PHASE.validate_python(row.spec)
+                mean_tokens = row.result["tokens"] / max(row.result["trees"], 1)
+                results.append(SearchResult(method, phase.budget.tokens, mean_tokens, graded))
+    return tuple(results)
+
+
+def example_tree(database: Database, run_id: int, phase_name: str) -> SearchTree | None:
+    """Return a tree worth looking at: of the phase's trees with right and wrong leaves, the one
+    with most nodes below 40.
+    """
+    with database.transaction() as transaction:
+        phase = next((row for row in runs.phases_of(transaction, run_id) if row.name == phase_name), None)
+        if phase is None:
+            return None
+        statement = (
+            select(TREES.c.id, PROBLEMS.c.question)
+            .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+            .where(TREES.c.phase_id == phase.id, TREES.c.nodes <= 40)
+            .order_by(TREES.c.solved.desc(), TREES.c.nodes.desc(), TREES.c.id)
+            .limit(1)
+        )
+        row = transaction.execute(statement).first()
+        if row is None:
+            return None
+        return drawn_tree(transaction, row.id, row.question)
+
+
+def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> SearchTree:
+    """Return a stored tree as it is drawn."""
+    tree = trees.load_trees(transaction, [tree_id])[tree_id]
+    verdicts, _ = trees.load_labels(transaction, [tree_id])[tree_id]
+    nodes = tuple(
+        TreeNode(
+            node.step.strip(),
+            node.value if node.parent_id is not None else None,
+            node.visits,
+            node.parent_id,
+            verdicts[node.node_id].value if node.node_id in verdicts else None,
+        )
+        for node in tree.nodes
+    )
+    return SearchTree(question, nodes)
+
+
+def failed_trees(database: Database, run_id: int) -> int:
+    """Return how many trees of a run failed."""
+    with database.transaction() as transaction:
+        return sum(int(row.result.get("failed", 0)) for row in runs.phases_of(transaction, run_id))

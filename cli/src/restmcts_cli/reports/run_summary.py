@@ -1,0 +1,146 @@
+"""Plain sentences from a report's numbers, whatever they are: what is ahead of what, and
+whether that is more than noise.
+"""
+
+import math
+from collections import defaultdict
+
+from restmcts.domain.stats.statistics import Difference
+
+from restmcts_cli.reports.run_report_data import Graded, IterationResult, Report, SearchResult, ValueQuality, difference
+
+NOISE_LIMIT = 2.0
+CLAIM_LIMIT = 3.0
+
+
+def summarise(report: Report) -> list[str]:
+    """Return the sentences that open the report; they claim a difference only where its
+    standard error allows it.
+    """
+    sentences = [*_about_training(report.iterations), *_about_accuracy(report.iterations)]
+    sentences += [*_about_values(report.values), *_about_search(report.search), *report.notes]
+    if any(result.greedy is not None for result in report.iterations) or report.search:
+        sentences.append(
+            f"This is one run with seed {report.seed}: the standard errors are over problems, not over seeds."
+        )
+    return sentences
+
+
+def percent(graded: Graded) -> str:
+    """Return an accuracy with its standard error, e.g. `51.4 % ± 1.6`."""
+    return f"{100 * graded.accuracy.value:.1f} % ± {100 * graded.accuracy.standard_error:.1f}"
+
+
+def _about_training(iterations: tuple[IterationResult, ...]) -> list[str]:
+    searched = [result for result in iterations if result.num_trees > 0]
+    if not searched:
+        return []
+    num_trees = sum(result.num_trees for result in searched)
+    num_solved = sum(result.num_solved for result in searched)
+    if num_solved == 0:
+        return [
+            f"No problem was solved in {_count(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
+        ]
+    sentences = [f"The search solved {num_solved:,} of {num_trees:,} problems ({100 * num_solved / num_trees:.0f} %)."]
+    for result in searched:
+        if result.num_policy_samples == 0:
+            sentences.append(
+                f"In iteration {result.iteration} the policy was not trained: it had no right trace to learn."
+            )
+        if result.num_value_samples == 0:
+            sentences.append(
+                f"In iteration {result.iteration} the value model was not trained: it had no labelled step."
+            )
+    return sentences
+
+
+_NOTHING = "nothing was trained"
+
+
+def _about_accuracy(iterations: tuple[IterationResult, ...]) -> list[str]:
+    graded = [result for result in iterations if result.greedy is not None]
+    if not graded:
+        return []
+    last = graded[-1]
+    assert last.greedy is not None
+    problems = _count(last.greedy.accuracy.num_outcomes, "held-out problem")
+    sentences = [f"Iteration {last.iteration} answers {percent(last.greedy)} of {problems} greedily."]
+    differences: list[Difference] = []
+    if len(graded) > 1 and graded[0].greedy is not None:
+        differences.append(difference(last.greedy, graded[0].greedy))
+        reached = f"iteration {graded[0].iteration} ({percent(graded[0].greedy)})"
+        sentences.append(f"That is {_compare(differences[-1])} {reached}{_against_noise(differences[-1])}.")
+    if last.control is not None:
+        differences.append(difference(last.greedy, last.control))
+        control = f"the control ({percent(last.control)}), which had as many steps on the demonstrations alone"
+        sentences.append(f"It is {_compare(differences[-1])} {control}{_against_noise(differences[-1])}.")
+    if len(differences) == 2:
+        sentences.append(_CLAIM if all(d.in_standard_errors >= CLAIM_LIMIT for d in differences) else _NO_CLAIM)
+    return sentences
+
+
+_CLAIM = (
+    f"Both differences reach {CLAIM_LIMIT:.0f} standard errors: "
+    "in this run the search taught the policy what more of the demonstrations did not."
+)
+_NO_CLAIM = (
+    f"Not both differences reach {CLAIM_LIMIT:.0f} standard errors: this run does not show "
+    "that the search taught the policy anything beyond what more of the demonstrations would."
+)
+
+
+def _about_values(values: tuple[ValueQuality, ...]) -> list[str]:
+    known = [(quality.name, quality.auc_solvable) for quality in values if quality.auc_solvable is not None]
+    if not known:
+        return []
+    name, auc = known[-1]
+    told = (
+        f"{name} ranks a partial solution that can still be solved above one that cannot "
+        f"with chance {auc:.2f} (AUC; 0.50 is a guess)"
+    )
+    if len(known) == 1:
+        return [told + "."]
+    first_name, first_auc = known[0]
+    verdict = "more" if auc > first_auc else "less" if auc < first_auc else "no more and no less"
+    return [f"{told}, {verdict} than {first_name} with {first_auc:.2f}."]
+
+
+def _about_search(search: tuple[SearchResult, ...]) -> list[str]:
+    budgets: dict[int, list[SearchResult]] = defaultdict(list)
+    for result in search:
+        if result.budget_tokens is not None:
+            budgets[result.budget_tokens].append(result)
+    return [_best_of(budget, results) for budget, results in sorted(budgets.items()) if len(results) > 1]
+
+
+def _best_of(budget: int, results: list[SearchResult]) -> str:
+    ranked = sorted(results, key=lambda result: -result.graded.accuracy.value)
+    best, second = ranked[0], ranked[1]
+    ahead = difference(best.graded, second.graded)
+    opening = f"With at most {budget:,} tokens a problem, "
+    if ahead.value == 0.0:
+        return f"{opening}{best.method} and {second.method} come out level at {percent(best.graded)}."
+    scores = f"{best.method} is best ({percent(best.graded)}), {_compare(ahead)} {second.method}"
+    return f"{opening}{scores}{_against_noise(ahead)}."
+
+
+def _compare(change: Difference) -> str:
+    points = 100 * abs(change.value)
+    if change.value == 0.0:
+        return "level with"
+    return f"{points:.1f} points {'above' if change.value > 0 else 'below'}"
+
+
+def _against_noise(change: Difference) -> str:
+    errors = abs(change.in_standard_errors)
+    if change.value == 0.0:
+        return ""
+    if math.isinf(errors):
+        return ", on too few problems for a standard error"
+    if errors < NOISE_LIMIT:
+        return f": {errors:.1f} standard errors, no more than noise"
+    return f": {errors:.1f} standard errors, {'clearly' if errors >= CLAIM_LIMIT else 'probably'} more than noise"
+
+
+def _count(number: int, noun: str) -> str:
+    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

@@ -1,0 +1,113 @@
+"""How the command groups show what they found: one table for people, one JSON document for
+programs, text that cannot harm.
+
+Texts of models and problems are strangers' texts: they are shown as characters, never as markup or
+terminal controls.
+"""
+
+import json
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from datetime import datetime
+from typing import Annotated, Any
+
+import typer
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+WIDTH_WHEN_PIPED = 400
+MAX_FIGURE = 14
+"""Characters of a figure with its error: it is read as one word."""
+
+_CONTROL = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
+
+Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
+
+
+def console(*, stderr: bool = False) -> Console:
+    """Return a console as wide as the terminal; where there is none, wide enough to cut nothing."""
+    found = Console(stderr=stderr)
+    return found if found.is_terminal else Console(stderr=stderr, width=WIDTH_WHEN_PIPED)
+
+
+def print_json(document: Any) -> None:
+    """Print one JSON document; times become ISO 8601."""
+    typer.echo(json.dumps(document, default=_as_text, allow_nan=False, indent=2))
+
+
+def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
+    """Print rows as a table of the named columns ("num_trees" is headed "trees"), or the sentence
+    `empty` if there are none.
+
+    Columns without any value are left out; names and figures are never cut while other columns can
+    be narrower.
+    """
+    members = list(rows)
+    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
+    filled = [name for name in columns if any(row.get(name) is not None for row in members)]
+    for name in filled:
+        texts = [cell(row.get(name)).plain for row in members]
+        is_short = all(" " not in text or len(text) <= MAX_FIGURE for text in texts)
+        table.add_column(name.removeprefix("num_").replace("_", " "), no_wrap=is_short)
+    for row in members:
+        table.add_row(*(cell(row.get(name)) for name in filled))
+    console().print(table if members else Text(empty))
+
+
+def print_fields(fields: Mapping[str, Any]) -> None:
+    """Print names and values, one a line; what is None is left out."""
+    grid = Table.grid(padding=(0, 2))
+    for name, value in fields.items():
+        if value is not None:
+            shown = cell(value)
+            shown.justify = None
+            grid.add_row(Text(name.removeprefix("num_").replace("_", " "), style="dim"), shown)
+    console().print(grid)
+
+
+def told(sentence: str) -> None:
+    """Say on standard error what was done, on one line."""
+    console(stderr=True).print(Text(sentence), soft_wrap=True)
+
+
+def cell(value: Any) -> Text:
+    """Return a value as it stands in a table: numbers to the right, times to the second,
+    mappings as JSON, None as a dash.
+    """
+    match value:
+        case None:
+            return Text("-", style="dim")
+        case bool():
+            return Text("yes" if value else "no")
+        case int():
+            return Text(f"{value:,}" if abs(value) < 10**9 else str(value), justify="right")
+        case float():
+            return Text(f"{value:,.2f}", justify="right")
+        case datetime():
+            return Text(f"{value:%Y-%m-%d %H:%M:%S}")
+        case Text():
+            return value
+        case dict() | list() | tuple():
+            return Text(plain(json.dumps(value, default=_as_text)))
+        case _:
+            return Text(plain(str(value)))
+
+
+def plain(text: str) -> str:
+    """Return a text as one line of characters that a terminal only shows: white space is one
+    blank, controls are written out.
+    """
+    line = " ".join(text.split())
+    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) in _CONTROL else letter for letter in line)
+
+
+def shortened(text: str, max_characters: int) -> str:
+    """Return a text as one line of at most so many characters."""
+    line = plain(text)
+    return line if len(line) <= max_characters else line[: max_characters - 1] + "…"
+
+
+def _as_text(value: Any) -> str:
+    return value.isoformat() if isinstance(value, datetime) else str(value)

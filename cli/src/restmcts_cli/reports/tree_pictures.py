@@ -1,0 +1,153 @@
+"""A search tree as inline SVG, an indented outline with the most visited steps first; a tree
+too large to read is folded.
+"""
+
+import heapq
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup
+
+from restmcts_cli.reports.run_report_data import SearchTree, TreeNode
+
+MAX_NODES = 40
+MAX_TEXT = 56
+_MARGIN, _ROW, _INDENT = 10, 27, 24
+_CHARACTER_WIDTH = 7.5
+_BAR_WIDTH, _FACTS_WIDTH = 70, 210
+_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class _Line:
+    """A drawn node: its index in the tree, its place, and the number of nodes folded below it."""
+
+    node: int
+    depth: int
+    row: int
+    num_folded: int
+
+
+def draw_tree(tree: SearchTree, max_nodes: int = MAX_NODES) -> Markup:
+    """Return the tree as an `<svg>` in a scrolling frame.
+
+    At most `max_nodes` nodes are drawn: the ways to one right and one wrong leaf, then the most
+        visited. A node with more below
+    it says how many.
+    """
+    if not tree.nodes:
+        return Markup("")
+    children = _children(tree.nodes)
+    lines = _place(tree.nodes, children, _chosen(tree.nodes, children, max_nodes))
+    texts = {index: _text(tree.nodes[index], line.num_folded) for index, line in lines.items()}
+    facts_x = max(_text_x(line) + len(texts[index]) * _CHARACTER_WIDTH for index, line in lines.items()) + 24
+    edges = [
+        _edge(lines[parent], line) for line in lines.values() if (parent := tree.nodes[line.node].parent) is not None
+    ]
+    nodes = [_node(tree.nodes[index], line, texts[index], facts_x) for index, line in lines.items()]
+    width, height = round(facts_x + _FACTS_WIDTH), len(lines) * _ROW + 2 * _MARGIN
+    svg = Markup(
+        '<svg class="tree" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" aria-label="A search tree">{2}{3}</svg>'
+    ).format(width, height, Markup("").join(edges), Markup("").join(nodes))
+    return Markup('<div class="scroll">{}</div>').format(svg)
+
+
+def _children(nodes: Sequence[TreeNode]) -> dict[int, list[int]]:
+    children: dict[int, list[int]] = defaultdict(list)
+    for index, node in enumerate(nodes):
+        if node.parent is not None:
+            if not 0 <= node.parent < index:
+                raise ValueError(f"node {index} of the drawn tree comes before its parent {node.parent}")
+            children[node.parent].append(index)
+    return children
+
+
+def _chosen(nodes: Sequence[TreeNode], children: dict[int, list[int]], max_nodes: int) -> set[int]:
+    """Return the nodes to draw: parents always with their children, the ways to a right and a
+    wrong leaf first, then by visits.
+    """
+    wanted: set[int] = set()
+    for verdict in ("right", "wrong"):
+        leaf = next((index for index, node in enumerate(nodes) if node.verdict == verdict), None)
+        while leaf is not None:
+            wanted.add(leaf)
+            leaf = nodes[leaf].parent
+    chosen: set[int] = set()
+    frontier = [(False, 0, 0.0, 0)]
+    while frontier and len(chosen) < max_nodes:
+        index = heapq.heappop(frontier)[-1]
+        chosen.add(index)
+        for child in children[index]:
+            node = nodes[child]
+            heapq.heappush(frontier, (child not in wanted, -node.visits, -(node.value or 0.0), child))
+    return chosen
+
+
+def _place(nodes: Sequence[TreeNode], children: dict[int, list[int]], chosen: set[int]) -> dict[int, _Line]:
+    """Return a line for each chosen node, in the order of the page: depth first, the most
+    visited child first.
+    """
+    sizes = [1] * len(nodes)
+    for index in range(len(nodes) - 1, 0, -1):
+        parent = nodes[index].parent
+        if parent is not None:
+            sizes[parent] += sizes[index]
+    lines: dict[int, _Line] = {}
+    waiting = [(0, 0)]
+    while waiting:
+        index, depth = waiting.pop()
+        num_folded = sum(sizes[child] for child in children[index] if child not in chosen)
+        lines[index] = _Line(index, depth, len(lines), num_folded)
+        shown = [child for child in children[index] if child in chosen]
+        shown.sort(key=lambda child: (nodes[child].visits, nodes[child].value or 0.0))
+        waiting.extend((child, depth + 1) for child in shown)
+    return lines
+
+
+def _text(node: TreeNode, num_folded: int) -> str:
+    text = node.text.strip() or ("the question" if node.parent is None else "(empty step)")
+    text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    return f"{text}  (+ {num_folded:,} more below)" if num_folded else text
+
+
+def _dot(line: _Line) -> tuple[int, int]:
+    return _MARGIN + line.depth * _INDENT, _MARGIN + line.row * _ROW + _ROW // 2
+
+
+def _text_x(line: _Line) -> int:
+    return _dot(line)[0] + 12
+
+
+def _edge(parent: _Line, child: _Line) -> Markup:
+    (x, y), (end_x, end_y) = _dot(parent), _dot(child)
+    return Markup('<path class="edge" d="M{} {}V{}H{}"/>').format(x, y, end_y, end_x)
+
+
+def _node(node: TreeNode, line: _Line, text: str, facts_x: float) -> Markup:
+    x, y = _dot(line)
+    visits = f"{node.visits:,} visit" if node.visits == 1 else f"{node.visits:,} visits"
+    parts = [
+        Markup("<title>{}</title>").format(node.text.strip()),
+        Markup('<circle cx="{}" cy="{}" r="5"/>').format(x, y),
+        Markup('<text class="step" x="{}" y="{}">{}</text>').format(_text_x(line), y + 4, text),
+        Markup('<text class="facts end" x="{}" y="{}">{}</text>').format(facts_x + 165, y + 4, visits),
+    ]
+    if node.value is not None:
+        length = round(_BAR_WIDTH * min(max(node.value, 0.0), 1.0), 1)
+        bar = (
+            '<rect class="track" x="{0}" y="{1}" width="{2}" height="8"/>'
+            '<rect class="bar" x="{0}" y="{1}" width="{3}" height="8"/>'
+        )
+        parts.append(Markup(bar).format(facts_x, y - 4, _BAR_WIDTH, length))
+        parts.append(
+            Markup('<text class="facts" x="{}" y="{}">{:.2f}</text>').format(
+                facts_x + _BAR_WIDTH + 6, y + 4, node.value
+            )
+        )
+    if node.verdict in _SIGNS:
+        parts.append(
+            Markup('<text class="sign" x="{}" y="{}">{}</text>').format(facts_x + 180, y + 5, _SIGNS[node.verdict])
+        )
+    kind = node.verdict if node.verdict in _SIGNS else "open"
+    return Markup('<g class="node {}">{}</g>').format(kind, Markup("").join(parts))

@@ -1,0 +1,290 @@
+"""The whole system in one process: SQLite, a folder of artifacts, the handlers of all services on
+the bus in memory.
+
+What is in the work folder is all there is: killed at any moment and opened again, the run goes on
+    from its last transaction.
+"""
+
+import fcntl
+import logging
+import shutil
+import signal
+import threading
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from restmcts.adapters.buses.local_bus import LocalBus
+from restmcts.adapters.models.http_policy.opening import open_policy, policy_address
+from restmcts.adapters.sql import control, runs
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.storage.uris import local_path
+from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.adapters.workers.model_worker import WorkerSettings
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import Phase
+from restmcts.domain.tasks.puzzles import CHECKERS
+from restmcts.errors import InputError, RestMctsError, ServerUnavailableError, StorageError
+from restmcts.messages import commands, events
+from restmcts.messages.base import Message
+from restmcts.modeling.checkpoints import load_policy
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.ports import StepProposer, StepScorer
+from restmcts.settings import load_policy_server_settings
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
+from restmcts_trainer.handlers import TrainerHandlers, TrainProgress
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+
+log = logging.getLogger(__name__)
+SECONDS_BETWEEN_TRIES = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class ModelOptions:
+    """How models are loaded and called in this process.
+
+    Attributes:
+        template: prompt template of checkpoints that do not name their own.
+        device: of torch.
+        trust_remote_code: run code that comes with a model.
+        max_batch_tokens: of one forward pass.
+        key_value_bytes: memory for the keys and values that each loaded model keeps of what it has
+            read; 0: none.
+        max_trees_in_flight: trees searched side by side.
+        num_training_threads: of each training process; None: torch's own choice.
+        keep_training_logs: write TensorBoard's event files.
+    """
+
+    template: str = "auto"
+    device: str = "cpu"
+    trust_remote_code: bool = False
+    max_batch_tokens: int = 16_384
+    key_value_bytes: int = 2**30
+    max_trees_in_flight: int = 256
+    num_training_threads: int | None = None
+    keep_training_logs: bool = True
+
+
+class LocalRun:
+    """A work folder opened by this process alone; use as a context manager."""
+
+    def __init__(self, workdir: Path, options: ModelOptions, on_train_progress: TrainProgress | None = None) -> None:
+        self._options = options
+        self._workdir = workdir
+        self._servers = load_policy_server_settings()
+        self._lock = _lock(workdir)
+        for left_by_a_kill in workdir.glob("training-*"):
+            shutil.rmtree(left_by_a_kill, ignore_errors=True)
+        self.artifacts = FolderArtifactStore(workdir / "artifacts")
+        self.database = Database(f"sqlite:///{workdir / 'run.db'}")
+        self.database.create_tables()
+        self._verifier = AnswerVerifier(CHECKERS)
+        self._interrupted = threading.Event()
+        worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0, stopping=self._interrupted)
+        self._policies = PolicyGeneratorHandlers(self.database, self._proposer, worker)
+        search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
+        labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)
+        self._trainer = TrainerHandlers(
+            self.database,
+            self.artifacts,
+            workdir,
+            on_progress=on_train_progress,
+            num_threads=options.num_training_threads,
+            keep_logs=options.keep_training_logs,
+        )
+        self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
+        self._values = PrmScorerHandlers(self.database, self._scorer, worker)
+        handlers: dict[str, Callable[[Any], None]] = {
+            commands.ProposeWaitingSteps.name: self._waiting_for_servers(self._policies.propose_steps),
+            commands.ScoreWaitingSteps.name: self._waiting_for_servers(self._values.score_steps),
+            commands.JudgeValues.name: self._waiting_for_servers(self._values.judge_values),
+            commands.AdvanceTrees.name: search.advance_trees,
+            events.RequestsAnswered.name: search.take_answers,
+            commands.LabelTrees.name: labeler.label_trees,
+            commands.WriteDataset.name: labeler.write_dataset,
+            commands.TrainPolicy.name: self._trainer.train,
+            commands.TrainValue.name: self._trainer.train,
+            commands.AdvanceRun.name: self._coordinator.advance_run,
+            events.TreesLabelled.name: self._coordinator.advance_run,
+            events.DatasetWritten.name: self._coordinator.advance_run,
+            events.CheckpointTrained.name: self._coordinator.advance_run,
+            events.ValuesJudged.name: self._coordinator.advance_run,
+        }
+        self.bus = LocalBus(handlers, self._dead_letter, self._interrupted)
+        self.database.publish = lambda messages, _: self.bus.publish(messages)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._trainer.stop()
+        self.bus.close()
+        self._policies.close()
+        self._values.close()
+        self._trainer.close()
+        self._verifier.close()
+        self.database.close()
+        self._lock.close()
+
+    def _waiting_for_servers(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+        """Return a handler whose message is tried again as long as a model's server is down:
+        what it is to serve waits on.
+        """
+
+        def handle(message: Message) -> None:
+            try:
+                handler(message)
+            except ServerUnavailableError as error:
+                log.warning("%s", error)
+                time.sleep(SECONDS_BETWEEN_TRIES)
+                self.bus.publish([message])
+
+        return handle
+
+    def _proposer(self, uri: str) -> StepProposer:
+        address = policy_address(uri, self._servers)
+        if address is not None:
+            return open_policy(address, self._servers)
+        loaded = load_policy(local_path(uri, self.artifacts), **self._loading())
+        return TransformersProposer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
+
+    def _scorer(self, uri: str) -> StepScorer:
+        options = self._options
+        return open_scorer(
+            uri,
+            self.artifacts,
+            ScorerOptions(
+                options.max_batch_tokens,
+                options.key_value_bytes,
+                options.device,
+                options.template,
+                options.trust_remote_code,
+                self._servers,
+            ),
+        )
+
+    def _loading(self) -> dict[str, Any]:
+        options = self._options
+        return {"template": options.template, "device": options.device, "trust_remote_code": options.trust_remote_code}
+
+    def _dead_letter(self, name: str, body: str, reason: str) -> None:
+        with self.database.transaction() as transaction:
+            runs.add_dead_letter(transaction, name.partition(".")[0], name, body, reason)
+
+    def find(self, name: str) -> Any | None:
+        """Return the stored run of that name, or None."""
+        with self.database.transaction() as transaction:
+            return runs.find_run(transaction, name)
+
+    def create(
+        self,
+        name: str,
+        method: str,
+        seed: int,
+        config: dict[str, Any],
+        problems: Mapping[str, Sequence[Problem]],
+        checkpoints: dict[str, tuple[str, str]],
+        phases: Sequence[Phase],
+        max_tokens: int | None = None,
+    ) -> int:
+        """Store a new run in one transaction; `checkpoints` maps names to kind and URI. Return
+        its id.
+        """
+        with self.database.transaction() as transaction:
+            run_id = runs.create_run(transaction, name, method, seed, config, max_tokens)
+            for set_name, members in problems.items():
+                runs.add_problems(transaction, run_id, set_name, members)
+            for checkpoint, (kind, uri) in checkpoints.items():
+                runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri)
+            runs.add_phases(transaction, run_id, phases)
+        return run_id
+
+    def known(self, row: Any, max_tokens: int | None) -> int:
+        """Return the id of a stored run, once it has the token budget, if one is given.
+
+        Raises:
+            InputError: if the run was paused because its budget was spent, and this one is spent
+                too.
+        """
+        if max_tokens is not None:
+            with self.database.transaction() as transaction:
+                control.set_max_tokens(transaction, row.name, max_tokens)
+        return int(row.id)
+
+    def run(self, run_id: int, *, takes_max_tokens: bool = False) -> Any:
+        """Work until the run has ended; return its row.
+
+        Args:
+            takes_max_tokens: the command that a person gave has that option, which is then the way
+                to go on.
+
+        Raises:
+            RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
+        """
+        self._coordinator.ring_all()
+        with _interruptible(self._interrupted):
+            self.bus.run()
+        with self.database.transaction() as transaction:
+            row = runs.lock_run(transaction, run_id)
+        if row is None or row.state == RunState.RUNNING:
+            raise RestMctsError(f"run {run_id} stopped before its end: nothing is left to do, but phases are open")
+        if row.state == RunState.PAUSED:
+            raise RestMctsError(
+                f"run {row.name} is paused{': ' + row.error if row.error else ''}; {self._way_on(row, takes_max_tokens)}"
+            )
+        if row.state == RunState.FAILED:
+            raise RestMctsError(f"run {row.name} failed: {row.error}")
+        return row
+
+    def _way_on(self, row: Any, takes_max_tokens: bool) -> str:
+        if row.error and takes_max_tokens:
+            return "to go on: this command with a larger --max-tokens"
+        larger = " --max-tokens LARGER" if row.error else ""
+        return f"to go on: restmcts runs resume {row.name} --workdir {self._workdir}{larger}, then this command again"
+
+
+@contextmanager
+def _interruptible(interrupted: threading.Event) -> Iterator[None]:
+    """Let an interrupt set the event, and not break into a transaction, which would stay open;
+    a second one ends all at once.
+    """
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    before = signal.getsignal(signal.SIGINT)
+
+    def interrupt(*_: object) -> None:
+        signal.signal(signal.SIGINT, before)
+        interrupted.set()
+
+    signal.signal(signal.SIGINT, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _lock(workdir: Path) -> Any:
+    """Return an open file that keeps other processes out of the work folder while it is open."""
+    try:
+        workdir.mkdir(parents=True, exist_ok=True)
+        file = (workdir / "lock").open("w")
+    except OSError as error:
+        raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError as error:
+        file.close()
+        raise InputError(
+            f"{workdir}: another restmcts works in this folder; wait for it or choose another --workdir"
+        ) from error
+    return file

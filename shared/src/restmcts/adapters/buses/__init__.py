@@ -1,0 +1,1 @@
+"""Message buses: Celery on Redis, and one in memory."""

@@ -1,0 +1,70 @@
+"""Training data as folders of Parquet shards with a card; readable with
+`datasets.load_dataset("parquet", ...)`.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+ROWS_PER_SHARD = 50_000
+_LINEAGE = [("problem_id", pa.int64()), ("tree_id", pa.int64()), ("node_id", pa.int64())]
+POLICY_SCHEMA = pa.schema(
+    [("question", pa.string()), ("steps", pa.list_(pa.string())), ("model_value", pa.float64()), *_LINEAGE]
+)
+VALUE_SCHEMA = pa.schema(
+    [
+        ("question", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("targets", pa.list_(pa.float64())),
+        ("leads_to_right", pa.list_(pa.bool_())),
+        ("finished", pa.bool_()),
+        *_LINEAGE,
+    ]
+)
+# `steps` is the partial solution before the pair; `node_id` is that of the chosen step, where it is
+# one step of a tree.
+PREFERENCE_SCHEMA = pa.schema(
+    [
+        ("question", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("chosen", pa.list_(pa.string())),
+        ("rejected", pa.list_(pa.string())),
+        ("chosen_finished", pa.bool_()),
+        ("rejected_finished", pa.bool_()),
+        ("chosen_value", pa.float64()),
+        ("rejected_value", pa.float64()),
+        *_LINEAGE,
+        ("rejected_node_id", pa.int64()),
+    ]
+)
+
+
+def write_shards(
+    rows: Iterator[dict[str, Any]], schema: pa.Schema, card: dict[str, Any], folder: Path
+) -> dict[str, Any]:
+    """Write rows as Parquet and the card, completed with the counts and the label histogram (by
+    tenths); return the card.
+    """
+    num_rows = num_shards = 0
+    histogram: Counter[str] = Counter()
+    trees_seen: set[int] = set()
+    while shard := list(islice(rows, ROWS_PER_SHARD)):
+        pq.write_table(pa.Table.from_pylist(shard, schema), folder / f"train-{num_shards:05d}.parquet")
+        num_shards += 1
+        num_rows += len(shard)
+        trees_seen.update(row["tree_id"] for row in shard if row["tree_id"] is not None)
+        histogram.update(f"{target:.1f}" for row in shard for target in row.get("targets", ()) if target is not None)
+    card = {**card, "num_rows": num_rows, "num_trees": len(trees_seen), "targets": dict(sorted(histogram.items()))}
+    (folder / "card.json").write_text(json.dumps(card, indent=2, sort_keys=True) + "\n")
+    return card
+
+
+def read_rows(folder: Path) -> list[dict[str, Any]]:
+    """Return all rows of a dataset, in order."""
+    return [row for shard in sorted(folder.glob("train-*.parquet")) for row in pq.read_table(shard).to_pylist()]

@@ -1,0 +1,1 @@
+"""Policies and reward models behind HTTP."""

@@ -1,0 +1,3 @@
+"""Policies behind HTTP: text-generation-inference, and whatever speaks the completions or chat
+protocol of OpenAI.
+"""

@@ -1,0 +1,108 @@
+"""What is asked of a server and what it answers, the same for every protocol."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from restmcts.domain.prompts import Critic, PromptTemplate
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One call for continuations of a text.
+
+    Attributes:
+        template: of the prompt.
+        question: of the problem.
+        steps: the partial solution, each step ending in the separator.
+        critic: whose line is wanted; None: the next step is.
+        begun: what is given of the wanted text already.
+        num_samples: continuations wanted in this call.
+        max_tokens: limit of new tokens for each.
+        temperature: 0: the most probable token each time.
+        stop: text that ends a continuation; None: only the model's own end does.
+        num_alternatives: other tokens wanted at every position.
+    """
+
+    template: PromptTemplate
+    question: str
+    steps: str
+    critic: Critic | None
+    begun: str
+    num_samples: int
+    max_tokens: int
+    seed: int
+    temperature: float
+    top_p: float
+    stop: str | None
+    num_alternatives: int
+
+    def text(self) -> str:
+        """Return the prompt as raw text."""
+        critic = f"\n{self.template.wording.critics[self.critic]}\n" if self.critic is not None else ""
+        return f"{self.template.question_text(self.question)}{self.steps}{critic}{self.begun}"
+
+
+@dataclass(frozen=True, slots=True)
+class Token:
+    """A generated token: its text, its log-probability, and the most probable tokens at its
+    position with theirs.
+    """
+
+    text: str
+    log_prob: float
+    top: tuple[tuple[str, float], ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Completion:
+    """One continuation.
+
+    Attributes:
+        text: with or without the stop text at its end, as the server has it.
+        num_tokens: generated for it, the end token included where the server counts it.
+        tokens: each of them; None where the server does not tell.
+        ended: whether the model ended it; None where the server does not tell the model's end from
+            the stop text.
+    """
+
+    text: str
+    num_tokens: int
+    tokens: tuple[Token, ...] | None
+    ended: bool | None
+
+
+@dataclass(frozen=True, slots=True)
+class Completions:
+    """The answer to a call: at least one continuation, at most as many as asked for; `model`
+    wrote them, "" if that is not told.
+    """
+
+    samples: tuple[Completion, ...]
+    num_prompt_tokens: int
+    model: str
+
+
+class Backend(Protocol):
+    """One protocol of one server. Errors are those of the client library.
+
+    Attributes:
+        model: the name that its requests give.
+        loads_what_is_named: whether the server loads whatever model a request names (`transformers
+            serve`).
+    """
+
+    model: str
+    loads_what_is_named: bool
+
+    def complete(self, ask: Ask) -> Completions:
+        """Return continuations of a text."""
+        ...
+
+    def served_models(self) -> Sequence[str]:
+        """Return the names of what is served now, empty if the server does not tell."""
+        ...
+
+    def close(self) -> None:
+        """Give up the connections."""
+        ...

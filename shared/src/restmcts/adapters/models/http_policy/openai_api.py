@@ -1,0 +1,178 @@
+"""The two routes of OpenAI-compatible servers: `/v1/completions`, which continues raw text, and
+`/v1/chat/completions`.
+
+Served by vLLM, SGLang, llama.cpp and `transformers serve`, which differ in what they ignore:
+several samples in one call, log-probabilities, and what ended a text. Whatever a server leaves out
+is None here.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import openai
+from huggingface_hub import InferenceClient
+
+from restmcts.adapters.models.http_policy.address import ServerAddress
+from restmcts.adapters.models.http_policy.completion import Ask, Completion, Completions, Token
+
+# The clients take a token that the environment has for another host where they are given none.
+NO_TOKEN = "none"
+
+
+class _OpenAIServer:
+    """What both routes share: the client, and the list of models."""
+
+    def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
+        self.model = address.model
+        self.loads_what_is_named = False
+        self._client = openai.OpenAI(
+            base_url=address.base_url,
+            api_key=token or NO_TOKEN,
+            max_retries=0,
+            timeout=timeout_seconds,
+        )
+
+    def served_models(self) -> Sequence[str]:
+        """Return the ids of `/v1/models`, and the folders that they were loaded from where the
+        server tells them.
+        """
+        try:
+            models = [entry.model_dump() for entry in self._client.models.list().data]
+        except (openai.NotFoundError, openai.InternalServerError) as error:
+            # `transformers serve` lists the hub's cache, and fails where there is none.
+            if error.status_code not in (404, 500):
+                raise
+            return ()
+        return [str(entry[key]) for entry in models for key in ("id", "root") if entry.get(key)]
+
+    def extra_fields(self, ask: Ask) -> dict[str, Any]:
+        """Return fields beyond OpenAI's: `transformers serve` takes a temperature and samples
+        only where it is told to.
+        """
+        return {"generation_config": '{"do_sample": true}'} if self.loads_what_is_named and ask.temperature > 0 else {}
+
+    def close(self) -> None:
+        self._client.close()
+
+
+class CompletionsBackend(_OpenAIServer):
+    """Raw text, continued by `/v1/completions`."""
+
+    def complete(self, ask: Ask) -> Completions:
+        answer = self._client.completions.create(
+            model=self.model,
+            prompt=ask.text(),
+            n=ask.num_samples,
+            max_tokens=ask.max_tokens,
+            temperature=ask.temperature,
+            top_p=ask.top_p,
+            seed=ask.seed,
+            stop=[ask.stop] if ask.stop is not None else openai.omit,
+            # One more, because the token that was taken may be among them.
+            logprobs=ask.num_alternatives + 1,
+            extra_body=self.extra_fields(ask),
+        )
+        # Whatever is no JSON object comes back as it is.
+        return completions_of(answer.model_dump() if isinstance(answer, openai.types.Completion) else {}, ask)
+
+
+class ChatBackend(_OpenAIServer):
+    """A conversation, through `/v1/chat/completions`."""
+
+    def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
+        super().__init__(address, token, timeout_seconds)
+        self._prefill = address.prefill
+        self._chat = InferenceClient(base_url=address.base_url, api_key=token or NO_TOKEN, timeout=timeout_seconds)
+
+    def complete(self, ask: Ask) -> Completions:
+        prefill = self._prefill and ask.critic is None
+        written = ask.steps + ask.begun
+        messages = ask.template.chat_messages(ask.question, "" if prefill else written, ask.critic)
+        extra = self.extra_fields(ask)
+        if prefill and written:
+            messages.append({"role": "assistant", "content": written})
+            extra |= {"continue_final_message": True, "add_generation_prompt": False}
+        answer = self._chat.chat_completion(
+            messages,
+            model=self.model,
+            n=ask.num_samples,
+            max_tokens=ask.max_tokens,
+            temperature=ask.temperature,
+            top_p=ask.top_p,
+            seed=ask.seed,
+            stop=[ask.stop] if ask.stop is not None else None,
+            logprobs=True,
+            top_logprobs=ask.num_alternatives + 1 if ask.num_alternatives else None,
+            extra_body=extra or None,
+        )
+        return completions_of(answer, ask, a_turn_a_step=not prefill)
+
+    def close(self) -> None:
+        super().close()
+        self._chat.exit_stack.close()
+
+
+def completions_of(answer: Mapping[str, Any], ask: Ask, *, a_turn_a_step: bool = False) -> Completions:
+    """Return what an answer of either route holds.
+
+    Args:
+        a_turn_a_step: whether the end of a reply that could hold one step only says nothing of the
+            solution's end.
+
+    Raises:
+        ValueError: if it is not such an answer.
+    """
+    try:
+        choices = list(answer["choices"])[: ask.num_samples]
+        usage = answer["usage"]
+        samples = tuple(_completion(choice, usage, len(choices), ask, a_turn_a_step) for choice in choices)
+        prompt_tokens = int(usage["prompt_tokens"])
+    except (KeyError, TypeError, AttributeError) as error:
+        raise ValueError(f"a field is missing or of another type: {error}") from error
+    if not samples:
+        raise ValueError("no choices")
+    return Completions(samples, prompt_tokens, str(answer.get("model") or ""))
+
+
+def _completion(
+    choice: Mapping[str, Any], usage: Mapping[str, Any], num_choices: int, ask: Ask, a_turn_a_step: bool
+) -> Completion:
+    message = choice.get("message")
+    text = str((message.get("content") if message is not None else choice["text"]) or "")
+    tokens = _tokens(choice.get("logprobs"))
+    num_tokens = len(tokens) if tokens is not None else -(-int(usage["completion_tokens"]) // num_choices)
+    ended = _ended(choice, text, ask.stop)
+    if a_turn_a_step and ask.stop is not None and ended:
+        ended = None
+    return Completion(text, num_tokens, tokens, ended)
+
+
+def _ended(choice: Mapping[str, Any], text: str, stop: str | None) -> bool | None:
+    if choice.get("finish_reason") != "stop":
+        return False
+    if stop is None or stop in text:
+        return stop is None
+    for told in ("stop_reason", "matched_stop"):  # vLLM, SGLang
+        if told in choice:
+            return bool(choice[told] != stop)
+    return None
+
+
+def _tokens(logprobs: Mapping[str, Any] | None) -> tuple[Token, ...] | None:
+    """Return the tokens in the form of either route; None if there are none."""
+    if not logprobs:
+        return None
+    if logprobs.get("content") is not None:
+        return tuple(
+            Token(
+                one["token"],
+                float(one["logprob"]),
+                tuple((top["token"], top["logprob"]) for top in one.get("top_logprobs") or ()),
+            )
+            for one in logprobs["content"]
+        )
+    if logprobs.get("tokens") is None or logprobs.get("token_logprobs") is None:
+        return None
+    tops = logprobs.get("top_logprobs") or [None] * len(logprobs["tokens"])
+    triples = zip(logprobs["tokens"], logprobs["token_logprobs"], tops, strict=True)
+    return tuple(Token(text, float(log_prob or 0.0), tuple((top or {}).items())) for text, log_prob, top in triples)

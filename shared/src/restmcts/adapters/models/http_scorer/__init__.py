@@ -1,0 +1,3 @@
+"""Process and outcome reward models behind HTTP: the pooling routes of vLLM and SGLang as a
+`StepScorer`.
+"""

@@ -1,0 +1,67 @@
+"""The two routes that score token ids, and what their answers hold.
+
+vLLM's `/pooling` (a request for `token_classify`) gives one row of class probabilities a token, or,
+where the server is started with STEP pooling, one for each token that ends a step; for a sequence
+classifier, one row for the text. SGLang's `/classify` gives one row for the text, as the model's
+head gives it. Schemas are those of their repositories; vLLM's must know `use_activation`.
+"""
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+Rows = list[list[float]]
+Body = Callable[[str, Sequence[int], bool], dict[str, Any]]
+Read = Callable[[Any], Rows]
+
+
+def pooling_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, Any]:
+    """Return a request to vLLM: probabilities of classes a token, or else a text's logit,
+    whatever its configuration would make of it.
+    """
+    body = {"model": model, "input": list(token_ids), "encoding_format": "float", "use_activation": by_token}
+    return {**body, "task": "token_classify"} if by_token else body
+
+
+def pooling_rows(answer: Any) -> Rows:
+    """Return the rows of an answer of vLLM.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    data = _of(_of(answer, "data"), 0)
+    rows = _of(data, "data")
+    return _rows(rows if rows and isinstance(rows[0], list) else [rows])
+
+
+def classify_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, Any]:
+    """Return a request to SGLang; its model is the one that it was started with."""
+    return {"input_ids": list(token_ids)}
+
+
+def classify_rows(answer: Any) -> Rows:
+    """Return the one row of an answer of SGLang.
+
+    Raises:
+        ValueError: if it is none.
+    """
+    return _rows([_of(_of(answer, 0) if isinstance(answer, list) else answer, "embedding")])
+
+
+def _of(found: Any, key: str | int) -> Any:
+    try:
+        return found[key]
+    except (KeyError, IndexError, TypeError):
+        raise ValueError(f"there is no field {key!r}") from None
+
+
+def _rows(rows: Any) -> Rows:
+    try:
+        return [[float(number) for number in row] for row in rows]
+    except TypeError:
+        raise ValueError("its scores are no numbers") from None
+
+
+ROUTES: Mapping[str, tuple[Body, Read]] = {
+    "pooling": (pooling_body, pooling_rows),
+    "classify": (classify_body, classify_rows),
+}

@@ -1,0 +1,151 @@
+"""Keeps a policy server's weights in step with what runs ask for; run beside the server:
+
+    python -m restmcts.adapters.models.served_weights FOLDER [--reload URL]
+
+FOLDER is shared with the server. The checkpoint to be served is fetched into it and named in
+FOLDER/current (two lines: name and path), which infra/inference/serve.sh follows by restarting the
+server. With --reload, the SGLang server at URL is told to load it while it runs. Settings are those
+of the workers.
+"""
+
+import argparse
+import logging
+import time
+from dataclasses import dataclass
+from pathlib import Path
+
+import httpx2
+from sqlalchemy import select
+from sqlalchemy.exc import OperationalError
+
+from restmcts.adapters.models.http_policy.address import is_server
+from restmcts.adapters.models.http_policy.opening import served_name
+from restmcts.adapters.sql import promotions, requests
+from restmcts.adapters.sql.database import Database, Transaction, table_of
+from restmcts.adapters.sql.tables import Run, RunState
+from restmcts.adapters.storage.uris import local_path
+from restmcts.adapters.workers.celery_worker import open_artifacts
+from restmcts.errors import RestMctsError
+from restmcts.ports import ArtifactStore
+from restmcts.settings import load_settings
+
+log = logging.getLogger(__name__)
+RUNS = table_of(Run)
+POINTER = "current"
+SECONDS_BETWEEN_LOOKS = 2.0
+RELOAD_SECONDS = 600.0
+
+
+@dataclass(frozen=True, slots=True)
+class Served:
+    """What a server is to serve: a name, and the folder (or hub id) of its weights."""
+
+    name: str
+    path: str
+
+
+def wanted_policy(transaction: Transaction, served: str | None) -> str | None:
+    """Return the URI of the policy that a server of one model should serve; None: nothing asks for
+    another.
+
+    While requests to what is served are open, it stays. Then comes the checkpoint that the oldest
+    request waits for; where nothing waits, the promoted policy of the newest run that is running.
+    """
+    waited_for = [uri for uri in requests.policies_waited_for(transaction) if not is_server(uri)]
+    if waited_for:
+        return None if served in [served_name(uri) for uri in waited_for] else waited_for[0]
+    running = select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value).order_by(RUNS.c.id.desc())
+    for run_id in transaction.execute(running).scalars().all():
+        promoted = promotions.promoted(transaction, run_id, "policy")
+        if promoted is not None and not is_server(promoted.uri):
+            return None if served_name(promoted.uri) == served else str(promoted.uri)
+    return None
+
+
+class WeightsFollower:
+    """Fetches weights into a folder, names them there, and tells a server that can reload.
+
+    Args:
+        folder: that the server sees under the same path.
+        reload_url: of a server that loads weights while it runs; empty: it is restarted by whoever
+            watches the folder.
+    """
+
+    def __init__(self, database: Database, artifacts: ArtifactStore, folder: Path, reload_url: str = "") -> None:
+        self._database = database
+        self._artifacts = artifacts
+        self._folder = folder
+        self._http = httpx2.Client(base_url=reload_url, timeout=RELOAD_SECONDS)
+        self._reloads = bool(reload_url)
+
+    def close(self) -> None:
+        self._http.close()
+
+    def follow(self) -> Served | None:
+        """Bring the served weights in step once; return what is to be served, None while nothing
+        was ever asked for.
+
+        Raises:
+            RestMctsError: if the weights cannot be fetched.
+            httpx2.HTTPError: if the server does not answer or does not take them.
+        """
+        current = self._current()
+        with self._database.transaction() as transaction:
+            uri = wanted_policy(transaction, current.name if current is not None else None)
+        if uri is not None:
+            current = self._fetched(uri)
+            pending = self._folder / f".{POINTER}"
+            pending.write_text(f"{current.name}\n{current.path}\n", encoding="utf-8")
+            pending.rename(self._folder / POINTER)
+            log.info("%s is to be served from %s", current.name, current.path)
+        if current is not None and self._reloads:
+            self._reload(current)
+        return current
+
+    def _current(self) -> Served | None:
+        pointer = self._folder / POINTER
+        return Served(*pointer.read_text(encoding="utf-8").split("\n")[:2]) if pointer.is_file() else None
+
+    def _fetched(self, uri: str) -> Served:
+        """Return the weights under a path that ends in their name: servers that have no other
+        name for them use it.
+        """
+        name, found = served_name(uri), Path(local_path(uri, self._artifacts))
+        if not found.is_dir():
+            return Served(name, str(uri))
+        link = self._folder / name
+        if not link.is_symlink():
+            link.symlink_to(found.resolve())
+        return Served(name, str(link))
+
+    def _reload(self, wanted: Served) -> None:
+        models = self._http.get("/v1/models").raise_for_status().json()["data"]
+        known = {str(model.get(key, "")).rpartition("/")[2] for model in models for key in ("id", "root")}
+        if wanted.name.rpartition("/")[2] in known:
+            return
+        self._http.post("/update_weights_from_disk", json={"model_path": wanted.path}).raise_for_status()
+        log.info("the server took %s", wanted.name)
+
+
+def main() -> None:
+    """Follow for ever; what fails is told and tried again."""
+    parser = argparse.ArgumentParser(prog="python -m restmcts.adapters.models.served_weights", description=__doc__)
+    parser.add_argument("folder", type=Path, help="shared with the server, under the same path")
+    parser.add_argument(
+        "--reload", metavar="URL", default="", help="of an SGLang server, which loads weights while it runs"
+    )
+    given = parser.parse_args()
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
+    settings = load_settings()
+    database = Database(settings.database_url.get_secret_value())
+    follower = WeightsFollower(database, open_artifacts(settings), given.folder, given.reload)
+    while True:
+        try:
+            follower.follow()
+        except (RestMctsError, OperationalError, httpx2.HTTPError, OSError) as error:
+            log.warning("not in step: %s; again in %.0f s", error, SECONDS_BETWEEN_LOOKS)
+        time.sleep(SECONDS_BETWEEN_LOOKS)
+
+
+if __name__ == "__main__":
+    main()

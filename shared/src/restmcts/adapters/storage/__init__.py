@@ -1,0 +1,1 @@
+"""Artifact stores: S3, and a folder."""

@@ -1,0 +1,100 @@
+"""Artifacts in a folder: checkpoints and datasets under their digests, whole or absent.
+
+An artifact is a folder of files with a `manifest.json` (digest, sizes, lineage). It is written
+under a temporary name and renamed.
+"""
+
+import os
+import shutil
+import uuid
+from pathlib import Path
+from typing import Any
+
+from restmcts.adapters.storage.manifests import (
+    MANIFEST,
+    Manifest,
+    check_sizes,
+    describe_file,
+    describe_folder,
+    read_manifest,
+)
+from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.errors import CorruptArtifactError, StorageError
+from restmcts.ports import Artifact
+
+
+class FolderArtifactStore:
+    """Artifacts below one folder, as `<kind>/<digest>/`."""
+
+    def __init__(self, root: Path) -> None:
+        self._root = root
+        self._compared: set[str] = set()
+        for leftover in root.glob("*/.partial-*"):
+            shutil.rmtree(leftover, ignore_errors=True)
+
+    def put(self, folder: Path, kind: str, lineage: dict[str, Any]) -> Artifact:
+        """Store a folder's files; the same files are stored once, with the lineage of the first.
+
+        Raises:
+            StorageError: if the disk does not take them; nothing is left behind.
+        """
+        manifest = describe_folder(folder, kind, lineage)
+        final = self._root / kind / manifest.digest
+        if not final.exists():
+            self._write(folder, final, manifest)
+        return manifest.artifact
+
+    def _write(self, folder: Path, final: Path, manifest: Manifest) -> None:
+        partial = final.parent / f".partial-{uuid.uuid4().hex}"
+        try:
+            final.parent.mkdir(parents=True, exist_ok=True)
+            shutil.copytree(folder, partial, ignore=shutil.ignore_patterns(MANIFEST))
+            (partial / MANIFEST).write_text(manifest.to_json())
+            os.replace(partial, final)
+        except (OSError, shutil.Error) as error:
+            shutil.rmtree(partial, ignore_errors=True)
+            if not final.exists():
+                raise StorageError(f"{final.parent}: artifact not written ({error})") from error
+
+    def fetch(self, uri: str) -> Path:
+        """Return a local folder with the artifact's files, their bytes compared the first time that
+        this store gives them out.
+
+        Raises:
+            StorageError: if there is no such artifact.
+            CorruptArtifactError: if its files are not those of its manifest.
+        """
+        folder = self._root / uri.removeprefix(ARTIFACT)
+        if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
+            raise StorageError(f"no artifact {uri} in {self._root}")
+        manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
+        check_sizes(folder, manifest)
+        if uri not in self._compared:
+            _check_bytes(folder, manifest)
+            self._compared.add(uri)
+        return folder
+
+    def remove(self, uri: str) -> None:
+        """Forget an artifact; one that is not there is no error.
+
+        Raises:
+            StorageError: if the disk does not do it.
+        """
+        folder = self._root / uri.removeprefix(ARTIFACT)
+        if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
+            return
+        self._compared.discard(uri)
+        doomed = folder.parent / f".partial-{uuid.uuid4().hex}"
+        try:
+            folder.rename(doomed)
+        except OSError as error:
+            raise StorageError(f"{folder}: artifact not removed ({error})") from error
+        shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _check_bytes(folder: Path, manifest: Manifest) -> None:
+    for name, stored in manifest.files.items():
+        if describe_file(folder / name) != stored:
+            raise CorruptArtifactError(
+                f"{folder / name}: not the bytes that its manifest names; make the artifact again"
+            )

@@ -1,0 +1,24 @@
+"""Where a checkpoint lies: an artifact of the store, or a model as the user named it (a folder,
+a hub id, or a server).
+"""
+
+from pathlib import Path
+
+from restmcts.adapters.models.http_policy.address import is_server, model_named
+from restmcts.ports import ArtifactStore
+
+ARTIFACT = "artifact:"
+
+
+def local_path(uri: str, artifacts: ArtifactStore) -> str | Path:
+    """Return the folder of an artifact, fetched if need be, or the user's folder or hub id as it
+    is.
+
+    The weights of a model on a server are those of the model's name: servers name models by folder
+    or hub id. What a URI says of a model behind a question mark (restmcts.modeling.prm.formats) is
+    no part of where it lies.
+    """
+    if is_server(uri):
+        return model_named(uri)
+    place = uri.partition("?")[0]
+    return artifacts.fetch(place) if place.startswith(ARTIFACT) else place

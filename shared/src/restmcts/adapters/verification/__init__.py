@@ -1,0 +1,1 @@
+"""Verification of final answers in a guarded process."""

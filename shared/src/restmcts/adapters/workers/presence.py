@@ -1,0 +1,86 @@
+"""A worker's row in the database, beside its heartbeat file: who it is, when it was last alive,
+what it does.
+
+A thread writes it. Nothing depends on it, so a database that is away is waited for, and the worker
+goes on.
+"""
+
+import logging
+import os
+import socket
+import threading
+import uuid
+from datetime import UTC, datetime
+
+from restmcts.adapters.sql import workers
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import now
+from restmcts.adapters.workers.heartbeat import Heartbeat
+from restmcts.errors import StorageError
+from restmcts.messages.base import Queue
+
+log = logging.getLogger(__name__)
+
+TELL_SECONDS = 5.0
+FORGET_SECONDS = 60.0
+"""Of silence, after which a worker that begins takes another for killed; one that
+only could not reach the database writes its row again."""
+
+STOP_SECONDS = 5.0
+
+
+class Presence:
+    """Tells of this process until `stop`."""
+
+    def __init__(self, database: Database, queue: Queue, heartbeat: Heartbeat) -> None:
+        self._database = database
+        self._queue = queue
+        self._heartbeat = heartbeat
+        self._id = uuid.uuid4().hex
+        self._started_at = now()
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
+
+    def start(self) -> None:
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Remove the row: the worker has ended as it should."""
+        self._stopped.set()
+        if self._thread.is_alive():
+            self._thread.join(STOP_SECONDS)
+        try:
+            with self._database.transaction() as transaction:
+                workers.forget(transaction, self._id)
+        except StorageError as error:
+            log.warning("this worker stays in the list of workers for a while (%s)", error)
+
+    def _run(self) -> None:
+        try:
+            with self._database.transaction() as transaction:
+                workers.forget_silent(transaction, FORGET_SECONDS)
+        except StorageError as error:
+            log.warning("killed workers stay in the list of workers (%s)", error)
+        while True:
+            try:
+                self._tell()
+            except StorageError as error:
+                log.debug("not told this time (%s)", error)
+            if self._stopped.wait(TELL_SECONDS):
+                return
+
+    def _tell(self) -> None:
+        activity = self._heartbeat.activity()
+        row = {
+            "id": self._id,
+            "queue": self._queue.value,
+            "host": socket.gethostname(),
+            "pid": os.getpid(),
+            "started_at": self._started_at,
+            "seen_at": now(),
+            "doing": activity.doing,
+            "since": datetime.fromtimestamp(activity.since, UTC),
+            "num_done": activity.num_done,
+        }
+        with self._database.transaction() as transaction:
+            workers.tell(transaction, row)

@@ -1,0 +1,1 @@
+"""Final answers: where a solution states one, how it is written, and when two are the same."""

@@ -1,0 +1,87 @@
+"""Process rewards inferred from a finished tree and the verdicts on its leaves (arXiv:2406.03816,
+Section 3.3).
+
+A node's own verdict is never guessed: below a leaf that could not be decided nothing is called
+wrong.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from restmcts.domain.problems import Verdict
+from restmcts.domain.tree import ROOT, Node, Tree
+from restmcts.domain.values import quality_value, weighted_reward
+
+
+@dataclass(frozen=True, slots=True)
+class StepLabel:
+    """What the tree says of one step.
+
+    Attributes:
+        reasoning_distance: m_k, steps to the nearest right leaf below; for a wrong step, that of
+            the nearest ancestor with one.
+        step_is_right: r_sk = 0 (hard estimation: some path through the step reaches a right
+            answer).
+        weighted_reward: w_sk (Eq. 2); 0 for the root.
+        quality_value: v_k (Eq. 1), in [0, 1].
+    """
+
+    reasoning_distance: int
+    step_is_right: bool
+    weighted_reward: float
+    quality_value: float
+
+
+def end_leaves(tree: Tree, end_gate: float | None = None) -> list[Node]:
+    """Return the leaves to be verified, in depth-first order: unexpanded nodes that are final,
+    or have a value at or above the gate and nothing below.
+    """
+    return [node for node in tree.depth_first() if node.final or _is_gated_leaf(node, end_gate)]
+
+
+def infer_labels(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, StepLabel]:
+    """Return the labels of all nodes that lead to a verified leaf, the root's included, by node id;
+    empty for an unsolved tree.
+
+    Pruned: nodes above no verified leaf, and nodes that are not known to be right while an
+        undecided leaf lies below them.
+
+    Args:
+        verdicts: of the end leaves, by node id.
+    """
+    distances = _distances(tree, verdicts)
+    if ROOT not in distances:
+        return {}
+    verified = _ancestors(tree, [node_id for node_id, verdict in verdicts.items() if verdict != Verdict.UNDECIDED])
+    undecided = _ancestors(tree, [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.UNDECIDED])
+    labels = {ROOT: StepLabel(distances[ROOT], True, 0.0, 0.0)}
+    for node in tree.depth_first():
+        known_wrong = node.node_id in verified and node.node_id not in undecided
+        if node.parent_id in labels and (node.node_id in distances or known_wrong):
+            labels[node.node_id] = _label_below(labels[node.parent_id], distances.get(node.node_id))
+    return labels
+
+
+def _is_gated_leaf(node: Node, end_gate: float | None) -> bool:
+    is_leaf = not node.expanded and not node.children and not node.from_rollout and node.node_id != ROOT
+    return is_leaf and end_gate is not None and node.value >= end_gate
+
+
+def _label_below(parent: StepLabel, own_distance: int | None) -> StepLabel:
+    step_is_right = own_distance is not None
+    distance = own_distance if own_distance is not None else parent.reasoning_distance
+    weighted = weighted_reward(parent.quality_value, distance, step_is_right)
+    return StepLabel(distance, step_is_right, weighted, quality_value(parent.quality_value, weighted))
+
+
+def _distances(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, int]:
+    """Return m of every node with a right leaf at or below it."""
+    distances: dict[int, int] = {}
+    for leaf_id in (node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT):
+        for distance, node in enumerate(reversed(tree.lineage(tree[leaf_id]))):
+            distances[node.node_id] = min(distance, distances.get(node.node_id, distance))
+    return distances
+
+
+def _ancestors(tree: Tree, leaf_ids: list[int]) -> set[int]:
+    return {node.node_id for leaf_id in leaf_ids for node in tree.lineage(tree[leaf_id])}

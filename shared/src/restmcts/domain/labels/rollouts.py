@@ -1,0 +1,93 @@
+"""Step labels from the rollouts below a step, and where to look next for the first wrong step."""
+
+from collections.abc import Mapping, Sequence
+from typing import Literal
+
+from restmcts.domain.labels.inferred import StepLabel, infer_labels
+from restmcts.domain.problems import Verdict
+from restmcts.domain.tree import ROOT, Tree
+
+LabelSource = Literal["values", "hard-rollouts", "soft-rollouts"]
+
+
+def rollout_labels(tree: Tree, verdicts: Mapping[int, Verdict], *, soft: bool) -> dict[int, StepLabel]:
+    """Return the labels of the steps that rollouts were begun from, and of those before them, by
+    node id; the root's included.
+
+    MATH-SHEPHERD's estimates (arXiv:2312.08935, Section 3.3) stand in `quality_value`: the share of
+    samples through a step that reach a right answer (soft), or 1 if any does, else 0 (hard). Unlike
+    inferred values they exist for unsolved trees too. Departure: every sample that passes through a
+    step counts, not only those begun at it. `weighted_reward` is 0.
+
+    Where a search completed only the last of given steps, and no completion is right, nothing is
+    said of the steps before it: another way on from them might be.
+    """
+    counts = _samples_below(tree, verdicts)
+    labels = {}
+    for node in tree.depth_first():
+        num_right, num_samples, distance = counts[node.node_id]
+        if node.from_rollout or not num_samples:
+            continue
+        right = num_right > 0
+        value = num_right / num_samples if soft else float(right)
+        labels[node.node_id] = StepLabel(distance, right, 0.0, value)
+    return {
+        node_id: label for node_id, label in labels.items() if label.step_is_right or _is_known_wrong(tree, node_id)
+    }
+
+
+def label_steps(tree: Tree, verdicts: Mapping[int, Verdict], source: LabelSource) -> dict[int, StepLabel]:
+    """Return a finished tree's labels from the source that its phase names, by node id."""
+    return (
+        infer_labels(tree, verdicts)
+        if source == "values"
+        else rollout_labels(tree, verdicts, soft=source == "soft-rollouts")
+    )
+
+
+def _is_known_wrong(tree: Tree, node_id: int) -> bool:
+    """Return whether samples were taken at the node, or it ends a solution: what is merely on
+    the way to such a node is unknown.
+    """
+    node = tree[node_id]
+    return node_id == ROOT or node.final or any(tree[child].from_rollout for child in node.children)
+
+
+def _samples_below(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, tuple[int, int, int]]:
+    """Return for each node the right samples at or below it, all decided samples there, and the
+    steps to the nearest right one (to the deepest end where none is right).
+    """
+    counts: dict[int, tuple[int, int, int]] = {}
+    for node in reversed(tree.nodes):
+        verdict = verdicts.get(node.node_id, Verdict.WRONG)
+        own = 0 if verdict == Verdict.UNDECIDED else node.multiplicity
+        right, total, distance = (own if verdict == Verdict.RIGHT else 0), own, 0
+        below = [counts[child] for child in node.children]
+        right_distances = [0] if right else [steps + 1 for num_right, _, steps in below if num_right]
+        distance = min(right_distances) if right_distances else max((steps + 1 for _, _, steps in below), default=0)
+        counts[node.node_id] = (right + sum(one[0] for one in below), total + sum(one[1] for one in below), distance)
+    return counts
+
+
+def next_prefix(num_steps: int, known: Mapping[int, bool]) -> int | None:
+    """Return how many steps of a wrong solution to complete next in the search for its first wrong
+    step; None once it is found.
+
+    Binary search (OmegaPRM, arXiv:2406.06592, Section 3.2): a prefix from which a right answer was
+    reached has no wrong step.
+
+    Args:
+        num_steps: of the solution, whose last step is wrong at the latest.
+        known: whether a right answer was reached, by number of steps completed so far.
+    """
+    low = max((length for length, right in known.items() if right), default=0)
+    high = min((length for length, right in known.items() if not right), default=num_steps)
+    return (low + high) // 2 if high - low > 1 else None
+
+
+def wrong_solution(tree: Tree, verdicts: Mapping[int, Verdict]) -> Sequence[str]:
+    """Return the steps of the first wrong finished solution, in depth-first order; empty if
+    there is none.
+    """
+    leaf = next((node for node in tree.final_nodes() if verdicts.get(node.node_id) == Verdict.WRONG), None)
+    return tree.steps_to(leaf) if leaf is not None else ()

@@ -1,0 +1,1 @@
+"""Runs as data: phases, plans, methods, evaluations, promotion."""

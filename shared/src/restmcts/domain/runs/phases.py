@@ -1,0 +1,178 @@
+"""What a run is made of: phases that search, train or judge, and name what they need and what they
+bring.
+
+A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within
+their run ("policy-1"); where a gate decides, its name stands for the checkpoint that it left
+promoted.
+"""
+
+from dataclasses import dataclass, field
+from typing import Annotated, Literal
+
+from pydantic import Discriminator, TypeAdapter
+
+from restmcts.domain.labels.filtering import PairFilter, TraceFilter
+from restmcts.domain.labels.rollouts import LabelSource
+from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
+from restmcts.domain.search.algorithms import SearchSettings
+from restmcts.domain.search.protocol import Budget
+
+Purpose = Literal["bootstrap", "collect", "held-out", "evaluate"]
+
+
+@dataclass(frozen=True, slots=True)
+class SearchPhase:
+    """Search every problem of a set once, then verify and label the trees.
+
+    Attributes:
+        name: unique in the run.
+        iteration: of self-training; 0 before the first.
+        purpose: "bootstrap" and "collect" trees are labelled for training, those of "held-out" for
+            judging value models; those of "evaluate" are only graded.
+        problem_set: name of the problem set.
+        policy: checkpoint name.
+        value: checkpoint name, or None where the search asks no value model.
+        merge_solutions: add each problem's given solution to its labelled tree.
+        labels: where the labels of the trees' steps come from: "values" inferred from the tree
+            (ReST-MCTS*), or rollouts.
+        follows: earlier phases over the same problems whose trees decide what is searched; empty:
+            every problem. With a `hint`: the problems that none of them solved, asked again in
+            those words (`{question}`, `{answer}`; STaR, arXiv:2203.14465). Without: the problems
+            with a wrong solution in the first of them, begun with the part of it where a binary
+            search for its first wrong step looks next (OmegaPRM, arXiv:2406.06592); what is found
+            already is not searched.
+        samples_of: a phase over the same problems whose samples the value model scores, instead of
+            a search of its own; `search` is then not used, and nothing is generated.
+    """
+
+    name: str
+    iteration: int
+    purpose: Purpose
+    problem_set: str
+    policy: str
+    value: str | None
+    search: SearchSettings
+    budget: Budget = field(default_factory=Budget)
+    generation: GenerationSettings = field(default_factory=GenerationSettings)
+    merge_solutions: bool = False
+    labels: LabelSource = "values"
+    follows: tuple[str, ...] = ()
+    hint: str | None = None
+    samples_of: str | None = None
+    kind: Literal["search"] = "search"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the names of the checkpoints and phases that must be done before this one
+        begins.
+        """
+        return (self.policy, *(name for name in (self.value, self.samples_of) if name is not None), *self.follows)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainPolicyPhase:
+    """Fine-tune a policy on right traces, on given solutions, or on pairs of sibling steps.
+
+    Attributes:
+        name: of the phase and of the checkpoint that it makes.
+        parent: checkpoint name.
+        sources: search phases whose trees give the traces.
+        solutions_of: a problem set whose given solutions are trained on instead (seed data,
+            controls); None: none.
+        traces: which right traces are kept, problem by problem.
+        objective: "sft" learns traces and solutions, "dpo" prefers the better of two sibling steps.
+        pairs: which pairs are kept, problem by problem ("dpo").
+    """
+
+    name: str
+    iteration: int
+    parent: str
+    training: TrainingSettings
+    sources: tuple[str, ...] = ()
+    solutions_of: str | None = None
+    traces: TraceFilter = field(default_factory=TraceFilter)
+    objective: PolicyObjective = "sft"
+    pairs: PairFilter = field(default_factory=PairFilter)
+    kind: Literal["train-policy"] = "train-policy"
+
+    @property
+    def needs_solved(self) -> bool:
+        """Whether trees without a right solution teach it nothing; what a judge prefers can be
+        learned from any.
+        """
+        return self.objective != "dpo" or self.pairs.between != "solutions"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the phases and checkpoints that must be done before this one begins."""
+        return (self.parent, *self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class TrainValuePhase:
+    """Fit a value model to the inferred values of trees.
+
+    Attributes:
+        name: of the phase and of the checkpoint that it makes.
+        parent: checkpoint name of a value model to go on from; None: begin with a fresh head on
+            `trunk`.
+        trunk: checkpoint name of the policy whose weights begin the first value model.
+        sources: search phases whose labelled trees are the data.
+        solutions_of: a problem set whose given solutions, and copies with a corrupted step, are
+            data as well; None: none.
+        objective: what the model learns of their labels.
+    """
+
+    name: str
+    iteration: int
+    parent: str | None
+    trunk: str
+    training: TrainingSettings
+    sources: tuple[str, ...] = ()
+    solutions_of: str | None = None
+    objective: ValueObjective = "mse"
+    kind: Literal["train-value"] = "train-value"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the phases and checkpoints that must be done before this one begins."""
+        return (self.parent or self.trunk, *self.sources)
+
+
+@dataclass(frozen=True, slots=True)
+class GatePhase:
+    """Promote a new checkpoint if it is not worse than the promoted one of its kind; what names the
+    gate gets the promoted one.
+
+    Attributes:
+        name: of the phase; as a checkpoint's name it means the one that is promoted when it is
+            asked for.
+        model: the checkpoint's kind.
+        candidate: checkpoint name.
+        evidence: for a policy the "evaluate" phase that graded it on held-out problems; for a value
+            model the "held-out" phase whose trees it is judged on.
+        previous: the gate before this one; None: there is nothing to compare with, and the
+            candidate is promoted.
+        margin: as in `GateSettings`.
+    """
+
+    name: str
+    iteration: int
+    model: Literal["policy", "value"]
+    candidate: str
+    evidence: str
+    previous: str | None = None
+    margin: float = 1.0
+    kind: Literal["gate"] = "gate"
+
+    def needs(self) -> tuple[str, ...]:
+        """Return the phases and checkpoints that must be done before this one begins."""
+        return (self.candidate, self.evidence, *((self.previous,) if self.previous is not None else ()))
+
+
+TrainingPhase = Annotated[TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]
+Phase = Annotated[SearchPhase | TrainPolicyPhase | TrainValuePhase | GatePhase, Discriminator("kind")]
+
+# Read and write phases as JSON.
+PHASE: TypeAdapter[Phase] = TypeAdapter(Phase)
+GATE_PHASE: TypeAdapter[GatePhase] = TypeAdapter(GatePhase)
+SEARCH_PHASE: TypeAdapter[SearchPhase] = TypeAdapter(SearchPhase)
+TRAINING_PHASE: TypeAdapter[TrainPolicyPhase | TrainValuePhase] = TypeAdapter(TrainingPhase)

@@ -1,0 +1,137 @@
+"""Whether a new checkpoint is not worse than the old one on held-out problems: figures with errors,
+and the decision.
+
+Outcomes come in groups, one a problem: the steps of one tree are not independent of one another.
+    Errors are those of the groups
+(delta method; for the AUC, Obuchowski, Biometrics 53, 1997), and differences are paired by group.
+"""
+
+import math
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from itertools import combinations
+
+from restmcts.domain.stats.statistics import Difference, average_ranks
+
+
+@dataclass(frozen=True, slots=True)
+class GateSettings:
+    """How new checkpoints are judged.
+
+    Attributes:
+        margin: a figure may lie that many standard errors of the difference below the old one's.
+        num_problems: held out, at most; one in ten is, until there are so many.
+        num_samples: solutions that the first policy samples for each held-out problem, to judge
+            value models on.
+    """
+
+    margin: float = 1.0
+    num_problems: int = 200
+    num_samples: int = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Estimate:
+    """A figure, and by how much each group of outcomes moves it; `influences` sum to 0."""
+
+    value: float
+    influences: tuple[float, ...]
+
+    @property
+    def standard_error(self) -> float:
+        return _error(self.influences)
+
+
+@dataclass(frozen=True, slots=True)
+class JudgedStep:
+    """A step of a held-out tree: its parent's node, V as the judged model gave it, and whether
+    a right answer was reached.
+    """
+
+    parent_id: int
+    value: float
+    is_right: bool
+
+
+def share(counts: Sequence[tuple[float, float]]) -> Estimate | None:
+    """Return the sum of the groups' parts over the sum of their wholes; `counts` holds (part,
+    whole). None if the whole is 0.
+    """
+    whole = math.fsum(group[1] for group in counts)
+    if not whole:
+        return None
+    value = math.fsum(group[0] for group in counts) / whole
+    return Estimate(value, tuple((part - value * size) / whole for part, size in counts))
+
+
+def auc(trees: Sequence[Sequence[JudgedStep]]) -> Estimate | None:
+    """Return the chance that a step that led to a right answer has a higher value than one that
+    did not, ties counting half, over all trees together; None where one of the two kinds is
+    missing.
+    """
+    steps = [step for tree in trees for step in tree]
+    num_right = sum(step.is_right for step in steps)
+    num_wrong = len(steps) - num_right
+    if not num_right or not num_wrong:
+        return None
+    overall = average_ranks([step.value for step in steps])
+    within = {kind: _ranks_within(steps, kind) for kind in (True, False)}
+    # The rank among all less the rank among its own kind is the number of the other kind below it.
+    below = [rank - within[step.is_right][index] for index, (step, rank) in enumerate(zip(steps, overall, strict=True))]
+    value = math.fsum(count for step, count in zip(steps, below, strict=True) if step.is_right) / (
+        num_right * num_wrong
+    )
+    influences, first = [], 0
+    for tree in trees:
+        total = 0.0
+        for index in range(first, first + len(tree)):
+            if steps[index].is_right:
+                total += (below[index] / num_wrong - value) / num_right
+            else:
+                total += (1.0 - below[index] / num_right - value) / num_wrong
+        influences.append(total)
+        first += len(tree)
+    return Estimate(value, tuple(influences))
+
+
+def _ranks_within(steps: Sequence[JudgedStep], is_right: bool) -> dict[int, float]:
+    members = [index for index, step in enumerate(steps) if step.is_right == is_right]
+    return dict(zip(members, average_ranks([steps[index].value for index in members]), strict=True))
+
+
+def sibling_accuracy(trees: Sequence[Sequence[JudgedStep]]) -> Estimate | None:
+    """Return the share of pairs of a right and a wrong sibling in which the right one has the
+    higher value, ties counting half.
+    """
+    return share([_pairs_won(tree) for tree in trees])
+
+
+def _pairs_won(tree: Sequence[JudgedStep]) -> tuple[float, float]:
+    won = Counter[str]()
+    for first, second in combinations(tree, 2):
+        if first.parent_id == second.parent_id and first.is_right != second.is_right:
+            right, wrong = (first, second) if first.is_right else (second, first)
+            won["pairs"] += 1
+            won["twice"] += (right.value > wrong.value) + (right.value >= wrong.value)
+    return won["twice"] / 2, won["pairs"]
+
+
+def gain(new: Estimate, old: Estimate) -> Difference:
+    """Return new minus old, measured on the same groups in the same order."""
+    return Difference(
+        new.value - old.value,
+        _error([first - second for first, second in zip(new.influences, old.influences, strict=True)]),
+    )
+
+
+def is_promoted(gains: Mapping[str, Difference], margin: float) -> bool:
+    """Return whether no figure fell by more than `margin` standard errors of its difference."""
+    return all(found.value >= -margin * found.standard_error for found in gains.values())
+
+
+def _error(influences: Sequence[float]) -> float:
+    num_groups = len(influences)
+    return (
+        math.sqrt(num_groups / (num_groups - 1) * math.fsum(part**2 for part in influences)) if num_groups > 1 else 0.0
+    )

@@ -1,0 +1,137 @@
+"""How a model is trained, and what a training run reports; torch-free, so that whoever asks for
+training can say how.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Literal
+
+from restmcts.errors import InputError
+
+Schedule = Literal["cosine", "linear", "constant"]
+OptimizerName = Literal["adamw", "muon"]
+Precision = Literal["float32", "bfloat16"]
+# "sft": supervised on right traces; "dpo": direct preference optimisation on pairs
+# (arXiv:2305.18290).
+PolicyObjective = Literal["sft", "dpo"]
+# "mse": regression on v_k; "soft": cross-entropy on v_k; "hard": cross-entropy on "leads to a right
+# answer"; "orm": the same, at the ends of whole solutions alone; "ranking": of sibling steps, the
+# one of higher v_k above the other (Bradley-Terry).
+ValueObjective = Literal["mse", "soft", "hard", "orm", "ranking"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSettings:
+    """One training run.
+
+    Attributes:
+        num_steps: optimizer steps; None: as many as `num_epochs` give.
+        num_epochs: passes over the examples where `num_steps` is None.
+        batch_size: examples of one forward pass.
+        gradient_accumulation: forward passes of one optimizer step; the loss is the mean over all
+            of them together.
+        learning_rate: peak rate of AdamW.
+        optimizer: "adamw" for every weight, or "muon" for the hidden matrices and AdamW for the
+            rest.
+        muon_learning_rate: peak rate of Muon, scaled so that its updates are of AdamW's size.
+        schedule: of both rates after the warm-up.
+        warmup_ratio: share of the steps over which the rates rise.
+        weight_decay: of matrices; vectors never decay.
+        max_gradient_norm: gradients are scaled down to it.
+        max_length: tokens; a longer example is dropped and counted, never cut.
+        seed: of the data's order, of dropout and of fresh weights.
+        template: of the prompts that policies are trained on, and name as theirs
+            (restmcts.domain.prompts.TEMPLATE_NAMES).
+        dpo_beta: of direct preference optimisation: how dear it is to leave the parent.
+        validation_share: of the problems, whose examples are held out (value models); the same
+            problems in every training.
+        evaluate_steps: steps between two looks at the held-out examples; None: once a pass over the
+            examples.
+        patience: looks in a row without a lower held-out loss after which training ends; the best
+            weights are kept. None: train to the end and keep the last.
+        lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
+            all weights.
+        precision: of forward and backward passes; weights and optimizer stay in float32.
+        gradient_checkpointing: compute activations again in the backward pass instead of keeping
+            them.
+        packing: lay the examples of a forward pass end to end instead of padding them; none sees
+            another.
+        save_seconds: between two saves of the state from which a killed job goes on.
+    """
+
+    num_steps: int | None = None
+    num_epochs: int = 2
+    batch_size: int = 32
+    gradient_accumulation: int = 1
+    learning_rate: float = 2e-5
+    optimizer: OptimizerName = "adamw"
+    muon_learning_rate: float = 0.01
+    schedule: Schedule = "cosine"
+    warmup_ratio: float = 0.05
+    weight_decay: float = 0.0
+    max_gradient_norm: float = 1.0
+    max_length: int = 2048
+    seed: int = 0
+    template: str = "auto"
+    dpo_beta: float = 0.1
+    validation_share: float = 0.0
+    evaluate_steps: int | None = None
+    patience: int | None = None
+    lora_rank: int | None = None
+    precision: Precision = "float32"
+    gradient_checkpointing: bool = False
+    packing: bool = False
+    save_seconds: float = 600.0
+
+    def __post_init__(self) -> None:
+        counts = ("num_steps", "num_epochs", "batch_size", "gradient_accumulation", "max_length")
+        for name in (*counts, "evaluate_steps", "patience", "lora_rank"):
+            count = getattr(self, name)
+            if count is not None and count < 1:
+                raise InputError(f"training setting {name} is {count}; give at least 1")
+        for name in ("learning_rate", "muon_learning_rate", "dpo_beta"):
+            if not getattr(self, name) > 0:
+                raise InputError(f"training setting {name} is {getattr(self, name)}; give a number above 0")
+        for name in ("warmup_ratio", "validation_share"):
+            if not 0 <= getattr(self, name) < 1:
+                raise InputError(
+                    f"training setting {name} is {getattr(self, name)}; give a share of at least 0 and below 1"
+                )
+        if not self.save_seconds >= 0:
+            raise InputError(f"training setting save_seconds is {self.save_seconds}; give at least 0")
+        if self.patience is not None and not self.validation_share:
+            raise InputError("training setting patience needs held-out problems: give a validation_share above 0")
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingReport:
+    """What a training run did.
+
+    Attributes:
+        num_examples: used.
+        num_dropped: left out because they are longer than `max_length` or have no target.
+        num_targets: supervised positions (pairs, where pairs are compared) of one pass over the
+            examples.
+        num_steps: optimizer steps taken.
+        first_loss: mean over the first logged stretch of steps.
+        last_loss: mean over the last one.
+        seconds: wall time, loading and saving included.
+        micro_batch: examples of one forward pass at the end; below `batch_size` where memory did
+            not suffice.
+        losses: (step, mean loss since the entry before), first to last.
+        held_out: what the held-out examples say of the model: "loss" and the figures of
+            `restmcts.modeling.value.value_metrics`.
+        held_out_before: the same of the model that training began with.
+    """
+
+    num_examples: int
+    num_dropped: int
+    num_targets: int
+    num_steps: int
+    first_loss: float
+    last_loss: float
+    seconds: float
+    micro_batch: int
+    losses: Sequence[tuple[int, float]] = ()
+    held_out: dict[str, float] = field(default_factory=dict)
+    held_out_before: dict[str, float] = field(default_factory=dict)

@@ -1,0 +1,1 @@
+"""Tree searches as pure state machines, one algorithm a file."""

@@ -1,0 +1,170 @@
+"""Solutions that were drawn once: scored by a value model afterwards, and read again by every
+method that needs only samples.
+
+Knows nothing of policies or true answers.
+"""
+
+from collections import deque
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, StepsProposed, StepsScored
+from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings, SolutionSampling
+from restmcts.domain.search.protocol import Budget, Search, Strand, best_final, scored
+from restmcts.domain.tree import Node, Tree
+from restmcts.errors import InputError
+
+SOLUTIONS_PER_REQUEST = 16
+
+
+@dataclass(frozen=True, slots=True)
+class SolutionValues:
+    """V of every step of a whole solution, and its score as the value model's authors make it
+    of them.
+    """
+
+    of_steps: tuple[float, ...]
+    score: float
+
+
+Values = Mapping[tuple[str, ...], SolutionValues]
+"""What is known of whole solutions, by their steps."""
+
+
+class ScoreGivenSamples(Search):
+    """Puts given samples into a tree and asks the value model for every distinct solution;
+    generates nothing.
+
+    Every node has V as its `model_value`; where a solution ends, `value` is the score of the whole.
+    """
+
+    def __init__(
+        self, samples: Sequence[Sample], budget: Budget, seed: int, states_answer: Callable[[str], bool]
+    ) -> None:
+        super().__init__(budget, seed, states_answer)
+        self._samples = samples
+        self._is_begun = False
+
+    def next_strand(self) -> Strand | None:
+        if self._is_begun:
+            return None
+        self._is_begun = True
+        return self._score_all()
+
+    def choose(self) -> Node | None:
+        return best_final(self.tree, lambda node: node.model_value or 0.0)
+
+    def _score_all(self) -> Strand:
+        paths: dict[int, list[Node]] = {}
+        for sample in self._samples:
+            path = self.add_sample(self.tree.root, sample)
+            if path:
+                path[-1].multiplicity += 1
+                paths[path[-1].node_id] = path
+        waiting = list(paths.values())
+        for start in range(0, len(waiting), SOLUTIONS_PER_REQUEST):
+            chunk = waiting[start : start + SOLUTIONS_PER_REQUEST]
+            branches = [tuple(node.step for node in path) for path in chunk]
+            response = scored((yield [self.score((), branches, whole=True)])[0])
+            for path, values, score in zip(chunk, response.values, _scores(response), strict=True):
+                for node, value in zip(path, values, strict=True):
+                    node.model_value = value
+                    if not node.multiplicity:
+                        node.value = value
+                    self.tree.touch(node)
+                path[-1].value = score
+
+
+def _scores(response: StepsScored) -> Sequence[float]:
+    """Return the scores of whole solutions; answers from before they were told have none."""
+    return response.solution_scores or [values[-1] for values in response.values]
+
+
+def solution_values(tree: Tree) -> dict[tuple[str, ...], SolutionValues]:
+    """Return what is known by solution, in a tree of `ScoreGivenSamples`, of those whose whole
+    path was scored.
+    """
+    values: dict[tuple[str, ...], SolutionValues] = {}
+    for node in tree.nodes[1:]:
+        path = tree.lineage(node)[1:]
+        known = [step.model_value for step in path if step.model_value is not None]
+        if node.multiplicity and len(known) == len(path):
+            values[tuple(step.step for step in path)] = SolutionValues(tuple(known), node.value)
+    return values
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePool:
+    """The samples of one problem in the order in which they were drawn.
+
+    Attributes:
+        samples: whole solutions.
+        num_prompt_tokens: of the problem's prompt.
+        seconds: when each sample was there, since the first request.
+    """
+
+    samples: tuple[Sample, ...]
+    num_prompt_tokens: int
+    seconds: tuple[float, ...]
+
+
+def search_pool(
+    settings: BestOfNSettings | SelfConsistencySettings,
+    budget: Budget,
+    pool: SamplePool,
+    values: Values,
+    states_answer: Callable[[str], bool],
+) -> SolutionSampling:
+    """Return the ended search of a method that draws one sample after the other, given the pool's
+    samples in their order.
+
+    It spends what it would have spent on its own, but for prompts: every sample counts its prompt.
+
+    Raises:
+        InputError: if the settings ask for several samples at once, or for a value that is not
+            there.
+    """
+    if settings.samples_at_once != 1:
+        raise InputError("samples from a pool are read one at a time: samples_at_once must be 1")
+    settings = replace(settings, num_samples=min(settings.num_samples, max(len(pool.samples), 1)))
+    search = SolutionSampling(settings, budget, 0, states_answer)
+    unread = iter(zip(pool.samples, pool.seconds, strict=True))
+    waiting: deque[Request] = deque(search.begin())
+    seconds = 0.0
+    while waiting:
+        request = waiting.popleft()
+        response: Response
+        if isinstance(request, ProposeSteps):
+            drawn = next(unread, None)
+            sample, seconds = drawn if drawn is not None else (None, seconds)
+            response = StepsProposed(request.number, (sample,) if sample is not None else (), pool.num_prompt_tokens)
+        else:
+            num_tokens = len(request.branches) * pool.num_prompt_tokens + _num_tokens(search.tree, request.branches)
+            known = [_values(branch, values) for branch in request.branches]
+            scores = tuple(each.score for each in known) if request.whole else ()
+            of_steps = tuple(each.of_steps for each in known)
+            response = StepsScored(request.number, of_steps, num_tokens, solution_scores=scores)
+        waiting.extend(search.receive(response, seconds))
+    return search
+
+
+def _values(branch: tuple[str, ...], values: Values) -> SolutionValues:
+    if branch not in values:
+        raise InputError(f"no value is known of the sample that ends in {branch[-1].strip()!r}")
+    return values[branch]
+
+
+def _num_tokens(tree: Tree, branches: Sequence[tuple[str, ...]]) -> int:
+    return sum(node.num_tokens for branch in branches for node in find_path(tree, branch))
+
+
+def find_path(tree: Tree, steps: Sequence[str]) -> list[Node]:
+    """Return the nodes below the root with those steps, as far as the tree knows them."""
+    path: list[Node] = []
+    node: Node | None = tree.root
+    for step in steps:
+        node = tree.find_child(node, step) if node is not None else None
+        if node is None:
+            break
+        path.append(node)
+    return path

@@ -1,0 +1,91 @@
+"""Rollouts from the steps of sampled solutions: how often a right answer is reached from there
+(MATH-SHEPHERD, arXiv:2312.08935).
+
+The search only samples; what the rollouts say is read from the tree once its leaves are verified
+(restmcts.domain.labels.rollouts).
+"""
+
+from collections.abc import Callable, Generator, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from restmcts.domain.requests import ProposedStep, Request, Response
+from restmcts.domain.search.protocol import Budget, Search, Strand, proposed
+from restmcts.domain.tree import Node
+from restmcts.errors import InputError
+
+Sampling = Generator[Sequence[Request], Sequence[Response], list[list[Node]]]
+
+
+@dataclass(frozen=True, slots=True)
+class StepRolloutsSettings:
+    """Solutions, and completions of their partial solutions.
+
+    Attributes:
+        num_solutions: sampled from the question; a tree that begins with given steps has these
+            instead.
+        num_rollouts: completions of each partial solution that is not finished; of given steps, of
+            all of them together.
+    """
+
+    algorithm: Literal["step-rollouts"] = "step-rollouts"
+    num_solutions: int = 1
+    num_rollouts: int = 4
+
+    def __post_init__(self) -> None:
+        if self.num_solutions < 1 or self.num_rollouts < 1:
+            raise InputError("num_solutions and num_rollouts must be at least 1")
+
+
+class StepRollouts(Search):
+    """Samples solutions, then completes each of their unfinished partial solutions until that is
+    done or the budget is spent.
+
+    Nodes that only completions met are marked `from_rollout`. A node's multiplicity counts the
+    samples that ended in it.
+    """
+
+    def __init__(
+        self,
+        settings: StepRolloutsSettings,
+        budget: Budget,
+        seed: int,
+        states_answer: Callable[[str], bool],
+        begins_with: tuple[str, ...] = (),
+    ) -> None:
+        super().__init__(budget, seed, states_answer)
+        self._settings = settings
+        self._to_complete: list[Node] = []
+        self._sampled = bool(begins_with)
+        if begins_with:
+            given = [ProposedStep(text, 0, 0.0) for text in begins_with]
+            self._to_complete = self.tree.add_path(self.tree.root, given, self.is_final)[-1:]
+
+    def next_strand(self) -> Strand | None:
+        if self.out_of_budget:
+            return None
+        if not self._sampled:
+            self._sampled = True
+            return self._solutions()
+        return self._completions(self._to_complete.pop(0)) if self._to_complete else None
+
+    def choose(self) -> Node | None:
+        return next((node for node in self.tree.final_nodes() if not node.from_rollout), None)
+
+    def _solutions(self) -> Strand:
+        for path in (yield from self._sample(self.tree.root, self._settings.num_solutions, from_rollout=False)):
+            self._to_complete += [node for node in path if not node.final and node not in self._to_complete]
+
+    def _completions(self, node: Node) -> Strand:
+        yield from self._sample(node, self._settings.num_rollouts, from_rollout=True)
+
+    def _sample(self, node: Node, num_samples: int, *, from_rollout: bool) -> Sampling:
+        """Add samples below a node; return the path of each."""
+        answer = proposed((yield [self.propose(node, num_samples, None)])[0])
+        paths = [self.add_sample(node, sample, from_rollout=from_rollout) for sample in answer.samples]
+        for path in paths:
+            end = path[-1] if path else node
+            end.multiplicity += 1
+            self.tree.touch(end)
+        self.spent.iterations += num_samples
+        return paths

@@ -1,0 +1,247 @@
+"""What methods answered, problem by problem, and what that comes to: accuracies with errors, at
+equal limits and at equal cost.
+
+Pure arithmetic over outcomes; knows nothing of trees, runs or reports.
+"""
+
+import math
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from restmcts.domain.problems import Verdict
+from restmcts.domain.stats.bootstrap import Figures, Resampling
+from restmcts.domain.stats.statistics import Accuracy, Difference
+
+FAILED = "failed"
+COSTS = ("tokens", "prompt_tokens", "reused_tokens", "scored_tokens", "model_calls", "seconds")
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """One method's answer to one problem.
+
+    Attributes:
+        budget: limit of generated tokens; None for a method without one.
+        models: name of the pair of models; empty where there is only one.
+        group: what the problem was drawn with (one evaluation of several that are pooled).
+        problem: place in the problem set.
+        verdict: on the answer: "right", "wrong" or "undecided", or "failed" where the search
+            failed.
+        any_right: whether any finished solution of the search is right (pass@k; not an answer).
+        reused_tokens: of prompts, not prefilled again; 0 for samples from a pool, whatever a server
+            would keep.
+        seen: whether a model was trained on the problem.
+        depth: steps of the answered solution.
+        value: V at its end; None where it was not asked.
+        wasted: share of the expanded nodes below which no solution was finished; None where it was
+            not looked at.
+        repeated: share of the generated tokens that stand in no node: said before, or thrown away;
+            None likewise.
+        tokens_to_right: generated until the first right solution was there; None if there is none,
+            or likewise.
+        seconds: from the first request to the last answer, in whatever company the search ran.
+    """
+
+    method: str
+    budget: int | None
+    models: str
+    group: str
+    seed: int
+    problem: int
+    verdict: str
+    any_right: bool
+    tokens: int
+    prompt_tokens: int
+    reused_tokens: int
+    scored_tokens: int
+    model_calls: int
+    nodes: int
+    seconds: float
+    seen: bool = False
+    depth: int | None = None
+    value: float | None = None
+    wasted: float | None = None
+    repeated: float | None = None
+    tokens_to_right: int | None = None
+    answer: str | None = None
+
+    @property
+    def is_right(self) -> bool:
+        return self.verdict == Verdict.RIGHT
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """One method under one budget over all problems and seeds.
+
+    Attributes:
+        accuracy: share of right answers; what is undecided or failed is not right.
+        undecided: share of answers that the verifier could not decide.
+        failed: searches that failed.
+        any_right: share of problems with any right finished solution.
+        costs: mean a problem, by name (`COSTS`).
+        accuracy_unseen: without problems that a model was trained on; None where there are none, or
+            nothing else.
+    """
+
+    method: str
+    budget: int | None
+    models: str
+    accuracy: Accuracy
+    undecided: float
+    failed: int
+    any_right: float
+    costs: Mapping[str, float]
+    accuracy_unseen: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class AtEqualCost:
+    """A method's accuracy at a mean number of tokens that were really spent; None where it has
+    not been run so cheaply.
+    """
+
+    method: str
+    models: str
+    tokens: int
+    accuracy: Accuracy | None
+
+
+Key = tuple[str, int | None, str]
+
+
+class Comparison:
+    """All outcomes of an evaluation (or of several, pooled), resampled together so that differences
+    are paired.
+
+    Invariants: every cell has the same problems; a method that was run with one seed only stands
+        for all seeds.
+    """
+
+    def __init__(self, outcomes: Iterable[Outcome], seed: int = 0) -> None:
+        self.cells: dict[Key, list[Outcome]] = defaultdict(list)
+        for outcome in outcomes:
+            self.cells[(outcome.method, outcome.budget, outcome.models)].append(outcome)
+        if not self.cells:
+            raise ValueError("a comparison needs at least one outcome")
+        self._seeds = {group: sorted(seeds) for group, seeds in self._seeds_by_group().items()}
+        shape = {group: (len(seeds), self._num_problems(group)) for group, seeds in sorted(self._seeds.items())}
+        self._resampling = Resampling(tuple(shape.values()), seed)
+        self._figures: dict[Key, Figures] = {key: self._resampling.figures(self._table(key)) for key in self.cells}
+
+    def _seeds_by_group(self) -> dict[str, set[int]]:
+        seeds: dict[str, set[int]] = defaultdict(set)
+        for members in self.cells.values():
+            for outcome in members:
+                seeds[outcome.group].add(outcome.seed)
+        return seeds
+
+    def _num_problems(self, group: str) -> int:
+        return 1 + max(o.problem for members in self.cells.values() for o in members if o.group == group)
+
+    def _table(self, key: Key) -> list[list[list[float]]]:
+        """Return 1 or 0 by group, seed and problem."""
+        right = {(o.group, o.seed, o.problem): float(o.is_right) for o in self.cells[key]}
+        table = []
+        for group, seeds in sorted(self._seeds.items()):
+            known = sorted({seed for g, seed, _ in right if g == group})
+            if not known:
+                raise ValueError(f"{key[0]} was not run on the problems of {group}")
+            rows = [seed if seed in known else known[0] for seed in seeds]
+            table.append([[right.get((group, s, p), 0.0) for p in range(self._num_problems(group))] for s in rows])
+        return table
+
+    @property
+    def num_seen(self) -> int:
+        """Problems that a model was trained on."""
+        return len({(o.group, o.problem) for members in self.cells.values() for o in members if o.seen})
+
+    @property
+    def budgets(self) -> list[int]:
+        return sorted({budget for _, budget, _ in self.cells if budget is not None})
+
+    @property
+    def methods(self) -> list[str]:
+        return list(dict.fromkeys(method for method, _, _ in self.cells))
+
+    @property
+    def models(self) -> list[str]:
+        return list(dict.fromkeys(models for _, _, models in self.cells))
+
+    @property
+    def num_problems(self) -> int:
+        return sum(num_problems for _, num_problems in self._resampling.shape)
+
+    @property
+    def num_seeds(self) -> int:
+        return max(num_seeds for num_seeds, _ in self._resampling.shape)
+
+    def standing(self, key: Key) -> Standing:
+        """Return what a cell comes to."""
+        members = self.cells[key]
+        unseen = [o.is_right for o in members if not o.seen]
+        return Standing(
+            *key,
+            accuracy=self._figures[key].accuracy,
+            undecided=sum(o.verdict == Verdict.UNDECIDED for o in members) / len(members),
+            failed=sum(o.verdict == FAILED for o in members),
+            any_right=sum(o.any_right for o in members) / len(members),
+            costs={name: math.fsum(getattr(o, name) for o in members) / len(members) for name in COSTS},
+            accuracy_unseen=sum(unseen) / len(unseen) if 0 < len(unseen) < len(members) else None,
+        )
+
+    def standings(self) -> list[Standing]:
+        return [self.standing(key) for key in self.cells]
+
+    def difference(self, first: Key, second: Key) -> Difference:
+        """Return how far one cell is ahead of another on the same problems and seeds."""
+        return self._figures[first].minus(self._figures[second])
+
+    def at_cost(self, method: str, models: str, tokens: int) -> Figures | None:
+        """Return a method's accuracy at a mean of so many spent tokens: a mixture of the two
+        budgets on either side of it.
+
+        A method that never spends so much counts with the most that it spends; None where it never
+        spends so little.
+        """
+        points = sorted(
+            (self.standing(key).costs["tokens"], key)
+            for key in self.cells
+            if (key[0], key[2]) == (method, models) and key[1]
+        )
+        below = [point for point in points if point[0] <= tokens]
+        above = [point for point in points if point[0] > tokens]
+        if not below:
+            return None
+        if not above:
+            return self._figures[below[-1][1]]
+        (low, low_key), (high, high_key) = below[-1], above[0]
+        return self._figures[low_key].mixed(self._figures[high_key], (tokens - low) / (high - low))
+
+    def at_equal_cost(self) -> list[AtEqualCost]:
+        """Return all methods with a budget at each budget's number of tokens, really spent."""
+        names = dict.fromkeys((method, models) for method, budget, models in self.cells if budget is not None)
+        rows = []
+        for method, models in names:
+            for tokens in self.budgets:
+                figures = self.at_cost(method, models, tokens)
+                rows.append(AtEqualCost(method, models, tokens, figures.accuracy if figures is not None else None))
+        return rows
+
+
+def pass_at_k(num_samples: Sequence[int], num_right: Sequence[int], k: int) -> float:
+    """Return the chance that at least one of k samples is right, mean over problems: 1 - C(n - c,
+    k) / C(n, k), unbiased (Chen et al., arXiv:2107.03374, Eq. 1).
+
+    Args:
+        num_samples: n of each problem, at least k.
+        num_right: c of each problem.
+
+    Raises:
+        ValueError: if some problem has fewer samples than k.
+    """
+    if not num_samples or min(num_samples) < k:
+        raise ValueError(f"pass@{k} needs at least {k} samples of every problem")
+    missed = [math.comb(n - c, k) / math.comb(n, k) for n, c in zip(num_samples, num_right, strict=True)]
+    return 1.0 - math.fsum(missed) / len(missed)

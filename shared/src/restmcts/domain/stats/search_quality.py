@@ -1,0 +1,123 @@
+"""How well a search spent its tokens, whatever it answered: what was wasted, what was said twice,
+when a right solution was there.
+
+Judged from an ended search and verdicts that it never saw; knows nothing of where either is stored.
+"""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from restmcts.domain.requests import Response
+from restmcts.domain.search.protocol import Search
+from restmcts.domain.stats.outcomes import Key, Outcome
+from restmcts.domain.stats.statistics import area_under_curve, mean_and_standard_error
+from restmcts.domain.tree import Tree
+
+NUM_BINS = 10
+
+
+@dataclass(frozen=True, slots=True)
+class Bin:
+    """Answers whose value lies in one tenth of [0, 1]: their mean value, the share that is
+    right with its error, and how many.
+    """
+
+    mean_value: float
+    share_right: float
+    standard_error: float
+    num_answers: int
+
+
+@dataclass(frozen=True, slots=True)
+class SearchQuality:
+    """One method under one budget.
+
+    Attributes:
+        auc: chance that a right answer's value lies above a wrong one's; None where values or one
+            of the two are missing.
+        bins: of the answers' values, rising; empty bins are left out.
+        wasted, repeated: means of `Outcome`'s; None where they were not looked at.
+        mean_depth: steps of an answer; None without answers.
+        solved_within: share of problems with a right solution after so many generated tokens, by
+            tokens; empty where not looked at.
+    """
+
+    method: str
+    budget: int | None
+    models: str
+    auc: float | None
+    bins: tuple[Bin, ...]
+    wasted: float | None
+    repeated: float | None
+    mean_depth: float | None
+    solved_within: Mapping[int, float]
+
+
+def tokens_at_nodes(search: Search, responses: Sequence[tuple[Response, float]]) -> list[int]:
+    """Play a search's responses again; return how many tokens had been generated when each of
+    its nodes was there.
+    """
+    search.begin()
+    tokens = [0] * len(search.tree)
+    for response, seconds in responses:
+        search.receive(response, seconds)
+        tokens += [search.spent.tokens] * (len(search.tree) - len(tokens))
+    return tokens
+
+
+def wasted_share(tree: Tree) -> float:
+    """Return the share of the expanded nodes, all that were gone on from, below which no
+    solution was finished.
+    """
+    useful = {ancestor.node_id for leaf in tree.final_nodes() for ancestor in tree.lineage(leaf)[:-1]}
+    expanded = [node.node_id for node in tree.nodes if node.children or node.expanded]
+    return sum(node_id not in useful for node_id in expanded) / len(expanded) if expanded else 0.0
+
+
+def repeated_share(tree: Tree, num_generated: int) -> float:
+    """Return the share of the generated tokens that stand in no node."""
+    kept = sum(node.num_tokens for node in tree.nodes)
+    return max(1.0 - kept / num_generated, 0.0) if num_generated else 0.0
+
+
+def first_right(tokens: Sequence[int], right: Collection[int]) -> int | None:
+    """Return the tokens generated when the first of the right nodes was there, or None if there
+    is none.
+    """
+    return min((tokens[node_id] for node_id in right), default=None)
+
+
+def search_quality(key: Key, outcomes: Sequence[Outcome], limits: Sequence[int]) -> SearchQuality:
+    """Return what the outcomes of one cell say of its search; `limits` are the tokens at which
+    solved problems are counted.
+    """
+    valued = [(outcome.value, outcome.is_right) for outcome in outcomes if outcome.value is not None]
+    looked_at = [outcome for outcome in outcomes if outcome.wasted is not None]
+
+    def mean(read: Callable[[Outcome], float | None]) -> float | None:
+        known = [value for value in map(read, outcomes) if value is not None]
+        return mean_and_standard_error(known)[0] if known else None
+
+    solved = [outcome.tokens_to_right for outcome in looked_at if outcome.tokens_to_right is not None]
+    return SearchQuality(
+        *key,
+        auc=area_under_curve([value for value, _ in valued], [right for _, right in valued]) if valued else None,
+        bins=calibration(valued),
+        wasted=mean(lambda outcome: outcome.wasted),
+        repeated=mean(lambda outcome: outcome.repeated),
+        mean_depth=mean(lambda outcome: outcome.depth),
+        solved_within={limit: sum(one <= limit for one in solved) / len(looked_at) for limit in limits if looked_at},
+    )
+
+
+def calibration(valued: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
+    """Return how often answers are right, by tenths of their value."""
+    members: list[list[tuple[float, bool]]] = [[] for _ in range(NUM_BINS)]
+    for value, right in valued:
+        members[min(int(value * NUM_BINS), NUM_BINS - 1)].append((value, right))
+    return tuple(_bin(one) for one in members if one)
+
+
+def _bin(members: Sequence[tuple[float, bool]]) -> Bin:
+    share, error = mean_and_standard_error([float(right) for _, right in members])
+    return Bin(sum(value for value, _ in members) / len(members), share, error, len(members))

@@ -1,0 +1,1 @@
+"""Policies in process, and the first policies of the generated problems."""

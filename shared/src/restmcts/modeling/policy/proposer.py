@@ -1,0 +1,307 @@
+"""The policy in this process: continues partial solutions with a causal language model of the
+transformers library.
+
+Knows requests and texts; which tree they belong to, and what the steps are worth, it does not.
+"""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+
+from restmcts.domain.requests import GenerationSettings, ProposeSteps, Sample, StepsProposed
+from restmcts.errors import ModelError
+from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.decoding.decode_loop import LockstepRows
+from restmcts.modeling.decoding.forward import ModelForward
+from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, holder
+from restmcts.modeling.decoding.prefix_index import Ints
+from restmcts.modeling.decoding.stopping import Continuations, StopRules
+from restmcts.modeling.decoding.token_sampling import choose_tokens, sample_key, uniforms
+from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
+from restmcts.modeling.tokenization import TextDecoder, TextEncoder
+
+DEFAULT_BATCH_TOKENS = 32_768
+# Finished rows are dropped once they are this share of a batch: to drop costs about what one more
+# token costs.
+_DROPPED_SHARE = 1 / 8
+# The first guess of a step's length; from then on the mean of what the policy wrote.
+_FIRST_EXPECTED_TOKENS = 32.0
+_KEPT_OF_EXPECTED = 0.9
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One sample to be generated: of which request, which sample of it (0 for the one greedy
+    row), and its bounds.
+    """
+
+    request: int
+    sample: int
+    prompt: int
+    num_prompt_tokens: int
+    max_steps: int
+    max_tokens: int
+    expected_tokens: float
+
+
+class TransformersProposer:
+    """A `StepProposer` over a loaded policy.
+
+    Invariants: a sample depends on its request's seed and inputs alone, not on what it is batched
+        with, nor on what was kept of
+    earlier ones; what several prompts of a batch begin with is prefilled once, and not at all if
+    its keys and values are kept; a question is never cut. `num_forward_passes`, `forward_seconds`,
+    `num_prefill_tokens` (as computed, padding not counted) and `num_generated_tokens` only grow.
+
+    Args:
+        loaded: a policy.
+        max_batch_tokens: bound on rows x (prompt + expected new tokens) of one batch; a single row
+            always goes through.
+        key_value_bytes: bound on the memory for keys and values that are kept between calls; 0:
+            none are.
+    """
+
+    def __init__(
+        self,
+        loaded: LoadedModel,
+        max_batch_tokens: int = DEFAULT_BATCH_TOKENS,
+        key_value_bytes: int = DEFAULT_KEY_VALUE_BYTES,
+    ) -> None:
+        if loaded.kind != "policy":
+            raise ModelError(f"a {loaded.kind} model cannot propose steps; give a policy")
+        self._tokenizer = loaded.tokenizer
+        self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
+        self._written = {"auto": (loaded.prompts, self._encoder)}
+        self._forward = ModelForward(loaded)
+        self._kept = holder(self._forward, key_value_bytes)
+        self._max_context = loaded.max_context_tokens
+        self._max_batch_tokens = max_batch_tokens
+        head = loaded.model.get_output_embeddings()
+        vocabulary_size = loaded.model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
+        self._rules = StopRules(
+            TextDecoder(loaded.tokenizer), loaded.prompts.step_separator, _end_token_ids(loaded), vocabulary_size
+        )
+        self._expected: dict[int | None, float] = {}
+        self.num_prefill_tokens = 0
+        self.num_generated_tokens = 0
+
+    @property
+    def num_forward_passes(self) -> int:
+        """Calls of the model so far."""
+        return self._forward.num_passes
+
+    @property
+    def forward_seconds(self) -> float:
+        """Wall time spent inside the model so far."""
+        return self._forward.seconds
+
+    def fits(self, question: str, request: ProposeSteps, settings: GenerationSettings) -> bool:
+        """Return whether the request's prompt leaves room in the context for one step."""
+        (prompt,) = self._encode([question], [request], settings.template)[1]
+        return self._room(len(prompt)) >= settings.max_step_tokens
+
+    def propose(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> list[StepsProposed]:
+        """Return one answer per request, in order; one without samples where a partial solution
+        does not fit (see `fits`).
+
+        A sample has `ended` set when the policy gave an end token, or its last step states an
+        answer. Sampled rows draw at `settings.temperature`; log-probabilities are at temperature 1.
+
+        Raises:
+            ModelError: if a question by itself does not fit, or a request asks for nothing.
+        """
+        prompt_of_request, encoded = self._encode(questions, requests, settings.template)
+        prompts = [np.array(tokens) for tokens in encoded]
+        rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
+        samples: list[list[Sample]] = [[] for _ in requests]
+        num_computed = [0] * len(prompts)
+        for batch in self._batches(rows):
+            for row, sample in zip(
+                batch, self._generate(batch, prompts, num_computed, requests, settings), strict=True
+            ):
+                copies = requests[row.request].num_samples if requests[row.request].greedy else 1
+                samples[row.request].extend([sample] * copies)
+        answers = []
+        for request, listed, prompt in zip(requests, samples, prompt_of_request, strict=True):
+            num_tokens = len(prompts[prompt])
+            # The first request with a prompt pays for it. A prompt that was split over batches may
+            # have cost more than itself.
+            num_reused = max(num_tokens - num_computed[prompt], 0) if listed else 0
+            num_computed[prompt] = 0
+            answers.append(StepsProposed(request.number, tuple(listed), num_tokens, num_reused))
+        return answers
+
+    def _encode(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], template: str
+    ) -> tuple[list[int], list[list[int]]]:
+        """Return the place of each request's prompt among the distinct ones, and those."""
+        if template not in self._written:
+            own = self._written["auto"][0]
+            prompts = PromptFormat(choose_template(template, self._tokenizer), self._tokenizer, own.step_separator)
+            self._written[template] = prompts, TextEncoder(self._tokenizer, prompts.template)
+        prompts, encoder = self._written[template]
+        texts = [prompts.request_text(question, request) for question, request in zip(questions, requests, strict=True)]
+        distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
+        return [distinct[text] for text in texts], encoder.encode(list(distinct))
+
+    def _rows(
+        self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings
+    ) -> Iterator[_Row]:
+        for place, (request, (prompt, num_prompt_tokens)) in enumerate(zip(requests, prompts, strict=True)):
+            room = self._room(num_prompt_tokens)
+            if room < settings.max_step_tokens:
+                if not request.steps and not request.begun:
+                    raise ModelError(
+                        f"the question takes {num_prompt_tokens} tokens, which with a step of {settings.max_step_tokens} do not "
+                        f"fit the policy's context of {self._max_context}; take one with a longer context, or shorter steps"
+                    )
+                continue
+            max_steps = settings.max_solution_tokens if request.max_steps is None else request.max_steps
+            max_tokens = min(settings.max_solution_tokens, max_steps * settings.max_step_tokens, room)
+            if max_tokens < 1:
+                raise ModelError(f"request {request.number} asks for no step or no token; ask for at least one")
+            expected = self._expected.get(request.max_steps, _FIRST_EXPECTED_TOKENS)
+            for sample in range(min(request.num_samples, 1) if request.greedy else request.num_samples):
+                yield _Row(place, sample, prompt, num_prompt_tokens, max_steps, max_tokens, min(expected, max_tokens))
+
+    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
+        """Yield the rows by length of prompt, as many at once as the token budget allows;
+        samples of a request stay in order.
+        """
+        batch: list[_Row] = []
+        expected = 0.0
+        for row in sorted(rows, key=lambda row: (row.num_prompt_tokens, row.prompt, row.request, row.sample)):
+            expected = max(expected, row.expected_tokens)
+            over = (len(batch) + 1) * (row.num_prompt_tokens + expected) > self._max_batch_tokens
+            # Without a cache nothing says that the model can skip padding (recurrent ones cannot).
+            uneven = not self._forward.has_cache and batch and batch[-1].num_prompt_tokens != row.num_prompt_tokens
+            if batch and (over or uneven):
+                yield batch
+                batch, expected = [], row.expected_tokens
+            batch.append(row)
+        if batch:
+            yield batch
+
+    @torch.inference_mode()
+    def _generate(
+        self,
+        batch: list[_Row],
+        prompts: Sequence[Ints],
+        num_computed: list[int],
+        requests: Sequence[ProposeSteps],
+        settings: GenerationSettings,
+    ) -> list[Sample]:
+        """Return a sample for each row; `num_computed`, by prompt, grows by the tokens that had
+        to be computed.
+        """
+        num_alternatives = np.array([requests[row.request].num_alternatives for row in batch])
+        written = Continuations(
+            self._rules,
+            np.array([row.max_steps for row in batch]),
+            np.array([row.max_tokens for row in batch]),
+            settings.max_step_tokens,
+            [self._begun(requests[row.request].begun) for row in batch],
+            num_alternatives,
+            np.array(
+                [-np.inf if least is None else least for least in (requests[row.request].min_log_prob for row in batch)]
+            ),
+        )
+        used = list(dict.fromkeys(row.prompt for row in batch))
+        kept = self._prefill(used, prompts, num_computed)
+        place_of_prompt = {prompt: place for place, prompt in enumerate(used)}
+        prompt_of_row = [place_of_prompt[row.prompt] for row in batch]
+        rows = LockstepRows(self._forward, [prompts[prompt] for prompt in used], prompt_of_row, kept)
+        keys = np.array([sample_key(requests[row.request].seed, row.sample) for row in batch], dtype=np.uint64)
+        greedy = np.array([requests[row.request].greedy for row in batch])
+        # One more, because the token that was taken may be among them.
+        num_top = int(num_alternatives.max()) + 1 if num_alternatives.any() else 0
+        for active, gone in self._decode(rows, written, keys, greedy, settings, num_top):
+            if kept is not None:
+                texts = [np.concatenate([prompts[batch[row].prompt], written.tokens(row)]) for row in active[gone]]
+                rows.save(kept, gone, texts)
+        samples = [written.sample(row) for row in range(len(batch))]
+        self._count(batch, samples, requests)
+        return samples
+
+    def _prefill(self, used: Sequence[int], prompts: Sequence[Ints], num_computed: list[int]) -> KeyValues | None:
+        """Compute all but the last token of these prompts, as far as it is not kept; return
+        None if they are not kept at all.
+        """
+        kept = self._kept
+        if kept is None or sum(len(prompts[prompt]) for prompt in used) > kept.index.capacity:
+            counts = [len(prompts[prompt]) for prompt in used]
+            kept = None
+        else:
+            kept.index.tick()
+            counts = [
+                count + 1 for count in kept.prefill([prompts[prompt][:-1] for prompt in used], self._max_batch_tokens)
+            ]
+        for prompt, count in zip(used, counts, strict=True):
+            num_computed[prompt] += count
+        self.num_prefill_tokens += sum(counts)
+        return kept
+
+    def _decode(
+        self,
+        rows: LockstepRows,
+        written: Continuations,
+        keys: np.ndarray[Any, np.dtype[np.uint64]],
+        greedy: np.ndarray[Any, np.dtype[np.bool_]],
+        settings: GenerationSettings,
+        num_top: int,
+    ) -> Iterator[tuple[Ints, Ints]]:
+        """Write until all rows are finished; before some leave `rows`, yield who is in it and
+        the places of who leaves.
+        """
+        active = np.arange(len(keys))
+        device = rows.logits.device
+        while True:
+            numbers = torch.from_numpy(uniforms(keys[active], written.length)).to(device)
+            is_greedy = torch.from_numpy(greedy[active]).to(device)
+            chosen_now = choose_tokens(rows.logits, numbers, is_greedy, settings.temperature, settings.top_p, num_top)
+            tokens, log_probs = chosen_now.token_ids, chosen_now.log_probs
+            tops = chosen_now.top_ids.cpu().numpy(), chosen_now.top_log_probs.double().cpu().numpy()
+            written.append(active, tokens.cpu().numpy(), log_probs.double().cpu().numpy(), *tops)
+            kept = np.flatnonzero(~written.finished[active])
+            if not len(kept):
+                yield active, np.arange(len(active))
+                return
+            if len(active) - len(kept) >= len(active) * _DROPPED_SHARE:
+                yield active, np.flatnonzero(written.finished[active])
+                chosen = torch.from_numpy(kept).to(device)
+                rows.keep(chosen)
+                active, tokens = active[kept], tokens.index_select(0, chosen)
+            rows.append(tokens)
+
+    def _begun(self, text: str) -> list[int]:
+        """Return the tokens of a given beginning, for the text of its step only: the prompt is
+        encoded as a whole.
+        """
+        return self._encoder.encode([text])[0][len(self._encoder.prefix) :] if text else []
+
+    def _room(self, num_prompt_tokens: int) -> int:
+        return 2**31 if self._max_context is None else self._max_context - num_prompt_tokens
+
+    def _count(self, batch: list[_Row], samples: list[Sample], requests: Sequence[ProposeSteps]) -> None:
+        self.num_generated_tokens += sum(sample.num_tokens for sample in samples)
+        for max_steps in {requests[row.request].max_steps for row in batch}:
+            counts = [
+                s.num_tokens
+                for row, s in zip(batch, samples, strict=True)
+                if requests[row.request].max_steps == max_steps
+            ]
+            mean = sum(counts) / len(counts)
+            before = self._expected.get(max_steps, mean)
+            self._expected[max_steps] = _KEPT_OF_EXPECTED * before + (1 - _KEPT_OF_EXPECTED) * mean
+
+
+def _end_token_ids(loaded: LoadedModel) -> set[int]:
+    named = [loaded.tokenizer.eos_token_id, loaded.model.config.get_text_config().eos_token_id]
+    named.append(getattr(loaded.model.generation_config, "eos_token_id", None))
+    listed = [ids if isinstance(ids, list) else [ids] for ids in named]
+    return {int(token_id) for ids in listed for token_id in ids if token_id is not None}

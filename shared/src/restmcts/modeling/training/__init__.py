@@ -1,0 +1,1 @@
+"""Training of policies and value models."""

@@ -1,0 +1,1 @@
+"""Value models: what they are and how they are read."""

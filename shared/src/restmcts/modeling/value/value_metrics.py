@@ -1,0 +1,107 @@
+"""What held-out trees say of a value model. Figures are over steps, each counted once."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+
+from restmcts.domain.runs.training_settings import ValueObjective
+from restmcts.domain.stats.statistics import area_under_curve, mean_and_standard_error
+from restmcts.modeling.training.losses import summed_ranking_loss, summed_value_loss
+from restmcts.modeling.training.training_rows import ValueExample, sibling_pairs
+from restmcts.modeling.value.value_reading import ValueReader, token_batches
+
+NUM_BINS = 10
+_BATCH_TOKENS = 16_384
+
+
+@torch.inference_mode()
+def value_outputs(reader: ValueReader, examples: Sequence[ValueExample]) -> list[list[float]]:
+    """Return what the reader's model gives after each step of each example."""
+    readings_of = list(reader.readings_of_paths([(example.question, example.steps, 1) for example in examples]))
+    readings = [reading for listed in readings_of for reading in listed]
+    told: dict[int, list[float]] = {}
+    for batch in token_batches(readings, _BATCH_TOKENS):
+        flat = iter(reader.values([readings[place] for place in batch]).tolist())
+        told.update((place, [next(flat) for _ in readings[place].places]) for place in batch)
+    in_order = iter(told[place] for place in range(len(readings)))
+    return [[value for _ in listed for value in next(in_order)] for listed in readings_of]
+
+
+def value_metrics(reader: ValueReader, examples: Sequence[ValueExample], objective: ValueObjective) -> dict[str, float]:
+    """Return figures over examples that the model has not learnt from; those that cannot be told
+    are left out.
+
+    Returns:
+        "loss" of the objective; "mse" against v_k; "auc" for "leads to a right answer";
+        "calibration_error", the expected calibration error for the same in ten equal bins
+        (arXiv:1706.04599, Eq. 3); "sibling_accuracy", the share of pairs of siblings of different
+        v_k that the model orders rightly, ties counting half; "num_steps".
+    """
+    raw = value_outputs(reader, examples)
+    is_logit = objective != "mse"
+    values = [[_clamped(_sigmoid(output) if is_logit else output) for output in outputs] for outputs in raw]
+    places = [
+        (i, k) for i, example in enumerate(examples) for k, target in enumerate(example.targets) if target is not None
+    ]
+    metrics = {"num_steps": float(len(places))}
+    if places:
+        metrics["mse"] = mean_and_standard_error(
+            [(values[i][k] - float(examples[i].targets[k] or 0)) ** 2 for i, k in places]
+        )[0]
+    told = [
+        (values[i][k], right)
+        for i, e in enumerate(examples)
+        for k, right in enumerate(e.leads_to_right)
+        if right is not None
+    ]
+    auc = area_under_curve([value for value, _ in told], [right for _, right in told]) if told else None
+    if auc is not None:
+        metrics["auc"] = auc
+    if told:
+        metrics["calibration_error"] = calibration_error(told)
+    pairs = [(raw[i][n - 1], raw[j][m - 1]) for (i, n), (j, m) in sibling_pairs(examples)]
+    if pairs:
+        metrics["sibling_accuracy"] = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
+    loss = _objective_loss(raw, pairs, examples, objective)
+    return metrics if loss is None else {"loss": loss, **metrics}
+
+
+def calibration_error(told: Sequence[tuple[float, bool]]) -> float:
+    """Return the mean over all values of |share of true ones - mean value| of their bin."""
+    bins: dict[int, list[tuple[float, bool]]] = {}
+    for value, is_true in told:
+        bins.setdefault(min(int(value * NUM_BINS), NUM_BINS - 1), []).append((value, is_true))
+    gaps = (
+        abs(sum(is_true for _, is_true in members) - sum(value for value, _ in members)) for members in bins.values()
+    )
+    return math.fsum(gaps) / len(told)
+
+
+def _objective_loss(
+    raw: list[list[float]],
+    pairs: Sequence[tuple[float, float]],
+    examples: Sequence[ValueExample],
+    objective: ValueObjective,
+) -> float | None:
+    if objective == "ranking":
+        first, second = (
+            (torch.tensor(side) for side in zip(*pairs, strict=True)) if pairs else (torch.empty(0), torch.empty(0))
+        )
+        return float(summed_ranking_loss(first, second)) / len(pairs) if pairs else None
+    asked = [
+        (outputs[k], target)
+        for outputs, example in zip(raw, examples, strict=True)
+        for k, target in enumerate(example.objective_targets(objective))
+        if target is not None
+    ]
+    outputs, targets = torch.tensor([a for a, _ in asked]), torch.tensor([b for _, b in asked])
+    return float(summed_value_loss(outputs, targets, objective)) / len(asked) if asked else None
+
+
+def _sigmoid(output: float) -> float:
+    return 0.5 * (1.0 + math.tanh(0.5 * output))
+
+
+def _clamped(value: float) -> float:
+    return min(max(value, 0.0), 1.0)

@@ -1,0 +1,1 @@
+"""Charts, tables and tree pictures for people. Knows neither databases nor commands."""

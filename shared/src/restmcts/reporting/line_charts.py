@@ -1,0 +1,166 @@
+"""Line charts as inline SVG, coloured by the page's CSS so that they follow its light and dark.
+Knows nothing of what they show.
+"""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from markupsafe import Markup, escape
+
+NUM_COLOURS = 7
+_WIDTH, _HEIGHT = 560, 330
+_LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 48
+_MARKERS = (
+    "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
+    "M-3.6-3.6h7.2v7.2h-7.2z",
+    "M0-4.8L4.6 3.6H-4.6z",
+    "M0-5L5 0L0 5L-5 0z",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Point:
+    """A point with the half length of its error bar, in units of the data; a detached one is
+    not joined to the one before.
+    """
+
+    x: float
+    y: float
+    error: float = 0.0
+    detached: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """A named line through its points, in their order; a dashed one is a comparison."""
+
+    name: str
+    points: tuple[Point, ...]
+    dashed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Axis:
+    """One axis: its label, range and ticks as (place, text); `low` is below `high`."""
+
+    label: str
+    low: float
+    high: float
+    ticks: tuple[tuple[float, str], ...]
+
+
+def category_axis(label: str, names: Sequence[str]) -> Axis:
+    """Return an axis with a tick at 0, 1, 2 … for each name."""
+    return Axis(label, -0.4, len(names) - 0.6, tuple((float(place), name) for place, name in enumerate(names)))
+
+
+def number_axis(label: str, values: Iterable[float], *, as_percent: bool = False, floor: float | None = None) -> Axis:
+    """Return an axis with round ticks around the values; `floor` is a lower end that it never
+    goes below.
+    """
+    known = list(values) or [0.0, 1.0]
+    low, high = min(known), max(known)
+    step = _round_step((high - low) or abs(high) or 1.0)
+    low, high = math.floor(low / step) * step, math.ceil(high / step) * step
+    if floor is not None:
+        low = max(low, floor)
+    high = max(high, low + step)
+    num_ticks = round((high - low) / step)
+    places = [low + index * step for index in range(num_ticks + 1)]
+    texts = [f"{100 * place:.3g} %" if as_percent else f"{place:,.10g}" for place in (round(p, 10) for p in places)]
+    return Axis(label, low, high, tuple(zip(places, texts, strict=True)))
+
+
+def accuracy_axis(series: Sequence[Series]) -> Axis:
+    """Return an axis of per cents from 0 that holds the series with their error bars."""
+    ends = [end for one in series for p in one.points for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))]
+    return number_axis("Accuracy", [0.0, *ends], as_percent=True, floor=0.0)
+
+
+def line_chart(title: str, x_axis: Axis, y_axis: Axis, series: Sequence[Series]) -> Markup:
+    """Return the chart as an `<svg>` with its legend below it; every text is escaped."""
+    body = Markup("").join(
+        [_grid(x_axis, y_axis), *(_line(place, one, x_axis, y_axis) for place, one in enumerate(series))]
+    )
+    picture = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
+        _WIDTH, _HEIGHT, title, body
+    )
+    legend = Markup("").join(_legend_entry(place, one) for place, one in enumerate(series))
+    return Markup('<div class="scroll">{}</div><ul class="legend">{}</ul>').format(picture, legend)
+
+
+def _round_step(span: float) -> float:
+    """Return the smallest of 1, 2, 5 times a power of ten that cuts the span into at most five
+    parts.
+    """
+    power = 10.0 ** math.floor(math.log10(span / 5))
+    return next(factor * power for factor in (1, 2, 5, 10) if factor * power * 5 >= span * 0.999)
+
+
+def _across(axis: Axis, value: float) -> float:
+    return round(_LEFT + (value - axis.low) / (axis.high - axis.low) * (_WIDTH - _LEFT - _RIGHT), 1)
+
+
+def _down(axis: Axis, value: float) -> float:
+    return round(_HEIGHT - _BOTTOM - (value - axis.low) / (axis.high - axis.low) * (_HEIGHT - _TOP - _BOTTOM), 1)
+
+
+def _grid(x_axis: Axis, y_axis: Axis) -> Markup:
+    parts: list[Markup] = []
+    bottom, right = _HEIGHT - _BOTTOM, _WIDTH - _RIGHT
+    for place, text in y_axis.ticks:
+        y = _down(y_axis, place)
+        parts.append(Markup('<path class="grid" d="M{} {}H{}"/>').format(_LEFT, y, right))
+        parts.append(Markup('<text class="tick end" x="{}" y="{}">{}</text>').format(_LEFT - 8, y + 4, text))
+    for place, text in x_axis.ticks:
+        x = _across(x_axis, place)
+        parts.append(Markup('<path class="axis" d="M{} {}v5"/>').format(x, bottom))
+        parts.append(Markup('<text class="tick middle" x="{}" y="{}">{}</text>').format(x, bottom + 19, text))
+    middle_x, middle_y = (_LEFT + right) / 2, (_TOP + bottom) / 2
+    parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, bottom, right))
+    parts.append(
+        Markup('<text class="label middle" x="{}" y="{}">{}</text>').format(middle_x, _HEIGHT - 8, x_axis.label)
+    )
+    parts.append(
+        Markup('<text class="label middle" transform="translate(13 {}) rotate(-90)">{}</text>').format(
+            middle_y, y_axis.label
+        )
+    )
+    return Markup("").join(parts)
+
+
+def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
+    places = [(_across(x_axis, point.x), _down(y_axis, point.y)) for point in series.points]
+    joined = [index > 0 and not point.detached for index, point in enumerate(series.points)]
+    path = " ".join(f"{'L' if join else 'M'}{x} {y}" for join, (x, y) in zip(joined, places, strict=True))
+    parts = [Markup('<path class="line{}" d="{}"/>').format(" dashed" if series.dashed else "", path)]
+    for point, (x, y) in zip(series.points, places, strict=True):
+        if point.error > 0.0:
+            top, bottom = (
+                _down(y_axis, min(point.y + point.error, y_axis.high)),
+                _down(y_axis, max(point.y - point.error, y_axis.low)),
+            )
+            parts.append(
+                Markup('<path class="error" d="M{0} {1}V{2}M{3} {1}h6M{3} {2}h6"/>').format(x, top, bottom, x - 3)
+            )
+        hint = f"{series.name}: {point.y:.3f}" + (f" ± {point.error:.3f}" if point.error > 0.0 else "")
+        parts.append(
+            Markup('<path class="marker" transform="translate({} {})" d="{}"><title>{}</title></path>').format(
+                x, y, _marker(place), escape(hint)
+            )
+        )
+    return Markup('<g class="series c{}">{}</g>').format(place % NUM_COLOURS, Markup("").join(parts))
+
+
+def _legend_entry(place: int, series: Series) -> Markup:
+    swatch = Markup('<svg class="swatch series c{}" viewBox="0 0 26 12" aria-hidden="true">{}{}</svg>').format(
+        place % NUM_COLOURS,
+        Markup('<path class="line{}" d="M0 6H26"/>').format(" dashed" if series.dashed else ""),
+        Markup('<path class="marker" transform="translate(13 6)" d="{}"/>').format(_marker(place)),
+    )
+    return Markup("<li>{} {}</li>").format(swatch, series.name)
+
+
+def _marker(place: int) -> str:
+    return _MARKERS[place % len(_MARKERS)]
