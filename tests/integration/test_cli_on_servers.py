@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from restmcts.adapters.sql import control, migrate, queries, runs
+from restmcts.adapters.sql import migrate, runs, stack_queries
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import now
 from restmcts.adapters.sql.workers import forget_silent, tell
@@ -23,6 +23,7 @@ from restmcts.adapters.workers.presence import Presence
 from restmcts.messages.base import Queue
 from restmcts.messages.commands import AdvanceRun, TrainPolicy
 from restmcts.messages.routes import body_of
+from restmcts.usecases import steer
 from restmcts_cli.main import app
 from restmcts_cli.processes.stack_processes import SERVERS, Stack
 from typer.testing import CliRunner, Result
@@ -136,7 +137,7 @@ def workers(stack: Stack, tmp_path: Path) -> Iterator[list[Presence]]:
 
 def listed(database: Database) -> list[Any]:
     with database.transaction() as transaction:
-        return queries.list_workers(transaction)
+        return stack_queries.list_workers(transaction)
 
 
 def test_each_process_is_listed_with_what_it_does(call: Call, stack: Stack, workers: list[Presence]) -> None:
@@ -209,7 +210,7 @@ def test_watching_outlives_a_restart_of_the_database(call: Call, stack: Stack, t
         time.sleep(2.0)
         database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
         with database.transaction() as transaction:
-            control.cancel(transaction, "watched")
+            steer.cancel(transaction, "watched")
         database.close()
 
     thread = threading.Thread(target=restart_and_cancel)

@@ -5,7 +5,7 @@ import dataclasses
 import pytest
 from pydantic import SecretStr
 from restmcts.adapters.buses.broker import queue_lengths
-from restmcts.adapters.sql import control, queries, runs, trees
+from restmcts.adapters.sql import queries, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS, request_row
 from restmcts.adapters.sql.runs import DEAD_LETTERS
@@ -19,6 +19,7 @@ from restmcts.domain.tree import Tree
 from restmcts.errors import StorageError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.settings import Settings
+from restmcts.usecases import steer
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_dashboard.run_reads import read_run, value_quality
 from restmcts_dashboard.serving import stack_source
@@ -49,7 +50,7 @@ def test_it_reads_and_only_a_retry_changes_anything(servers: Stack, settings: Se
     assert source.may_change
     assert source.writable is not None
     with source.writable.transaction() as transaction:
-        control.retry_dead_letter(transaction, letter)
+        steer.retry_dead_letter(transaction, letter)
     assert source.queue_lengths()["coordinator"] == before + 1
     assert dataclasses.replace(source, redis_url="redis://127.0.0.1:1/0").queue_lengths() == {"broker": None}
     source.writable.close()
@@ -80,7 +81,7 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
         assert queries.failed_trees(transaction, 1)[0]["error"] == "the model gave up"
     assert source.writable is not None
     with source.writable.transaction() as transaction:
-        control.retry_tree(transaction, tree_id)
+        steer.retry_tree(transaction, tree_id)
     with database.transaction() as transaction:
         other, fresh = transaction.execute(select(TREES).where(TREES.c.run_id == run_id).order_by(TREES.c.id)).all()
         assert (other.id, other.state) == (other_id, TreeState.FAILED)

@@ -7,7 +7,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from restmcts.adapters.sql import control, runs, token_budget
+from restmcts.adapters.sql import runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import TREES
@@ -19,6 +19,7 @@ from restmcts.domain.search.protocol import Budget
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.testing.trees import RandomModels
+from restmcts.usecases import steer
 from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
@@ -162,7 +163,7 @@ def test_a_spent_budget_rings_pauses_and_is_raised(counted_run: Callable[[int | 
     run.advance_all_at_once()
     assert run.spent() == paused_at, "a paused run generated"
     with run.database.transaction() as transaction:
-        control.resume(transaction, run.name, 10**9)
+        steer.resume(transaction, run.name, 10**9)
     for _ in range(3):
         run.ask_models()
         run.advance_all_at_once()
@@ -179,7 +180,7 @@ def test_a_budget_of_a_run_that_was_not_counted_begins_with_what_it_has_generate
         run.ask_models()
     assert run.spent()[0] == 0 < run.spent()[1]
     with run.database.transaction() as transaction:
-        control.set_max_tokens(transaction, run.name, 10**9)
+        steer.set_max_tokens(transaction, run.name, 10**9)
     assert run.spent()[0] == run.spent()[1]
     run.advance_all_at_once()
     assert run.spent()[0] == run.spent()[1]

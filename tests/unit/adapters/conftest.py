@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.dataset_shards import read_rows
-from restmcts.adapters.sql import control, promotions, runs
+from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.verification.verifier import AnswerVerifier
@@ -15,6 +15,7 @@ from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.messages import commands, events
+from restmcts.usecases import steer
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
@@ -82,7 +83,7 @@ class HandledRun:
 
     def promote(self, name: str) -> None:
         with self.database.transaction() as transaction:
-            control.promote(transaction, "run", name)
+            steer.promote(transaction, "run", name)
 
     def dataset(self, phase: str) -> list[dict[str, Any]]:
         """Return the rows of a training phase's data."""

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.sql import requests, runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.reconciling import Patience, ring_overdue
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.tables import RequestKind, now
 from restmcts.adapters.sql.trees import TREES
@@ -16,6 +15,7 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps
+from restmcts.usecases.reconcile import Patience, ring_overdue
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.buses.local_bus import LocalBus
-from restmcts.adapters.sql import control, progress, runs, token_budget
+from restmcts.adapters.sql import progress, runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
@@ -22,6 +22,7 @@ from restmcts.domain.search.protocol import Budget
 from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases import steer
 from sqlalchemy import func, select, text, update
 
 SEARCH = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
@@ -56,7 +57,7 @@ class Run:
 
     def resume(self, max_tokens: int | None = None) -> Any:
         with self.handled.database.transaction() as transaction:
-            control.resume(transaction, "run", max_tokens)
+            steer.resume(transaction, "run", max_tokens)
         return self.go_on()
 
     def spent(self) -> int:
@@ -144,8 +145,8 @@ def test_what_needs_no_tokens_goes_on(begin: Callable[..., Run]) -> None:
             "done",
             "training",
         ]
-        control.pause(transaction, "run")
-        control.resume(transaction, "run")
+        steer.pause(transaction, "run")
+        steer.resume(transaction, "run")
 
 
 def test_a_budget_that_is_given_later_counts_what_was_generated_before(begin: Callable[..., Run]) -> None:
@@ -159,7 +160,7 @@ def test_a_budget_that_is_given_later_counts_what_was_generated_before(begin: Ca
         handlers[AdvanceTrees.name](AdvanceTrees(tree_ids=tuple(range(1, 7))))
         handlers[ProposeWaitingSteps.name](ProposeWaitingSteps())
     with run.handled.database.transaction() as transaction:
-        control.set_max_tokens(transaction, "run", 10**6)
+        steer.set_max_tokens(transaction, "run", 10**6)
     assert run.spent() == run.sum_of_trees() > 0
     assert run.go_on().state == RunState.DONE
     assert run.spent() == run.sum_of_trees()
@@ -176,6 +177,6 @@ def test_a_work_folder_of_an_earlier_version_gets_the_column(tmp_path: Path) -> 
         database.create_tables()
     with database.transaction() as transaction:
         assert runs.find_run(transaction, "old").max_tokens is None  # type: ignore[union-attr]
-        control.set_max_tokens(transaction, "old", 5)
+        steer.set_max_tokens(transaction, "old", 5)
         assert token_budget.spent_by_run(transaction) == {1: 0}
     database.close()

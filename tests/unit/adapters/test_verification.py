@@ -7,8 +7,8 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from restmcts.adapters.verification import verifier as verification
 from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.verification.verifier import verifier as verification
 from restmcts.domain.problems import Check, Verdict
 from restmcts.errors import InputError
 from restmcts.ports import Verifier

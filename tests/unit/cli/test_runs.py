@@ -8,11 +8,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import control, queries, runs, token_budget
+from restmcts.adapters.sql import queries, runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.runs.phases import PHASE
 from restmcts.errors import InputError
+from restmcts.usecases import steer
 from restmcts_cli.commands.records.run_create import MAX_BOOTSTRAP_PROBLEMS
 from sqlalchemy import update
 from typer.testing import Result
@@ -84,7 +85,7 @@ def test_a_spent_token_budget_is_shown_and_raised(
     with database.transaction() as transaction:
         transaction.execute(update(TREES).where(TREES.c.id == 5).values(state="searching"))
         transaction.execute(update(PHASES).where(PHASES.c.name == "collect-1").values(state="searching"))
-        control.set_max_tokens(transaction, "mine", spent - 10)
+        steer.set_max_tokens(transaction, "mine", spent - 10)
         token_budget.pause_if_spent(transaction, queries.run_named(transaction, "mine"))
     database.close()
     found = document("runs", "show", "mine", "--workdir", workdir)
@@ -104,8 +105,8 @@ def test_resume_rings_for_what_came_in_meanwhile(workdir: Path) -> None:
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     with database.transaction() as transaction:
         transaction.execute(update(TREES).where(TREES.c.id == 5).values(state="searching"))
-        control.pause(transaction, "mine")
-        control.resume(transaction, "mine")
+        steer.pause(transaction, "mine")
+        steer.resume(transaction, "mine")
         assert [emitted.name for emitted in transaction.emitted] == ["search.advance_trees", "coordinator.advance_run"]
     database.close()
 

@@ -9,12 +9,13 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from restmcts.adapters.sql import control, runs
+from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.errors import InputError, StorageError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.messages.routes import body_of
+from restmcts.usecases import steer
 from restmcts_cli.main import app
 from typer.main import get_command
 from typer.testing import Result
@@ -139,10 +140,10 @@ def test_dead_letters_are_retried_or_dropped(workdir: Path, document: Document, 
         runs.add_dead_letter(transaction, "coordinator", message.name, body_of(message), "the disk was full")
         runs.add_dead_letter(transaction, "search", "search.nonsense", "{}", "no message is named so")
     with database.transaction() as transaction:
-        control.retry_dead_letter(transaction, 1)
+        steer.retry_dead_letter(transaction, 1)
         assert transaction.emitted == [message]
         with pytest.raises(InputError, match="cannot be tried again"):
-            control.retry_dead_letter(transaction, 2)
+            steer.retry_dead_letter(transaction, 2)
     database.close()
     assert [row["id"] for row in document("dead-letters", "list", "--workdir", workdir)] == [2]
     assert "no message is named so" in shown("dead-letters", "show", 2, "--workdir", workdir)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import control, promotions, runs, token_budget, trees
+from restmcts.adapters.sql import promotions, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
@@ -20,6 +20,7 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
+from restmcts.usecases import steer
 from restmcts_dashboard.run_reads import duration, read_run
 from restmcts_dashboard.source import Source
 from sqlalchemy import select, update
@@ -186,7 +187,7 @@ def test_a_token_budget_is_shown_with_what_is_left_of_it(failed: Database, serve
     with failed.transaction() as transaction:
         transaction.execute(update(TREES).where(TREES.c.id > 6).values(state=TreeState.SEARCHING.value, ended_at=None))
         spent = sum(phase.tokens for phase in read_run(transaction, 1).phases)
-        control.set_max_tokens(transaction, runs_name(transaction), spent + 1)
+        steer.set_max_tokens(transaction, runs_name(transaction), spent + 1)
         view = read_run(transaction, 1)
     assert view.budget is not None
     assert (view.budget.limit, view.budget.spent, view.budget.left) == (spent + 1, spent, 1)
@@ -197,7 +198,7 @@ def test_a_token_budget_is_shown_with_what_is_left_of_it(failed: Database, serve
     assert "more than the budget has" in client.text("/runs/1")
     assert f"{spent} / {spent + 1}" in client.text("/")
     with failed.transaction() as transaction:
-        control.set_max_tokens(transaction, runs_name(transaction), 1)
+        steer.set_max_tokens(transaction, runs_name(transaction), 1)
         assert token_budget.pause_if_spent(transaction, runs.lock_run(transaction, 1))
     page = client.text("/runs/1")
     assert "Why it is paused:</strong> token budget of 1 spent" in page

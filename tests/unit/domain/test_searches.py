@@ -23,6 +23,7 @@ from restmcts.testing.scripted import ScriptedModels, run_search
 from restmcts.testing.trees import RandomModels
 
 MCTS = MctsStarSettings(roll_forward_steps=2)
+COLLECT = replace(MCTS, mode="collect", max_depth=4)
 SETTINGS: dict[str, SearchSettings] = {
     "solve": MCTS,
     "collect": replace(MCTS, mode="collect"),
@@ -33,10 +34,8 @@ SETTINGS: dict[str, SearchSettings] = {
     "keep rollouts, roll branch 3": replace(MCTS, mode="collect", keep_rollouts=True, roll_branch=3, max_depth=6),
     "widening": replace(MCTS, mode="collect", widening=1.5),
     "skip finished": replace(MCTS, mode="collect", end_gate=2.0, skip_finished=True, max_depth=4),
-    "widening, skip finished": replace(
-        MCTS, mode="collect", widening=0.7, skip_finished=True, keep_rollouts=True, max_depth=4
-    ),
-    "value mix": replace(MCTS, mode="collect", value_mix=1.0, max_depth=4),
+    "widening, skip finished": replace(COLLECT, widening=0.7, skip_finished=True, keep_rollouts=True, max_depth=4),
+    "value mix": replace(COLLECT, value_mix=1.0, max_depth=4),
     "cumulative": replace(MCTS, value="cumulative", expected_depth=4),
     "any gated": replace(MCTS, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
     "puct": replace(MCTS, selection="puct", end_gate=2.0),
@@ -64,10 +63,9 @@ SETTINGS: dict[str, SearchSettings] = {
     "step-beam": StepBeamSettings(beam_width=3, branch=3, max_depth=6),
     "step-beam, gated": StepBeamSettings(beam_width=3, branch=3, max_depth=6, gate=0.8),
 }
-SETTINGS |= {f"{name}, 4 in flight": replace(SETTINGS[name], leaves_in_flight=4) for name in SETTINGS if name in (
-    "solve", "collect", "collect, no gate", "keep rollouts", "widening", "skip finished", "widening, skip finished", "value mix",
-    "puct", "cumulative", "any gated", "no exploration",
-)}  # fmt: skip
+IN_FLIGHT = ("solve", "collect", "collect, no gate", "keep rollouts", "widening", "skip finished", "value mix")
+IN_FLIGHT += ("widening, skip finished", "puct", "cumulative", "any gated", "no exploration")
+SETTINGS |= {f"{name}, 4 in flight": replace(SETTINGS[name], leaves_in_flight=4) for name in IN_FLIGHT}
 BUDGETS = {
     "tokens": Budget(tokens=60),
     "model_calls": Budget(model_calls=15),
@@ -85,10 +83,8 @@ MODELS = {
 MAX_RESPONSES = 3000
 
 every_search = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
-every_mcts = pytest.mark.parametrize(
-    "settings", [s for s in SETTINGS.values() if isinstance(s, MctsStarSettings)],
-    ids=[name for name, s in SETTINGS.items() if isinstance(s, MctsStarSettings)],
-)  # fmt: skip
+MCTS_SETTINGS = {name: s for name, s in SETTINGS.items() if isinstance(s, MctsStarSettings)}
+every_mcts = pytest.mark.parametrize("settings", MCTS_SETTINGS.values(), ids=MCTS_SETTINGS.keys())
 
 
 def run(
@@ -97,9 +93,7 @@ def run(
     pick: Callable[[Sequence[Request]], int] = lambda _: 0,
     after: Callable[[Search], None] = lambda _: None,
 ) -> list[Response]:
-    """Run a search to its end, a second for every response; return the responses in the order
-    in which they were received.
-    """
+    """Run a search to its end, a second for every response; return the responses as received."""
     waiting = search.begin()
     received: list[Response] = []
     while waiting:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from restmcts.modeling.decoding.decode_loop import token_sampling as sampling
+from restmcts.modeling.decoding import token_sampling as sampling
 from restmcts.modeling.decoding.token_sampling import choose_tokens, sample_key, uniforms
 
 

@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restmcts.adapters.sql import control, queries, runs
+from restmcts.adapters.sql import queries, runs
 from restmcts.adapters.sql.database import Database
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.errors import InputError, RestMctsError
+from restmcts.usecases import steer
 
 from restmcts_cli.arguments.connection import Connection
 from restmcts_cli.reports.live_display import LiveDisplay
@@ -84,11 +85,11 @@ def evaluated_on_stack(
                 runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri.rpartition("/")[2])
             for set_name, members in problems.items():
                 runs.add_problems(transaction, run_id, set_name, members)
-            control.begin(transaction, run_id)
+            steer.begin(transaction, run_id)
         else:
             run_id = int(_same(known, config, f"the run {name}").id)
             if max_tokens is not None:
-                control.set_max_tokens(transaction, name, max_tokens)
+                steer.set_max_tokens(transaction, name, max_tokens)
     _await_end(connection, name, run_id)
     return run_id
 

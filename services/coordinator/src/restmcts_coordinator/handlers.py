@@ -9,14 +9,15 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from restmcts.adapters.sql import deriving, promotions, reconciling, runs, token_budget, trees
+from restmcts.adapters.sql import promotions, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.reconciling import Patience, Taken
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage
 from restmcts.messages.commands import AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
+from restmcts.usecases import derive, reconcile
+from restmcts.usecases.reconcile import Patience, Taken
 
 TREES_PER_MESSAGE = 64
 ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
@@ -57,14 +58,14 @@ class CoordinatorHandlers:
         (embedded use, at start).
         """
         with self._database.transaction() as transaction:
-            reconciling.ring_all(transaction)
+            reconcile.ring_all(transaction)
 
     def reconcile(self, taken: Taken) -> None:
         """Ring again for what is overdue in running runs; `taken` says whether workers have
         taken all that was in a queue.
         """
         with self._database.transaction() as transaction:
-            reconciling.ring_overdue(transaction, self._settings.patience, taken)
+            reconcile.ring_overdue(transaction, self._settings.patience, taken)
 
     def _move_phases(self, transaction: Transaction, run: Any) -> bool:
         rows = runs.phases_of(transaction, run.id)
@@ -112,7 +113,7 @@ class CoordinatorHandlers:
         self, transaction: Transaction, run: Any, row: Any, phase: SearchPhase, checkpoints: dict[str, Any]
     ) -> None:
         problems = (
-            deriving.derive_problems(transaction, run.id, phase)
+            derive.derive_problems(transaction, run.id, phase)
             if phase.follows
             else runs.problems_of(transaction, run.id, phase.problem_set)
         )

@@ -2,10 +2,10 @@
 
 from prometheus_client import REGISTRY
 from restmcts.adapters.observability.stack_metrics import StackCollector
-from restmcts.adapters.sql.reconciling import Patience
 from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
 from restmcts.messages.commands import AdvanceRun
 from restmcts.messages.events import CheckpointTrained, DatasetWritten, TreesLabelled, ValuesJudged
+from restmcts.usecases.reconcile import Patience
 
 from restmcts_coordinator.beat import Beat
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings

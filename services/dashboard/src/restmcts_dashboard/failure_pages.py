@@ -8,9 +8,10 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
-from restmcts.adapters.sql import control, queries
+from restmcts.adapters.sql import queries, stack_queries
 from restmcts.adapters.sql.database import Transaction
 from restmcts.errors import InputError
+from restmcts.usecases import steer
 
 from restmcts_dashboard.pages import page
 from restmcts_dashboard.source import Source
@@ -27,7 +28,7 @@ def failure_pages(source: Source) -> APIRouter:
     @pages.get("/failures")
     def failures(done: str = "") -> Response:
         with source.database.transaction() as transaction:
-            letters = queries.list_dead_letters(transaction)
+            letters = stack_queries.list_dead_letters(transaction)
             trees = queries.failed_trees(transaction, MAX_SHOWN)
         told = {
             "message": "The message was sent again.",
@@ -50,10 +51,10 @@ def failure_pages(source: Source) -> APIRouter:
 
     @pages.post("/dead-letters/{letter_id}/retry")
     def retry_letter(letter_id: int, token: Token = "") -> Response:
-        return change(token, lambda transaction: control.retry_dead_letter(transaction, letter_id), "message")
+        return change(token, lambda transaction: steer.retry_dead_letter(transaction, letter_id), "message")
 
     @pages.post("/trees/{tree_id}/retry")
     def retry_tree(tree_id: int, token: Token = "") -> Response:
-        return change(token, lambda transaction: control.retry_tree(transaction, tree_id), "tree")
+        return change(token, lambda transaction: steer.retry_tree(transaction, tree_id), "tree")
 
     return pages

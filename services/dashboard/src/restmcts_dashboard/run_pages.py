@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
-from restmcts.adapters.sql import promotions, queries
+from restmcts.adapters.sql import promotions, queries, stack_queries
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.tables import TreeState
 
@@ -90,10 +90,10 @@ def run_pages(source: Source) -> APIRouter:
 
 def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) -> dict[str, str]:
     workers = {
-        "requests": queries.open_requests(transaction),
-        "jobs": queries.training_jobs(transaction),
-        "outbox_seconds": queries.outbox_age_seconds(transaction),
-        "num_dead_letters": queries.num_dead_letters(transaction),
+        "requests": stack_queries.open_requests(transaction),
+        "jobs": stack_queries.training_jobs(transaction),
+        "outbox_seconds": stack_queries.outbox_age_seconds(transaction),
+        "num_dead_letters": stack_queries.num_dead_letters(transaction),
         "queues": source.queue_lengths(),
     }
     lineage = {

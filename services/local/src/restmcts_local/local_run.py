@@ -19,7 +19,7 @@ from typing import Any, Self
 
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.models.http_policy.opening import open_policy, policy_address
-from restmcts.adapters.sql import control, runs
+from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
@@ -36,6 +36,7 @@ from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.ports import StepProposer, StepScorer
 from restmcts.settings import load_policy_server_settings
+from restmcts.usecases import steer
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
@@ -217,7 +218,7 @@ class LocalRun:
         """
         if max_tokens is not None:
             with self.database.transaction() as transaction:
-                control.set_max_tokens(transaction, row.name, max_tokens)
+                steer.set_max_tokens(transaction, row.name, max_tokens)
         return int(row.id)
 
     def run(self, run_id: int, *, takes_max_tokens: bool = False) -> Any:

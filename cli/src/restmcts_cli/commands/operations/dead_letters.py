@@ -27,10 +27,10 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts dead-letters list[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = queries.list_dead_letters(transaction)
+        rows = stack_queries.list_dead_letters(transaction)
     if json:
         print_json(rows)
         return
@@ -45,10 +45,10 @@ def show(letter_id: LetterId, workdir: Workdir = None, json: Json = False) -> No
 
     Example: [bold]restmcts dead-letters show 3[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = queries.list_dead_letters(transaction, letter_id)
+        rows = stack_queries.list_dead_letters(transaction, letter_id)
     if not rows:
         raise InputError(f"there is no dead letter {letter_id}")
     if json:
@@ -64,14 +64,14 @@ def retry(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = Non
 
     Example: [bold]restmcts dead-letters retry 3 4[/bold]
     """
-    from restmcts.adapters.sql import control
+    from restmcts.usecases import steer
 
     if workdir is not None:
         raise InputError("a local run rings for all its work when it is started again; drop the letter instead")
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         chosen = _chosen(transaction, letter_ids, all)
         for letter_id in chosen:
-            control.retry_dead_letter(transaction, letter_id)
+            steer.retry_dead_letter(transaction, letter_id)
     _tell("retried", chosen, json)
 
 
@@ -81,21 +81,21 @@ def drop(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None
 
     Example: [bold]restmcts dead-letters drop --all[/bold]
     """
-    from restmcts.adapters.sql import control
+    from restmcts.usecases import steer
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         chosen = _chosen(transaction, letter_ids, all)
         for letter_id in chosen:
-            control.drop_dead_letter(transaction, letter_id)
+            steer.drop_dead_letter(transaction, letter_id)
     _tell("dropped", chosen, json)
 
 
 def _chosen(transaction: "Transaction", letter_ids: Sequence[int] | None, all: bool) -> list[int]:
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     if bool(letter_ids) == all:
         raise InputError("name dead letters by their numbers, or all of them with --all")
-    return [row["id"] for row in queries.list_dead_letters(transaction)] if all else list(letter_ids or ())
+    return [row["id"] for row in stack_queries.list_dead_letters(transaction)] if all else list(letter_ids or ())
 
 
 def _tell(done: str, letter_ids: Sequence[int], json: bool) -> None:

@@ -236,10 +236,10 @@ def _queues(connection: Connection) -> Finding:
 
 
 def _requests(connection: Connection) -> Finding:
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     with connection.database.transaction() as transaction:
-        rows = queries.open_requests(transaction, _grace_seconds(connection))
+        rows = stack_queries.open_requests(transaction, _grace_seconds(connection))
     found = (
         ", ".join(f"{row['waiting']:,} to {row['kind']} wait, {row['leased']:,} held" for row in rows) or "none open"
     )
@@ -255,10 +255,10 @@ def _requests(connection: Connection) -> Finding:
 
 
 def _outbox(connection: Connection) -> Finding:
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     with connection.database.transaction() as transaction:
-        age = queries.outbox_age_seconds(transaction)
+        age = stack_queries.outbox_age_seconds(transaction)
     if age > _grace_seconds(connection):
         return Finding(
             "outbox",
@@ -270,10 +270,10 @@ def _outbox(connection: Connection) -> Finding:
 
 
 def _dead_letters(connection: Connection) -> Finding:
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     with connection.database.transaction() as transaction:
-        count = queries.num_dead_letters(transaction)
+        count = stack_queries.num_dead_letters(transaction)
     if count:
         return Finding(
             "dead letters", False, f"{count:,}", "restmcts dead-letters list says why; then retry or drop them"

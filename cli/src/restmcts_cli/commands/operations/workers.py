@@ -64,11 +64,11 @@ def live_processes(connection: Connection) -> list[dict[str, Any]]:
     """Return the processes that tell of themselves, each with its kind, its state (idle, busy,
     silent) and for how long.
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     moment = datetime.now(UTC)
     with connection.database.transaction() as transaction:
-        rows = queries.list_workers(transaction)
+        rows = stack_queries.list_workers(transaction)
     found = []
     for row in rows:
         seen = max((moment - row["seen_at"]).total_seconds(), 0.0)
@@ -93,12 +93,12 @@ def _duration(seconds: float) -> str:
 
 def _rows(connection: Connection, processes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     from restmcts.adapters.buses.broker import queue_lengths
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql import stack_queries
 
     living = Counter(process["worker"] for process in processes if process["state"] != "silent")
     with connection.database.transaction() as transaction:
-        requests = {row["kind"]: row for row in queries.open_requests(transaction)}
-        jobs = queries.training_jobs(transaction)
+        requests = {row["kind"]: row for row in stack_queries.open_requests(transaction)}
+        jobs = stack_queries.training_jobs(transaction)
     lengths = queue_lengths(connection.settings.redis_url.get_secret_value()) if connection.settings is not None else {}
     rows: list[dict[str, Any]] = []
     for worker, queue in SERVICES.items():

@@ -85,10 +85,10 @@ def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -
 
     Example: [bold]restmcts checkpoints promote demo policy-1[/bold]
     """
-    from restmcts.adapters.sql import control
+    from restmcts.usecases import steer
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        control.promote(transaction, run, name)
+        steer.promote(transaction, run, name)
     if json:
         print_json({"run": run, "promoted": name})
     else:

@@ -199,7 +199,8 @@ def _models(connection: Connection, given: dict[str, tuple[str, str | None]]) ->
 
 def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
     """Write the run in one transaction: all of it, or nothing."""
-    from restmcts.adapters.sql import control, runs
+    from restmcts.adapters.sql import runs
+    from restmcts.usecases import steer
 
     with connection.database.transaction() as transaction:
         run_id = runs.create_run(transaction, new.name, new.method, new.seed, new.config, new.max_tokens)
@@ -214,9 +215,9 @@ def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
         if empty is not None:
             raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
         if new.paused:
-            control.hold(transaction, run_id)
+            steer.hold(transaction, run_id)
         else:
-            control.begin(transaction, run_id)
+            steer.begin(transaction, run_id)
     return {"run": new.name, "id": run_id, "state": "paused" if new.paused else "running", "problems": counts}
 
 
@@ -230,7 +231,8 @@ def add_to_set(
     also those from which the first value model is trained: they fill the set "bootstrap" where a
     phase uses one that has no problems of its own.
     """
-    from restmcts.adapters.sql import control, queries
+    from restmcts.adapters.sql import queries
+    from restmcts.usecases import steer
 
     run = queries.run_named(transaction, run_name)
     phases = queries.phase_numbers(transaction, run.id)
@@ -250,9 +252,9 @@ def add_to_set(
                 kept[BOOTSTRAP].append(problem)
             yield problem
 
-    counts = {set_name: control.append_problems(transaction, run_name, set_name, passed_on())}
+    counts = {set_name: steer.append_problems(transaction, run_name, set_name, passed_on())}
     return counts | {
-        name: control.append_problems(transaction, run_name, name, found) for name, found in kept.items() if found
+        name: steer.append_problems(transaction, run_name, name, found) for name, found in kept.items() if found
     }
 
 

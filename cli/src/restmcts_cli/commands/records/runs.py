@@ -143,9 +143,9 @@ def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts runs pause demo[/bold]
     """
-    from restmcts.adapters.sql import control
+    from restmcts.usecases import steer
 
-    _steer(workdir, name, control.pause, json)
+    _steer(workdir, name, steer.pause, json)
 
 
 @app.command()
@@ -154,9 +154,9 @@ def resume(name: Name, max_tokens: MaxTokens = None, workdir: Workdir = None, js
 
     Example: [bold]restmcts runs resume demo --max-tokens 2000000[/bold]
     """
-    from restmcts.adapters.sql import control
+    from restmcts.usecases import steer
 
-    _steer(workdir, name, partial(control.resume, max_tokens=max_tokens), json)
+    _steer(workdir, name, partial(steer.resume, max_tokens=max_tokens), json)
 
 
 @app.command()
@@ -165,9 +165,9 @@ def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts runs cancel demo[/bold]
     """
-    from restmcts.adapters.sql import control
+    from restmcts.usecases import steer
 
-    _steer(workdir, name, control.cancel, json)
+    _steer(workdir, name, steer.cancel, json)
 
 
 def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str], None]", json: bool) -> None:

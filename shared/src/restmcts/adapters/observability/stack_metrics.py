@@ -10,7 +10,7 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from restmcts.adapters.buses.broker import queue_lengths
-from restmcts.adapters.sql import queries
+from restmcts.adapters.sql import queries, stack_queries
 from restmcts.adapters.sql.database import OUTBOX, Database, Transaction
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.tables import RequestKind, RequestState, RunState, TreeState, now
@@ -55,7 +55,7 @@ def _stored(transaction: Transaction) -> Iterable[Metric]:
         row[0]: int(row[1]) for row in transaction.execute(select(RUNS.c.state, func.count()).group_by(RUNS.c.state))
     }
     yield _labelled("restmcts_runs", "Runs.", "state", by_state, list(RunState))
-    requests = {row["kind"]: row for row in queries.open_requests(transaction)}
+    requests = {row["kind"]: row for row in stack_queries.open_requests(transaction)}
     for state, meaning in (
         ("waiting", "wait"),
         ("leased", "are held by a worker"),
@@ -71,12 +71,14 @@ def _stored(transaction: Transaction) -> Iterable[Metric]:
         list(RequestKind),
     )
     yield _plain(
-        "restmcts_outbox_age_seconds", "Age of the oldest unsent message.", queries.outbox_age_seconds(transaction)
+        "restmcts_outbox_age_seconds",
+        "Age of the oldest unsent message.",
+        stack_queries.outbox_age_seconds(transaction),
     )
     number = transaction.execute(select(func.count()).select_from(OUTBOX)).scalar_one()
     yield _plain("restmcts_outbox_messages", "Unsent messages.", number)
     yield _plain(
-        "restmcts_dead_letters", "Dead letters that nobody has decided on.", queries.num_dead_letters(transaction)
+        "restmcts_dead_letters", "Dead letters that nobody has decided on.", stack_queries.num_dead_letters(transaction)
     )
 
 

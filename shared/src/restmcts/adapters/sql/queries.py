@@ -6,19 +6,18 @@ and nothing is drawn.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import case, func, select
 
 from restmcts.adapters.sql import token_budget
-from restmcts.adapters.sql.database import OUTBOX, Transaction
+from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.promotions import PROMOTIONS
-from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
-from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, DEAD_LETTERS, phases_of
-from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState, TreeState, now
+from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, phases_of
+from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
-from restmcts.adapters.sql.workers import WORKERS
 from restmcts.domain.problems import Verdict
 from restmcts.domain.stats.statistics import Accuracy, accuracy
 from restmcts.errors import InputError
@@ -348,68 +347,6 @@ def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[R
     if run_id is not None:
         statement = statement.where(PHASES.c.run_id == run_id)
     return [_shown(row) for row in transaction.execute(statement.order_by(DATASETS.c.id))]
-
-
-def list_dead_letters(transaction: Transaction, letter_id: int | None = None) -> list[Row]:
-    """Return the dead letters, the oldest first, or only the one with that id."""
-    statement = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.id)
-    if letter_id is not None:
-        statement = statement.where(DEAD_LETTERS.c.id == letter_id)
-    return [_shown(row) for row in transaction.execute(statement)]
-
-
-def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[Row]:
-    """Return, for each kind of request that waits or is held in running runs, how many wait, are
-    leased, and are overdue.
-
-    Overdue are those whose lease ended more than `grace_seconds` ago, and that nobody has released.
-    """
-    overdue = REQUESTS.c.lease_until < now() - timedelta(seconds=grace_seconds)
-    statement = (
-        select(
-            REQUESTS.c.kind,
-            _count(REQUESTS.c.state == RequestState.WAITING.value).label("waiting"),
-            _count(REQUESTS.c.state == RequestState.LEASED.value).label("leased"),
-            _count((REQUESTS.c.state == RequestState.LEASED.value) & overdue).label("overdue"),
-        )
-        .join(TREES, TREES.c.id == REQUESTS.c.tree_id)
-        .join(RUNS, RUNS.c.id == TREES.c.run_id)
-        .where(REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value]))
-        .where(RUNS.c.state == RunState.RUNNING.value)
-        .group_by(REQUESTS.c.kind)
-        .order_by(REQUESTS.c.kind)
-    )
-    return [_shown(row) for row in transaction.execute(statement)]
-
-
-def training_jobs(transaction: Transaction) -> list[Row]:
-    """Return the phases that are being trained, with the end of their lease (None: nobody has
-    begun).
-    """
-    columns = (RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.attempt, PHASES.c.lease_until)
-    statement = (
-        select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
-    )
-    return [_shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
-
-
-def list_workers(transaction: Transaction) -> list[Row]:
-    """Return the processes of workers by queue and age; those that were killed lately are among
-    them, with an old `seen_at`.
-    """
-    return [_shown(row) for row in transaction.execute(select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))]
-
-
-def outbox_age_seconds(transaction: Transaction) -> float:
-    """Return for how long the oldest message of the outbox has waited to be published; 0 if
-    none waits.
-    """
-    oldest = utc(transaction.execute(select(func.min(OUTBOX.c.created_at))).scalar())
-    return max((now() - oldest).total_seconds(), 0.0) if oldest is not None else 0.0
-
-
-def num_dead_letters(transaction: Transaction) -> int:
-    return int(transaction.execute(select(func.count()).select_from(DEAD_LETTERS)).scalar_one())
 
 
 def utc(moment: datetime | None) -> datetime | None:
