@@ -41,8 +41,7 @@ SETTINGS: dict[str, SearchSettings] = {
     "puct": replace(MCTS, selection="puct", end_gate=2.0),
     "vote": replace(MCTS, mode="collect", choose="vote", keep_rollouts=True),
     "no exploration": replace(MCTS, mode="collect", end_gate=2.0, exploration_constant=0.0, max_depth=4),
-    "cot": CotSettings(),
-    "cot, sampled": CotSettings(greedy=False),
+    **{"cot": CotSettings(), "cot, sampled": CotSettings(greedy=False)},
     "cot, gated": CotSettings(gate=0.8, num_retries=7),
     "self-consistency, gated": SelfConsistencySettings(num_samples=8, samples_at_once=1, gate=0.8),
     "self-consistency": SelfConsistencySettings(num_samples=8),
@@ -347,9 +346,8 @@ def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
 
 def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
     settings = replace(MCTS, mode="collect", end_gate=2.0)
-    plain, keeping = (
-        build_search(s, Budget(iterations=8), 4) for s in (settings, replace(settings, keep_rollouts=True))
-    )
+    both = (settings, replace(settings, keep_rollouts=True))
+    plain, keeping = (build_search(each, Budget(iterations=8), 4) for each in both)
     for search in (plain, keeping):
         run(search, RandomModels(4, answer_rate=0.1, num_words=1000).answer)
     rollout_nodes = [node for node in keeping.tree.nodes if node.from_rollout]
@@ -359,12 +357,9 @@ def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
 
 
 def test_widening_expands_a_node_again() -> None:
-    once, again = (
-        build_search(
-            replace(MCTS, mode="collect", end_gate=2.0, widening=c, roll_forward_steps=0), Budget(iterations=20), 0
-        )
-        for c in (0.0, 2.0)
-    )
+    settings = replace(MCTS, mode="collect", end_gate=2.0, roll_forward_steps=0)
+    both = (replace(settings, widening=widening) for widening in (0.0, 2.0))
+    once, again = (build_search(each, Budget(iterations=20), 0) for each in both)
     for search in (once, again):
         run(search, RandomModels(0, num_words=1000, answer_rate=0.0, silence_rate=0.0).answer)
     assert len(once.tree.root.children) == 3 < len(again.tree.root.children)
