@@ -16,7 +16,6 @@ import pytest
 from redis import Redis
 from restmcts.adapters.sql import migrate, runs, stack_queries
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.tables import now
 from restmcts.adapters.sql.workers import forget_silent, tell
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.adapters.workers.presence import Presence
@@ -149,9 +148,9 @@ def test_each_process_is_listed_with_what_it_does(call: Call, stack: Stack, work
     assert processes["tree-search"]["state"] == "idle"
     workers[0].stop()
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
-    killed = {**listed(database)[0], "id": "killed", "seen_at": now() - timedelta(seconds=60)}
+    seen = listed(database)[0]
     with database.transaction() as transaction:
-        tell(transaction, killed)
+        tell(transaction, {**seen, "id": "killed", "seen_at": seen["seen_at"] - timedelta(seconds=60)})
     assert [row["state"] for row in document(call("workers", "list", "--json"))["processes"]].count("silent") == 1
     with database.transaction() as transaction:
         forget_silent(transaction, 30.0)

@@ -1,14 +1,14 @@
 """What the reconciler rings for, and when it gives up."""
 
 from collections.abc import Iterator
-from datetime import timedelta
 from pathlib import Path
 
 import pytest
 from restmcts.adapters.sql import requests, runs
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.adapters.sql.tables import RequestKind, now
+from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
@@ -49,7 +49,7 @@ def ring(database: Database, *, taken: bool = True) -> list[Message]:
 
 def grow_old(database: Database) -> None:
     with database.transaction() as transaction:
-        transaction.execute(update(TREES).values(updated_at=now() - timedelta(seconds=11)))
+        transaction.execute(update(TREES).values(updated_at=moment(-11)))
 
 
 def state_of(database: Database) -> tuple[str, str | None]:

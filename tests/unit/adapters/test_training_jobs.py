@@ -1,13 +1,13 @@
 """A training job that is another worker's, done, or not wanted any more is left alone."""
 
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
 from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.tables import PhaseState, RunState, now
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -18,7 +18,7 @@ from restmcts_trainer.handlers import TrainerHandlers
 @pytest.mark.parametrize(
     ("state", "columns", "run_state"),
     [
-        (PhaseState.TRAINING, {"lease_until": now() + timedelta(minutes=5), "attempt": 1}, RunState.RUNNING),
+        (PhaseState.TRAINING, {"lease_until": moment(300), "attempt": 1}, RunState.RUNNING),
         (PhaseState.DONE, {}, RunState.RUNNING),
         (PhaseState.TRAINING, {}, RunState.CANCELLED),
     ],

@@ -10,10 +10,10 @@ from typing import Any
 
 from restmcts.adapters.sql import progress, queries, token_budget
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.queries import ENDED_PHASES, PhaseNumbers, utc
+from restmcts.adapters.sql.queries import ENDED_PHASES, PhaseNumbers
 from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.runs import phases_of
-from restmcts.adapters.sql.tables import RunState, now
+from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Verdict
 from restmcts.errors import InputError
@@ -175,13 +175,12 @@ def _pace(transaction: Transaction, run: Any) -> Pace | None:
     sums = [func.coalesce(func.sum(column), 0) for column in columns]
     statement = select(func.min(TREES.c.started_at), func.max(TREES.c.ended_at), func.count(TREES.c.ended_at), *sums)
     statement = statement.where(TREES.c.run_id == run.id, TREES.c.ended_at.is_not(None))
-    moment = now()
+    moment = transaction.now()
     if run.state == RunState.RUNNING:
         statement = statement.where(TREES.c.ended_at >= moment - WINDOW)
     begun, ended, num_trees, *counts = transaction.execute(statement).one()
     if not num_trees or begun is None:
         return None
-    begun, ended = utc(begun) or moment, utc(ended) or moment
     if run.state == RunState.RUNNING:
         begun, ended = max(begun, moment - WINDOW), moment
     return Pace(max((ended - begun).total_seconds(), 1e-3), int(num_trees), *map(int, counts))
@@ -300,5 +299,4 @@ def duration(seconds: float) -> str:
 
 def clock(moment: datetime | None) -> str:
     """Return a time in UTC for people."""
-    shown = utc(moment)
-    return shown.strftime("%Y-%m-%d %H:%M:%S") if shown is not None else "–"
+    return moment.strftime("%Y-%m-%d %H:%M:%S") if moment is not None else "–"

@@ -14,14 +14,14 @@ import uuid
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql import promotions, runs
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.tables import PhaseState, RunState, now
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import local_path
 from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingReport
@@ -143,11 +143,15 @@ class TrainerHandlers:
     def _claim(self, phase_id: int) -> _Claim | None:
         with self._database.transaction() as transaction:
             row = runs.phase_by_id(transaction, phase_id, lock=True)
-            if row is None or row.state != PhaseState.TRAINING or _lives(row.lease_until):
+            if (
+                row is None
+                or row.state != PhaseState.TRAINING
+                or (row.lease_until is not None and row.lease_until > transaction.now())
+            ):
                 return None
             if runs.state_of(transaction, row.run_id) == RunState.CANCELLED:
                 return None
-            lease_until = now() + timedelta(seconds=self._lease_seconds)
+            lease_until = moment(self._lease_seconds)
             runs.set_phase(transaction, phase_id, PhaseState.TRAINING, attempt=row.attempt + 1, lease_until=lease_until)
             phase = TRAINING_PHASE.validate_python(row.spec)
             checkpoints = promotions.models(transaction, row.run_id)
@@ -260,7 +264,7 @@ class TrainerHandlers:
     def _renew(self, claim: _Claim) -> None:
         with self._held(claim) as transaction:
             if transaction is not None:
-                lease_until = now() + timedelta(seconds=self._lease_seconds)
+                lease_until = moment(self._lease_seconds)
                 runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=lease_until)
 
 
@@ -329,10 +333,3 @@ class _Watcher:
             self._artifacts.remove(uri)
         except StorageError as error:
             log.warning("%s is not removed (%s)", uri, error)
-
-
-def _lives(lease_until: Any) -> bool:
-    if lease_until is None:
-        return False
-    aware = lease_until if lease_until.tzinfo is not None else lease_until.replace(tzinfo=now().tzinfo)
-    return bool(aware > now())

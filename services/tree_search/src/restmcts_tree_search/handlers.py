@@ -16,7 +16,6 @@ from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql import evaluating, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import request_row
-from restmcts.adapters.sql.tables import now
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
@@ -159,7 +158,7 @@ class TreeSearchHandlers:
 
     def _advance_one(self, transaction: Transaction, row: Any, answered: Sequence[Any]) -> trees.Advance | None:
         phase = self._phase(transaction, row)
-        elapsed = max((now() - _aware(row.started_at)).total_seconds(), 0.0)
+        elapsed = max((row.now - row.started_at).total_seconds(), 0.0)
         requests: list[Request] = []
         applied: list[dict[str, Any]] = []
         if row.version == 0:
@@ -176,7 +175,9 @@ class TreeSearchHandlers:
         metrics.EXPANSIONS.inc(sum(answer.kind == "propose" for answer in answered))
         metrics.NODES.inc(len(search.tree) - num_nodes)
         request_rows = [self._request_row(row, phase, request) for request in requests]
-        return trees.Advance(row.id, row.version + 1, search, applied, request_rows, search.spent.tokens - num_tokens)
+        return trees.Advance(
+            row.id, row.version + 1, row.now, search, applied, request_rows, search.spent.tokens - num_tokens
+        )
 
     def _phase(self, transaction: Transaction, row: Any) -> SearchPhase:
         if row.phase_id not in self._phases:
@@ -234,8 +235,3 @@ class TreeSearchHandlers:
 def _is_away(error: Exception) -> bool:
     """Return whether it is the database that keeps every tree from being stored."""
     return isinstance(error.__cause__, OperationalError)
-
-
-def _aware(moment: Any) -> Any:
-    """Return a stored time as UTC; SQLite forgets the zone."""
-    return moment if moment.tzinfo is not None else moment.replace(tzinfo=now().tzinfo)

@@ -7,16 +7,16 @@ Ringing twice does no harm, and neither do two reconcilers: a round is under a l
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import literal_column, select, text, update
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql import requests, runs, trees
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState, now
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
@@ -110,7 +110,7 @@ def _about_requests(transaction: Transaction) -> list[Message]:
     return [command() for kind, command in commands.items() if requests.any_waiting(transaction, kind)]
 
 
-def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, before: Any | None = None) -> list[Any]:
+def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, seconds: float = 0.0) -> list[Any]:
     """Return, locked, trees that only a message can move: to begin, to apply their answers, or
     to be labelled.
     """
@@ -121,16 +121,15 @@ def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, b
     if state == TreeState.SEARCHING:
         answered = select(REQUESTS.c.tree_id).where(REQUESTS.c.state == literal_column("'answered'"))
         statement = statement.where((TREES.c.version == 0) | TREES.c.id.in_(answered))
-    if before is not None:
-        statement = statement.where(TREES.c.updated_at < before)
+    if seconds:
+        statement = statement.where(TREES.c.updated_at < moment(-seconds))
     return list(transaction.execute(statement.order_by(TREES.c.id).with_for_update(skip_locked=True)).all())
 
 
 def _ring_for_trees(
     transaction: Transaction, run_ids: Sequence[int], state: TreeState, patience: Patience, *, counted: bool
 ) -> None:
-    moment = now()
-    stuck = _stuck(transaction, run_ids, state, moment - timedelta(seconds=patience.overdue_seconds))
+    stuck = _stuck(transaction, run_ids, state, patience.overdue_seconds)
     hopeless = [row.id for row in stuck if row.num_attempts >= patience.max_attempts]
     _give_up(
         transaction,
@@ -138,7 +137,9 @@ def _ring_for_trees(
     )
     rung = [row.id for row in stuck if row.num_attempts < patience.max_attempts]
     num_attempts = TREES.c.num_attempts + int(counted)
-    transaction.execute(update(TREES).where(TREES.c.id.in_(rung)).values(updated_at=moment, num_attempts=num_attempts))
+    transaction.execute(
+        update(TREES).where(TREES.c.id.in_(rung)).values(updated_at=moment(), num_attempts=num_attempts)
+    )
     metrics.RINGS.labels("tree").inc(len(rung))
     transaction.emit(*_wake_ups(state, rung))
 
@@ -162,7 +163,7 @@ def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[Any]:
     statement = select(PHASES).where(
         PHASES.c.run_id.in_(run_ids),
         PHASES.c.state.in_({state for state, _ in COMMANDS}),
-        PHASES.c.lease_until.is_(None) | (PHASES.c.lease_until < now()),
+        PHASES.c.lease_until.is_(None) | (PHASES.c.lease_until < moment()),
     )
     rows = transaction.execute(statement.order_by(PHASES.c.id).with_for_update(skip_locked=True)).all()
     return [row for row in rows if (row.state, row.kind) in COMMANDS]
@@ -185,4 +186,4 @@ def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: P
 
 
 def _rung_now(row: Any, patience: Patience) -> dict[str, Any]:
-    return {"attempt": row.attempt + 1, "lease_until": now() + timedelta(seconds=patience.overdue_seconds)}
+    return {"attempt": row.attempt + 1, "lease_until": moment(patience.overdue_seconds)}

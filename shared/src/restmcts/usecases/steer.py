@@ -11,11 +11,12 @@ from typing import Any
 from sqlalchemy import delete, select, update
 
 from restmcts.adapters.sql import promotions, requests, runs, token_budget, trees
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import run_named
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.runs import DEAD_LETTERS
-from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState, now
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError
@@ -189,7 +190,7 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
         raise InputError(f"tree {tree_id} cannot be tried again: its phase has ended, and counts it as failed")
     failed = (TREES.c.id == tree_id) & (TREES.c.state == TreeState.FAILED.value)
     if row.stop_reason is not None:
-        again = {"state": TreeState.ENDED.value, "num_attempts": 0, "error": None, "updated_at": now()}
+        again = {"state": TreeState.ENDED.value, "num_attempts": 0, "error": None, "updated_at": moment()}
         changed = transaction.execute(update(TREES).where(failed).values(**again)).rowcount
         transaction.emit(LabelTrees(tree_ids=(tree_id,)))
     else:

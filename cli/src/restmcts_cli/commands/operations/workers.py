@@ -7,7 +7,6 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -66,19 +65,18 @@ def live_processes(connection: Connection) -> list[dict[str, Any]]:
     """
     from restmcts.adapters.sql import stack_queries
 
-    moment = datetime.now(UTC)
     with connection.database.transaction() as transaction:
-        rows = stack_queries.list_workers(transaction)
+        rows, now = stack_queries.list_workers(transaction), transaction.now()
     found = []
     for row in rows:
-        seen = max((moment - row["seen_at"]).total_seconds(), 0.0)
+        seen = max((now - row["seen_at"]).total_seconds(), 0.0)
         state = "silent" if seen > SILENT_SECONDS else "busy" if row["doing"] is not None else "idle"
         found.append(
             {
                 "worker": WORKERS[row["queue"]],
                 **{name: row[name] for name in ("host", "pid", "started_at", "doing", "num_done")},
                 "state": state,
-                "seconds": max((moment - row["since"]).total_seconds(), 0.0),
+                "seconds": max((now - row["since"]).total_seconds(), 0.0),
                 "seen_seconds_ago": seen,
             }
         )

@@ -10,10 +10,10 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from restmcts.adapters.buses.broker import queue_lengths
-from restmcts.adapters.sql import queries, stack_queries
+from restmcts.adapters.sql import stack_queries
 from restmcts.adapters.sql.database import OUTBOX, Database, Transaction
 from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.adapters.sql.tables import RequestKind, RequestState, RunState, TreeState, now
+from restmcts.adapters.sql.tables import RequestKind, RequestState, RunState, TreeState
 from restmcts.adapters.sql.trees import RUNS, TREES
 from restmcts.errors import StorageError
 from restmcts.messages.base import Queue
@@ -89,8 +89,8 @@ def _ages(transaction: Transaction) -> dict[str, float]:
         .where(REQUESTS.c.state == RequestState.WAITING.value)
         .group_by(REQUESTS.c.kind)
     )
-    moments = {kind: queries.utc(moment) for kind, moment in transaction.execute(statement)}
-    return {kind: max((now() - moment).total_seconds(), 0.0) for kind, moment in moments.items() if moment is not None}
+    now, rows = transaction.now(), transaction.execute(statement)
+    return {kind: max((now - oldest).total_seconds(), 0.0) for kind, oldest in rows if oldest is not None}
 
 
 def _labelled(

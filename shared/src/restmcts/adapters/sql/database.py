@@ -4,14 +4,16 @@ after its commit.
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
 
 from restmcts.adapters.sql import bulk
-from restmcts.adapters.sql.tables import OutboxRow, now
+from restmcts.adapters.sql.clock import moment
+from restmcts.adapters.sql.tables import OutboxRow
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of
@@ -45,6 +47,10 @@ class Transaction:
         if parameters is None:
             return self.connection.execute(statement)
         return self.connection.execute(statement, parameters) if parameters else None
+
+    def now(self) -> datetime:
+        """Return the database's time."""
+        return self.connection.execute(select(moment())).scalar_one()
 
     def insert(self, table: Any, rows: bulk.Rows) -> None:
         """Insert rows, all with the same columns."""
@@ -116,9 +122,7 @@ class Database:
         """
         if self.is_sqlite or not transaction.emitted:
             return []
-        rows = [
-            {"name": message.name, "body": body_of(message), "created_at": now()} for message in transaction.emitted
-        ]
+        rows = [{"name": message.name, "body": body_of(message)} for message in transaction.emitted]
         statement = insert(OUTBOX).returning(OUTBOX.c.id, sort_by_parameter_order=True)
         return list(transaction.connection.execute(statement, rows).scalars())
 

@@ -1,13 +1,12 @@
 """Messages that a committed transaction decided on: there until the broker has them."""
 
 from collections.abc import Sequence
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete, select
 
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
-from restmcts.adapters.sql.tables import now
 
 MAX_ROWS = 500
 
@@ -21,8 +20,6 @@ def overdue(transaction: Transaction, seconds: float) -> list[Any]:
     """Return, locked, the oldest rows (id, name, body) that nobody has published for so long,
     but for those that others hold.
     """
-    statement = select(OUTBOX.c.id, OUTBOX.c.name, OUTBOX.c.body).where(
-        OUTBOX.c.created_at < now() - timedelta(seconds=seconds)
-    )
+    statement = select(OUTBOX.c.id, OUTBOX.c.name, OUTBOX.c.body).where(OUTBOX.c.created_at < moment(-seconds))
     statement = statement.order_by(OUTBOX.c.id).limit(MAX_ROWS)
     return list(transaction.execute(statement.with_for_update(skip_locked=True)).all())

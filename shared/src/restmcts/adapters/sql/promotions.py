@@ -11,7 +11,7 @@ from sqlalchemy import insert, select
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.runs import CHECKPOINTS
-from restmcts.adapters.sql.tables import PhaseState, PromotionRow, now
+from restmcts.adapters.sql.tables import PhaseState, PromotionRow
 from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import GatePhase
@@ -45,7 +45,7 @@ def promote(transaction: Transaction, checkpoint: Any, phase_id: int | None = No
         "checkpoint_id": checkpoint.id,
         "phase_id": phase_id,
     }
-    transaction.execute(insert(PROMOTIONS).values(**values, created_at=now()))
+    transaction.execute(insert(PROMOTIONS).values(**values))
 
 
 def history(transaction: Transaction, run_id: int) -> list[Any]:

@@ -6,7 +6,6 @@ and nothing is drawn.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from typing import Any
 
 from sqlalchemy import case, func, select
@@ -349,16 +348,9 @@ def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[R
     return [_shown(row) for row in transaction.execute(statement.order_by(DATASETS.c.id))]
 
 
-def utc(moment: datetime | None) -> datetime | None:
-    """Return a stored time in UTC; SQLite forgets the zone."""
-    if moment is None:
-        return None
-    return moment.replace(tzinfo=UTC) if moment.tzinfo is None else moment.astimezone(UTC)
-
-
 def _count(condition: Any) -> Any:
     return func.sum(case((condition, 1), else_=0))
 
 
 def _shown(row: Any) -> Row:
-    return {name: utc(value) if isinstance(value, datetime) else value for name, value in row._mapping.items()}
+    return dict(row._mapping)

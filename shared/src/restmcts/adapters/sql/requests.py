@@ -8,11 +8,11 @@ transaction that advances its tree.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import bindparam, delete, func, literal_column, select, update
+from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, update
 
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
@@ -24,7 +24,6 @@ from restmcts.adapters.sql.tables import (
     RunState,
     TreeRow,
     TreeState,
-    now,
 )
 from restmcts.domain.requests import ProposeSteps, Request
 
@@ -107,11 +106,10 @@ def claim(
         .limit(max_requests)
         .with_for_update(skip_locked=True, of=REQUESTS)
     ).all()
-    lease_until = now() + timedelta(seconds=lease_seconds)
     transaction.execute(
         update(REQUESTS)
         .where(REQUESTS.c.id.in_([row.id for row in rows]))
-        .values(state=RequestState.LEASED.value, attempt=REQUESTS.c.attempt + 1, lease_until=lease_until)
+        .values(state=RequestState.LEASED.value, attempt=REQUESTS.c.attempt + 1, lease_until=moment(lease_seconds))
     )
     by_length = sorted(rows, key=lambda row: row.num_prompt_chars)
     return Claim(
@@ -148,10 +146,9 @@ def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str
 
 def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> None:
     """Hold requests longer that this worker still serves."""
-    lease_until = now() + timedelta(seconds=lease_seconds)
-    transaction.alter(
-        REQUESTS, [{"lease_until": lease_until, **_held_by(request)} for request in requests], _HELD, _LEASED
-    )
+    held = [(request.request_id, request.attempt) for request in requests]
+    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(held)
+    transaction.execute(update(REQUESTS).where(mine, _LEASED).values(lease_until=moment(lease_seconds)))
 
 
 def _held_by(request: ClaimedRequest) -> dict[str, int]:
@@ -177,7 +174,7 @@ def release_overdue(transaction: Transaction, *, all_leases: bool = False) -> in
     alive); return how many.
     """
     leased = REQUESTS.c.state == literal_column("'leased'")
-    overdue = leased if all_leases else leased & (REQUESTS.c.lease_until < now())
+    overdue = leased if all_leases else leased & (REQUESTS.c.lease_until < moment())
     # Passing over rows that their worker is answering just now.
     ids = list(transaction.execute(select(REQUESTS.c.id).where(overdue).with_for_update(skip_locked=True)).scalars())
     waiting = {"state": RequestState.WAITING.value, "lease_until": None}

@@ -6,6 +6,7 @@ from typing import Any
 
 from sqlalchemy import case, func, insert, select, update
 
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.tables import (
@@ -15,7 +16,6 @@ from restmcts.adapters.sql.tables import (
     PhaseState,
     RunState,
     TreeState,
-    now,
 )
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.domain.problems import Problem, Verdict, question_digest
@@ -41,7 +41,7 @@ def create_run(
         raise InputError(f"a run named {name!r} exists already: choose another name")
     values = {"name": name, "method": method, "seed": seed, "config": config, "max_tokens": max_tokens}
     values["state"] = RunState.RUNNING.value
-    return int(transaction.execute(insert(RUNS).values(**values, created_at=now()).returning(RUNS.c.id)).scalar_one())
+    return int(transaction.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
 
 
 def find_run(transaction: Transaction, name: str) -> Any | None:
@@ -61,7 +61,7 @@ def state_of(transaction: Transaction, run_id: int) -> str:
 
 def finish_run(transaction: Transaction, run_id: int, state: RunState, error: str | None = None) -> None:
     transaction.execute(
-        update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=now())
+        update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=moment())
     )
 
 
@@ -130,7 +130,7 @@ def phase_by_id(transaction: Transaction, phase_id: int, *, lock: bool = False) 
 def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **values: Any) -> None:
     """Move a phase to a state and set other columns; the end of a phase is dated."""
     if state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
-        values["finished_at"] = now()
+        values["finished_at"] = moment()
         values["lease_until"] = None
     transaction.execute(update(PHASES).where(PHASES.c.id == phase_id).values(state=state.value, **values))
 
@@ -185,9 +185,7 @@ def add_checkpoint(
 ) -> int:
     """Insert a checkpoint under its name in the run; return its id."""
     values = {"run_id": run_id, "name": name, "kind": kind, "uri": uri, "digest": digest, "parent": parent}
-    statement = (
-        insert(CHECKPOINTS).values(**values, lineage=lineage or {}, created_at=now()).returning(CHECKPOINTS.c.id)
-    )
+    statement = insert(CHECKPOINTS).values(**values, lineage=lineage or {}).returning(CHECKPOINTS.c.id)
     return int(transaction.execute(statement).scalar_one())
 
 
@@ -213,7 +211,7 @@ def add_dataset(
         "num_rows": card["num_rows"],
         "card": card,
     }
-    transaction.execute(insert(DATASETS).values(**values, created_at=now()))
+    transaction.execute(insert(DATASETS).values(**values))
 
 
 def dataset_of(transaction: Transaction, phase_id: int) -> Any | None:
@@ -260,12 +258,12 @@ def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, 
     storable = {
         key: text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for key, text in texts.items()
     }
-    transaction.execute(insert(DEAD_LETTERS).values(**storable, created_at=now()))
+    transaction.execute(insert(DEAD_LETTERS).values(**storable))
 
 
 def started() -> dict[str, Any]:
     """Return the columns that date the beginning of a phase."""
-    return {"started_at": now()}
+    return {"started_at": moment()}
 
 
 def num_searching(transaction: Transaction, run_id: int) -> int:

@@ -1,14 +1,13 @@
 """What operators ask of the stack: dead letters, waiting requests, training jobs, workers."""
 
-from datetime import timedelta
-
 from sqlalchemy import func, select
 
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
-from restmcts.adapters.sql.queries import Row, _count, _shown, utc
+from restmcts.adapters.sql.queries import Row, _count, _shown
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.runs import DEAD_LETTERS
-from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState, now
+from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.workers import WORKERS
 
@@ -27,7 +26,7 @@ def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[
 
     Overdue are those whose lease ended more than `grace_seconds` ago, and that nobody has released.
     """
-    overdue = REQUESTS.c.lease_until < now() - timedelta(seconds=grace_seconds)
+    overdue = REQUESTS.c.lease_until < moment(-grace_seconds)
     statement = (
         select(
             REQUESTS.c.kind,
@@ -67,8 +66,8 @@ def outbox_age_seconds(transaction: Transaction) -> float:
     """Return for how long the oldest message of the outbox has waited to be published; 0 if
     none waits.
     """
-    oldest = utc(transaction.execute(select(func.min(OUTBOX.c.created_at))).scalar())
-    return max((now() - oldest).total_seconds(), 0.0) if oldest is not None else 0.0
+    oldest = transaction.execute(select(func.min(OUTBOX.c.created_at))).scalar()
+    return max((transaction.now() - oldest).total_seconds(), 0.0) if oldest is not None else 0.0
 
 
 def num_dead_letters(transaction: Transaction) -> int:

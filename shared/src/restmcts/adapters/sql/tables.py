@@ -5,12 +5,14 @@ Rows are for reading; hot paths write through the tables of `SQLModel.metadata` 
 (restmcts.adapters.sql.*).
 """
 
-from datetime import UTC, datetime
+from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, DateTime, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, Integer, Text, UniqueConstraint, text
 from sqlmodel import Field, SQLModel
+
+from restmcts.adapters.sql.clock import UtcDateTime, moment
 
 
 class RunState(StrEnum):
@@ -58,11 +60,6 @@ class NodeOrigin(StrEnum):
     SOLUTION = "solution"
 
 
-def now() -> datetime:
-    """Return the time of writing, in UTC."""
-    return datetime.now(UTC)
-
-
 def _one_of(column: str, states: type[StrEnum], table: str) -> CheckConstraint:
     allowed = ", ".join(f"'{state.value}'" for state in states)
     return CheckConstraint(f"{column} IN ({allowed})", name=f"ck_{table}_{column}")
@@ -79,7 +76,11 @@ def _big_key() -> Any:
 
 
 def _time(nullable: bool = True) -> Any:
-    return Column(DateTime(timezone=True), nullable=nullable)
+    return Column(UtcDateTime(), nullable=nullable)
+
+
+def _time_of_insertion() -> Any:
+    return Column(UtcDateTime(), nullable=False, default=moment())
 
 
 class Run(SQLModel, table=True):
@@ -100,7 +101,7 @@ class Run(SQLModel, table=True):
     state: str = Field(default=RunState.RUNNING, index=True)
     error: str | None = None
     max_tokens: int | None = Field(default=None, sa_column=Column(BigInteger))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(sa_column=_time_of_insertion())
     finished_at: datetime | None = Field(default=None, sa_column=_time())
 
 
@@ -278,7 +279,7 @@ class OutboxRow(SQLModel, table=True):
     id: int | None = Field(default=None, sa_column=_big_key())
     name: str
     body: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(sa_column=_time_of_insertion())
 
 
 class CheckpointRow(SQLModel, table=True):
@@ -295,7 +296,7 @@ class CheckpointRow(SQLModel, table=True):
     digest: str
     parent: str | None = None
     lineage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(sa_column=_time_of_insertion())
 
 
 class PromotionRow(SQLModel, table=True):
@@ -313,7 +314,7 @@ class PromotionRow(SQLModel, table=True):
     kind: str
     checkpoint_id: int = Field(foreign_key="checkpoints.id", ondelete="CASCADE")
     phase_id: int | None = Field(default=None, foreign_key="phases.id", ondelete="CASCADE")
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(sa_column=_time_of_insertion())
 
 
 class DatasetRow(SQLModel, table=True):
@@ -328,7 +329,7 @@ class DatasetRow(SQLModel, table=True):
     digest: str
     num_rows: int
     card: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(sa_column=_time_of_insertion())
 
 
 class DeadLetterRow(SQLModel, table=True):
@@ -341,7 +342,7 @@ class DeadLetterRow(SQLModel, table=True):
     name: str
     body: str = Field(sa_column=Column(Text, nullable=False))
     reason: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: datetime = Field(default_factory=now, sa_column=_time(nullable=False))
+    created_at: datetime = Field(sa_column=_time_of_insertion())
 
 
 class WorkerRow(SQLModel, table=True):

@@ -7,10 +7,12 @@ to, for everyone who reads.
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import bindparam, literal_column, select, update
 
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.tables import (
@@ -22,7 +24,6 @@ from restmcts.adapters.sql.tables import (
     RunState,
     TreeRow,
     TreeState,
-    now,
 )
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
@@ -42,11 +43,13 @@ class Advance:
     Attributes:
         applied: what changes of its requests' rows.
         requests: rows of new ones.
+        moment: when the transaction found the tree, by the database's clock.
         tokens: that the policy generated for what was applied.
     """
 
     tree_id: int
     version: int
+    moment: datetime
     search: Search
     applied: list[dict[str, Any]]
     requests: list[dict[str, Any]]
@@ -70,9 +73,8 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
         .with_for_update(skip_locked=True)
     )
     tree_ids = list(transaction.execute(waiting).scalars())
-    moment = now()
     admitted = update(TREES).where(TREES.c.id.in_(tree_ids))
-    transaction.execute(admitted.values(state=TreeState.SEARCHING.value, started_at=moment, updated_at=moment))
+    transaction.execute(admitted.values(state=TreeState.SEARCHING.value, started_at=moment(), updated_at=moment()))
     return tree_ids
 
 
@@ -83,7 +85,7 @@ _ANSWERED = REQUESTS.c.state == literal_column("'answered'")
 _SEARCHING = (
     select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
     .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
-    .add_columns(RUNS.c.max_tokens)
+    .add_columns(RUNS.c.max_tokens, moment().label("now"))
     .join(PHASES, PHASES.c.id == TREES.c.phase_id)
     # Asked by phase, for the sake of the index: by run, all trees that have ended would be read
     # too.
@@ -157,8 +159,8 @@ def _tree_values(step: Advance) -> dict[str, Any]:
         "state": (TreeState.ENDED if search.finished else TreeState.SEARCHING).value,
         "stop_reason": search.stop_reason.value if search.stop_reason else None,
         "chosen_node": search.chosen.node_id if search.chosen else None,
-        "updated_at": now(),
-        "ended_at": now() if search.finished else None,
+        "updated_at": step.moment,
+        "ended_at": step.moment if search.finished else None,
     }
 
 
@@ -176,7 +178,7 @@ def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
         update(TREES)
         .where(TREES.c.id == bindparam("key"))
         .where((TREES.c.state == TreeState.SEARCHING.value) | (TREES.c.state == TreeState.ENDED.value))
-        .values(state=TreeState.FAILED.value, error=bindparam("reason"), ended_at=now()),
+        .values(state=TreeState.FAILED.value, error=bindparam("reason"), ended_at=moment()),
         [{"key": tree_id, "reason": reason} for tree_id, reason in reasons.items()],
     )
     if reasons:

@@ -3,13 +3,13 @@ it.
 """
 
 from collections.abc import Mapping
-from datetime import timedelta
 from typing import Any
 
 from sqlalchemy import delete
 
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.tables import WorkerRow, now
+from restmcts.adapters.sql.tables import WorkerRow
 
 WORKERS = table_of(WorkerRow)
 
@@ -26,4 +26,4 @@ def forget(transaction: Transaction, worker_id: str) -> None:
 
 def forget_silent(transaction: Transaction, seconds: float) -> None:
     """Remove the rows of workers that have told nothing for so long: they were killed."""
-    transaction.execute(delete(WORKERS).where(WORKERS.c.seen_at < now() - timedelta(seconds=seconds)))
+    transaction.execute(delete(WORKERS).where(WORKERS.c.seen_at < moment(-seconds)))

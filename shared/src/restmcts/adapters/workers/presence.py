@@ -9,13 +9,14 @@ import logging
 import os
 import socket
 import threading
+import time
 import uuid
-from datetime import UTC, datetime
+from datetime import datetime, timedelta
+from typing import Any
 
 from restmcts.adapters.sql import workers
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.tables import now
-from restmcts.adapters.workers.heartbeat import Heartbeat
+from restmcts.adapters.workers.heartbeat import Activity, Heartbeat
 from restmcts.errors import StorageError
 from restmcts.messages.base import Queue
 
@@ -37,7 +38,7 @@ class Presence:
         self._queue = queue
         self._heartbeat = heartbeat
         self._id = uuid.uuid4().hex
-        self._started_at = now()
+        self._began = time.monotonic()
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="presence", daemon=True)
 
@@ -71,16 +72,21 @@ class Presence:
 
     def _tell(self) -> None:
         activity = self._heartbeat.activity()
-        row = {
+        with self._database.transaction() as transaction:
+            workers.tell(transaction, self._row(activity, transaction.now()))
+
+    def _row(self, activity: Activity, now: datetime) -> dict[str, Any]:
+        """Return the row at a time of the database's; what was before is as long ago as this
+        process measured.
+        """
+        return {
             "id": self._id,
             "queue": self._queue.value,
             "host": socket.gethostname(),
             "pid": os.getpid(),
-            "started_at": self._started_at,
-            "seen_at": now(),
+            "started_at": now - timedelta(seconds=time.monotonic() - self._began),
+            "seen_at": now,
             "doing": activity.doing,
-            "since": datetime.fromtimestamp(activity.since, UTC),
+            "since": now - timedelta(seconds=time.time() - activity.since),
             "num_done": activity.num_done,
         }
-        with self._database.transaction() as transaction:
-            workers.tell(transaction, row)

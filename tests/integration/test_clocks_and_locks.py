@@ -1,0 +1,105 @@
+"""On PostgreSQL: a process with a wrong clock takes nobody's lease away, and one that is frozen
+with a lock stops no other run.
+"""
+
+import time
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+import time_machine
+from restmcts.adapters.sql import requests, runs
+from restmcts.adapters.sql.clock import moment
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.tables import PhaseState, RequestKind
+from restmcts.adapters.sql.trees import PHASES, TREES
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.messages.base import Message
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, TrainPolicy
+from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from sqlalchemy import select, update
+
+SEARCH = SearchPhase("grade", 1, "evaluate", "set", "policy", None, CotSettings())
+TRAINING = TrainPolicyPhase("policy-1", 1, "policy", TrainingSettings())
+LEASE_SECONDS = 60.0
+
+
+@pytest.fixture
+def emitted(database: Database) -> list[Message]:
+    """What transactions of the database emit; nobody handles it."""
+    messages: list[Message] = []
+    database.publish = lambda more, _: messages.extend(more)
+    return messages
+
+
+@pytest.fixture
+def new_run(database: Database) -> Callable[[], int]:
+    """Return a function that makes a run of one problem, which nobody has begun."""
+
+    def make() -> int:
+        with database.transaction() as transaction:
+            run_id = runs.create_run(transaction, f"clock-{time.monotonic_ns()}", "rest-mcts", 0, {})
+            runs.add_problems(transaction, run_id, "set", [Problem(question="question", answer="1")])
+            runs.add_checkpoint(transaction, run_id, "policy", "policy", "nowhere", "0")
+            runs.add_phases(transaction, run_id, [SEARCH, TRAINING])
+            return run_id
+
+    return make
+
+
+def begin(database: Database, run_id: int) -> list[int]:
+    """Let a run's tree search and ask; return the ids of its requests."""
+    CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+    with database.transaction() as transaction:
+        tree_ids = tuple(transaction.execute(select(TREES.c.id).where(TREES.c.run_id == run_id)).scalars())
+    TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=tree_ids))
+    with database.transaction() as transaction:
+        return list(transaction.execute(select(REQUESTS.c.id).where(REQUESTS.c.tree_id.in_(tree_ids))).scalars())
+
+
+def states(database: Database, request_ids: list[int]) -> set[str]:
+    with database.transaction() as transaction:
+        return set(transaction.execute(select(REQUESTS.c.state).where(REQUESTS.c.id.in_(request_ids))).scalars())
+
+
+@pytest.mark.parametrize("hours", [-1, 1])
+def test_a_coordinator_with_a_wrong_clock_releases_live_leases_never_and_ended_ones_always(
+    database: Database, emitted: list[Message], new_run: Callable[[], int], hours: int
+) -> None:
+    run_id = new_run()
+    request_ids = begin(database, run_id)
+    with database.transaction() as transaction:
+        while (claim := requests.claim(transaction, RequestKind.PROPOSE, 64, LEASE_SECONDS)) is not None:
+            live = [request for request in claim.requests if request.request_id in request_ids]
+        [training] = [row for row in runs.phases_of(transaction, run_id) if row.name == "policy-1"]
+        runs.set_phase(transaction, training.id, PhaseState.TRAINING, lease_until=moment(LEASE_SECONDS))
+    emitted.clear()
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
+        coordinator = CoordinatorHandlers(database, CoordinatorSettings())
+        coordinator.reconcile(lambda _: True)
+        assert states(database, request_ids) == {"leased"}
+        assert TrainPolicy(phase_id=training.id) not in emitted
+        with database.transaction() as transaction:
+            requests.renew(transaction, live, -1.0)
+            transaction.execute(update(PHASES).where(PHASES.c.id == training.id).values(lease_until=moment(-1)))
+        coordinator.reconcile(lambda _: True)
+        assert states(database, request_ids) == {"waiting"}
+        assert TrainPolicy(phase_id=training.id) in emitted
+
+
+def test_a_search_worker_with_a_wrong_clock_measures_time_as_the_others_do(
+    database: Database, emitted: list[Message], new_run: Callable[[], int]
+) -> None:
+    run_id = new_run()
+    CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+    with time_machine.travel(datetime.now(UTC) + timedelta(hours=1)):
+        begin(database, run_id)
+    with database.transaction() as transaction:
+        tree = transaction.execute(select(TREES).where(TREES.c.run_id == run_id)).one()
+        assert timedelta(0) <= tree.updated_at - tree.started_at < timedelta(minutes=1)
+        assert abs((transaction.now() - tree.updated_at).total_seconds()) < 60
