@@ -1,13 +1,16 @@
 """An artifact is whole or absent, whatever happens to the process or the disk."""
 
 import errno
+import hashlib
+import json
 import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.storage.folder_store import MANIFEST, FolderArtifactStore
-from restmcts.errors import CorruptArtifactError, StorageError
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.storage.manifests import MANIFEST, read_manifest
+from restmcts.errors import CorruptArtifactError, InputError, StorageError
 from restmcts.testing.contracts.artifact_store import check_artifact_store
 
 
@@ -52,18 +55,17 @@ def test_a_tampered_artifact_is_told_apart(tamper: str, folder: Path, tmp_path: 
         FolderArtifactStore(tmp_path / "store").fetch(artifact.uri)
 
 
-@pytest.mark.parametrize("failing", ["copytree", "replace"])
+@pytest.mark.parametrize("failing", ["copy2", "replace"])
 def test_a_full_disk_leaves_nothing_behind(
     failing: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*arguments: Any, **options: Any) -> None:
-        if failing == "copytree":
-            Path(arguments[1]).mkdir(parents=True)
-            (Path(arguments[1]) / "weights.bin").write_bytes(b"\x00")
+        if failing == "copy2":
+            Path(arguments[1]).write_bytes(b"\x00")
         raise OSError(errno.ENOSPC, "No space left on device")
 
     monkeypatch.setattr(
-        f"restmcts.adapters.storage.folder_store.{'shutil.copytree' if failing == 'copytree' else 'os.replace'}", full
+        f"restmcts.adapters.storage.folder_store.{'shutil.copy2' if failing == 'copy2' else 'os.replace'}", full
     )
     store = FolderArtifactStore(tmp_path / "store")
     with pytest.raises(StorageError, match="No space left"):
@@ -71,3 +73,51 @@ def test_a_full_disk_leaves_nothing_behind(
     assert not list((tmp_path / "store" / "checkpoints").iterdir())
     monkeypatch.undo()
     assert (store.fetch(store.put(folder, "checkpoints", {}).uri) / "deeper" / "card.json").is_file()
+
+
+@pytest.mark.parametrize("linked", ["file", "folder"])
+def test_a_link_out_of_the_folder_is_refused(linked: str, folder: Path, tmp_path: Path) -> None:
+    outside = tmp_path / "outside"
+    outside.mkdir()
+    (outside / "secret").write_text("not yours")
+    (folder / "link").symlink_to(outside / "secret" if linked == "file" else outside)
+    with pytest.raises(InputError, match="outside the folder"):
+        FolderArtifactStore(tmp_path / "store").put(folder, "checkpoints", {})
+
+
+def test_links_within_the_folder_and_the_hubs_snapshots_are_stored_as_files(folder: Path, tmp_path: Path) -> None:
+    snapshot, blobs = tmp_path / "models" / "snapshots" / "1a2b", tmp_path / "models" / "blobs"
+    blobs.mkdir(parents=True)
+    (blobs / "c0ffee").write_text("weights")
+    snapshot.mkdir(parents=True)
+    (snapshot / "model.bin").symlink_to("../../blobs/c0ffee")
+    (folder / "again.bin").symlink_to("weights.bin")
+    store = FolderArtifactStore(tmp_path / "store")
+    for source, name in ((snapshot, "model.bin"), (folder, "again.bin")):
+        stored = store.fetch(store.put(source, "checkpoints", {}).uri) / name
+        assert not stored.is_symlink()
+        assert stored.read_bytes() == (source / name).read_bytes()
+
+
+def test_equal_weights_have_one_digest_whatever_their_cards_say(folder: Path, tmp_path: Path) -> None:
+    store = FolderArtifactStore(tmp_path / "store")
+    digests = set()
+    for run in ("first", "second"):
+        (folder / "README.md").write_text(f"made by the run {run} in 12.3 s")
+        digests.add(store.put(folder, "checkpoints", {}).digest)
+    assert len(digests) == 1
+    (folder / "weights.bin").write_bytes(b"other weights")
+    assert store.put(folder, "checkpoints", {}).digest not in digests
+
+
+def test_artifacts_whose_digest_is_of_the_card_too_are_still_read(folder: Path, tmp_path: Path) -> None:
+    """As version 0.1 stored them."""
+    (folder / "README.md").write_text("a card")
+    store = FolderArtifactStore(tmp_path / "store")
+    new = store.put(folder, "checkpoints", {})
+    manifest = read_manifest((store.fetch(new.uri) / MANIFEST).read_bytes(), new.uri)
+    described = {name: file.model_dump() for name, file in manifest.files.items()}
+    digest = hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()
+    old = shutil.copytree(store.fetch(new.uri), tmp_path / "store" / "checkpoints" / digest)
+    (old / MANIFEST).write_text(manifest.model_copy(update={"digest": digest}).to_json())
+    assert (store.fetch(f"artifact:checkpoints/{digest}") / "README.md").read_text() == "a card"

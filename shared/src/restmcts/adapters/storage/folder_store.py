@@ -13,13 +13,13 @@ from typing import Any
 from restmcts.adapters.storage.manifests import (
     MANIFEST,
     Manifest,
+    check_bytes,
     check_sizes,
-    describe_file,
     describe_folder,
     read_manifest,
 )
 from restmcts.adapters.storage.uris import ARTIFACT
-from restmcts.errors import CorruptArtifactError, StorageError
+from restmcts.errors import StorageError
 from restmcts.ports import Artifact
 
 
@@ -48,7 +48,10 @@ class FolderArtifactStore:
         partial = final.parent / f".partial-{uuid.uuid4().hex}"
         try:
             final.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copytree(folder, partial, ignore=shutil.ignore_patterns(MANIFEST))
+            partial.mkdir()
+            for name in manifest.files:
+                (partial / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy2(folder / name, partial / name)
             (partial / MANIFEST).write_text(manifest.to_json())
             os.replace(partial, final)
         except (OSError, shutil.Error) as error:
@@ -70,7 +73,7 @@ class FolderArtifactStore:
         manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
         check_sizes(folder, manifest)
         if uri not in self._compared:
-            _check_bytes(folder, manifest)
+            check_bytes(folder, manifest)
             self._compared.add(uri)
         return folder
 
@@ -90,11 +93,3 @@ class FolderArtifactStore:
         except OSError as error:
             raise StorageError(f"{folder}: artifact not removed ({error})") from error
         shutil.rmtree(doomed, ignore_errors=True)
-
-
-def _check_bytes(folder: Path, manifest: Manifest) -> None:
-    for name, stored in manifest.files.items():
-        if describe_file(folder / name) != stored:
-            raise CorruptArtifactError(
-                f"{folder / name}: not the bytes that its manifest names; make the artifact again"
-            )

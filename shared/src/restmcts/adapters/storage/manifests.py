@@ -1,5 +1,5 @@
 """Manifests: which files an artifact has, with sizes and digests. The digest of an artifact is that
-of its manifest's files.
+of its manifest's files but for the card, so that equal weights have equal digests.
 
 It does not know where artifacts are kept.
 """
@@ -12,10 +12,12 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from restmcts.adapters.storage.uris import ARTIFACT
-from restmcts.errors import CorruptArtifactError
+from restmcts.errors import CorruptArtifactError, InputError
 from restmcts.ports import Artifact
 
 MANIFEST = "manifest.json"
+CARD = "README.md"
+"""Says which run made an artifact: the same weights of another run have another card."""
 
 
 class StoredFile(BaseModel):
@@ -52,11 +54,29 @@ def uri_of(kind: str, digest: str) -> str:
 
 
 def describe_folder(folder: Path, kind: str, lineage: dict[str, Any]) -> Manifest:
-    """Return the manifest of a folder's files; a manifest among them is left out."""
-    names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*")) if path.is_file()}
+    """Return the manifest of a folder's files; a manifest among them is left out.
+
+    Raises:
+        InputError: if a link of the folder leads out of it (but for the hub's own layout, whose
+            snapshots are links to the blobs beside them).
+    """
+    names = {path.relative_to(folder).as_posix(): path for path in sorted(folder.rglob("*"))}
     names.pop(MANIFEST, None)
-    files = {name: describe_file(path) for name, path in names.items()}
+    for path in names.values():
+        _check_link(path, folder)
+    files = {name: describe_file(path) for name, path in names.items() if path.is_file()}
     return Manifest(kind=kind, digest=_digest(files), files=files, lineage=lineage)
+
+
+def _check_link(path: Path, folder: Path) -> None:
+    if not path.is_symlink():
+        return
+    allowed = [folder.resolve()]
+    if folder.resolve().parent.name == "snapshots":
+        allowed.append(folder.resolve().parents[1] / "blobs")
+    target = path.resolve()
+    if not any(target.is_relative_to(place) for place in allowed):
+        raise InputError(f"{path}: a link to {target}, outside the folder; put a copy in its place (cp -rL)")
 
 
 def describe_file(path: Path) -> StoredFile:
@@ -76,7 +96,9 @@ def read_manifest(text: str | bytes, uri: str) -> Manifest:
         manifest = Manifest.model_validate_json(text)
     except ValidationError as error:
         raise CorruptArtifactError(f"{uri}: {MANIFEST} cannot be read ({error.error_count()} fields wrong)") from error
-    if uri_of(manifest.kind, manifest.digest) != uri or _digest(manifest.files) != manifest.digest:
+    # artifacts of version 0.1 have the card in their digest
+    digests = (_digest(manifest.files), _digest(manifest.files, with_card=True))
+    if uri_of(manifest.kind, manifest.digest) != uri or manifest.digest not in digests:
         raise CorruptArtifactError(f"{uri}: {MANIFEST} is of other files than the digest says")
     outside = [
         name for name in manifest.files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
@@ -99,6 +121,20 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             raise CorruptArtifactError(f"{path}: missing or not {stored.size} bytes long, as its manifest says")
 
 
-def _digest(files: dict[str, StoredFile]) -> str:
-    described = {name: file.model_dump() for name, file in files.items()}
+def check_bytes(folder: Path, manifest: Manifest) -> None:
+    """Compare a folder with its manifest by sizes and digests.
+
+    Raises:
+        CorruptArtifactError: naming the first file that is not the one its manifest names.
+    """
+    check_sizes(folder, manifest)
+    for name, stored in manifest.files.items():
+        if describe_file(folder / name) != stored:
+            raise CorruptArtifactError(
+                f"{folder / name}: not the bytes that its manifest names; make the artifact again"
+            )
+
+
+def _digest(files: dict[str, StoredFile], with_card: bool = False) -> str:
+    described = {name: file.model_dump() for name, file in files.items() if with_card or name != CARD}
     return hashlib.sha256(json.dumps(described, sort_keys=True).encode()).hexdigest()

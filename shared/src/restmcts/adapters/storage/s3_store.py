@@ -5,6 +5,7 @@ whole. What is fetched is verified by SHA-256 before it enters the cache.
 """
 
 import fcntl
+import logging
 import os
 import shutil
 import time
@@ -22,6 +23,7 @@ from minio.error import InvalidResponseError, MinioException, S3Error, ServerErr
 from restmcts.adapters.storage.manifests import (
     MANIFEST,
     Manifest,
+    check_bytes,
     check_sizes,
     describe_file,
     describe_folder,
@@ -33,6 +35,8 @@ from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact
 
 Result = TypeVar("Result")
+
+log = logging.getLogger(__name__)
 
 PART_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**20
@@ -174,6 +178,8 @@ class S3ArtifactStore:
 class ArtifactCache:
     """Artifacts on this machine's disk; several processes may share it.
 
+    The bytes of what an earlier process left are compared with the manifest when this process first
+    takes it; what is not what it should be is fetched anew.
     What is not used for longest goes first, and nothing goes that a living process fetched among
     its last few.
     """
@@ -182,6 +188,7 @@ class ArtifactCache:
         self._root = root
         self._max_bytes = max_bytes
         self._held: OrderedDict[str, int] = OrderedDict()
+        self._compared: set[str] = set()
         for leftover in root.glob("*/.partial-*"):
             if leftover.stat().st_mtime < time.time() - STALE_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -192,8 +199,11 @@ class ArtifactCache:
         if not self._hold(uri, folder):
             return None
         try:
-            check_sizes(folder, read_manifest((folder / MANIFEST).read_bytes(), uri))
-        except (OSError, CorruptArtifactError):
+            manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
+            (check_sizes if uri in self._compared else check_bytes)(folder, manifest)
+            self._compared.add(uri)
+        except (OSError, CorruptArtifactError) as error:
+            log.warning("%s is fetched anew: %s", uri, error)
             self._release(uri)
             shutil.rmtree(folder, ignore_errors=True)
             return None
@@ -215,6 +225,7 @@ class ArtifactCache:
             fill(partial, manifest)
             (partial / MANIFEST).write_text(manifest.to_json())
             partial.rename(folder)
+            self._compared.add(uri)
         except OSError as error:
             # another process may have been quicker with the same files
             if not (folder / MANIFEST).is_file():
