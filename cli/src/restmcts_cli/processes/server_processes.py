@@ -8,6 +8,7 @@ and it alone, runs as another user.
 import os
 import pwd
 import random
+import secrets
 import shutil
 import socket
 import subprocess
@@ -23,6 +24,8 @@ from signal import SIGINT, SIGTERM
 from typing import Any
 
 from restmcts.errors import RestMctsError, StorageError
+
+from restmcts_cli.processes.certificates import write_certificate
 
 HOST = "127.0.0.1"
 NAME = "restmcts"
@@ -262,8 +265,24 @@ def _prepare_s3(folder: Path, ports: Sequence[int], password: str) -> Launch:
     switches = ["-webdav=false", "-admin.ui=false", "-s3.port.iceberg=0", "-s3.port.lance=0", "-master.telemetry=false"]
     # accounts with fewer rights are made by its IAM interface
     switches.append("-s3.iam.readOnly=false")
+    # the master's pages would let anybody on this machine delete the bucket
+    switches.append("-disableHttp")
     command = [program, "mini", f"-dir={folder.resolve()}", f"-ip={HOST}", f"-ip.bind={HOST}", *numbered, *switches]
-    return Launch(command, {"AWS_ACCESS_KEY_ID": NAME, "AWS_SECRET_ACCESS_KEY": password})
+    return Launch(command, {"AWS_ACCESS_KEY_ID": NAME, "AWS_SECRET_ACCESS_KEY": password, **_locked_doors(folder)})
+
+
+def _locked_doors(folder: Path) -> dict[str, str]:
+    """Return the settings under which the servers behind the S3 interface answer one another
+    alone: signed tokens for HTTP, certificates for gRPC.
+    """
+    kinds = ("SIGNING", "SIGNING_READ", "FILER_SIGNING", "FILER_SIGNING_READ")
+    settings = {f"WEED_JWT_{kind}_KEY": secrets.token_hex(16) for kind in kinds}
+    certificate, key = (folder.resolve() / f"grpc.{name}" for name in ("crt", "key"))
+    write_certificate(certificate, key)
+    settings["WEED_GRPC_CA"] = str(certificate)
+    for part in ("MASTER", "VOLUME", "FILER", "S3", "ADMIN", "WORKER", "CLIENT"):
+        settings |= {f"WEED_GRPC_{part}_CERT": str(certificate), f"WEED_GRPC_{part}_KEY": str(key)}
+    return settings
 
 
 def _s3_settings(port: int, password: str) -> dict[str, str]:
