@@ -1,0 +1,291 @@
+"""A run as a person asks for it, whole: one typed document that a run file holds, flags override,
+and the database keeps.
+
+What is not given is derived when a document is validated: training takes the run's seed and its
+prompt template, and a search that collects trees spends its whole budget. A validated `RunSpec`
+has everything written out, so that it makes the same run in a version with other defaults.
+"""
+
+from collections.abc import Mapping
+from typing import Annotated, Any, TypeVar
+
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    ValidatorFunctionWrapHandler,
+    WrapValidator,
+    field_validator,
+    model_validator,
+)
+from pydantic_core import PydanticCustomError
+
+from restmcts.domain.labels.filtering import TraceFilter
+from restmcts.domain.prompts import TEMPLATE_NAMES
+from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.runs.methods import FirstLabels
+from restmcts.domain.runs.promotion import GateSettings
+from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
+from restmcts.domain.search.algorithms import SEARCH_SETTINGS, SearchSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.errors import InputError
+
+NONE = "null"
+"""What a run file writes for a setting that is None: TOML has no word for it."""
+
+COLLECTING = {"mode": "collect", "gate": None}
+"""What a search that collects trees has in place of its own defaults, where it has them."""
+
+TRAININGS = ("policy_training", "value_training", "seed_training", "preference_training")
+_MAY_CHANGE = ("max_tokens", "plugins", "problems", "test", "limit", "split", "strict")
+T = TypeVar("T")
+
+
+def _reasoned(value: object, validate: ValidatorFunctionWrapHandler) -> object:
+    """Turn what a settings class refuses into a reason that names its place in the document."""
+    try:
+        return validate(value)
+    except InputError as error:
+        raise PydanticCustomError("unusable", "{reason}", {"reason": str(error)}) from error
+
+
+Section = Annotated[T, WrapValidator(_reasoned)]
+"""Settings under a name of their own."""
+
+
+class Document(BaseModel):
+    """What is written in a run file: unknown keys are refused, and nothing changes once read."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class PuzzleSets(Document):
+    """Problem sets that are drawn from the run's seed; no two share a question."""
+
+    kind: str = Field(default="number-paths", description="The puzzle: number-paths or word-problems.")
+    demonstrations: int = Field(default=1500, ge=0, description="Puzzles with clumsy solutions, for the first policy.")
+    bootstrap: int = Field(
+        default=1000, ge=0, description="How many of the demonstrations' puzzles give the first value model its data."
+    )
+    searched: int = Field(default=2200, ge=1, description="Puzzles that are searched in each iteration.")
+    test: int = Field(default=1000, ge=0, description="Puzzles on which every policy is evaluated.")
+    compared: int = Field(
+        default=300, ge=0, description="How many of the test puzzles the evaluations at the end answer."
+    )
+    held_out: int = Field(
+        default=200, ge=0, description="Puzzles on which new checkpoints are evaluated before promotion."
+    )
+
+
+class Evaluation(Document):
+    """A search on test problems with the last promoted models, once the iterations are done."""
+
+    name: str = Field(description="The phase's name, unique in the run.")
+    search: Section[SearchSettings] = Field(description="The search, by `algorithm`, and its settings.")
+    budget: Section[Budget] = Field(default=Budget(), description="What each tree may spend.")
+
+
+class ModelSettings(Document):
+    """How models are loaded and called by whoever works on the run."""
+
+    template: str = Field(
+        default="auto",
+        description="Prompt template: auto (the model's own), chat, plain, raw, few-shot, steps-en or steps-zh.",
+    )
+    device: str = Field(default="cpu", min_length=1, description="Device of torch: cpu, cuda, cuda:1, ….")
+    trees_in_flight: int = Field(default=64, ge=1, description="Trees searched side by side.")
+    trust_remote_code: bool = Field(default=False, description="Whether code that comes with a model may run.")
+    max_batch_tokens: int = Field(default=16_384, ge=1, description="Tokens of one forward pass at most.")
+    key_value_bytes: int = Field(
+        default=2**30,
+        ge=0,
+        description="Memory for the keys and values that each model keeps of what it has read; 0: none.",
+    )
+    num_threads: int | None = Field(default=None, ge=1, description="Threads of torch; without: torch's own choice.")
+    num_training_threads: int | None = Field(
+        default=None, ge=1, description="Threads of each training process; without: torch's own choice."
+    )
+    keep_training_logs: bool = Field(default=True, description="Whether training writes TensorBoard's event files.")
+
+    @field_validator("template")
+    @classmethod
+    def _is_known(cls, template: str) -> str:
+        if template not in TEMPLATE_NAMES:
+            reason = f"there is no prompt template {template!r}; there are {', '.join(TEMPLATE_NAMES)}"
+            raise PydanticCustomError("unusable", "{reason}", {"reason": reason})
+        return template
+
+
+class RunSpec(Document):
+    """A self-training run."""
+
+    policy: str | None = Field(
+        default=None,
+        description="Language model that learns: folder, hub id, openai+http://HOST:PORT/v1?model=NAME or a puzzle.",
+    )
+    value: str | None = Field(
+        default=None,
+        description="Value model: folder, hub id or server; without: trained from the policy's own samples.",
+    )
+    problems: str | None = Field(
+        default=None,
+        description="Problems to train on: a file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG] or demo:COUNT.",
+    )
+    test: str | None = Field(
+        default=None, description="Problems on which every policy is evaluated, from the same sources."
+    )
+    limit: int | None = Field(default=None, ge=1, description="Use only the first so many problems.")
+    split: str = Field(default="train", description="Split to take of a data set of the hub.")
+    strict: bool = Field(default=False, description="Stop at the first bad line instead of passing over it.")
+    seed: int = Field(default=0, ge=0, description="Decides every sample and the order of training data.")
+    method: str = Field(default="rest-mcts", description="Self-training method; `restmcts options method` lists them.")
+    labels: FirstLabels | None = Field(
+        default=None, description="Source of the labels of the first value model; without: the method's own."
+    )
+    iterations: int = Field(default=1, ge=1, description="Rounds of search and training.")
+    max_tokens: int | None = Field(
+        default=None,
+        ge=1,
+        description="Generated tokens of the whole run; once spent, it pauses until the number is raised.",
+    )
+    plugins: tuple[str, ...] = Field(
+        default=(), description="Python files that add tasks, searches or methods to this run."
+    )
+    control: bool = Field(
+        default=False, description="Also train the first policy as many further steps on given solutions alone."
+    )
+    hint: str = Field(
+        default="{question}\n(The answer is {answer}.)",
+        description="How a problem and its answer are put to a policy that is to explain the answer (STaR).",
+    )
+    num_bootstrap_samples: int = Field(
+        default=4, ge=1, description="Solutions of the first policy to each problem, for the first value model."
+    )
+    merge_solutions: bool = Field(
+        default=True, description="Whether given solutions join the trees of the first labels."
+    )
+    value_objective: ValueObjective = Field(
+        default="mse", description="What value models learn: mse, soft, hard, orm or ranking of siblings."
+    )
+    puzzles: PuzzleSets | None = Field(default=None, description="Problem sets of a puzzle, in place of `problems`.")
+    search: Section[SearchSettings] = Field(description="How trees are collected.")
+    budget: Section[Budget] = Field(description="What each tree may spend.")
+    generation: Section[GenerationSettings] = Field(description="How the policy generates.")
+    traces: Section[TraceFilter] = Field(default=TraceFilter(), description="Which right traces train the policy.")
+    policy_training: Section[TrainingSettings] = Field(description="Training of the policy in every iteration.")
+    value_training: Section[TrainingSettings] = Field(description="Training of every value model.")
+    seed_training: Section[TrainingSettings | None] = Field(
+        default=None,
+        description="Training of the first policy on given solutions; without: the given policy is the first.",
+    )
+    preference_training: Section[TrainingSettings | None] = Field(
+        default=None, description="Training on pairs; without: as `policy_training` at a tenth of its learning rate."
+    )
+    promotion: Section[GateSettings] = Field(
+        default=GateSettings(), description="When a new checkpoint replaces the one before it."
+    )
+    evaluations: tuple[Evaluation, ...] = Field(default=(), description="Searches compared with the last models.")
+    models: ModelSettings = Field(default=ModelSettings(), description="How models are loaded and called.")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _derived(cls, given: object) -> object:
+        return with_derived(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _one_source(self) -> "RunSpec":
+        if self.puzzles is not None and (self.problems is not None or self.test is not None):
+            raise PydanticCustomError("unusable", "puzzles bring their own problems: leave out problems and test")
+        return self
+
+
+def with_derived(given: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document with what it leaves out and other parts of it decide."""
+    document = {name: _without_none(value) for name, value in given.items() if value != NONE}
+    models = document.get("models")
+    template = models.get("template", "auto") if isinstance(models, Mapping) else getattr(models, "template", "auto")
+    shared = {"seed": document.get("seed", 0), "template": template}
+    own = {"num_epochs": 2, "batch_size": 8}
+    for name, learning_rate in zip(TRAININGS, (1e-5, 2e-5, 1e-5, 1e-6), strict=True):
+        if document.get(name) is not None or name in TRAININGS[:2]:
+            _fill(document, name, {**own, "learning_rate": learning_rate, **shared})
+    _fill(document, "budget", {"iterations": 16})
+    _fill(document, "generation", {"template": template})
+    _fill(document, "search", {"algorithm": "mcts-star"})
+    if isinstance(document["search"], dict):
+        _fill(document, "search", _collecting(document["search"]["algorithm"]))
+    return document
+
+
+def _fill(document: dict[str, Any], name: str, defaults: Mapping[str, Any]) -> None:
+    """Put defaults under what a section gives; one that is no table stays for the validation."""
+    section = document.get(name, {})
+    if isinstance(section, Mapping):
+        document[name] = {**defaults, **section}
+
+
+def _collecting(algorithm: object) -> dict[str, Any]:
+    fields = search_fields(algorithm)
+    return {name: value for name, value in COLLECTING.items() if name in fields}
+
+
+def search_fields(algorithm: object) -> tuple[str, ...]:
+    """Return the names of a search's settings; none if there is no such search."""
+    try:
+        return tuple(SEARCH_SETTINGS.validate_python({"algorithm": algorithm}).__dataclass_fields__)
+    except ValueError:
+        return ()
+
+
+def _without_none(value: Any) -> Any:
+    """Return a document with None where it says so in words."""
+    if isinstance(value, Mapping):
+        return {name: None if member == NONE else _without_none(member) for name, member in value.items()}
+    return [_without_none(member) for member in value] if isinstance(value, list) else value
+
+
+def written(spec: RunSpec) -> dict[str, Any]:
+    """Return a spec as a run file has it: everything, but for what is None at the top and what the
+    run's seed and template decide.
+    """
+    document = {name: value for name, value in spec.model_dump(mode="json").items() if value is not None}
+    shared = {"seed": spec.seed, "template": spec.models.template}
+    for name in ("generation", *TRAININGS):
+        section = document.get(name, {})
+        for setting, value in shared.items():
+            if setting in section and section[setting] == value:
+                del section[setting]
+    return {name: _in_words(value) for name, value in document.items()}
+
+
+def _in_words(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {name: NONE if member is None else _in_words(member) for name, member in value.items()}
+    return [_in_words(member) for member in value] if isinstance(value, list) else value
+
+
+def flattened(document: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    """Return every value of a document by its dotted name."""
+    found: dict[str, Any] = {}
+    for name, value in document.items():
+        if isinstance(value, Mapping):
+            found |= flattened(value, f"{prefix}{name}.")
+        else:
+            found[prefix + name] = value
+    return found
+
+
+def differences(old: RunSpec, new: RunSpec) -> list[tuple[str, Any, Any]]:
+    """Return (dotted name, old value, new value) of each setting that makes another run.
+
+    How models are loaded on a machine, and how many tokens a run may spend, may change when it is
+    resumed. Where problems come from may too: whether they are the same is seen from the problems.
+    """
+    before, after = flattened(written(old)), flattened(written(new))
+    names = [name for name in dict.fromkeys((*before, *after)) if _decides(name)]
+    return [(name, before.get(name), after.get(name)) for name in names if before.get(name) != after.get(name)]
+
+
+def _decides(name: str) -> bool:
+    section = name.partition(".")[0]
+    return name not in _MAY_CHANGE and (section != "models" or name == "models.template")

@@ -1,0 +1,108 @@
+"""What a run's document comes to: its self-training over named problem sets, and its phases."""
+
+from restmcts.domain.runs.methods import METHODS
+from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.spec import Evaluation, RunSpec, written
+from restmcts.domain.search.algorithms import needs_values
+from restmcts.errors import InputError
+
+TRAIN, BOOTSTRAP, HELD_OUT, TEST = "train", "bootstrap", "held-out", "test"
+SEEDS, COMPARED = "seeds", "compared"
+DEMONSTRATIONS = "demos"
+FIRST_VALUE = "value-0"
+
+
+def searched_set(iteration: int) -> str:
+    """Return the name of the puzzles that are searched in an iteration, from 1."""
+    return f"search-{iteration}"
+
+
+def self_training(spec: RunSpec) -> SelfTraining:
+    """Return the self-training that a run's document asks for.
+
+    Raises:
+        InputError: if there is no such method.
+    """
+    puzzles = spec.puzzles
+    numbers = range(1, spec.iterations + 1)
+    seeds = SEEDS if puzzles is None else DEMONSTRATIONS
+    return SelfTraining(
+        num_iterations=spec.iterations,
+        train_sets=tuple(TRAIN if puzzles is None else searched_set(number) for number in numbers),
+        bootstrap_set=BOOTSTRAP,
+        method=spec.method,
+        search=spec.search,
+        budget=spec.budget,
+        generation=spec.generation,
+        seed_set=seeds if spec.seed_training is not None or spec.control else None,
+        seed_training=spec.seed_training,
+        num_bootstrap_samples=spec.num_bootstrap_samples,
+        first_labels=spec.labels,
+        hint=spec.hint,
+        merge_solutions=spec.merge_solutions,
+        given_value=spec.value is not None,
+        policy_training=spec.policy_training,
+        preference_training=spec.preference_training,
+        value_training=spec.value_training,
+        value_objective=spec.value_objective,
+        traces=spec.traces,
+        held_out_set=HELD_OUT if _holds_out(spec) else None,
+        gate=spec.promotion,
+        test_set=TEST if spec.test is not None or (puzzles is not None and puzzles.test) else None,
+        control=spec.control,
+    )
+
+
+def _holds_out(spec: RunSpec) -> bool:
+    return bool(spec.promotion.num_problems and (spec.puzzles is None or spec.puzzles.held_out))
+
+
+def spec_plan(spec: RunSpec) -> list[Phase]:
+    """Return the phases of a run: the self-training, then the evaluations with its last models.
+
+    Raises:
+        InputError: if the run cannot be done as it is asked for.
+    """
+    phases = self_training_plan(self_training(spec))
+    return [*phases, *(_evaluation(spec, phases, asked) for asked in spec.evaluations)]
+
+
+def _evaluation(spec: RunSpec, phases: list[Phase], asked: Evaluation) -> SearchPhase:
+    if spec.puzzles is None and spec.test is None:
+        raise InputError(f"evaluation {asked.name}: it answers test problems, and the run names none; give `test`")
+    value = _last_value(spec, phases)
+    if value is None and needs_values(asked.search):
+        raise InputError(
+            f"evaluation {asked.name}: {asked.search.algorithm} asks a value model, which {spec.method} has not"
+        )
+    return SearchPhase(
+        name=asked.name,
+        iteration=spec.iterations,
+        purpose="evaluate",
+        problem_set=TEST if spec.puzzles is None else COMPARED,
+        policy=_last_policy(spec, phases),
+        value=value,
+        search=asked.search,
+        budget=asked.budget,
+        generation=spec.generation,
+    )
+
+
+def _last_policy(spec: RunSpec, phases: list[Phase]) -> str:
+    promoted = [phase.name for phase in phases if isinstance(phase, GatePhase) and phase.model == "policy"]
+    return promoted[-1] if promoted else f"policy-{spec.iterations}"
+
+
+def _last_value(spec: RunSpec, phases: list[Phase]) -> str | None:
+    """Return the name of the run's last value model, or None if its method has none."""
+    if not METHODS[spec.method].uses_value(self_training(spec)):
+        return None
+    promoted = [phase.name for phase in phases if isinstance(phase, GatePhase) and phase.model == "value"]
+    trained = [phase.name for phase in phases if isinstance(phase, TrainValuePhase)]
+    return (promoted or trained or [FIRST_VALUE])[-1]
+
+
+def of_seed(spec: RunSpec, seed: int) -> RunSpec:
+    """Return the same run with another seed; trainings that had the run's get the new one."""
+    return RunSpec.model_validate({**written(spec), "seed": seed})
