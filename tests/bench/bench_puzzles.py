@@ -25,7 +25,8 @@ from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
-from restmcts.domain.stats.statistics import accuracy, area_under_curve, paired_difference
+from restmcts.domain.stats.estimates import Figure
+from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.domain.tasks.puzzles import PUZZLES, ProblemSets, SetSizes
 from restmcts.domain.tree import Node
 from restmcts.modeling.checkpoints import load_policy, load_value_model
@@ -187,7 +188,7 @@ class Bench:
         self.say(
             method="greedy",
             policy=policy,
-            accuracy=accuracy(self.outcomes(problems, greedy)).value,
+            accuracy=Figure.of(self.outcomes(problems, greedy)).estimate.value,
             tokens=greedy.mean("tokens"),
         )
         for budget in budgets:
@@ -198,12 +199,12 @@ class Bench:
                 searched = self.search(problems, settings, Budget(tokens=budget), models)
                 right = self.outcomes(problems, searched)
                 base = base or right
-                ahead = paired_difference(right, base)
+                ahead = Figure.of(right).minus(Figure.of(base))
                 self.say(
                     method=name,
                     policy=policy,
                     budget=budget,
-                    accuracy=round(accuracy(right).value, 4),
+                    accuracy=round(Figure.of(right).estimate.value, 4),
                     ahead=round(ahead.value, 4),
                     error=round(ahead.standard_error, 4),
                     **{field: round(searched.mean(field), 1) for field in ("tokens", "prompt_tokens", "reused_tokens")},
@@ -262,8 +263,8 @@ class Bench:
                     / len(problems),
                     3,
                 ),
-                greedy=accuracy(greedy).value,
-                sampled=accuracy(self.outcomes(self.sets.test, sampled)).value,
+                greedy=Figure.of(greedy).estimate.value,
+                sampled=Figure.of(self.outcomes(self.sets.test, sampled)).estimate.value,
                 outcomes="".join("01"[is_right] for is_right in greedy),
             )
 

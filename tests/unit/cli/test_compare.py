@@ -6,18 +6,22 @@ import json
 import random
 
 import pytest
-from restmcts.domain.stats.seeds import mean_over_seeds, paired_over_seeds
+from restmcts.domain.stats.estimates import Figure
 from restmcts_cli.main import app
-from restmcts_cli.reports.comparison_report import Comparison, MethodRun, SeedRuns, json_line, markdown_table, standings
-from restmcts_cli.reports.run_report_data import Graded, grade
+from restmcts_cli.reports.comparison_report import (
+    MethodComparison,
+    MethodRun,
+    SeedRuns,
+    json_line,
+    markdown_table,
+    method_summaries,
+)
 from typer.testing import CliRunner
 
-RIGHT, WRONG = True, False
 
-
-def outcomes(seed: int, share: float, count: int = 200) -> Graded:
+def outcomes(seed: int, share: float, count: int = 200) -> Figure:
     draw = random.Random(seed)
-    return grade([draw.random() < share for _ in range(count)])
+    return Figure.of([draw.random() < share for _ in range(count)])
 
 
 def gate(number: int, auc: float, promoted: bool) -> dict[str, object]:
@@ -25,7 +29,7 @@ def gate(number: int, auc: float, promoted: bool) -> dict[str, object]:
     return {"model": "value", "iteration": number, "promoted": promoted, "figures": figures}
 
 
-def comparison() -> Comparison:
+def comparison() -> MethodComparison:
     seeds = []
     for seed in range(3):
         gates = (gate(0, 0.6, True), gate(1, 0.7 + seed / 100, True), gate(2, 0.65, False))
@@ -36,32 +40,17 @@ def comparison() -> Comparison:
         seeds.append(
             SeedRuns(seed, outcomes(seed + 20, 0.3), (outcomes(seed + 30, 0.3), outcomes(seed + 40, 0.3)), methods)
         )
-    return Comparison("puzzle", ("rest-mcts", "rest-em"), 2, 110, False, tuple(seeds))
+    return MethodComparison("puzzle", ("rest-mcts", "rest-em"), 2, 110, False, tuple(seeds))
 
 
-def test_errors_over_seeds_and_problems() -> None:
-    found = mean_over_seeds([[RIGHT, WRONG], [RIGHT, RIGHT]], same_problems=False)
-    assert found.value == 0.75
-    assert found.over_seeds == pytest.approx(0.25)
-    assert found.over_problems == pytest.approx(0.25)
-    same = mean_over_seeds([[RIGHT, WRONG], [RIGHT, WRONG]], same_problems=True)
-    assert (same.over_seeds, same.over_problems) == (0.0, 0.5)
-
-
-def test_pairs_that_agree_have_no_error() -> None:
-    first = [[RIGHT, WRONG, RIGHT], [WRONG, WRONG, RIGHT]]
-    found = paired_over_seeds(first, first, same_problems=False)
-    assert (found.value, found.standard_error, found.in_standard_errors) == (0.0, 0.0, 0.0)
-
-
-def test_standings_are_paired_with_the_control_and_the_first_method() -> None:
-    rows = {row.name: row for row in standings(comparison())}
+def test_methods_are_paired_with_the_control_and_the_first_method() -> None:
+    rows = {row.name: row for row in method_summaries(comparison())}
     assert list(rows) == ["first policy", "control", "rest-mcts", "rest-em"]
     assert rows["rest-mcts"].over_control is not None
     assert rows["rest-mcts"].over_control.in_standard_errors > 3
     assert rows["rest-mcts"].over_first_method is None
     assert rows["rest-em"].tokens == (125.0, 131.0)
-    assert rows["rest-mcts"].held_back == {"policy": 0, "value": 3}
+    assert rows["rest-mcts"].rejected == {"policy": 0, "value": 3}
     # An iteration without a policy leaves the one before it.
     assert rows["rest-em"].accuracy[1] == rows["rest-em"].accuracy[0]
 
@@ -69,9 +58,10 @@ def test_standings_are_paired_with_the_control_and_the_first_method() -> None:
 def test_the_table_and_the_numbers_say_the_same() -> None:
     text = markdown_table(comparison())
     document = json.loads(json_line(comparison()))
-    last = document["standings"][2]["accuracy"][1]
-    assert f"{100 * last['value']:.1f} ± {100 * max(last['over_seeds'], last['over_problems']):.1f} %" in text
-    assert "auc of V_0 → V_2 on held-out trees: 0.600 ± 0.000 → 0.710 ± 0.006 → 0.650 ± 0.000" in text
+    last = document["methods"][2]["accuracy"][1]
+    assert last["error_over"] == "problems and seeds"
+    assert f"{100 * last['value']:.1f} % ± {100 * last['standard_error']:.1f}" in text
+    assert "auc of V_0 → V_2 on held-out trees: 0.600 ± 0.006 → 0.710 ± 0.006 → 0.650 ± 0.006" in text
     assert document["values"]["rest-em"] == {}
 
 

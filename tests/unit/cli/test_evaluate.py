@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from restmcts.domain.search.mcts_star import MctsStarSettings
-from restmcts.domain.stats.outcomes import Comparison, Outcome
+from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark
 from restmcts_cli.commands.learning.evaluate import parse_methods
-from restmcts_cli.reports.evaluation_report import EvaluationReport, read_files, write_files
+from restmcts_cli.reports.evaluation_report import read_files, write_files
 from restmcts_cli.reports.evaluation_summary import summarise
+from restmcts_cli.reports.evaluation_tables import EvaluationReport
 from typer.testing import Result
 
 Command = Callable[..., Result]
@@ -78,15 +79,15 @@ def _outcomes(group: str, accuracies: dict[str, float], num_problems: int = 100)
 
 def _report(accuracies: dict[str, float]) -> EvaluationReport:
     outcomes = _outcomes("", accuracies)
-    return EvaluationReport("problems.jsonl", {"seeds": [0]}, outcomes, Comparison(outcomes), {1: 0.5}, 1.0)
+    return EvaluationReport("problems.jsonl", {"seeds": [0]}, outcomes, OutcomeTable(outcomes), {1: 0.5}, 1.0)
 
 
 def test_the_sentences_name_the_best_and_whether_it_is_noise() -> None:
-    clear = summarise(_report({"best-first": 0.9, "best-of-n": 0.5, "mcts-star": 0.6}).comparison)
+    clear = summarise(_report({"best-first": 0.9, "best-of-n": 0.5, "mcts-star": 0.6}).table)
     assert clear[0].startswith("With at most 50 tokens a problem, best-first is best (90.0 % ± 3.")
     assert "30.0 points above mcts-star" in clear[0] and "clearly more than noise" in clear[0]
     assert "The best that only samples is best-of-n, 40.0 points behind" in clear[0]
-    level = summarise(_report({"best-first": 0.5, "best-of-n": 0.5}).comparison)
+    level = summarise(_report({"best-first": 0.5, "best-of-n": 0.5}).table)
     assert "come out level at 50.0 %" in level[0]
     assert "there was one seed" in level[-1]
 

@@ -13,7 +13,7 @@ from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, evaluation_plan
-from restmcts.domain.stats.outcomes import Comparison
+from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.errors import InputError
 from restmcts.messages import commands, events
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
@@ -111,7 +111,7 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
         outcome.tokens_to_right is None or (outcome.any_right and outcome.tokens_to_right <= outcome.tokens)
         for outcome in outcomes
     )
-    for example in differing_examples(results, Comparison(outcomes), [problem.question for problem in PROBLEMS]):
+    for example in differing_examples(results, OutcomeTable(outcomes), [problem.question for problem in PROBLEMS]):
         assert sorted((answer.verdict == "right") for answer in example.answers) == [False, True]
     assert evaluated_on_stack(stack, "eval", *work) == run_id, "asked for again, it is the same"
     with pytest.raises(InputError, match=r"other settings \(settings\)"):

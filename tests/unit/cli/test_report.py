@@ -8,19 +8,16 @@ from pathlib import Path
 from xml.etree import ElementTree
 
 import pytest
-from restmcts.domain.stats.statistics import Accuracy
+from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
 from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
 from restmcts_cli.reports.run_report import render_page, render_table, write_report
 from restmcts_cli.reports.run_report_data import (
-    Graded,
     IterationResult,
     Report,
     SearchResult,
     SearchTree,
     TreeNode,
-    difference,
-    grade,
     json_line,
     judge_values,
 )
@@ -48,7 +45,7 @@ def make_tree(num_children: int = 3) -> SearchTree:
 
 
 def make_report(text: str = "plain") -> Report:
-    graded = [grade(outcomes(328)), grade(outcomes(436, seed=1)), grade(outcomes(514, seed=2))]
+    graded = [Figure.of(outcomes(328)), Figure.of(outcomes(436, seed=1)), Figure.of(outcomes(514, seed=2))]
     return Report(
         title=f"Report of {text}",
         command=f"restmcts demo --seed 3 {text}",
@@ -57,12 +54,12 @@ def make_report(text: str = "plain") -> Report:
         iterations=(
             IterationResult(0, greedy=graded[0]),
             IterationResult(1, 2200, 1030, 286_000, 1800, 20_000, graded[1]),
-            IterationResult(2, 2200, 1270, 284_000, 2400, 44_000, graded[2], control=grade(outcomes(300, seed=3))),
+            IterationResult(2, 2200, 1270, 284_000, 2400, 44_000, graded[2], control=Figure.of(outcomes(300, seed=3))),
         ),
         search=(
             SearchResult(f"greedy {text}", None, 38, graded[1]),
-            SearchResult("best-of-N", 160, 153.2, grade(outcomes(578, seed=4))),
-            SearchResult("MCTS*", 160, 151.0, grade(outcomes(608, seed=5))),
+            SearchResult("best-of-N", 160, 153.2, Figure.of(outcomes(578, seed=4))),
+            SearchResult("MCTS*", 160, 151.0, Figure.of(outcomes(608, seed=5))),
         ),
         values=(
             judge_values(f"V_0 {text}", [0.9, 0.5, 0.4, 0.1, 0.3], [0, 1, 2, None, None]),
@@ -129,7 +126,7 @@ def test_sections_without_data_are_left_out() -> None:
 def test_selftrain_report_has_no_accuracy_column() -> None:
     report = Report("T", "c", 0, 1.0, iterations=(IterationResult(0), IterationResult(1, 20, 3, 900, 3, 40)))
     text = render_page(report)
-    assert "Greedy" not in text and "Control" not in text and "<svg" not in text
+    assert "<th>greedy" not in text and "<th>control" not in text and "<svg" not in text
     assert summarise(report) == ["The search solved 3 of 20 problems (15 %)."]
 
 
@@ -198,10 +195,8 @@ def test_summary_claims_what_reaches_three_errors() -> None:
 )
 def test_summary_does_not_claim_what_the_numbers_do_not_show(base: int, last: int, control: int, expected: str) -> None:
     rows = (
-        IterationResult(0, greedy=Graded(grade(outcomes(base)).accuracy)),
-        IterationResult(
-            1, greedy=Graded(grade(outcomes(last)).accuracy), control=Graded(grade(outcomes(control)).accuracy)
-        ),
+        IterationResult(0, greedy=Figure.of(outcomes(base))),
+        IterationResult(1, greedy=Figure.of(outcomes(last, seed=1)), control=Figure.of(outcomes(control, seed=2))),
     )
     text = said(Report("t", "c", 0, 1.0, iterations=rows))
     assert expected in text and "does not show" in text and "Both differences" not in text
@@ -221,14 +216,14 @@ def test_summary_names_the_iteration_that_was_not_trained() -> None:
 
 
 def test_summary_without_a_standard_error() -> None:
-    rows = (IterationResult(0, greedy=grade([False])), IterationResult(1, greedy=grade([True])))
+    rows = (IterationResult(0, greedy=Figure.of([False])), IterationResult(1, greedy=Figure.of([True])))
     assert "too few problems" in said(Report("t", "c", 0, 1.0, iterations=rows))
 
 
 def test_summary_when_methods_are_level() -> None:
-    same = Graded(Accuracy(0.5, 0.01, 1000))
+    same = Figure.of(outcomes(500))
     search = (SearchResult("A", 100, 90, same), SearchResult("B", 100, 95, same))
-    assert "A and B come out level at 50.0 % ± 1.0" in said(Report("t", "c", 0, 1.0, search=search))
+    assert "A and B come out level at 50.0 % ± 1.6" in said(Report("t", "c", 0, 1.0, search=search))
 
 
 def test_summary_says_when_the_value_model_got_worse() -> None:
@@ -236,17 +231,9 @@ def test_summary_says_when_the_value_model_got_worse() -> None:
     assert "0.00 (AUC; 0.50 is a guess), less than V_0 with 1.00" in said(Report("t", "c", 0, 1.0, values=worse))
 
 
-def test_differences_are_paired_where_outcomes_were_kept() -> None:
-    first, second = grade([True, True, False, False]), grade([True, False, False, False])
-    paired = difference(first, second)
-    unpaired = difference(Graded(first.accuracy), second)
-    assert paired.value == unpaired.value == 0.25
-    assert paired.standard_error < unpaired.standard_error
-
-
 def test_judge_values_groups_by_distance() -> None:
     quality = judge_values("V", [0.2, 0.4, 0.9, 0.1], [2, 2, 0, None])
-    assert [(p.distance, round(p.mean_value, 3), p.num_partial_solutions) for p in quality.points] == [
+    assert [(p.distance, round(p.value.value, 3), p.value.n) for p in quality.points] == [
         (0, 0.9, 1), (2, 0.3, 2), (None, 0.1, 1),
     ]  # fmt: skip
     assert quality.auc_solvable == 1.0

@@ -61,7 +61,7 @@ def test_show_has_the_numbers_of_every_phase(workdir: Path, shown: Shown, docume
     assert base["greedy"]["value"] == graded["accuracy"]["value"]
     assert (first["num_trees"], first["num_solved"]) == (6, phases["collect-1"]["num_solved"])
     text = shown("runs", "show", "mine", "--workdir", workdir)
-    assert f"{100 * graded['accuracy']['value']:.1f} ± " in text
+    assert f"{100 * graded['accuracy']['value']:.1f} % [" in text, "four problems: an interval"
     assert "greedy accuracy" in text
 
 

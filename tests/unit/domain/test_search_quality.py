@@ -58,7 +58,7 @@ def test_tokens_at_nodes_are_those_spent_when_each_was_there() -> None:
 
 def test_values_are_held_against_the_truth() -> None:
     bins = calibration([(0.95, True), (1.0, True), (0.91, False), (0.02, False)])
-    assert [(round(one.mean_value, 2), round(one.share_right, 2), one.num_answers) for one in bins] == [
+    assert [(round(one.mean_value, 2), round(one.share_right.value, 2), one.share_right.n) for one in bins] == [
         (0.02, 0.0, 1),
         (0.95, 0.67, 3),
     ]

@@ -25,7 +25,7 @@ from restmcts_cli.arguments.method_options import apart
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_cli.commands.learning.selftrain import load_problem_file, run_config
 from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, base_policy, demo_loop, demo_problems
-from restmcts_cli.reports.comparison_report import Comparison, MethodRun, SeedRuns
+from restmcts_cli.reports.comparison_report import MethodComparison, MethodRun, SeedRuns
 from restmcts_cli.reports.live_display import LiveDisplay
 from restmcts_cli.reports.run_report_data import IterationResult
 from restmcts_cli.reports.run_results import gates_of, iteration_results, iteration_tokens
@@ -125,7 +125,7 @@ def given_study(
     return Study(problems.name, methods, num_iterations, num_seeds, budget_tokens, True, setting)
 
 
-def run_study(study: Study, workdir: Path, device: str, trees_in_flight: int) -> Comparison:
+def run_study(study: Study, workdir: Path, device: str, trees_in_flight: int) -> MethodComparison:
     """Do what is not done yet of a study; return what it came to.
 
     Raises:
@@ -136,7 +136,9 @@ def run_study(study: Study, workdir: Path, device: str, trees_in_flight: int) ->
         torch.set_num_threads(1)
         options = replace(options, key_value_bytes=0, num_training_threads=1)
     found = tuple(_run_seed(study, seed, workdir, options) for seed in range(study.num_seeds))
-    return Comparison(study.title, study.methods, study.num_iterations, study.budget_tokens, study.same_problems, found)
+    return MethodComparison(
+        study.title, study.methods, study.num_iterations, study.budget_tokens, study.same_problems, found
+    )
 
 
 def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> SeedRuns:

@@ -3,22 +3,19 @@ a table, Markdown and JSON.
 """
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
-from restmcts.domain.stats.seeds import SeedMean, mean_over_seeds, paired_over_seeds
-from restmcts.domain.stats.statistics import mean_and_standard_error
+from restmcts.domain.stats.estimates import Estimate, Figure, mean_over_seeds
 from restmcts.errors import StorageError
-from rich import box
+from restmcts.reporting.figures import decimal, gain, percent
+from restmcts.reporting.tables import Cell, Table
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
-from restmcts_cli.reports.run_report_data import Graded
-
-Outcomes = list[Sequence[bool]]
 FIGURES = ("auc", "sibling accuracy")
 
 
@@ -34,7 +31,7 @@ class MethodRun:
         gates: what its gates said, in order.
     """
 
-    greedy: tuple[Graded | None, ...]
+    greedy: tuple[Figure | None, ...]
     num_policy_samples: tuple[int, ...]
     tokens_before: float
     tokens: tuple[float, ...]
@@ -46,13 +43,13 @@ class SeedRuns:
     """Everything of one seed; `control` by iteration from 1, None where there is none."""
 
     seed: int
-    first: Graded | None
-    control: tuple[Graded | None, ...]
+    first: Figure | None
+    control: tuple[Figure | None, ...]
     methods: dict[str, MethodRun]
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class MethodComparison:
     """Everything that was measured."""
 
     title: str
@@ -64,7 +61,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class MethodSummary:
     """One method (or the first policy, or the control) after its last iteration.
 
     Attributes:
@@ -75,61 +72,58 @@ class Standing:
         tokens: a problem, by iteration, mean over seeds.
         tokens_before: for the first value model, a problem of the bootstrap set.
         policy_samples: by iteration, mean over seeds.
-        held_back: gates that did not promote, over all seeds, by kind of model.
+        rejected: checkpoints that were not promoted, over all seeds, by kind of model.
     """
 
     name: str
-    accuracy: tuple[SeedMean, ...]
-    over_control: SeedMean | None = None
-    over_first_method: SeedMean | None = None
+    accuracy: tuple[Estimate, ...]
+    over_control: Estimate | None = None
+    over_first_method: Estimate | None = None
     tokens: tuple[float, ...] = ()
     tokens_before: float = 0.0
     policy_samples: tuple[float, ...] = ()
-    held_back: dict[str, int] | None = None
+    rejected: dict[str, int] | None = None
 
 
-def standings(comparison: Comparison) -> list[Standing]:
+def method_summaries(comparison: MethodComparison) -> list[MethodSummary]:
     """Return the rows of the table: the first policy, the control where there is one, and the
     methods as they were named.
     """
-    rows = [Standing("first policy", (_accuracy(comparison, _first(comparison)),))]
-    iterations = range(comparison.num_iterations)
-    if all(seed.control and seed.control[-1] for seed in comparison.seeds):
-        rows.append(
-            Standing("control", tuple(_accuracy(comparison, _control(comparison, number)) for number in iterations))
-        )
-    return rows + [_standing(comparison, method) for method in comparison.methods]
+    first = _accuracy(comparison, lambda seed: seed.first)
+    assert first is not None
+    rows = [MethodSummary("first policy", (first.estimate,))]
+    controls = [_control(comparison, number) for number in range(comparison.num_iterations)]
+    if controls[-1] is not None:
+        rows.append(MethodSummary("control", tuple(found.estimate for found in controls if found is not None)))
+    return rows + [_summary(comparison, method) for method in comparison.methods]
 
 
-def _standing(comparison: Comparison, method: str) -> Standing:
+def _summary(comparison: MethodComparison, method: str) -> MethodSummary:
     last = comparison.num_iterations - 1
-    outcomes = [_of(comparison, method, number) for number in range(comparison.num_iterations)]
+    accuracies = [_of(comparison, method, number) for number in range(comparison.num_iterations)]
     control = _control(comparison, last)
     first = comparison.methods[0]
     members = [seed.methods[method] for seed in comparison.seeds]
-    return Standing(
+    return MethodSummary(
         name=method,
-        accuracy=tuple(_accuracy(comparison, found) for found in outcomes),
-        over_control=_difference(comparison, outcomes[last], control) if control else None,
-        over_first_method=_difference(comparison, outcomes[last], _of(comparison, first, last))
-        if method != first
-        else None,
+        accuracy=tuple(found.estimate for found in accuracies),
+        over_control=accuracies[last].minus(control) if control is not None else None,
+        over_first_method=accuracies[last].minus(_of(comparison, first, last)) if method != first else None,
         tokens=_means([member.tokens for member in members]),
-        tokens_before=mean_and_standard_error([member.tokens_before for member in members])[0],
+        tokens_before=fmean(member.tokens_before for member in members),
         policy_samples=_means([member.num_policy_samples for member in members]),
-        held_back={
+        rejected={
             model: sum(gate["model"] == model and not gate["promoted"] for member in members for gate in member.gates)
             for model in ("policy", "value")
         },
     )
 
 
-def value_figures(comparison: Comparison, method: str) -> dict[str, list[tuple[float, float]]]:
-    """Return each figure of the method's value models V_0, V_1, … on the held-out trees: mean
-    over seeds and its error (of the trees, for a single seed); empty where the method has no
-    value model, or nothing was solved.
+def value_figures(comparison: MethodComparison, method: str) -> dict[str, list[Estimate]]:
+    """Return each figure of the method's value models V_0, V_1, … on the held-out trees, mean
+    over seeds; empty where the method has no value model, or nothing was solved.
     """
-    found: dict[str, list[tuple[float, float]]] = {}
+    found: dict[str, list[Estimate]] = {}
     for name in FIGURES:
         for number in range(comparison.num_iterations + 1):
             figures = [
@@ -139,110 +133,94 @@ def value_figures(comparison: Comparison, method: str) -> dict[str, list[tuple[f
                 if gate["model"] == "value" and gate["iteration"] == number and gate["figures"][name]["candidate"]
             ]
             if figures:
-                mean, error = mean_and_standard_error([figure["value"] for figure in figures])
-                found.setdefault(name, []).append((mean, error if len(figures) > 1 else figures[0]["standard_error"]))
+                by_seed = [Estimate(one["value"], one["standard_error"], 1) for one in figures]
+                found.setdefault(name, []).append(mean_over_seeds(by_seed))
     return found
 
 
 def _means(rows: Sequence[Sequence[float]]) -> tuple[float, ...]:
-    return tuple(mean_and_standard_error(column)[0] for column in zip(*rows, strict=True))
+    return tuple(map(fmean, zip(*rows, strict=True)))
 
 
-def _first(comparison: Comparison) -> Outcomes:
-    return [seed.first.outcomes for seed in comparison.seeds if seed.first is not None]
+def _accuracy(comparison: MethodComparison, read: Callable[[SeedRuns], Figure | None]) -> Figure | None:
+    """Return one accuracy over all seeds; None where a seed has it not."""
+    by_seed = [found for seed in comparison.seeds if (found := read(seed)) is not None]
+    if len(by_seed) < len(comparison.seeds):
+        return None
+    return Figure.over_seeds([found.groups[0][0] for found in by_seed], same_problems=comparison.same_problems)
 
 
-def _control(comparison: Comparison, number: int) -> Outcomes:
-    return [
-        graded.outcomes for seed in comparison.seeds if seed.control and (graded := seed.control[number]) is not None
-    ]
+def _control(comparison: MethodComparison, number: int) -> Figure | None:
+    return _accuracy(comparison, lambda seed: seed.control[number] if seed.control else None)
 
 
-def _of(comparison: Comparison, method: str, number: int) -> Outcomes:
-    found: Outcomes = []
-    for seed in comparison.seeds:
-        greedy = seed.methods[method].greedy
+def _of(comparison: MethodComparison, method: str, number: int) -> Figure:
+    def latest(seed: SeedRuns) -> Figure | None:
         # Where a method found nothing to train on it stays what it was.
-        kept = [graded for graded in (seed.first, *greedy[: number + 1]) if graded is not None]
-        found.append(kept[-1].outcomes)
+        known = (seed.first, *seed.methods[method].greedy[: number + 1])
+        return [figure for figure in known if figure is not None][-1]
+
+    found = _accuracy(comparison, latest)
+    assert found is not None
     return found
 
 
-def _accuracy(comparison: Comparison, outcomes: Outcomes) -> SeedMean:
-    return mean_over_seeds(outcomes, same_problems=comparison.same_problems)
+def comparison_table(comparison: MethodComparison) -> Table:
+    """Return the table: a row for the first policy, the control and each method."""
+    iterations = [f"iteration {number}" for number in range(1, comparison.num_iterations + 1)]
+    over = ["over control", f"over {comparison.methods[0]}"]
+    rows = tuple(_cells(summary, comparison.num_iterations) for summary in method_summaries(comparison))
+    return Table("", ("", *iterations, *over, "tokens a problem", "trained on", "rejected"), rows)
 
 
-def _difference(comparison: Comparison, first: Outcomes, second: Outcomes) -> SeedMean:
-    return paired_over_seeds(first, second, same_problems=comparison.same_problems)
+def _cells(summary: MethodSummary, num_iterations: int) -> tuple[Cell, ...]:
+    accuracies = [percent(figure) for figure in summary.accuracy]
+    rejected = ", ".join(f"{count} {model}" for model, count in (summary.rejected or {}).items() if count)
+    return (
+        summary.name,
+        *accuracies,
+        *[None] * (num_iterations - len(accuracies)),
+        gain(summary.over_control),
+        gain(summary.over_first_method),
+        " / ".join(f"{value:.0f}" for value in summary.tokens) or None,
+        " / ".join(f"{value:,.0f}" for value in summary.policy_samples) or None,
+        rejected or None,
+    )
 
 
-def _rows(comparison: Comparison) -> tuple[list[str], list[list[str]]]:
-    first = comparison.methods[0]
-    header = ["", *(f"iteration {number}" for number in range(1, comparison.num_iterations + 1))]
-    header += ["over control", f"over {first}", "tokens a problem", "trained on", "held back"]
-    rows = []
-    for standing in standings(comparison):
-        accuracies = [percent(figure) for figure in standing.accuracy]
-        cells = [standing.name, *accuracies, *["–"] * (comparison.num_iterations - len(accuracies))]
-        tokens = " / ".join(f"{value:.0f}" for value in standing.tokens) or "–"
-        samples = " / ".join(f"{value:,.0f}" for value in standing.policy_samples) or "–"
-        held_back = ", ".join(f"{count} {model}" for model, count in (standing.held_back or {}).items() if count) or "–"
-        rows.append(
-            [*cells, _gain(standing.over_control), _gain(standing.over_first_method), tokens, samples, held_back]
-        )
-    return header, rows
-
-
-def percent(figure: SeedMean) -> str:
-    return f"{100 * figure.value:.1f} ± {100 * figure.standard_error:.1f} %"
-
-
-def _gain(figure: SeedMean | None) -> str:
-    if figure is None:
-        return "–"
-    return f"{100 * figure.value:+.1f} ± {100 * figure.standard_error:.1f} ({figure.in_standard_errors:+.1f} SE)"
-
-
-def sentences(comparison: Comparison) -> list[str]:
+def sentences(comparison: MethodComparison) -> list[str]:
     """Return what is to be read with the table."""
-    num_problems = len(_first(comparison)[0])
+    rows = method_summaries(comparison)
+    first = rows[0].accuracy[0]
+    num_seeds = len(comparison.seeds)
+    num_problems = first.n if comparison.same_problems else first.n // num_seeds
     found = [
-        f"{comparison.title}: {len(comparison.seeds)} seeds, {num_problems:,} test problems each, greedy; ± is the greater of the "
-        "standard errors over seeds and over problems; differences are paired by problem.",
+        f"{comparison.title}: {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}, {num_problems:,} test problems "
+        f"each, answered greedily; ± is one standard error over {first.error_over}; differences are paired by problem."
     ]
     for method in comparison.methods:
         for name, figures in value_figures(comparison, method).items():
-            trail = " → ".join(f"{mean:.3f} ± {error:.3f}" for mean, error in figures)
+            trail = " → ".join(f"{decimal(one.value, 3)} ± {one.standard_error:.3f}" for one in figures)
             found.append(f"{method}: {name} of V_0 → V_{len(figures) - 1} on held-out trees: {trail}")
-    for standing in standings(comparison):
-        gain = standing.over_control
-        if gain is not None and len(comparison.seeds) > 1:
+    for row in rows:
+        if row.tokens_before:
             found.append(
-                f"{standing.name} over control: {100 * gain.value:+.1f} points, ± {100 * gain.over_problems:.1f} over problems, "
-                f"± {100 * gain.over_seeds:.1f} over seeds"
+                f"{row.name}: the first value model V_0 took {row.tokens_before:.0f} tokens more for each problem "
+                "of the bootstrap set"
             )
-        if standing.tokens_before:
-            found.append(f"{standing.name}: V_0 cost {standing.tokens_before:.0f} tokens a bootstrap problem more")
     return found
 
 
-def render(comparison: Comparison) -> Group:
+def render(comparison: MethodComparison) -> Group:
     """Return the table and its sentences for a rich console."""
-    header, rows = _rows(comparison)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False)
-    for place, name in enumerate(header):
-        table.add_column(name, justify="left" if place == 0 else "right", no_wrap=place == 0)
-    for row in rows:
-        table.add_row(*(Text(cell) for cell in row))
-    return Group(table, *(Text(f"• {sentence}") for sentence in sentences(comparison)))
+    lines = (Text(f"• {sentence}") for sentence in sentences(comparison))
+    return Group(comparison_table(comparison).terminal(), *lines)
 
 
-def markdown_table(comparison: Comparison) -> str:
+def markdown_table(comparison: MethodComparison) -> str:
     """Return the table and its sentences as Markdown."""
-    header, rows = _rows(comparison)
-    lines = [header, ["---"] + ["---:"] * (len(header) - 1), *rows]
-    table = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-    return table + "\n\n" + "\n".join(f"- {sentence}" for sentence in sentences(comparison)) + "\n"
+    lines = "\n".join(f"- {sentence}" for sentence in sentences(comparison))
+    return f"{comparison_table(comparison).markdown()}\n\n{lines}\n"
 
 
 def write_markdown(path: Path, text: str) -> None:
@@ -257,20 +235,26 @@ def write_markdown(path: Path, text: str) -> None:
         raise StorageError(f"cannot write {path}: {error.strerror or error}") from error
 
 
-def json_line(comparison: Comparison) -> str:
+def json_line(comparison: MethodComparison) -> str:
     """Return all numbers as one line of JSON."""
     document = {
         "title": comparison.title,
         "seeds": [seed.seed for seed in comparison.seeds],
         "budget_tokens": comparison.budget_tokens,
-        "standings": [_fields(standing) for standing in standings(comparison)],
-        "values": {method: value_figures(comparison, method) for method in comparison.methods},
+        "methods": [_fields(summary) for summary in method_summaries(comparison)],
+        "values": {
+            method: {
+                name: [(one.value, one.standard_error) for one in found]
+                for name, found in value_figures(comparison, method).items()
+            }
+            for method in comparison.methods
+        },
         "gates": {
             f"{method}-{seed.seed}": seed.methods[method].gates for seed in comparison.seeds for method in seed.methods
         },
         "by_seed": {
             f"{method}-{seed.seed}": [
-                graded.accuracy.value if graded else None for graded in seed.methods[method].greedy
+                figure.estimate.value if figure else None for figure in seed.methods[method].greedy
             ]
             for seed in comparison.seeds
             for method in seed.methods
@@ -279,15 +263,15 @@ def json_line(comparison: Comparison) -> str:
     return json.dumps(document, allow_nan=False)
 
 
-def _fields(standing: Standing) -> dict[str, Any]:
-    figures = {"over_control": standing.over_control, "over_first_method": standing.over_first_method}
+def _fields(summary: MethodSummary) -> dict[str, Any]:
+    differences = {"over_control": summary.over_control, "over_first_method": summary.over_first_method}
     return {
-        **asdict(standing),
-        "accuracy": [_seed_mean(figure) for figure in standing.accuracy],
-        **{name: _seed_mean(figure) if figure else None for name, figure in figures.items()},
+        **asdict(summary),
+        "accuracy": list(map(_estimate, summary.accuracy)),
+        **{name: _estimate(figure) if figure else None for name, figure in differences.items()},
     }
 
 
-def _seed_mean(figure: SeedMean) -> dict[str, float | None]:
+def _estimate(figure: Estimate) -> dict[str, Any]:
     errors = figure.in_standard_errors
     return {**asdict(figure), "in_standard_errors": errors if abs(errors) != float("inf") else None}

@@ -11,7 +11,7 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
-from restmcts.domain.stats.outcomes import Comparison
+from restmcts.domain.stats.outcomes import OutcomeTable
 
 from restmcts_cli.reports.evaluation_results import EvaluationResults
 from restmcts_cli.reports.run_report_data import SearchTree
@@ -39,12 +39,12 @@ class Example:
 
 
 def differing_examples(
-    results: EvaluationResults, comparison: Comparison, questions: Sequence[str]
+    results: EvaluationResults, table: OutcomeTable, questions: Sequence[str]
 ) -> tuple[Example, ...]:
     """Return problems that the best and the second best of the methods with trees answered
     differently under the largest budget.
     """
-    cells = _best_two(results.evaluation, comparison)
+    cells = _best_two(results.evaluation, table)
     if len(cells) < 2:
         return ()
     with results.database.transaction() as transaction:
@@ -74,12 +74,12 @@ def _labelled(transaction: Transaction, results: EvaluationResults, cell: Cell) 
     return [row for row in rows if row.state == TreeState.LABELLED]
 
 
-def _best_two(evaluation: Evaluation, comparison: Comparison) -> list[Cell]:
+def _best_two(evaluation: Evaluation, table: OutcomeTable) -> list[Cell]:
     last = (max(evaluation.budgets), evaluation.seeds[0], evaluation.models[-1].name)
     cells = [
         cell
         for cell in evaluation_cells(evaluation)
         if not cell.method.reads_pool and (cell.budget, cell.seed, cell.models) == last
     ]
-    cells.sort(key=lambda cell: -comparison.standing((cell.method.name, cell.budget, cell.models)).accuracy.value)
+    cells.sort(key=lambda cell: -table.summary((cell.method.name, cell.budget, cell.models)).accuracy.value)
     return cells[:2]

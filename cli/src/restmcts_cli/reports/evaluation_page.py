@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
-from restmcts.domain.stats.outcomes import Comparison
+from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.domain.stats.search_quality import SearchQuality
 from restmcts.reporting.line_charts import (
     NUM_COLOURS,
@@ -18,8 +18,8 @@ from restmcts.reporting.line_charts import (
     number_axis,
 )
 
-from restmcts_cli.reports.evaluation_report import EvaluationReport, Section, named, report_sections
 from restmcts_cli.reports.evaluation_summary import summarise
+from restmcts_cli.reports.evaluation_tables import EvaluationReport, named, report_tables
 from restmcts_cli.reports.tree_pictures import draw_tree
 
 
@@ -40,27 +40,26 @@ def render_evaluation(report: EvaluationReport) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    comparison = report.comparison
-    sections: list[Section] = report_sections(report)
+    table = report.table
     return environment.get_template("evaluation.html.j2").render(
         report=report,
-        sentences=summarise(comparison),
-        accuracy_charts=[*_by_tokens(comparison), *_by_models(comparison)],
-        sections=sections,
+        sentences=summarise(table),
+        accuracy_charts=[*_by_tokens(table), *_by_models(table)],
+        tables=report_tables(report),
         calibration=_calibration(report.qualities),
         draw_tree=draw_tree,
         num_colours=NUM_COLOURS,
     )
 
 
-def _by_tokens(comparison: Comparison) -> list[Chart]:
+def _by_tokens(table: OutcomeTable) -> list[Chart]:
     """Return accuracy against tokens, a line a method: one chart a pair of models."""
     charts = []
-    for models in comparison.models:
+    for models in table.models:
         lines: dict[str, list[Point]] = defaultdict(list)
-        for one in comparison.standings():
+        for one in table.summaries():
             if one.models == models:
-                lines[one.method].append(Point(one.costs["tokens"], one.accuracy.value, one.accuracy.standard_error))
+                lines[one.method].append(Point.of(one.costs["tokens"], one.accuracy))
         series = [Series(name, tuple(sorted(points, key=lambda point: point.x))) for name, points in lines.items()]
         x_axis = number_axis(
             "Tokens generated a problem", [0.0, *(p.x for one in series for p in one.points)], floor=0.0
@@ -70,28 +69,28 @@ def _by_tokens(comparison: Comparison) -> list[Chart]:
     return charts
 
 
-def _by_models(comparison: Comparison) -> list[Chart]:
+def _by_models(table: OutcomeTable) -> list[Chart]:
     """Return accuracy by iteration, a line a method under the largest limit; nothing where
     there is one pair of models.
     """
-    if len(comparison.models) < 2:
+    if len(table.models) < 2:
         return []
-    largest = max(comparison.budgets, default=None)
+    largest = max(table.budgets, default=None)
     lines: dict[str, list[Point]] = defaultdict(list)
-    for one in comparison.standings():
+    for one in table.summaries():
         if one.budget in (None, largest):
-            place = comparison.models.index(one.models)
-            lines[one.method].append(Point(float(place), one.accuracy.value, one.accuracy.standard_error))
+            place = table.models.index(one.models)
+            lines[one.method].append(Point.of(float(place), one.accuracy))
     series = [Series(name, tuple(points)) for name, points in lines.items()]
     title = "Accuracy by iteration" + (f", at most {largest:,} tokens a problem" if largest is not None else "")
-    return [Chart(title, line_chart(title, category_axis("Models", comparison.models), accuracy_axis(series), series))]
+    return [Chart(title, line_chart(title, category_axis("Models", table.models), accuracy_axis(series), series))]
 
 
 def _calibration(qualities: Sequence[SearchQuality]) -> Markup:
     series = [
         Series(
             named(quality.method, quality.models),
-            tuple(Point(one.mean_value, one.share_right, one.standard_error) for one in quality.bins),
+            tuple(Point.of(one.mean_value, one.share_right) for one in quality.bins),
         )
         for quality in qualities
         if len(quality.bins) > 1

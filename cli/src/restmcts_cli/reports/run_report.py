@@ -4,13 +4,15 @@ what is in the `Report` it is given.
 
 import os
 from collections import defaultdict
-from collections.abc import Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from pathlib import Path
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
+from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
+from restmcts.reporting.figures import decimal, percent
 from restmcts.reporting.line_charts import (
     NUM_COLOURS,
     Point,
@@ -20,13 +22,21 @@ from restmcts.reporting.line_charts import (
     line_chart,
     number_axis,
 )
+from restmcts.reporting.tables import Cell, Table
 from rich.console import Group
-from rich.table import Table
 from rich.text import Text
 
 from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, ValueQuality
-from restmcts_cli.reports.run_summary import percent, summarise
+from restmcts_cli.reports.run_summary import summarise
 from restmcts_cli.reports.tree_pictures import MAX_NODES, draw_tree
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table and the chart that is drawn above it."""
+
+    table: Table
+    chart: Markup
 
 
 def write_report(report: Report, path: Path) -> None:
@@ -62,14 +72,8 @@ def render_page(report: Report) -> str:
     return environment.get_template("report.html.j2").render(
         report=report,
         sentences=summarise(report),
-        has_accuracy=_has_accuracy(report),
-        has_control=_has_control(report),
-        iterations_chart=_iterations_chart(report.iterations),
-        search_chart=_search_chart(report.search),
-        values_chart=_values_chart(report.values),
+        sections=_sections(report),
         tree=draw_tree(report.tree) if report.tree is not None else "",
-        percent=percent,
-        decimal=_decimal,
         num_colours=NUM_COLOURS,
         max_nodes=MAX_NODES,
     )
@@ -77,15 +81,19 @@ def render_page(report: Report) -> str:
 
 def render_table(report: Report) -> Group:
     """Return the tables and sentences of the report for a rich console."""
-    parts: list[Table | Text] = []
+    tables = [section.table.terminal() for section in _sections(report)]
+    return Group(*tables, *(Text(f"• {sentence}") for sentence in summarise(report)))
+
+
+def _sections(report: Report) -> list[Section]:
+    sections = []
     if report.iterations:
-        parts.append(_iterations_table(report))
+        sections.append(Section(_iterations_table(report), _iterations_chart(report.iterations)))
     if report.search:
-        parts.append(_search_table(report.search))
+        sections.append(Section(_search_table(report.search), _search_chart(report.search)))
     if report.values:
-        parts.append(_values_table(report.values))
-    parts += [Text(f"• {sentence}") for sentence in summarise(report)]
-    return Group(*parts)
+        sections.append(Section(_values_table(report.values), _values_chart(report.values)))
+    return sections
 
 
 def _has_accuracy(report: Report) -> bool:
@@ -96,17 +104,17 @@ def _has_control(report: Report) -> bool:
     return any(result.control is not None for result in report.iterations)
 
 
-def _decimal(value: float | None) -> str:
-    return "–" if value is None else f"{value:.2f}"
+def _accuracy(figure: Figure | None) -> str:
+    return percent(figure.estimate if figure is not None else None)
 
 
 def _iterations_chart(iterations: tuple[IterationResult, ...]) -> Markup:
     points, controls = [], []
     for place, result in enumerate(iterations):
         if result.greedy is not None:
-            points.append(Point(place, result.greedy.accuracy.value, result.greedy.accuracy.standard_error))
+            points.append(Point.of(place, result.greedy.estimate))
         if result.control is not None:
-            controls.append(Point(place, result.control.accuracy.value, result.control.accuracy.standard_error))
+            controls.append(Point.of(place, result.control.estimate))
     if not points:
         return Markup("")
     series = [Series("Self-training, greedy", tuple(points))]
@@ -122,8 +130,7 @@ def _search_chart(search: tuple[SearchResult, ...]) -> Markup:
         return Markup("")
     methods: dict[str, list[Point]] = defaultdict(list)
     for result in search:
-        measured = result.graded.accuracy
-        methods[result.method].append(Point(result.mean_tokens, measured.value, measured.standard_error))
+        methods[result.method].append(Point.of(result.mean_tokens, result.accuracy.estimate))
     series = [Series(name, tuple(sorted(points, key=lambda p: p.x))) for name, points in methods.items()]
     x_axis = number_axis("Tokens generated a problem", [0.0, *(result.mean_tokens for result in search)], floor=0.0)
     return line_chart("Accuracy against tokens", x_axis, accuracy_axis(series), series)
@@ -138,7 +145,7 @@ def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
     series = [
         Series(
             q.name,
-            tuple(Point(places[p.distance], p.mean_value, p.standard_error, p.distance is None) for p in q.points),
+            tuple(Point.of(places[p.distance], p.value, detached=p.distance is None) for p in q.points),
         )
         for q in values
     ]
@@ -151,47 +158,49 @@ def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
 
 
 def _iterations_table(report: Report) -> Table:
-    columns = [
-        "iteration",
-        *(["greedy"] if _has_accuracy(report) else []),
-        *(["control"] if _has_control(report) else []),
-    ]
-    columns += ["trees", "solved", "tokens", "traces learnt", "values learnt"]
-    table = _table("Accuracy by iteration" if _has_accuracy(report) else "Iterations", columns)
+    measured = [("greedy", _has_accuracy(report)), ("control", _has_control(report))]
+    shown = [name for name, is_there in measured if is_there]
+    rows: list[tuple[Cell, ...]] = []
     for result in report.iterations:
-        cells = [str(result.iteration)]
-        if _has_accuracy(report):
-            cells.append(percent(result.greedy) if result.greedy is not None else "–")
-        if _has_control(report):
-            cells.append(percent(result.control) if result.control is not None else "–")
-        counts = (
-            result.num_trees,
-            result.num_solved,
-            result.num_tokens,
-            result.num_policy_samples,
-            result.num_value_samples,
+        accuracies = {"greedy": _accuracy(result.greedy), "control": _accuracy(result.control)}
+        counts = (result.num_trees, result.num_solved, result.num_tokens)
+        learnt = (result.num_policy_samples, result.num_value_samples)
+        rows.append((result.iteration, *(accuracies[name] for name in shown), *counts, *learnt))
+    columns = ("iteration", *shown, "trees", "solved", "tokens", "traces learnt", "values learnt")
+    about = "± is one standard error over the held-out problems." if _has_accuracy(report) else ""
+    if _has_control(report):
+        about += (
+            " The control starts from the same base policy and takes as many further steps on the demonstrations alone."
         )
-        table.add_row(*cells, *(f"{count:,}" for count in counts))
-    return table
+    title = "Accuracy by iteration" if _has_accuracy(report) else "Iterations"
+    return Table(title, columns, tuple(rows), about)
 
 
 def _search_table(search: tuple[SearchResult, ...]) -> Table:
-    table = _table("Accuracy against tokens", ["method", "limit", "tokens spent", "accuracy"])
-    for result in search:
-        limit = "none" if result.budget_tokens is None else f"{result.budget_tokens:,}"
-        table.add_row(Text(result.method), limit, f"{result.mean_tokens:,.0f}", percent(result.graded))
-    return table
+    rows = tuple(
+        (result.method, result.budget_tokens, round(result.mean_tokens), _accuracy(result.accuracy))
+        for result in search
+    )
+    about = (
+        "Tokens are those generated for one problem, on average; a dash: without a limit. Up and to the left is better."
+    )
+    return Table("Accuracy against tokens", ("method", "limit", "tokens spent", "accuracy"), rows, about)
 
 
 def _values_table(values: tuple[ValueQuality, ...]) -> Table:
-    table = _table("Value against exact distance", ["value model", "AUC, still solvable", "rank correlation"])
-    for quality in values:
-        table.add_row(Text(quality.name), _decimal(quality.auc_solvable), _decimal(quality.correlation))
-    return table
-
-
-def _table(title: str, columns: Sequence[str]) -> Table:
-    table = Table(title=title, title_justify="left")
-    for place, column in enumerate(columns):
-        table.add_column(column, justify="left" if place == 0 else "right")
-    return table
+    rows = tuple(
+        (
+            quality.name,
+            decimal(quality.auc_solvable),
+            decimal(quality.correlation),
+            sum(point.value.n for point in quality.points),
+        )
+        for quality in values
+    )
+    about = (
+        "The exact distance is the number of moves still needed, found by exhaustive search. A good value model falls "
+        "from left to right. AUC: the chance that a partial solution that can still be solved scores above one that "
+        "cannot (0.50 is a guess). Rank correlation: of value and nearness, among those that can be solved."
+    )
+    columns = ("value model", "AUC, still solvable", "rank correlation", "partial solutions")
+    return Table("Predicted value against exact distance", columns, rows, about)

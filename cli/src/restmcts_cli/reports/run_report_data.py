@@ -1,4 +1,4 @@
-"""What a report says, as plain data: made by commands, drawn by `report`. Knows nothing of
+"""What a report says, as plain data: made by commands, drawn by `run_report`. Knows nothing of
 HTML, terminals or models.
 """
 
@@ -7,30 +7,8 @@ from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from restmcts.domain.stats.statistics import (
-    Accuracy,
-    Difference,
-    accuracy,
-    area_under_curve,
-    mean_and_standard_error,
-    paired_difference,
-    rank_correlation,
-    unpaired_difference,
-)
-
-
-@dataclass(frozen=True, slots=True)
-class Graded:
-    """An accuracy, with the outcome of each problem where differences on the same problems are to
-    be paired.
-
-    Attributes:
-        accuracy: the share of right answers.
-        outcomes: one per problem, in the order of the problem set; empty where they were not kept.
-    """
-
-    accuracy: Accuracy
-    outcomes: tuple[bool, ...] = ()
+from restmcts.domain.stats.estimates import Estimate, Figure
+from restmcts.domain.stats.ranks import area_under_curve, rank_correlation
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,8 +33,8 @@ class IterationResult:
     num_tokens: int = 0
     num_policy_samples: int = 0
     num_value_samples: int = 0
-    greedy: Graded | None = None
-    control: Graded | None = None
+    greedy: Figure | None = None
+    control: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,13 +45,13 @@ class SearchResult:
         method: its name for readers; equal for all budgets of one method.
         budget_tokens: limit of generated tokens a problem; None for a method without one (greedy).
         mean_tokens: really generated a problem.
-        graded: accuracy under that budget.
+        accuracy: under that budget.
     """
 
     method: str
     budget_tokens: int | None
     mean_tokens: float
-    graded: Graded
+    accuracy: Figure
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,14 +61,12 @@ class DistancePoint:
     """
 
     distance: int | None
-    mean_value: float
-    standard_error: float
-    num_partial_solutions: int
+    value: Estimate
 
 
 @dataclass(frozen=True, slots=True)
 class ValueQuality:
-    """A value model judged against exact distances.
+    """A value model evaluated against exact distances.
 
     Attributes:
         name: e.g. `V_0`.
@@ -164,24 +140,6 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def grade(outcomes: Sequence[bool]) -> Graded:
-    """Return outcomes with their accuracy.
-
-    Raises:
-        ValueError: if there are none.
-    """
-    return Graded(accuracy(outcomes), tuple(map(bool, outcomes)))
-
-
-def difference(first: Graded, second: Graded) -> Difference:
-    """Return first minus second: paired by problem where both kept as many outcomes, unpaired
-    otherwise.
-    """
-    if first.outcomes and len(first.outcomes) == len(second.outcomes):
-        return paired_difference(first.outcomes, second.outcomes)
-    return unpaired_difference(first.accuracy, second.accuracy)
-
-
 def judge_values(name: str, values: Sequence[float], distances: Sequence[int | None]) -> ValueQuality:
     """Return how predicted values agree with exact remaining distances, one of each per partial
     solution.
@@ -193,7 +151,7 @@ def judge_values(name: str, values: Sequence[float], distances: Sequence[int | N
     for value, moves_left in zip(values, distances, strict=True):
         groups[moves_left].append(value)
     order = sorted(groups, key=lambda moves_left: (moves_left is None, moves_left or 0))
-    points = tuple(DistancePoint(key, *mean_and_standard_error(groups[key]), len(groups[key])) for key in order)
+    points = tuple(DistancePoint(key, Figure.of(groups[key]).estimate) for key in order)
     solvable = [(value, -float(left)) for value, left in zip(values, distances, strict=True) if left is not None]
     return ValueQuality(
         name=name,
@@ -205,20 +163,20 @@ def judge_values(name: str, values: Sequence[float], distances: Sequence[int | N
 
 def json_line(report: Report, report_path: str) -> str:
     """Return the report as one line of JSON, the last line that a command with `--json` prints."""
-    controls = [result.control for result in report.iterations if result.control is not None]
+    controls = [result.control.estimate for result in report.iterations if result.control is not None]
     line = {
         "seed": report.seed,
         "seconds": round(report.seconds, 1),
         "iterations": [_iteration_fields(result) for result in report.iterations],
-        "control": controls[-1].accuracy.value if controls else None,
+        "control": controls[-1].value if controls else None,
         "value_auc": {quality.name: quality.auc_solvable for quality in report.values},
         "search": [
             {
                 "method": result.method,
                 "budget_tokens": result.budget_tokens,
                 "mean_tokens": round(result.mean_tokens, 1),
-                "accuracy": result.graded.accuracy.value,
-                "stderr": round(result.graded.accuracy.standard_error, 5),
+                "accuracy": result.accuracy.estimate.value,
+                "stderr": round(result.accuracy.estimate.standard_error, 5),
             }
             for result in report.search
         ],
@@ -228,7 +186,7 @@ def json_line(report: Report, report_path: str) -> str:
 
 
 def _iteration_fields(result: IterationResult) -> dict[str, object]:
-    greedy = result.greedy.accuracy if result.greedy is not None else None
+    greedy = result.greedy.estimate if result.greedy is not None else None
     return {
         "iteration": result.iteration,
         "greedy_accuracy": greedy.value if greedy else None,

@@ -1,4 +1,4 @@
-"""What a stored run came to, as a `Report`: read from the database, judged nowhere else."""
+"""What a stored run came to, as a `Report`: read from the database, computed nowhere else."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,9 +10,10 @@ from restmcts.adapters.sql.tables import PhaseState
 from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
+from restmcts.domain.stats.estimates import Figure
 from sqlalchemy import select
 
-from restmcts_cli.reports.run_report_data import Graded, IterationResult, SearchResult, SearchTree, TreeNode, grade
+from restmcts_cli.reports.run_report_data import IterationResult, SearchResult, SearchTree, TreeNode
 
 
 def iteration_results(database: Database, run_id: int) -> tuple[IterationResult, ...]:
@@ -41,7 +42,7 @@ def _iteration(transaction: Transaction, phases: dict[str, Any], iteration: int)
     )
 
 
-def outcome(transaction: Transaction, phase: Any | None) -> Graded | None:
+def outcome(transaction: Transaction, phase: Any | None) -> Figure | None:
     """Return the accuracy of a grading phase, problem by problem in their order; None if it is
     not done or has no tree.
     """
@@ -54,7 +55,7 @@ def outcome(transaction: Transaction, phase: Any | None) -> Graded | None:
         .order_by(PROBLEMS.c.position)
     )
     verdicts = list(transaction.execute(statement).scalars())
-    return grade([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
+    return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
 
 
 def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:

@@ -2,15 +2,12 @@
 whether that is more than noise.
 """
 
-import math
 from collections import defaultdict
 
-from restmcts.domain.stats.statistics import Difference
+from restmcts.domain.stats.estimates import Estimate
+from restmcts.reporting.figures import CLAIM_LIMIT, above_or_below, against_noise, leader, percent
 
-from restmcts_cli.reports.run_report_data import Graded, IterationResult, Report, SearchResult, ValueQuality, difference
-
-NOISE_LIMIT = 2.0
-CLAIM_LIMIT = 3.0
+from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, ValueQuality
 
 
 def summarise(report: Report) -> list[str]:
@@ -24,11 +21,6 @@ def summarise(report: Report) -> list[str]:
             f"This is one run with seed {report.seed}: the standard errors are over problems, not over seeds."
         )
     return sentences
-
-
-def percent(graded: Graded) -> str:
-    """Return an accuracy with its standard error, e.g. `51.4 % ± 1.6`."""
-    return f"{100 * graded.accuracy.value:.1f} % ± {100 * graded.accuracy.standard_error:.1f}"
 
 
 def _about_training(iterations: tuple[IterationResult, ...]) -> list[str]:
@@ -63,17 +55,17 @@ def _about_accuracy(iterations: tuple[IterationResult, ...]) -> list[str]:
         return []
     last = graded[-1]
     assert last.greedy is not None
-    problems = _count(last.greedy.accuracy.num_outcomes, "held-out problem")
-    sentences = [f"Iteration {last.iteration} answers {percent(last.greedy)} of {problems} greedily."]
-    differences: list[Difference] = []
+    problems = _count(last.greedy.estimate.n, "held-out problem")
+    sentences = [f"Iteration {last.iteration} answers {percent(last.greedy.estimate)} of {problems} greedily."]
+    differences: list[Estimate] = []
     if len(graded) > 1 and graded[0].greedy is not None:
-        differences.append(difference(last.greedy, graded[0].greedy))
-        reached = f"iteration {graded[0].iteration} ({percent(graded[0].greedy)})"
-        sentences.append(f"That is {_compare(differences[-1])} {reached}{_against_noise(differences[-1])}.")
+        differences.append(last.greedy.minus(graded[0].greedy))
+        reached = f"iteration {graded[0].iteration} ({percent(graded[0].greedy.estimate)})"
+        sentences.append(f"That is {above_or_below(differences[-1])} {reached}{against_noise(differences[-1])}.")
     if last.control is not None:
-        differences.append(difference(last.greedy, last.control))
-        control = f"the control ({percent(last.control)}), which had as many steps on the demonstrations alone"
-        sentences.append(f"It is {_compare(differences[-1])} {control}{_against_noise(differences[-1])}.")
+        differences.append(last.greedy.minus(last.control))
+        control = f"the control ({percent(last.control.estimate)}), which had as many steps on the demonstrations alone"
+        sentences.append(f"It is {above_or_below(differences[-1])} {control}{against_noise(differences[-1])}.")
     if len(differences) == 2:
         sentences.append(_CLAIM if all(d.in_standard_errors >= CLAIM_LIMIT for d in differences) else _NO_CLAIM)
     return sentences
@@ -94,15 +86,15 @@ def _about_values(values: tuple[ValueQuality, ...]) -> list[str]:
     if not known:
         return []
     name, auc = known[-1]
-    told = (
+    sentence = (
         f"{name} ranks a partial solution that can still be solved above one that cannot "
         f"with chance {auc:.2f} (AUC; 0.50 is a guess)"
     )
     if len(known) == 1:
-        return [told + "."]
+        return [sentence + "."]
     first_name, first_auc = known[0]
     verdict = "more" if auc > first_auc else "less" if auc < first_auc else "no more and no less"
-    return [f"{told}, {verdict} than {first_name} with {first_auc:.2f}."]
+    return [f"{sentence}, {verdict} than {first_name} with {first_auc:.2f}."]
 
 
 def _about_search(search: tuple[SearchResult, ...]) -> list[str]:
@@ -114,32 +106,11 @@ def _about_search(search: tuple[SearchResult, ...]) -> list[str]:
 
 
 def _best_of(budget: int, results: list[SearchResult]) -> str:
-    ranked = sorted(results, key=lambda result: -result.graded.accuracy.value)
+    ranked = sorted(results, key=lambda result: -result.accuracy.estimate.value)
     best, second = ranked[0], ranked[1]
-    ahead = difference(best.graded, second.graded)
+    ahead = best.accuracy.minus(second.accuracy)
     opening = f"With at most {budget:,} tokens a problem, "
-    if ahead.value == 0.0:
-        return f"{opening}{best.method} and {second.method} come out level at {percent(best.graded)}."
-    scores = f"{best.method} is best ({percent(best.graded)}), {_compare(ahead)} {second.method}"
-    return f"{opening}{scores}{_against_noise(ahead)}."
-
-
-def _compare(change: Difference) -> str:
-    points = 100 * abs(change.value)
-    if change.value == 0.0:
-        return "level with"
-    return f"{points:.1f} points {'above' if change.value > 0 else 'below'}"
-
-
-def _against_noise(change: Difference) -> str:
-    errors = abs(change.in_standard_errors)
-    if change.value == 0.0:
-        return ""
-    if math.isinf(errors):
-        return ", on too few problems for a standard error"
-    if errors < NOISE_LIMIT:
-        return f": {errors:.1f} standard errors, no more than noise"
-    return f": {errors:.1f} standard errors, {'clearly' if errors >= CLAIM_LIMIT else 'probably'} more than noise"
+    return leader(opening, best.method, second.method, best.accuracy.estimate, ahead)
 
 
 def _count(number: int, noun: str) -> str:

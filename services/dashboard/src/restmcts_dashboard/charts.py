@@ -22,7 +22,7 @@ def accuracy_chart(phases: Sequence[PhaseNumbers]) -> Markup:
         stem = re.sub(r"-\d+$", "", phase.name)
         if phase.accuracy is not None and phase.state == "done" and stem.startswith("grade-"):
             name = NAMES.get(stem, stem.removeprefix("grade-"))
-            points[name].append(Point(phase.iteration, phase.accuracy.value, phase.accuracy.standard_error))
+            points[name].append(Point.of(phase.iteration, phase.accuracy))
     ends = [
         end for series in points.values() for p in series for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))
     ]
@@ -44,13 +44,13 @@ def loss_chart(phases: Sequence[PhaseNumbers]) -> Markup:
 
 
 def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
-    """Return the losses of the last trainings of a kind, by step; empty where none has told
-    them.
-    """
-    told = [phase for phase in phases if phase.kind == kind and phase.result.get("losses")][-MAX_TRAININGS:]
-    if not told:
+    """Return the losses of the last trainings of a kind, by step; empty where none are known."""
+    trained = [phase for phase in phases if phase.kind == kind and phase.result.get("losses")][-MAX_TRAININGS:]
+    if not trained:
         return Markup("")
-    series = [Series(phase.name, tuple(Point(step, loss) for step, loss in phase.result["losses"])) for phase in told]
+    series = [
+        Series(phase.name, tuple(Point(step, loss) for step, loss in phase.result["losses"])) for phase in trained
+    ]
     points = [point for one in series for point in one.points]
     x_axis = number_axis("Step", [0.0, *(point.x for point in points)])
     y_axis = number_axis("Loss", [0.0, *(point.y for point in points)])

@@ -8,6 +8,7 @@ from typing import Any
 from fastapi import Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from restmcts.reporting.figures import NONE, decimal, percent
 
 from restmcts_dashboard.run_reads import clock, duration
 
@@ -30,16 +31,8 @@ STATE_SIGNS = {
 VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
 
 
-def percent(share: float | None) -> str:
-    return "–" if share is None else f"{100 * share:.1f} %"
-
-
 def count(number: float | None) -> str:
-    return "–" if number is None else f"{number:,.0f}"
-
-
-def decimal(number: float | None, places: int = 3) -> str:
-    return "–" if number is None else f"{number:.{places}f}"
+    return NONE if number is None else f"{number:,.0f}"
 
 
 _TEMPLATES = Environment(

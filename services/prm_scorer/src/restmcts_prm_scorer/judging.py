@@ -14,7 +14,8 @@ from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.runs.phases import GATE_PHASE
-from restmcts.domain.runs.promotion import Estimate, JudgedStep, auc, sibling_accuracy
+from restmcts.domain.runs.promotion import JudgedStep, auc, sibling_accuracy
+from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
 from restmcts.messages.commands import JudgeValues
 from restmcts.messages.events import ValuesJudged
@@ -59,7 +60,7 @@ def _held_out(transaction: Any, run_id: int, phase_name: str) -> list[LabelledTr
     return found
 
 
-def _figures(scorer: StepScorer, held_out: list[LabelledTree]) -> dict[str, Estimate | None]:
+def _figures(scorer: StepScorer, held_out: list[LabelledTree]) -> dict[str, Figure | None]:
     judged = _judged(scorer, [tree for tree in held_out if len(tree[2]) > 1])
     return {"auc": auc(judged), "sibling accuracy": sibling_accuracy(judged)}
 

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup, escape
 
+from restmcts.domain.stats.estimates import Estimate
+
 NUM_COLOURS = 7
 _WIDTH, _HEIGHT = 560, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 48
@@ -29,6 +31,11 @@ class Point:
     y: float
     error: float = 0.0
     detached: bool = False
+
+    @classmethod
+    def of(cls, x: float, figure: Estimate, *, detached: bool = False) -> "Point":
+        """Return a figure as a point with one standard error on either side."""
+        return cls(x, figure.value, figure.standard_error, detached)
 
 
 @dataclass(frozen=True, slots=True)

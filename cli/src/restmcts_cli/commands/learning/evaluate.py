@@ -33,8 +33,8 @@ if TYPE_CHECKING:
 
     from restmcts_cli.arguments.connection import Connection
     from restmcts_cli.experiments.evaluation_models import EvaluatedModels
-    from restmcts_cli.reports.evaluation_report import EvaluationReport
     from restmcts_cli.reports.evaluation_results import EvaluationResults
+    from restmcts_cli.reports.evaluation_tables import EvaluationReport
 
 SAMPLING_METHODS = "greedy,self-consistency"
 METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-value,mcts-star,gated-mcts-star,best-first"
@@ -303,16 +303,16 @@ def _config(evaluation: Evaluation, sets: "dict[str, list[Problem]]", models: "E
 def _report(
     results: "EvaluationResults", problems: "list[Problem]", source: str, config: dict[str, Any], begin: float
 ) -> "EvaluationReport":
-    from restmcts.domain.stats.outcomes import Comparison
+    from restmcts.domain.stats.outcomes import OutcomeTable
 
     from restmcts_cli.reports.evaluation_examples import differing_examples
-    from restmcts_cli.reports.evaluation_report import EvaluationReport, pass_at_powers
+    from restmcts_cli.reports.evaluation_tables import EvaluationReport, pass_at_powers
 
     outcomes = list(results.outcomes())
-    comparison = Comparison(outcomes)
-    examples = differing_examples(results, comparison, [problem.question for problem in problems])
+    table = OutcomeTable(outcomes)
+    examples = differing_examples(results, table, [problem.question for problem in problems])
     return EvaluationReport(
-        source, config, outcomes, comparison, pass_at_powers(results.counts()), time.monotonic() - begin, examples
+        source, config, outcomes, table, pass_at_powers(results.counts()), time.monotonic() - begin, examples
     )
 
 

@@ -29,9 +29,10 @@ def pool(
 
     Example: [bold]restmcts pool eval-0 eval-1 eval-2 --out eval[/bold]
     """
-    from restmcts.domain.stats.outcomes import Comparison
+    from restmcts.domain.stats.outcomes import OutcomeTable
 
-    from restmcts_cli.reports.evaluation_report import EvaluationReport, print_report, read_files, write_files
+    from restmcts_cli.reports.evaluation_report import print_report, read_files, write_files
+    from restmcts_cli.reports.evaluation_tables import EvaluationReport
 
     begin = time.monotonic()
     names = [folder.name for folder in evaluations]
@@ -47,7 +48,7 @@ def pool(
         f"{sources}, pooled from {', '.join(names)}",
         config,
         outcomes,
-        Comparison(outcomes),
+        OutcomeTable(outcomes),
         _mean_pass_at(list(documents.values())),
         time.monotonic() - begin,
     )

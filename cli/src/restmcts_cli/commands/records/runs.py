@@ -272,7 +272,7 @@ def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
         "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
         "solved": phase.num_solved if searches else None,
         "failed": phase.num_failed or None,
-        "accuracy": _percent(accuracy) if accuracy is not None else None,
+        "accuracy": accuracy.as_percent() if accuracy is not None else None,
         "tokens": phase.tokens if searches else None,
     }
 
@@ -286,13 +286,9 @@ def _came_to(phase: "PhaseNumbers") -> str | None:
     return None
 
 
-def _percent(accuracy: Any) -> str:
-    return f"{100 * accuracy.value:.1f} ± {100 * accuracy.standard_error:.1f} %"
-
-
 def _iteration(result: "IterationResult") -> dict[str, Any]:
     graded = {"greedy": result.greedy, "control": result.control}
-    figures = {name: asdict(one.accuracy) if one is not None else None for name, one in graded.items()}
+    figures = {name: asdict(one.estimate) if one is not None else None for name, one in graded.items()}
     numbers = {name: value for name, value in asdict(result).items() if name not in graded}
     return {**numbers, **figures}
 
@@ -301,7 +297,7 @@ def _print_iterations(iterations: "Sequence[IterationResult]") -> None:
     rows = []
     for result in iterations:
         row = {"greedy_accuracy": result.greedy, "control": result.control}
-        shown = {name: _percent(one.accuracy) if one is not None else None for name, one in row.items()}
+        shown = {name: one.estimate.as_percent() if one is not None else None for name, one in row.items()}
         rows.append({**_iteration(result), **shown})
     counts = ("num_trees", "num_solved", "num_tokens", "num_policy_samples", "num_value_samples")
     if any(row["num_trees"] or row["greedy_accuracy"] for row in rows):

@@ -3,7 +3,6 @@ that.
 """
 
 from collections.abc import Mapping
-from dataclasses import asdict
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -15,8 +14,8 @@ from restmcts.adapters.sql.tables import PhaseState, PromotionRow
 from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import GatePhase
-from restmcts.domain.runs.promotion import Estimate, gain, is_promoted, share
-from restmcts.domain.stats.statistics import Difference
+from restmcts.domain.runs.promotion import is_promoted
+from restmcts.domain.stats.estimates import Estimate, Figure
 
 PROMOTIONS = table_of(PromotionRow)
 
@@ -79,7 +78,7 @@ def decide_policy(transaction: Transaction, row: Any, phase: GatePhase) -> None:
     decide(transaction, row, phase, candidate, incumbent, {"accuracy": (new, old)})
 
 
-def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, policy: Any) -> Estimate | None:
+def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, policy: Any) -> Figure | None:
     """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
     wrong; None if not measured.
     """
@@ -95,7 +94,8 @@ def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, 
     if not measured:
         return None
     statement = select(TREES.c.verdict).where(TREES.c.phase_id == measured[0].id).order_by(TREES.c.problem_id)
-    return share([(float(verdict == Verdict.RIGHT), 1.0) for verdict in transaction.execute(statement).scalars()])
+    verdicts = list(transaction.execute(statement).scalars())
+    return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
 
 
 def decide(
@@ -104,7 +104,7 @@ def decide(
     phase: GatePhase,
     candidate: Any,
     incumbent: Any | None,
-    figures: Mapping[str, tuple[Estimate | None, Estimate | None]],
+    figures: Mapping[str, tuple[Figure | None, Figure | None]],
 ) -> None:
     """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and
     the incumbent's by name.
@@ -113,7 +113,7 @@ def decide(
     decides nothing; one that the incumbent has not (a person promoted a checkpoint that was never
     measured) decides for the incumbent.
     """
-    gains = {name: gain(new, old) for name, (new, old) in figures.items() if new is not None and old is not None}
+    gains = {name: new.minus(old) for name, (new, old) in figures.items() if new is not None and old is not None}
     unknown = incumbent is not None and any(new is not None and old is None for new, old in figures.values())
     goes_on = not unknown and is_promoted(gains, phase.margin)
     if goes_on:
@@ -129,26 +129,22 @@ def decide(
     runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
 
 
-def _figure(new: Estimate | None, old: Estimate | None, difference: Difference | None) -> dict[str, Any]:
+def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None) -> dict[str, Any]:
     return {
-        "candidate": _with_error(new),
-        "incumbent": _with_error(old),
-        "difference": asdict(difference) if difference is not None else None,
+        "candidate": _with_error(new.estimate) if new is not None else None,
+        "incumbent": _with_error(old.estimate) if old is not None else None,
+        "difference": _with_error(difference) if difference is not None else None,
     }
 
 
-def _with_error(estimate: Estimate | None) -> dict[str, float] | None:
-    return {"value": estimate.value, "standard_error": estimate.standard_error} if estimate is not None else None
+def _with_error(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "standard_error": estimate.standard_error}
 
 
-def _reason(goes_on: bool, figures: Mapping[str, tuple[Estimate | None, Estimate | None]]) -> str:
-    def told(name: str, new: Estimate | None, old: Estimate | None) -> str:
-        return f"{name} {_percent(new)}" + (f" (was {_percent(old)})" if old is not None else "")
-
-    return (
-        f"{'promoted' if goes_on else 'not promoted'}: {', '.join(told(name, *pair) for name, pair in figures.items())}"
+def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]]) -> str:
+    compared = (
+        f"{name} {new.estimate.as_percent() if new is not None else 'unknown'}"
+        + (f" (was {old.estimate.as_percent()})" if old is not None else "")
+        for name, (new, old) in figures.items()
     )
-
-
-def _percent(estimate: Estimate | None) -> str:
-    return f"{100 * estimate.value:.1f} ± {100 * estimate.standard_error:.1f} %" if estimate is not None else "unknown"
+    return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"

@@ -18,7 +18,7 @@ from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, phases_of
 from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
 from restmcts.domain.problems import Verdict
-from restmcts.domain.stats.statistics import Accuracy, accuracy
+from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.errors import InputError
 
 ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)
@@ -54,13 +54,13 @@ class PhaseNumbers:
     result: Mapping[str, Any]
 
     @property
-    def accuracy(self) -> Accuracy | None:
+    def accuracy(self) -> Estimate | None:
         """The share of right chosen answers among the ended trees of a grading phase; a failed
         tree counts as not right.
         """
         if self.purpose != "evaluate" or not self.num_done:
             return None
-        return accuracy([True] * self.num_right + [False] * (self.num_done - self.num_right))
+        return share(self.num_right, self.num_done)
 
 
 def run_named(transaction: Transaction, name: str) -> Any:

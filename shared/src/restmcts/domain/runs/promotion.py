@@ -1,9 +1,9 @@
 """Whether a new checkpoint is not worse than the old one on held-out problems: figures with errors,
 and the decision.
 
-Outcomes come in groups, one a problem: the steps of one tree are not independent of one another.
-    Errors are those of the groups
-(delta method; for the AUC, Obuchowski, Biometrics 53, 1997), and differences are paired by group.
+The steps of one tree are not independent of one another, so that a figure's contributions are
+those of whole trees (delta method; for the AUC, Obuchowski, Biometrics 53, 1997), and differences
+are paired by tree.
 """
 
 import math
@@ -12,7 +12,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
-from restmcts.domain.stats.statistics import Difference, average_ranks
+from restmcts.domain.stats.estimates import Estimate, Figure
+from restmcts.domain.stats.ranks import average_ranks
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,18 +33,6 @@ class GateSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class Estimate:
-    """A figure, and by how much each group of outcomes moves it; `influences` sum to 0."""
-
-    value: float
-    influences: tuple[float, ...]
-
-    @property
-    def standard_error(self) -> float:
-        return _error(self.influences)
-
-
-@dataclass(frozen=True, slots=True)
 class JudgedStep:
     """A step of a held-out tree: its parent's node, V as the judged model gave it, and whether
     a right answer was reached.
@@ -54,18 +43,7 @@ class JudgedStep:
     is_right: bool
 
 
-def share(counts: Sequence[tuple[float, float]]) -> Estimate | None:
-    """Return the sum of the groups' parts over the sum of their wholes; `counts` holds (part,
-    whole). None if the whole is 0.
-    """
-    whole = math.fsum(group[1] for group in counts)
-    if not whole:
-        return None
-    value = math.fsum(group[0] for group in counts) / whole
-    return Estimate(value, tuple((part - value * size) / whole for part, size in counts))
-
-
-def auc(trees: Sequence[Sequence[JudgedStep]]) -> Estimate | None:
+def auc(trees: Sequence[Sequence[JudgedStep]]) -> Figure | None:
     """Return the chance that a step that led to a right answer has a higher value than one that
     did not, ties counting half, over all trees together; None where one of the two kinds is
     missing.
@@ -92,7 +70,12 @@ def auc(trees: Sequence[Sequence[JudgedStep]]) -> Estimate | None:
                 total += (1.0 - below[index] / num_right - value) / num_wrong
         influences.append(total)
         first += len(tree)
-    return Estimate(value, tuple(influences))
+    return _linear(value, influences)
+
+
+def _linear(value: float, influences: Sequence[float]) -> Figure:
+    """Return a figure that each tree moves by its influence; the influences sum to 0."""
+    return Figure.of([value + len(influences) * influence for influence in influences])
 
 
 def _ranks_within(steps: Sequence[JudgedStep], is_right: bool) -> dict[int, float]:
@@ -100,11 +83,16 @@ def _ranks_within(steps: Sequence[JudgedStep], is_right: bool) -> dict[int, floa
     return dict(zip(members, average_ranks([steps[index].value for index in members]), strict=True))
 
 
-def sibling_accuracy(trees: Sequence[Sequence[JudgedStep]]) -> Estimate | None:
+def sibling_accuracy(trees: Sequence[Sequence[JudgedStep]]) -> Figure | None:
     """Return the share of pairs of a right and a wrong sibling in which the right one has the
     higher value, ties counting half.
     """
-    return share([_pairs_won(tree) for tree in trees])
+    counts = [_pairs_won(tree) for tree in trees]
+    num_pairs = sum(pairs for _, pairs in counts)
+    if not num_pairs:
+        return None
+    value = math.fsum(won for won, _ in counts) / num_pairs
+    return _linear(value, [(won - value * pairs) / num_pairs for won, pairs in counts])
 
 
 def _pairs_won(tree: Sequence[JudgedStep]) -> tuple[float, float]:
@@ -117,21 +105,6 @@ def _pairs_won(tree: Sequence[JudgedStep]) -> tuple[float, float]:
     return won["twice"] / 2, won["pairs"]
 
 
-def gain(new: Estimate, old: Estimate) -> Difference:
-    """Return new minus old, measured on the same groups in the same order."""
-    return Difference(
-        new.value - old.value,
-        _error([first - second for first, second in zip(new.influences, old.influences, strict=True)]),
-    )
-
-
-def is_promoted(gains: Mapping[str, Difference], margin: float) -> bool:
+def is_promoted(gains: Mapping[str, Estimate], margin: float) -> bool:
     """Return whether no figure fell by more than `margin` standard errors of its difference."""
     return all(found.value >= -margin * found.standard_error for found in gains.values())
-
-
-def _error(influences: Sequence[float]) -> float:
-    num_groups = len(influences)
-    return (
-        math.sqrt(num_groups / (num_groups - 1) * math.fsum(part**2 for part in influences)) if num_groups > 1 else 0.0
-    )

@@ -1,5 +1,5 @@
 """What methods answered, problem by problem, and what that comes to: accuracies with errors, at
-equal limits and at equal cost.
+equal limits and compute-matched.
 
 Pure arithmetic over outcomes; knows nothing of trees, runs or reports.
 """
@@ -10,8 +10,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.problems import Verdict
-from restmcts.domain.stats.bootstrap import Figures, Resampling
-from restmcts.domain.stats.statistics import Accuracy, Difference
+from restmcts.domain.stats.estimates import Estimate, Figure, Rows
 
 FAILED = "failed"
 COSTS = ("tokens", "prompt_tokens", "reused_tokens", "scored_tokens", "model_calls", "seconds")
@@ -72,7 +71,7 @@ class Outcome:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class CellSummary:
     """One method under one budget over all problems and seeds.
 
     Attributes:
@@ -88,7 +87,7 @@ class Standing:
     method: str
     budget: int | None
     models: str
-    accuracy: Accuracy
+    accuracy: Estimate
     undecided: float
     failed: int
     any_right: float
@@ -97,7 +96,7 @@ class Standing:
 
 
 @dataclass(frozen=True, slots=True)
-class AtEqualCost:
+class ComputeMatched:
     """A method's accuracy at a mean number of tokens that were really spent; None where it has
     not been run so cheaply.
     """
@@ -105,30 +104,30 @@ class AtEqualCost:
     method: str
     models: str
     tokens: int
-    accuracy: Accuracy | None
+    accuracy: Estimate | None
 
 
 Key = tuple[str, int | None, str]
 
 
-class Comparison:
-    """All outcomes of an evaluation (or of several, pooled), resampled together so that differences
-    are paired.
+class OutcomeTable:
+    """All outcomes of an evaluation (or of several, pooled), cell by cell on the same problems, so
+    that differences are paired.
 
     Invariants: every cell has the same problems; a method that was run with one seed only stands
         for all seeds.
     """
 
-    def __init__(self, outcomes: Iterable[Outcome], seed: int = 0) -> None:
+    def __init__(self, outcomes: Iterable[Outcome]) -> None:
         self.cells: dict[Key, list[Outcome]] = defaultdict(list)
         for outcome in outcomes:
             self.cells[(outcome.method, outcome.budget, outcome.models)].append(outcome)
         if not self.cells:
-            raise ValueError("a comparison needs at least one outcome")
+            raise ValueError("a table needs at least one outcome")
         self._seeds = {group: sorted(seeds) for group, seeds in self._seeds_by_group().items()}
-        shape = {group: (len(seeds), self._num_problems(group)) for group, seeds in sorted(self._seeds.items())}
-        self._resampling = Resampling(tuple(shape.values()), seed)
-        self._figures: dict[Key, Figures] = {key: self._resampling.figures(self._table(key)) for key in self.cells}
+        self._sizes = self._num_problems_by_group()
+        self._figures: dict[Key, Figure] = {key: Figure(self._right(key)) for key in self.cells}
+        self._summaries = {key: self._summary(key) for key in self.cells}
 
     def _seeds_by_group(self) -> dict[str, set[int]]:
         seeds: dict[str, set[int]] = defaultdict(set)
@@ -137,20 +136,25 @@ class Comparison:
                 seeds[outcome.group].add(outcome.seed)
         return seeds
 
-    def _num_problems(self, group: str) -> int:
-        return 1 + max(o.problem for members in self.cells.values() for o in members if o.group == group)
+    def _num_problems_by_group(self) -> dict[str, int]:
+        sizes: dict[str, int] = defaultdict(int)
+        for members in self.cells.values():
+            for outcome in members:
+                sizes[outcome.group] = max(sizes[outcome.group], outcome.problem + 1)
+        return sizes
 
-    def _table(self, key: Key) -> list[list[list[float]]]:
+    def _right(self, key: Key) -> tuple[Rows, ...]:
         """Return 1 or 0 by group, seed and problem."""
         right = {(o.group, o.seed, o.problem): float(o.is_right) for o in self.cells[key]}
-        table = []
+        groups = []
         for group, seeds in sorted(self._seeds.items()):
             known = sorted({seed for g, seed, _ in right if g == group})
             if not known:
                 raise ValueError(f"{key[0]} was not run on the problems of {group}")
             rows = [seed if seed in known else known[0] for seed in seeds]
-            table.append([[right.get((group, s, p), 0.0) for p in range(self._num_problems(group))] for s in rows])
-        return table
+            problems = range(self._sizes[group])
+            groups.append(tuple(tuple(right.get((group, seed, p), 0.0) for p in problems) for seed in rows))
+        return tuple(groups)
 
     @property
     def num_seen(self) -> int:
@@ -171,19 +175,26 @@ class Comparison:
 
     @property
     def num_problems(self) -> int:
-        return sum(num_problems for _, num_problems in self._resampling.shape)
+        return sum(self._sizes.values())
 
     @property
     def num_seeds(self) -> int:
-        return max(num_seeds for num_seeds, _ in self._resampling.shape)
+        return max(map(len, self._seeds.values()))
 
-    def standing(self, key: Key) -> Standing:
+    def summary(self, key: Key) -> CellSummary:
         """Return what a cell comes to."""
+        return self._summaries[key]
+
+    def summaries(self) -> list[CellSummary]:
+        """Return what every cell comes to, in their order."""
+        return list(self._summaries.values())
+
+    def _summary(self, key: Key) -> CellSummary:
         members = self.cells[key]
         unseen = [o.is_right for o in members if not o.seen]
-        return Standing(
+        return CellSummary(
             *key,
-            accuracy=self._figures[key].accuracy,
+            accuracy=self._figures[key].estimate,
             undecided=sum(o.verdict == Verdict.UNDECIDED for o in members) / len(members),
             failed=sum(o.verdict == FAILED for o in members),
             any_right=sum(o.any_right for o in members) / len(members),
@@ -191,14 +202,11 @@ class Comparison:
             accuracy_unseen=sum(unseen) / len(unseen) if 0 < len(unseen) < len(members) else None,
         )
 
-    def standings(self) -> list[Standing]:
-        return [self.standing(key) for key in self.cells]
-
-    def difference(self, first: Key, second: Key) -> Difference:
+    def difference(self, first: Key, second: Key) -> Estimate:
         """Return how far one cell is ahead of another on the same problems and seeds."""
         return self._figures[first].minus(self._figures[second])
 
-    def at_cost(self, method: str, models: str, tokens: int) -> Figures | None:
+    def at_cost(self, method: str, models: str, tokens: int) -> Figure | None:
         """Return a method's accuracy at a mean of so many spent tokens: a mixture of the two
         budgets on either side of it.
 
@@ -206,7 +214,7 @@ class Comparison:
         spends so little.
         """
         points = sorted(
-            (self.standing(key).costs["tokens"], key)
+            (self.summary(key).costs["tokens"], key)
             for key in self.cells
             if (key[0], key[2]) == (method, models) and key[1]
         )
@@ -219,14 +227,14 @@ class Comparison:
         (low, low_key), (high, high_key) = below[-1], above[0]
         return self._figures[low_key].mixed(self._figures[high_key], (tokens - low) / (high - low))
 
-    def at_equal_cost(self) -> list[AtEqualCost]:
+    def compute_matched(self) -> list[ComputeMatched]:
         """Return all methods with a budget at each budget's number of tokens, really spent."""
         names = dict.fromkeys((method, models) for method, budget, models in self.cells if budget is not None)
         rows = []
         for method, models in names:
             for tokens in self.budgets:
-                figures = self.at_cost(method, models, tokens)
-                rows.append(AtEqualCost(method, models, tokens, figures.accuracy if figures is not None else None))
+                figure = self.at_cost(method, models, tokens)
+                rows.append(ComputeMatched(method, models, tokens, figure.estimate if figure is not None else None))
         return rows
 
 

@@ -6,11 +6,13 @@ Judged from an ended search and verdicts that it never saw; knows nothing of whe
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
+from statistics import fmean
 
 from restmcts.domain.requests import Response
 from restmcts.domain.search.protocol import Search
+from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.domain.stats.outcomes import Key, Outcome
-from restmcts.domain.stats.statistics import area_under_curve, mean_and_standard_error
+from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.domain.tree import Tree
 
 NUM_BINS = 10
@@ -18,14 +20,12 @@ NUM_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Answers whose value lies in one tenth of [0, 1]: their mean value, the share that is
-    right with its error, and how many.
+    """Answers whose value lies in one tenth of [0, 1]: their mean value, and the share of them
+    that is right.
     """
 
     mean_value: float
-    share_right: float
-    standard_error: float
-    num_answers: int
+    share_right: Estimate
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +96,7 @@ def search_quality(key: Key, outcomes: Sequence[Outcome], limits: Sequence[int])
 
     def mean(read: Callable[[Outcome], float | None]) -> float | None:
         known = [value for value in map(read, outcomes) if value is not None]
-        return mean_and_standard_error(known)[0] if known else None
+        return fmean(known) if known else None
 
     solved = [outcome.tokens_to_right for outcome in looked_at if outcome.tokens_to_right is not None]
     return SearchQuality(
@@ -119,5 +119,4 @@ def calibration(valued: Sequence[tuple[float, bool]]) -> tuple[Bin, ...]:
 
 
 def _bin(members: Sequence[tuple[float, bool]]) -> Bin:
-    share, error = mean_and_standard_error([float(right) for _, right in members])
-    return Bin(sum(value for value, _ in members) / len(members), share, error, len(members))
+    return Bin(fmean(value for value, _ in members), share(sum(right for _, right in members), len(members)))

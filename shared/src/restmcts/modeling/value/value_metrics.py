@@ -2,11 +2,12 @@
 
 import math
 from collections.abc import Sequence
+from statistics import fmean
 
 import torch
 
 from restmcts.domain.runs.training_settings import ValueObjective
-from restmcts.domain.stats.statistics import area_under_curve, mean_and_standard_error
+from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.modeling.training.losses import summed_ranking_loss, summed_value_loss
 from restmcts.modeling.training.training_rows import ValueExample, sibling_pairs
 from restmcts.modeling.value.value_reading import ValueReader, token_batches
@@ -20,17 +21,17 @@ def value_outputs(reader: ValueReader, examples: Sequence[ValueExample]) -> list
     """Return what the reader's model gives after each step of each example."""
     readings_of = list(reader.readings_of_paths([(example.question, example.steps, 1) for example in examples]))
     readings = [reading for listed in readings_of for reading in listed]
-    told: dict[int, list[float]] = {}
+    judged: dict[int, list[float]] = {}
     for batch in token_batches(readings, _BATCH_TOKENS):
         flat = iter(reader.values([readings[place] for place in batch]).tolist())
-        told.update((place, [next(flat) for _ in readings[place].places]) for place in batch)
-    in_order = iter(told[place] for place in range(len(readings)))
+        judged.update((place, [next(flat) for _ in readings[place].places]) for place in batch)
+    in_order = iter(judged[place] for place in range(len(readings)))
     return [[value for _ in listed for value in next(in_order)] for listed in readings_of]
 
 
 def value_metrics(reader: ValueReader, examples: Sequence[ValueExample], objective: ValueObjective) -> dict[str, float]:
-    """Return figures over examples that the model has not learnt from; those that cannot be told
-    are left out.
+    """Return figures over examples that the model has not learnt from, without those that need
+    what no example has.
 
     Returns:
         "loss" of the objective; "mse" against v_k; "auc" for "leads to a right answer";
@@ -46,20 +47,18 @@ def value_metrics(reader: ValueReader, examples: Sequence[ValueExample], objecti
     ]
     metrics = {"num_steps": float(len(places))}
     if places:
-        metrics["mse"] = mean_and_standard_error(
-            [(values[i][k] - float(examples[i].targets[k] or 0)) ** 2 for i, k in places]
-        )[0]
-    told = [
+        metrics["mse"] = fmean((values[i][k] - float(examples[i].targets[k] or 0)) ** 2 for i, k in places)
+    judged = [
         (values[i][k], right)
         for i, e in enumerate(examples)
         for k, right in enumerate(e.leads_to_right)
         if right is not None
     ]
-    auc = area_under_curve([value for value, _ in told], [right for _, right in told]) if told else None
+    auc = area_under_curve([value for value, _ in judged], [right for _, right in judged]) if judged else None
     if auc is not None:
         metrics["auc"] = auc
-    if told:
-        metrics["calibration_error"] = calibration_error(told)
+    if judged:
+        metrics["calibration_error"] = calibration_error(judged)
     pairs = [(raw[i][n - 1], raw[j][m - 1]) for (i, n), (j, m) in sibling_pairs(examples)]
     if pairs:
         metrics["sibling_accuracy"] = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
@@ -67,15 +66,15 @@ def value_metrics(reader: ValueReader, examples: Sequence[ValueExample], objecti
     return metrics if loss is None else {"loss": loss, **metrics}
 
 
-def calibration_error(told: Sequence[tuple[float, bool]]) -> float:
+def calibration_error(judged: Sequence[tuple[float, bool]]) -> float:
     """Return the mean over all values of |share of true ones - mean value| of their bin."""
     bins: dict[int, list[tuple[float, bool]]] = {}
-    for value, is_true in told:
+    for value, is_true in judged:
         bins.setdefault(min(int(value * NUM_BINS), NUM_BINS - 1), []).append((value, is_true))
     gaps = (
         abs(sum(is_true for _, is_true in members) - sum(value for value, _ in members)) for members in bins.values()
     )
-    return math.fsum(gaps) / len(told)
+    return math.fsum(gaps) / len(judged)
 
 
 def _objective_loss(

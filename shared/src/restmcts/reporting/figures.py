@@ -1,0 +1,76 @@
+"""How reports print a figure with its error, and what they say of a difference: one way
+everywhere.
+"""
+
+import math
+
+from restmcts.domain.stats.estimates import Estimate
+
+NOISE_LIMIT = 2.0
+"""Standard errors up to which a difference is called noise."""
+
+CLAIM_LIMIT = 3.0
+"""Standard errors from which a report claims a difference."""
+
+NONE = "–"
+
+
+def percent(figure: Estimate | float | None) -> str:
+    """Return a share as text, with its error where it has one: `51.4 % ± 1.6`, `51.4 %`; a dash
+    for None.
+    """
+    if figure is None:
+        return NONE
+    return figure.as_percent() if isinstance(figure, Estimate) else f"{100 * figure:.1f} %"
+
+
+def decimal(value: float | None, places: int = 2) -> str:
+    """Return a number with that many places; a dash for None."""
+    return NONE if value is None else f"{value:.{places}f}"
+
+
+def points(difference: Estimate) -> str:
+    """Return the size of a difference of two shares, without its sign: `1.4 points`."""
+    return f"{100 * abs(difference.value):.1f} points"
+
+
+def gain(difference: Estimate | None) -> str:
+    """Return a difference of two shares in points, with its sign and error: `+1.4 ± 0.5 (+2.8
+    SE)`; a dash for None.
+    """
+    if difference is None:
+        return NONE
+    errors = f"{difference.in_standard_errors:+.1f} SE"
+    return f"{100 * difference.value:+.1f} ± {100 * difference.standard_error:.1f} ({errors})"
+
+
+def above_or_below(difference: Estimate) -> str:
+    """Return how the first figure lies to the second: `1.4 points above`, or `level with`."""
+    if difference.value == 0.0:
+        return "level with"
+    return f"{points(difference)} {'above' if difference.value > 0 else 'below'}"
+
+
+def against_noise(difference: Estimate) -> str:
+    """Return how a difference compares with its standard error, as the end of a sentence."""
+    errors = abs(difference.in_standard_errors)
+    if difference.value == 0.0:
+        return ""
+    if math.isinf(errors):
+        return ", on too few problems for a standard error"
+    if errors < NOISE_LIMIT:
+        return f": {errors:.1f} standard errors, no more than noise"
+    return f": {errors:.1f} standard errors, {'clearly' if errors >= CLAIM_LIMIT else 'probably'} more than noise"
+
+
+def leader(opening: str, best: str, second: str, accuracy: Estimate, ahead: Estimate) -> str:
+    """Return the sentence that names the best of several methods.
+
+    Args:
+        opening: under which conditions, up to a comma and a blank.
+        accuracy: of the best.
+        ahead: the best's accuracy less that of the second, paired.
+    """
+    if ahead.value == 0.0:
+        return f"{opening}{best} and {second} come out level at {percent(accuracy)}."
+    return f"{opening}{best} is best ({percent(accuracy)}), {above_or_below(ahead)} {second}{against_noise(ahead)}."
