@@ -1,7 +1,8 @@
 """A figure with its standard error, by one rule for every report: what is measured on problems,
 with one or several seeds, and differences of two figures paired by seed and problem.
 
-The rule is in docs/decisions/0021-one-rule-for-errors.md. Pure arithmetic; knows nothing of models, runs or pages.
+The rule is in docs/decisions/0021-one-rule-for-errors.md. Pure arithmetic; knows nothing of
+models, runs or pages.
 """
 
 import math
