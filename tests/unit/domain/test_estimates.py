@@ -129,7 +129,7 @@ def test_the_interval_holds_the_share_and_lies_within_0_and_1(num_right: int, nu
     if num_right + num_wrong:
         found = share(num_right, num_right + num_wrong)
         low, high = found.interval
-        assert 0.0 <= low <= found.value <= high + 1e-12 and high <= 1.0
+        assert 0.0 <= low <= found.value + 1e-12 and found.value <= high + 1e-12 and high <= 1.0
 
 
 @pytest.mark.parametrize(
