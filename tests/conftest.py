@@ -2,13 +2,18 @@
 them, searched at random.
 """
 
+import json
 from collections.abc import Callable, Sequence
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.sql.trees import NODES
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.model_worker import WorkerSettings
@@ -21,6 +26,7 @@ from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from sqlalchemy import JSON, Boolean, Column, DateTime, MetaData, create_engine, func, select
 
 MARKED_FOLDERS = ("integration", "e2e")
 Search = Callable[..., int]
@@ -76,3 +82,78 @@ def search_folder() -> Search:
         return run_id
 
     return search
+
+
+@pytest.fixture(scope="session")
+def write_old_run() -> Callable[[str], list[list[Any]]]:
+    """Write a run that version 0002 of the tables left in the midst of its searches, row by row as
+    the code of that time wrote them; return the nodes that it came to when that code ended it.
+    """
+    known = json.loads((Path(__file__).parent / "rows_of_version_0002.json").read_text(encoding="utf-8"))
+
+    def write(url: str) -> list[list[Any]]:
+        engine = create_engine(url)
+        metadata = MetaData()
+        metadata.reflect(engine)
+        with engine.begin() as connection:
+            for table in metadata.sorted_tables:
+                rows = [
+                    {name: _stored(table.c[name], value) for name, value in row.items()}
+                    for row in known["tables"].get(table.name, ())
+                ]
+                if rows:
+                    connection.execute(table.insert(), rows)
+                if rows and "id" in table.c and engine.dialect.name == "postgresql":
+                    sequence = func.pg_get_serial_sequence(table.name, "id")
+                    connection.execute(select(func.setval(sequence, max(row["id"] for row in rows))))
+        engine.dispose()
+        ended: list[list[Any]] = known["nodes_of_the_ended_run"]
+        return ended
+
+    return write
+
+
+@pytest.fixture(scope="session")
+def end_old_run() -> Callable[[Database, Path], list[list[Any]]]:
+    """Let the run that `write_old_run` wrote go on to its end, with the models that it was begun
+    with; return its nodes.
+    """
+
+    def end(database: Database, folder: Path) -> list[list[Any]]:
+        models, worker, verifier = RandomModels(seed=3), WorkerSettings(), AnswerVerifier()
+        coordinator = CoordinatorHandlers(database, CoordinatorSettings(100))
+        search = TreeSearchHandlers(database)
+        labeler = ValueLabelerHandlers(database, FolderArtifactStore(folder / "artifacts"), verifier)
+        handlers = {
+            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
+                database, lambda _: models, worker
+            ).propose_steps,
+            commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, worker).score_steps,
+            commands.AdvanceTrees.name: search.advance_trees,
+            events.RequestsAnswered.name: search.take_answers,
+            commands.LabelTrees.name: labeler.label_trees,
+            commands.AdvanceRun.name: coordinator.advance_run,
+            events.TreesLabelled.name: coordinator.advance_run,
+        }
+        bus = LocalBus(handlers, lambda *letter: pytest.fail(f"dead letter {letter}"))
+        database.publish = lambda messages, _: bus.publish(messages)
+        coordinator.ring_all()
+        bus.run()
+        bus.close()
+        verifier.close()
+        with database.transaction() as transaction:
+            assert runs.state_of(transaction, 1) == RunState.DONE
+            columns = [NODES.c[name] for name in ("tree_id", "node_id", "step", "visits", "search_value", "verdict")]
+            found = transaction.execute(select(*columns).order_by(NODES.c.tree_id, NODES.c.node_id))
+            return [[*row[:4], round(row[4], 9), row[5]] for row in found]
+
+    return end
+
+
+def _stored(column: Column[Any], value: Any) -> Any:
+    """Return what SQLite keeps as text or number as the column's type has it."""
+    if value is None or not isinstance(column.type, JSON | DateTime | Boolean):
+        return value
+    if isinstance(column.type, DateTime):
+        return datetime.fromisoformat(value).replace(tzinfo=UTC)
+    return json.loads(value) if isinstance(column.type, JSON) else bool(value)

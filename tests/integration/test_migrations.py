@@ -5,13 +5,14 @@ of the code.
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from restmcts.adapters.sql import migrate
 from restmcts.adapters.sql.database import Database
-from restmcts.errors import StorageError
+from restmcts.errors import InputError, StorageError
 from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import create_engine, make_url, text
 
@@ -85,6 +86,40 @@ def test_migrations_make_the_tables_of_the_code(url: str, other_url: str) -> Non
     database.create_tables()
     database.close()
     assert schema(url) == schema(other_url)
+
+
+def test_a_run_of_an_older_version_goes_on(
+    url: str,
+    tmp_path: Path,
+    write_old_run: Callable[[str], list[list[Any]]],
+    end_old_run: Callable[[Database, Path], list[list[Any]]],
+) -> None:
+    migrate.upgrade(url, "0002")
+    expected = write_old_run(url)
+    database = Database(url)
+    with pytest.raises(InputError, match=r"older version.*`restmcts db upgrade`"):
+        database.check_version()
+    migrate.upgrade(url)
+    database.check_version()
+    assert end_old_run(database, tmp_path) == expected
+    database.close()
+
+
+def test_what_a_downgrade_writes_can_be_upgraded(url: str, write_old_run: Callable[[str], list[list[Any]]]) -> None:
+    migrate.upgrade(url, "0002")
+    write_old_run(url)
+    engine = create_engine(url)
+
+    def read() -> list[tuple[Any, ...]]:
+        with engine.connect() as connection:
+            columns = "id, batch_key, state, payload, answer"
+            return [tuple(row) for row in connection.execute(text(f"SELECT {columns} FROM requests ORDER BY id"))]
+
+    before = read()
+    migrate.upgrade(url)
+    migrate.downgrade(url, "0002")
+    assert read() == before
+    engine.dispose()
 
 
 def test_two_at_once_do_no_harm(url: str) -> None:

@@ -114,7 +114,7 @@ def finish(
         loaded = trees.load_trees(transaction, tree_ids)
         assert all(loaded[tree_id].root.visits == PHASE.budget.iterations for tree_id in tree_ids)
     return {
-        place: [(n.parent_id, n.step, n.visits, n.value) for n in loaded[key].nodes]
+        place: [(n.parent_id, n.step, n.visits, n.search_value) for n in loaded[key].nodes]
         for place, key in enumerate(tree_ids)
     }
 

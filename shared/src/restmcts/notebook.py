@@ -34,8 +34,8 @@ class TreeNode:
     (restmcts.adapters.sql.tables.NodeRow).
 
     Attributes:
-        value: V of the search; `quality_value` is v of the paper (§3.1), None where the tree has no
-            labels.
+        search_value: V of the search; `quality_value` is v of the paper (§3.1), None where the
+            tree has no labels.
         children: in order of creation.
     """
 
@@ -43,7 +43,7 @@ class TreeNode:
     step: str
     depth: int
     parent: "TreeNode | None"
-    value: float
+    search_value: float
     model_value: float | None
     visits: int
     final: bool
@@ -61,7 +61,8 @@ class TreeNode:
         return [*self.parent.steps, self.step] if self.parent is not None else []
 
     def __repr__(self) -> str:
-        return f"TreeNode({self.id}, {self.step.strip()!r}, V={self.value:.3f}, n={self.visits}, {self.verdict or 'no verdict'})"
+        figures = f"V={self.search_value:.3f}, n={self.visits}, {self.verdict or 'no verdict'}"
+        return f"TreeNode({self.id}, {self.step.strip()!r}, {figures})"
 
 
 class SearchTree:
@@ -150,7 +151,10 @@ class SearchTree:
             chosen = [node for node in self.nodes if node.verdict == verdict]
             if chosen:
                 x, y = zip(*(places[node.id] for node in chosen), strict=True)
-                sizes, values = [20 + 120 * node.visits / most for node in chosen], [node.value for node in chosen]
+                sizes, values = (
+                    [20 + 120 * node.visits / most for node in chosen],
+                    [node.search_value for node in chosen],
+                )
                 drawn = axes.scatter(x, y, s=sizes, c=values, marker=MARKERS.get(verdict or "", "o"), vmin=0, vmax=1)
                 drawn.set(cmap="coolwarm_r", edgecolor="black", label=verdict, zorder=2)
         axes.set_title(self.question if len(self.question) <= 80 else self.question[:79] + "…", parse_math=False)
@@ -243,8 +247,8 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
             (`postgresql+psycopg://user:password@host:5432/restmcts`).
 
     Raises:
-        InputError: if not exactly one of the two is given, the folder is no work folder, or there
-            is no such run.
+        InputError: if not exactly one of the two is given, the folder is no work folder, its tables
+            are of another version, or there is no such run.
     """
     if (workdir is None) == (url is None):
         raise InputError("give a work folder, or the URL of a database")
@@ -253,7 +257,9 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
         if not path.is_file():
             raise InputError(f"{workdir} holds no {DATABASE_FILE}: it is no work folder")
         url = f"sqlite:///{path}"
-    return LoadedRun(Database(str(url), read_only=True), name)
+    database = Database(str(url), read_only=True)
+    database.check_version()
+    return LoadedRun(database, name)
 
 
 def _places(nodes: list[TreeNode]) -> dict[int, tuple[float, float]]:
@@ -287,4 +293,4 @@ def _id_of(node: TreeNode | None) -> int | None:
 
 def _label(node: TreeNode) -> str:
     step = " ".join(node.step.split()) if node.parent is not None else "the question"
-    return (step if len(step) <= MAX_LABEL else step[: MAX_LABEL - 1] + "…") + f" {node.value:.2f}"
+    return (step if len(step) <= MAX_LABEL else step[: MAX_LABEL - 1] + "…") + f" {node.search_value:.2f}"

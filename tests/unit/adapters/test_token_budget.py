@@ -10,7 +10,6 @@ from typing import Any
 import pytest
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import progress, runs, token_budget
-from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Problem
@@ -23,7 +22,7 @@ from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases import steer
-from sqlalchemy import func, select, text, update
+from sqlalchemy import func, select, update
 
 SEARCH = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
 COLLECT = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=5))
@@ -164,19 +163,3 @@ def test_a_budget_that_is_given_later_counts_what_was_generated_before(begin: Ca
     assert run.spent() == run.sum_of_trees() > 0
     assert run.go_on().state == RunState.DONE
     assert run.spent() == run.sum_of_trees()
-
-
-def test_a_work_folder_of_an_earlier_version_gets_the_column(tmp_path: Path) -> None:
-    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
-    database.create_tables()
-    with database.transaction() as transaction:
-        runs.create_run(transaction, "old", "rest-mcts", 0, {})
-        transaction.execute(text("ALTER TABLE runs DROP COLUMN max_tokens"))
-        transaction.execute(text("DROP TABLE token_counts"))
-    for _ in range(2):
-        database.create_tables()
-    with database.transaction() as transaction:
-        assert runs.find_run(transaction, "old").max_tokens is None  # type: ignore[union-attr]
-        steer.set_max_tokens(transaction, "old", 5)
-        assert token_budget.spent_by_run(transaction) == {1: 0}
-    database.close()

@@ -17,7 +17,7 @@ Command = Callable[..., Result]
 
 def node(node_id: int, parent_id: int | None, step: str, depth: int, **facts: Any) -> dict[str, Any]:
     fields = {
-        "value": 0.5,
+        "search_value": 0.5,
         "visits": 1,
         "final": False,
         "origin": "search",
@@ -36,7 +36,7 @@ TREE = [
     node(3, 1, "The answer is 7\n", 2, final=True, verdict="right", **LABEL),
     node(4, 1, "The answer is 3\n", 2, final=True, verdict="wrong", origin="rollout"),
     node(5, 2, "c\n", 2),
-    node(6, 5, 'The answer is "4"\n', 3, final=True, verdict="wrong", value=0.9),
+    node(6, 5, 'The answer is "4"\n', 3, final=True, verdict="wrong", search_value=0.9),
 ]
 
 

@@ -83,7 +83,7 @@ def test_a_tree_is_played_again_to_what_is_stored(client: Any) -> None:
     assert len(searched) > 5
     for node in searched:
         assert last[node["node_id"]][1] == node["visits"]
-        assert last[node["node_id"]][2] == pytest.approx(node["value"], abs=1e-3)
+        assert last[node["node_id"]][2] == pytest.approx(node["search_value"], abs=1e-3)
     asked = client.document(f"/trees/1/requests?ids={tree['frames'][0]['id']}")
     assert asked[0]["checkpoint"] == "base"
     assert asked[0]["request"]["steps"] == []

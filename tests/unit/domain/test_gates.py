@@ -66,7 +66,7 @@ def test_chain_of_thought_tries_the_likeliest_solution_first_and_then_samples_on
     search = run_search(build_search(CotSettings(gate=2.0, num_retries=4), Budget(), 0), answer)
     assert [(request.greedy, request.num_samples) for request in asked] == [(True, 1), *[(False, 1)] * 4]
     finished = search.tree.final_nodes()
-    assert search.chosen is max(finished, key=lambda node: node.value)
+    assert search.chosen is max(finished, key=lambda node: node.search_value)
 
 
 def test_an_unmet_gate_leaves_self_consistency_its_vote() -> None:

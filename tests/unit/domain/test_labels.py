@@ -163,7 +163,7 @@ def test_value_paths_hold_each_labelled_node_exactly_once(seed: int, num_nodes: 
 
 def test_a_gated_leaf_is_verified_only_where_the_search_had_a_gate() -> None:
     tree, nodes = branching()
-    nodes["open"].value = 0.95
+    nodes["open"].search_value = 0.95
     assert nodes["open"] not in end_leaves(tree)
     assert nodes["open"] in end_leaves(tree, 0.9)
     nodes["open"].expanded = True

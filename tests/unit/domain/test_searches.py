@@ -341,7 +341,7 @@ def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
         if run(search, RandomModels(seed).answer) and search.stop_reason == StopReason.GATE
     ]
     assert gated
-    assert all(search.chosen is not None and search.chosen.value >= 0.8 for search in gated)
+    assert all(search.chosen is not None and search.chosen.search_value >= 0.8 for search in gated)
 
 
 def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
@@ -352,8 +352,8 @@ def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
         run(search, RandomModels(4, answer_rate=0.1, num_words=1000).answer)
     rollout_nodes = [node for node in keeping.tree.nodes if node.from_rollout]
     assert rollout_nodes and all(node.visits == 0 and not node.expanded for node in rollout_nodes)
-    visible = [(keeping.tree.steps_to(n), n.visits, n.value) for n in keeping.tree.nodes if not n.from_rollout]
-    assert sorted(visible) == sorted((plain.tree.steps_to(n), n.visits, n.value) for n in plain.tree.nodes)
+    visible = [(keeping.tree.steps_to(n), n.visits, n.search_value) for n in keeping.tree.nodes if not n.from_rollout]
+    assert sorted(visible) == sorted((plain.tree.steps_to(n), n.visits, n.search_value) for n in plain.tree.nodes)
 
 
 def test_widening_expands_a_node_again() -> None:

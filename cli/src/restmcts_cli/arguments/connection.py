@@ -45,17 +45,21 @@ class Connection:
 
 
 @contextmanager
-def connect(workdir: Path | None, *, create: bool = False) -> Iterator[Connection]:
+def connect(workdir: Path | None, *, create: bool = False, any_version: bool = False) -> Iterator[Connection]:
     """Yield a connection to the work folder or, without one, to the stack.
 
     Args:
         create: make the work folder and its tables if they are missing.
+        any_version: take tables of any version, to look at that alone.
 
     Raises:
-        InputError: if the folder holds no run, or the settings of the stack are not complete.
+        InputError: if the folder holds no run, the settings of the stack are not complete, or the
+            tables are of another version.
     """
     connection = _stack() if workdir is None else _folder(workdir, create)
     try:
+        if not any_version:
+            connection.database.check_version()
         yield connection
     finally:
         connection.database.close()

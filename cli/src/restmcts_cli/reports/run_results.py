@@ -131,7 +131,7 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> SearchT
     nodes = tuple(
         TreeNode(
             node.step.strip(),
-            node.value if node.parent_id is not None else None,
+            node.search_value if node.parent_id is not None else None,
             node.visits,
             node.parent_id,
             verdicts[node.node_id].value if node.node_id in verdicts else None,

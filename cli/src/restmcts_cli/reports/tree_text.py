@@ -104,7 +104,7 @@ def _kept(links: _Links, chosen: int | None, view: TreeView) -> set[int]:
     ends: list[int] = []
     if view.best:
         finals = [node for node in links.by_id.values() if node["final"]]
-        best = max(finals, key=lambda node: node["value"])["node_id"] if finals else None
+        best = max(finals, key=lambda node: node["search_value"])["node_id"] if finals else None
         ends += [end for end in (chosen if chosen is not None else best,) if end is not None]
     if view.wrong:
         ends += [node_id for node_id, node in links.by_id.items() if node["verdict"] == "wrong"]
@@ -117,7 +117,7 @@ def _node_text(node: Node, *, is_chosen: bool, on_trace: bool) -> Text:
     line.append("  ")
     for place, fact in enumerate(node_facts(node)):
         line.append(" · " if place else "", style="dim")
-        line.append(fact, style=_value_style(node["value"]) if fact.startswith("V ") else "dim")
+        line.append(fact, style=_value_style(node["search_value"]) if fact.startswith("V ") else "dim")
     if node["verdict"] is not None:
         line.append(f"  {str(node['verdict']).upper()}", style=VERDICT_STYLES.get(node["verdict"], ""))
     if is_chosen:
@@ -134,7 +134,7 @@ def node_facts(node: Node) -> list[str]:
     """Return what the search and the labels say of a node, in the paper's symbols: V, n, m, r
     (0 right, 1 wrong), w, v.
     """
-    facts = [f"V {node['value']:.2f}"] if node["parent_id"] is not None else []
+    facts = [f"V {node['search_value']:.2f}"] if node["parent_id"] is not None else []
     facts.append(f"n {node['visits']}")
     if node["quality_value"] is not None:
         facts.append(f"m {node['reasoning_distance']}")

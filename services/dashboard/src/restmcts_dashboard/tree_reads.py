@@ -24,7 +24,7 @@ NODE_FIELDS = (
     "parent_id",
     "step",
     "model_value",
-    "value",
+    "search_value",
     "visits",
     "final",
     "origin",
@@ -99,7 +99,7 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
 
 def _change(node: Node) -> list[Any]:
     model_value = round(node.model_value, 4) if node.model_value is not None else None
-    return [node.node_id, node.visits, round(node.value, 4), model_value]
+    return [node.node_id, node.visits, round(node.search_value, 4), model_value]
 
 
 def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence[int]) -> list[queries.Row]:
@@ -114,25 +114,23 @@ def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence
         REQUESTS.c.attempt,
         REQUESTS.c.payload,
         REQUESTS.c.answer,
-        REQUESTS.c.batch_key,
+        REQUESTS.c.generation,
         REQUESTS.c.elapsed_seconds,
-    ).where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.id.in_(list(request_ids)))
-    return [_request(transaction, row) for row in transaction.execute(statement.order_by(REQUESTS.c.number)).all()]
+        CHECKPOINTS.c.name.label("checkpoint"),
+    ).outerjoin(CHECKPOINTS, CHECKPOINTS.c.id == REQUESTS.c.checkpoint_id)
+    statement = statement.where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.id.in_(list(request_ids)))
+    return [_request(row) for row in transaction.execute(statement.order_by(REQUESTS.c.number))]
 
 
-def _request(transaction: Transaction, row: Any) -> queries.Row:
-    checkpoint_id, _, generation = row.batch_key.partition(":")
-    named = (
-        select(CHECKPOINTS.c.name).where(CHECKPOINTS.c.id == int(checkpoint_id)) if checkpoint_id.isdigit() else None
-    )
+def _request(row: Any) -> queries.Row:
     return {
         "id": row.id,
         "number": row.number,
         "kind": row.kind,
         "state": row.state,
         "attempt": row.attempt,
-        "checkpoint": transaction.execute(named).scalar() if named is not None else None,
-        "generation": json.loads(generation) if generation else None,
+        "checkpoint": row.checkpoint,
+        "generation": json.loads(row.generation) if row.generation else None,
         "request": json.loads(row.payload),
         "answer": json.loads(row.answer) if row.answer else None,
         "elapsed_seconds": row.elapsed_seconds,

@@ -5,7 +5,6 @@ What is in the work folder is all there is: killed at any moment and opened agai
     from its last transaction.
 """
 
-import fcntl
 import logging
 import shutil
 import signal
@@ -22,6 +21,7 @@ from restmcts.adapters.models.http_policy.opening import open_policy, policy_add
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.verification.verifier import AnswerVerifier
@@ -29,7 +29,7 @@ from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.domain.tasks.puzzles import CHECKERS
-from restmcts.errors import InputError, RestMctsError, ServerUnavailableError, StorageError
+from restmcts.errors import RestMctsError, ServerUnavailableError
 from restmcts.messages import commands, events
 from restmcts.messages.base import Message
 from restmcts.modeling.checkpoints import load_policy
@@ -82,7 +82,7 @@ class LocalRun:
         self._options = options
         self._workdir = workdir
         self._servers = load_policy_server_settings()
-        self._lock = _lock(workdir)
+        self._lock = lock_folder(workdir)
         for left_by_a_kill in workdir.glob("training-*"):
             shutil.rmtree(left_by_a_kill, ignore_errors=True)
         self.artifacts = FolderArtifactStore(workdir / "artifacts")
@@ -272,20 +272,3 @@ def _interruptible(interrupted: threading.Event) -> Iterator[None]:
         yield
     finally:
         signal.signal(signal.SIGINT, before)
-
-
-def _lock(workdir: Path) -> Any:
-    """Return an open file that keeps other processes out of the work folder while it is open."""
-    try:
-        workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("w")
-    except OSError as error:
-        raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InputError(
-            f"{workdir}: another restmcts works in this folder; wait for it or choose another --workdir"
-        ) from error
-    return file

@@ -31,11 +31,11 @@ class PolicyGeneratorHandlers:
         self._proposers.close()
 
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
-        proposer = self._proposers.get(claim.checkpoint_id)
+        proposer = self._proposers.get(claim.batch.checkpoint_id)
         answers = proposer.propose(
             [request.question for request in requests],
             [load_proposal(request.payload) for request in requests],
-            GENERATION.validate_json(claim.generation),
+            GENERATION.validate_json(claim.batch.generation),
         )
         tokens = sum(sample.num_tokens for answer in answers for sample in answer.samples)
         metrics.TOKENS.labels("generated").inc(tokens)

@@ -39,7 +39,7 @@ class PrmScorerHandlers:
         self._scorers.close()
 
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
-        scorer = self._scorers.get(claim.checkpoint_id)
+        scorer = self._scorers.get(claim.batch.checkpoint_id)
         answers = scorer.score(
             [request.question for request in requests], [load_scoring(request.payload) for request in requests]
         )

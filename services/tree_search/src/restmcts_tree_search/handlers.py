@@ -15,7 +15,7 @@ from typing import Any
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql import evaluating, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.requests import request_row
+from restmcts.adapters.sql.requests import Batch, request_row
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
@@ -214,10 +214,10 @@ class TreeSearchHandlers:
 
     def _request_row(self, row: Any, phase: SearchPhase, request: Request) -> dict[str, Any]:
         if isinstance(request, ProposeSteps):
-            batch_key = f"{row.policy_id}:{GENERATION.dump_json(phase.generation).decode()}"
+            batch = Batch(row.policy_id, GENERATION.dump_json(phase.generation).decode())
         else:
-            batch_key = f"{row.value_id}:"
-        return request_row(row.id, row.problem_id, request, dump_request(request), batch_key)
+            batch = Batch(row.value_id, "")
+        return request_row(row.id, row.problem_id, request, dump_request(request), batch)
 
     def _wake_ups(self, advances: Sequence[trees.Advance]) -> list[Message]:
         kinds = {request["kind"] for advance in advances for request in advance.requests}

@@ -24,7 +24,7 @@ class Node:
         log_prob: of the step under the policy at temperature 1.
         num_tokens: generated for the step.
         model_value: V_θ(Q, p_k) as the value model gave it; None where it was not asked.
-        value: the search's value, backed up; 0 for a fresh root.
+        search_value: what selection uses, backed up by the search; 0 for a fresh root.
         visits: n, completed visits.
         pending_visits: visits under way (virtual loss); 0 in a finished tree.
         expanded: whether the policy was asked for its children.
@@ -41,7 +41,7 @@ class Node:
     log_prob: float = 0.0
     num_tokens: int = 0
     model_value: float | None = None
-    value: float = 0.0
+    search_value: float = 0.0
     visits: int = 0
     pending_visits: int = 0
     expanded: bool = False

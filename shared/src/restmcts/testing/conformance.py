@@ -84,7 +84,7 @@ def _tree_json(tree: Tree, lazy: bool, node_id: int = ROOT) -> dict[str, Any]:
     return {
         "step": node.step,
         "visits": node.visits,
-        "value": node.value,
+        "value": node.search_value,
         "expanded": node.expanded,
         "terminal": node.final and (node.visits > 0 or not lazy),
         "children": [_tree_json(tree, lazy, child) for child in node.children],

@@ -138,7 +138,7 @@ def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
 
 def _nodes(nodes: Sequence[Any]) -> list[tuple[Any, ...]]:
     return [
-        (node.node_id, node.parent_id, node.step, node.visits, round(node.value, 9), node.multiplicity)
+        (node.node_id, node.parent_id, node.step, node.visits, round(node.search_value, 9), node.multiplicity)
         for node in nodes
     ]
 

@@ -54,7 +54,7 @@ def random_tree(seed: int, num_nodes: int) -> tuple[Tree, dict[int, Verdict]]:
     for leaf in leaves:
         if generator.random() < 0.8:
             leaf.final = True
-            leaf.model_value = leaf.value = generator.random()
+            leaf.model_value = leaf.search_value = generator.random()
             verdicts[leaf.node_id] = generator.choice(list(Verdict))
     return tree, verdicts
 

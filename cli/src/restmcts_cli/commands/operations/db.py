@@ -2,7 +2,7 @@
 
 import typer
 
-from restmcts_cli.arguments.connection import Workdir, connect, stack_settings
+from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
 from restmcts_cli.reports.shown_tables import Json, print_json, told
 
 app = typer.Typer(help="Bring the database to the tables of this version.", no_args_is_help=True)
@@ -18,15 +18,16 @@ def upgrade(workdir: Workdir = None, json: Json = False) -> None:
     """Make the tables, or change them to those of this version; what is in them stays. Safe to call
     again.
 
-    Example: [bold]restmcts db upgrade[/bold]
+    Example: [bold]restmcts db upgrade --workdir run1[/bold]
     """
-    if workdir is not None:
-        with connect(workdir, create=True):
-            pass
-    else:
-        from restmcts.adapters.sql.migrate import upgrade as migrate
+    from restmcts.adapters.sql.migrate import upgrade as migrate
+    from restmcts.adapters.storage.folder_lock import lock_folder
 
+    if workdir is None:
         migrate(stack_settings().database_url.get_secret_value())
+    else:
+        with lock_folder(workdir):
+            migrate(f"sqlite:///{workdir / DATABASE_FILE}")
     if json:
         print_json({"database": "up to date"})
     else:

@@ -85,7 +85,7 @@ def _findings(workdir: Path | None) -> Iterator[Finding]:
 
     part = "settings" if workdir is None else "work folder"
     try:
-        with connect(workdir) as connection:
+        with connect(workdir, any_version=True) as connection:
             place = f"complete, in the environment or {env_file()}" if workdir is None else str(workdir)
             yield Finding(part, True, place)
             yield from _checked(connection, _STACK_CHECKS if workdir is None else _FOLDER_CHECKS)
@@ -122,37 +122,16 @@ def _database(connection: Connection) -> Finding:
 
 
 def _tables(connection: Connection) -> Finding:
-    from alembic.runtime.migration import MigrationContext
-    from alembic.script import ScriptDirectory
-    from restmcts.adapters.sql import migrate
+    from restmcts.adapters.sql import versions
 
-    wanted = ScriptDirectory(str(Path(migrate.__file__).parent / "migrations")).get_current_head()
+    wanted = versions.newest()
     with connection.database.transaction() as transaction:
-        found = MigrationContext.configure(transaction.connection).get_current_revision()
+        found = versions.version_of(transaction.connection)
     if found == wanted:
         return Finding("tables", True, f"version {found}")
-    return Finding("tables", False, f"version {found or 'none'}, this program wants {wanted}", "restmcts db upgrade")
-
-
-def _folder_tables(connection: Connection) -> Finding:
-    from sqlalchemy import inspect
-    from sqlmodel import SQLModel
-
-    with connection.database.transaction() as transaction:
-        inspector = inspect(transaction.connection)
-        there = {
-            name: {column["name"] for column in inspector.get_columns(name)} for name in inspector.get_table_names()
-        }
-    lacking = [
-        f"{name}.{column.name}"
-        for name, table in SQLModel.metadata.tables.items()
-        for column in table.columns
-        if column.name not in there.get(name, set())
-    ]
-    if not lacking:
-        return Finding("tables", True, f"{len(there)} tables")
-    remedy = "made by an earlier version: `runs work`, or the command that made it, adds them"
-    return Finding("tables", False, f"no {lacking[0]} ({len(lacking)} missing)", remedy)
+    option = f" --workdir {connection.workdir}" if connection.workdir is not None else ""
+    remedy = f"restmcts db upgrade{option}"
+    return Finding("tables", False, f"version {found or 'none'}, this program wants {wanted}", remedy)
 
 
 def _folder_artifacts(connection: Connection) -> Finding:
@@ -305,7 +284,7 @@ _STACK_CHECKS: tuple[CheckOf, ...] = (
 )
 _FOLDER_CHECKS: tuple[CheckOf, ...] = (
     CheckOf("database", _database, "restore run.db from a copy, or begin a new --workdir"),
-    CheckOf("tables", _folder_tables, "restore run.db from a copy, or begin a new --workdir", "database"),
+    CheckOf("tables", _tables, "restore run.db from a copy, or begin a new --workdir", "database"),
     CheckOf("artifacts", _folder_artifacts, "change the folder's owner or rights"),
     CheckOf("dead letters", _dead_letters, "restore run.db from a copy, or begin a new --workdir", "tables"),
 )

@@ -35,6 +35,7 @@ def ui(
         if not path.is_file():
             raise InputError(f"{workdir} holds no {DATABASE_FILE}: it is no work folder")
         source, defaults = folder_source(path), ("127.0.0.1", 8600)
+        source.database.check_version()
     else:
         settings = stack_settings()
         source, defaults = stack_source(settings), (settings.dashboard_host, settings.dashboard_port)

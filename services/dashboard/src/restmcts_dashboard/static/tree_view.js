@@ -5,7 +5,7 @@ const POLL_MILLISECONDS = 2000;
 const READABLE = 150;
 const READABLE_ZOOM = 0.7;
 const FACTS = [
-  ["V", "value", "the search's value of this partial solution"],
+  ["V", "search_value", "the search's value of this partial solution"],
   ["n", "visits", "visits"],
   ["V_θ", "model_value", "as the value model gave it"],
   ["m", "reasoning_distance", "reasoning distance: steps still needed"],

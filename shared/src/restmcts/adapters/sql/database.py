@@ -2,19 +2,22 @@
 after its commit.
 """
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
+from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, inspect, select, text
+from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
 
-from restmcts.adapters.sql import bulk
+from restmcts.adapters.sql import bulk, versions
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.tables import OutboxRow
-from restmcts.errors import StorageError
+from restmcts.errors import InputError, StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of
 
@@ -91,14 +94,36 @@ class Database:
         return self.engine.dialect.name == "sqlite"
 
     def create_tables(self) -> None:
-        """Create what is missing, columns too: work folders outlive versions (servers are
-        migrated by Alembic).
+        """Make all tables in an empty database.
+
+        Raises:
+            InputError: if it has tables, of another version than this code's.
         """
-        with _storage_errors():
-            SQLModel.metadata.create_all(self.engine)
-            if self.is_sqlite:
-                with self.engine.begin() as connection:
-                    _add_columns(connection)
+        with _storage_errors(), self.engine.begin() as connection:
+            if versions.version_of(connection) is None:
+                versions.create(connection)
+        self.check_version()
+
+    def check_version(self) -> None:
+        """Do nothing if the tables are those that this code works with.
+
+        Raises:
+            InputError: if they are not; it says what to do.
+        """
+        with _storage_errors(), self.engine.begin() as connection:
+            found = versions.version_of(connection)
+        if found == versions.newest():
+            return
+        path = Path(self.engine.url.database or "")
+        name, option = (str(path), f" --workdir {path.parent}") if self.is_sqlite else ("the database", "")
+        if found is not None and found > versions.newest():
+            raise InputError(
+                f"{name} is of a later version of restmcts (tables {found}, here {versions.newest()}): install that one"
+            )
+        state = "has no tables yet" if found is None else f"was made by an older version of restmcts (tables {found})"
+        raise InputError(
+            f"{name} {state}: `restmcts db upgrade{option}` brings it to this version, and keeps what is in it"
+        )
 
     @contextmanager
     def transaction(self) -> Iterator[Transaction]:
@@ -130,19 +155,6 @@ class Database:
         self.engine.dispose()
 
 
-def _add_columns(connection: Connection) -> None:
-    """Add the columns that tables made by an earlier version lack; all that came later may be
-    NULL.
-    """
-    inspector = inspect(connection)
-    for table in SQLModel.metadata.sorted_tables:
-        known = {column["name"] for column in inspector.get_columns(table.name)}
-        for column in table.columns:
-            if column.name not in known:
-                kind = column.type.compile(connection.dialect)
-                connection.execute(text(f"ALTER TABLE {table.name} ADD COLUMN {column.name} {kind}"))
-
-
 @contextmanager
 def _storage_errors() -> Iterator[None]:
     try:
@@ -157,7 +169,12 @@ def _engine(url: str, read_only: bool) -> Engine:
     if not url.startswith("sqlite"):
         options = {"execution_options": {"postgresql_readonly": True}} if read_only else {}
         return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, **options)
-    engine = create_engine(url, connect_args={"timeout": 30, "check_same_thread": False})
+    path = Path(make_url(url).database or "")
+    may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
+    read_only = read_only or not may_write
+    engine = create_engine(
+        url if may_write else _reading_alone(path), connect_args={"timeout": 30, "check_same_thread": False}
+    )
 
     @event.listens_for(engine, "connect")
     def _on_connect(connection: Any, _: Any) -> None:
@@ -173,3 +190,11 @@ def _engine(url: str, read_only: bool) -> Engine:
         connection.execute(text("BEGIN" if read_only else "BEGIN IMMEDIATE"))
 
     return engine
+
+
+def _reading_alone(path: Path) -> str:
+    """Return the URL of a database file that cannot be written, nor the files beside it that
+    SQLite shares among processes: they are not needed where nobody writes.
+    """
+    nobody_writes = "" if path.with_name(f"{path.name}-wal").exists() else "&immutable=1"
+    return f"sqlite:///file:{quote(str(path.resolve()))}?mode=ro&uri=true{nobody_writes}"

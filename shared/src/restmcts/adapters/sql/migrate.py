@@ -1,4 +1,4 @@
-"""Brings a PostgreSQL database to the version of the tables that this code knows, by Alembic.
+"""Brings a database to the version of the tables that this code knows, by Alembic.
 
 The scripts lie beside this module, in `migrations/`, so that whatever has the package can migrate.
 As a command (`python -m restmcts.adapters.sql.migrate`) it migrates the database at
@@ -8,14 +8,15 @@ RESTMCTS_DATABASE_URL.
 import os
 import sys
 from collections.abc import Callable
-from pathlib import Path
 
 from alembic import command
 from alembic.config import Config
 from alembic.util import CommandError
-from sqlalchemy import create_engine, text
+from sqlalchemy import inspect, text
 from sqlalchemy.exc import OperationalError
 
+from restmcts.adapters.sql import versions
+from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError, RestMctsError, StorageError
 
 # any number will do, if nothing else in the database uses it
@@ -30,7 +31,15 @@ def upgrade(url: str, revision: str = "head") -> None:
         StorageError: if the database cannot be reached, or was made by a later version of this
             code.
     """
-    _run(url, lambda config: command.upgrade(config, revision))
+
+    def task(config: Config) -> None:
+        connection = config.attributes["connection"]
+        found = versions.version_of(connection)
+        if found is not None and not inspect(connection).has_table("alembic_version"):
+            versions.stamp(connection, found)
+        command.upgrade(config, revision)
+
+    _run(url, task)
 
 
 def downgrade(url: str, revision: str = "base") -> None:
@@ -53,12 +62,14 @@ def check(url: str) -> None:
 
 def _run(url: str, task: Callable[[Config], None]) -> None:
     config = Config()
-    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("script_location", str(versions.SCRIPTS))
     config.set_main_option("path_separator", "os")
-    engine = create_engine(url)
+    database = Database(url)
     try:
-        with engine.begin() as connection:
-            connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
+        with database.engine.begin() as connection:
+            if not database.is_sqlite:  # which lets one write at a time by itself
+                connection.execute(text("SET LOCAL lock_timeout = 0"))
+                connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
             config.attributes["connection"] = connection
             task(config)
     except OperationalError as error:
@@ -66,7 +77,7 @@ def _run(url: str, task: Callable[[Config], None]) -> None:
     except CommandError as error:
         raise StorageError(f"database migrations: {error}; is this code older than the database?") from error
     finally:
-        engine.dispose()
+        database.close()
 
 
 def main() -> None:

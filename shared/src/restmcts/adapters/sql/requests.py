@@ -8,7 +8,7 @@ transaction that advances its tree.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, update
 
@@ -35,7 +35,16 @@ _CHECKPOINTS = table_of(CheckpointRow)
 
 
 _HELD = ("id", "attempt")
+_BATCH = (REQUESTS.c.checkpoint_id, REQUESTS.c.generation)
 _LEASED = REQUESTS.c.state == literal_column("'leased'")
+
+
+class Batch(NamedTuple):
+    """What requests of a kind must have in common for one model call to serve them."""
+
+    checkpoint_id: int
+    generation: str
+    """The generation settings as JSON; empty where values are asked for."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +60,13 @@ class ClaimedRequest:
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """Requests that one model call can serve; `batch_key` is `<checkpoint id>:<generation
-    settings as JSON>`.
-    """
+    """Requests that one model call can serve."""
 
-    batch_key: str
+    batch: Batch
     requests: list[ClaimedRequest]
 
-    @property
-    def checkpoint_id(self) -> int:
-        return int(self.batch_key.partition(":")[0])
 
-    @property
-    def generation(self) -> str:
-        return self.batch_key.partition(":")[2]
-
-
-def request_row(tree_id: int, problem_id: int, request: Request, payload: str, batch_key: str) -> dict[str, Any]:
+def request_row(tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch) -> dict[str, Any]:
     """Return a new request's row."""
     kind = RequestKind.PROPOSE if isinstance(request, ProposeSteps) else RequestKind.SCORE
     return {
@@ -75,7 +74,7 @@ def request_row(tree_id: int, problem_id: int, request: Request, payload: str, b
         "problem_id": problem_id,
         "number": request.number,
         "kind": kind.value,
-        "batch_key": batch_key,
+        **batch._asdict(),
         "num_prompt_chars": sum(map(len, request.steps)),
         "payload": payload,
         "state": RequestState.WAITING.value,
@@ -84,24 +83,30 @@ def request_row(tree_id: int, problem_id: int, request: Request, payload: str, b
 
 
 def claim(
-    transaction: Transaction, kind: RequestKind, max_requests: int, lease_seconds: float, without: Collection[str] = ()
+    transaction: Transaction,
+    kind: RequestKind,
+    max_requests: int,
+    lease_seconds: float,
+    without: Collection[Batch] = (),
 ) -> Claim | None:
-    """Take the oldest `max_requests` waiting requests of the oldest batch key under a lease; None
+    """Take the oldest `max_requests` waiting requests of the oldest batch under a lease; None
     if nothing waits.
 
     They come sorted by the length of their prompts. Rows that another worker holds are passed over,
-    and the batch keys `without`.
+    and the batches `without`.
     """
-    wanted = _waiting(kind) & REQUESTS.c.batch_key.not_in(without)
-    oldest = select(REQUESTS.c.batch_key).where(wanted).order_by(REQUESTS.c.id).limit(1)
-    batch_key = transaction.execute(oldest.with_for_update(skip_locked=True)).scalar()
-    if batch_key is None:
+    oldest = select(*_BATCH).where(_waiting(kind)).order_by(REQUESTS.c.id).limit(1)
+    if without:
+        oldest = oldest.where(tuple_(*_BATCH).not_in(without))
+    first = transaction.execute(oldest.with_for_update(skip_locked=True)).first()
+    if first is None:
         return None
+    batch = Batch(*first)
     rows = transaction.execute(
         select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.attempt, PROBLEMS.c.question, REQUESTS.c.payload)
         .add_columns(REQUESTS.c.num_prompt_chars)
         .join(PROBLEMS, PROBLEMS.c.id == REQUESTS.c.problem_id)
-        .where(_waiting(kind), REQUESTS.c.batch_key == batch_key)
+        .where(_waiting(kind), *(column == value for column, value in zip(_BATCH, batch, strict=True)))
         .order_by(REQUESTS.c.id)
         .limit(max_requests)
         .with_for_update(skip_locked=True, of=REQUESTS)
@@ -113,7 +118,7 @@ def claim(
     )
     by_length = sorted(rows, key=lambda row: row.num_prompt_chars)
     return Claim(
-        batch_key,
+        batch,
         [ClaimedRequest(row.id, row.tree_id, row.attempt + 1, row.question, row.payload) for row in by_length],
     )
 
@@ -198,12 +203,13 @@ def policies_waited_for(transaction: Transaction) -> list[str]:
     open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
     wanted = _wanted() & open_ & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
     statement = (
-        select(REQUESTS.c.batch_key).where(wanted).group_by(REQUESTS.c.batch_key).order_by(func.min(REQUESTS.c.id))
+        select(_CHECKPOINTS.c.uri)
+        .join(REQUESTS, REQUESTS.c.checkpoint_id == _CHECKPOINTS.c.id)
+        .where(wanted)
+        .group_by(_CHECKPOINTS.c.uri)
+        .order_by(func.min(REQUESTS.c.id))
     )
-    ids = [int(key.partition(":")[0]) for key in transaction.execute(statement).scalars()]
-    rows = transaction.execute(select(_CHECKPOINTS.c.id, _CHECKPOINTS.c.uri).where(_CHECKPOINTS.c.id.in_(ids))).all()
-    uris = {row.id: str(row.uri) for row in rows}
-    return list(dict.fromkeys(uris[checkpoint_id] for checkpoint_id in ids))
+    return list(transaction.execute(statement).scalars())
 
 
 def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:

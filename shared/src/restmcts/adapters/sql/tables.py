@@ -221,7 +221,7 @@ class NodeRow(SQLModel, table=True):
     log_prob: float = 0.0
     num_tokens: int = 0
     model_value: float | None = None
-    value: float = 0.0
+    search_value: float = 0.0
     visits: int = 0
     expanded: bool = False
     final: bool = False
@@ -238,7 +238,7 @@ class RequestRow(SQLModel, table=True):
     """A request to a model: what is asked, who may serve it, what came back, and when the search
     took the answer.
 
-    Requests of equal `batch_key` (checkpoint and generation settings) may share a batch. An answer
+    Requests of one kind, checkpoint and generation settings may share a batch. An answer
     counts only if it comes from the current `attempt`. Applied requests in `applied_order` replay
     their tree.
     """
@@ -249,6 +249,7 @@ class RequestRow(SQLModel, table=True):
         # Small however many requests were ever applied: what waits, and what is held or to be
         # applied.
         Index("ix_requests_waiting", "kind", "id", **_only("state = 'waiting'")),
+        Index("ix_requests_batch", "checkpoint_id", "generation", "id", **_only("state = 'waiting'")),
         Index("ix_requests_open", "state", "tree_id", **_only("state IN ('leased', 'answered')")),
         _one_of("state", RequestState, "requests"),
     )
@@ -258,7 +259,8 @@ class RequestRow(SQLModel, table=True):
     problem_id: int = Field(sa_column=Column(BigInteger, nullable=False))
     number: int
     kind: str
-    batch_key: str
+    checkpoint_id: int
+    generation: str
     num_prompt_chars: int
     payload: str = Field(sa_column=Column(Text, nullable=False))
     state: str = RequestState.WAITING

@@ -128,7 +128,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
         RestMctsError: why some cannot be served now, once all others are served.
     """
     num_served = 0
-    unavailable: dict[str, RestMctsError] = {}
+    unavailable: dict[queue.Batch, RestMctsError] = {}
     deadline = time.monotonic() + settings.max_seconds
     while True:
         leave = settings.stopping.is_set() or time.monotonic() > deadline
@@ -150,7 +150,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
         except RestMctsError as error:
             if not error.retryable:
                 raise
-            unavailable[claim.batch_key] = error
+            unavailable[claim.batch] = error
         settings.on_batch()
 
 

@@ -64,7 +64,7 @@ def infer_labels(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, StepL
 
 def _is_gated_leaf(node: Node, end_gate: float | None) -> bool:
     is_leaf = not node.expanded and not node.children and not node.from_rollout and node.node_id != ROOT
-    return is_leaf and end_gate is not None and node.value >= end_gate
+    return is_leaf and end_gate is not None and node.search_value >= end_gate
 
 
 def _label_below(parent: StepLabel, own_distance: int | None) -> StepLabel:

@@ -133,7 +133,7 @@ class BestFirst(Search):
             above = self.tree.steps_to(fresh[0])[:-1]
             response = scored((yield [self.score(above, [tuple(node.step for node in fresh)])])[0])
             for node, value in zip(fresh, response.values[0], strict=True):
-                node.model_value = node.value = value
+                node.model_value = node.search_value = value
         self._count_visit(path if said is None else [said])
         for step in written:
             self._push_alternatives(step)

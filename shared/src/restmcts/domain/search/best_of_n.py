@@ -154,7 +154,7 @@ class SolutionSampling(Search):
 
     def _set_values(self, path: Sequence[Node], values: Sequence[float], score: float) -> None:
         for node, value in zip(path, values, strict=True):
-            node.model_value = node.value = value
+            node.model_value = node.search_value = value
             self.tree.touch(node)
         self._scores[path[-1].node_id] = score
 

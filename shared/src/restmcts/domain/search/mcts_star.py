@@ -146,14 +146,14 @@ class MctsStar(Search):
 
     def choose(self) -> Node | None:
         if self.settings.choose == "vote":
-            return best_by_vote(self.tree, lambda node: node.value)
+            return best_by_vote(self.tree, lambda node: node.search_value)
         if self.settings.choose == "leaf":
-            leaf = best_final(self.tree, lambda node: node.value)
+            leaf = best_final(self.tree, lambda node: node.search_value)
             if leaf is not None:
                 return leaf
         best = self.tree.root
         for node in self.tree.depth_first():
-            if node.value >= best.value:
+            if node.search_value >= best.search_value:
                 best = node
         return best
 
@@ -196,7 +196,7 @@ class MctsStar(Search):
             return self._with_prior(parent, child)
         num_visits = child.visits + child.pending_visits
         if num_visits == 0:
-            return child.value + self.settings.unvisited_bonus
+            return child.search_value + self.settings.unvisited_bonus
         parent_visits = parent.visits + parent.pending_visits
         bonus = math.sqrt(2.0 * math.log(parent_visits) / num_visits)
         return self._lowered_value(child) + self.settings.exploration_constant * bonus
@@ -211,18 +211,20 @@ class MctsStar(Search):
 
     def _lowered_value(self, child: Node) -> float:
         known = max(child.visits, 1)
-        return child.value * known / (known + child.pending_visits) if child.pending_visits else child.value
+        return (
+            child.search_value * known / (known + child.pending_visits) if child.pending_visits else child.search_value
+        )
 
     def _is_expandable(self, node: Node) -> bool:
         if node.final or (self.settings.max_depth is not None and node.depth >= self.settings.max_depth):
             return False
         if node.expanded:
             return self.settings.widening > 0 and self._num_dry.get(node.node_id, 0) < MAX_DRY_EXPANSIONS
-        return self.settings.mode == "solve" or node.value < self.settings.end_gate
+        return self.settings.mode == "solve" or node.search_value < self.settings.end_gate
 
     def _is_solved(self, leaf: Node) -> bool:
         may_end = self.settings.mode == "solve" and (leaf.final or not self.settings.stop_on_any_gated)
-        return may_end and leaf.value >= self.settings.end_gate and not leaf.expanded
+        return may_end and leaf.search_value >= self.settings.end_gate and not leaf.expanded
 
     def _may_widen(self, node: Node) -> bool:
         allowed = 1 + math.floor(self.settings.widening * math.sqrt(node.visits))
@@ -284,10 +286,10 @@ class MctsStar(Search):
         """Set the values of a chain of nodes that continues a path from the root."""
         for index, (node, model_value) in enumerate(zip(branch, values, strict=True)):
             node.model_value = model_value
-            node.value = self._search_value([*lineage, *branch[: index + 1]])
+            node.search_value = self._search_value([*lineage, *branch[: index + 1]])
             if node.node_id != DETACHED:
                 self.tree.touch(node)
-                if self.settings.stop_on_any_gated and node.final and node.value >= self.settings.end_gate:
+                if self.settings.stop_on_any_gated and node.final and node.search_value >= self.settings.end_gate:
                     self._gated = self._gated or node
 
     def _search_value(self, lineage: Sequence[Node]) -> float:
@@ -323,13 +325,15 @@ class MctsStar(Search):
             response = scored((yield [self.score(steps, texts)])[0])
             for branch, values in zip(branches, response.values, strict=True):
                 self._value_branch(lineage, branch, values)
-            branch = max(branches, key=lambda branch: branch[-1].value)
-            best_value = max(best_value or 0.0, *(node.value for node in branch))
+            branch = max(branches, key=lambda branch: branch[-1].search_value)
+            best_value = max(best_value or 0.0, *(node.search_value for node in branch))
             lineage = lineage + branch
             num_left -= len(branch)
             if num_steps > len(branch):
                 break
-        child.value = (1.0 - self.settings.alpha) * child.value + self.settings.alpha * (best_value or 0.0)
+        child.search_value = (1.0 - self.settings.alpha) * child.search_value + self.settings.alpha * (
+            best_value or 0.0
+        )
         self.tree.touch(child)
 
     def _rollout_branch(self, parent: Node, sample: Sample) -> list[Node]:
@@ -346,7 +350,7 @@ class MctsStar(Search):
             children = self.tree.children_of(node)
             num_visits = sum(child.visits for child in children)
             if num_visits:
-                node.value = sum(child.value * child.visits for child in children) / num_visits
+                node.search_value = sum(child.search_value * child.visits for child in children) / num_visits
             self.tree.touch(node)
         self.spent.iterations += 1
         self._close(path)
@@ -357,7 +361,7 @@ class MctsStar(Search):
         """
         solving = self.settings.mode == "solve"
         for child in self.tree.children_of(path[-1]):
-            gated = solving and child.value >= self.settings.end_gate
+            gated = solving and child.search_value >= self.settings.end_gate
             if not self._is_expandable(child) and not child.expanded and not gated:
                 self._closed.add(child.node_id)
         for node in reversed(path):

@@ -70,9 +70,9 @@ class ScoreGivenSamples(Search):
                 for node, value in zip(path, values, strict=True):
                     node.model_value = value
                     if not node.multiplicity:
-                        node.value = value
+                        node.search_value = value
                     self.tree.touch(node)
-                path[-1].value = score
+                path[-1].search_value = score
 
 
 def _scores(response: StepsScored) -> Sequence[float]:
@@ -89,7 +89,7 @@ def solution_values(tree: Tree) -> dict[tuple[str, ...], SolutionValues]:
         path = tree.lineage(node)[1:]
         known = [step.model_value for step in path if step.model_value is not None]
         if node.multiplicity and len(known) == len(path):
-            values[tuple(step.step for step in path)] = SolutionValues(tuple(known), node.value)
+            values[tuple(step.step for step in path)] = SolutionValues(tuple(known), node.search_value)
     return values
 
 

@@ -95,7 +95,7 @@ class ExpandingSearch(Search):
     branch: int
 
     def choose(self) -> Node | None:
-        return best_final(self.tree, lambda node: node.value)
+        return best_final(self.tree, lambda node: node.search_value)
 
     def expand(self, nodes: Sequence[Node]) -> Strand:
         """Ask for the children of the nodes and their values, all nodes at once; empty
@@ -113,7 +113,7 @@ class ExpandingSearch(Search):
             return
         for children, response in zip(children_of, (yield requests), strict=True):
             for child, (value,) in zip(children, scored(response).values, strict=True):
-                child.model_value = child.value = value
+                child.model_value = child.search_value = value
                 self.tree.touch(child)
 
     def _add_children(self, node: Node, answer: Response) -> list[Node]:
@@ -133,7 +133,7 @@ class ExpandingSearch(Search):
 
     def best_of(self, nodes: Sequence[Node], num_kept: int) -> list[Node]:
         """Return the nodes of highest value, best first; among equals those created first."""
-        return sorted(nodes, key=lambda node: -node.value)[:num_kept]
+        return sorted(nodes, key=lambda node: -node.search_value)[:num_kept]
 
 
 class LayeredSearch(ExpandingSearch):
@@ -168,7 +168,7 @@ class LayeredSearch(ExpandingSearch):
         else:
             self._layer = self.best_of([child for child in children if self.is_open(child)], self._settings.width)
         gate = self._settings.gate
-        gated = [child for child in children if child.final and gate is not None and child.value >= gate]
+        gated = [child for child in children if child.final and gate is not None and child.search_value >= gate]
         if gated:
             self.stop(StopReason.GATE, self.best_of(gated, 1)[0])
 
@@ -196,8 +196,10 @@ class DepthFirstSearch(ExpandingSearch):
         children = self.best_of(self.tree.children_of(node), self.branch)
         gate = self._settings.gate
         for child in children:
-            if child.final and gate is not None and child.value >= gate:
+            if child.final and gate is not None and child.search_value >= gate:
                 self.stop(StopReason.GATE, child)
                 return
-        entered = [child for child in children if self.is_open(child) and child.value >= self._settings.prune_below]
+        entered = [
+            child for child in children if self.is_open(child) and child.search_value >= self._settings.prune_below
+        ]
         self._stack.extend(reversed(entered))

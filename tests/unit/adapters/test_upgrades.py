@@ -1,0 +1,142 @@
+"""Work folders of earlier versions: named, upgraded by one command, and their runs go on to the
+trees that the earlier version would have made. tests/integration/test_migrations.py has PostgreSQL.
+"""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from alembic.script import ScriptDirectory
+from restmcts.adapters.sql import migrate, versions
+from restmcts.adapters.sql.database import Database
+from restmcts.errors import InputError, RestMctsError
+from restmcts_cli.main import app
+from sqlalchemy import create_engine, text
+from typer.testing import CliRunner
+
+WriteOldRun = Callable[[str], list[list[Any]]]
+EndOldRun = Callable[[Database, Path], list[list[Any]]]
+
+
+@pytest.fixture
+def old_folder(tmp_path: Path, write_old_run: WriteOldRun) -> Path:
+    """Return a work folder of version 0002 with a run that searches; such folders did not say of
+    which version they were.
+    """
+    url = f"sqlite:///{tmp_path / 'run.db'}"
+    migrate.upgrade(url, "0002")
+    write_old_run(url)
+    execute(tmp_path, "DROP TABLE alembic_version")
+    return tmp_path
+
+
+def execute(folder: Path, statement: str) -> None:
+    engine = create_engine(f"sqlite:///{folder / 'run.db'}")
+    with engine.begin() as connection:
+        connection.execute(text(statement))
+    engine.dispose()
+
+
+def schema(folder: Path) -> set[tuple[str, ...]]:
+    """Return columns, indexes and checks of a database file, but for the order of columns."""
+    engine = create_engine(f"sqlite:///{folder / 'run.db'}")
+    with engine.connect() as connection:
+        tables = set(connection.execute(text("SELECT name FROM sqlite_master WHERE type = 'table'")).scalars())
+        columns = {
+            (table, *map(str, row[1:]))
+            for table in tables
+            for row in connection.execute(text(f"PRAGMA table_info({table})"))
+        }
+        indexes = connection.execute(
+            text("SELECT name, sql FROM sqlite_master WHERE type = 'index' AND sql IS NOT NULL")
+        )
+        checks = {
+            (table, name)
+            for table, sql in connection.execute(text("SELECT name, sql FROM sqlite_master WHERE type = 'table'"))
+            for name in sql.replace('"', "").split()
+            if name.startswith("ck_")
+        }
+        found = columns | {(name, " ".join(sql.replace('"', "").split())) for name, sql in indexes} | checks
+    engine.dispose()
+    return found
+
+
+def run(*arguments: str) -> tuple[int, str]:
+    """Return a command's exit code and what it says to people."""
+    result = CliRunner().invoke(app, list(arguments))
+    if isinstance(result.exception, RestMctsError):
+        return result.exception.exit_code, f"{result.exception}\n"
+    return result.exit_code, result.stderr
+
+
+def test_the_newest_version_is_that_of_the_last_script() -> None:
+    assert versions.newest() == ScriptDirectory(str(versions.SCRIPTS)).get_current_head()
+
+
+def test_an_upgraded_folder_has_the_tables_of_a_new_one(
+    old_folder: Path, tmp_path_factory: pytest.TempPathFactory
+) -> None:
+    new_folder = tmp_path_factory.mktemp("new")
+    assert run("db", "upgrade", "--workdir", str(new_folder))[0] == 0
+    assert run("db", "upgrade", "--workdir", str(old_folder))[0] == 0
+    database = Database(f"sqlite:///{new_folder / 'created.db'}")
+    database.create_tables()
+    database.close()
+    (new_folder / "created.db").replace(new_folder / "run.db")
+    assert schema(old_folder) == schema(new_folder)
+
+
+def test_a_run_of_an_older_version_goes_on_once_its_folder_is_upgraded(
+    old_folder: Path, write_old_run: WriteOldRun, tmp_path: Path, end_old_run: EndOldRun
+) -> None:
+    for _ in range(2):
+        assert run("db", "upgrade", "--workdir", str(old_folder)) == (0, "the database is up to date\n")
+    database = Database(f"sqlite:///{old_folder / 'run.db'}")
+    database.create_tables()
+    empty = f"sqlite:///{tmp_path / 'other.db'}"
+    migrate.upgrade(empty, "0002")
+    assert end_old_run(database, tmp_path) == write_old_run(empty)
+    database.close()
+
+
+def test_a_folder_of_an_older_version_is_named_with_the_command_that_upgrades_it(old_folder: Path) -> None:
+    way_out = f"`restmcts db upgrade --workdir {old_folder}`"
+    for command in (("runs", "list"), ("runs", "work", "old"), ("runs", "pause", "old"), ("ui",)):
+        code, error = run(*command, "--workdir", str(old_folder))
+        assert (code, error.count("\n")) == (2, 1)
+        assert way_out in error and "older version" in error
+    with pytest.raises(InputError, match="older version"):
+        Database(f"sqlite:///{old_folder / 'run.db'}").create_tables()
+
+
+def test_a_folder_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
+    assert run("db", "upgrade", "--workdir", str(tmp_path))[0] == 0
+    execute(tmp_path, "UPDATE alembic_version SET version_num = '9999'")
+    code, error = run("runs", "list", "--workdir", str(tmp_path))
+    assert (code, error.count("\n")) == (2, 1)
+    assert "later version" in error
+    code, error = run("db", "upgrade", "--workdir", str(tmp_path))
+    assert code != 0 and "is this code older than the database?" in error
+
+
+def test_a_copy_that_cannot_be_written_can_be_looked_at(old_folder: Path) -> None:
+    folder = old_folder
+    assert run("db", "upgrade", "--workdir", str(folder))[0] == 0
+    folder.chmod(0o555)
+    (folder / "run.db").chmod(0o444)
+    # Rights are nothing to root, unless it gives that up.
+    bound = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
+    program = [sys.executable, "-c", "from restmcts_cli.main import run; run()", "runs"]
+    command = [*bound, *program, "list", "--workdir", str(folder), "--json"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert [found["name"] for found in json.loads(done.stdout)] == ["old"]
+    command = [*bound, *program, "pause", "old", "--workdir", str(folder)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (1, "error: database: attempt to write a readonly database\n")
+    folder.chmod(0o755)
