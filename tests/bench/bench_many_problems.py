@@ -33,9 +33,9 @@ from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.model_worker import WorkerSettings, serve_waiting
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
-from restmcts_cli.processes.stack_processes import Stack
+from restmcts_cli.processes.stack_processes import Stack, kind_of
 
-WORKERS = {"coordinator": 1, "search": 1, "labels": 1}
+WORKERS = {"coordinator": 1, "tree-search": 1, "value-labeler": 1}
 SEARCH = ("--algorithm", "mcts-star", "-o", "branch=2", "--budget-iterations", "4", "--held-out", "0")
 SHARES = (0.1, 0.25, 0.5, 0.75, 1.0)
 MEBIBYTE = 2**20
@@ -111,7 +111,7 @@ def restmcts(settings: Mapping[str, str], *arguments: str) -> tuple[float, float
 
 def measured(stack: Stack) -> dict[str, psutil.Process]:
     """Return the workers, the servers that they use, and this process as "models"."""
-    members = {member.name.partition("-")[0]: psutil.Process(member.pid) for member in stack.members()}
+    members = {kind_of(member.name) or member.name: psutil.Process(member.pid) for member in stack.members()}
     return {**{kind: process for kind, process in members.items() if kind != "s3"}, "models": psutil.Process()}
 
 

@@ -23,7 +23,14 @@ from restmcts_cli.processes.server_processes import NAME, SERVERS
 from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import select
 
-WORKERS = {"coordinator": 2, "search": 2, "policy": 1, "prm": 1, "labels": 1, "trainer": 1}
+WORKERS = {
+    "coordinator": 2,
+    "tree-search": 2,
+    "policy-generator": 1,
+    "prm-scorer": 1,
+    "value-labeler": 1,
+    "trainer": 1,
+}
 SETTINGS = {
     "RESTMCTS_RECONCILE_SECONDS": "2",
     "RESTMCTS_REQUEST_LEASE_SECONDS": "5",

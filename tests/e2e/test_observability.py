@@ -19,9 +19,10 @@ from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
+from restmcts.messages.workers import WORKERS
 from restmcts.testing.runs import await_end, begin_run, small_plan
 from restmcts_cli.processes.server_processes import NAME
-from restmcts_cli.processes.stack_processes import SERVICES, Stack
+from restmcts_cli.processes.stack_processes import Stack
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "infra/grafana/provisioning/dashboards/restmcts.json"
@@ -76,14 +77,14 @@ def scraped(
     settings = {"RESTMCTS_OTEL_ENDPOINT": f"http://127.0.0.1:{collector.server_port}"}
     stack = Stack(folder / "stack", {**named, **settings, "RESTMCTS_RECONCILE_SECONDS": "2"})
     try:
-        stack.up(dict.fromkeys(SERVICES, 1))
+        stack.up(dict.fromkeys(WORKERS, 1))
         keys = (stack.settings["RESTMCTS_S3_ACCESS_KEY"], stack.settings["RESTMCTS_S3_SECRET_KEY"])
         artifacts = S3ArtifactStore(stack.settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, folder / "cache", 2**30)
         database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
         run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:4], small_plan(num_iterations=1))
         assert await_end(database, run_id, seconds=200) == "done"
         database.close()
-        return stack, "".join(_scrape(stack, f"{kind}-1") for kind in SERVICES)
+        return stack, "".join(_scrape(stack, f"{kind}-1") for kind in WORKERS)
     finally:
         stack.down()
 

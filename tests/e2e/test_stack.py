@@ -23,7 +23,7 @@ Restmcts = Callable[..., subprocess.CompletedProcess[str]]
 
 @pytest.fixture
 def stack(restmcts: Restmcts, tmp_path: Path) -> Iterator[Stack]:
-    done = restmcts("stack", "up", "--dir", tmp_path / "stack", "--workers", "search=2")
+    done = restmcts("stack", "up", "--dir", tmp_path / "stack", "--workers", "tree-search=2")
     try:
         assert done.returncode == 0, done.stderr
         yield Stack(tmp_path / "stack")
@@ -60,4 +60,4 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(
     assert again.returncode == 0, again.stderr
     status = restmcts("stack", "status", "--dir", stack.folder, "--json")
     pids = {row["name"]: row["pid"] for row in json.loads(status.stdout)}
-    assert pids == {member.name: member.pid for member in stack.members() if member.name != "search-2"}
+    assert pids == {member.name: member.pid for member in stack.members() if member.name != "tree-search-2"}

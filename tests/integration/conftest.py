@@ -7,7 +7,8 @@ from collections.abc import Iterator
 
 import pytest
 from restmcts.adapters.sql.database import Database
-from restmcts_cli.processes.stack_processes import SERVICES, Stack
+from restmcts.messages.workers import WORKERS
+from restmcts_cli.processes.stack_processes import Stack
 
 
 @pytest.fixture(scope="session")
@@ -26,7 +27,7 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 @pytest.fixture
 def stack(servers: Stack) -> Stack:
     """The stack with one worker of each kind; those that a test stopped are started again."""
-    servers.up(dict.fromkeys(SERVICES, 1))
+    servers.up(dict.fromkeys(WORKERS, 1))
     return servers
 
 

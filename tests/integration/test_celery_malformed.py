@@ -14,6 +14,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.messages.base import Queue
 from restmcts.messages.routes import MESSAGES, queue_of
+from restmcts.messages.workers import WORKER_OF_QUEUE
 from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import delete, select
 
@@ -81,7 +82,7 @@ def test_a_malformed_message_is_kept_and_the_worker_lives(stack: Stack, database
     reasons = [row.reason for row in rows]
     assert [text for text in messages if not any(text in reason for reason in reasons)] == [], reasons
     assert {member.name: member.pid for member in stack.members()} == before
-    assert stack.faults()[f"{queue}-1"] is None
+    assert stack.faults()[f"{WORKER_OF_QUEUE[queue]}-1"] is None
 
 
 def await_dead_letters(database: Database, count: int) -> list[Any]:

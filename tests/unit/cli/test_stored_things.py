@@ -189,7 +189,8 @@ def test_workers_are_listed_and_scaled(workdir: Path, document: Document, shown:
     assert rows["policy-generator"]["requests_waiting"] == 0
     command = shown("workers", "scale", "tree-search=3", "trainer=0", "--dry-run")
     assert "--scale tree-search=3 --scale trainer=0 tree-search trainer" in command
-    assert "no kind of worker is named 'search'" in str(call("workers", "scale", "search=3").exception)
+    assert "--scale tree-search=3" in shown("workers", "scale", "search=3", "--dry-run"), "a queue's name will do"
+    assert "no kind of worker is named 'serch'" in str(call("workers", "scale", "serch=3", "--dry-run").exception)
     assert "write WORKER=NUMBER" in str(call("workers", "scale", "trainer=many").exception)
 
 

@@ -1,7 +1,12 @@
 """A stack as plain processes: servers and workers of one folder, found again by process id and
 start time.
+
+Several programs may change a stack at once (commands, and its supervisor): each takes the folder's
+lock and reads the state anew. Knows nothing of when a process is started again: that is the
+supervisor's (restmcts_cli.processes.supervisor).
 """
 
+import fcntl
 import json
 import os
 import secrets
@@ -9,26 +14,19 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import psutil
 from restmcts.adapters.workers.heartbeat import fault_of
-from restmcts.errors import InputError, RestMctsError
+from restmcts.errors import RestMctsError
+from restmcts.messages.workers import worker_named
 
 from restmcts_cli.processes.server_processes import SERVERS, Launch, as_user, free_ports
 
-SERVICES = {
-    "coordinator": "restmcts_coordinator",
-    "search": "restmcts_tree_search",
-    "policy": "restmcts_policy_generator",
-    "prm": "restmcts_prm_scorer",
-    "labels": "restmcts_value_labeler",
-    "trainer": "restmcts_trainer",
-}
-"""The package of each kind of worker, by its queue."""
-
+SUPERVISOR = "supervisor"
 HEARTBEAT_SECONDS = 30.0
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
@@ -53,14 +51,26 @@ class Member:
         return process if alive else None
 
 
+@dataclass(frozen=True, slots=True)
+class Restarts:
+    """How often a process was started again after it had died, how often in a row it died young,
+    and when (seconds since the epoch) it may be started next.
+    """
+
+    count: int = 0
+    in_a_row: int = 0
+    not_before: float = 0.0
+
+
 class Stack:
-    """The stack of a folder: `state.json` knows its processes, `env` holds the settings that
-    name its servers.
+    """The stack of a folder: `state.json` knows its processes and how many workers are wanted,
+    `env` holds the settings that name its servers.
     """
 
     def __init__(self, folder: Path, environment: Mapping[str, str] = os.environ) -> None:
         self.folder = folder.absolute()
         self._environment = dict(environment)
+        self._locks = 0
         self._state = self._read()
         # Held, because a child that is let go of is warned about; they are to outlive this process.
         self._children: dict[str, subprocess.Popen[bytes]] = {}
@@ -74,32 +84,81 @@ class Stack:
         """The settings that name the servers, as environment variables."""
         return dict(self._state["settings"])
 
+    @property
+    def scale(self) -> dict[str, int]:
+        """How many workers of each kind were last asked for; it outlives `down`."""
+        return dict(self._state["scale"])
+
+    def wanted(self) -> list[str]:
+        """Return the names of all processes that should live: servers of this stack's own, then
+        workers.
+        """
+        servers = [name for name in SERVERS if name in self._state["servers"]]
+        return [*servers, *(f"{kind}-{number + 1}" for kind, count in self.scale.items() for number in range(count))]
+
+    def restarts(self, name: str) -> Restarts:
+        """Return what the supervisor noted of a process."""
+        return Restarts(**self._state["restarts"].get(name, {}))
+
+    def note(self, name: str, restarts: Restarts) -> None:
+        """Store what the supervisor notes of a process."""
+        self._state["restarts"][name] = asdict(restarts)
+        self._write()
+
+    def log_file(self, name: str) -> Path:
+        """Return the file that a process writes to."""
+        return self.folder / "logs" / f"{name}.log"
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other programs from changing the stack, and know what they have changed."""
+        if self._locks == 0:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            self._lock_file = (self.folder / "lock").open("w")
+            fcntl.flock(self._lock_file, fcntl.LOCK_EX)
+            self._state = self._read()
+        self._locks += 1
+        try:
+            yield
+        finally:
+            self._locks -= 1
+            if self._locks == 0:
+                self._lock_file.close()
+
     def members(self) -> list[Member]:
         """Return the processes that were started, servers first, whether they live or not."""
         return [Member(**fields) for fields in self._state["members"].values()]
 
     def up(self, workers: Mapping[str, int]) -> None:
         """Start what is not running, and wait until everything is healthy; workers above the given
-        numbers are stopped.
+        numbers are stopped, kinds that are not named stay as they are.
 
         Raises:
             InputError: if there is no such kind of worker.
             RestMctsError: if something does not start; what runs goes on.
         """
-        if unknown := set(workers) - set(SERVICES):
-            raise InputError(f"no worker is called {sorted(unknown)[0]!r}: there are {', '.join(SERVICES)}")
-        self.folder.mkdir(parents=True, exist_ok=True)
-        for name in SERVERS:
-            self.start_server(name)
-        self._migrate()
-        wanted = [f"{kind}-{number}" for kind, count in workers.items() for number in range(1, count + 1)]
-        known = [member for member in self.members() if member.name not in SERVERS]
-        self._stop(
-            [member for member in known if member.name not in wanted and member.name.partition("-")[0] in workers]
-        )
-        for name in wanted:
-            self.start_worker(name)
-        self._await_workers(wanted)
+        asked = {worker_named(kind): count for kind, count in workers.items()}
+        with self.locked():
+            for name in SERVERS:
+                self.start_server(name)
+            self._migrate()
+            self._state["scale"] |= asked
+            self._state["restarts"] = {}
+            self._write()
+            wanted = self.wanted()
+            kept = {*wanted, SUPERVISOR}
+            self._stop([member for member in self.members() if member.name not in kept])
+            names = [name for name in wanted if name not in SERVERS]
+            for name in names:
+                self.start_worker(name)
+            self._await_workers(names)
+
+    def supervise(self) -> None:
+        """Start the supervisor, if it does not run."""
+        with self.locked():
+            if not self._lives(SUPERVISOR):
+                command = [sys.executable, "-m", "restmcts_cli.processes.supervisor", str(self.folder)]
+                self._launch(SUPERVISOR, Launch(command, self._environment))
 
     def start_server(self, name: str) -> None:
         """Start a server, if the settings name none and it does not run, and wait until it
@@ -118,16 +177,21 @@ class Stack:
             chosen = self._state["servers"][name]
             self._state["settings"] |= server.settings(chosen["ports"][0], chosen["password"])
             self._write()
-            if not self._lives(name):
-                self._launch(name, server.prepare(self.folder / name, chosen["ports"], chosen["password"]))
+            self.launch_server(name)
             server.await_ready(self.settings)
         self._write()
 
+    def launch_server(self, name: str) -> None:
+        """Start a server that this stack has chosen ports for, if it does not run."""
+        if not self._lives(name):
+            chosen = self._state["servers"][name]
+            self._launch(name, SERVERS[name].prepare(self.folder / name, chosen["ports"], chosen["password"]))
+
     def start_worker(self, name: str) -> None:
-        """Start a worker ("search-1") if it does not run."""
+        """Start a worker ("tree-search-1") if it does not run."""
         if self._lives(name):
             return
-        package = SERVICES[name.partition("-")[0]]
+        package = f"restmcts_{kind_of(name).replace('-', '_')}"
         run_dir = self.folder / "workers" / name
         (run_dir / "heartbeat").unlink(missing_ok=True)
         environment = {
@@ -146,9 +210,11 @@ class Stack:
 
     def down(self) -> None:
         """Stop everything that this folder's stack started; workers first. Data stay."""
-        members = self.members()
-        self._stop([member for member in members if member.name not in SERVERS])
-        self._stop([member for member in members if member.name in SERVERS])
+        with self.locked():
+            members = self.members()
+            self._stop([member for member in members if member.name == SUPERVISOR])
+            self._stop([member for member in members if member.name not in (*SERVERS, SUPERVISOR)])
+            self._stop([member for member in members if member.name in SERVERS])
 
     def kill(self, name: str, how: int = signal.SIGKILL) -> None:
         """Send a signal to a process of the stack, if it lives."""
@@ -158,12 +224,21 @@ class Stack:
 
     def stop(self, name: str) -> None:
         """Stop one process as it should be stopped."""
-        self._stop([member for member in self.members() if member.name == name])
+        with self.locked():
+            self._stop([member for member in self.members() if member.name == name])
+
+    def lives(self, name: str) -> bool:
+        """Return whether a process of that name was started and lives."""
+        return self._lives(name)
 
     def _fault(self, member: Member) -> str | None:
         if member.process() is None:
             return "not running"
-        return None if member.name in SERVERS else fault_of(self.folder / "workers" / member.name, HEARTBEAT_SECONDS)
+        return (
+            None
+            if member.name in (*SERVERS, SUPERVISOR)
+            else fault_of(self.folder / "workers" / member.name, HEARTBEAT_SECONDS)
+        )
 
     def _lives(self, name: str) -> bool:
         fields = self._state["members"].get(name)
@@ -171,9 +246,8 @@ class Stack:
 
     def _launch(self, name: str, launch: Launch) -> None:
         self._reap(name)
-        logs = self.folder / "logs"
-        logs.mkdir(parents=True, exist_ok=True)
-        with (logs / f"{name}.log").open("ab") as log:
+        self.log_file(name).parent.mkdir(parents=True, exist_ok=True)
+        with self.log_file(name).open("ab") as log:
             child = self._children[name] = subprocess.Popen(
                 launch.command,
                 stdin=subprocess.DEVNULL,
@@ -201,7 +275,7 @@ class Stack:
         deadline = time.monotonic() + START_SECONDS
         while faults := {name: fault for name in names if (fault := self.faults()[name]) is not None}:
             name, fault = next(iter(faults.items()))
-            log = self.folder / "logs" / f"{name}.log"
+            log = self.log_file(name)
             if fault == "not running":
                 raise RestMctsError(f"worker {name} ended while it started: see {log}")
             if time.monotonic() > deadline:
@@ -218,15 +292,16 @@ class Stack:
         for process in psutil.wait_procs(processes, timeout=STOP_SECONDS)[1]:
             process.kill()
         for member in members:
-            self._state["members"].pop(member.name)
+            self._state["members"].pop(member.name, None)
             self._reap(member.name)
         self._write()
 
     def _read(self) -> dict[str, dict]:  # type: ignore[type-arg]
+        empty: dict[str, dict] = {"servers": {}, "settings": {}, "members": {}, "scale": {}, "restarts": {}}  # type: ignore[type-arg]
         try:
-            return dict(json.loads((self.folder / "state.json").read_text()))
+            return {**empty, **json.loads((self.folder / "state.json").read_text())}
         except FileNotFoundError:
-            return {"servers": {}, "settings": {}, "members": {}}
+            return empty
         except ValueError as error:
             raise RestMctsError(
                 f"{self.folder / 'state.json'} cannot be read ({error}): stop its processes by hand"
@@ -239,6 +314,11 @@ class Stack:
             partial.touch(mode=0o600)
             partial.write_text(content)
             partial.replace(path)
+
+
+def kind_of(name: str) -> str:
+    """Return the kind of a worker from its name ("tree-search" of "tree-search-1")."""
+    return name.rpartition("-")[0]
 
 
 def worker_command(package: str, name: str) -> list[str]:

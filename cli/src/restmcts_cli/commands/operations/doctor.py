@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 import typer
 from restmcts.errors import InputError, RestMctsError, StorageError
+from restmcts.messages.workers import WORKERS
 from rich.table import Table
 from rich.text import Text
 
@@ -198,11 +199,11 @@ def _bucket(connection: Connection) -> Finding:
 
 
 def _workers(connection: Connection) -> Finding:
-    from restmcts_cli.commands.operations.workers import SERVICES, live_processes
+    from restmcts_cli.commands.operations.workers import live_processes
 
     living = Counter(process["worker"] for process in live_processes(connection) if process["state"] != "silent")
-    found = ", ".join(f"{living[worker]} {worker}" for worker in SERVICES)
-    if all(living[worker] for worker in SERVICES):
+    found = ", ".join(f"{living[worker]} {worker}" for worker in WORKERS)
+    if all(living[worker] for worker in WORKERS):
         return Finding("workers", True, found)
     return Finding("workers", False, found, "docker compose up -d, or restmcts stack up; then read their logs")
 

@@ -1,22 +1,24 @@
 """`restmcts stack`: the whole distributed system on one machine, without containers."""
 
+import subprocess
+import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError
+from restmcts.messages.workers import WORKERS, worker_named
 
 from restmcts_cli.reports.shown_tables import Json, print_json, print_table, told
 
 if TYPE_CHECKING:
     from restmcts_cli.processes.stack_processes import Stack
 
-DEFAULT_WORKERS = {"coordinator": 1, "search": 1, "policy": 1, "prm": 1, "labels": 1, "trainer": 1}
-
 Folder = Annotated[
-    Path, typer.Option("--dir", help="Holds data, logs, state and settings of the stack.", file_okay=False)
+    Path, typer.Option("--dir", help="The folder that holds data, logs, state and settings.", file_okay=False)
 ]
 DEFAULT_FOLDER = Path("restmcts-stack")
+COLUMNS = ("name", "state", "pid", "restarts", "log")
 
 app = typer.Typer(help="The workers and their servers as plain processes of this machine.", no_args_is_help=True)
 
@@ -25,17 +27,22 @@ app = typer.Typer(help="The workers and their servers as plain processes of this
 def up(
     folder: Folder = DEFAULT_FOLDER,
     workers: Annotated[
-        str, typer.Option(help="How many of each kind, e.g. search=2,policy=1; one where not named.")
+        str,
+        typer.Option(
+            help="How many workers of each kind run, e.g. tree-search=2,policy-generator=1. Kinds that are not "
+            "named stay as they were; at first, one of each runs."
+        ),
     ] = "",
 ) -> None:
     """Start PostgreSQL, Redis, an S3 server and the workers, and wait until all are healthy.
 
     Servers that RESTMCTS_DATABASE_URL, RESTMCTS_REDIS_URL or RESTMCTS_S3_ENDPOINT name are used
     instead. What runs stays as it is; workers above the given numbers are stopped, so that the same
-    command scales.
+    command scales, and the numbers are remembered. A supervisor starts again what dies.
     """
     stack = _open(folder)
-    stack.up({**DEFAULT_WORKERS, **parse_workers(workers)})
+    stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)})
+    stack.supervise()
     told(
         f"up: {len(stack.members())} processes; other commands find them with: export RESTMCTS_ENV_FILE={stack.env_file}"
     )
@@ -43,21 +50,88 @@ def up(
 
 @app.command()
 def status(folder: Folder = DEFAULT_FOLDER, json: Json = False) -> None:
-    """Say what runs and what does not; exit code 1 if something should and does not."""
+    """Say of each process how it is, how often it was started again, and where its log lies.
+
+    The exit code is 1 if something should run and does not.
+    """
     stack = _open(folder)
-    pids = {member.name: member.pid for member in stack.members()}
-    rows = [{"name": name, "state": fault or "healthy", "pid": pids[name]} for name, fault in stack.faults().items()]
+    rows = status_rows(stack, time.time())
     if json:
         print_json(rows)
     else:
-        print_table(("name", "state", "pid"), rows, empty="nothing was started here")
-    if any(row["state"] != "healthy" for row in rows):
+        print_table(COLUMNS, rows, empty=f"nothing was started here; restmcts stack up --dir {folder}")
+    unwell = [row for row in rows if row["state"] != "healthy"]
+    if unwell and not json:
+        told(f"to see why: restmcts stack logs {unwell[0]['name']} --dir {folder}")
+        told(f"to start what is missing: restmcts stack up --dir {folder}")
+    if unwell:
         raise typer.Exit(1)
+
+
+def status_rows(stack: "Stack", moment: float) -> list[dict[str, object]]:
+    """Return a row for each process that was started or should live: name, state, process id,
+    number of restarts, log file. `moment` is the time in seconds since the epoch.
+    """
+    faults = stack.faults()
+    pids = {member.name: member.pid for member in stack.members()}
+    supervised = "supervisor" in faults and faults["supervisor"] is None
+    rows: list[dict[str, object]] = []
+    for name in dict.fromkeys([*pids, *(stack.wanted() if pids else ())]):
+        restarts = stack.restarts(name)
+        state = faults.get(name, "not running") or "healthy"
+        if state == "not running" and supervised:
+            state = f"not running; started again in {max(restarts.not_before - moment, 0):.0f} s"
+        rows.append(
+            {
+                "name": name,
+                "state": state,
+                "pid": pids.get(name),
+                "restarts": restarts.count,
+                "log": str(stack.log_file(name)),
+            }
+        )
+    return rows
+
+
+@app.command()
+def logs(
+    worker: Annotated[str, typer.Argument(help="A process of `stack status`, or a kind of worker: all of that kind.")],
+    folder: Folder = DEFAULT_FOLDER,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines are shown.", min=1)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is written.")] = False,
+) -> None:
+    """Show the last lines that a worker or server wrote.
+
+    Example: [bold]restmcts stack logs trainer --follow[/bold]
+    """
+    files = log_files(_open(folder), worker)
+    command = ["tail", f"--lines={lines}", *(["--follow=name", "--retry"] if follow else []), *map(str, files)]
+    raise typer.Exit(subprocess.run(command, check=False).returncode)
+
+
+def log_files(stack: "Stack", worker: str) -> list[Path]:
+    """Return the log files of a process, or of all workers of a kind.
+
+    Raises:
+        InputError: if there is no such process or kind, or it has not written yet.
+    """
+    names = list(dict.fromkeys([*(member.name for member in stack.members()), *stack.wanted()]))
+    if worker not in names:
+        prefix = f"{worker_named(worker)}-"
+        names = [name for name in names if name.startswith(prefix)]
+    else:
+        names = [worker]
+    files = [path for name in names if (path := stack.log_file(name)).is_file()]
+    if not files:
+        raise InputError(f"{stack.folder} has no log of {worker}; restmcts stack status --dir {stack.folder} lists all")
+    return files
 
 
 @app.command()
 def down(folder: Folder = DEFAULT_FOLDER) -> None:
-    """Stop everything that `up` started; data stay in the folder."""
+    """Stop everything that `up` started; data stay in the folder, and the numbers of workers are
+    remembered.
+    """
     stack = _open(folder)
     count = len(stack.members())
     stack.down()
@@ -65,17 +139,17 @@ def down(folder: Folder = DEFAULT_FOLDER) -> None:
 
 
 def parse_workers(text: str) -> dict[str, int]:
-    """Return numbers by kind of worker from "search=2,policy=1".
+    """Return numbers by kind of worker from "tree-search=2,policy-generator=1".
 
     Raises:
-        InputError: if the text is not of that form.
+        InputError: if the text is not of that form, or there is no such kind.
     """
     workers = {}
     for part in filter(None, text.split(",")):
         kind, _, count = part.partition("=")
-        if not count.isdecimal():
-            raise InputError(f"--workers {part}: write it as {kind or 'search'}=2")
-        workers[kind.strip()] = int(count)
+        if not (count.isascii() and count.isdecimal()):
+            raise InputError(f"--workers {part}: write it as {kind or 'tree-search'}=2")
+        workers[worker_named(kind.strip())] = int(count)
     return workers
 
 

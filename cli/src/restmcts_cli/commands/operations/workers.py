@@ -12,20 +12,12 @@ from typing import Annotated, Any
 
 import typer
 from restmcts.errors import InputError, RestMctsError
+from restmcts.messages.workers import WORKER_OF_QUEUE, WORKERS, worker_named
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_json, print_table, told
 
-SERVICES = {
-    "coordinator": "coordinator",
-    "policy-generator": "policy",
-    "prm-scorer": "prm",
-    "tree-search": "search",
-    "value-labeler": "labels",
-    "trainer": "trainer",
-}
 REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
-WORKERS = {queue: worker for worker, queue in SERVICES.items()}
 COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
 PROCESS_COLUMNS = ("worker", "host", "pid", "state", "doing", "for", "num_done", "started_at", "seen")
 SILENT_SECONDS = 30.0
@@ -73,7 +65,7 @@ def live_processes(connection: Connection) -> list[dict[str, Any]]:
         state = "silent" if seen > SILENT_SECONDS else "busy" if row["doing"] is not None else "idle"
         found.append(
             {
-                "worker": WORKERS[row["queue"]],
+                "worker": WORKER_OF_QUEUE[row["queue"]],
                 **{name: row[name] for name in ("host", "pid", "started_at", "doing", "num_done")},
                 "state": state,
                 "seconds": max((now - row["since"]).total_seconds(), 0.0),
@@ -99,7 +91,7 @@ def _rows(connection: Connection, processes: Sequence[Mapping[str, Any]]) -> lis
         jobs = stack_queries.training_jobs(transaction)
     lengths = queue_lengths(connection.settings.redis_url.get_secret_value()) if connection.settings is not None else {}
     rows: list[dict[str, Any]] = []
-    for worker, queue in SERVICES.items():
+    for worker, queue in WORKERS.items():
         row: dict[str, Any] = {"worker": worker, "processes": living[worker], "messages": lengths.get(queue)}
         if worker in REQUEST_KINDS:
             counts = requests.get(REQUEST_KINDS[worker], {})
@@ -138,7 +130,6 @@ def scale(
 
 
 def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> None:
-    kinds = {SERVICES[worker]: number for worker, number in counts.items()}
     if dry_run:
         raise InputError("--dry-run is for the compose stack: a stack of processes is scaled by this program itself")
     from restmcts_cli.processes.stack_processes import Stack
@@ -146,7 +137,7 @@ def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> 
     stack = Stack(folder)
     if not stack.members():
         raise InputError(f"{folder} holds no stack: restmcts stack up --dir {folder}")
-    stack.up(kinds)
+    stack.up(counts)
     told(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
 
 
@@ -175,9 +166,8 @@ def _compose() -> list[str]:
 def _counts(wanted: Sequence[str]) -> dict[str, int]:
     counts: dict[str, int] = {}
     for text in wanted:
-        worker, _, number = text.partition("=")
-        if worker not in SERVICES:
-            raise InputError(f"no kind of worker is named {worker!r}; there are {', '.join(SERVICES)}")
+        name, _, number = text.partition("=")
+        worker = worker_named(name)
         if not number.isascii() or not number.isdigit():
             raise InputError(f"{text!r}: write WORKER=NUMBER, e.g. {worker}=2")
         counts[worker] = int(number)
