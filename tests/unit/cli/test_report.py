@@ -11,18 +11,16 @@ import pytest
 from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
 from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts.reporting.tree_pictures import MAX_NODES, DrawnNode, DrawnTree, draw_tree
 from restmcts_cli.reports.run_report import render_page, render_table, write_report
 from restmcts_cli.reports.run_report_data import (
     IterationResult,
     Report,
     SearchResult,
-    SearchTree,
-    TreeNode,
     json_line,
     judge_values,
 )
 from restmcts_cli.reports.run_summary import summarise
-from restmcts_cli.reports.tree_pictures import MAX_NODES, draw_tree
 from rich.console import Console
 
 HOSTILE = "</title><script>alert('x')</script> & \"quoted\" [red]markup[/red]"
@@ -35,13 +33,13 @@ def outcomes(num_right: int, total: int = 1000, seed: int = 0) -> tuple[bool, ..
     return tuple(values)
 
 
-def make_tree(num_children: int = 3) -> SearchTree:
-    nodes = [TreeNode("", None, 30, None)]
+def make_tree(num_children: int = 3) -> DrawnTree:
+    nodes = [DrawnNode("", None, 30, None)]
     for index in range(num_children):
-        nodes.append(TreeNode(f"7 + {index} = 9\n", 0.3, 20 - min(index, 19), 0))
-    nodes.append(TreeNode("The answer is 31\n", 0.97, 2, 1, "right"))
-    nodes.append(TreeNode("The answer is 12\n", 0.1, 1, 2, "wrong"))
-    return SearchTree("Start: 7  Target: 31  Moves: +3 -5 *2", tuple(nodes))
+        nodes.append(DrawnNode(f"7 + {index} = 9\n", 0.3, 20 - min(index, 19), 0))
+    nodes.append(DrawnNode("The answer is 31\n", 0.97, 2, 1, "right"))
+    nodes.append(DrawnNode("The answer is 12\n", 0.1, 1, 2, "wrong"))
+    return DrawnTree("Start: 7  Target: 31  Moves: +3 -5 *2", tuple(nodes))
 
 
 def make_report(text: str = "plain") -> Report:
@@ -65,7 +63,7 @@ def make_report(text: str = "plain") -> Report:
             judge_values(f"V_0 {text}", [0.9, 0.5, 0.4, 0.1, 0.3], [0, 1, 2, None, None]),
             judge_values("V_2", [0.9, 0.6, 0.4, 0.1, 0.2], [0, 1, 2, None, None]),
         ),
-        tree=replace(make_tree(), question=text, nodes=(*make_tree().nodes, TreeNode(text, 0.2, 1, 3))),
+        tree=replace(make_tree(), question=text, nodes=(*make_tree().nodes, DrawnNode(text, 0.2, 1, 3))),
         settings=(("keep_rollouts", text),),
         notes=(f"A note: {text}.",),
     )
@@ -254,13 +252,13 @@ def test_large_tree_is_folded_and_keeps_a_right_and_a_wrong_leaf() -> None:
 
 
 def test_long_steps_are_cut_but_kept_as_a_hint() -> None:
-    svg = draw_tree(SearchTree("q", (TreeNode("", None, 1, None), TreeNode("word " * 30, 0.5, 1, 0))))
+    svg = draw_tree(DrawnTree("q", (DrawnNode("", None, 1, None), DrawnNode("word " * 30, 0.5, 1, 0))))
     assert "…" in svg and ("word " * 30).strip() in svg
 
 
 def test_tree_whose_child_comes_first_is_refused() -> None:
     with pytest.raises(ValueError, match="before its parent"):
-        draw_tree(SearchTree("q", (TreeNode("", None, 1, 1), TreeNode("a", 0.5, 1, None))))
+        draw_tree(DrawnTree("q", (DrawnNode("", None, 1, 1), DrawnNode("a", 0.5, 1, None))))
 
 
 @pytest.mark.parametrize("values", [[0.0], [0.3, 0.3], [1e-9, 2e-9], [0.31, 0.55], [5, 12_345], []])

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts_cli.reports.tree_text import TreeView, to_dot, tree_lines
+from restmcts.reporting.tree_text import TreeView, to_dot, tree_lines
 from typer.testing import Result
 
 Shown = Callable[..., str]

@@ -12,9 +12,9 @@ from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
 from restmcts.domain.stats.outcomes import OutcomeTable
+from restmcts.reporting.tree_pictures import DrawnTree
 
 from restmcts_cli.reports.evaluation_results import EvaluationResults
-from restmcts_cli.reports.run_report_data import SearchTree
 from restmcts_cli.reports.run_results import drawn_tree
 
 NUM_EXAMPLES = 3
@@ -27,7 +27,7 @@ class ExampleAnswer:
 
     method: str
     verdict: str
-    tree: SearchTree
+    tree: DrawnTree
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,10 +17,10 @@ from restmcts.reporting.line_charts import (
     line_chart,
     number_axis,
 )
+from restmcts.reporting.tree_pictures import draw_tree
 
 from restmcts_cli.reports.evaluation_summary import summarise
 from restmcts_cli.reports.evaluation_tables import EvaluationReport, named, report_tables
-from restmcts_cli.reports.tree_pictures import draw_tree
 
 
 @dataclass(frozen=True, slots=True)

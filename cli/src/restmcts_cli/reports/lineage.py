@@ -28,9 +28,9 @@ def trace_row(connection: Connection, run: str, phase: str, number: int) -> dict
     row = _row(connection.artifacts.fetch(data["uri"]), number)
     if row is None:
         raise InputError(f"the data set of {phase} has the rows 0 to {data['num_rows'] - 1}, not {number}")
-    told = {"kind": data["kind"], "digest": data["digest"], **_card(data["card"])}
+    dataset = {"kind": data["kind"], "digest": data["digest"], **_card(data["card"])}
     with connection.database.transaction() as transaction:
-        found = {"run": run, "phase": phase, "number": number, "row": row, "data": told}
+        found = {"run": run, "phase": phase, "number": number, "row": row, "data": dataset}
         found["problem"] = queries.problem_of(transaction, row["problem_id"])
         if row["tree_id"] is not None:
             node_ids = [row[name] for name in NODE_COLUMNS if row.get(name) is not None]

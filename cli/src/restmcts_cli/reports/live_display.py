@@ -30,7 +30,7 @@ WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseS
 
 @dataclass(frozen=True, slots=True)
 class _Training:
-    """Steps of a training that is under way, as the trainer told last."""
+    """Steps of a training that is under way, as the trainer last reported them."""
 
     step: int
     num_steps: int
@@ -49,7 +49,7 @@ class LiveDisplay:
         self._thread: threading.Thread | None = None
         self._begin = time.monotonic()
         self._first: progress.RunProgress | None = None
-        self._told: set[str] = set()
+        self._announced: set[str] = set()
 
     def on_training(self, name: str, step: int, num_steps: int, loss: float) -> None:
         """Take the trainer's progress."""
@@ -96,17 +96,17 @@ class LiveDisplay:
             ended = self._stop.wait(SECONDS_BETWEEN_FRAMES)
             state = self._read(database, run_id)
             if state is not None:
-                self._tell_finished(state.phases)
+                self._print_ended(state.phases)
                 if time.monotonic() - last >= SECONDS_BETWEEN_LINES and not ended:
                     last = time.monotonic()
                     self._print(self._headline(state))
             if ended:
                 return
 
-    def _tell_finished(self, phases: Sequence[progress.PhaseProgress]) -> None:
+    def _print_ended(self, phases: Sequence[progress.PhaseProgress]) -> None:
         for phase in phases:
-            if phase.state not in (PhaseState.PENDING, *WORKING) and phase.name not in self._told:
-                self._told.add(phase.name)
+            if phase.state not in (PhaseState.PENDING, *WORKING) and phase.name not in self._announced:
+                self._announced.add(phase.name)
                 self._print(f"{phase.name}: {phase.state}{_came_to(phase)}")
 
     def _print(self, line: str) -> None:

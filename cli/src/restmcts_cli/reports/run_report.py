@@ -23,12 +23,12 @@ from restmcts.reporting.line_charts import (
     number_axis,
 )
 from restmcts.reporting.tables import Cell, Table
+from restmcts.reporting.tree_pictures import MAX_NODES, draw_tree
 from rich.console import Group
 from rich.text import Text
 
 from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, ValueQuality
 from restmcts_cli.reports.run_summary import summarise
-from restmcts_cli.reports.tree_pictures import MAX_NODES, draw_tree
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 
 from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.stats.ranks import area_under_curve, rank_correlation
+from restmcts.reporting.tree_pictures import DrawnTree
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,34 +85,6 @@ class ValueQuality:
 
 
 @dataclass(frozen=True, slots=True)
-class TreeNode:
-    """A node of the drawn tree; parents come before their children, the root is first and has no
-    step text.
-
-    Attributes:
-        text: its step.
-        value: its value in the search, or None before it was scored.
-        visits: counted in the search.
-        parent: index of its parent; None for the root.
-        verdict: `right`, `wrong` or `undecided` at a verified leaf, else None.
-    """
-
-    text: str
-    value: float | None
-    visits: int
-    parent: int | None
-    verdict: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class SearchTree:
-    """One search tree and the question it belongs to."""
-
-    question: str
-    nodes: tuple[TreeNode, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class Report:
     """All that a page or a terminal shows of a run; what is empty or None is left out.
 
@@ -135,7 +108,7 @@ class Report:
     iterations: tuple[IterationResult, ...] = ()
     search: tuple[SearchResult, ...] = ()
     values: tuple[ValueQuality, ...] = ()
-    tree: SearchTree | None = None
+    tree: DrawnTree | None = None
     settings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 

@@ -11,9 +11,10 @@ from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
+from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
 from sqlalchemy import select
 
-from restmcts_cli.reports.run_report_data import IterationResult, SearchResult, SearchTree, TreeNode
+from restmcts_cli.reports.run_report_data import IterationResult, SearchResult
 
 
 def iteration_results(database: Database, run_id: int) -> tuple[IterationResult, ...]:
@@ -103,7 +104,7 @@ def search_results(database: Database, run_id: int, names: Sequence[tuple[str, s
     return tuple(results)
 
 
-def example_tree(database: Database, run_id: int, phase_name: str) -> SearchTree | None:
+def example_tree(database: Database, run_id: int, phase_name: str) -> DrawnTree | None:
     """Return a tree worth looking at: of the phase's trees with right and wrong leaves, the one
     with most nodes below 40.
     """
@@ -124,12 +125,12 @@ def example_tree(database: Database, run_id: int, phase_name: str) -> SearchTree
         return drawn_tree(transaction, row.id, row.question)
 
 
-def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> SearchTree:
+def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTree:
     """Return a stored tree as it is drawn."""
     tree = trees.load_trees(transaction, [tree_id])[tree_id]
     verdicts, _ = trees.load_labels(transaction, [tree_id])[tree_id]
     nodes = tuple(
-        TreeNode(
+        DrawnNode(
             node.step.strip(),
             node.search_value if node.parent_id is not None else None,
             node.visits,
@@ -138,7 +139,7 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> SearchT
         )
         for node in tree.nodes
     )
-    return SearchTree(question, nodes)
+    return DrawnTree(question, nodes)
 
 
 def failed_trees(database: Database, run_id: int) -> int:

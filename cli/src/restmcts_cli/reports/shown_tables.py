@@ -6,12 +6,12 @@ terminal controls.
 """
 
 import json
-import unicodedata
 from collections.abc import Iterable, Mapping, Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 import typer
+from restmcts.reporting.plain_text import plain
 from rich import box
 from rich.console import Console
 from rich.table import Table
@@ -20,8 +20,6 @@ from rich.text import Text
 WIDTH_WHEN_PIPED = 400
 MAX_FIGURE = 14
 """Characters of a figure with its error: it is read as one word."""
-
-_CONTROL = ("Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp")
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -67,8 +65,8 @@ def print_fields(fields: Mapping[str, Any]) -> None:
     console().print(grid)
 
 
-def told(sentence: str) -> None:
-    """Say on standard error what was done, on one line."""
+def print_note(sentence: str) -> None:
+    """Print on standard error what was done, on one line."""
     console(stderr=True).print(Text(sentence), soft_wrap=True)
 
 
@@ -93,20 +91,6 @@ def cell(value: Any) -> Text:
             return Text(plain(json.dumps(value, default=_as_text)))
         case _:
             return Text(plain(str(value)))
-
-
-def plain(text: str) -> str:
-    """Return a text as one line of characters that a terminal only shows: white space is one
-    blank, controls are written out.
-    """
-    line = " ".join(text.split())
-    return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) in _CONTROL else letter for letter in line)
-
-
-def shortened(text: str, max_characters: int) -> str:
-    """Return a text as one line of at most so many characters."""
-    line = plain(text)
-    return line if len(line) <= max_characters else line[: max_characters - 1] + "…"
 
 
 def _as_text(value: Any) -> str:

@@ -25,7 +25,7 @@ from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, SOURCES, Benchmark, benchmark_named, read_benchmark
 from restmcts_cli.arguments.method_options import MaxTokens
-from restmcts_cli.reports.shown_tables import told
+from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Database
@@ -262,7 +262,7 @@ def _problems(benchmark: Benchmark, split: str | None, seed: int, strict: bool, 
         if isinstance(item, Problem):
             members.append(item)
         else:
-            told(f"{benchmark.name}, line {item.line_number}: {item.reason}; passed over")
+            print_note(f"{benchmark.name}, line {item.line_number}: {item.reason}; passed over")
     if not members:
         raise InputError(f"{benchmark.name} holds no usable problem")
     return members
@@ -321,4 +321,4 @@ def _show(report: "EvaluationReport", out: Path, json: bool) -> None:
 
     write_files(report, out)
     print_report(report, json)
-    told(f"report: {out / 'report.md'}")
+    print_note(f"report: {out / 'report.md'}")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from restmcts.errors import InputError, StorageError
 
-from restmcts_cli.reports.shown_tables import told
+from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.stats.outcomes import Outcome
@@ -58,7 +58,7 @@ def pool(
         raise StorageError(f"{out} cannot be made: {error.strerror or error}") from error
     write_files(report, out)
     print_report(report, json)
-    told(f"report: {out / 'report.md'}")
+    print_note(f"report: {out / 'report.md'}")
 
 
 def _check_same_cells(outcomes: "dict[str, list[Outcome]]") -> None:

@@ -13,7 +13,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.method_options import GateMargin, HeldOut, Labels, MaxTokens, Method, apart
 from restmcts_cli.arguments.search_options import parse_search
 from restmcts_cli.arguments.training_options import Objective, PolicyOptions, ValueOptions, parse_training
-from restmcts_cli.reports.shown_tables import console, told
+from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
@@ -143,7 +143,7 @@ def load_problem_file(path: Path, strict: bool, limit: int | None) -> "list[Prob
 
     members, bad_lines = load_problems(path, strict=strict, limit=limit)
     for bad in bad_lines:
-        told(f"{path}, line {bad.line_number}: {bad.reason}; passed over")
+        print_note(f"{path}, line {bad.line_number}: {bad.reason}; passed over")
     return members
 
 

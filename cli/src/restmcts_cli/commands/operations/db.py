@@ -3,7 +3,7 @@
 import typer
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
-from restmcts_cli.reports.shown_tables import Json, print_json, told
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 app = typer.Typer(help="Bring the database to the tables of this version.", no_args_is_help=True)
 
@@ -31,4 +31,4 @@ def upgrade(workdir: Workdir = None, json: Json = False) -> None:
     if json:
         print_json({"database": "up to date"})
     else:
-        told("the database is up to date")
+        print_note("the database is up to date")

@@ -5,9 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError
+from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table, shortened, told
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
@@ -102,4 +103,4 @@ def _tell(done: str, letter_ids: Sequence[int], json: bool) -> None:
     if json:
         print_json({done: list(letter_ids)})
     else:
-        told(f"{len(letter_ids)} dead letters {done}")
+        print_note(f"{len(letter_ids)} dead letters {done}")

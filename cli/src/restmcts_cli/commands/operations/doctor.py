@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING
 import typer
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.messages.workers import WORKERS
+from restmcts.reporting.plain_text import plain
 from rich.table import Table
 from rich.text import Text
 
 from restmcts_cli.arguments.connection import ARTIFACTS_FOLDER, Connection, Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, console, plain, print_json
+from restmcts_cli.reports.shown_tables import Json, console, print_json
 
 if TYPE_CHECKING:
     from restmcts.settings import Settings
@@ -158,7 +159,9 @@ def _redis(connection: Connection) -> Finding:
         return Finding(
             "redis", False, "appendonly no: a restart forgets every queue", "redis-cli config set appendonly yes"
         )
-    return Finding("redis", True, f"answers; maxmemory-policy {policy or 'not told'}, appendonly {file or 'not told'}")
+    return Finding(
+        "redis", True, f"answers; maxmemory-policy {policy or 'not reported'}, appendonly {file or 'not reported'}"
+    )
 
 
 def _bucket(connection: Connection) -> Finding:

@@ -9,7 +9,7 @@ import typer
 from restmcts.errors import InputError
 from restmcts.messages.workers import WORKERS, worker_named
 
-from restmcts_cli.reports.shown_tables import Json, print_json, print_table, told
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts_cli.processes.stack_processes import Stack
@@ -43,7 +43,7 @@ def up(
     stack = _open(folder)
     stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)})
     stack.supervise()
-    told(
+    print_note(
         f"up: {len(stack.members())} processes; other commands find them with: export RESTMCTS_ENV_FILE={stack.env_file}"
     )
 
@@ -62,8 +62,8 @@ def status(folder: Folder = DEFAULT_FOLDER, json: Json = False) -> None:
         print_table(COLUMNS, rows, empty=f"nothing was started here; restmcts stack up --dir {folder}")
     unwell = [row for row in rows if row["state"] != "healthy"]
     if unwell and not json:
-        told(f"to see why: restmcts stack logs {unwell[0]['name']} --dir {folder}")
-        told(f"to start what is missing: restmcts stack up --dir {folder}")
+        print_note(f"to see why: restmcts stack logs {unwell[0]['name']} --dir {folder}")
+        print_note(f"to start what is missing: restmcts stack up --dir {folder}")
     if unwell:
         raise typer.Exit(1)
 
@@ -135,7 +135,7 @@ def down(folder: Folder = DEFAULT_FOLDER) -> None:
     stack = _open(folder)
     count = len(stack.members())
     stack.down()
-    told(f"down: {count} processes stopped; the data are in {stack.folder}")
+    print_note(f"down: {count} processes stopped; the data are in {stack.folder}")
 
 
 def parse_workers(text: str) -> dict[str, int]:

@@ -15,7 +15,7 @@ from restmcts.errors import InputError, RestMctsError
 from restmcts.messages.workers import WORKER_OF_QUEUE, WORKERS, worker_named
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, print_json, print_table, told
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
 COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
@@ -138,7 +138,7 @@ def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> 
     if not stack.members():
         raise InputError(f"{folder} holds no stack: restmcts stack up --dir {folder}")
     stack.up(counts)
-    told(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
+    print_note(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
 
 
 def _scale_containers(files: Sequence[Path], counts: Mapping[str, int], dry_run: bool) -> None:
@@ -153,7 +153,7 @@ def _scale_containers(files: Sequence[Path], counts: Mapping[str, int], dry_run:
         raise InputError(f"{missing} is not here: call this where the compose file lies, or name it with --file")
     if not shutil.which(command[0]):
         raise InputError("docker is not installed here; --dry-run prints the command for the machine that has it")
-    told(shlex.join(command))
+    print_note(shlex.join(command))
     done = subprocess.run(command, check=False)
     if done.returncode:
         raise RestMctsError(f"{command[0]} ended with {done.returncode}; what it said stands above")

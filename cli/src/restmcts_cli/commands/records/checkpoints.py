@@ -8,7 +8,7 @@ import typer
 from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table, told
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 DIGITS_SHOWN = 12
 
@@ -74,7 +74,7 @@ def pull(
     if json:
         print_json({"run": run, "checkpoint": name, "folder": str(out)})
     else:
-        told(f"checkpoint {name} of run {run} lies in {out}")
+        print_note(f"checkpoint {name} of run {run} lies in {out}")
 
 
 @app.command()
@@ -92,7 +92,7 @@ def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -
     if json:
         print_json({"run": run, "promoted": name})
     else:
-        told(f"run {run} goes on with {name}")
+        print_note(f"run {run} goes on with {name}")
 
 
 @app.command()
@@ -116,7 +116,7 @@ def push(
     if json:
         print_json({"run": run, "checkpoint": name, "url": url})
     else:
-        told(f"checkpoint {name} of run {run} lies at {url}")
+        print_note(f"checkpoint {name} of run {run} lies at {url}")
 
 
 def _upload(folder: Path, repository: str, message: str, *, private: bool) -> str:

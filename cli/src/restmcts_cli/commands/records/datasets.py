@@ -9,7 +9,7 @@ from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder
-from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table, told
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 app = typer.Typer(help="List, read and fetch training data.", no_args_is_help=True)
 
@@ -132,7 +132,7 @@ def pull(
     if json:
         print_json({"run": run, "phase": phase, "folder": str(out)})
     else:
-        told(f"{found['num_rows']:,} rows lie in {out}")
+        print_note(f"{found['num_rows']:,} rows lie in {out}")
 
 
 @app.command()
@@ -173,7 +173,7 @@ def export(
     if json:
         print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
     else:
-        told(f"{len(lines):,} rows lie in {out}")
+        print_note(f"{len(lines):,} rows lie in {out}")
 
 
 def _row(connection: Connection, run: str, phase: str) -> dict[str, Any]:

@@ -8,11 +8,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError, StorageError
+from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.problem_sources import SOURCES, read_source
 from restmcts_cli.commands.records.run_create import TRAIN, add_to_set, usable
-from restmcts_cli.reports.shown_tables import Json, print_json, print_table, shortened, told
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
@@ -48,7 +49,7 @@ def import_(
     if json:
         print_json({"source": source, "file": str(out), "num_problems": num_problems})
     else:
-        told(f"{num_problems:,} problems written to {out}")
+        print_note(f"{num_problems:,} problems written to {out}")
 
 
 def _write(problems: "Iterable[Problem]", out: Path) -> int:
@@ -101,7 +102,7 @@ def enqueue(
     if json:
         print_json({"run": run, "added": counts})
     else:
-        told(f"run {run}: " + ", ".join(f"{count:,} problems added to {name}" for name, count in counts.items()))
+        print_note(f"run {run}: " + ", ".join(f"{count:,} problems added to {name}" for name, count in counts.items()))
 
 
 def _at_least_one(problems: "Iterator[Problem]", source: str) -> "Iterator[Problem]":

@@ -15,7 +15,7 @@ from restmcts_cli.arguments.method_options import GateMargin, HeldOut, Labels, M
 from restmcts_cli.arguments.problem_sources import SOURCES, read_source
 from restmcts_cli.arguments.search_options import parse_search
 from restmcts_cli.arguments.training_options import Objective, PolicyOptions, ValueOptions, parse_training
-from restmcts_cli.reports.shown_tables import Json, print_json, told
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 if TYPE_CHECKING:
     from restmcts.adapters.files.problem_files import BadLine
@@ -266,18 +266,18 @@ def usable(source: str, items: "Iterable[Problem | BadLine]") -> "Iterator[Probl
         if isinstance(item, Problem):
             yield item
         else:
-            told(f"{source}, line {item.line_number}: {item.reason}; passed over")
+            print_note(f"{source}, line {item.line_number}: {item.reason}; passed over")
 
 
 def _tell(document: dict[str, Any], workdir: Path | None) -> None:
     place = f" --workdir {workdir}" if workdir is not None else ""
     sets = ", ".join(f"{count:,} problems in {name}" for name, count in document["problems"].items())
-    told(f"run {document['run']} is {document['state']}: {sets}")
+    print_note(f"run {document['run']} is {document['state']}: {sets}")
     if document["problems"].get(TRAIN) == 0:
-        told(f"to fill it: restmcts problems enqueue {document['run']} FILE{place}")
+        print_note(f"to fill it: restmcts problems enqueue {document['run']} FILE{place}")
     if document["state"] == "paused":
-        told(f"to begin: restmcts runs resume {document['run']}{place}")
+        print_note(f"to begin: restmcts runs resume {document['run']}{place}")
     elif workdir is not None:
-        told(f"to work on it: restmcts runs work {document['run']}{place}")
+        print_note(f"to work on it: restmcts runs work {document['run']}{place}")
     else:
-        told(f"to see it work: restmcts runs watch {document['run']}")
+        print_note(f"to see it work: restmcts runs watch {document['run']}")

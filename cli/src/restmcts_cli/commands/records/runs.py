@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from restmcts.errors import InputError, RestMctsError, StorageError
+from restmcts.reporting.plain_text import plain, shortened
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.method_options import MaxTokens
 from restmcts_cli.commands.records.run_create import create
-from restmcts_cli.reports.shown_tables import Json, plain, print_fields, print_json, print_table, shortened, told
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
@@ -85,12 +86,12 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
             try:
                 while row.state not in ENDED:
                     if row.state == "paused" and row.error and row.error != told_why:
-                        told(f"run {name} is paused: {row.error}; to go on: {_resumption(name, workdir)}")
+                        print_note(f"run {name} is paused: {row.error}; to go on: {_resumption(name, workdir)}")
                         told_why = row.error
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     row = _row_once_there(connection, name)
             except KeyboardInterrupt:
-                told(f"run {name} is {row.state} and goes on without being watched")
+                print_note(f"run {name} is {row.state} and goes on without being watched")
         _show(connection, name, json)
     if row.state in ("failed", "cancelled"):
         raise RestMctsError(f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}")
@@ -178,7 +179,7 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
     if json:
         print_json({"run": name, "state": state})
     else:
-        told(f"run {name} is {state}")
+        print_note(f"run {name} is {state}")
 
 
 def _resumption(name: str, workdir: Path | None) -> str:
@@ -201,12 +202,12 @@ def _row_once_there(connection: Connection, name: str) -> Any:
             row = _row(connection, name)
         except StorageError as error:
             if not told_so:
-                told(f"the database does not answer ({plain(str(error))}); the run is watched again once it does")
+                print_note(f"the database does not answer ({plain(str(error))}); the run is watched again once it does")
             told_so = True
             time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
         if told_so:
-            told("the database answers again")
+            print_note("the database answers again")
         return row
 
 

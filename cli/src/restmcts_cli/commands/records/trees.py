@@ -7,11 +7,12 @@ from typing import Annotated, Any
 
 import typer
 from restmcts.errors import InputError, StorageError
+from restmcts.reporting.plain_text import shortened
+from restmcts.reporting.tree_text import TreeView, to_dot, tree_lines
 from rich.text import Text
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, console, print_fields, print_json, print_table, shortened, told
-from restmcts_cli.reports.tree_text import TreeView, to_dot, tree_lines
+from restmcts_cli.reports.shown_tables import Json, console, print_fields, print_json, print_note, print_table
 
 MAX_QUESTION_CHARACTERS = 60
 COLUMNS = ("id", "phase", "question", "state", "verdict", "solved", "nodes", "iterations", "tokens", "note")
@@ -61,7 +62,7 @@ def list_(
         one["note"] = shortened(one["error"], MAX_QUESTION_CHARACTERS) if one["error"] else one["stop_reason"]
     print_table(COLUMNS, found, empty="no tree is like that")
     if len(found) == limit:
-        told(f"the first {limit}; --limit shows more")
+        print_note(f"the first {limit}; --limit shows more")
 
 
 @app.command()
@@ -124,7 +125,7 @@ def export(
         out.write_text(text, encoding="utf-8")
     except OSError as error:
         raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
-    told(f"tree {tree_id} written to {out}")
+    print_note(f"tree {tree_id} written to {out}")
 
 
 def _tree(workdir: Path | None, tree_id: int) -> dict[str, Any]:

@@ -7,7 +7,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
-from restmcts_cli.reports.shown_tables import told
+from restmcts_cli.reports.shown_tables import print_note
 
 
 def ui(
@@ -41,7 +41,7 @@ def ui(
         source, defaults = stack_source(settings), (settings.dashboard_host, settings.dashboard_port)
 
     def ready(address: str) -> None:
-        told(f"{source.title}: {address}")
+        print_note(f"{source.title}: {address}")
         if open_browser:
             webbrowser.open(address)
 

@@ -8,7 +8,7 @@ from typing import Any
 
 from rich.text import Text
 
-from restmcts_cli.reports.shown_tables import plain
+from restmcts.reporting.plain_text import plain
 
 Node = Mapping[str, Any]
 ROOT = 0

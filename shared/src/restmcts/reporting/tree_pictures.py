@@ -9,14 +9,40 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
-from restmcts_cli.reports.run_report_data import SearchTree, TreeNode
-
 MAX_NODES = 40
 MAX_TEXT = 56
 _MARGIN, _ROW, _INDENT = 10, 27, 24
 _CHARACTER_WIDTH = 7.5
 _BAR_WIDTH, _FACTS_WIDTH = 70, 210
 _SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnNode:
+    """A node of the drawn tree; parents come before their children, the root is first and has no
+    step text.
+
+    Attributes:
+        text: its step.
+        value: its value in the search, or None before it was scored.
+        visits: counted in the search.
+        parent: index of its parent; None for the root.
+        verdict: `right`, `wrong` or `undecided` at a verified leaf, else None.
+    """
+
+    text: str
+    value: float | None
+    visits: int
+    parent: int | None
+    verdict: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class DrawnTree:
+    """One search tree and the question it belongs to."""
+
+    question: str
+    nodes: tuple[DrawnNode, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,12 +55,11 @@ class _Line:
     num_folded: int
 
 
-def draw_tree(tree: SearchTree, max_nodes: int = MAX_NODES) -> Markup:
+def draw_tree(tree: DrawnTree, max_nodes: int = MAX_NODES) -> Markup:
     """Return the tree as an `<svg>` in a scrolling frame.
 
     At most `max_nodes` nodes are drawn: the ways to one right and one wrong leaf, then the most
-        visited. A node with more below
-    it says how many.
+    visited. A node with more below it says how many.
     """
     if not tree.nodes:
         return Markup("")
@@ -53,7 +78,7 @@ def draw_tree(tree: SearchTree, max_nodes: int = MAX_NODES) -> Markup:
     return Markup('<div class="scroll">{}</div>').format(svg)
 
 
-def _children(nodes: Sequence[TreeNode]) -> dict[int, list[int]]:
+def _children(nodes: Sequence[DrawnNode]) -> dict[int, list[int]]:
     children: dict[int, list[int]] = defaultdict(list)
     for index, node in enumerate(nodes):
         if node.parent is not None:
@@ -63,7 +88,7 @@ def _children(nodes: Sequence[TreeNode]) -> dict[int, list[int]]:
     return children
 
 
-def _chosen(nodes: Sequence[TreeNode], children: dict[int, list[int]], max_nodes: int) -> set[int]:
+def _chosen(nodes: Sequence[DrawnNode], children: dict[int, list[int]], max_nodes: int) -> set[int]:
     """Return the nodes to draw: parents always with their children, the ways to a right and a
     wrong leaf first, then by visits.
     """
@@ -84,7 +109,7 @@ def _chosen(nodes: Sequence[TreeNode], children: dict[int, list[int]], max_nodes
     return chosen
 
 
-def _place(nodes: Sequence[TreeNode], children: dict[int, list[int]], chosen: set[int]) -> dict[int, _Line]:
+def _place(nodes: Sequence[DrawnNode], children: dict[int, list[int]], chosen: set[int]) -> dict[int, _Line]:
     """Return a line for each chosen node, in the order of the page: depth first, the most
     visited child first.
     """
@@ -105,7 +130,7 @@ def _place(nodes: Sequence[TreeNode], children: dict[int, list[int]], chosen: se
     return lines
 
 
-def _text(node: TreeNode, num_folded: int) -> str:
+def _text(node: DrawnNode, num_folded: int) -> str:
     text = node.text.strip() or ("the question" if node.parent is None else "(empty step)")
     text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
     return f"{text}  (+ {num_folded:,} more below)" if num_folded else text
@@ -124,7 +149,7 @@ def _edge(parent: _Line, child: _Line) -> Markup:
     return Markup('<path class="edge" d="M{} {}V{}H{}"/>').format(x, y, end_y, end_x)
 
 
-def _node(node: TreeNode, line: _Line, text: str, facts_x: float) -> Markup:
+def _node(node: DrawnNode, line: _Line, text: str, facts_x: float) -> Markup:
     x, y = _dot(line)
     visits = f"{node.visits:,} visit" if node.visits == 1 else f"{node.visits:,} visits"
     parts = [
