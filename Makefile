@@ -11,9 +11,11 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTHON :=
 SEED := 1
 ARGS :=
+# a process a core, and no more than pay for what each must import
+PARALLEL := -n logical --maxprocesses 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo env browser test chaos check bench clean
+.PHONY: help setup demo env browser quick units test chaos check mutations bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s  %s\n", $$1, $$2}' Makefile
@@ -45,11 +47,20 @@ browser: ## Install Chromium for the tests of the dashboard, where this user may
 	{ $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium fonts-dejavu-core >/dev/null; } || echo "browser: Chromium could not be installed" >&2
 
+quick: setup ## Checks beside the unit and golden tests: before every commit
+	@$(MAKE) --no-print-directory -j 2 check units
+
+units:
+	@$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit tests/golden
+
 test: check browser ## Checks, then all tests: unit, golden, integration, e2e
 	@$(BIN)/python -m pytest
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
+
+mutations: setup ## Put small faults into copies of the tree: do the tests notice each?
+	@$(BIN)/python tests/mutations/run.py
 
 check: setup ## Lint, format, types, direction of imports
 	$(BIN)/ruff check --quiet .

@@ -2,6 +2,7 @@
 them, searched at random.
 """
 
+import gc
 import json
 from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
@@ -37,6 +38,14 @@ def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
         tier = Path(item.path).relative_to(Path(__file__).parent).parts[0]
         if tier in MARKED_FOLDERS:
             item.add_marker(tier)
+
+
+def pytest_collection_finish() -> None:
+    """What was imported stays: every training ends by collecting garbage, and would look through
+    all of torch for it.
+    """
+    gc.collect()
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,19 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from restmcts.domain.problems import Problem
+from restmcts.adapters.sql import trees
+from restmcts.adapters.sql.trees import TREES
+from restmcts.domain.problems import Problem, Verdict
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed
 from restmcts.domain.runs.methods import METHODS, Models
-from restmcts.domain.runs.phases import Phase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.plans import SelfTraining
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import SelfConsistencySettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.testing.runs import faults
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
+from sqlalchemy import select
 
 NUM_STEPS = 8
 PROBLEMS = {
@@ -100,3 +105,43 @@ def test_what_is_not_solved_is_explained_from_its_answer_and_learnt_without_it(h
     assert [row["question"] for row in rows] == [problem.question for problem in PROBLEMS["train"]]
     assert {tuple(row["steps"]) for row in rows} == {("because\n", answer_step(RIGHT_ANSWER))}
     assert faults(run.database, run.run_id) == []
+
+
+@pytest.mark.parametrize("num_solved", [0, 1])
+def test_given_solutions_are_labelled_beside_a_search_and_count_as_no_success_of_its_policy(
+    handled_run: Any, num_solved: int
+) -> None:
+    """Where the policy solved nothing itself, no value can tell its attempts apart."""
+    run = handled_run({"base": Guessing(num_solved)}, PROBLEMS)
+    collect = SearchPhase(
+        "collect", 0, "bootstrap", "train", "base", None, SelfConsistencySettings(num_samples=2), merge_solutions=True
+    )
+    run.do([collect, TrainValuePhase("value-0", 0, None, "base", TrainingSettings(), ("collect",))])
+    with run.database.transaction() as transaction:
+        rows = transaction.execute(select(TREES.c.id, TREES.c.solved).order_by(TREES.c.id)).all()
+        labels = trees.load_labels(transaction, [row.id for row in rows])
+        stored = trees.load_trees(transaction, [row.id for row in rows])
+    assert [row.solved for row in rows] == [True] * num_solved + [False] * (NUM_STEPS - 1 - num_solved)
+    for row in rows:
+        right = {node_id for node_id, verdict in labels[row.id][0].items() if verdict == Verdict.RIGHT}
+        assert ("2 + 5 = 7\n", answer_step(RIGHT_ANSWER)) in {stored[row.id].steps_to(stored[row.id][n]) for n in right}
+        assert labels[row.id][1], "with the given solution, the steps can be labelled"
+    targets = [target for row in run.dataset("value-0") for target in row["targets"] if target is not None]
+    num_labelled = sum(len(found) - 1 for _, found in labels.values())
+    assert len(targets) == (num_labelled if num_solved else 0)
+
+
+class Guessing:
+    """Answers the first `num_solved` questions rightly."""
+
+    def __init__(self, num_solved: int) -> None:
+        self._num_solved = num_solved
+
+    def propose(self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: Any) -> list[StepsProposed]:
+        return [self._answer(question, request) for question, request in zip(questions, requests, strict=True)]
+
+    def _answer(self, question: str, request: ProposeSteps) -> StepsProposed:
+        text = answer_step(RIGHT_ANSWER if int(question) <= self._num_solved else WRONG_ANSWER)
+        return StepsProposed(
+            request.number, (Sample((ProposedStep(text, 1, -1.0),), 1, True),) * request.num_samples, 1
+        )

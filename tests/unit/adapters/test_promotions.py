@@ -1,6 +1,6 @@
 """Gates and promotions over the real handlers, with checkpoints whose worth is known."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
@@ -130,3 +130,36 @@ def test_judging_again_changes_nothing(run: Any) -> None:
     with run.database.transaction() as transaction:
         assert len(promotions.history(transaction, run.run_id)) == 1
         assert runs.phases_of(transaction, run.run_id)[1].result == gates["gate-0"]
+
+
+class Meanwhile(Values):
+    """Values during whose first call something happens."""
+
+    def __init__(self, right: float, wrong: float, happens: Callable[[], None]) -> None:
+        super().__init__(right, wrong)
+        self._happens: Callable[[], None] | None = happens
+
+    def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
+        happens, self._happens = self._happens, None
+        if happens is not None:
+            happens()
+        return super().score(questions, requests)
+
+
+def test_a_candidate_is_compared_with_what_was_promoted_while_it_was_evaluated(handled_run: Any) -> None:
+    """It would pass beside "value-0"; meanwhile a person has promoted a better one."""
+    models = {
+        **MODELS,
+        "value-2": Values(0.9, 0.1),
+        "value-1": Meanwhile(0.2, 0.8, lambda: run.promote("value-2")),
+    }
+    run = handled_run(models, {"held-out": [Problem(str(number), RIGHT_ANSWER) for number in range(20)]})
+    run.promote("value-0")
+    gates = run.do(
+        [
+            SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES),
+            GatePhase("gate-0", 0, "value", "value-1", "trees"),
+        ]
+    )
+    assert (gates["gate-0"]["incumbent"], gates["gate-0"]["promoted"]) == ("value-2", False)
+    assert run.promoted("value") == "value-2"

@@ -10,13 +10,19 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.sql.trees import TREES
+from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
+from restmcts.domain.requests import StepsProposed
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.errors import ServerUnavailableError, StorageError
 from restmcts.messages.base import Message
-from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps
+from restmcts.messages.wire import dump_response, load_proposal
+from restmcts.testing.trees import RandomModels
 from restmcts.usecases.reconcile import Patience, ring_overdue
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
 
@@ -58,6 +64,11 @@ def state_of(database: Database) -> tuple[str, str | None]:
     return row.state, row.error
 
 
+def attempts_of(database: Database) -> int:
+    with database.transaction() as transaction:
+        return int(transaction.execute(select(TREES.c.num_attempts)).scalar_one())
+
+
 def test_a_tree_is_rung_for_when_it_stands_still_and_once_a_round(database: Database) -> None:
     assert ring(database) == []
     grow_old(database)
@@ -82,6 +93,54 @@ def test_nothing_is_given_up_while_no_worker_takes_messages(database: Database) 
     assert state_of(database) == ("searching", None)
 
 
+# A round over a tree that nothing has happened to for long: what is emitted, and what it is then.
+@pytest.mark.parametrize(
+    ("state", "attempts", "taken", "emitted", "after"),
+    [
+        ("waiting", 0, True, [], ("waiting", 0)),
+        ("searching", 0, True, [AdvanceTrees(tree_ids=(1,))], ("searching", 1)),
+        ("searching", 2, True, [AdvanceTrees(tree_ids=(1,))], ("searching", 3)),
+        ("searching", 2, False, [AdvanceTrees(tree_ids=(1,))], ("searching", 2)),
+        ("searching", 3, True, [], ("failed", 3)),
+        ("ended", 0, True, [LabelTrees(tree_ids=(1,))], ("ended", 1)),
+        ("ended", 2, True, [LabelTrees(tree_ids=(1,))], ("ended", 3)),
+        ("ended", 2, False, [LabelTrees(tree_ids=(1,))], ("ended", 2)),
+        ("ended", 3, True, [], ("failed", 3)),
+        ("labelled", 3, True, [], ("labelled", 3)),
+        ("failed", 3, True, [], ("failed", 3)),
+    ],
+)
+def test_what_a_round_does_with_a_tree(
+    database: Database, state: str, attempts: int, taken: bool, emitted: list[Message], after: tuple[str, int]
+) -> None:
+    with database.transaction() as transaction:
+        transaction.execute(update(TREES).values(state=state, num_attempts=attempts))
+    assert ring(database, taken=taken) == []
+    assert (state_of(database)[0], attempts_of(database)) == (state, attempts), "it is not old yet"
+    grow_old(database)
+    assert ring(database, taken=taken) == emitted
+    assert (state_of(database)[0], attempts_of(database)) == after
+    if state != "failed" and after[0] == "failed":
+        assert f"3 times while {state}" in str(state_of(database)[1])
+
+
+def test_a_tree_that_gets_on_begins_anew_with_its_attempts(database: Database) -> None:
+    for _ in range(PATIENCE.max_attempts):
+        grow_old(database)
+        ring(database)
+    TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
+    assert (state_of(database)[0], attempts_of(database)) == ("searching", 0)
+    with database.transaction() as transaction:
+        claim = requests.claim(transaction, RequestKind.PROPOSE, 10, 60.0)
+        assert claim is not None
+        (request,) = claim.requests
+        response = RandomModels(answer_rate=1.0).answer(load_proposal(request.payload))
+        requests.answer(transaction, [(request, dump_response(response))])
+        transaction.execute(update(TREES).values(num_attempts=2))
+    TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
+    assert (state_of(database)[0], attempts_of(database)) == ("ended", 0)
+
+
 def test_a_request_that_no_worker_survives_fails_its_tree(database: Database) -> None:
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
     for _ in range(PATIENCE.max_attempts):
@@ -93,11 +152,28 @@ def test_a_request_that_no_worker_survives_fails_its_tree(database: Database) ->
     assert (state, "begun 3 times" in str(error)) == ("failed", True)
 
 
-def test_requests_that_are_given_back_for_want_of_a_server_cost_no_attempt(database: Database) -> None:
+class Away:
+    """A policy behind a server that is away, or a policy with a fault."""
+
+    def __init__(self, error: Exception) -> None:
+        self._error = error
+
+    def propose(self, *_: object) -> list[StepsProposed]:
+        raise self._error
+
+
+@pytest.mark.parametrize(
+    ("error", "attempts"),
+    [(ServerUnavailableError("connection refused"), 0), (StorageError("disk full"), 0), (ZeroDivisionError(), 1)],
+    ids=["server", "storage", "fault"],
+)
+def test_only_what_is_no_want_of_a_server_counts_as_an_attempt(
+    database: Database, error: Exception, attempts: int
+) -> None:
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
-    for counted in (False, True):
-        with database.transaction() as transaction:
-            claim = requests.claim(transaction, RequestKind.PROPOSE, 10, 60.0)
-            assert claim is not None
-            requests.give_back(transaction, claim.requests, counted=counted)
-            assert transaction.execute(select(REQUESTS.c.attempt)).scalar_one() == int(counted)
+    policy = PolicyGeneratorHandlers(database, lambda _: Away(error), WorkerSettings())
+    with pytest.raises(type(error)):
+        policy.propose_steps(ProposeWaitingSteps())
+    with database.transaction() as transaction:
+        row = transaction.execute(select(REQUESTS.c.state, REQUESTS.c.attempt)).one()
+    assert tuple(row) == ("waiting", attempts)

@@ -1,5 +1,8 @@
-"""A training job that is another worker's, done, or not wanted any more is left alone."""
+"""A training job that is another worker's, done, or not wanted any more is left alone; one that
+is given back is as if it had not been begun.
+"""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +14,8 @@ from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.errors import StorageError
+from restmcts.messages.base import Message
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
 
@@ -42,4 +47,46 @@ def test_a_message_that_comes_again_does_not_train_again(
     with database.transaction() as transaction:
         assert runs.phase_by_id(transaction, 1) == before
     assert not (tmp_path / "work").exists()
+    database.close()
+
+
+class Away(FolderArtifactStore):
+    """A store that calls `on_fetch` before it fetches."""
+
+    on_fetch: Callable[[], None] = staticmethod(lambda: None)
+
+    def fetch(self, uri: str) -> Path:
+        self.on_fetch()
+        return super().fetch(uri)
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["the store is away", "the worker is asked to end"])
+def test_a_training_that_is_given_back_costs_no_attempt(stops: bool, tmp_path: Path) -> None:
+    sent: list[Message] = []
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}", lambda messages, _: sent.extend(messages))
+    database.create_tables()
+    artifacts = Away(tmp_path / "artifacts")
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows").write_text("data")
+    data = artifacts.put(tmp_path / "data", "datasets", {})
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "run", "rest-mcts", 0, {})
+        runs.add_phases(transaction, run_id, [TrainPolicyPhase("policy-1", 1, "base", TrainingSettings())])
+        runs.add_checkpoint(transaction, run_id, "base", "policy", "file://nowhere", "0")
+        runs.add_dataset(transaction, 1, "train-policy", data.uri, data.digest, {"num_rows": 1})
+        runs.set_phase(transaction, 1, PhaseState.TRAINING, attempt=2)
+    trainer = TrainerHandlers(database, artifacts, tmp_path / "work")
+    message = TrainPolicy(phase_id=1)
+    if stops:
+        artifacts.on_fetch = trainer.stop
+        trainer.train(message)
+    else:
+        artifacts.remove(data.uri)
+        with pytest.raises(StorageError):
+            trainer.train(message)
+    with database.transaction() as transaction:
+        row: Any = runs.phase_by_id(transaction, 1)
+    assert (row.state, row.attempt, row.lease_until) == (PhaseState.TRAINING, 2, None)
+    assert sent == [message] * stops, "whoever stops leaves the job to another at once; who fails is asked again"
+    trainer.close()
     database.close()

@@ -3,6 +3,7 @@ can be worked out by hand.
 """
 
 import math
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import pytest
@@ -33,12 +34,13 @@ VALUES = {"aa": 0.1, "ab": 0.2, "ac": 0.2, "ba": 0.95, "bb": 0.3, "bc": 0.3, "ca
 
 
 class LetterPolicy:
-    """Each step is the likeliest letter, or the one it is begun with; values are known for
-    whole solutions only.
+    """Each step is the likeliest letter, or the one it is begun with; a partial solution is
+    worth 0.5 unless its value is given.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, partial_values: Mapping[str, float] | None = None) -> None:
         self.begun: list[tuple[tuple[str, ...], str]] = []
+        self._partial_values = partial_values or {}
 
     def answer(self, request: Request) -> Response:
         if isinstance(request, ScoreSteps):
@@ -66,11 +68,13 @@ class LetterPolicy:
 
     def _value(self, text: str) -> float:
         letters = text.replace("The answer is ", "").split()
-        return VALUES[letters[-1]] if len(letters) == 3 else 0.5
+        return VALUES[letters[-1]] if len(letters) == 3 else self._partial_values.get("".join(letters), 0.5)
 
 
-def search(budget: Budget | None = None, **options: object) -> tuple[BestFirst, LetterPolicy]:
-    policy = LetterPolicy()
+def search(
+    budget: Budget | None = None, partial_values: Mapping[str, float] | None = None, **options: object
+) -> tuple[BestFirst, LetterPolicy]:
+    policy = LetterPolicy(partial_values)
     machine = BestFirst(BestFirstSettings(**options), budget or Budget(iterations=50), 0, states_answer)  # type: ignore[arg-type]
     run_search(machine, policy.answer)
     return machine, policy
@@ -86,6 +90,15 @@ def test_branches_are_taken_by_probability_and_nothing_twice() -> None:
     assert machine.chosen is not None and machine.tree.steps_to(machine.chosen) == ("b\n", "a\n", "The answer is ba\n")
 
 
+def test_branches_below_what_the_value_model_likes_come_first() -> None:
+    """By log p + 5 V: b -1.20; below b, of value 0.9, 2.1 and 1.0; ab -1.21; c -2.30; below c, of
+    value 0.5, -1.0 and -2.1; ac -2.31.
+    """
+    _, policy = search(partial_values={"a": 0.1, "b": 0.9, "c": 0.5}, gate=None, value_weight=5.0)
+    branches = ["".join(steps).replace("\n", "") + begun for steps, begun in policy.begun[1:]]
+    assert branches == ["b", "bb", "bc", "ab", "c", "cb", "cc", "ac"]
+
+
 def test_log_probabilities_of_branches_are_those_of_the_whole_solution() -> None:
     machine, _ = search(gate=None)
     for node in machine.tree.final_nodes():
@@ -98,6 +111,8 @@ def test_it_stops_at_the_gate_with_the_score_that_holds_both_parts() -> None:
     assert machine.stop_reason == StopReason.GATE
     assert machine.chosen is not None and machine.tree.steps_to(machine.chosen)[-1] == "The answer is ba\n"
     assert len(policy.begun) == machine.spent.iterations == 2
+    exactly, _ = search(gate=VALUES["ba"], value_weight=0.0, log_prob_weight=0.0)
+    assert exactly.stop_reason == StopReason.GATE
     never, _ = search(gate=0.6, log_prob_weight=1.0)
     assert never.stop_reason == StopReason.COMPLETE, "0.95 + log(0.18) lies below the gate"
 
@@ -188,11 +203,29 @@ def test_where_a_step_is_branched_at(branch_at: str, begun: list[str]) -> None:
     assert [request.begun for request in policy.asked[1:]] == begun
 
 
-@pytest.mark.parametrize(("branch_at", "begun"), [("untried-mass", "a"), ("entropy", "b")])
-def test_an_even_choice_has_the_greater_entropy_and_the_lesser_untried_mass(branch_at: str, begun: str) -> None:
-    likely = Alternative("a", 0.0, math.log(0.9), 0)
-    even = [Alternative(letter, 0.0, math.log(0.25), 1) for letter in "bcd"]
-    step = ProposedStep("x\n", 2, 0.0, (likely, *even))
+# What a step did not take: at its first position, then at its second.
+@pytest.mark.parametrize(
+    ("untried", "branch_at", "begun"),
+    [
+        (({"a": 0.9}, {"b": 0.25, "c": 0.25, "d": 0.25}), "untried-mass", "a"),
+        (({"a": 0.9}, {"b": 0.25, "c": 0.25, "d": 0.25}), "entropy", "b"),
+        (({"a": 0.5}, {"b": 0.1, "c": 0.1}), "entropy", "a"),
+    ],
+    ids=["greater mass", "an even choice", "an even choice between one token and all the rest"],
+)
+def test_the_position_is_that_of_the_greatest_mass_or_entropy(
+    untried: Sequence[Mapping[str, float]], branch_at: str, begun: str
+) -> None:
+    step = ProposedStep(
+        "x\n",
+        2,
+        0.0,
+        tuple(
+            Alternative(letter, 0.0, math.log(share), position)
+            for position, letters in enumerate(untried)
+            for letter, share in letters.items()
+        ),
+    )
     machine = BestFirst(BestFirstSettings(branch_at=branch_at), Budget(iterations=9), 0, states_answer)  # type: ignore[arg-type]
     (request,) = machine.begin()
     (scoring,) = machine.receive(StepsProposed(request.number, (Sample((step,), 2, True),), 1))

@@ -1,6 +1,7 @@
 """What the paper says follows from its Eqs. 1 and 2, on trees from a seed."""
 
 import math
+from typing import Literal
 
 import pytest
 from hypothesis import given, settings
@@ -166,6 +167,9 @@ def test_a_gated_leaf_is_verified_only_where_the_search_had_a_gate() -> None:
     nodes["open"].search_value = 0.95
     assert nodes["open"] not in end_leaves(tree)
     assert nodes["open"] in end_leaves(tree, 0.9)
+    nodes["open"].from_rollout = True
+    assert nodes["open"] not in end_leaves(tree, 0.9), "the search never selects a step of a rollout"
+    nodes["open"].from_rollout = False
     nodes["open"].expanded = True
     assert nodes["open"] not in end_leaves(tree, 0.9)
 
@@ -199,6 +203,22 @@ TRACES = [
 )
 def test_traces_are_selected_by_value_or_length_and_at_most_k(criteria: TraceFilter, kept: list[int]) -> None:
     assert [trace.node_id for trace in select_traces(TRACES, criteria)] == kept
+
+
+@pytest.mark.parametrize(("rank", "steps"), [("value", ("a", "b")), ("least-value", ("c", "d"))])
+def test_a_solution_is_ranked_by_its_last_step_or_by_the_one_that_is_liked_least(
+    rank: Literal["value", "least-value"], steps: tuple[str, ...]
+) -> None:
+    tree = Tree()
+    verdicts = {}
+    for path in ((("a", 0.2), ("b", 0.9)), (("c", 0.7), ("d", 0.6))):
+        node = tree.root
+        for place, (step, value) in enumerate(path, start=1):
+            node, _ = tree.add_child(node, ProposedStep(step, 1, -1.0), final=place == len(path))
+            node.model_value = value
+        verdicts[node.node_id] = Verdict.RIGHT
+    (kept,) = select_traces(right_traces(tree, verdicts), TraceFilter(top_k=1, rank=rank))
+    assert kept.steps == steps
 
 
 def test_a_filter_that_keeps_nothing_is_refused() -> None:
