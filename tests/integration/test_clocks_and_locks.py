@@ -2,8 +2,11 @@
 with a lock stops no other run.
 """
 
+import os
+import subprocess
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -12,14 +15,17 @@ from restmcts.adapters.sql import requests, runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.adapters.sql.tables import PhaseState, RequestKind
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, TrainPolicy
+from restmcts.usecases.reconcile import Patience
+from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
@@ -103,3 +109,79 @@ def test_a_search_worker_with_a_wrong_clock_measures_time_as_the_others_do(
         tree = transaction.execute(select(TREES).where(TREES.c.run_id == run_id)).one()
         assert timedelta(0) <= tree.updated_at - tree.started_at < timedelta(minutes=1)
         assert abs((transaction.now() - tree.updated_at).total_seconds()) < 60
+
+
+FROZEN = """
+import os, signal, sys
+from restmcts.adapters.sql.database import Database
+from sqlalchemy import text
+with Database(sys.argv[1], idle_seconds=float(sys.argv[2])).transaction() as transaction:
+    transaction.execute(text(f"SELECT * FROM {sys.argv[3]} FOR UPDATE"))
+    os.kill(os.getpid(), signal.SIGSTOP)
+"""
+
+
+@pytest.fixture
+def freeze(servers: Stack) -> Iterator[Callable[[str, float], None]]:
+    """Lock rows (a table and a condition) in a process that is then frozen."""
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def lock(rows: str, idle_seconds: float) -> None:
+        command = [sys.executable, "-c", FROZEN, servers.settings["RESTMCTS_DATABASE_URL"], str(idle_seconds), rows]
+        processes.append(subprocess.Popen(command))
+        os.waitid(os.P_PID, processes[-1].pid, os.WSTOPPED)
+
+    yield lock
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def test_a_frozen_holder_of_a_run_stops_no_other_and_its_own_until_its_transaction_is_ended(
+    database: Database, emitted: list[Message], new_run: Callable[[], int], freeze: Callable[[str, float], None]
+) -> None:
+    locked, other = new_run(), new_run()
+    freeze(f"runs WHERE id = {locked}", 5.0)
+    coordinator = CoordinatorHandlers(database, CoordinatorSettings())
+    coordinator.advance_run(AdvanceRun(run_id=locked))
+    assert emitted == []
+    coordinator.advance_run(AdvanceRun(run_id=other))
+    assert AdvanceTrees in map(type, emitted)
+    for _ in range(200):
+        emitted.clear()
+        coordinator.wake_passed_over()
+        assert emitted == [AdvanceRun(run_id=locked)]
+        coordinator.advance_run(AdvanceRun(run_id=locked))
+        if len(emitted) > 1:
+            break
+        time.sleep(0.1)
+    assert AdvanceTrees in map(type, emitted)
+    emitted.clear()
+    coordinator.wake_passed_over()
+    assert emitted == []
+
+
+def test_a_frozen_holder_of_a_hopeless_tree_stops_no_round_of_the_coordinator(
+    database: Database, emitted: list[Message], new_run: Callable[[], int], freeze: Callable[[str, float], None]
+) -> None:
+    locked, other = new_run(), new_run()
+    request_ids = begin(database, locked) + begin(database, other)
+    settings = CoordinatorSettings(patience=Patience(max_attempts=3))
+    with database.transaction() as transaction:
+        transaction.execute(update(REQUESTS).where(REQUESTS.c.id.in_(request_ids)).values(attempt=3))
+    freeze(f"trees WHERE run_id = {locked}", 60.0)
+    CoordinatorHandlers(database, settings).reconcile(lambda _: True)
+    with database.transaction() as transaction:
+        found = dict(
+            transaction.execute(select(TREES.c.run_id, TREES.c.state).where(TREES.c.run_id.in_([locked, other]))).all()
+        )
+    assert found == {locked: TreeState.SEARCHING, other: TreeState.FAILED}
+
+
+def test_who_waits_for_a_lock_is_told_so_in_one_line(
+    database: Database, new_run: Callable[[], int], freeze: Callable[[str, float], None]
+) -> None:
+    run_id = new_run()
+    freeze(f"runs WHERE id = {run_id}", 60.0)
+    with pytest.raises(StorageError, match="another process holds"), database.transaction() as transaction:
+        runs.lock_run(transaction, run_id)

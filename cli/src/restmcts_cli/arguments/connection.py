@@ -18,6 +18,7 @@ if TYPE_CHECKING:
 
 DATABASE_FILE = "run.db"
 ARTIFACTS_FOLDER = "artifacts"
+SECONDS_TO_READ_PROBLEMS = 600.0
 
 Workdir = Annotated[
     Path | None,
@@ -89,7 +90,8 @@ def _stack() -> Connection:
     from restmcts.adapters.sql.database import Database
 
     settings = stack_settings()
-    database = Database(settings.database_url.get_secret_value())
+    # Problems are read from files and the hub within the transaction that adds them.
+    database = Database(settings.database_url.get_secret_value(), idle_seconds=SECONDS_TO_READ_PROBLEMS)
 
     def publish(messages: "Sequence[Message]", outbox_ids: Sequence[int]) -> None:
         # Only commands that change something wait for the import of Celery.

@@ -36,6 +36,7 @@ class Beat:
         while not self._stopping.wait(RELAY_SECONDS):
             try:
                 self._bus.relay(older_than_seconds=RELAY_SECONDS)
+                self._handlers.wake_passed_over()
                 if time.monotonic() >= next_round:
                     self._handlers.reconcile(self._bus.taken)
                     next_round = time.monotonic() + self._reconcile_seconds

@@ -15,7 +15,7 @@ from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage
-from restmcts.messages.commands import AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
 from restmcts.usecases import derive, reconcile
 from restmcts.usecases.reconcile import Patience, Taken
 
@@ -39,12 +39,18 @@ class CoordinatorHandlers:
     def __init__(self, database: Database, settings: CoordinatorSettings) -> None:
         self._database = database
         self._settings = settings
+        self._passed_over: set[int] = set()
 
     def advance_run(self, message: RunMessage) -> None:
-        """Do whatever can be done now for a running run."""
+        """Do whatever can be done now for a running run; one that somebody has locked is passed
+        over, so that it stops no other.
+        """
         with self._database.transaction() as transaction:
-            run = runs.lock_run(transaction, message.run_id)
-            if run is None or run.state != RunState.RUNNING:
+            run = runs.lock_run(transaction, message.run_id, waits=False)
+            if run is None:
+                self._passed_over.add(message.run_id)
+                return
+            if run.state != RunState.RUNNING:
                 return
             while self._move_phases(transaction, run):
                 pass
@@ -59,6 +65,15 @@ class CoordinatorHandlers:
         """
         with self._database.transaction() as transaction:
             reconcile.ring_all(transaction)
+
+    def wake_passed_over(self) -> None:
+        """Wake the coordinator for the running runs that were passed over."""
+        run_ids = []
+        while self._passed_over:
+            run_ids.append(self._passed_over.pop())
+        if run_ids:
+            with self._database.transaction() as transaction:
+                transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in runs.running(transaction, run_ids)))
 
     def reconcile(self, taken: Taken) -> None:
         """Ring again for what is overdue in running runs; `taken` says whether workers have

@@ -53,6 +53,15 @@ class _Claim:
     saved: str | None
 
 
+@dataclass(frozen=True, slots=True)
+class _Made:
+    """A stored checkpoint; the parent's if nothing was trained."""
+
+    uri: str
+    digest: str
+    lineage: dict[str, Any]
+
+
 class _NotWanted(Exception):
     """The run was cancelled, or the job is another worker's by now."""
 
@@ -105,9 +114,10 @@ class TrainerHandlers:
         try:
             with self._heartbeat(claim), metrics.TRAINING_SECONDS.time():
                 watcher, result = self._train(claim, folder)
+                made = self._store(claim, folder, result)
             with self._held(claim) as transaction:
                 if transaction is not None:
-                    self._register(transaction, claim, folder, result)
+                    self._register(transaction, claim, made, result)
             watcher.forget_saved()
             metrics.TRAININGS.labels("done").inc()
         except _NotWanted:
@@ -210,7 +220,8 @@ class TrainerHandlers:
         self._idle.append(process)
         return report
 
-    def _register(self, transaction: Transaction, claim: _Claim, folder: Path, result: dict[str, Any]) -> None:
+    def _store(self, claim: _Claim, folder: Path, result: dict[str, Any]) -> _Made:
+        """Store what was trained, before the transaction that names it: it may take long."""
         phase = claim.phase
         lineage = {
             "run_id": claim.run_id,
@@ -228,8 +239,12 @@ class TrainerHandlers:
             write_card(checkpoint, phase, claim.parent.name, lineage, result)
             artifact = self._artifacts.put(checkpoint, "checkpoints", lineage)
             uri, digest = artifact.uri, artifact.digest
+        return _Made(uri, digest, lineage)
+
+    def _register(self, transaction: Transaction, claim: _Claim, made: _Made, result: dict[str, Any]) -> None:
+        phase, parent = claim.phase, claim.parent.name
         kind = "policy" if isinstance(phase, TrainPolicyPhase) else "value"
-        runs.add_checkpoint(transaction, claim.run_id, phase.name, kind, uri, digest, claim.parent.name, lineage)
+        runs.add_checkpoint(transaction, claim.run_id, phase.name, kind, made.uri, made.digest, parent, made.lineage)
         runs.set_phase(transaction, claim.phase_id, PhaseState.DONE, result=result)
         transaction.emit(CheckpointTrained(run_id=claim.run_id))
 

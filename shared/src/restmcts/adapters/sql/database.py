@@ -29,6 +29,8 @@ def table_of(model: type[SQLModel]) -> Any:
     return SQLModel.metadata.tables[str(model.__tablename__)]
 
 
+LOCK_SECONDS = 10.0
+LOCKED = "55P03"  # lock_not_available
 OUTBOX = table_of(OutboxRow)
 
 
@@ -83,10 +85,15 @@ class Transaction:
 class Database:
     """A PostgreSQL or SQLite database by URL; a `read_only` one waits for no writer, and lets
     nothing be written.
+
+    On PostgreSQL a statement waits `LOCK_SECONDS` for a lock at most, and a transaction that does
+    nothing for `idle_seconds` (its process is frozen, say) is ended, and its locks with it.
     """
 
-    def __init__(self, url: str, publish: Publish | None = None, *, read_only: bool = False) -> None:
-        self.engine = _engine(url, read_only)
+    def __init__(
+        self, url: str, publish: Publish | None = None, *, read_only: bool = False, idle_seconds: float = 60.0
+    ) -> None:
+        self.engine = _engine(url, read_only, idle_seconds)
         self.publish = publish
 
     @property
@@ -160,15 +167,21 @@ def _storage_errors() -> Iterator[None]:
     try:
         yield
     except OperationalError as error:
+        if getattr(error.orig, "sqlstate", None) == LOCKED:
+            raise StorageError(
+                f"database: another process holds what is to be changed, since {LOCK_SECONDS:.0f} s"
+            ) from error
         raise StorageError(f"database: {str(error.orig).strip()}") from error
     except SQLAlchemyError as error:
         raise StorageError(f"database: {str(error).splitlines()[0]}") from error
 
 
-def _engine(url: str, read_only: bool) -> Engine:
+def _engine(url: str, read_only: bool, idle_seconds: float) -> Engine:
     if not url.startswith("sqlite"):
         options = {"execution_options": {"postgresql_readonly": True}} if read_only else {}
-        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, **options)
+        limits = {"lock_timeout": LOCK_SECONDS, "idle_in_transaction_session_timeout": idle_seconds}
+        connecting = {"options": " ".join(f"-c {name}={seconds * 1000:.0f}" for name, seconds in limits.items())}
+        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=connecting, **options)
     path = Path(make_url(url).database or "")
     may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
     read_only = read_only or not may_write

@@ -222,6 +222,8 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
         .where(REQUESTS.c.state == literal_column("'waiting'"), REQUESTS.c.attempt >= max_attempts)
         .where(_TREES.c.state == TreeState.SEARCHING.value)
         .order_by(REQUESTS.c.tree_id)
+        # A tree that a worker has locked is given up by a later round.
+        .with_for_update(of=_TREES, skip_locked=True)
     )
     rows = transaction.execute(statement).all()
     return {

@@ -49,14 +49,23 @@ def find_run(transaction: Transaction, name: str) -> Any | None:
     return transaction.execute(select(RUNS).where(RUNS.c.name == name)).first()
 
 
-def lock_run(transaction: Transaction, run_id: int) -> Any | None:
-    """Return the run's row, locked until the transaction ends, or None."""
-    return transaction.execute(select(RUNS).where(RUNS.c.id == run_id).with_for_update()).first()
+def lock_run(transaction: Transaction, run_id: int, *, waits: bool = True) -> Any | None:
+    """Return the run's row, locked until the transaction ends; None if there is no such run or,
+    where nobody `waits`, if somebody else has locked it.
+    """
+    locked = select(RUNS).where(RUNS.c.id == run_id).with_for_update(skip_locked=not waits)
+    return transaction.execute(locked).first()
 
 
 def state_of(transaction: Transaction, run_id: int) -> str:
     """Return the state of a run."""
     return str(transaction.execute(select(RUNS.c.state).where(RUNS.c.id == run_id)).scalar_one())
+
+
+def running(transaction: Transaction, run_ids: Sequence[int]) -> list[int]:
+    """Return those of the runs that are running."""
+    statement = select(RUNS.c.id).where(RUNS.c.id.in_(list(run_ids)), RUNS.c.state == RunState.RUNNING.value)
+    return list(transaction.execute(statement.order_by(RUNS.c.id)).scalars())
 
 
 def finish_run(transaction: Transaction, run_id: int, state: RunState, error: str | None = None) -> None:
