@@ -2,6 +2,7 @@
 
 import csv
 import json
+import sys
 from collections.abc import Callable
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -12,6 +13,7 @@ from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark
 from restmcts_cli.commands.learning.evaluate import parse_methods
+from restmcts_cli.reports import evaluation_report
 from restmcts_cli.reports.evaluation_report import read_files, write_files
 from restmcts_cli.reports.evaluation_summary import summarise
 from restmcts_cli.reports.evaluation_tables import EvaluationReport
@@ -104,6 +106,25 @@ def test_files_hold_what_was_measured_and_are_read_back(tmp_path: Path) -> None:
         assert [row["accuracy"] for row in csv.DictReader(file)] == ["0.9", "0.9", "0.5", "0.5"]
     page = (tmp_path / "report.md").read_text()
     assert "| best-first | 50 | 90.0 % ± " in page and "pass@1" in page
+
+
+def test_the_page_is_written_where_its_library_is(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with_page, without = tmp_path / "with", tmp_path / "without"
+    _written(with_page, {"best-first": 0.9, "<b>own</b>": 0.5})
+    page = (with_page / "report.html").read_text()
+    assert "90.0 % ± 3.0" in page and "&lt;b&gt;own&lt;/b&gt;" in page and "<b>own" not in page
+    monkeypatch.setattr(evaluation_report, "find_spec", lambda name: None)
+    _written(without, {"best-first": 0.9})
+    assert (without / "report.md").is_file() and not (without / "report.html").exists()
+
+
+def test_a_fault_of_the_page_is_not_taken_for_a_missing_library(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(sys.modules, "restmcts.reporting.line_charts", None)
+    monkeypatch.delitem(sys.modules, "restmcts_cli.reports.evaluation_page", raising=False)
+    with pytest.raises(ImportError, match="line_charts"):
+        _written(tmp_path / "out", {"best-first": 0.9})
 
 
 def _written(folder: Path, accuracies: dict[str, float]) -> Path:

@@ -17,8 +17,8 @@ from restmcts_cli.reports.run_report_data import (
     IterationResult,
     Report,
     SearchResult,
+    evaluate_values,
     json_line,
-    judge_values,
 )
 from restmcts_cli.reports.run_summary import summarise
 from rich.console import Console
@@ -60,8 +60,8 @@ def make_report(text: str = "plain") -> Report:
             SearchResult("MCTS*", 160, 151.0, Figure.of(outcomes(608, seed=5))),
         ),
         values=(
-            judge_values(f"V_0 {text}", [0.9, 0.5, 0.4, 0.1, 0.3], [0, 1, 2, None, None]),
-            judge_values("V_2", [0.9, 0.6, 0.4, 0.1, 0.2], [0, 1, 2, None, None]),
+            evaluate_values(f"V_0 {text}", [0.9, 0.5, 0.4, 0.1, 0.3], [0, 1, 2, None, None]),
+            evaluate_values("V_2", [0.9, 0.6, 0.4, 0.1, 0.2], [0, 1, 2, None, None]),
         ),
         tree=replace(make_tree(), question=text, nodes=(*make_tree().nodes, DrawnNode(text, 0.2, 1, 3))),
         settings=(("keep_rollouts", text),),
@@ -225,12 +225,12 @@ def test_summary_when_methods_are_level() -> None:
 
 
 def test_summary_says_when_the_value_model_got_worse() -> None:
-    worse = (judge_values("V_0", [0.9, 0.1], [1, None]), judge_values("V_1", [0.1, 0.9], [1, None]))
+    worse = (evaluate_values("V_0", [0.9, 0.1], [1, None]), evaluate_values("V_1", [0.1, 0.9], [1, None]))
     assert "0.00 (AUC; 0.50 is a guess), less than V_0 with 1.00" in said(Report("t", "c", 0, 1.0, values=worse))
 
 
-def test_judge_values_groups_by_distance() -> None:
-    quality = judge_values("V", [0.2, 0.4, 0.9, 0.1], [2, 2, 0, None])
+def test_evaluate_values_groups_by_distance() -> None:
+    quality = evaluate_values("V", [0.2, 0.4, 0.9, 0.1], [2, 2, 0, None])
     assert [(p.distance, round(p.value.value, 3), p.value.n) for p in quality.points] == [
         (0, 0.9, 1), (2, 0.3, 2), (None, 0.1, 1),
     ]  # fmt: skip

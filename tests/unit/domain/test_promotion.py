@@ -6,19 +6,19 @@ from itertools import combinations, product
 import pytest
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.plans import SelfTraining, self_training_plan
-from restmcts.domain.runs.promotion import JudgedStep, auc, is_promoted, sibling_accuracy
+from restmcts.domain.runs.promotion import HeldOutStep, auc, is_promoted, sibling_accuracy
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.ranks import area_under_curve
 
-Forest = list[list[JudgedStep]]
+Forest = list[list[HeldOutStep]]
 
 
 def forest(seed: int, num_trees: int = 40) -> Forest:
     """Trees of up to six steps below two parents, with ties among the values."""
     draw = random.Random(seed)
     return [
-        [JudgedStep(draw.randrange(2), draw.randrange(5) / 4, draw.random() < 0.5) for _ in range(draw.randrange(7))]
+        [HeldOutStep(draw.randrange(2), draw.randrange(5) / 4, draw.random() < 0.5) for _ in range(draw.randrange(7))]
         for _ in range(num_trees)
     ]
 
@@ -58,8 +58,8 @@ def test_sibling_accuracy_counts_pairs_of_one_parent() -> None:
 
 
 def test_without_both_kinds_there_is_no_figure() -> None:
-    assert auc([[JudgedStep(0, 0.3, True)], []]) is None
-    assert sibling_accuracy([[JudgedStep(0, 0.3, True)]]) is None
+    assert auc([[HeldOutStep(0, 0.3, True)], []]) is None
+    assert sibling_accuracy([[HeldOutStep(0, 0.3, True)]]) is None
 
 
 @pytest.mark.parametrize(("fall", "promoted"), [(-0.019, True), (-0.021, False), (0.3, True)])

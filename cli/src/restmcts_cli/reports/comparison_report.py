@@ -12,7 +12,7 @@ from typing import Any
 from restmcts.domain.stats.estimates import Estimate, Figure, mean_over_seeds
 from restmcts.errors import StorageError
 from restmcts.reporting.figures import decimal, gain, percent
-from restmcts.reporting.tables import Cell, Table
+from restmcts.reporting.tables import CellValue, Table
 from rich.console import Group
 from rich.text import Text
 
@@ -173,7 +173,7 @@ def comparison_table(comparison: MethodComparison) -> Table:
     return Table("", ("", *iterations, *over, "tokens a problem", "trained on", "rejected"), rows)
 
 
-def _cells(summary: MethodSummary, num_iterations: int) -> tuple[Cell, ...]:
+def _cells(summary: MethodSummary, num_iterations: int) -> tuple[CellValue, ...]:
     accuracies = [percent(figure) for figure in summary.accuracy]
     rejected = ", ".join(f"{count} {model}" for model, count in (summary.rejected or {}).items() if count)
     return (

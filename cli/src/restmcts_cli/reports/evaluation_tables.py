@@ -7,7 +7,7 @@ from typing import Any
 from restmcts.domain.stats.outcomes import COSTS, Outcome, OutcomeTable, pass_at_k
 from restmcts.domain.stats.search_quality import SearchQuality, search_quality
 from restmcts.reporting.figures import decimal, percent
-from restmcts.reporting.tables import Cell, Table
+from restmcts.reporting.tables import CellValue, Table
 
 from restmcts_cli.reports.evaluation_examples import Example
 
@@ -124,7 +124,7 @@ def quality_table(qualities: Sequence[SearchQuality], budgets: Sequence[int]) ->
     return Table("How the tokens were spent", columns, rows, ABOUT_QUALITY)
 
 
-def _quality_row(one: SearchQuality, budgets: Sequence[int]) -> tuple[Cell, ...]:
+def _quality_row(one: SearchQuality, budgets: Sequence[int]) -> tuple[CellValue, ...]:
     figures = (decimal(one.auc), percent(one.wasted), percent(one.repeated), decimal(one.mean_depth))
     return (named(one.method, one.models), *figures, *(percent(one.solved_within.get(limit)) for limit in budgets))
 

@@ -1,4 +1,4 @@
-"""Judge a value model of a number paths run by the puzzle's exact distances."""
+"""Evaluate a value model of a number paths run by the puzzle's exact distances."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -14,22 +14,22 @@ from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts_local.local_run import LocalRun
 from sqlalchemy import select
 
-from restmcts_cli.reports.run_report_data import ValueQuality, judge_values
+from restmcts_cli.reports.run_report_data import ValueQuality, evaluate_values
 
 Path = tuple[str, tuple[str, ...]]
 
 
-def judge_checkpoints(run: LocalRun, run_id: int, phase_name: str) -> tuple[ValueQuality, ...]:
+def evaluate_checkpoints(run: LocalRun, run_id: int, phase_name: str) -> tuple[ValueQuality, ...]:
     """Return how each value model of a run agrees with exact distances, on the partial
     solutions of a phase's trees.
     """
     paths = _paths(run, run_id, phase_name)
     with run.database.transaction() as transaction:
         checkpoints = [row for row in runs.checkpoints_of(transaction, run_id).values() if row.kind == "value"]
-    return tuple(_judge(run, row, paths) for row in checkpoints)
+    return tuple(_evaluate(run, row, paths) for row in checkpoints)
 
 
-def _judge(run: LocalRun, checkpoint: Any, paths: Sequence[Path]) -> ValueQuality:
+def _evaluate(run: LocalRun, checkpoint: Any, paths: Sequence[Path]) -> ValueQuality:
     scorer = TransformersScorer(load_value_model(local_path(checkpoint.uri, run.artifacts)), max_batch_tokens=65_536)
     requests = [ScoreSteps(number, (), (steps,)) for number, (_, steps) in enumerate(paths)]
     answers = scorer.score([question for question, _ in paths], requests)
@@ -38,7 +38,7 @@ def _judge(run: LocalRun, checkpoint: Any, paths: Sequence[Path]) -> ValueQualit
         for num_steps, value in enumerate(answer.values[0], start=1):
             values.append(value)
             distances.append(distance(question, steps[:num_steps]))
-    return judge_values(f"V_{checkpoint.name.removeprefix('value-')}", values, distances)
+    return evaluate_values(f"V_{checkpoint.name.removeprefix('value-')}", values, distances)
 
 
 def _paths(run: LocalRun, run_id: int, phase_name: str) -> list[Path]:

@@ -22,7 +22,7 @@ from restmcts.reporting.line_charts import (
     line_chart,
     number_axis,
 )
-from restmcts.reporting.tables import Cell, Table
+from restmcts.reporting.tables import CellValue, Table
 from restmcts.reporting.tree_pictures import MAX_NODES, draw_tree
 from rich.console import Group
 from rich.text import Text
@@ -160,7 +160,7 @@ def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
 def _iterations_table(report: Report) -> Table:
     measured = [("greedy", _has_accuracy(report)), ("control", _has_control(report))]
     shown = [name for name, is_there in measured if is_there]
-    rows: list[tuple[Cell, ...]] = []
+    rows: list[tuple[CellValue, ...]] = []
     for result in report.iterations:
         accuracies = {"greedy": _accuracy(result.greedy), "control": _accuracy(result.control)}
         counts = (result.num_trees, result.num_solved, result.num_tokens)

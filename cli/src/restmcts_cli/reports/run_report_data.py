@@ -113,7 +113,7 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def judge_values(name: str, values: Sequence[float], distances: Sequence[int | None]) -> ValueQuality:
+def evaluate_values(name: str, values: Sequence[float], distances: Sequence[int | None]) -> ValueQuality:
     """Return how predicted values agree with exact remaining distances, one of each per partial
     solution.
 

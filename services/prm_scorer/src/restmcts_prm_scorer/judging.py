@@ -14,7 +14,7 @@ from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.runs.phases import GATE_PHASE
-from restmcts.domain.runs.promotion import JudgedStep, auc, sibling_accuracy
+from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
 from restmcts.messages.commands import JudgeValues
@@ -65,16 +65,16 @@ def _figures(scorer: StepScorer, held_out: list[LabelledTree]) -> dict[str, Figu
     return {"auc": auc(judged), "sibling accuracy": sibling_accuracy(judged)}
 
 
-def _judged(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[JudgedStep]]:
+def _judged(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[HeldOutStep]]:
     """Return the labelled steps of each tree with the scorer's values; one request a tree."""
     paths = [value_paths(tree, labels) for _, tree, labels in held_out]
     requests = [ScoreSteps(number, (), tuple(path.steps for path in found)) for number, found in enumerate(paths)]
     answers = scorer.score([question for question, _, _ in held_out], requests)
     judged = []
     for (_, tree, labels), found, answer in zip(held_out, paths, answers, strict=True):
-        steps: dict[int, JudgedStep] = {}
+        steps: dict[int, HeldOutStep] = {}
         for path, values in zip(found, answer.values, strict=True):
             for node, value in zip(tree.lineage(tree[path.node_id])[1:], values, strict=True):
-                steps[node.node_id] = JudgedStep(node.parent_id or 0, value, labels[node.node_id].step_is_right)
+                steps[node.node_id] = HeldOutStep(node.parent_id or 0, value, labels[node.node_id].step_is_right)
         judged.append(list(steps.values()))
     return judged

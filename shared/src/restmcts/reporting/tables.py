@@ -14,7 +14,7 @@ from rich.text import Text
 
 from restmcts.reporting.figures import NONE
 
-Cell = str | int | float | None
+CellValue = str | int | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,11 @@ class Table:
 
     title: str
     columns: tuple[str, ...]
-    rows: tuple[tuple[Cell, ...], ...]
+    rows: tuple[tuple[CellValue, ...], ...]
     about: str = ""
 
     @classmethod
-    def of_records(cls, records: Sequence[Mapping[str, Cell]]) -> "Table":
+    def of_records(cls, records: Sequence[Mapping[str, CellValue]]) -> "Table":
         """Return a table with a column for every field of the first record."""
         columns = tuple(records[0]) if records else ()
         return cls("", columns, tuple(tuple(record[name] for name in columns) for record in records))
@@ -69,7 +69,7 @@ class Table:
         return frame.format(head, body)
 
 
-def _text(cell: Cell) -> str:
+def _text(cell: CellValue) -> str:
     match cell:
         case None:
             return NONE

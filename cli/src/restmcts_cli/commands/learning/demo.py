@@ -97,7 +97,7 @@ def _run(seed: int, quick: bool, workdir: Path, begin: float) -> "Report":
 
 def _report(run: "LocalRun", run_id: int, seed: int, size: "DemoSize", begin: float) -> "Report":
     from restmcts_cli.experiments.demo_plan import NUM_ITERATIONS, QUICK, comparison_names, settings_shown
-    from restmcts_cli.reports.exact_value_check import judge_checkpoints
+    from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
     from restmcts_cli.reports.run_report_data import Report
     from restmcts_cli.reports.run_results import example_tree, iteration_results, search_results
 
@@ -109,7 +109,7 @@ def _report(run: "LocalRun", run_id: int, seed: int, size: "DemoSize", begin: fl
         seconds=time.monotonic() - begin,
         iterations=iteration_results(run.database, run_id),
         search=search_results(run.database, run_id, comparison_names(size)),
-        values=judge_checkpoints(run, run_id, comparison_names(size)[1][0]),
+        values=evaluate_checkpoints(run, run_id, comparison_names(size)[1][0]),
         tree=example_tree(run.database, run_id, f"collect-{NUM_ITERATIONS}"),
         settings=settings_shown(),
         notes=("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else (),

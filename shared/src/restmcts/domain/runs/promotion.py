@@ -18,13 +18,13 @@ from restmcts.domain.stats.ranks import average_ranks
 
 @dataclass(frozen=True, slots=True)
 class GateSettings:
-    """How new checkpoints are judged.
+    """How new checkpoints are evaluated.
 
     Attributes:
         margin: a figure may lie that many standard errors of the difference below the old one's.
         num_problems: held out, at most; one in ten is, until there are so many.
-        num_samples: solutions that the first policy samples for each held-out problem, to judge
-            value models on.
+        num_samples: solutions that the first policy samples for each held-out problem, to
+            evaluate value models on.
     """
 
     margin: float = 1.0
@@ -33,8 +33,8 @@ class GateSettings:
 
 
 @dataclass(frozen=True, slots=True)
-class JudgedStep:
-    """A step of a held-out tree: its parent's node, V as the judged model gave it, and whether
+class HeldOutStep:
+    """A step of a held-out tree: its parent's node, V as the evaluated model gave it, and whether
     a right answer was reached.
     """
 
@@ -43,7 +43,7 @@ class JudgedStep:
     is_right: bool
 
 
-def auc(trees: Sequence[Sequence[JudgedStep]]) -> Figure | None:
+def auc(trees: Sequence[Sequence[HeldOutStep]]) -> Figure | None:
     """Return the chance that a step that led to a right answer has a higher value than one that
     did not, ties counting half, over all trees together; None where one of the two kinds is
     missing.
@@ -78,12 +78,12 @@ def _linear(value: float, influences: Sequence[float]) -> Figure:
     return Figure.of([value + len(influences) * influence for influence in influences])
 
 
-def _ranks_within(steps: Sequence[JudgedStep], is_right: bool) -> dict[int, float]:
+def _ranks_within(steps: Sequence[HeldOutStep], is_right: bool) -> dict[int, float]:
     members = [index for index, step in enumerate(steps) if step.is_right == is_right]
     return dict(zip(members, average_ranks([steps[index].value for index in members]), strict=True))
 
 
-def sibling_accuracy(trees: Sequence[Sequence[JudgedStep]]) -> Figure | None:
+def sibling_accuracy(trees: Sequence[Sequence[HeldOutStep]]) -> Figure | None:
     """Return the share of pairs of a right and a wrong sibling in which the right one has the
     higher value, ties counting half.
     """
@@ -95,7 +95,7 @@ def sibling_accuracy(trees: Sequence[Sequence[JudgedStep]]) -> Figure | None:
     return _linear(value, [(won - value * pairs) / num_pairs for won, pairs in counts])
 
 
-def _pairs_won(tree: Sequence[JudgedStep]) -> tuple[float, float]:
+def _pairs_won(tree: Sequence[HeldOutStep]) -> tuple[float, float]:
     won = Counter[str]()
     for first, second in combinations(tree, 2):
         if first.parent_id == second.parent_id and first.is_right != second.is_right:
