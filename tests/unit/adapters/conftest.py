@@ -44,7 +44,7 @@ class HandledRun:
         handlers: dict[str, Callable[[Any], None]] = {
             commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, load, worker).propose_steps,
             commands.ScoreWaitingSteps.name: prm.score_steps,
-            commands.JudgeValues.name: prm.evaluate_values,
+            commands.JudgeValues.name: prm.judge_values,
             commands.AdvanceTrees.name: search.advance_trees,
             events.RequestsAnswered.name: search.take_answers,
             commands.LabelTrees.name: labels.label_trees,
