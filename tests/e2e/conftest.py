@@ -12,10 +12,9 @@ from typing import Any
 import pytest
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
+from restmcts.domain.tasks.number_paths import FRESH_POLICY, SetSizes, make_problem_sets
 from restmcts.modeling.training.training import initialise_policy, train_policy
 from restmcts.modeling.training.training_rows import PolicyExample
-from restmcts_cli.experiments.demo_plan import base_policy
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
@@ -79,7 +78,7 @@ def puzzle_policy(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Pr
     settings = TrainingSettings(
         num_steps=80, batch_size=20, learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01
     )
-    train_policy(base_policy(seed=0), examples, settings, folder / "policy")
+    train_policy(f"{FRESH_POLICY}0", examples, settings, folder / "policy")
     return folder / "policy"
 
 

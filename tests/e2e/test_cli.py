@@ -116,7 +116,7 @@ def test_a_spent_token_budget_stops_an_evaluation(
     ("typed", "words"),
     [
         (("--policy", "no/such-model-here"), ("no/such-model-here",)),
-        (("--policy", "{policy}", "--iterations", "0"), ("0 iterations", "at least 1")),
+        (("--policy", "{policy}", "--iterations", "0"), ("--iterations: iterations is 0", "at least 1")),
         (("--policy", "{policy}", "--value", "{policy}"), ("not known as a process reward model",)),
         (("--policy", "{policy}", "--algorithm", "alpha-beta"), ("alpha-beta",)),
         (("--policy", "{policy}", "-o", "branch=0"), ("branch",)),

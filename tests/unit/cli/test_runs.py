@@ -14,7 +14,7 @@ from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.runs.phases import PHASE
 from restmcts.errors import InputError
 from restmcts.usecases import steer
-from restmcts_cli.commands.records.run_create import MAX_BOOTSTRAP_PROBLEMS
+from restmcts_cli.experiments.requested_runs import MAX_BOOTSTRAP_PROBLEMS
 from sqlalchemy import update
 from typer.testing import Result
 
@@ -176,7 +176,7 @@ def test_create_is_whole_or_nothing(tmp_path: Path, call: Command, document: Doc
         (("new",), "--policy"),
         (("new", "--policy", "no such/model/here"), "no such folder"),
         (("new", "--policy", "someone/model", "--method", "sarsa"), "rest-mcts"),
-        (("new", "--policy", "someone/model", "-o", "breadth=4"), "no option 'breadth'"),
+        (("new", "--policy", "someone/model", "-o", "breadth=4"), "--option: search.breadth: there is no such setting"),
         (("new", "problems.jsonl", "--demo"), "--demo brings its own problems"),
     ],
 )

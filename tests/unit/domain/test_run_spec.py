@@ -136,7 +136,7 @@ def test_later_settings_decide_and_another_search_begins_afresh() -> None:
     [
         ("sede = 1", "line 1: sede: there is no such setting; did you mean 'seed'?"),
         ("seed = 'x'", "line 1: seed is 'x'; give a whole number"),
-        ("iterations = 0", "line 1: iterations is 0; it should be greater than or equal to 1"),
+        ("iterations = 0", "line 1: iterations is 0; give at least 1"),
         ("\n[search]\nalgorithm = 'mcts'", "line 3: search: there is no search 'mcts'; did you mean 'mcts-star'?"),
         ("[search]\nbrnch = 4", "line 2: search.brnch: there is no such setting; did you mean 'branch'?"),
         ("[search]\nbanana = 4", "line 2: search.banana: there is no such setting; there are algorithm, alpha, branch"),

@@ -6,30 +6,11 @@ from collections.abc import Sequence
 from typing import Annotated, TypeVar
 
 import typer
-from restmcts.domain.runs.methods import METHODS, FirstLabels
 
 T = TypeVar("T")
 
 ONE_IN = 10
 """Of the problems to train on is held out, until there are enough."""
-
-Method = Annotated[
-    str, typer.Option(help=f"Self-training method: {', '.join(METHODS)}.", autocompletion=lambda: list(METHODS))
-]
-Labels = Annotated[
-    FirstLabels | None,
-    typer.Option(help="Where the labels of the first value model's data come from; without: what the method takes."),
-]
-HeldOut = Annotated[
-    int,
-    typer.Option(
-        help="Of the problems, one in ten up to so many judge new checkpoints and train nothing; 0: no gate.", min=0
-    ),
-]
-GateMargin = Annotated[
-    float,
-    typer.Option(help="A new checkpoint is promoted unless it is so many standard errors worse than the old.", min=0),
-]
 
 MaxTokens = Annotated[
     int | None,

@@ -4,13 +4,15 @@ the demo's puzzle; streamed.
 
 import csv
 import random
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.files.problem_files import BadLine, problem_of_row, read_problems
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError, StorageError
+
+from restmcts_cli.reports.shown_tables import print_note
 
 HUB = "hub:"
 DEMO = "demo:"
@@ -39,6 +41,15 @@ def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int 
         yield from checked(csv_rows(Path(source)), source, strict, limit)
     else:
         yield from read_problems(source, strict=strict, limit=limit)
+
+
+def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]:
+    """Yield the problems; tell of every bad line, and pass over it."""
+    for item in items:
+        if isinstance(item, Problem):
+            yield item
+        else:
+            print_note(f"{source}, line {item.line_number}: {item.reason}; passed over")
 
 
 def checked(

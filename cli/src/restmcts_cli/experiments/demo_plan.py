@@ -2,31 +2,18 @@
 learns it in minutes.
 """
 
-import random
-from dataclasses import dataclass, replace
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
 
-from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.problems import Problem
-from restmcts.domain.requests import GenerationSettings, derive_seed
-from restmcts.domain.runs.phases import Phase, SearchPhase
-from restmcts.domain.runs.plans import SelfTraining, self_training_plan
-from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.search.best_first import BestFirstSettings
-from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings
-from restmcts.domain.search.mcts_star import MctsStarSettings
-from restmcts.domain.search.protocol import Budget
-from restmcts.domain.search.tree_of_thoughts import StepBeamSettings
-from restmcts.domain.tasks.number_paths import FRESH_POLICY, SetSizes, make_problem_sets
+from restmcts.domain.runs.spec import PuzzleSets, RunSpec
+from restmcts.domain.tasks.number_paths import KIND
+
+from restmcts_cli.experiments.requested_runs import puzzle_sets
 
 NUM_ITERATIONS = 2
 MAX_DEPTH = 9
-GENERATION = GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64)
-COLLECTING = MctsStarSettings(
-    mode="collect", branch=3, roll_forward_steps=MAX_DEPTH, end_gate=2.0, max_depth=MAX_DEPTH, keep_rollouts=True
-)
-COLLECTING_BUDGET = Budget(iterations=3)
-PREFERENCE_RATE = 1e-4
-TRACES = TraceFilter(top_k=2, rank="shortest")
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,109 +46,109 @@ QUICK = DemoSize(
 )
 
 
+# The model is too small for its products to be shared between threads: two cost more than they
+# bring. Keys and values are not kept: to look them up takes longer than so small a model does
+# (decision 0013).
+MODELS = {
+    "trees_in_flight": 1100,
+    "max_batch_tokens": 65_536,
+    "key_value_bytes": 0,
+    "num_threads": 1,
+    "num_training_threads": 1,
+    "keep_training_logs": False,
+}
+
+
+def demo_spec(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -> RunSpec:
+    """Return the demo as a run like any other: the loop with its control, then every method at
+    equal tokens with the last models.
+    """
+    further = {"learning_rate": 1.5e-3, "muon_learning_rate": 0.005}
+    return RunSpec.model_validate(
+        {
+            "policy": KIND,
+            "seed": seed,
+            "iterations": num_iterations,
+            "puzzles": _puzzles(size),
+            "search": {
+                "branch": 3,
+                "roll_forward_steps": MAX_DEPTH,
+                "end_gate": 2.0,
+                "max_depth": MAX_DEPTH,
+                "keep_rollouts": True,
+            },
+            "budget": {"iterations": 3},
+            "generation": {"temperature": 1.0, "max_step_tokens": 8, "max_solution_tokens": 64},
+            "traces": {"top_k": 2, "rank": "shortest"},
+            # The question names the number to reach, so the answer is no news to the policy.
+            "hint": "{question}",
+            "control": True,
+            "seed_training": _training(size.seed_steps, learning_rate=3e-3, muon_learning_rate=0.01),
+            "policy_training": _training(size.policy_steps, **further),
+            "value_training": _training(size.value_steps, batch_size=64, **further),
+            "preference_training": _training(
+                size.policy_steps, optimizer="adamw", learning_rate=1e-4, muon_learning_rate=0.005
+            ),
+            "evaluations": list(_evaluations(size)),
+            "models": MODELS,
+        }
+    )
+
+
+def _training(num_steps: int, **settings: Any) -> dict[str, Any]:
+    return {"num_steps": num_steps, "batch_size": 32, "optimizer": "muon", **settings}
+
+
+def _puzzles(size: DemoSize) -> PuzzleSets:
+    return PuzzleSets(
+        demonstrations=size.demonstrations,
+        bootstrap=size.bootstrap,
+        searched=size.searched,
+        test=size.test,
+        compared=size.compared,
+        held_out=size.held_out,
+    )
+
+
 def demo_problems(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -> dict[str, list[Problem]]:
-    """Return the demo's problem sets by name; they share no question, but for the parts
-    bootstrap and compared.
-    """
-    sizes = SetSizes(size.demonstrations, num_iterations, size.searched, size.test, size.held_out)
-    sets = make_problem_sets(random.Random(derive_seed(seed, "problems")), sizes)
-    return {
-        "demos": list(sets.demonstrations),
-        "bootstrap": list(sets.demonstrations[: size.bootstrap]),
-        "test": list(sets.test),
-        "compared": list(sets.test[: size.compared]),
-        "held-out": list(sets.validation),
-        **{f"search-{number}": list(members) for number, members in enumerate(sets.searched, start=1)},
-    }
+    """Return the demo's problem sets by name."""
+    return puzzle_sets(_puzzles(size), seed, num_iterations)
 
 
-def base_policy(seed: int) -> str:
-    """Return the name of the policy that the run begins with: a Llama of about 90,000
-    parameters with fresh weights.
-    """
-    return f"{FRESH_POLICY}{seed}"
-
-
-def demo_plan(seed: int, size: DemoSize) -> list[Phase]:
-    """Return the demo's phases: the loop with its control, then every method at equal tokens
-    with the last models.
-    """
-    return [*self_training_plan(demo_loop(seed, size)), *_comparison(size)]
-
-
-def demo_loop(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -> SelfTraining:
-    """Return the demo's self-training, over the problem sets of `demo_problems`."""
-    base = TrainingSettings(
-        num_steps=size.seed_steps,
-        batch_size=32,
-        learning_rate=3e-3,
-        optimizer="muon",
-        muon_learning_rate=0.01,
-        seed=seed,
-    )
-    further = replace(base, num_steps=size.policy_steps, learning_rate=1.5e-3, muon_learning_rate=0.005)
-    return SelfTraining(
-        num_iterations=num_iterations,
-        train_sets=tuple(f"search-{number}" for number in range(1, num_iterations + 1)),
-        bootstrap_set="bootstrap",
-        search=COLLECTING,
-        budget=COLLECTING_BUDGET,
-        generation=GENERATION,
-        seed_set="demos",
-        seed_training=base,
-        policy_training=further,
-        preference_training=replace(further, optimizer="adamw", learning_rate=PREFERENCE_RATE),
-        value_training=replace(further, num_steps=size.value_steps, batch_size=64),
-        traces=TRACES,
-        # The question names the number to reach, so the answer is no news to the policy.
-        hint="{question}",
-        held_out_set="held-out",
-        test_set="test",
-        control=True,
-    )
-
-
-def _comparison(size: DemoSize) -> list[Phase]:
-    methods = {
-        "best-of-n": BestOfNSettings(num_samples=64, samples_at_once=1),
-        "gated best-of-n": BestOfNSettings(num_samples=64, samples_at_once=1, gate=0.9),
-        "step beam": StepBeamSettings(beam_width=2, branch=2, max_depth=MAX_DEPTH),
-        "best-first": BestFirstSettings(),
-        "MCTS*": MctsStarSettings(
-            max_depth=MAX_DEPTH, roll_forward_steps=MAX_DEPTH, keep_rollouts=True, stop_on_any_gated=True, choose="leaf"
-        ),
-    }
-    phases = [_compared("greedy", CotSettings(), None)]
-    for budget in size.test_budgets:
+def _evaluations(size: DemoSize) -> Iterator[dict[str, Any]]:
+    yield {"name": "greedy", "search": {"algorithm": "cot"}}
+    samples = {"algorithm": "best-of-n", "num_samples": 64, "samples_at_once": 1}
+    for tokens in size.test_budgets:
+        methods: dict[str, dict[str, Any]] = {
+            "best-of-n": samples,
+            "gated best-of-n": {**samples, "gate": 0.9},
+            "step beam": {
+                "algorithm": "step-beam",
+                "beam_width": max(tokens // 40, 1),
+                "branch": 2,
+                "max_depth": MAX_DEPTH,
+            },
+            "best-first": {"algorithm": "best-first"},
+            "MCTS*": {
+                "algorithm": "mcts-star",
+                "max_depth": MAX_DEPTH,
+                "roll_forward_steps": MAX_DEPTH,
+                "keep_rollouts": True,
+                "stop_on_any_gated": True,
+                "choose": "leaf",
+            },
+        }
         for name, search in methods.items():
-            if isinstance(search, StepBeamSettings):
-                width = max(budget // 40, 1)
-                search = replace(search, beam_width=width)
-            phases.append(_compared(name, search, budget))
-    return list(phases)
+            yield {"name": f"{name} @ {tokens}", "search": search, "budget": {"tokens": tokens}}
 
 
-def _compared(method: str, search: object, budget: int | None) -> SearchPhase:
-    return SearchPhase(
-        name=f"{method} @ {budget}" if budget else method,
-        iteration=NUM_ITERATIONS,
-        purpose="evaluate",
-        problem_set="compared",
-        policy=f"gate-policy-{NUM_ITERATIONS}",
-        value=f"gate-value-{NUM_ITERATIONS}",
-        search=search,  # type: ignore[arg-type]
-        budget=Budget(tokens=budget),
-        generation=GENERATION,
-    )
-
-
-def comparison_names(size: DemoSize) -> list[tuple[str, str]]:
+def comparison_names(spec: RunSpec) -> list[tuple[str, str]]:
     """Return the comparison's phase names with the method's name, in the order to be listed."""
-    names = [(phase.name, phase.name.partition(" @ ")[0]) for phase in _comparison(size)]
+    names = [(asked.name, asked.name.partition(" @ ")[0]) for asked in spec.evaluations]
     return sorted(names, key=lambda pair: [method for _, method in names].index(pair[1]))
 
 
-def settings_shown() -> tuple[tuple[str, str], ...]:
+def settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
     """Return the settings that a report names, those that depart from the released search first."""
     return (
         (
@@ -174,9 +161,6 @@ def settings_shown() -> tuple[tuple[str, str], ...]:
             "on while collecting: the steps of rollouts are labelled too (the released search throws them away)",
         ),
         ("end_gate", "none while collecting"),
-        (
-            "search",
-            f"MCTS*, {COLLECTING_BUDGET.iterations} iterations, branch {COLLECTING.branch}, rollouts to the end",
-        ),
-        ("traces", f"the {TRACES.top_k} shortest right ones a problem"),
+        ("search", f"MCTS*, {spec.budget.iterations} iterations, branch 3, rollouts to the end"),
+        ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),
     )

@@ -7,46 +7,38 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.adapters.files.run_files import is_run_file
+from restmcts.domain.runs.spec_settings import Setting, settings_of
 from restmcts.errors import InputError
 
+from restmcts_cli.arguments.run_flags import COMPARE_FLAGS, with_flags
+from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
 from restmcts_cli.reports.shown_tables import console
 
 if TYPE_CHECKING:
-    from restmcts_cli.experiments.comparison_runs import Study
+    from restmcts.domain.runs.spec import RunSpec
 
-DEMO_BUDGET_TOKENS = 110
+PUZZLE_BUDGET = {"tokens": 110, "iterations": None}
 
 
+@with_flags(COMPARE_FLAGS)
 def compare(
-    problems: Annotated[
-        Path | None, typer.Argument(help="Problems to train on, JSON lines; without: the demo's puzzle.")
+    given: list[Setting],
+    run: Annotated[
+        str | None,
+        typer.Argument(help=f"{RUN_FILE_OR_PROBLEMS} Without: the demo's puzzle.", metavar="[RUN.toml|PROBLEMS]"),
     ] = None,
     methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "rest-mcts,rest-em,self-rewarding",
-    iterations: Annotated[int, typer.Option(help="Rounds of every method.", min=1)] = 2,
+    iterations: Annotated[
+        int | None, typer.Option(help="Rounds of every method; without: the run file's, or 2.", min=1)
+    ] = None,
     seeds: Annotated[int, typer.Option(help="How often everything is done, with the seeds 0, 1, …", min=1)] = 3,
     workdir: Annotated[
-        Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)
+        Path, typer.Option(help="Folder for everything that is made; the same folder resumes it.", file_okay=False)
     ] = Path("compare-out"),
-    budget_tokens: Annotated[
-        int | None,
-        typer.Option(help=f"Generated tokens a problem and iteration; for the puzzle {DEMO_BUDGET_TOKENS}.", min=1),
-    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="The puzzle in smoke size; its numbers claim nothing.")
     ] = False,
-    policy: Annotated[str | None, typer.Option(help="With PROBLEMS: causal language model, folder or hub id.")] = None,
-    test: Annotated[Path | None, typer.Option(help="With PROBLEMS: those on which every policy is graded.")] = None,
-    limit: Annotated[int | None, typer.Option(help="With PROBLEMS: use only the first so many.", min=1)] = None,
-    steps: Annotated[int, typer.Option(help="With PROBLEMS: optimizer steps of every training.", min=1)] = 200,
-    batch_size: Annotated[int, typer.Option(help="With PROBLEMS: examples of one step.", min=1)] = 8,
-    policy_learning_rate: Annotated[
-        float, typer.Option(help="With PROBLEMS: peak rate of the policy's training.")
-    ] = 1e-5,
-    value_learning_rate: Annotated[
-        float, typer.Option(help="With PROBLEMS: peak rate of the value model's training.")
-    ] = 2e-5,
-    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
-    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 1100,
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the table to this file, as Markdown.", dir_okay=False)
     ] = None,
@@ -61,29 +53,14 @@ def compare(
 
     Example: [bold]restmcts compare --methods rest-mcts,rest-em --iterations 2 --seeds 3[/bold]
     """
-    from restmcts.domain.runs.methods import METHODS
-
-    from restmcts_cli.experiments.comparison_runs import GivenSizes, demo_study, given_study, run_study
+    from restmcts_cli.experiments.comparison_runs import run_study, study_of
     from restmcts_cli.reports.comparison_report import json_line, markdown_table, render, write_markdown
 
     begin = time.monotonic()
-    names = tuple(name.strip() for name in methods.split(","))
-    unknown = next((name for name in names if name not in METHODS), None)
-    if unknown is not None:
-        raise InputError(f"method {unknown!r}: there are {', '.join(METHODS)}")
-    if len(set(names)) < len(names):
-        raise InputError(f"--methods names one twice: {methods}")
-    study: Study
-    if problems is None:
-        if policy is not None or test is not None:
-            raise InputError("--policy and --test go with PROBLEMS")
-        study = demo_study(names, iterations, seeds, budget_tokens or DEMO_BUDGET_TOKENS, quick)
-    else:
-        if policy is None or test is None or budget_tokens is None or quick:
-            raise InputError("with PROBLEMS give --policy, --test and --budget-tokens, and not --quick")
-        sizes = GivenSizes(limit, steps, batch_size, policy_learning_rate, value_learning_rate)
-        study = given_study(names, iterations, seeds, budget_tokens, problems, test, policy, sizes)
-    comparison = run_study(study, workdir, device, trees_in_flight)
+    names = _names(methods)
+    rounds = [Setting("iterations", iterations, "--iterations")] if iterations is not None else []
+    spec = _compared(run, [*rounds, *given], quick)
+    comparison = run_study(study_of(spec, names, seeds), workdir)
     shown = console(stderr=json)
     shown.print(render(comparison))
     shown.print(
@@ -93,3 +70,36 @@ def compare(
         write_markdown(markdown, markdown_table(comparison))
     if json:
         typer.echo(json_line(comparison))
+
+
+def _names(methods: str) -> tuple[str, ...]:
+    from restmcts.domain.runs.methods import METHODS
+
+    names = tuple(name.strip() for name in methods.split(","))
+    unknown = next((name for name in names if name not in METHODS), None)
+    if unknown is not None:
+        raise InputError(f"method {unknown!r}: there are {', '.join(METHODS)}")
+    if len(set(names)) < len(names):
+        raise InputError(f"--methods names one twice: {methods}")
+    return names
+
+
+def _compared(run: str | None, given: list[Setting], quick: bool) -> "RunSpec":
+    """Return the run that every method does in its own way."""
+    from restmcts_cli.experiments.comparison_runs import OWN_PROBLEMS
+    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
+
+    typed = {setting.name for setting in given}
+    if run is None:
+        if typed & {"policy", "test"}:
+            raise InputError("--policy and --test go with PROBLEMS")
+        puzzle = demo_spec(0, QUICK if quick else DemoSize())
+        budget = [Setting(f"budget.{name}", value, "") for name, value in PUZZLE_BUDGET.items()]
+        return requested_run(None, [*budget, *given], puzzle)
+    if quick:
+        raise InputError("--quick is the puzzle's; leave it out with PROBLEMS or a run file")
+    spec = requested_run(run, given if is_run_file(run) else [*settings_of(OWN_PROBLEMS, ""), *given])
+    has_test = spec.test is not None or spec.puzzles is not None
+    if spec.policy is None or not has_test or spec.budget.tokens is None:
+        raise InputError("with PROBLEMS give --policy, --test and --budget-tokens; in a run file, budget.tokens")
+    return spec

@@ -11,20 +11,29 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.adapters.files.run_files import is_run_file
+from restmcts.domain.runs.spec_settings import Setting
+from restmcts.errors import InputError
 
+from restmcts_cli.arguments.run_flags import SEED, SET, with_flags
+from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.reports.shown_tables import console
 
 if TYPE_CHECKING:
+    from restmcts.domain.runs.spec import RunSpec
     from restmcts_local.local_run import LocalRun
 
-    from restmcts_cli.experiments.demo_plan import DemoSize
     from restmcts_cli.reports.run_report_data import Report
 
 RUN_NAME = "demo"
 
 
+@with_flags((SEED, SET))
 def demo(
-    seed: Annotated[int, typer.Option(help="Decides the puzzles, the first weights and every sample.", min=0)] = 0,
+    given: list[Setting],
+    run_file: Annotated[
+        str | None, typer.Argument(help="A run file (.toml) whose settings stand in place of the demo's.")
+    ] = None,
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke run of under a minute; its numbers claim nothing.")
     ] = False,
@@ -40,12 +49,16 @@ def demo(
     demonstrations again, and every search method at equal tokens. All of it runs through the same
     handlers, queue and store as a cluster would.
     """
+    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
     from restmcts_cli.reports.run_report import render_table, write_report
     from restmcts_cli.reports.run_report_data import json_line
 
+    if run_file is not None and not is_run_file(run_file):
+        raise InputError(f"{run_file}: the demo brings its own problems; it takes a run file (.toml) alone")
     begin = time.monotonic()
+    spec = requested_run(run_file, given, demo_spec(0, QUICK if quick else DemoSize()))
     with _workdir() as workdir:
-        report = _run(seed, quick, workdir, begin)
+        report = _run(spec, quick, workdir, begin)
     page = out / "report.html"
     write_report(report, page)
     shown = console(stderr=json)
@@ -64,53 +77,45 @@ def _workdir() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _run(seed: int, quick: bool, workdir: Path, begin: float) -> "Report":
-    import torch
-    from restmcts_local.local_run import LocalRun, ModelOptions
+def _run(spec: "RunSpec", quick: bool, workdir: Path, begin: float) -> "Report":
+    from restmcts.domain.runs.spec_plan import spec_plan
+    from restmcts_local.local_run import LocalRun
 
-    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, base_policy, demo_plan, demo_problems
+    from restmcts_cli.arguments.model_sources import checkpoint_argument
+    from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
     from restmcts_cli.reports.live_display import LiveDisplay
 
-    # The model is too small for its products to be shared between threads: two cost more than they
-    # bring.
-    torch.set_num_threads(1)
-    # Keys and values are not kept: to look them up takes longer than so small a model does
-    # (decision 0013).
-    options = ModelOptions(
-        max_trees_in_flight=1100,
-        max_batch_tokens=65_536,
-        key_value_bytes=0,
-        num_training_threads=1,
-        keep_training_logs=False,
-    )
-    size = QUICK if quick else DemoSize()
-    display = LiveDisplay(f"restmcts demo, seed {seed}")
-    with LocalRun(workdir, options, display.on_training) as run, display:
-        checkpoints = {"base": ("policy", base_policy(seed))}
-        run_id = run.create(
-            RUN_NAME, "rest-mcts", seed, {}, demo_problems(seed, size), checkpoints, demo_plan(seed, size)
-        )
+    phases, sets = spec_plan(spec), problem_sets(spec)
+    trusted = spec.models.trust_remote_code
+    models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
+    display = LiveDisplay(f"restmcts demo, seed {spec.seed}")
+    with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
+        config = run_config(spec, models, sets)
+        run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id)
-        return _report(run, run_id, seed, size, begin)
+        return _report(run, run_id, spec, quick, begin)
 
 
-def _report(run: "LocalRun", run_id: int, seed: int, size: "DemoSize", begin: float) -> "Report":
-    from restmcts_cli.experiments.demo_plan import NUM_ITERATIONS, QUICK, comparison_names, settings_shown
+def _report(run: "LocalRun", run_id: int, spec: "RunSpec", quick: bool, begin: float) -> "Report":
+    from restmcts.domain.tasks.number_paths import KIND
+
+    from restmcts_cli.experiments.demo_plan import comparison_names, settings_shown
     from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
     from restmcts_cli.reports.run_report_data import Report
     from restmcts_cli.reports.run_results import example_tree, iteration_results, search_results
 
-    quick = size == QUICK
+    names = comparison_names(spec)
+    has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     return Report(
         title="ReST-MCTS*: a small model teaches itself number paths",
-        command=f"restmcts demo --seed {seed}" + (" --quick" if quick else ""),
-        seed=seed,
+        command=f"restmcts demo --seed {spec.seed}" + (" --quick" if quick else ""),
+        seed=spec.seed,
         seconds=time.monotonic() - begin,
         iterations=iteration_results(run.database, run_id),
-        search=search_results(run.database, run_id, comparison_names(size)),
-        values=evaluate_checkpoints(run, run_id, comparison_names(size)[1][0]),
-        tree=example_tree(run.database, run_id, f"collect-{NUM_ITERATIONS}"),
-        settings=settings_shown(),
+        search=search_results(run.database, run_id, names),
+        values=evaluate_checkpoints(run, run_id, names[1][0]) if has_distances else (),
+        tree=example_tree(run.database, run_id, f"collect-{spec.iterations}"),
+        settings=settings_shown(spec),
         notes=("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else (),
     )

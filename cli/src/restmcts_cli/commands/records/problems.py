@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.runs.spec_plan import TRAIN
 from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.arguments.problem_sources import SOURCES, read_source
-from restmcts_cli.commands.records.run_create import TRAIN, add_to_set, usable
+from restmcts_cli.arguments.problem_sources import SOURCES, read_source, usable
+from restmcts_cli.commands.records.run_create import add_to_set
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:

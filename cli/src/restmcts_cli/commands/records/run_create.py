@@ -8,25 +8,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from restmcts.adapters.files.run_files import is_run_file
+from restmcts.domain.runs.spec_plan import BOOTSTRAP, FIRST_VALUE, HELD_OUT, SEEDS, TEST, TRAIN
+from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
-from restmcts_cli.arguments.method_options import GateMargin, HeldOut, Labels, MaxTokens, Method, is_held_out
-from restmcts_cli.arguments.problem_sources import SOURCES, read_source
-from restmcts_cli.arguments.search_options import parse_search
-from restmcts_cli.arguments.training_options import Objective, PolicyOptions, ValueOptions, parse_training
+from restmcts_cli.arguments.method_options import is_held_out
+from restmcts_cli.arguments.problem_sources import read_source, usable
+from restmcts_cli.arguments.run_flags import RUN_FLAGS, with_flags
+from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 if TYPE_CHECKING:
-    from restmcts.adapters.files.problem_files import BadLine
     from restmcts.adapters.sql.database import Transaction
     from restmcts.domain.problems import Problem
     from restmcts.domain.runs.phases import Phase
-    from restmcts.domain.runs.plans import SelfTraining
-
-TRAIN, BOOTSTRAP, HELD_OUT, TEST = "train", "bootstrap", "held-out", "test"
-MAX_BOOTSTRAP_PROBLEMS = 1000
-BASE, FIRST_VALUE = "base", "value-0"
+    from restmcts.domain.runs.spec import RunSpec
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,56 +42,21 @@ class NewRun:
     max_tokens: int | None
 
 
+@with_flags(RUN_FLAGS)
 def create(
     name: Annotated[str, typer.Argument(help="A new name, by which every other command knows the run.")],
-    problems: Annotated[
-        str | None, typer.Argument(help=f"{SOURCES} Without: paused, `problems enqueue` fills it.")
-    ] = None,
-    policy: Annotated[
+    given: list[Setting],
+    run: Annotated[
         str | None,
-        typer.Option(help="Language model: folder (goes to the stack), hub id, openai+http://… or artifact:…."),
+        typer.Argument(
+            help=f"{RUN_FILE_OR_PROBLEMS} Without: the run is paused until `problems enqueue` fills it.",
+            metavar="[RUN.toml|PROBLEMS]",
+        ),
     ] = None,
-    value: Annotated[str | None, typer.Option(help="Value model. Without: trained from the policy's samples.")] = None,
     demo: Annotated[
-        bool, typer.Option("--demo", help="The run of `restmcts demo`; --policy replaces its base.")
+        bool, typer.Option("--demo", help="The run of `restmcts demo`; a run file and flags override it.")
     ] = False,
     quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,
-    method: Method = "rest-mcts",
-    labels: Labels = None,
-    iterations: Annotated[int, typer.Option(help="Rounds of search and training.", min=1)] = 1,
-    algorithm: Annotated[
-        str, typer.Option(help="How trees are collected: mcts-star, best-of-n, step-beam, …")
-    ] = "mcts-star",
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="A setting of the algorithm, e.g. branch=4.")
-    ] = None,
-    budget_tokens: Annotated[int | None, typer.Option(help="Generated tokens a tree.", min=1)] = None,
-    budget_iterations: Annotated[int | None, typer.Option(help="Rounds of the algorithm a tree.", min=1)] = 16,
-    max_tokens: MaxTokens = None,
-    limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
-    test: Annotated[str | None, typer.Option(help="Held-out problems on which every policy is graded.")] = None,
-    split: Annotated[str, typer.Option(help="Of a data set of the hub.")] = "train",
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")
-    ] = False,
-    held_out: HeldOut = 200,
-    gate_margin: GateMargin = 1.0,
-    seed: Annotated[int, typer.Option(help="Decides every sample and the order of training data.", min=0)] = 0,
-    temperature: Annotated[float, typer.Option(help="Of sampling.")] = 0.7,
-    max_step_tokens: Annotated[int, typer.Option(help="New tokens of one step at most.", min=1)] = 256,
-    template: Annotated[
-        str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
-    ] = "auto",
-    top_k: Annotated[
-        int | None, typer.Option(help="Right traces a problem that train the policy; without: all.", min=1)
-    ] = None,
-    epochs: Annotated[int, typer.Option(help="Passes over the training data.", min=1)] = 2,
-    batch_size: Annotated[int, typer.Option(help="Examples of one training step.", min=1)] = 8,
-    policy_learning_rate: Annotated[float, typer.Option(help="Peak rate of the policy's training.")] = 1e-5,
-    value_learning_rate: Annotated[float, typer.Option(help="Peak rate of the value model's training.")] = 2e-5,
-    policy_option: PolicyOptions = None,
-    value_option: ValueOptions = None,
-    value_objective: Objective = "mse",
     paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
     workdir: Workdir = None,
     json: Json = False,
@@ -104,97 +67,67 @@ def create(
     Example: [bold]restmcts runs create gsm8k hub:openai/gsm8k:main --policy Qwen/Qwen3-0.6B
         --iterations 2[/bold]
     """
-    from restmcts.domain.labels.filtering import TraceFilter
-    from restmcts.domain.requests import GenerationSettings
-    from restmcts.domain.runs.plans import SelfTraining
-    from restmcts.domain.runs.promotion import GateSettings
-    from restmcts.domain.runs.training_settings import TrainingSettings
-    from restmcts.domain.search.protocol import Budget
-
-    if quick and not demo:
-        raise InputError("--quick goes with --demo")
-    if demo and (problems is not None or test is not None or value is not None):
-        raise InputError("--demo brings its own problems and value model; leave out PROBLEMS, --test and --value")
-    if not demo and policy is None:
-        raise InputError("name the model that is to learn: --policy FOLDER, hub id or artifact:… (or --demo)")
-
-    def training(learning_rate: float) -> TrainingSettings:
-        return TrainingSettings(
-            learning_rate=learning_rate, num_epochs=epochs, batch_size=batch_size, seed=seed, template=template
-        )
-
-    def source(given: str | None) -> "Iterable[Problem]":
-        return (
-            usable(given, read_source(given, split=split, seed=seed, strict=strict, limit=limit))
-            if given is not None
-            else ()
-        )
-
-    loop = SelfTraining(
-        num_iterations=iterations,
-        train_sets=(TRAIN,) * iterations,
-        bootstrap_set=BOOTSTRAP,
-        method=method,
-        first_labels=labels,
-        search=parse_search(algorithm, option or (), mode="collect", gate=None),
-        budget=Budget(tokens=budget_tokens, iterations=budget_iterations),
-        generation=GenerationSettings(temperature=temperature, max_step_tokens=max_step_tokens, template=template),
-        given_value=value is not None,
-        policy_training=parse_training(training(policy_learning_rate), policy_option),
-        value_training=parse_training(training(value_learning_rate), value_option),
-        value_objective=value_objective,
-        traces=TraceFilter(top_k=top_k),
-        held_out_set=HELD_OUT if held_out else None,
-        gate=GateSettings(gate_margin, held_out),
-        test_set=TEST if test is not None else None,
-    )
+    spec = _asked(run, given, demo, quick)
     with connect(workdir, create=True) as connection:
-        if demo:
-            new = _demo_run(connection, name, policy, seed, quick, paused, max_tokens)
-        else:
-            sets = {TRAIN: source(problems), **({TEST: source(test)} if test is not None else {})}
-            models = _models(connection, {BASE: ("policy", policy), FIRST_VALUE: ("value", value)})
-            new = _own_run(name, seed, loop, sets, models, paused or problems is None, max_tokens)
-        document = _store(connection, new)
+        document = _store(connection, _new_run(connection, name, spec, paused))
     if json:
         print_json(document)
     else:
         _tell(document, workdir)
 
 
-def _own_run(
-    name: str,
-    seed: int,
-    loop: "SelfTraining",
-    sets: "dict[str, Iterable[Problem]]",
-    models: dict[str, tuple[str, str]],
-    paused: bool,
-    max_tokens: int | None,
-) -> NewRun:
-    from pydantic import TypeAdapter
-    from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "RunSpec":
+    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
 
-    config = TypeAdapter(SelfTraining).dump_python(loop, mode="json")
-    return NewRun(name, loop.method, seed, config, self_training_plan(loop), sets, models, paused, max_tokens)
+    if quick and not demo:
+        raise InputError("--quick goes with --demo")
+    own_models = any(setting.name in ("problems", "test", "value") for setting in given)
+    if demo and ((run is not None and not is_run_file(run)) or own_models):
+        raise InputError("--demo brings its own problems and value model; leave out PROBLEMS, --test and --value")
+    return requested_run(run, given, demo_spec(0, QUICK if quick else DemoSize()) if demo else None)
 
 
-def _demo_run(
-    connection: Connection, name: str, policy: str | None, seed: int, quick: bool, paused: bool, max_tokens: int | None
-) -> NewRun:
-    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, base_policy, demo_plan, demo_problems
+def _new_run(connection: Connection, name: str, spec: "RunSpec", paused: bool) -> NewRun:
+    from restmcts.domain.runs.spec_plan import spec_plan
 
-    size = QUICK if quick else DemoSize()
-    fresh = base_policy(seed)
-    models = _models(connection, {BASE: ("policy", policy)}) if policy is not None else {BASE: (fresh, fresh)}
-    problems: dict[str, Iterable[Problem]] = dict(demo_problems(seed, size))
-    config = {"demo": "quick" if quick else "full"}
-    return NewRun(name, "rest-mcts", seed, config, demo_plan(seed, size), problems, models, paused, max_tokens)
-
-
-def _models(connection: Connection, given: dict[str, tuple[str, str | None]]) -> dict[str, tuple[str, str]]:
     from restmcts_cli.arguments.model_sources import locate_model
+    from restmcts_cli.experiments.requested_runs import models_of, run_config
 
-    return {name: locate_model(connection, model, kind) for name, (kind, model) in given.items() if model is not None}
+    digests: dict[str, str] = {}
+
+    def locate(model: str, kind: str) -> str:
+        uri, digest = locate_model(connection, model, kind)
+        digests[uri] = digest
+        return uri
+
+    phases = spec_plan(spec)
+    models = models_of(spec, locate)
+    return NewRun(
+        name=name,
+        method=spec.method,
+        seed=spec.seed,
+        config=run_config(spec, models, {}),
+        phases=phases,
+        problems=_problems(spec),
+        models={checkpoint: (uri, digests.get(uri, uri)) for checkpoint, (_, uri) in models.items()},
+        paused=paused or (spec.problems is None and spec.puzzles is None),
+        max_tokens=spec.max_tokens,
+    )
+
+
+def _problems(spec: "RunSpec") -> "dict[str, Iterable[Problem]]":
+    """Return the problems of a run's sets; those of files are read as they are stored."""
+    from restmcts_cli.experiments.requested_runs import puzzle_sets
+
+    if spec.puzzles is not None:
+        return dict(puzzle_sets(spec.puzzles, spec.seed, spec.iterations))
+
+    def source(given: str, limit: int | None) -> "Iterable[Problem]":
+        items = read_source(given, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit)
+        return usable(given, items)
+
+    sets: dict[str, Iterable[Problem]] = {TRAIN: source(spec.problems, spec.limit) if spec.problems is not None else ()}
+    return sets | ({TEST: source(spec.test, None)} if spec.test is not None else {})
 
 
 def _store(connection: Connection, new: NewRun) -> dict[str, Any]:
@@ -229,10 +162,13 @@ def add_to_set(
     Of the problems for the set "train" one in ten is held out, until the run has as many as it
     judges new checkpoints on: they go to the set "held-out". The first thousand of the others are
     also those from which the first value model is trained: they fill the set "bootstrap" where a
-    phase uses one that has no problems of its own.
+    phase uses one that has no problems of its own. Those with a solution are also the set "seeds"
+    of a run whose first policy is trained on given solutions.
     """
     from restmcts.adapters.sql import queries
     from restmcts.usecases import steer
+
+    from restmcts_cli.experiments.requested_runs import MAX_BOOTSTRAP_PROBLEMS
 
     run = queries.run_named(transaction, run_name)
     phases = queries.phase_numbers(transaction, run.id)
@@ -241,7 +177,8 @@ def add_to_set(
     num_held_out = run.config["gate"]["num_problems"] if run.config.get("held_out_set") == HELD_OUT else 0
     limits = {BOOTSTRAP: MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0, HELD_OUT: num_held_out}
     room = {name: limit - sizes.get(name, 0) if set_name == TRAIN else 0 for name, limit in limits.items()}
-    kept: dict[str, list[Problem]] = {BOOTSTRAP: [], HELD_OUT: []}
+    kept: dict[str, list[Problem]] = {BOOTSTRAP: [], HELD_OUT: [], SEEDS: []}
+    has_seeds = set_name == TRAIN and run.config.get("seed_set") == SEEDS
 
     def passed_on() -> "Iterator[Problem]":
         for number, problem in enumerate(problems):
@@ -250,23 +187,14 @@ def add_to_set(
                 continue
             if len(kept[BOOTSTRAP]) < room[BOOTSTRAP]:
                 kept[BOOTSTRAP].append(problem)
+            if has_seeds and problem.solution:
+                kept[SEEDS].append(problem)
             yield problem
 
     counts = {set_name: steer.append_problems(transaction, run_name, set_name, passed_on())}
     return counts | {
         name: steer.append_problems(transaction, run_name, name, found) for name, found in kept.items() if found
     }
-
-
-def usable(source: str, items: "Iterable[Problem | BadLine]") -> "Iterator[Problem]":
-    """Yield the problems; tell of every bad line, and pass over it."""
-    from restmcts.domain.problems import Problem
-
-    for item in items:
-        if isinstance(item, Problem):
-            yield item
-        else:
-            print_note(f"{source}, line {item.line_number}: {item.reason}; passed over")
 
 
 def _tell(document: dict[str, Any], workdir: Path | None) -> None:

@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.reporting.plain_text import plain, shortened
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.method_options import MaxTokens
+from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
+from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.commands.records.run_create import create
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
@@ -98,24 +101,37 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
 
 @app.command()
+def spec(name: Name, workdir: Workdir = None) -> None:
+    """Print a run as a run file (TOML) that makes the same run again.
+
+    Example: [bold]restmcts runs spec demo > run.toml[/bold]
+    """
+    from restmcts.adapters.files.run_files import run_file_text
+
+    from restmcts_cli.experiments.requested_runs import stored_run
+
+    with connect(workdir) as connection:
+        row = _row(connection, name)
+    found = stored_run(row.config)
+    if found is None:
+        raise InputError(f"run {name} has no run file: it is an evaluation, or of a version that stored none")
+    typer.echo(run_file_text(found), nl=False)
+
+
+@app.command()
+@with_flags((TEMPLATE, *LOCAL_FLAGS))
 def work(
     name: Name,
     workdir: Annotated[Path, typer.Option(help="The work folder that holds the run.", file_okay=False)],
-    template: Annotated[
-        str, typer.Option(help="Prompt of models that do not name theirs: auto, chat, plain, raw.")
-    ] = "auto",
-    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
-    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 64,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
-    ] = False,
+    given: list[Setting],
     json: Json = False,
 ) -> None:
     """Do a work folder's run in this process, with every service's handlers; killed and called
-    again, it goes on.
+    again, it is resumed.
 
     Example: [bold]restmcts runs work mine --workdir out[/bold]
     """
+    from restmcts_cli.experiments.requested_runs import model_options, stored_run
     from restmcts_cli.reports.live_display import LiveDisplay
 
     with connect(workdir) as connection:
@@ -123,13 +139,15 @@ def work(
     if row.state == "paused":
         resumption = _resumption(name, workdir) if row.error else f"restmcts runs resume {name} --workdir {workdir}"
         raise InputError(f"run {name} is paused{': ' + row.error if row.error else ''}; to go on: {resumption}")
+    asked = requested_run(None, given, stored_run(row.config))
     try:
-        from restmcts_local.local_run import LocalRun, ModelOptions
+        from restmcts_local.local_run import LocalRun
+
+        options = model_options(asked)
     except ImportError as error:
         raise InputError(
             f"working on a run needs the models, which are not installed here ({error}): restmcts-cli[local]"
         ) from error
-    options = ModelOptions(template, device, trust_remote_code, max_trees_in_flight=trees_in_flight)
     display = LiveDisplay(f"run {name} in {workdir}")
     with LocalRun(workdir, options, display.on_training) as run, display:
         display.watch(run.database, row.id)

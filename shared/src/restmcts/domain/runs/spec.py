@@ -56,7 +56,8 @@ Section = Annotated[T, WrapValidator(_reasoned)]
 class Document(BaseModel):
     """What is written in a run file: unknown keys are refused, and nothing changes once read."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    # Validators are made when they are first used: `restmcts --help` reads names and texts alone.
+    model_config = ConfigDict(extra="forbid", frozen=True, defer_build=True)
 
 
 class PuzzleSets(Document):

@@ -30,6 +30,12 @@ _EXPECTED = {
     "model_attributes_type": "a table of settings",
     "tuple_type": "a list",
 }
+_BOUNDS = {
+    "greater_than_equal": ("at least", "ge"),
+    "greater_than": ("more than", "gt"),
+    "less_than_equal": ("at most", "le"),
+    "less_than": ("less than", "lt"),
+}
 _UNKNOWN = ("extra_forbidden", "unexpected_keyword_argument")
 
 
@@ -130,6 +136,9 @@ def _reason(error: ErrorDetails, document: Mapping[str, Any], decided: Mapping[s
         return f"{place}: there is no such setting{_instead(path, document)}"
     if kind in _EXPECTED:
         return f"{place} is {error['input']!r}; give {_EXPECTED[kind]}"
+    if kind in _BOUNDS:
+        words, bound = _BOUNDS[kind]
+        return f"{place} is {error['input']!r}; give {words} {error['ctx'][bound]}"
     if kind == "missing":
         return f"{place} is missing"
     if kind == "union_tag_invalid":

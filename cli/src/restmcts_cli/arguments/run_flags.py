@@ -1,0 +1,215 @@
+"""The flags of commands that make a run: names for settings of its document, from one table."""
+
+import inspect
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import wraps
+from typing import Annotated, Any
+
+import typer
+from restmcts.domain.runs.methods import METHODS
+from restmcts.domain.runs.options import Option, in_words, options_of
+from restmcts.domain.runs.spec import RunSpec, with_derived
+from restmcts.domain.runs.spec_settings import ALGORITHM, Setting, section_class
+
+from restmcts_cli.arguments.search_options import named_values
+
+PROBLEMS, METHOD, SEARCH = "Problems and models", "Method and budget", "Search"
+TRAINING, MACHINE, FILE = "Training", "This machine", "Run file"
+MANY = "given"
+"""The parameter in which a command gets the settings that were typed."""
+
+
+@dataclass(frozen=True, slots=True)
+class Flag:
+    """A name on the command line for one or more settings.
+
+    Attributes:
+        name: with its dashes; a second one, behind a slash, is accepted too.
+        settings: dotted names in the run's document.
+        panel: the group of the help text it stands in.
+        help: what it does; "": what the first setting says of itself.
+    """
+
+    name: str
+    settings: tuple[str, ...]
+    panel: str
+    help: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Prefix:
+    """A flag that may be repeated, and sets any setting below a place: `-o branch=4`."""
+
+    name: str
+    prefix: str
+    panel: str
+    help: str
+
+
+POLICY = Flag("--policy", ("policy",), PROBLEMS)
+SEED = Flag("--seed", ("seed",), METHOD)
+TEMPLATE = Flag("--template", ("models.template",), PROBLEMS)
+TEST = Flag("--test", ("test",), PROBLEMS)
+LIMIT = Flag("--limit", ("limit",), PROBLEMS)
+BUDGET_TOKENS = Flag("--budget-tokens", ("budget.tokens",), SEARCH, "Generated tokens that each tree may spend.")
+BATCH_SIZE = Flag("--batch-size", ("policy_training.batch_size", "value_training.batch_size"), TRAINING)
+POLICY_RATE = Flag(
+    "--policy-learning-rate",
+    ("policy_training.learning_rate",),
+    TRAINING,
+    "Peak learning rate of the policy's training.",
+)
+VALUE_RATE = Flag(
+    "--value-learning-rate",
+    ("value_training.learning_rate",),
+    TRAINING,
+    "Peak learning rate of the value model's training.",
+)
+DEVICE = Flag("--device", ("models.device",), MACHINE)
+TREES_IN_FLIGHT = Flag("--trees-in-flight", ("models.trees_in_flight",), MACHINE)
+STEPS = Flag(
+    "--steps", ("policy_training.num_steps", "value_training.num_steps"), TRAINING, "Optimizer steps of every training."
+)
+SET = Prefix(
+    "--set", "", FILE, "Any setting of the run by its dotted name, e.g. search.branch=4; it overrides all else."
+)
+
+RUN_FLAGS: tuple[Flag | Prefix, ...] = (
+    POLICY,
+    Flag("--value", ("value",), PROBLEMS),
+    TEST,
+    LIMIT,
+    Flag("--split", ("split",), PROBLEMS),
+    Flag("--strict", ("strict",), PROBLEMS),
+    Flag("--method", ("method",), METHOD, f"Self-training method: {', '.join(METHODS)}."),
+    Flag("--labels", ("labels",), METHOD),
+    Flag("--iterations", ("iterations",), METHOD),
+    Flag("--max-tokens", ("max_tokens",), METHOD),
+    SEED,
+    Flag(
+        "--held-out",
+        ("promotion.num_problems",),
+        METHOD,
+        "Problems, one in ten up to so many, that new checkpoints are evaluated on; 0: each is promoted.",
+    ),
+    Flag(
+        "--promotion-margin/--gate-margin",
+        ("promotion.margin",),
+        METHOD,
+        "A new checkpoint is promoted unless it is so many standard errors worse than the one before it.",
+    ),
+    Flag(
+        "--algorithm",
+        (ALGORITHM,),
+        SEARCH,
+        "Search that collects trees; `restmcts options search` lists them and their settings.",
+    ),
+    Prefix("--option/-o", "search.", SEARCH, "A setting of the search, e.g. branch=4."),
+    BUDGET_TOKENS,
+    Flag("--budget-iterations", ("budget.iterations",), SEARCH, "Rounds of the search that each tree may spend."),
+    Flag("--temperature", ("generation.temperature",), SEARCH),
+    Flag("--max-step-tokens", ("generation.max_step_tokens",), SEARCH),
+    Flag("--max-solution-tokens", ("generation.max_solution_tokens",), SEARCH),
+    Flag(
+        "--top-k",
+        ("traces.top_k",),
+        TRAINING,
+        "Right traces of each problem that train the policy; without: all of them.",
+    ),
+    Flag("--epochs", ("policy_training.num_epochs", "value_training.num_epochs"), TRAINING),
+    BATCH_SIZE,
+    POLICY_RATE,
+    VALUE_RATE,
+    Prefix(
+        "--policy-option",
+        "policy_training.",
+        TRAINING,
+        "A setting of the policy's training, e.g. lora_rank=16, precision=bfloat16, packing=true.",
+    ),
+    Prefix(
+        "--value-option",
+        "value_training.",
+        TRAINING,
+        "A setting of the value model's training, e.g. validation_share=0.1, patience=3.",
+    ),
+    Flag("--value-objective", ("value_objective",), TRAINING),
+    TEMPLATE,
+    SET,
+)
+LOCAL_FLAGS = (DEVICE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE))
+COMPARE_FLAGS = (
+    *(POLICY, TEST, LIMIT, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
+    *(DEVICE, TREES_IN_FLIGHT, SET),
+)
+
+
+def with_flags(flags: Sequence[Flag | Prefix]) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command these flags.
+
+    The command takes the parameter `given`: a list of the settings that were typed, in the order in
+    which they override one another.
+    """
+
+    def decorate(command: Callable[..., None]) -> Callable[..., None]:
+        @wraps(command)
+        def call(**typed: Any) -> None:
+            values = [(flag, typed.pop(_name(flag))) for flag in flags]
+            command(**typed, given=[one for flag, value in values for one in _settings(flag, value)])
+
+        signature = inspect.signature(command)
+        own = [parameter for name, parameter in signature.parameters.items() if name != MANY]
+        parameters = [*own, *map(_parameter, flags)]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call
+
+    return decorate
+
+
+def _settings(flag: Flag | Prefix, value: Any) -> list[Setting]:
+    if value is None or value == [] or value is False:
+        return []
+    name = flag.name.partition("/")[0]
+    if isinstance(flag, Flag):
+        return [Setting(setting, value, name) for setting in flag.settings]
+    found = [Setting(flag.prefix + key, one, name) for key, one in named_values(value).items()]
+    return sorted(found, key=lambda setting: setting.name != ALGORITHM)
+
+
+def _name(flag: Flag | Prefix) -> str:
+    """Return the name of a flag's parameter."""
+    return flag.name.partition("/")[0].lstrip("-").replace("-", "_")
+
+
+def _parameter(flag: Flag | Prefix) -> inspect.Parameter:
+    names, panel = flag.name.split("/"), flag.panel
+    annotation: Any
+    if isinstance(flag, Prefix):
+        annotation = Annotated[list[str] | None, typer.Option(*names, help=flag.help, rich_help_panel=panel)]
+    else:
+        option = _option(flag.settings[0])
+        default = _default(flag.settings[0], option)
+        shown = typer.Option(*names, help=flag.help or option.help, rich_help_panel=panel, show_default=default)
+        annotation = Annotated[option.annotation | None, shown]
+    return inspect.Parameter(_name(flag), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
+
+
+def _option(setting: str) -> Option:
+    *sections, name = setting.split(".")
+    if setting == ALGORITHM:
+        return Option(name, str, "", "", "")
+    owner = RunSpec if not sections else section_class(RunSpec.model_fields[sections[0]].annotation)
+    return next(option for option in options_of(owner) if option.name == name)
+
+
+_DERIVED = with_derived({})
+
+
+def _default(setting: str, option: Option) -> str | bool:
+    """Return the default to be shown, or False if there is none."""
+    value: Any = _DERIVED
+    for name in setting.split("."):
+        value = value.get(name) if isinstance(value, dict) else None
+    shown = (in_words(value) if value is not None else option.default).strip('"')
+    return shown if shown not in ("", "null", "false") else False

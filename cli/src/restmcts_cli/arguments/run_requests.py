@@ -1,0 +1,33 @@
+"""The run that a person asks for: a run file or problems, and the flags that override it."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+from restmcts.adapters.files.run_files import is_run_file, located, read_run_file
+from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec_settings import Setting, spec_of, spec_settings
+
+RUN_FILE_OR_PROBLEMS = (
+    "A run file (.toml), or problems: a file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG], demo:COUNT (number paths) or "
+    "demo:word-problems:COUNT."
+)
+
+
+def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec | None = None) -> RunSpec:
+    """Return the run that is asked for.
+
+    Args:
+        argument: a run file, or problems.
+        given: what flags say, which overrides the file.
+        base: what the file overrides in turn.
+
+    Raises:
+        InputError: if the file cannot be read, or a setting is not known or does not fit.
+    """
+    settings = spec_settings(base, "the settings of this command") if base is not None else []
+    if argument is not None and is_run_file(argument):
+        settings += read_run_file(Path(argument))
+    elif argument is not None:
+        settings.append(Setting("problems", argument, "PROBLEMS"))
+    here = Path.cwd()
+    return spec_of([*(located(one, here) for one in settings), *(located(one, here) for one in given)])

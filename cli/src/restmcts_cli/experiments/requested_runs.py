@@ -1,0 +1,177 @@
+"""What a run's document needs before it can begin: problem sets, models, and what is stored to know
+it by.
+"""
+
+import hashlib
+import random
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from pydantic import TypeAdapter
+from restmcts.adapters.files.problem_files import BadLine
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import derive_seed
+from restmcts.domain.runs.plans import SelfTraining
+from restmcts.domain.runs.spec import PuzzleSets, RunSpec, differences
+from restmcts.domain.runs.spec_plan import (
+    BOOTSTRAP,
+    COMPARED,
+    DEMONSTRATIONS,
+    FIRST_VALUE,
+    HELD_OUT,
+    SEEDS,
+    TEST,
+    TRAIN,
+    searched_set,
+    self_training,
+)
+from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
+from restmcts.errors import InputError
+
+from restmcts_cli.arguments.method_options import apart
+from restmcts_cli.arguments.problem_sources import read_source, usable
+
+if TYPE_CHECKING:
+    from restmcts_local.local_run import ModelOptions
+
+BASE = "base"
+MAX_BOOTSTRAP_PROBLEMS = 1000
+Sets = Mapping[str, Sequence[Problem]]
+Models = dict[str, tuple[str, str]]
+
+
+def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
+    """Return the problem sets of a run by name, read or drawn.
+
+    Raises:
+        InputError: if a source cannot be read, or has no usable problem.
+    """
+    if spec.puzzles is not None:
+        return puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
+    if spec.problems is None:
+        raise InputError("the run names no problems: give a file of problems, or `problems` in the run file")
+    held_out, train = apart(_members(spec, spec.problems, spec.limit), spec.promotion.num_problems)
+    sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]}
+    if spec.test is not None:
+        sets[TEST] = _members(spec, spec.test, None)
+    if self_training(spec).seed_set is not None:
+        sets[SEEDS] = [problem for problem in train if problem.solution]
+    if spec.seed_training is not None and not sets[SEEDS]:
+        raise InputError(f"seed_training: {spec.problems} gives no solution to train the first policy on; leave it out")
+    return sets
+
+
+def _members(spec: RunSpec, source: str, limit: int | None) -> list[Problem]:
+    items = list(read_source(source, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit))
+    found = list(usable(source, items))
+    if not found:
+        first = next((f"line {one.line_number}: {one.reason}" for one in items if isinstance(one, BadLine)), None)
+        raise InputError(f"{source} holds no usable problem ({first or 'it is empty'})")
+    return found
+
+
+def puzzle_sets(puzzles: PuzzleSets, seed: int, num_iterations: int) -> dict[str, list[Problem]]:
+    """Return the problem sets of a puzzle by name; they share no question, but for the parts
+    bootstrap and compared.
+
+    Raises:
+        InputError: if there is no such puzzle.
+    """
+    if puzzles.kind not in PUZZLES:
+        raise InputError(f"puzzles.kind: there is no puzzle {puzzles.kind!r}; there are {', '.join(PUZZLES)}")
+    sizes = SetSizes(puzzles.demonstrations, num_iterations, puzzles.searched, puzzles.test, puzzles.held_out)
+    sets = PUZZLES[puzzles.kind].make_sets(random.Random(derive_seed(seed, "problems")), sizes)
+    return {
+        DEMONSTRATIONS: list(sets.demonstrations),
+        BOOTSTRAP: list(sets.demonstrations[: puzzles.bootstrap]),
+        TEST: list(sets.test),
+        COMPARED: list(sets.test[: puzzles.compared]),
+        HELD_OUT: list(sets.validation),
+        **{searched_set(number): list(members) for number, members in enumerate(sets.searched, start=1)},
+    }
+
+
+def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
+    """Return the models that a run begins with, by checkpoint name: kind and URI.
+
+    Args:
+        locate: returns the URI of a model, given as the spec names it, and its kind.
+
+    Raises:
+        InputError: if the run names no policy, or `locate` does not find a model.
+    """
+    if spec.policy is None:
+        raise InputError("name the model that is to learn: --policy FOLDER, a hub id or a server, or `policy`")
+    fresh = spec.policy in PUZZLES
+    models = {BASE: ("policy", f"{spec.policy}:{spec.seed}" if fresh else locate(spec.policy, "policy"))}
+    if spec.value is not None:
+        models[FIRST_VALUE] = ("value", locate(spec.value, "value"))
+    return models
+
+
+def stored_spec(spec: RunSpec, models: Models) -> RunSpec:
+    """Return the run with its models as they were found, for whoever reads it elsewhere."""
+    changes: dict[str, Any] = {"policy": models[BASE][1]} if spec.policy not in PUZZLES else {}
+    if FIRST_VALUE in models:
+        changes["value"] = models[FIRST_VALUE][1]
+    return spec.model_copy(update=changes)
+
+
+def run_config(spec: RunSpec, models: Models, sets: Sets) -> dict[str, Any]:
+    """Return what is stored of a run to know it by, as JSON."""
+    return {
+        **TypeAdapter(SelfTraining).dump_python(self_training(spec), mode="json"),
+        "problems": {name: _digest(members) for name, members in sets.items()},
+        "checkpoints": {name: uri for name, (_, uri) in models.items()},
+        "seed": spec.seed,
+        "spec": stored_spec(spec, models).model_dump(mode="json"),
+    }
+
+
+def stored_run(config: Mapping[str, Any]) -> RunSpec | None:
+    """Return the document of a stored run, or None if it has none."""
+    return RunSpec.model_validate(config["spec"]) if "spec" in config else None
+
+
+def _digest(members: Sequence[Problem]) -> str:
+    return hashlib.sha256(repr(list(members)).encode()).hexdigest()
+
+
+def changed_settings(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
+    """Return what makes another run of a stored one, each as "name (old -> new)"; none: it is the
+    same.
+
+    Runs of versions that stored no document are known by what they stored.
+    """
+    old, new = stored_run(stored), stored_run(config)
+    if old is None or new is None:
+        # They named a training of the first policy even where they did none.
+        of_no_use = ("seed_training",) if config["seed_set"] is None else ()
+        changed = [name for name in stored if name not in of_no_use and stored[name] != config.get(name)]
+        return [f"{name} ({stored[name]} -> {config.get(name)})" for name in changed]
+    changed = [f"{name} ({before} -> {after})" for name, before, after in differences(old, new)]
+    sets = {*stored["problems"], *config["problems"]}
+    others = sorted(name for name in sets if stored["problems"].get(name) != config["problems"].get(name))
+    return changed + [f"the problems of the set {name}" for name in others]
+
+
+def model_options(spec: RunSpec) -> "ModelOptions":
+    """Return how models are loaded and called in this process; torch uses as many threads as the
+    run asks for from now on.
+    """
+    import torch
+    from restmcts_local.local_run import ModelOptions
+
+    models = spec.models
+    if models.num_threads is not None:
+        torch.set_num_threads(models.num_threads)
+    return ModelOptions(
+        template=models.template,
+        device=models.device,
+        trust_remote_code=models.trust_remote_code,
+        max_batch_tokens=models.max_batch_tokens,
+        key_value_bytes=models.key_value_bytes,
+        max_trees_in_flight=models.trees_in_flight,
+        num_training_threads=models.num_training_threads,
+        keep_training_logs=models.keep_training_logs,
+    )
