@@ -201,6 +201,7 @@ class Stack:
             **self._environment,
             **self.settings,
         }
+        environment |= self._own_url(kind_of(name))
         environment |= {"RESTMCTS_RUN_DIR": str(run_dir), "RESTMCTS_CACHE_DIR": str(self.folder / "cache")}
         self._launch(name, Launch(worker_command(package, name), environment))
 
@@ -267,9 +268,21 @@ class Stack:
             child.wait()
 
     def _migrate(self) -> None:
+        """Bring the database to this version; on a server of this stack's own each kind of worker
+        has a role with its rights alone.
+        """
+        from restmcts.adapters.sql import roles
         from restmcts.adapters.sql.migrate import upgrade
 
         upgrade(self.settings["RESTMCTS_DATABASE_URL"])
+        if "postgres" in self._state["servers"]:
+            roles.set_up(self.settings["RESTMCTS_DATABASE_URL"], self.folder / "roles")
+
+    def _own_url(self, kind: str) -> dict[str, str]:
+        from restmcts.adapters.sql.roles import FILE
+
+        file = self.folder / "roles" / kind / FILE
+        return {"RESTMCTS_DATABASE_URL": file.read_text()} if file.is_file() else {}
 
     def _await_workers(self, names: list[str]) -> None:
         deadline = time.monotonic() + START_SECONDS
