@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 import yaml
+from restmcts.adapters.sql.roles import RIGHTS
 from restmcts.adapters.storage.bucket_setup import ACCESS
 from restmcts.errors import InputError
 from restmcts.settings import EXAMPLE_SECRET, load_settings
@@ -58,7 +59,7 @@ def test_images_install_the_extras_that_their_distribution_asks_for(folder: Path
     extras = extras_of(text)
     assert set(asked.group(1).split(",")) <= set(extras)
     assert ("torch" in extras) == (folder.name in WITH_TORCH)
-    order = ["stack", "torch", "http", "verification", "data", "training"]
+    order = ["stack", "torch", "http", "verification", "data", "training", "reporting"]
     assert extras == sorted(extras, key=order.index), "another order shares fewer layers"
 
 
@@ -105,11 +106,41 @@ def test_each_service_sees_its_own_key_alone() -> None:
         name: {volume.split(":")[0] for volume in service.get("volumes", []) if "/secrets" in volume}
         for name, service in SERVICES.items()
     }
-    every = {f"{name}-key" for name in ACCESS}
-    expected = {name: {f"{name}-key"} if name in ACCESS else set() for name in SERVICES}
-    assert keys == expected | {"bucket-setup": every}
+    expected = {name: {f"{name}-key"} if name in RIGHTS else set() for name in SERVICES}
+    expected["bucket-setup"] = {f"{name}-key" for name in ACCESS}
+    expected["migrate"] = {f"{name}-key" for name in RIGHTS}
+    assert keys == expected
     with_root = {name for name, service in SERVICES.items() if "MINIO_ROOT" in str(service)}
     assert with_root == {"minio", "bucket-setup"}
+
+
+def test_the_owner_of_the_database_is_known_where_it_is_needed_alone() -> None:
+    with_owner = {name for name, service in SERVICES.items() if "POSTGRES_PASSWORD" in str(service)}
+    assert with_owner == {"postgres", "migrate"}
+
+
+@pytest.mark.parametrize("name", sorted(WORKERS | PAGES | ONE_SHOT | {"cli"}))
+def test_containers_of_ours_gain_nothing_and_write_to_their_volumes_alone(name: str) -> None:
+    service = SERVICES[name]
+    assert service["read_only"] is True
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] > 0
+    assert not any(volume.endswith("/secrets") for volume in service.get("volumes", [])), "keys are read only"
+
+
+@pytest.mark.parametrize("name", sorted(SERVERS))
+def test_servers_keep_the_rights_alone_that_they_begin_with(name: str) -> None:
+    service = SERVICES[name]
+    assert service["cap_drop"] == ["ALL"]
+    assert set(service["cap_add"]) == {"CHOWN", "DAC_OVERRIDE", "FOWNER", "SETGID", "SETUID"}
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert service["pids_limit"] > 0
+
+
+def test_a_worker_without_progress_turns_unhealthy() -> None:
+    for name in WORKERS:
+        assert "--max-stuck" in SERVICES[name]["healthcheck"]["test"], name
 
 
 def test_the_queue_is_kept_and_never_evicted() -> None:
