@@ -10,23 +10,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import NODES
-from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.model_worker import WorkerSettings
+from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
-from restmcts.messages import commands, events
+from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RandomModels
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts_local.services import start
 from sqlalchemy import JSON, Boolean, Column, DateTime, MetaData, create_engine, func, select
 
 MARKED_FOLDERS = ("integration", "e2e")
@@ -57,37 +50,17 @@ def search_folder() -> Search:
     def search(
         folder: Path, name: str, problems: Sequence[Problem], phases: Sequence[Phase], models: RandomModels
     ) -> int:
-        database = Database(f"sqlite:///{folder / 'run.db'}")
-        database.create_tables()
-        with database.transaction() as transaction:
+        services = HandledServices(
+            folder, start, lambda _: models, ServiceSettings(folder / "work", max_trees_in_flight=100)
+        )
+        with services.database.transaction() as transaction:
             run_id = runs.create_run(transaction, name, "rest-mcts", 1, {})
             runs.add_problems(transaction, run_id, "train", problems)
             for checkpoint, kind in (("base", "policy"), ("value-0", "value")):
                 runs.add_checkpoint(transaction, run_id, checkpoint, kind, f"file://{checkpoint}", checkpoint * 8)
             runs.add_phases(transaction, run_id, phases)
-        verifier = AnswerVerifier()
-        worker = WorkerSettings()
-        coordinator = CoordinatorHandlers(database, CoordinatorSettings(100))
-        search = TreeSearchHandlers(database)
-        labeler = ValueLabelerHandlers(database, FolderArtifactStore(folder / "artifacts"), verifier)
-        handlers = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
-                database, lambda _: models, worker
-            ).propose_steps,
-            commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, worker).score_steps,
-            commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.take_answers,
-            commands.LabelTrees.name: labeler.label_trees,
-            commands.AdvanceRun.name: coordinator.advance_run,
-            events.TreesLabelled.name: coordinator.advance_run,
-        }
-        bus = LocalBus(handlers, lambda *letter: pytest.fail(f"dead letter {letter}"))
-        database.publish = lambda messages, _: bus.publish(messages)
-        coordinator.ring_all()
-        bus.run()
-        bus.close()
-        verifier.close()
-        database.close()
+        services.resume()
+        services.close()
         return run_id
 
     return search
@@ -129,27 +102,11 @@ def end_old_run() -> Callable[[Database, Path], list[list[Any]]]:
     """
 
     def end(database: Database, folder: Path) -> list[list[Any]]:
-        models, worker, verifier = RandomModels(seed=3), WorkerSettings(), AnswerVerifier()
-        coordinator = CoordinatorHandlers(database, CoordinatorSettings(100))
-        search = TreeSearchHandlers(database)
-        labeler = ValueLabelerHandlers(database, FolderArtifactStore(folder / "artifacts"), verifier)
-        handlers = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
-                database, lambda _: models, worker
-            ).propose_steps,
-            commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, worker).score_steps,
-            commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.take_answers,
-            commands.LabelTrees.name: labeler.label_trees,
-            commands.AdvanceRun.name: coordinator.advance_run,
-            events.TreesLabelled.name: coordinator.advance_run,
-        }
-        bus = LocalBus(handlers, lambda *letter: pytest.fail(f"dead letter {letter}"))
-        database.publish = lambda messages, _: bus.publish(messages)
-        coordinator.ring_all()
-        bus.run()
-        bus.close()
-        verifier.close()
+        models = RandomModels(seed=3)
+        settings = ServiceSettings(folder / "work", max_trees_in_flight=100)
+        services = HandledServices(folder, start, lambda _: models, settings, database=database)
+        services.resume()
+        services.close()
         with database.transaction() as transaction:
             assert runs.state_of(transaction, 1) == RunState.DONE
             columns = [NODES.c[name] for name in ("tree_id", "node_id", "step", "visits", "search_value", "verdict")]

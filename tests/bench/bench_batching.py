@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from restmcts.adapters.workers.service import OpenModels
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.phases import SearchPhase
@@ -82,15 +83,7 @@ class BenchRun(LocalRun):
     """A local run over models that are loaded already."""
 
     def __init__(self, workdir: Path, options: ModelOptions, policy: Timed, value: Timed) -> None:
-        self._policy = policy
-        self._value = value
-        super().__init__(workdir, options)
-
-    def _proposer(self, uri: str) -> Any:
-        return self._policy
-
-    def _scorer(self, uri: str) -> Any:
-        return self._value
+        super().__init__(workdir, options, opened=OpenModels(lambda _: policy, lambda _: value))
 
 
 def make_tokenizer(num_words: int = NUM_WORDS) -> PreTrainedTokenizerFast:

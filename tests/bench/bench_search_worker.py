@@ -32,7 +32,7 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
 from restmcts_cli.processes.stack_processes import Stack
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import event, func, select
 
@@ -75,7 +75,7 @@ def begin_run(database: Database, num_trees: int, num_nodes: int) -> int:
         for name in ("policy", "value"):
             runs.add_checkpoint(transaction, run_id, name, name, "nowhere", "0")
         runs.add_phases(transaction, run_id, [phase])
-    CoordinatorHandlers(database, CoordinatorSettings(num_trees)).advance_run(AdvanceRun(run_id=run_id))
+    CoordinatorHandlers(database, num_trees).advance_run(AdvanceRun(run_id=run_id))
     return run_id
 
 

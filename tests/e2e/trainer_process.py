@@ -10,6 +10,7 @@ from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import ServiceContext, ServiceSettings
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
 
@@ -17,14 +18,11 @@ from restmcts_trainer.handlers import TrainerHandlers
 def main(folder: Path, phase_id: int) -> None:
     database = Database(f"sqlite:///{folder / 'run.db'}")
     artifacts = FolderArtifactStore(folder / "artifacts")
-    trainer = TrainerHandlers(
-        database,
-        artifacts,
-        folder / "work",
-        lease_seconds=1.0,
-        on_progress=lambda _, step, *__: print(step, flush=True),
-        num_threads=1,
+    settings = ServiceSettings(folder / "work", job_lease_seconds=1.0, training_threads=1)
+    context = ServiceContext(
+        database, artifacts, settings, on_training_step=lambda _, step, *__: print(step, flush=True)
     )
+    trainer = TrainerHandlers(context)
     print("ready", flush=True)
     while True:
         with database.transaction() as transaction:

@@ -24,9 +24,9 @@ from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, TrainPolicy
-from restmcts.usecases.reconcile import Patience
+from restmcts.usecases.reconcile import Patience, ring_overdue
 from restmcts_cli.processes.stack_processes import Stack
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
 
@@ -60,7 +60,7 @@ def new_run(database: Database) -> Callable[[], int]:
 
 def begin(database: Database, run_id: int) -> list[int]:
     """Let a run's tree search and ask; return the ids of its requests."""
-    CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+    CoordinatorHandlers(database).advance_run(AdvanceRun(run_id=run_id))
     with database.transaction() as transaction:
         tree_ids = tuple(transaction.execute(select(TREES.c.id).where(TREES.c.run_id == run_id)).scalars())
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=tree_ids))
@@ -86,7 +86,7 @@ def test_a_coordinator_with_a_wrong_clock_releases_live_leases_never_and_ended_o
         runs.set_phase(transaction, training.id, PhaseState.TRAINING, lease_until=moment(LEASE_SECONDS))
     emitted.clear()
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
-        coordinator = CoordinatorHandlers(database, CoordinatorSettings())
+        coordinator = CoordinatorHandlers(database)
         coordinator.reconcile(lambda _: True)
         assert states(database, request_ids) == {"leased"}
         assert TrainPolicy(phase_id=training.id) not in emitted
@@ -102,7 +102,7 @@ def test_a_search_worker_with_a_wrong_clock_measures_time_as_the_others_do(
     database: Database, emitted: list[Message], new_run: Callable[[], int]
 ) -> None:
     run_id = new_run()
-    CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+    CoordinatorHandlers(database).advance_run(AdvanceRun(run_id=run_id))
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=1)):
         begin(database, run_id)
     with database.transaction() as transaction:
@@ -142,7 +142,7 @@ def test_a_frozen_holder_of_a_run_stops_no_other_and_its_own_until_its_transacti
 ) -> None:
     locked, other = new_run(), new_run()
     freeze(f"runs WHERE id = {locked}", 5.0)
-    coordinator = CoordinatorHandlers(database, CoordinatorSettings())
+    coordinator = CoordinatorHandlers(database)
     coordinator.advance_run(AdvanceRun(run_id=locked))
     assert emitted == []
     coordinator.advance_run(AdvanceRun(run_id=other))
@@ -166,11 +166,11 @@ def test_a_frozen_holder_of_a_hopeless_tree_stops_no_round_of_the_coordinator(
 ) -> None:
     locked, other = new_run(), new_run()
     request_ids = begin(database, locked) + begin(database, other)
-    settings = CoordinatorSettings(patience=Patience(max_attempts=3))
     with database.transaction() as transaction:
         transaction.execute(update(REQUESTS).where(REQUESTS.c.id.in_(request_ids)).values(attempt=3))
     freeze(f"trees WHERE run_id = {locked}", 60.0)
-    CoordinatorHandlers(database, settings).reconcile(lambda _: True)
+    with database.transaction() as transaction:
+        ring_overdue(transaction, Patience(max_attempts=3), lambda _: True)
     with database.transaction() as transaction:
         found = dict(
             transaction.execute(select(TREES.c.run_id, TREES.c.state).where(TREES.c.run_id.in_([locked, other]))).all()

@@ -12,6 +12,7 @@ import pytest
 from pydantic import SecretStr
 from restmcts.adapters.models.http_scorer.scorer import HttpScorer
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import ModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
 from restmcts.modeling.prm.formats import FORMATS, parse_reference
@@ -21,7 +22,7 @@ from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.prm_models import BUILDERS
 from restmcts.testing.scoring_servers import ScoringServer
-from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
+from restmcts_prm_scorer.opening import open_scorer
 
 POOLED = [name for name, each in FORMATS.items() if "pooling" in each.routes]
 # Formats whose steps end in a token of their own, which vLLM's STEP pooling returns alone.
@@ -55,7 +56,7 @@ class Served:
         settings = PolicyServerSettings(policy_tokens={self.server.host: SecretStr(TOKEN)}, **limits)
         uri = self.server.scoring_uri(route, f"&format={self.name}&tokenizer={self.folder}{self.separator}{query}")
         scorer = open_scorer(
-            uri, FolderArtifactStore(self.folder / "artifacts"), ScorerOptions(10_000, 0, servers=settings)
+            uri, FolderArtifactStore(self.folder / "artifacts"), ModelSettings(10_000, 0, servers=settings)
         )
         assert isinstance(scorer, HttpScorer)
         self.opened.append(scorer)
@@ -251,11 +252,11 @@ def test_logits_are_not_taken_for_probabilities(
 )
 def test_a_malformed_reference_is_refused_with_the_way_out(tmp_path: Path, uri: str, said: str) -> None:
     with pytest.raises((InputError, ModelError), match=said):
-        open_scorer(uri, FolderArtifactStore(tmp_path), ScorerOptions(10_000, 0))
+        open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0))
 
 
 def test_a_password_in_a_reference_is_refused_and_not_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         uri = "pooling+http://me:hunter2@host:1?model=m&format=orm"
-        open_scorer(uri, FolderArtifactStore(tmp_path), ScorerOptions(10_000, 0))
+        open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0))
     assert "hunter2" not in str(caught.value)

@@ -12,6 +12,7 @@ import torch
 from pydantic import SecretStr
 from restmcts.adapters.models.llm_judge import NEITHER, LlmJudge
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import ModelSettings
 from restmcts.domain.prompts import CHINESE, ENGLISH, TEMPLATES, read_judgement
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
@@ -20,7 +21,7 @@ from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.policy_servers import PolicyServer, judge_log_probs
 from restmcts.testing.prm_models import build_judge
-from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
+from restmcts_prm_scorer.opening import open_scorer
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 PROTOCOLS = ("tgi", "openai", "chat")
@@ -46,7 +47,7 @@ def open_(server: PolicyServer, tmp_path: Path) -> Iterator[Open]:
         limits = {"policy_timeout_seconds": 5.0, "policy_retry_seconds": 10.0, **changes}
         settings = PolicyServerSettings(policy_tokens={server.host: SecretStr(TOKEN)}, **limits)
         uri = server.uri(protocol, f"&format=judge{query}")
-        judge = open_scorer(uri, FolderArtifactStore(tmp_path), ScorerOptions(10_000, 0, servers=settings))
+        judge = open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0, servers=settings))
         assert isinstance(judge, LlmJudge)
         opened.append(judge)
         return judge
@@ -196,7 +197,7 @@ def test_calls_under_way_are_bounded(server: PolicyServer, open_: Open) -> None:
 )
 def test_a_malformed_reference_is_refused_with_the_way_out(tmp_path: Path, uri: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        open_scorer(uri, FolderArtifactStore(tmp_path), ScorerOptions(10_000, 0))
+        open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0))
 
 
 @torch.inference_mode()
@@ -222,7 +223,7 @@ def test_a_judge_in_this_process_reads_the_models_own_probabilities(tmp_path: Pa
 
     def judge() -> LlmJudge:
         uri = f"{tmp_path / 'model'}?format=judge"
-        scorer = open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), ScorerOptions(10_000, key_value_bytes))
+        scorer = open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), ModelSettings(10_000, key_value_bytes))
         assert isinstance(scorer, LlmJudge)
         return scorer
 

@@ -24,7 +24,7 @@ from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
 from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
 
@@ -52,7 +52,7 @@ def new_run(servers: Stack, database: Database) -> Iterator[Callable[[], int]]:
             for name in ("policy", "value"):
                 runs.add_checkpoint(transaction, run_id, name, name, "nowhere", "0")
             runs.add_phases(transaction, run_id, [PHASE])
-        CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+        CoordinatorHandlers(database).advance_run(AdvanceRun(run_id=run_id))
         run_ids.append(run_id)
         return run_id
 

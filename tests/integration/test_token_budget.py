@@ -22,7 +22,7 @@ from restmcts.testing.trees import RandomModels
 from restmcts.usecases import steer
 from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
@@ -55,7 +55,7 @@ class CountedRun:
 
     def coordinate(self) -> str:
         """Let the coordinator look at the run; return its state."""
-        CoordinatorHandlers(self.database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=self.run_id))
+        CoordinatorHandlers(self.database).advance_run(AdvanceRun(run_id=self.run_id))
         with self.database.transaction() as transaction:
             return runs.state_of(transaction, self.run_id)
 

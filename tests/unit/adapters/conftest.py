@@ -5,25 +5,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql import promotions, runs
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
-from restmcts.messages import commands, events
+from restmcts.messages import commands
+from restmcts.testing.services import HandledServices, untrained
 from restmcts.usecases import steer
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts_local.services import start
 
 
-class HandledRun:
+class HandledRun(HandledServices):
     """A run named "run" over the real handlers, with models by their checkpoint's name ("value…" is
     a value model).
 
@@ -31,33 +23,7 @@ class HandledRun:
     """
 
     def __init__(self, folder: Path, models: dict[str, Any], problems: dict[str, list[Problem]]) -> None:
-        self.database = Database(f"sqlite:///{folder / 'run.db'}")
-        self.database.create_tables()
-        self.verifier = AnswerVerifier()
-        worker = WorkerSettings()
-        coordinator = CoordinatorHandlers(self.database, CoordinatorSettings())
-        search = TreeSearchHandlers(self.database)
-        self.artifacts = FolderArtifactStore(folder / "artifacts")
-        labels = ValueLabelerHandlers(self.database, self.artifacts, self.verifier)
-        load: Callable[[str], Any] = models.__getitem__
-        prm = PrmScorerHandlers(self.database, load, worker)
-        handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(self.database, load, worker).propose_steps,
-            commands.ScoreWaitingSteps.name: prm.score_steps,
-            commands.JudgeValues.name: prm.judge_values,
-            commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.take_answers,
-            commands.LabelTrees.name: labels.label_trees,
-            commands.WriteDataset.name: labels.write_dataset,
-            commands.TrainPolicy.name: lambda _: None,
-            commands.TrainValue.name: lambda _: None,
-            commands.AdvanceRun.name: coordinator.advance_run,
-            events.TreesLabelled.name: coordinator.advance_run,
-            events.ValuesJudged.name: coordinator.advance_run,
-            events.DatasetWritten.name: coordinator.advance_run,
-        }
-        self.bus = LocalBus(handlers, lambda *letter: pytest.fail(f"dead letter: {letter}"))
-        self.database.publish = lambda messages, _: self.bus.publish(messages)
+        super().__init__(folder, start, models.__getitem__, around=untrained)
         with self.database.transaction() as transaction:
             self.run_id = runs.create_run(transaction, "run", "test", 1, {})
             for set_name, members in problems.items():
@@ -90,11 +56,6 @@ class HandledRun:
         with self.database.transaction() as transaction:
             row = next(row for row in runs.phases_of(transaction, self.run_id) if row.name == phase)
             return read_rows(self.artifacts.fetch(runs.dataset_of(transaction, row.id).uri))  # type: ignore[union-attr]
-
-    def close(self) -> None:
-        self.bus.close()
-        self.verifier.close()
-        self.database.close()
 
 
 @pytest.fixture

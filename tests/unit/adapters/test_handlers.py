@@ -4,21 +4,18 @@ killed, each visit counts once.
 
 import random
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs
-from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
-from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.model_worker import WorkerSettings, serve_waiting
+from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.labels.filtering import PairFilter
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposeSteps
@@ -27,15 +24,12 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.errors import ModelError
-from restmcts.messages import commands, events
+from restmcts.messages import commands
 from restmcts.messages.base import Message
 from restmcts.messages.wire import dump_response, load_proposal
+from restmcts.testing.services import Around, HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts_local.services import start
 
 NUM_ITERATIONS = 5
 POISON = "a question that no model can take"
@@ -58,37 +52,24 @@ class Models(RandomModels):
         return RandomModels.propose(self, questions, requests, settings)
 
 
-class Process:
+class Process(HandledServices):
     """All handlers of one process over a database and a folder that outlive it; `kill_after`
     transactions it dies.
     """
 
-    def __init__(self, folder: Path, models: RandomModels | None = None, kill_after: int | None = None) -> None:
-        self.database = Database(f"sqlite:///{folder / 'run.db'}", self.publish)
-        self.database.create_tables()
-        self.artifacts = FolderArtifactStore(folder / "artifacts")
-        self.verifier = AnswerVerifier()
+    def __init__(
+        self,
+        folder: Path,
+        models: RandomModels | None = None,
+        kill_after: int | None = None,
+        around: Around = untrained,
+    ) -> None:
+        model = models or RandomModels()
+        settings = ServiceSettings(folder / "work", max_requests=7, request_lease_seconds=100.0, max_trees_in_flight=3)
+        super().__init__(folder, start, lambda uri: model, settings, around)
+        self.database.publish = self.publish
         self.emitted: list[Message] = []
         self.num_left = kill_after
-        worker = WorkerSettings(max_requests=7, lease_seconds=100.0)
-        model = models or RandomModels()
-        self.search = TreeSearchHandlers(self.database)
-        self.labels = ValueLabelerHandlers(self.database, self.artifacts, self.verifier)
-        self.coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(3))
-        self.policy = PolicyGeneratorHandlers(self.database, lambda uri: model, worker)
-        self.prm = PrmScorerHandlers(self.database, lambda uri: model, worker)
-        self.handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: self.policy.propose_steps,
-            commands.ScoreWaitingSteps.name: self.prm.score_steps,
-            commands.AdvanceTrees.name: self.search.advance_trees,
-            events.RequestsAnswered.name: self.search.take_answers,
-            commands.LabelTrees.name: self.labels.label_trees,
-            commands.WriteDataset.name: self.labels.write_dataset,
-            commands.AdvanceRun.name: self.coordinator.advance_run,
-            events.TreesLabelled.name: self.coordinator.advance_run,
-            events.DatasetWritten.name: self.coordinator.advance_run,
-        }
-        self.bus = LocalBus(self.handlers, lambda *_: None)
 
     def publish(self, messages: Sequence[Message], _: Sequence[int]) -> None:
         """Stand between a commit and what it sends: here a process may die."""
@@ -99,7 +80,7 @@ class Process:
         self.emitted.extend(messages)
         self.bus.publish(messages)
 
-    def start(self, phases: Sequence[Phase] = (COLLECT,), num_problems: int = 6, poison: bool = False) -> int:
+    def begin(self, phases: Sequence[Phase] = (COLLECT,), num_problems: int = 6, poison: bool = False) -> int:
         problems = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(num_problems)]
         problems += [Problem(POISON, RIGHT_ANSWER)] * poison
         with self.database.transaction() as transaction:
@@ -109,14 +90,6 @@ class Process:
                 runs.add_checkpoint(transaction, run_id, name, kind, name, name)
             runs.add_phases(transaction, run_id, phases)
         return run_id
-
-    def go_on(self) -> None:
-        self.coordinator.ring_all()
-        self.bus.run()
-
-    def close(self) -> None:
-        self.verifier.close()
-        self.database.close()
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.database.transaction() as transaction:
@@ -164,15 +137,15 @@ def assert_whole(process: Process, num_trees: int = 6) -> None:
 
 def test_a_run_ends_with_every_tree_labelled(process: Any) -> None:
     one = process()
-    one.start()
-    one.go_on()
+    one.begin()
+    one.resume()
     assert_whole(one)
 
 
 def test_messages_that_come_again_in_any_order_change_nothing(process: Any) -> None:
     one = process()
-    one.start()
-    one.go_on()
+    one.begin()
+    one.resume()
     before = one.state()
     again = list(one.emitted)
     random.Random(0).shuffle(again)
@@ -183,13 +156,12 @@ def test_messages_that_come_again_in_any_order_change_nothing(process: Any) -> N
 
 def test_every_message_delivered_twice_gives_the_same_run(process: Any, tmp_path: Path) -> None:
     once = process()
-    once.start()
-    once.go_on()
+    once.begin()
+    once.resume()
     (tmp_path / "twice").mkdir()
-    twice = Process(tmp_path / "twice")
-    twice.bus = LocalBus({name: lambda m, h=h: (h(m), h(m)) for name, h in twice.handlers.items()}, lambda *_: None)  # type: ignore[misc]
-    twice.start()
-    twice.go_on()
+    twice = Process(tmp_path / "twice", around=lambda _, handler: lambda message: (handler(message), handler(message)))
+    twice.begin()
+    twice.resume()
     assert_whole(twice)
     assert twice.rows("SELECT tree_id, node_id, step, visits FROM nodes ORDER BY 1, 2") == once.rows(
         "SELECT tree_id, node_id, step, visits FROM nodes ORDER BY 1, 2"
@@ -199,18 +171,18 @@ def test_every_message_delivered_twice_gives_the_same_run(process: Any, tmp_path
 
 def test_a_run_killed_after_any_transaction_ends_whole(process: Any) -> None:
     first = process()
-    first.start()
-    first.go_on()
+    first.begin()
+    first.resume()
     num_transactions, generator = len(first.emitted), random.Random(4)
     first.database.engine.dispose()
     for path in Path(first.database.engine.url.database).parent.glob("run.db*"):
         path.unlink()
-    process().start()
+    process().begin()
     num_kills = 0
     while True:
         one = process(kill_after=generator.randrange(1, 4))
         try:
-            one.go_on()
+            one.resume()
             break
         except Killed:
             num_kills += 1
@@ -223,9 +195,9 @@ def test_a_run_killed_after_any_transaction_ends_whole(process: Any) -> None:
 
 def test_an_answer_after_the_lease_was_taken_by_another_changes_nothing(process: Any) -> None:
     one = process()
-    run_id = one.start()
-    one.coordinator.advance_run(commands.AdvanceRun(run_id=run_id))
-    one.search.advance_trees(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
+    run_id = one.begin()
+    one.handle(commands.AdvanceRun(run_id=run_id))
+    one.handle(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
     with one.database.transaction() as transaction:
         late = queue.claim(transaction, RequestKind.PROPOSE, 10, lease_seconds=-1.0)
     assert late is not None
@@ -248,9 +220,9 @@ def test_an_answer_after_the_lease_was_taken_by_another_changes_nothing(process:
 
 def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any) -> None:
     one = process()
-    run_id = one.start()
-    one.coordinator.advance_run(commands.AdvanceRun(run_id=run_id))
-    one.search.advance_trees(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
+    run_id = one.begin()
+    one.handle(commands.AdvanceRun(run_id=run_id))
+    one.handle(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
     taken: list[int] = []
 
     def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
@@ -266,9 +238,9 @@ def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any
 
 def test_answers_for_a_cancelled_run_change_no_tree(process: Any) -> None:
     one = process()
-    run_id = one.start()
-    one.coordinator.advance_run(commands.AdvanceRun(run_id=run_id))
-    one.search.advance_trees(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
+    run_id = one.begin()
+    one.handle(commands.AdvanceRun(run_id=run_id))
+    one.handle(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
     with one.database.transaction() as transaction:
         runs.finish_run(transaction, run_id, RunState.CANCELLED)
     before = one.state()
@@ -279,8 +251,8 @@ def test_answers_for_a_cancelled_run_change_no_tree(process: Any) -> None:
 
 def test_a_request_that_no_model_can_serve_fails_its_tree_alone(process: Any) -> None:
     one = process(models=Models())
-    one.start(poison=True)
-    one.go_on()
+    one.begin(poison=True)
+    one.resume()
     states = one.rows("SELECT p.question, t.state, t.error FROM trees t JOIN problems p ON p.id = t.problem_id")
     assert [row for row in states if row[1] != "labelled"] == [(POISON, "failed", "the prompt does not fit")]
     assert one.rows("SELECT state FROM runs") == [(RunState.DONE.value,)]
@@ -301,23 +273,16 @@ def datasets(one: Process) -> list[list[dict[str, Any]]]:
     return [read_rows(one.artifacts.fetch(uri)) for (uri,) in one.rows("SELECT uri FROM datasets ORDER BY kind")]
 
 
-def without_training(one: Process) -> Process:
-    for command in (commands.TrainPolicy, commands.TrainValue):
-        one.handlers[command.name] = lambda _: None
-    one.bus = LocalBus(one.handlers, lambda *_: None)
-    return one
-
-
 def test_a_dataset_that_is_ordered_twice_is_written_once_and_no_row_is_doubled(process: Any) -> None:
-    one = without_training(process())
-    one.start(DATA)
-    one.go_on()
+    one = process()
+    one.begin(DATA)
+    one.resume()
     before = datasets(one)
     for phase_id in (2, 3, 2, 3):
         runs_state = PhaseState.WRITING
         with one.database.transaction() as transaction:
             runs.set_phase(transaction, phase_id, runs_state)
-        one.labels.write_dataset(commands.WriteDataset(phase_id=phase_id))
+        one.handle(commands.WriteDataset(phase_id=phase_id))
     assert datasets(one) == before and len(before) == 2 and all(before)
     policy_rows, value_rows = before
     keys = [(row["tree_id"], row["node_id"]) for row in policy_rows]
@@ -334,9 +299,9 @@ def test_a_dataset_that_is_ordered_twice_is_written_once_and_no_row_is_doubled(p
 
 
 def test_a_run_that_solves_nothing_trains_nothing_and_ends(process: Any) -> None:
-    one = without_training(process(models=RandomModels(answer_rate=0.0)))
-    one.start(DATA)
-    one.go_on()
+    one = process(models=RandomModels(answer_rate=0.0))
+    one.begin(DATA)
+    one.resume()
     assert one.rows("SELECT name, state FROM phases ORDER BY id") == [
         ("collect-1", "done"),
         ("policy-1", "skipped"),
@@ -347,9 +312,9 @@ def test_a_run_that_solves_nothing_trains_nothing_and_ends(process: Any) -> None
 
 
 def test_pairs_of_siblings_are_written_with_where_they_come_from(process: Any) -> None:
-    one = without_training(process())
-    one.start((COLLECT, PAIRS))
-    one.go_on()
+    one = process()
+    one.begin((COLLECT, PAIRS))
+    one.resume()
     (rows,) = datasets(one)
     assert rows
     nodes = {row[:2]: row[2:] for row in one.rows("SELECT tree_id, node_id, parent_id, step, quality_value FROM nodes")}

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
+from restmcts.adapters.workers.service import ModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError
 from restmcts.modeling.prm.formats import FORMATS
@@ -14,13 +15,13 @@ from restmcts.ports import StepScorer
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.prm_models import BUILDERS
 from restmcts_cli.arguments.model_sources import checkpoint_argument
-from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
+from restmcts_prm_scorer.opening import open_scorer
 
 BRANCHES = (("ab\n", "c\n"), ("d e f\n", "g\n", "h i\n"))
 
 
 def opened(tmp_path: Path, uri: str) -> StepScorer:
-    return open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), ScorerOptions(10_000, 2**20))
+    return open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), ModelSettings(10_000, 2**20))
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -2,27 +2,23 @@
 a given solution.
 """
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.model_worker import WorkerSettings
+from restmcts.adapters.workers.service import Handler
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, ModelPair, evaluation_plan
-from restmcts.messages import commands, events
+from restmcts.messages import commands
+from restmcts.messages.base import Message, Queue
+from restmcts.messages.routes import queue_of
+from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RandomModels
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts_local.services import start
 from sqlalchemy import event
 
 SECRET_ANSWER, SECRET_STEP = "31415926535", "a secret step\n"
@@ -34,35 +30,20 @@ MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
 EVALUATION = Evaluation(tuple(METHODS.values()), (30,), (0,), (MODELS,), solution_tokens=10)
 
 
-class Room:
-    """The handlers of a process; `said` collects the SQL with its answers that each side's
-    handlers caused.
+SIDES = {Queue.POLICY: "search", Queue.PRM: "search", Queue.SEARCH: "search", Queue.LABELS: "labels"}
+
+
+class Room(HandledServices):
+    """The handlers of a process; `statements` collects the SQL that each side's handlers caused,
+    `states` all texts that the search worker remembers after each of them.
     """
 
     def __init__(self, folder: Path) -> None:
-        self.database = Database(f"sqlite:///{folder / 'run.db'}")
-        self.database.create_tables()
-        self.verifier = AnswerVerifier()
-        self.search = TreeSearchHandlers(self.database)
         self.asked: list[Any] = []
         self.statements: dict[str, list[str]] = {"search": [], "labels": []}
         self.states: list[str] = []
-        worker = WorkerSettings()
-        labeler = ValueLabelerHandlers(self.database, FolderArtifactStore(folder / "artifacts"), self.verifier)
-        policy = PolicyGeneratorHandlers(self.database, lambda _: self._models(), worker)
-        prm = PrmScorerHandlers(self.database, lambda _: self._models(), worker)
-        coordinator = CoordinatorHandlers(self.database, CoordinatorSettings())
-        handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: self._watched("search", policy.propose_steps),
-            commands.ScoreWaitingSteps.name: self._watched("search", prm.score_steps),
-            commands.AdvanceTrees.name: self._watched("search", self.search.advance_trees),
-            events.RequestsAnswered.name: self._watched("search", self.search.take_answers),
-            commands.LabelTrees.name: self._watched("labels", labeler.label_trees),
-            commands.AdvanceRun.name: coordinator.advance_run,
-            events.TreesLabelled.name: coordinator.advance_run,
-        }
-        self.bus = LocalBus(handlers, lambda *_: None)
-        self.database.publish = lambda messages, _: self.bus.publish(messages)
+        self._searching: Any = None
+        super().__init__(folder, start, lambda _: self._models(), around=self._watched)
 
     def _models(self) -> RandomModels:
         asked = self.asked
@@ -78,11 +59,17 @@ class Room:
 
         return Listening()
 
-    def _watched(self, side: str, handler: Callable[[Any], None]) -> Callable[[Any], None]:
-        def run(message: Any) -> None:
+    def _watched(self, name: str, handler: Handler) -> Handler:
+        side = SIDES.get(queue_of(name))
+        if side is None:
+            return handler
+        if name == commands.AdvanceTrees.name:
+            self._searching = handler.__self__  # type: ignore[attr-defined]
+
+        def run(message: Message) -> None:
             with self._listening(side):
                 handler(message)
-            self.states.append(_everything(self.search))
+            self.states.append(_everything(self._searching))
 
         return run
 
@@ -139,8 +126,7 @@ def room(tmp_path: Path) -> Iterator[Room]:
         transaction.emit(commands.AdvanceRun(run_id=run_id))
     room.bus.run()
     yield room
-    room.verifier.close()
-    room.database.close()
+    room.close()
 
 
 def test_no_request_row_or_state_of_any_search_holds_an_answer(room: Room) -> None:

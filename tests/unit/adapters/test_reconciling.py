@@ -21,7 +21,7 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, Pro
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases.reconcile import Patience, ring_overdue
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
@@ -41,7 +41,7 @@ def database(tmp_path: Path) -> Iterator[Database]:
         runs.add_phases(
             transaction, run_id, [SearchPhase("grade", 1, "evaluate", "set", "policy", None, CotSettings())]
         )
-    CoordinatorHandlers(database, CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+    CoordinatorHandlers(database).advance_run(AdvanceRun(run_id=run_id))
     yield database
     database.close()
 

@@ -20,7 +20,7 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
 from restmcts.testing.trees import RandomModels
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
+from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import func, select
 
@@ -46,7 +46,7 @@ def begun(tmp_path: Path) -> Iterator[NewDatabase]:
             for name in ("policy", "value"):
                 runs.add_checkpoint(transaction, run_id, name, name, "nowhere", "0")
             runs.add_phases(transaction, run_id, [phase])
-        CoordinatorHandlers(made[-1], CoordinatorSettings()).advance_run(AdvanceRun(run_id=run_id))
+        CoordinatorHandlers(made[-1]).advance_run(AdvanceRun(run_id=run_id))
         return made[-1]
 
     yield make

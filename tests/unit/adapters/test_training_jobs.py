@@ -12,6 +12,7 @@ from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import ServiceContext, ServiceSettings
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import StorageError
@@ -42,7 +43,8 @@ def test_a_message_that_comes_again_does_not_train_again(
         if run_state != RunState.RUNNING:
             runs.finish_run(transaction, run_id, run_state)
         before = runs.phase_by_id(transaction, 1)
-    trainer = TrainerHandlers(database, FolderArtifactStore(tmp_path / "artifacts"), tmp_path / "work")
+    artifacts = FolderArtifactStore(tmp_path / "artifacts")
+    trainer = TrainerHandlers(ServiceContext(database, artifacts, ServiceSettings(tmp_path / "work")))
     trainer.train(TrainPolicy(phase_id=1))
     with database.transaction() as transaction:
         assert runs.phase_by_id(transaction, 1) == before
@@ -75,7 +77,7 @@ def test_a_training_that_is_given_back_costs_no_attempt(stops: bool, tmp_path: P
         runs.add_checkpoint(transaction, run_id, "base", "policy", "file://nowhere", "0")
         runs.add_dataset(transaction, 1, "train-policy", data.uri, data.digest, {"num_rows": 1})
         runs.set_phase(transaction, 1, PhaseState.TRAINING, attempt=2)
-    trainer = TrainerHandlers(database, artifacts, tmp_path / "work")
+    trainer = TrainerHandlers(ServiceContext(database, artifacts, ServiceSettings(tmp_path / "work")))
     message = TrainPolicy(phase_id=1)
     if stops:
         artifacts.on_fetch = trainer.stop

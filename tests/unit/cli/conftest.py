@@ -7,26 +7,17 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
-from restmcts.messages import commands, events
+from restmcts.testing.services import HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_cli.main import app
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts_local.services import start
 from typer.testing import CliRunner, Result
 
 HOSTILE_QUESTION = "[bold]not markup[/bold] \x1b[31mnot red\x1b[0m, and\non two lines"
@@ -78,24 +69,18 @@ def document(shown: Callable[..., str]) -> Callable[..., Any]:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work folder that `workdir` copies."""
     folder = tmp_path_factory.mktemp("searched")
-    database = Database(f"sqlite:///{folder / 'run.db'}")
-    database.create_tables()
-    with AnswerVerifier() as verifier:
-        bus = _bus(database, FolderArtifactStore(folder / "artifacts"), verifier)
-        database.publish = lambda messages, _: bus.publish(messages)
-        with database.transaction() as transaction:
-            run_id = runs.create_run(transaction, "mine", "rest-mcts", 0, {})
-            runs.add_problems(transaction, run_id, "test", _problems("test", 4))
-            runs.add_problems(
-                transaction, run_id, "train", [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)]
-            )
-            runs.add_checkpoint(transaction, run_id, "base", "policy", "someone/model", "someone/model")
-            runs.add_checkpoint(transaction, run_id, "value-0", "value", "someone/values", "someone/values")
-            runs.add_phases(transaction, run_id, PHASES)
-            transaction.emit(commands.AdvanceRun(run_id=run_id))
-        bus.run()
-        bus.close()
-    database.close()
+    services = HandledServices(folder, start, lambda _: RandomModels(), around=untrained)
+    with services.database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "mine", "rest-mcts", 0, {})
+        runs.add_problems(transaction, run_id, "test", _problems("test", 4))
+        runs.add_problems(
+            transaction, run_id, "train", [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)]
+        )
+        runs.add_checkpoint(transaction, run_id, "base", "policy", "someone/model", "someone/model")
+        runs.add_checkpoint(transaction, run_id, "value-0", "value", "someone/values", "someone/values")
+        runs.add_phases(transaction, run_id, PHASES)
+    services.resume()
+    services.close()
     return folder
 
 
@@ -107,25 +92,3 @@ def workdir(searched: Path, tmp_path: Path) -> Path:
 
 def _problems(name: str, count: int) -> list[Problem]:
     return [Problem(f"{name} question {number}", RIGHT_ANSWER) for number in range(count)]
-
-
-def _bus(database: Database, artifacts: FolderArtifactStore, verifier: AnswerVerifier) -> LocalBus:
-    models = RandomModels()
-    coordinator = CoordinatorHandlers(database, CoordinatorSettings())
-    search = TreeSearchHandlers(database)
-    labeler = ValueLabelerHandlers(database, artifacts, verifier)
-    handlers: dict[str, Callable[[Any], None]] = {
-        commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
-            database, lambda _: models, WorkerSettings()
-        ).propose_steps,
-        commands.ScoreWaitingSteps.name: PrmScorerHandlers(database, lambda _: models, WorkerSettings()).score_steps,
-        commands.AdvanceTrees.name: search.advance_trees,
-        events.RequestsAnswered.name: search.take_answers,
-        commands.LabelTrees.name: labeler.label_trees,
-        commands.WriteDataset.name: labeler.write_dataset,
-        commands.TrainPolicy.name: lambda _: None,
-        commands.AdvanceRun.name: coordinator.advance_run,
-        events.TreesLabelled.name: coordinator.advance_run,
-        events.DatasetWritten.name: coordinator.advance_run,
-    }
-    return LocalBus(handlers, lambda *_: None)

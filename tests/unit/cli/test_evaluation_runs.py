@@ -1,32 +1,22 @@
 """Which models an evaluation takes from a run, and an evaluation that others work on."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 import pytest
-from restmcts.adapters.buses.local_bus import LocalBus
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, evaluation_plan
 from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.errors import InputError
-from restmcts.messages import commands, events
+from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_cli.arguments.connection import Connection
 from restmcts_cli.experiments.evaluation_models import given_models, models_of_run
 from restmcts_cli.experiments.evaluation_run import evaluated_on_stack
 from restmcts_cli.reports.evaluation_examples import differing_examples
 from restmcts_cli.reports.evaluation_results import EvaluationResults
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts_local.services import start
 
 NAMES = ("greedy", "self-consistency", "sc-value-own", "mcts-star", "gated-mcts-star")
 PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(8)]
@@ -58,41 +48,19 @@ def test_a_run_brings_its_iterations(workdir: Path) -> None:
 @pytest.fixture
 def stack(tmp_path: Path) -> Iterator[Connection]:
     """A database on which workers of every kind are at work, in a thread."""
-    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
-    database.create_tables()
-    artifacts = FolderArtifactStore(tmp_path / "artifacts")
+    services = HandledServices(tmp_path, start, lambda _: RandomModels())
     stopped = threading.Event()
-    models = RandomModels()
-    with AnswerVerifier() as verifier:
-        search = TreeSearchHandlers(database)
-        coordinator = CoordinatorHandlers(database, CoordinatorSettings())
-        handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: PolicyGeneratorHandlers(
-                database, lambda _: models, WorkerSettings()
-            ).propose_steps,
-            commands.ScoreWaitingSteps.name: PrmScorerHandlers(
-                database, lambda _: models, WorkerSettings()
-            ).score_steps,
-            commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.take_answers,
-            commands.LabelTrees.name: ValueLabelerHandlers(database, artifacts, verifier).label_trees,
-            commands.AdvanceRun.name: coordinator.advance_run,
-            events.TreesLabelled.name: coordinator.advance_run,
-        }
-        bus = LocalBus(handlers, lambda *_: None)
-        database.publish = lambda messages, _: bus.publish(messages)
 
-        def work() -> None:
-            while not stopped.wait(0.02):
-                bus.run()
+    def work() -> None:
+        while not stopped.wait(0.02):
+            services.bus.run()
 
-        worker = threading.Thread(target=work)
-        worker.start()
-        yield Connection(database, lambda: artifacts)
-        stopped.set()
-        worker.join()
-        bus.close()
-    database.close()
+    worker = threading.Thread(target=work)
+    worker.start()
+    yield Connection(services.database, lambda: services.artifacts)
+    stopped.set()
+    worker.join()
+    services.close()
 
 
 def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Connection) -> None:

@@ -121,14 +121,6 @@ def stack_settings() -> "Settings":
 
 
 def _bucket(settings: "Settings") -> "ArtifactStore":
-    from restmcts.adapters.storage.s3_store import S3ArtifactStore
+    from restmcts.adapters.storage.s3_store import open_bucket
 
-    return S3ArtifactStore(
-        endpoint=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        bucket=settings.s3_bucket,
-        secure=settings.s3_secure,
-        cache_dir=settings.cache_dir,
-        cache_bytes=settings.cache_bytes,
-    )
+    return open_bucket(settings)

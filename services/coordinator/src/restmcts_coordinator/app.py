@@ -3,6 +3,7 @@
 from restmcts.adapters.workers.celery_worker import worker_app
 from restmcts.messages.base import Queue
 
+from restmcts_coordinator.beat import begin_beat
 from restmcts_coordinator.tasks import start
 
-app = worker_app(Queue.COORDINATOR, start)
+app = worker_app(Queue.COORDINATOR, start, begin_beat)

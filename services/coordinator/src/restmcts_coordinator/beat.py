@@ -1,15 +1,18 @@
-"""The clock of the stack: what was not sent is sent, what is overdue is rung for. Two beats at
-once do no harm.
+"""The clock of the stack: what was not sent is sent, and what is overdue is woken again. Two beats
+at once do no harm.
 """
 
 import logging
 import threading
 import time
 
+from prometheus_client import REGISTRY
 from restmcts.adapters.buses.celery_bus import CeleryBus
+from restmcts.adapters.observability.stack_metrics import StackCollector
+from restmcts.adapters.workers.celery_worker import WorkerContext
+from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import StorageError
-
-from restmcts_coordinator.handlers import CoordinatorHandlers
+from restmcts.usecases.reconcile import Patience, ring_overdue
 
 log = logging.getLogger(__name__)
 
@@ -17,32 +20,47 @@ RELAY_SECONDS = 1.0
 """Between two looks at the outbox, and the age from which a message there is taken as not sent."""
 
 
-class Beat:
-    """A thread that ends with its process, or once `stopping` is set."""
+def begin_beat(worker: WorkerContext) -> None:
+    """Begin the beat of a coordinator, and its figures of the whole stack if they are served."""
+    settings, service = worker.settings, worker.service
+    if settings.metrics_port is not None:
+        collector = StackCollector(service.database, settings.redis_url.get_secret_value())
+        REGISTRY.register(collector)
+        service.closers.append(lambda: REGISTRY.unregister(collector))
+    patience = Patience(settings.reconcile_seconds, settings.max_attempts)
+    Beat(service, worker.bus, patience).start()
 
-    def __init__(
-        self, handlers: CoordinatorHandlers, bus: CeleryBus, reconcile_seconds: float, stopping: threading.Event
-    ) -> None:
-        self._handlers = handlers
+
+class Beat:
+    """A thread that ends with its process, or once the service is stopping; a round of the
+    reconciler every `patience.overdue_seconds`.
+    """
+
+    def __init__(self, service: ServiceContext, bus: CeleryBus, patience: Patience) -> None:
+        self._service = service
         self._bus = bus
-        self._reconcile_seconds = reconcile_seconds
-        self._stopping = stopping
+        self._patience = patience
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="beat", daemon=True).start()
 
     def _run(self) -> None:
         next_round = 0.0
-        while not self._stopping.wait(RELAY_SECONDS):
+        while not self._service.stopping.wait(RELAY_SECONDS):
             try:
                 self._bus.relay(older_than_seconds=RELAY_SECONDS)
-                self._handlers.wake_passed_over()
+                for tick in self._service.ticks:
+                    tick()
                 if time.monotonic() >= next_round:
-                    self._handlers.reconcile(self._bus.taken)
-                    next_round = time.monotonic() + self._reconcile_seconds
+                    self._reconcile()
+                    next_round = time.monotonic() + self._patience.overdue_seconds
             except StorageError as error:
                 log.warning("the beat waits for the database (%s)", error)
             except Exception:
-                # The beat is what mends everything else: it goes on, and the log says what is
+                # The beat is what repairs everything else: it goes on, and the log says what is
                 # wrong.
                 log.exception("a beat failed")
+
+    def _reconcile(self) -> None:
+        with self._service.database.transaction() as transaction:
+            ring_overdue(transaction, self._patience, self._bus.taken)

@@ -1,12 +1,10 @@
-"""Move runs on: begin the phases whose needs are met, admit trees, end what is complete, ring for
-what is overdue.
+"""Move runs on: begin the phases whose needs are met, admit trees, end what is complete.
 
 Everything is decided from rows under the run's lock, so that two coordinators, or a message that
 comes twice, do no harm.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from restmcts.adapters.sql import promotions, runs, token_budget, trees
@@ -16,29 +14,18 @@ from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
-from restmcts.usecases import derive, reconcile
-from restmcts.usecases.reconcile import Patience, Taken
+from restmcts.usecases import derive
 
 TREES_PER_MESSAGE = 64
 ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
 
 
-@dataclass(frozen=True, slots=True)
-class CoordinatorSettings:
-    """How many trees of one run may search at once, and how long what stands still is waited
-    for.
-    """
-
-    max_trees_in_flight: int = 256
-    patience: Patience = field(default_factory=Patience)
-
-
 class CoordinatorHandlers:
     """Handlers of the queue `coordinator`."""
 
-    def __init__(self, database: Database, settings: CoordinatorSettings) -> None:
+    def __init__(self, database: Database, max_trees_in_flight: int = 256) -> None:
         self._database = database
-        self._settings = settings
+        self._max_trees_in_flight = max_trees_in_flight
         self._passed_over: set[int] = set()
 
     def advance_run(self, message: RunMessage) -> None:
@@ -59,13 +46,6 @@ class CoordinatorHandlers:
             self._admit(transaction, run)
             self._finish(transaction, run)
 
-    def ring_all(self) -> None:
-        """Ring for everything that waits, and release what was held: no other process lives
-        (embedded use, at start).
-        """
-        with self._database.transaction() as transaction:
-            reconcile.ring_all(transaction)
-
     def wake_passed_over(self) -> None:
         """Wake the coordinator for the running runs that were passed over."""
         run_ids = []
@@ -74,13 +54,6 @@ class CoordinatorHandlers:
         if run_ids:
             with self._database.transaction() as transaction:
                 transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in runs.running(transaction, run_ids)))
-
-    def reconcile(self, taken: Taken) -> None:
-        """Ring again for what is overdue in running runs; `taken` says whether workers have
-        taken all that was in a queue.
-        """
-        with self._database.transaction() as transaction:
-            reconcile.ring_overdue(transaction, self._settings.patience, taken)
 
     def _move_phases(self, transaction: Transaction, run: Any) -> bool:
         rows = runs.phases_of(transaction, run.id)
@@ -172,7 +145,7 @@ class CoordinatorHandlers:
                 runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
 
     def _admit(self, transaction: Transaction, run: Any) -> None:
-        num_free = self._settings.max_trees_in_flight - runs.num_searching(transaction, run.id)
+        num_free = self._max_trees_in_flight - runs.num_searching(transaction, run.id)
         for row in runs.phases_of(transaction, run.id):
             if row.state == PhaseState.SEARCHING and num_free > 0:
                 tree_ids = trees.admit(transaction, row.id, num_free)

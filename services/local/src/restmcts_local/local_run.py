@@ -10,40 +10,35 @@ import shutil
 import signal
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from restmcts.adapters.buses.local_bus import LocalBus
-from restmcts.adapters.models.http_policy.opening import open_policy, policy_address
+from restmcts.adapters.buses.local_bus import MODEL_QUEUES, LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.storage.uris import local_path
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.model_worker import WorkerSettings
+from restmcts.adapters.workers.service import (
+    Handler,
+    ModelSettings,
+    OpenModels,
+    ServiceContext,
+    ServiceSettings,
+    TrainProgress,
+)
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
-from restmcts.domain.tasks.puzzles import CHECKERS
 from restmcts.errors import RestMctsError, ServerUnavailableError
-from restmcts.messages import commands, events
 from restmcts.messages.base import Message
-from restmcts.modeling.checkpoints import load_policy
-from restmcts.modeling.policy.proposer import TransformersProposer
-from restmcts.ports import StepProposer, StepScorer
+from restmcts.messages.routes import queue_of
 from restmcts.settings import load_policy_server_settings
-from restmcts.usecases import steer
-from restmcts_coordinator.handlers import CoordinatorHandlers, CoordinatorSettings
-from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
-from restmcts_prm_scorer.handlers import PrmScorerHandlers
-from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
-from restmcts_trainer.handlers import TrainerHandlers, TrainProgress
-from restmcts_tree_search.handlers import TreeSearchHandlers
-from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from restmcts.usecases import reconcile, steer
+
+from restmcts_local.services import start
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_TRIES = 2.0
@@ -75,68 +70,67 @@ class ModelOptions:
     keep_training_logs: bool = True
 
 
+def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
+    """Return how services work in this process, which no other shares its leases with."""
+    models = ModelSettings(
+        options.max_batch_tokens,
+        options.key_value_bytes,
+        options.device,
+        options.template,
+        options.trust_remote_code,
+        load_policy_server_settings(),
+    )
+    return ServiceSettings(
+        workspace=workdir,
+        models=models,
+        max_requests=4096,
+        request_lease_seconds=3600.0,
+        max_trees_in_flight=options.max_trees_in_flight,
+        max_cached_trees=2 * options.max_trees_in_flight,
+        training_threads=options.num_training_threads,
+        keep_training_logs=options.keep_training_logs,
+    )
+
+
 class LocalRun:
     """A work folder opened by this process alone; use as a context manager."""
 
-    def __init__(self, workdir: Path, options: ModelOptions, on_train_progress: TrainProgress | None = None) -> None:
-        self._options = options
+    def __init__(
+        self,
+        workdir: Path,
+        options: ModelOptions,
+        on_train_progress: TrainProgress = lambda *_: None,
+        opened: OpenModels | None = None,
+    ) -> None:
+        settings = _service_settings(workdir, options)
         self._workdir = workdir
-        self._servers = load_policy_server_settings()
         self._lock = lock_folder(workdir)
         for left_by_a_kill in workdir.glob("training-*"):
             shutil.rmtree(left_by_a_kill, ignore_errors=True)
         self.artifacts = FolderArtifactStore(workdir / "artifacts")
         self.database = Database(f"sqlite:///{workdir / 'run.db'}")
         self.database.create_tables()
-        self._verifier = AnswerVerifier(CHECKERS)
-        self._interrupted = threading.Event()
-        worker = WorkerSettings(max_requests=4096, lease_seconds=3600.0, stopping=self._interrupted)
-        self._policies = PolicyGeneratorHandlers(self.database, self._proposer, worker)
-        search = TreeSearchHandlers(self.database, max_cached_trees=2 * options.max_trees_in_flight)
-        labeler = ValueLabelerHandlers(self.database, self.artifacts, self._verifier)
-        self._trainer = TrainerHandlers(
-            self.database,
-            self.artifacts,
-            workdir,
-            on_progress=on_train_progress,
-            num_threads=options.num_training_threads,
-            keep_logs=options.keep_training_logs,
+        self._context = ServiceContext(
+            self.database, self.artifacts, settings, opened or OpenModels(), on_training_step=on_train_progress
         )
-        self._coordinator = CoordinatorHandlers(self.database, CoordinatorSettings(options.max_trees_in_flight))
-        self._values = PrmScorerHandlers(self.database, self._scorer, worker)
-        handlers: dict[str, Callable[[Any], None]] = {
-            commands.ProposeWaitingSteps.name: self._waiting_for_servers(self._policies.propose_steps),
-            commands.ScoreWaitingSteps.name: self._waiting_for_servers(self._values.score_steps),
-            commands.JudgeValues.name: self._waiting_for_servers(self._values.judge_values),
-            commands.AdvanceTrees.name: search.advance_trees,
-            events.RequestsAnswered.name: search.take_answers,
-            commands.LabelTrees.name: labeler.label_trees,
-            commands.WriteDataset.name: labeler.write_dataset,
-            commands.TrainPolicy.name: self._trainer.train,
-            commands.TrainValue.name: self._trainer.train,
-            commands.AdvanceRun.name: self._coordinator.advance_run,
-            events.TreesLabelled.name: self._coordinator.advance_run,
-            events.DatasetWritten.name: self._coordinator.advance_run,
-            events.CheckpointTrained.name: self._coordinator.advance_run,
-            events.ValuesJudged.name: self._coordinator.advance_run,
+        handlers = {
+            name: self._waiting_for_servers(handler) if queue_of(name) in MODEL_QUEUES else handler
+            for name, handler in start(self._context).items()
         }
-        self.bus = LocalBus(handlers, self._dead_letter, self._interrupted)
+        self.bus = LocalBus(handlers, self._dead_letter, self._context.stopping)
         self.database.publish = lambda messages, _: self.bus.publish(messages)
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
-        self._trainer.stop()
+        self._context.stop()
         self.bus.close()
-        self._policies.close()
-        self._values.close()
-        self._trainer.close()
-        self._verifier.close()
+        self._context.close()
         self.database.close()
         self._lock.close()
 
-    def _waiting_for_servers(self, handler: Callable[[Any], None]) -> Callable[[Any], None]:
+    def _waiting_for_servers(self, handler: Handler) -> Handler:
         """Return a handler whose message is tried again as long as a model's server is down:
         what it is to serve waits on.
         """
@@ -150,32 +144,6 @@ class LocalRun:
                 self.bus.publish([message])
 
         return handle
-
-    def _proposer(self, uri: str) -> StepProposer:
-        address = policy_address(uri, self._servers)
-        if address is not None:
-            return open_policy(address, self._servers)
-        loaded = load_policy(local_path(uri, self.artifacts), **self._loading())
-        return TransformersProposer(loaded, self._options.max_batch_tokens, self._options.key_value_bytes)
-
-    def _scorer(self, uri: str) -> StepScorer:
-        options = self._options
-        return open_scorer(
-            uri,
-            self.artifacts,
-            ScorerOptions(
-                options.max_batch_tokens,
-                options.key_value_bytes,
-                options.device,
-                options.template,
-                options.trust_remote_code,
-                self._servers,
-            ),
-        )
-
-    def _loading(self) -> dict[str, Any]:
-        options = self._options
-        return {"template": options.template, "device": options.device, "trust_remote_code": options.trust_remote_code}
 
     def _dead_letter(self, name: str, body: str, reason: str) -> None:
         with self.database.transaction() as transaction:
@@ -231,8 +199,9 @@ class LocalRun:
         Raises:
             RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
-        self._coordinator.ring_all()
-        with _interruptible(self._interrupted):
+        with self.database.transaction() as transaction:
+            reconcile.ring_all(transaction)
+        with _interruptible(self._context.stopping):
             self.bus.run()
         with self.database.transaction() as transaction:
             row = runs.lock_run(transaction, run_id)

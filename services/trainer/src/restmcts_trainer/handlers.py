@@ -11,7 +11,7 @@ import shutil
 import threading
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -23,6 +23,7 @@ from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import local_path
+from restmcts.adapters.workers.service import ServiceContext, TrainProgress
 from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.errors import RestMctsError, StorageError
@@ -36,7 +37,6 @@ from restmcts_trainer.process import TrainingProcess
 
 log = logging.getLogger(__name__)
 
-TrainProgress = Callable[[str, int, int, float], None]
 STATES, LOGS = "training-states", "training-logs"
 # Of looks whether a run is still wanted: no more often than once a step, and no more often than so.
 _SECONDS_BETWEEN_LOOKS = 0.2
@@ -67,27 +67,18 @@ class _NotWanted(Exception):
 
 
 class TrainerHandlers:
-    """Handlers of the queue `trainer`; `workspace` holds what is being made."""
+    """Handlers of the queue `trainer`; the workspace of the settings holds what is being made."""
 
-    def __init__(
-        self,
-        database: Database,
-        artifacts: ArtifactStore,
-        workspace: Path,
-        lease_seconds: float = 60.0,
-        on_progress: TrainProgress | None = None,
-        num_threads: int | None = None,
-        keep_logs: bool = True,
-        num_processes: int = 1,
-    ) -> None:
-        self._database = database
-        self._artifacts = artifacts
-        self._workspace = workspace
-        self._lease_seconds = lease_seconds
-        self._on_progress = on_progress
-        self._num_threads = num_threads
-        self._keep_logs = keep_logs
-        self._num_processes = num_processes
+    def __init__(self, context: ServiceContext) -> None:
+        settings = context.settings
+        self._database = context.database
+        self._artifacts = context.artifacts
+        self._workspace = settings.workspace
+        self._lease_seconds = settings.job_lease_seconds
+        self._on_progress = context.on_training_step
+        self._num_threads = settings.training_threads
+        self._keep_logs = settings.keep_training_logs
+        self._num_processes = settings.training_processes
         self._idle: list[TrainingProcess] = []
         self._busy: list[TrainingProcess] = []
         self._stopping = False
@@ -288,16 +279,14 @@ class _Watcher:
     wanted.
     """
 
-    def __init__(
-        self, database: Database, artifacts: ArtifactStore, on_progress: TrainProgress | None, claim: _Claim
-    ) -> None:
+    def __init__(self, database: Database, artifacts: ArtifactStore, on_progress: TrainProgress, claim: _Claim) -> None:
         self._database, self._artifacts, self._on_progress, self._claim = database, artifacts, on_progress, claim
         self._saved = claim.saved
         self._next_look = 0.0
 
     def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
         """Pass a loss on; raise if the job is not wanted any more."""
-        if loss is not None and self._on_progress is not None:
+        if loss is not None:
             self._on_progress(self._claim.phase.name, step, num_steps, loss)
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + _SECONDS_BETWEEN_LOOKS

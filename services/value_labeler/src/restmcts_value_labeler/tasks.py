@@ -1,16 +1,21 @@
 """What the value labeler does with the messages of its queue."""
 
 from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.adapters.workers.celery_worker import Handlers, WorkerContext
+from restmcts.adapters.workers.service import Handlers, ServiceContext
 from restmcts.domain.tasks.puzzles import CHECKERS
 from restmcts.messages.commands import LabelTrees, WriteDataset
+from restmcts.ports import Verifier
 
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
 
-def start(worker: WorkerContext) -> Handlers:
+def start(context: ServiceContext) -> Handlers:
     """Return the handlers by wire name."""
-    verifier = AnswerVerifier(CHECKERS, worker.settings.verify_seconds)
-    worker.closers.append(verifier.close)
-    handlers = ValueLabelerHandlers(worker.database, worker.artifacts, verifier)
+    handlers = ValueLabelerHandlers(context.database, context.artifacts, context.opened.verifier or _verifier(context))
     return {LabelTrees.name: handlers.label_trees, WriteDataset.name: handlers.write_dataset}
+
+
+def _verifier(context: ServiceContext) -> Verifier:
+    verifier = AnswerVerifier(CHECKERS, context.settings.verify_seconds)
+    context.closers.append(verifier.close)
+    return verifier

@@ -91,13 +91,14 @@ def _examined(model: str, device: str, trust_remote_code: bool) -> "tuple[list[F
 def _asked(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Finding], PrmFormat, bool]":
     """Return the same of a judge, or of a model behind HTTP."""
     from restmcts.adapters.storage.folder_store import FolderArtifactStore
+    from restmcts.adapters.workers.service import ModelSettings
     from restmcts.modeling.prm.doctor import examine_scorer
     from restmcts.modeling.prm.formats import FORMATS, parse_reference
     from restmcts.settings import load_policy_server_settings
-    from restmcts_prm_scorer.opening import ScorerOptions, open_scorer
+    from restmcts_prm_scorer.opening import open_scorer
 
     servers = load_policy_server_settings()
-    options = ScorerOptions(16_384, 0, device, trust_remote_code=trust_remote_code, servers=servers)
+    settings = ModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
     with TemporaryDirectory() as folder:
-        scorer = open_scorer(model, FolderArtifactStore(Path(folder)), options)
+        scorer = open_scorer(model, FolderArtifactStore(Path(folder)), settings)
         return list(examine_scorer(scorer)), FORMATS[str(parse_reference(model).format)], True

@@ -7,15 +7,14 @@ this process ends is rung for again at the next start, from the database.
 """
 
 import threading
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from typing import Any
 
+from restmcts.adapters.workers.service import Handler, Handlers
 from restmcts.errors import InputError
 from restmcts.messages.base import Message, Queue
 from restmcts.messages.routes import parse, queue_of
 
-Handler = Callable[[Any], None]
 DeadLetter = Callable[[str, str, str], None]
 MODEL_QUEUES = (Queue.POLICY, Queue.PRM)
 NUM_TRAINING_LANES = 2
@@ -32,9 +31,7 @@ class LocalBus:
         interrupted: once it is set, `run` ends before the next message.
     """
 
-    def __init__(
-        self, handlers: Mapping[str, Handler], dead_letter: DeadLetter, interrupted: threading.Event | None = None
-    ) -> None:
+    def __init__(self, handlers: Handlers, dead_letter: DeadLetter, interrupted: threading.Event | None = None) -> None:
         self._handlers = handlers
         self._dead_letter = dead_letter
         self._waiting: dict[str, list[Message]] = {}

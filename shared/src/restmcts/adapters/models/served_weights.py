@@ -23,8 +23,8 @@ from restmcts.adapters.models.http_policy.opening import served_name
 from restmcts.adapters.sql import promotions, requests
 from restmcts.adapters.sql.database import Database, Transaction, table_of
 from restmcts.adapters.sql.tables import Run, RunState
+from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path
-from restmcts.adapters.workers.celery_worker import open_artifacts
 from restmcts.errors import RestMctsError
 from restmcts.ports import ArtifactStore
 from restmcts.settings import load_settings
@@ -138,7 +138,7 @@ def main() -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(message)s")
     settings = load_settings()
     database = Database(settings.database_url.get_secret_value())
-    follower = WeightsFollower(database, open_artifacts(settings), given.folder, given.reload)
+    follower = WeightsFollower(database, open_bucket(settings), given.folder, given.reload)
     while True:
         try:
             follower.follow()

@@ -33,6 +33,7 @@ from restmcts.adapters.storage.manifests import (
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact
+from restmcts.settings import Settings
 
 Result = TypeVar("Result")
 
@@ -173,6 +174,19 @@ class S3ArtifactStore:
                     raise StorageError(f"{uri}: {self._where}: {_reason(error)}") from error
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
+
+
+def open_bucket(settings: Settings) -> S3ArtifactStore:
+    """Return the store in the bucket that the settings name."""
+    return S3ArtifactStore(
+        endpoint=settings.s3_endpoint,
+        access_key=settings.s3_access_key,
+        secret_key=settings.s3_secret_key.get_secret_value(),
+        bucket=settings.s3_bucket,
+        secure=settings.s3_secure,
+        cache_dir=settings.cache_dir,
+        cache_bytes=settings.cache_bytes,
+    )
 
 
 class ArtifactCache:

@@ -7,11 +7,10 @@ pool) and is scaled by replicas: `celery -A restmcts_tree_search.app worker --po
 
 import json
 import logging
-import threading
 import time
 import traceback
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, signals
@@ -21,72 +20,53 @@ from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app, dead_lette
 from restmcts.adapters.buses.celery_intake import consumer_for, transport_for
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.storage.s3_store import S3ArtifactStore
+from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.adapters.workers.presence import Presence
+from restmcts.adapters.workers.service import Handlers, ServiceContext, Start, settings_of_stack
 from restmcts.errors import RestMctsError
 from restmcts.messages.base import Queue
 from restmcts.messages.routes import MESSAGES, parse, queue_of
-from restmcts.ports import ArtifactStore
-from restmcts.settings import Settings, load_settings
+from restmcts.settings import Settings, load_policy_server_settings, load_settings
 
 log = logging.getLogger(__name__)
-
-Handler = Callable[[Any], None]
-Handlers = Mapping[str, Handler]
-"""By wire name: all messages of the worker's queue."""
 
 
 @dataclass(frozen=True, slots=True)
 class WorkerContext:
-    """What a worker's handlers are made from.
+    """One worker process: its service, and what surrounds it on the stack."""
 
-    Attributes:
-        stopping: set once the worker was asked to end; what it does should then end within seconds.
-        stoppers: called at that moment, in a signal handler.
-        closers: called when the worker ends, last first.
-    """
-
+    service: ServiceContext
     settings: Settings
-    database: Database
-    artifacts: ArtifactStore
     bus: CeleryBus
     heartbeat: Heartbeat
     presence: Presence
-    stopping: threading.Event = field(default_factory=threading.Event)
-    stoppers: list[Callable[[], None]] = field(default_factory=list)
-    closers: list[Callable[[], None]] = field(default_factory=list)
 
     def start(self) -> None:
         self.heartbeat.start()
         self.presence.start()
 
-    def stop(self) -> None:
-        self.stopping.set()
-        for stopper in self.stoppers:
-            stopper()
-
     def close(self) -> None:
-        while self.closers:
-            self.closers.pop()()
+        self.service.close()
         self.presence.stop()
-        self.database.close()
+        self.service.database.close()
         self.bus.close()
         self.heartbeat.stop()
 
 
-Start = Callable[[WorkerContext], Handlers]
+Beside = Callable[[WorkerContext], None]
+"""Begins what a worker does beside its queue."""
 
 
-def worker_app(queue: Queue, start: Start) -> Celery:
+def worker_app(queue: Queue, start: Start, beside: Beside = lambda _: None) -> Celery:
     """Return the application of a queue's workers; `start` makes the handlers when the worker
-    begins.
+    begins, and `beside` begins what else it does.
 
     Raises:
         InputError: if a setting is missing or wrong.
     """
     settings = load_settings()
-    worker = _Worker(queue, settings, start)
+    worker = _Worker(queue, settings, start, beside)
     app = celery_app(settings.redis_url.get_secret_value(), f"restmcts-{queue}")
     app.conf.update(
         broker_transport=transport_for(worker.refuse),
@@ -118,10 +98,11 @@ def _acknowledgement(queue: Queue) -> dict[str, Any]:
 class _Worker:
     """One process's handlers, from its first signal to its last."""
 
-    def __init__(self, queue: Queue, settings: Settings, start: Start) -> None:
+    def __init__(self, queue: Queue, settings: Settings, start: Start, beside: Beside) -> None:
         self._queue = queue
         self._settings = settings
         self._start = start
+        self._beside = beside
         self._context: WorkerContext | None = None
         self._handlers: Handlers = {}
 
@@ -129,7 +110,7 @@ class _Worker:
         signals.setup_logging.connect(lambda loglevel, **_: self.log(loglevel), weak=False)
         signals.worker_init.connect(lambda **_: self.begin(app), weak=False)
         signals.worker_ready.connect(lambda **_: self.context.start(), weak=False)
-        signals.worker_shutting_down.connect(lambda **_: self.context.stop(), weak=False)
+        signals.worker_shutting_down.connect(lambda **_: self.context.service.stop(), weak=False)
         signals.worker_shutdown.connect(lambda **_: self.context.close(), weak=False)
 
     def log(self, level: int | str | None) -> None:
@@ -150,12 +131,20 @@ class _Worker:
         tracing.configure(self._queue.value, settings.otel_endpoint, settings.database_url.get_secret_value())
         heartbeat = Heartbeat(settings.run_dir)
         presence = Presence(database, self._queue, heartbeat)
-        self._context = WorkerContext(settings, database, open_artifacts(settings), bus, heartbeat, presence)
-        self._handlers = self._start(self._context)
+        service = ServiceContext(
+            database,
+            open_bucket(settings),
+            settings_of_stack(settings, load_policy_server_settings()),
+            on_batch=heartbeat.progress,
+            on_training_step=lambda *_: heartbeat.progress(),
+        )
+        self._context = WorkerContext(service, settings, bus, heartbeat, presence)
+        self._handlers = self._start(service)
+        self._beside(self._context)
         served = metrics.begin(settings.metrics_host, settings.metrics_port, settings.run_dir)
         if served is not None:
-            self._context.closers.append(lambda: metrics.end(*served))
-        self._context.closers.append(tracing.close)
+            service.closers.append(lambda: metrics.end(*served))
+        service.closers.append(tracing.close)
 
     def task(self, name: str) -> Callable[..., None]:
         """Return the body of a task: it takes the task itself and the message's fields, and
@@ -192,17 +181,4 @@ class _Worker:
 
     def refuse(self, name: str, body: str, reason: str) -> None:
         metrics.DEAD_LETTERS.labels(self._queue.value).inc()
-        dead_letter(self.context.database, self._queue.value, name, body, reason)
-
-
-def open_artifacts(settings: Settings) -> ArtifactStore:
-    """Return the store in the bucket that the settings name."""
-    return S3ArtifactStore(
-        endpoint=settings.s3_endpoint,
-        access_key=settings.s3_access_key,
-        secret_key=settings.s3_secret_key.get_secret_value(),
-        bucket=settings.s3_bucket,
-        secure=settings.s3_secure,
-        cache_dir=settings.cache_dir,
-        cache_bytes=settings.cache_bytes,
-    )
+        dead_letter(self.context.service.database, self._queue.value, name, body, reason)

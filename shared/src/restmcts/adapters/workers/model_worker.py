@@ -12,7 +12,7 @@ from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Generic, Protocol, TypeVar, runtime_checkable
+from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from sqlalchemy.exc import OperationalError
 
@@ -22,6 +22,7 @@ from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import CheckpointError, ModelError, RestMctsError, StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import ProposeWaitingSteps, ScoreWaitingSteps
@@ -59,6 +60,17 @@ class WorkerSettings:
     max_seconds: float = 60.0
     stopping: threading.Event = field(default_factory=threading.Event)
     on_batch: Callable[[], None] = lambda: None
+
+    @classmethod
+    def of(cls, context: ServiceContext) -> Self:
+        """Return how a service takes its work."""
+        settings = context.settings
+        return cls(
+            max_requests=settings.max_requests,
+            lease_seconds=settings.request_lease_seconds,
+            stopping=context.stopping,
+            on_batch=context.on_batch,
+        )
 
 
 @dataclass(slots=True)

@@ -1,0 +1,160 @@
+"""What the handlers of a service are made from, whoever composes them: a Celery worker of one
+queue, one process with all services, a test.
+
+Each service has one `start(context) -> handlers`, which is the only table of its messages.
+"""
+
+import threading
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, TypedDict
+
+from restmcts.adapters.sql.database import Database
+from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
+from restmcts.settings import PolicyServerSettings, Settings
+
+Handler = Callable[[Any], None]
+"""Takes messages of one class: that of its wire name."""
+
+Handlers = Mapping[str, Handler]
+"""By wire name."""
+
+TrainProgress = Callable[[str, int, int, float], None]
+"""Takes a phase's name, the number of a training step, of all steps, and the mean loss since the
+call before."""
+
+
+class LoadOptions(TypedDict):
+    """Keyword arguments of whatever loads weights."""
+
+    device: str
+    template: str
+    trust_remote_code: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ModelSettings:
+    """How models are loaded and called.
+
+    Attributes:
+        max_batch_tokens: of one forward pass.
+        key_value_bytes: memory for the keys and values that each loaded model keeps of what it has
+            read; 0: none.
+        device: of torch.
+        template: prompt template of checkpoints that do not name their own.
+        trust_remote_code: run code that comes with a model.
+        servers: how models behind HTTP are reached.
+    """
+
+    max_batch_tokens: int = 16_384
+    key_value_bytes: int = 2**30
+    device: str = "cpu"
+    template: str = "auto"
+    trust_remote_code: bool = False
+    servers: PolicyServerSettings = field(default_factory=PolicyServerSettings)
+
+    @property
+    def loading(self) -> LoadOptions:
+        """What loading needs of them."""
+        return {"device": self.device, "template": self.template, "trust_remote_code": self.trust_remote_code}
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceSettings:
+    """How services work.
+
+    Attributes:
+        workspace: folder for what a training makes.
+        models: how models are loaded and called.
+        max_requests: of one claim of a model worker.
+        request_lease_seconds: after which another worker may take the requests of a silent one.
+        max_trees_in_flight: searching trees of one run.
+        max_cached_trees: searches that a search worker keeps in memory.
+        verify_seconds: limit for one check of an answer.
+        job_lease_seconds: after which another worker may take a training job of a silent one.
+        training_processes: that train one model together.
+        training_threads: of each training process; None: torch's own choice.
+        keep_training_logs: write TensorBoard's event files.
+    """
+
+    workspace: Path
+    models: ModelSettings = field(default_factory=ModelSettings)
+    max_requests: int = 256
+    request_lease_seconds: float = 20.0
+    max_trees_in_flight: int = 256
+    max_cached_trees: int = 4096
+    verify_seconds: float = 5.0
+    job_lease_seconds: float = 60.0
+    training_processes: int = 1
+    training_threads: int | None = None
+    keep_training_logs: bool = True
+
+
+def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> ServiceSettings:
+    """Return what the environment of a worker says of its service."""
+    return ServiceSettings(
+        workspace=settings.run_dir / "training",
+        models=ModelSettings(
+            settings.max_batch_tokens, settings.key_value_bytes, device=settings.device, servers=servers
+        ),
+        max_requests=settings.max_requests,
+        request_lease_seconds=settings.request_lease_seconds,
+        max_trees_in_flight=settings.max_trees_in_flight,
+        verify_seconds=settings.verify_seconds,
+        job_lease_seconds=settings.job_lease_seconds,
+        training_processes=settings.training_processes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class OpenModels:
+    """Functions that return a model from the URI of its checkpoint, and the verifier, in place of
+    what the services open themselves; None: the service's own way.
+    """
+
+    policy: Callable[[str], StepProposer] | None = None
+    scorer: Callable[[str], StepScorer] | None = None
+    verifier: Verifier | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ServiceContext:
+    """What a service's `start` takes.
+
+    Attributes:
+        opened: models and a verifier that are there already.
+        on_batch: called after every batch of model requests.
+        on_training_step: called as a training goes on.
+        stopping: set once the process was asked to end; what it does should then end within
+            seconds.
+        stoppers: called at that moment, also in a signal handler.
+        closers: called when the process ends, last first.
+        ticks: called every second or so, where the process has a clock.
+    """
+
+    database: Database
+    artifacts: ArtifactStore
+    settings: ServiceSettings
+    opened: OpenModels = field(default_factory=OpenModels)
+    on_batch: Callable[[], None] = lambda: None
+    on_training_step: TrainProgress = lambda *_: None
+    stopping: threading.Event = field(default_factory=threading.Event)
+    stoppers: list[Callable[[], None]] = field(default_factory=list)
+    closers: list[Callable[[], None]] = field(default_factory=list)
+    ticks: list[Callable[[], None]] = field(default_factory=list)
+
+    def stop(self) -> None:
+        """Ask everything that is under way to end."""
+        self.stopping.set()
+        for stopper in self.stoppers:
+            stopper()
+
+    def close(self) -> None:
+        """Close what the services opened."""
+        while self.closers:
+            self.closers.pop()()
+
+
+Start = Callable[[ServiceContext], Handlers]
+"""Makes the handlers of a service."""
