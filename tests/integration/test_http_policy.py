@@ -95,7 +95,7 @@ def test_tokens_log_probabilities_and_prompt_are_counted(server: PolicyServer, o
     assert sum(sample.num_tokens for sample in answer.samples) == server.num_generated
     greedy = proposer.propose(["q"], [ProposeSteps(0, ("ab\n",), 1, 1, seed=1, greedy=True)], SETTINGS)[0]
     step = greedy.samples[0].steps[0]
-    assert (step.text, step.num_tokens) == ("a2a2a2a2a2a2\n", SETTINGS.max_step_tokens)
+    assert (step.text, step.num_tokens) == ("a2a2a2a2a2a2", SETTINGS.max_step_tokens)
     expected = sum(log_probs_after("ab\n" + step.text[:place])[step.text[place]] for place in range(step.num_tokens))
     assert step.log_prob == pytest.approx(expected)
     if protocol != "chat":
@@ -127,7 +127,7 @@ def test_whole_solutions_end_where_the_model_ends_them(open_: Open, protocol: st
 @pytest.mark.parametrize("protocol", ["tgi", "openai"])
 def test_alternatives_lead_to_steps_that_begin_with_them(open_: Open, protocol: str) -> None:
     proposer = open_(protocol)
-    request = ProposeSteps(0, ("ab\n",), 1, None, seed=1, greedy=True, num_alternatives=3, needs_log_probs=True)
+    request = ProposeSteps(0, ("ab\n",), 1, 1, seed=1, greedy=True, num_alternatives=3, needs_log_probs=True)
     step = proposer.propose(["q"], [request], SETTINGS)[0].samples[0].steps[0]
     assert step.alternatives
     for alternative in step.alternatives:
@@ -138,7 +138,7 @@ def test_alternatives_lead_to_steps_that_begin_with_them(open_: Open, protocol: 
     branch = step.alternatives[0]
     continued = ProposeSteps(1, ("ab\n",), 1, 1, seed=1, greedy=True, begun=branch.begun)
     answer = proposer.propose(["q"], [continued], SETTINGS)[0]
-    assert answer.samples[0].steps[0].text.startswith(branch.begun.strip())
+    assert answer.samples[0].steps[0].text.startswith(branch.begun)
 
 
 def test_a_search_that_reads_log_probabilities_is_refused_by_a_server_without(
@@ -288,3 +288,38 @@ def test_the_run_chooses_the_template_and_critics_are_asked_in_its_words(
     else:
         with pytest.raises(ModelError, match=r"use chat\+http"):
             proposer.propose(["q"], [step], replace(SETTINGS, template="chat"))
+
+
+def test_a_token_that_stops_is_counted_and_told_also_where_a_server_leaves_it_out_of_answers(
+    server: PolicyServer, open_: Open
+) -> None:
+    expected = open_().propose(["q"], [replace(STEP, num_samples=1, greedy=True)], SETTINGS)[0].samples
+    sampled = open_().propose(["q"], [replace(STEP, num_samples=1)], SETTINGS)[0].samples
+    server.like_llama_cpp = True
+    proposer = open_()
+    for _ in range(2):
+        assert proposer.propose(["q"], [replace(STEP, num_samples=1, greedy=True)], SETTINGS)[0].samples == expected
+        assert proposer.propose(["q"], [replace(STEP, num_samples=1)], SETTINGS)[0].samples == sampled
+
+
+def test_blank_lines_and_ends_of_llama_cpp_cost_no_log_probabilities_and_every_sample_is_counted(
+    server: PolicyServer, open_: Open
+) -> None:
+    server.like_llama_cpp = True
+    proposer = open_()
+    num_blank = num_ended = 0
+    for seed in range(12):
+        request = ProposeSteps(0, ("ab\n",), 3, 1, seed=seed, needs_log_probs=True, num_alternatives=2)
+        answer = proposer.propose(["q"], [request], SETTINGS)[0]
+        assert len(answer.samples) == 3
+        for sample in answer.samples:
+            num_ended += sample.ended
+            for step in sample.steps:
+                num_blank += step.text.startswith("\n")
+                ended = sample.ended * log_probs_after("ab\n" + step.text)[END]
+                told = [
+                    log_probs_after("ab\n" + step.text[:place])[step.text[place]] for place in range(len(step.text))
+                ]
+                assert step.log_prob == pytest.approx(sum(told) + ended)
+                assert step.num_tokens == len(step.text) + sample.ended
+    assert num_blank and num_ended

@@ -41,9 +41,9 @@ def test_a_longer_partial_solution_extends_the_shorter_ones_text(tokenizer: PreT
     assert prompts.text("q", ("a\n", "b\n")).startswith(prompts.text("q", ("a\n",)))
 
 
-def test_a_given_solution_may_come_without_separators(tokenizer: PreTrainedTokenizerFast) -> None:
+def test_steps_stand_in_a_prompt_exactly_as_they_were_written(tokenizer: PreTrainedTokenizerFast) -> None:
     prompts = PromptFormat(Template.RAW, tokenizer, step_separator="\n\n")
-    assert prompts.text("q", ("a", "b\n\n")) == "q\na\n\nb\n\n"
+    assert prompts.text("q", ("\na \n\n", " b, cut here", " and there\n\n")) == "q\n\na \n\n b, cut here and there\n\n"
 
 
 def test_auto_takes_the_chat_template_where_there_is_one(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -32,10 +32,11 @@ def run(
     max_steps: int = 99,
     max_tokens: int = 99,
     max_step_tokens: int = 99,
+    keeps_text: bool = False,
 ) -> tuple[Sample, int]:
     """Return the sample that these pieces make, and how many of them it took."""
     decoder = Scripted(sorted(set(pieces) - {END}))
-    rules = StopRules(TextDecoder(decoder), separator, [len(decoder) - 1], len(decoder) + 3)
+    rules = StopRules(TextDecoder(decoder), separator, [len(decoder) - 1], len(decoder) + 3, keeps_text=keeps_text)
     row = Continuations(rules, np.array([max_steps]), np.array([max_tokens]), max_step_tokens)
     for taken, piece in enumerate(pieces, start=1):
         row.append(np.array([0]), np.array([decoder.pieces.index(piece)]), np.array([-1.0]))
@@ -96,6 +97,44 @@ def test_a_solution_out_of_tokens_keeps_what_it_has() -> None:
     sample, taken = run(["a", "\n", "b", "c", "d"], max_tokens=4)
     assert steps(sample) == [("a\n", 2, -2.0), ("bc\n", 2, -2.0)]
     assert taken == 4 and not sample.ended
+
+
+@pytest.mark.parametrize(
+    ("separator", "pieces", "expected"),
+    [
+        ("\n", ["  one ", "\n", "\n", "two", "\n"], [("  one \n", 2), ("\ntwo\n", 3)]),
+        ("\n", ["one", ".\n\n", " two", "\n"], [("one.\n\n", 2), (" two\n", 2)]),
+        ("\n\n", ["a", "\n", "b", "\n", "\n", "c", END], [("a\nb\n\n", 5), ("c", 2)]),
+        ("\n", ["\n", "one", "\n", END], [("\none\n", 3)]),
+    ],
+)
+def test_where_text_is_kept_steps_join_to_exactly_what_was_written(
+    separator: str, pieces: list[str], expected: list[tuple[str, int]]
+) -> None:
+    sample, _ = run(pieces, separator=separator, keeps_text=True)
+    assert [(step.text, step.num_tokens) for step in sample.steps] == expected
+    assert "".join(step.text for step in sample.steps) == "".join(pieces).removesuffix(END)
+
+
+@pytest.mark.parametrize(
+    ("pieces", "expected"),
+    [
+        (["She", " makes", " 1", "0", "8", "00", " a", " day"], [("She makes 10800", 6), (" a day", 2)]),
+        (["一", "二", "三", "四", "五", "六"], [("一二三", 3), ("四五六", 3)]),
+        (["a", "b", "c", "\n"], [("abc\n", 4)]),
+        (["a"] * 19 + ["b"] * 2, [("a" * 19, 19), ("bb", 2)]),
+    ],
+)
+def test_a_long_step_is_cut_behind_a_word_or_number(pieces: list[str], expected: list[tuple[str, int]]) -> None:
+    sample, _ = run([*pieces, END], max_step_tokens=3, keeps_text=True)
+    *others, last = [(step.text, step.num_tokens) for step in sample.steps]
+    assert [*others, (last[0], last[1] - (END not in pieces and sample.steps[-1].text != "abc\n"))] == expected
+
+
+def test_what_a_solutions_limit_leaves_unfinished_is_no_step() -> None:
+    sample, taken = run(["a", "\n", "She", " makes", " 10"], max_tokens=5, keeps_text=True)
+    assert [step.text for step in sample.steps] == ["a\n"]
+    assert (sample.num_tokens, taken, sample.ended) == (5, 5, False)
 
 
 @pytest.mark.parametrize("pieces", [["a", "\n", "\n", "b", "\n\n"], ["a", "\n\n", "b", "\n", "\n"]])

@@ -2,17 +2,23 @@
 everything that has weights.
 
 Requests are numbered from 0 within one tree. A partial solution is a tuple of steps; every step is
-one text that ends with the step separator (a newline unless the run says otherwise). Nothing here
+one text, exactly as it was written, that ends with the step separator (a newline or a blank line)
+unless it ends the solution or was cut: joined, the steps are the solution's text. Nothing here
 knows true answers.
 """
 
 import hashlib
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from restmcts.domain.prompts import TEMPLATE_NAMES, Critic
 from restmcts.errors import InputError
 
 STEP_SEPARATOR = "\n"
+SEPARATORS = MappingProxyType({"newline": STEP_SEPARATOR, "blank-line": "\n\n"})
+"""What may end a step, by the name that a run gives it."""
+
+SEPARATOR_NAMES = ("auto", *SEPARATORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +31,8 @@ class GenerationSettings:
         max_step_tokens: limit of new tokens for one step.
         max_solution_tokens: limit of new tokens for one request, over all its steps.
         template: how questions are written, one of restmcts.domain.prompts.TEMPLATE_NAMES.
+        step_separator: what ends a step, one of `SEPARATOR_NAMES`; "auto": what the checkpoint
+            says, else what the model is seen to write.
     """
 
     temperature: float = 0.7
@@ -32,6 +40,7 @@ class GenerationSettings:
     max_step_tokens: int = 256
     max_solution_tokens: int = 1024
     template: str = "auto"
+    step_separator: str = "auto"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -43,6 +52,10 @@ class GenerationSettings:
         if self.template not in TEMPLATE_NAMES:
             raise InputError(
                 f"no prompt template is called {self.template!r}; choose one of {', '.join(TEMPLATE_NAMES)}"
+            )
+        if self.step_separator not in SEPARATOR_NAMES:
+            raise InputError(
+                f"no step separator is called {self.step_separator!r}; choose one of {', '.join(SEPARATOR_NAMES)}"
             )
 
 
@@ -103,9 +116,9 @@ class Alternative:
 
 @dataclass(frozen=True, slots=True)
 class ProposedStep:
-    """One generated step: its text (ending in the separator), new tokens spent on it, their
-    summed log-probability under the policy at temperature 1, and the alternatives to them if
-    the request wanted any.
+    """One generated step: its text exactly as it was written, new tokens spent on it, their
+    summed log-probability under the policy at temperature 1 (that of the end token included
+    where the policy gave one), and the alternatives to them if the request wanted any.
     """
 
     text: str

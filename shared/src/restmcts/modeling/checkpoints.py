@@ -39,12 +39,12 @@ _CLASSES: dict[Kind, Any] = {"policy": AutoModelForCausalLM, "value": AutoModelF
 @dataclass(frozen=True, slots=True)
 class CheckpointInfo:
     """What `restmcts.json` holds: the model's kind, its prompt template's name, its step
-    separator, and how its head is read.
+    separator (None: whatever the model is seen to write), and how its head is read.
     """
 
     kind: Kind
     template: str
-    step_separator: str = STEP_SEPARATOR
+    step_separator: str | None = STEP_SEPARATOR
     value_scale: ValueScale = "identity"
 
 
@@ -280,7 +280,7 @@ def _load_made(
             **options,
         )
     chosen = info.template if info and template == "auto" else template
-    separator = info.step_separator if info else STEP_SEPARATOR
+    separator = info.step_separator if info else None
     prompts = PromptFormat(choose_template(chosen, tokenizer), tokenizer, separator)
     scale = info.value_scale if info else "identity"
     loaded = ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale))
@@ -330,7 +330,7 @@ def _read_info(name: str) -> CheckpointInfo | None:
     except (OSError, ValueError, TypeError) as error:
         raise ModelError(f"{file}: not readable ({_first_line(error)}); restore the file or remove it") from error
     is_known = info.kind in _CLASSES and info.template in list(Template) and info.value_scale in get_args(ValueScale)
-    if not is_known or not info.step_separator:
+    if not is_known or info.step_separator == "":
         raise ModelError(
             f"{file}: holds a kind, template, separator or scale that is not known; restore the file or remove it"
         )

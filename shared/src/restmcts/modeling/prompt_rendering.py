@@ -2,7 +2,7 @@
 querying.
 
 Knows no torch and no token ids. A prompt is the rendered question followed by the steps written so
-far, each ending in the step separator, so a longer partial solution's text always extends a shorter
+far, exactly as they were written, so a longer partial solution's text always extends a shorter
 one's.
 """
 
@@ -62,9 +62,13 @@ def choose_template(name: str, tokenizer: ChatTokenizer) -> Template:
 
 
 class PromptFormat:
-    """One template with one tokenizer and one step separator."""
+    """One template with one tokenizer and one step separator; None: whatever the model is seen
+    to write.
+    """
 
-    def __init__(self, template: Template, tokenizer: ChatTokenizer, step_separator: str = STEP_SEPARATOR) -> None:
+    def __init__(
+        self, template: Template, tokenizer: ChatTokenizer, step_separator: str | None = STEP_SEPARATOR
+    ) -> None:
         self.template = template
         self.step_separator = step_separator
         self._tokenizer = tokenizer
@@ -74,23 +78,16 @@ class PromptFormat:
         """Return the text that comes before the first step."""
         return self._rendered(question)
 
-    def step_texts(self, steps: Sequence[str]) -> list[str]:
-        """Return the steps, each ending in the separator (a given solution may come without)."""
-        separator = self.step_separator
-        return [step if step.endswith(separator) else step + separator for step in steps]
-
     def text(self, question: str, steps: Sequence[str]) -> str:
         """Return the whole prompt for the next step after `steps`."""
-        return self.question_text(question) + "".join(self.step_texts(steps))
+        return self.question_text(question) + "".join(steps)
 
     def request_text(self, question: str, request: ProposeSteps) -> str:
         """Return the whole prompt of a request: for a step, or for a critic's line."""
         if request.critic is None:
             return self.text(self._pattern.wording.with_hint(question, request.analysis), request.steps) + request.begun
         if self.template == Template.CHAT:
-            return self._chat(
-                self._pattern.chat_messages(question, "".join(self.step_texts(request.steps)), request.critic)
-            )
+            return self._chat(self._pattern.chat_messages(question, "".join(request.steps), request.critic))
         return f"{self.text(question, request.steps)}\n{self._pattern.wording.critics[request.critic]}\n"
 
     @property

@@ -12,6 +12,10 @@ import numpy as np
 
 from restmcts.modeling.prompt_rendering import Template
 
+# Stands for whatever may follow a prompt.
+_WORD = "A"
+_BLANKS = "A  B\n\n C.\n"
+
 
 @dataclass(frozen=True, slots=True)
 class EncodedText:
@@ -52,6 +56,34 @@ class TextEncoder:
             rows = [self.prefix + list(ids) for ids in encoded]
         return [row or [self._start_token_id] for row in rows]
 
+    def encode_prompts(self, texts: Sequence[str]) -> list[list[int]]:
+        """Return each text's ids as they are where something is written behind it, which begin
+        those of every longer text.
+        """
+        rows = self.encode(texts)
+        open_ends = [place for place, text in enumerate(texts) if _ends_open(text)]
+        found = self.encode_prompts_with_ends([texts[place] for place in open_ends]) if open_ends else None
+        for place, encoded in zip(open_ends, found or (), strict=False):
+            rows[place] = encoded.token_ids
+        return rows
+
+    def encode_prompts_with_ends(self, texts: Sequence[str]) -> list[EncodedText] | None:
+        """Return the same with character offsets; None if this tokenizer cannot tell them.
+
+        A tokenizer may join the blank lines at a text's end that it keeps apart before a word.
+        """
+        encoded = self.encode_with_ends(texts)
+        open_ends = [place for place, text in enumerate(texts) if _ends_open(text)]
+        if encoded is None or not open_ends:
+            return encoded
+        followed = self.encode_with_ends([texts[place] + _WORD for place in open_ends])
+        for place, longer in zip(open_ends, followed or (), strict=True):
+            count = sum(end <= len(texts[place]) for end in longer.ends)
+            if count and longer.ends[count - 1] == len(texts[place]):
+                kept = (longer.token_ids, longer.starts, longer.ends)
+                encoded[place] = EncodedText(*(values[:count] for values in kept))
+        return encoded
+
     def encode_with_ends(self, texts: Sequence[str]) -> list[EncodedText] | None:
         """Return each text's ids as `encode` does, with character offsets; None if this
         tokenizer cannot tell them.
@@ -77,12 +109,21 @@ class TextDecoder:
         decoded = self._tokenizer.batch_decode(rows, skip_special_tokens=True, clean_up_tokenization_spaces=False)
         return list(decoded)
 
+    def keeps_text(self) -> bool:
+        """Return whether a text comes back from its token ids as it was, all blanks included."""
+        ids = self._tokenizer(_BLANKS, add_special_tokens=False)["input_ids"]
+        return self.decode([list(ids)]) == [_BLANKS]
+
     def tokens_with(self, piece: str, vocabulary_size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
         """Return a `[vocabulary_size]` mask of the tokens whose own text contains `piece`."""
         num_known = min(len(self._tokenizer), vocabulary_size)
         mask = np.zeros(vocabulary_size, dtype=np.bool_)
         mask[:num_known] = [piece in text for text in self.decode([[token_id] for token_id in range(num_known)])]
         return mask
+
+
+def _ends_open(text: str) -> bool:
+    return len(text) > 1 and text[-2:].isspace()
 
 
 def _special_tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:

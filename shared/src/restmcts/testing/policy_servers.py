@@ -93,6 +93,9 @@ class PolicyServer:
         max_at_once: most generating requests under way together.
         on_request: called when one comes.
         log_probs_of: the model: log-probabilities of the next token after a text.
+        like_llama_cpp: whether the token that stops is told in streams alone, nothing is told of an
+            empty text, special tokens have no name, tokens are counted for the first sample alone,
+            and what ended a text is not said.
     """
 
     model: str = "tiny"
@@ -108,6 +111,7 @@ class PolicyServer:
     max_at_once: int = 0
     on_request: Callable[[], None] = lambda: None
     log_probs_of: Callable[[str], dict[str, float]] = log_probs_after
+    like_llama_cpp: bool = False
     _at_once: int = 0
     _lock: Any = field(default_factory=Lock)
 
@@ -195,13 +199,23 @@ class _Handler(BaseHTTPRequestHandler):
             return
         status, document = self.owner.answer(self.path, body)
         self.owner.num_generated += _num_tokens(document)
-        self._send(status, document, half=fault == "half")
+        self._send(status, document, half=fault == "half", streams=bool(body.get("stream")))
 
-    def _send(self, status: int, document: Any, headers: dict[str, str] | None = None, *, half: bool = False) -> None:
+    def _send(
+        self,
+        status: int,
+        document: Any,
+        headers: dict[str, str] | None = None,
+        *,
+        half: bool = False,
+        streams: bool = False,
+    ) -> None:
         content = json.dumps(document).encode()
+        if streams:
+            content = b"data: " + content + b"\n\ndata: [DONE]\n\n"
         self.send_response(status)
         for name, value in {
-            "Content-Type": "application/json",
+            "Content-Type": "text/event-stream" if streams else "application/json",
             "Content-Length": str(len(content)),
             **(headers or {}),
         }.items():
@@ -262,7 +276,42 @@ def _completion(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
         }
         return {"text": text, "logprobs": listed if server.tells_tokens else None}
 
+    if server.like_llama_cpp:
+        return _llama_cpp(server, body)
     return _openai(server, body, body["prompt"], body.get("logprobs") or 0, choice)
+
+
+def _llama_cpp(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
+    """Return the answer or the events of llama.cpp's server, as observed."""
+    stop, num_top, streams = body.get("stop") or [], body["logprobs"], body.get("stream")
+    choices, counts = [], []
+    for index in range(body.get("n") or 1):
+        tokens, reason = generate(
+            body["prompt"], body["max_tokens"], body["seed"] + index, body["temperature"], stop, num_top
+        )
+        counts.append(len(tokens))
+        ids = {name: place for place, name in enumerate(VOCABULARY)}
+        stops = reason == "stop_sequence"
+        content: list[dict[str, Any]] = [
+            {
+                "id": ids[token.text],
+                "token": "" if token.text == END or (stops and place == len(tokens) - 1) else token.text,
+                "logprob": token.log_prob,
+                "top_logprobs": [
+                    {"id": ids[name], "token": "" if name == END else name, "logprob": value}
+                    for name, value in token.top
+                ],
+            }
+            for place, token in enumerate(tokens)
+        ]
+        told = content if streams or not stops else content[:-1]
+        text = "".join(token["token"] for token in told)
+        finish = "length" if reason == "length" else "stop"
+        logprobs = {"content": told} if told else None
+        choices.append({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
+    usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": counts[0], "total_tokens": 0}
+    answer = {"id": "1", "object": "text_completion", "created": 0, "model": server.model, "usage": usage}
+    return 200, {**answer, "choices": choices}
 
 
 def _chat(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:

@@ -6,6 +6,7 @@ operations over all rows; only a row that may have ended a step is looked at on 
 """
 
 from collections.abc import Callable, Iterable, Sequence
+from copy import copy
 from typing import Any
 
 import numpy as np
@@ -19,23 +20,53 @@ Floats = np.ndarray[Any, np.dtype[np.float64]]
 Bools = np.ndarray[Any, np.dtype[np.bool_]]
 
 _FIRST_CAPACITY = 32
+# A step that is too long goes on to the end of its word, but no further than so many tokens.
+WORD_TOKENS = 16
+_HALF_CHARACTER = "\N{REPLACEMENT CHARACTER}"
+# From here on, Unicode has scripts without blanks between words.
+_FIRST_UNSPACED = "\N{CJK RADICAL REPEAT}"
 
 
 class StopRules:
     """What ends a step and a solution for one tokenizer: the step separator, an end token, a
     step that states an answer.
+
+    Attributes:
+        separator: of steps.
+        keeps_text: whether texts survive the way to tokens and back to the last blank, so that a
+            step can be exactly what was written. A tokenizer of whole words does not keep them;
+            its steps are lines without blanks around them, each with the separator behind it.
     """
 
     def __init__(
-        self, decoder: TextDecoder, separator: str, end_token_ids: Iterable[int], vocabulary_size: int
+        self,
+        decoder: TextDecoder,
+        separator: str,
+        end_token_ids: Iterable[int],
+        vocabulary_size: int,
+        *,
+        keeps_text: bool = False,
     ) -> None:
         self.separator = separator
+        self.keeps_text = keeps_text
         # A token can complete the separator only if it holds the separator's last character.
         self.may_separate = decoder.tokens_with(separator[-1], vocabulary_size)
         self.ends = np.zeros(vocabulary_size, dtype=np.bool_)
         self.ends[[i for i in end_token_ids if i < vocabulary_size]] = True
         self.may_stop = self.may_separate | self.ends
         self.decode: Callable[[Sequence[Sequence[int]]], list[str]] = decoder.decode
+
+    def separated_by(self, separator: str) -> "StopRules":
+        """Return the same rules with another separator that ends in the same character."""
+        rules = copy(self)
+        rules.separator = separator
+        return rules
+
+    def ends_step(self, text: str) -> bool:
+        """Return whether a step's text so far holds the separator behind something written:
+        blank lines before it are part of it.
+        """
+        return self.separator in text.lstrip()
 
 
 class Continuations:
@@ -45,11 +76,14 @@ class Continuations:
         rules: of the tokenizer.
         max_steps: `[R]`, steps wanted of each row.
         max_tokens: `[R]`, new tokens allowed for each row, at least 1.
-        max_step_tokens: new tokens allowed for one step; a longer one is cut there.
+        max_step_tokens: new tokens allowed for one step; a longer one is cut there, where text is
+            kept at the end of the word.
         begun: each row's given tokens, with which its first step begins; they count in no number.
             None: no row has any.
         num_alternatives: `[R]`, alternatives wanted at every position. None: no row wants any.
         min_log_probs: `[R]`, log-probabilities above which they are wanted. None: all are.
+        as_lines: `[R]`, rows whose steps are lines even where the tokenizer keeps text. None: no
+            row's are.
     """
 
     def __init__(
@@ -61,8 +95,10 @@ class Continuations:
         begun: Sequence[Sequence[int]] | None = None,
         num_alternatives: Ints | None = None,
         min_log_probs: Floats | None = None,
+        as_lines: Bools | None = None,
     ) -> None:
         num_rows = len(max_steps)
+        self._as_written = np.full(num_rows, rules.keeps_text) & ~(np.False_ if as_lines is None else as_lines)
         self._begun = begun if begun is not None else [()] * num_rows
         self._num_alternatives = (
             num_alternatives if num_alternatives is not None else np.zeros(num_rows, dtype=np.int64)
@@ -125,16 +161,16 @@ class Continuations:
         ids[rows], log_probs[rows] = top_ids, top_log_probs
         self._tops.append((ids, log_probs))
 
-    def _alternatives(self, row: int) -> tuple[Alternative, ...]:
-        """Return the tokens that the present step did not take, by position, most probable
-        first.
+    def _alternatives(self, row: int, num_tokens: int) -> tuple[Alternative, ...]:
+        """Return the tokens that the present step of so many did not take, by position, most
+        probable first.
         """
         if not self._num_alternatives[row]:
             return ()
         before, prefix = 0.0, list(self._given(row))
         found: list[tuple[list[int], float, float, int]] = []
         start = int(self._step_starts[row])
-        for place in range(start, self.length):
+        for place in range(start, start + num_tokens):
             taken = int(self._tokens[row, place])
             ids, log_probs = (values[row].tolist() for values in self._tops[place])
             others = [(i, p) for i, p in zip(ids, log_probs, strict=True) if i != taken and not self._rules.ends[i]]
@@ -143,11 +179,16 @@ class Continuations:
             prefix.append(taken)
             before += float(self._log_probs[row, place])
         texts = self._rules.decode([tokens for tokens, *_ in found]) if found else []
-        separator = self._rules.separator
         told = zip(texts, found, strict=True)
-        return tuple(
-            Alternative(text, b, p, at) for text, (_, b, p, at) in told if separator not in text and text.strip()
-        )
+        return tuple(Alternative(text, b, p, at) for text, (_, b, p, at) in told if self._may_begin(row, text))
+
+    def _may_begin(self, row: int, text: str) -> bool:
+        """Return whether a step may begin with a text: it is no whole step, and no part of a
+        character.
+        """
+        if not self._as_written[row]:
+            return self._rules.separator not in text and bool(text.strip())
+        return not self._rules.ends_step(text) and bool(text.strip()) and _HALF_CHARACTER not in text
 
     def tokens(self, row: int) -> Ints:
         """Return the row's tokens so far, those behind its end left out."""
@@ -158,22 +199,53 @@ class Continuations:
         return Sample(tuple(self._steps[row]), int(self._num_tokens[row]), bool(self._ended[row]))
 
     def _look_at(self, row: int, segment: list[int], text: str) -> None:
-        out_of_tokens = self.length >= self._max_tokens[row]
         self._ended[row] = self._rules.ends[segment[-1]]
+        out_of_tokens = bool(self.length >= self._max_tokens[row])
+        end = self._end_of_text if self._as_written[row] else self._end_of_line
+        found = end(row, segment, text, out_of_tokens)
+        if found is None:
+            return
+        step, num_tokens = found
+        if step:
+            begin = int(self._step_starts[row])
+            log_prob = float(self._log_probs[row, begin : begin + num_tokens].sum())
+            self._steps[row].append(ProposedStep(step, num_tokens, log_prob, self._alternatives(row, num_tokens)))
+            self._ended[row] |= states_answer(step.strip())
+        self._step_starts[row] += num_tokens
+        self.finished[row] = self._ended[row] or out_of_tokens or len(self._steps[row]) >= self._max_steps[row]
+
+    def _end_of_line(self, row: int, segment: list[int], text: str, out_of_tokens: bool) -> tuple[str, int] | None:
+        """Return the line that ends here, "" for an empty one, and how many tokens it took; None
+        if it goes on.
+        """
         line, separator, _ = text.partition(self._rules.separator)
         if not (separator or self._ended[row] or out_of_tokens or len(segment) >= self._max_step_tokens):
-            return
-        line = line.strip()
-        if line:
-            log_prob = float(self._log_probs[row, self._step_starts[row] : self.length].sum())
-            self._steps[row].append(
-                ProposedStep(line + self._rules.separator, len(segment), log_prob, self._alternatives(row))
-            )
-            self._ended[row] |= states_answer(line)
-        self._step_starts[row] = self.length
-        self.finished[row] = self._ended[row] or out_of_tokens or len(self._steps[row]) >= self._max_steps[row]
+            return None
+        return line.strip() and line.strip() + self._rules.separator, len(segment)
+
+    def _end_of_text(self, row: int, segment: list[int], text: str, out_of_tokens: bool) -> tuple[str, int] | None:
+        """Return the step that ends here, exactly as it was written, and how many tokens it took;
+        None if it goes on.
+
+        What a solution's limit leaves unfinished is no step.
+        """
+        if self._ended[row] or self._rules.ends_step(text):
+            return (text if text.strip() else ""), len(segment)
+        if len(segment) > self._max_step_tokens:
+            newest = self._rules.decode([segment[-1:]])[0]
+            before = self._rules.decode([[*self._given(row), *segment[:-1]]])[0]
+            if _begins_word(newest) and before.strip():
+                return before, len(segment) - 1
+            if len(segment) >= self._max_step_tokens + WORD_TOKENS:
+                return text, len(segment)
+        return ("", len(segment)) if out_of_tokens else None
 
     def _grow(self) -> None:
         if self.length == self._tokens.shape[1]:
             self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], axis=1)
             self._log_probs = np.concatenate([self._log_probs, np.zeros_like(self._log_probs)], axis=1)
+
+
+def _begins_word(text: str) -> bool:
+    """Return whether a token's text can stand after the end of a word or a number."""
+    return text[:1].isspace() or (text[:1] >= _FIRST_UNSPACED and text[:1] != _HALF_CHARACTER)

@@ -4,6 +4,7 @@ transformers library.
 Knows requests and texts; which tree they belong to, and what the steps are worth, it does not.
 """
 
+import logging
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -11,18 +12,27 @@ from typing import Any
 import numpy as np
 import torch
 
-from restmcts.domain.requests import GenerationSettings, ProposeSteps, Sample, StepsProposed
+from restmcts.domain.requests import (
+    SEPARATORS,
+    STEP_SEPARATOR,
+    GenerationSettings,
+    ProposeSteps,
+    Sample,
+    StepsProposed,
+)
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.decoding.decode_loop import LockstepRows
 from restmcts.modeling.decoding.forward import ModelForward
 from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, holder
 from restmcts.modeling.decoding.prefix_index import Ints
-from restmcts.modeling.decoding.stopping import Continuations, StopRules
+from restmcts.modeling.decoding.stopping import WORD_TOKENS, Continuations, StopRules
 from restmcts.modeling.decoding.token_sampling import choose_tokens, sample_key, uniforms
+from restmcts.modeling.policy.seen_separator import TRIAL_QUESTIONS, TRIAL_SETTINGS, separator_in
 from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
 from restmcts.modeling.tokenization import TextDecoder, TextEncoder
 
+log = logging.getLogger(__name__)
 DEFAULT_BATCH_TOKENS = 32_768
 # Finished rows are dropped once they are this share of a batch: to drop costs about what one more
 # token costs.
@@ -81,8 +91,10 @@ class TransformersProposer:
         self._max_batch_tokens = max_batch_tokens
         head = loaded.model.get_output_embeddings()
         vocabulary_size = loaded.model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
+        decoder = TextDecoder(loaded.tokenizer)
+        self._separator = loaded.prompts.step_separator
         self._rules = StopRules(
-            TextDecoder(loaded.tokenizer), loaded.prompts.step_separator, _end_token_ids(loaded), vocabulary_size
+            decoder, STEP_SEPARATOR, _end_token_ids(loaded), vocabulary_size, keeps_text=decoder.keeps_text()
         )
         self._expected: dict[int | None, float] = {}
         self.num_prefill_tokens = 0
@@ -115,6 +127,7 @@ class TransformersProposer:
         Raises:
             ModelError: if a question by itself does not fit, or a request asks for nothing.
         """
+        self._separator_for(settings)
         prompt_of_request, encoded = self._encode(questions, requests, settings.template)
         prompts = [np.array(tokens) for tokens in encoded]
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
@@ -147,7 +160,7 @@ class TransformersProposer:
         prompts, encoder = self._written[template]
         texts = [prompts.request_text(question, request) for question, request in zip(questions, requests, strict=True)]
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        return [distinct[text] for text in texts], encoder.encode(list(distinct))
+        return [distinct[text] for text in texts], encoder.encode_prompts(list(distinct))
 
     def _rows(
         self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings
@@ -162,7 +175,9 @@ class TransformersProposer:
                     )
                 continue
             max_steps = settings.max_solution_tokens if request.max_steps is None else request.max_steps
-            max_tokens = min(settings.max_solution_tokens, max_steps * settings.max_step_tokens, room)
+            # A step that is too long goes on to the end of its word.
+            step_tokens = settings.max_step_tokens + (WORD_TOKENS if self._rules.keeps_text else 0)
+            max_tokens = min(settings.max_solution_tokens, max_steps * step_tokens, room)
             if max_tokens < 1:
                 raise ModelError(f"request {request.number} asks for no step or no token; ask for at least one")
             expected = self._expected.get(request.max_steps, _FIRST_EXPECTED_TOKENS)
@@ -201,7 +216,7 @@ class TransformersProposer:
         """
         num_alternatives = np.array([requests[row.request].num_alternatives for row in batch])
         written = Continuations(
-            self._rules,
+            self._rules.separated_by(self._separator_for(settings)),
             np.array([row.max_steps for row in batch]),
             np.array([row.max_tokens for row in batch]),
             settings.max_step_tokens,
@@ -210,6 +225,7 @@ class TransformersProposer:
             np.array(
                 [-np.inf if least is None else least for least in (requests[row.request].min_log_prob for row in batch)]
             ),
+            as_lines=np.array([requests[row.request].critic is not None for row in batch]),
         )
         used = list(dict.fromkeys(row.prompt for row in batch))
         kept = self._prefill(used, prompts, num_computed)
@@ -277,6 +293,24 @@ class TransformersProposer:
                 rows.keep(chosen)
                 active, tokens = active[kept], tokens.index_select(0, chosen)
             rows.append(tokens)
+
+    def _separator_for(self, settings: GenerationSettings) -> str:
+        """Return what ends a step: what the run says, the checkpoint, or the model's own text."""
+        if settings.step_separator in SEPARATORS:
+            return SEPARATORS[settings.step_separator]
+        if self._separator is None:
+            self._separator = self._seen_separator() if self._rules.keeps_text else STEP_SEPARATOR
+        return self._separator
+
+    def _seen_separator(self) -> str:
+        requests = [ProposeSteps(number, (), 1, None, seed=0, greedy=True) for number in range(len(TRIAL_QUESTIONS))]
+        if not self.fits(TRIAL_QUESTIONS[0], requests[0], TRIAL_SETTINGS):
+            return STEP_SEPARATOR
+        answers = self.propose(TRIAL_QUESTIONS, requests, TRIAL_SETTINGS)
+        found = separator_in(["".join(step.text for step in each.samples[0].steps) for each in answers])
+        name = next(name for name, separator in SEPARATORS.items() if separator == found)
+        log.info("the policy ends its steps with a %s, as its answers to %d questions show", name, len(requests))
+        return found
 
     def _begun(self, text: str) -> list[int]:
         """Return the tokens of a given beginning, for the text of its step only: the prompt is

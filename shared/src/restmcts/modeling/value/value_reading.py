@@ -125,7 +125,7 @@ class ValueReader(StepReader):
         """
         ends = [self._step_ends(question, steps) for question, steps, _ in paths]
         texts = [self._prompts.text(question, steps) for question, steps, _ in paths]
-        encoded = self._encoder.encode_with_ends(texts) if self.reads_every_step else None
+        encoded = self._encoder.encode_prompts_with_ends(texts) if self.reads_every_step else None
         for place, (question, steps, first) in enumerate(paths):
             numbers = list(range(first, len(steps) + 1))
             places = token_places(encoded[place], [ends[place][n - 1] for n in numbers]) if encoded else None
@@ -162,10 +162,10 @@ class ValueReader(StepReader):
 
     def _step_ends(self, question: str, steps: Sequence[str]) -> list[int]:
         start = len(self._prompts.question_text(question))
-        return list(accumulate((len(text) for text in self._prompts.step_texts(steps)), initial=start))[1:]
+        return list(accumulate(map(len, steps), initial=start))[1:]
 
     def _whole_prefix(self, question: str, steps: Sequence[str]) -> Reading:
-        (ids,) = self._encoder.encode([self._prompts.text(question, steps)])
+        (ids,) = self._encoder.encode_prompts([self._prompts.text(question, steps)])
         if not self.reads_every_step:
             ids = ids + self._encoder.suffix
         return Reading(ids, [len(ids) - 1], [len(steps)])

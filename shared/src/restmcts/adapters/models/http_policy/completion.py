@@ -14,7 +14,7 @@ class Ask:
     Attributes:
         template: of the prompt.
         question: of the problem.
-        steps: the partial solution, each step ending in the separator.
+        steps: the partial solution, as it was written.
         critic: whose line is wanted; None: the next step is.
         begun: what is given of the wanted text already.
         num_samples: continuations wanted in this call.
@@ -64,12 +64,14 @@ class Completion:
         tokens: each of them; None where the server does not tell.
         ended: whether the model ended it; None where the server does not tell the model's end from
             the stop text.
+        cut: whether it ended at the limit of tokens.
     """
 
     text: str
     num_tokens: int
     tokens: tuple[Token, ...] | None
     ended: bool | None
+    cut: bool = False
 
 
 @dataclass(frozen=True, slots=True)

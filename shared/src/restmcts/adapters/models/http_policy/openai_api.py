@@ -17,6 +17,7 @@ from restmcts.adapters.models.http_policy.completion import Ask, Completion, Com
 
 # The clients take a token that the environment has for another host where they are given none.
 NO_TOKEN = "none"
+_NAMED = 10
 
 
 class _OpenAIServer:
@@ -56,9 +57,24 @@ class _OpenAIServer:
 
 
 class CompletionsBackend(_OpenAIServer):
-    """Raw text, continued by `/v1/completions`."""
+    """Raw text, continued by `/v1/completions`.
+
+    llama.cpp leaves the token that completes the stop text out of an answer, but not out of a
+    stream; where that is seen, samples that are to stop are streamed one by one.
+    """
+
+    def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
+        super().__init__(address, token, timeout_seconds)
+        self._hides_stop = False
 
     def complete(self, ask: Ask) -> Completions:
+        if not (self._hides_stop and ask.stop is not None):
+            answer = self._whole(ask)
+            found = completions_of(answer, ask)
+            self._hides_stop = self._hides_stop or _leaves_out_stop(answer, found, ask)
+        return completions_of(self._streamed(ask), ask) if self._hides_stop and ask.stop is not None else found
+
+    def _whole(self, ask: Ask) -> Mapping[str, Any]:
         answer = self._client.completions.create(
             model=self.model,
             prompt=ask.text(),
@@ -73,7 +89,34 @@ class CompletionsBackend(_OpenAIServer):
             extra_body=self.extra_fields(ask),
         )
         # Whatever is no JSON object comes back as it is.
-        return completions_of(answer.model_dump() if isinstance(answer, openai.types.Completion) else {}, ask)
+        return answer.model_dump() if isinstance(answer, openai.types.Completion) else {}
+
+    def _streamed(self, ask: Ask) -> Mapping[str, Any]:
+        """Return one sample's parts put together as an answer."""
+        parts = [
+            part.model_dump()
+            for part in self._client.completions.create(
+                model=self.model,
+                prompt=ask.text(),
+                max_tokens=ask.max_tokens,
+                temperature=ask.temperature,
+                top_p=ask.top_p,
+                seed=ask.seed,
+                stop=[ask.stop] if ask.stop is not None else openai.omit,
+                # The token that stops is told by number, and named among the most probable.
+                logprobs=max(ask.num_alternatives + 1, _NAMED),
+                stream=True,
+            )
+        ]
+        choices = [choice for part in parts for choice in part["choices"]]
+        tokens = [token for choice in choices for token in (choice.get("logprobs") or {}).get("content") or ()]
+        choice = {
+            "text": "".join(choice["text"] for choice in choices),
+            "finish_reason": next(choice["finish_reason"] for choice in reversed(choices)),
+            "logprobs": {"content": [_renamed(token, ask.num_alternatives + 1) for token in tokens]},
+        }
+        usage: Mapping[str, int] = next((part["usage"] for part in reversed(parts) if part.get("usage")), {})
+        return {"choices": [choice], "usage": usage, "model": parts[-1].get("model")}
 
 
 class ChatBackend(_OpenAIServer):
@@ -140,14 +183,39 @@ def _completion(
     message = choice.get("message")
     text = str((message.get("content") if message is not None else choice["text"]) or "")
     tokens = _tokens(choice.get("logprobs"))
-    num_tokens = len(tokens) if tokens is not None else -(-int(usage["completion_tokens"]) // num_choices)
-    ended = _ended(choice, text, ask.stop)
+    if tokens is None and not text:
+        tokens = ()  # of nothing there is nothing to tell
+    num_tokens = -(-int(usage["completion_tokens"]) // num_choices)
+    if tokens is not None:
+        # A server may count a token that it does not tell; where it counts for one sample alone.
+        num_tokens = max(len(tokens), num_tokens if num_choices == 1 else 0)
+    ended = _ended(choice, text, tokens, ask.stop)
     if a_turn_a_step and ask.stop is not None and ended:
         ended = None
-    return Completion(text, num_tokens, tokens, ended)
+    return Completion(text, num_tokens, tokens, ended, choice.get("finish_reason") == "length")
 
 
-def _ended(choice: Mapping[str, Any], text: str, stop: str | None) -> bool | None:
+def _leaves_out_stop(answer: Mapping[str, Any], found: Completions, ask: Ask) -> bool:
+    """Return whether a server counts a token that stopped and does not tell it, or counts one
+    sample's tokens for all.
+    """
+    if ask.stop is None or any(sample.tokens is None for sample in found.samples):
+        return False
+    num_told = sum(len(sample.tokens or ()) for sample in found.samples)
+    stopped = any(choice.get("finish_reason") == "stop" for choice in answer["choices"])
+    return stopped and int(answer["usage"]["completion_tokens"]) != num_told
+
+
+def _renamed(token: dict[str, Any], num_top: int) -> dict[str, Any]:
+    """Return a token with the name that it has among the most probable, of which so many are
+    kept.
+    """
+    top = token.get("top_logprobs") or ()
+    name = token["token"] or next((other["token"] for other in top if other.get("id") == token.get("id")), "")
+    return {**token, "token": name, "top_logprobs": top[:num_top]}
+
+
+def _ended(choice: Mapping[str, Any], text: str, tokens: Sequence[Token] | None, stop: str | None) -> bool | None:
     if choice.get("finish_reason") != "stop":
         return False
     if stop is None or stop in text:
@@ -155,7 +223,10 @@ def _ended(choice: Mapping[str, Any], text: str, stop: str | None) -> bool | Non
     for told in ("stop_reason", "matched_stop"):  # vLLM, SGLang
         if told in choice:
             return bool(choice[told] != stop)
-    return None
+    if not tokens:
+        return None
+    # The last token that is told holds the stop text, or is the model's end, without a name.
+    return False if stop in tokens[-1].text else True if not tokens[-1].text else None
 
 
 def _tokens(logprobs: Mapping[str, Any] | None) -> tuple[Token, ...] | None:

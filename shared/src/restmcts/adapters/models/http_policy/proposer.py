@@ -25,6 +25,7 @@ from restmcts.adapters.models.http_policy.tgi import TgiBackend
 from restmcts.adapters.models.http_policy.writing import Writing
 from restmcts.domain.prompts import PromptTemplate, template_named
 from restmcts.domain.requests import (
+    SEPARATORS,
     STEP_SEPARATOR,
     GenerationSettings,
     ProposeSteps,
@@ -120,12 +121,13 @@ class HttpProposer:
         self, question: str, request: ProposeSteps, settings: GenerationSettings, samples: range, written: _Written
     ) -> None:
         place = samples.start
+        separator = SEPARATORS.get(settings.step_separator, STEP_SEPARATOR)
         while place < samples.stop and written.fits:
-            writings = [Writing(request, settings, STEP_SEPARATOR)]
+            writings = [Writing(request, settings, separator)]
             first = self._call(question, request, settings, writings[0], place, samples.stop - place, written)
             if first is None:
                 return
-            writings += [Writing(request, settings, STEP_SEPARATOR) for _ in first.samples[1:]]
+            writings += [Writing(request, settings, separator) for _ in first.samples[1:]]
             for number, (writing, completion) in enumerate(zip(writings, first.samples, strict=True), start=place):
                 writing.add(completion)
                 while not writing.complete:
@@ -155,7 +157,7 @@ class HttpProposer:
             ask = Ask(
                 template=template,
                 question=template.wording.with_hint(question, request.analysis),
-                steps="".join(map(_separated, request.steps)),
+                steps="".join(request.steps),
                 critic=request.critic,
                 begun=request.begun + writing.text,
                 num_samples=num_samples if self._shares_calls else 1,
@@ -231,10 +233,6 @@ class HttpProposer:
             raise ServerUnavailableError(
                 f"policy server {self._address.base_url} answered as {found.model}, not {self._address.model}"
             )
-
-
-def _separated(step: str) -> str:
-    return step if step.endswith(STEP_SEPARATOR) else step + STEP_SEPARATOR
 
 
 def _first(found: Completions) -> Completions:

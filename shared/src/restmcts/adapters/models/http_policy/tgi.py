@@ -77,6 +77,7 @@ def _completion(answer: TextGenerationOutput) -> Completion:
     for place, tops in enumerate(details.top_tokens or ()):
         top = tuple((other["text"], other["logprob"]) for other in tops if not other["special"])
         tokens[place] = replace(tokens[place], top=top)
+    reason = details.finish_reason
     return Completion(
-        answer.generated_text, details.generated_tokens, tuple(tokens), details.finish_reason == "eos_token"
+        answer.generated_text, details.generated_tokens, tuple(tokens), reason == "eos_token", reason == "length"
     )

@@ -6,10 +6,9 @@ departure: where a whole solution is asked for, a long line is one step, because
 tells its tokens.
 """
 
-import itertools
-import math
 import re
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 from restmcts.adapters.models.http_policy.completion import Completion, Token
 from restmcts.domain.answers.extraction import states_answer
@@ -22,6 +21,15 @@ MAX_BLANK_LINES = 4
 _SPECIAL = re.compile(r"<(?:\|[^<>|]*\||/?s|/?eos|/?bos|pad|unk|end_of_turn|endoftext)>|^$|�")
 
 
+@dataclass(frozen=True, slots=True)
+class _Piece:
+    """A part of a text that is not divided: a token, or a line where tokens are not told."""
+
+    text: str
+    num_tokens: int
+    token: Token
+
+
 class Writing:
     """One sample as it is written, call by call."""
 
@@ -30,6 +38,7 @@ class Writing:
         self._settings = settings
         self._separator = separator
         self._steps: list[ProposedStep] = []
+        self._open: list[_Piece] = []
         self._num_tokens = 0
         self._num_blank = 0
         self._begun = request.begun
@@ -61,68 +70,108 @@ class Writing:
             LogProbsNotToldError: if the search needs log-probabilities or alternatives that the
                 server does not tell.
         """
+        self._check_told(completion)
+        out_of_tokens = completion.cut and self.max_tokens < self._settings.max_step_tokens
+        self._num_tokens += completion.num_tokens
+        for piece in self._pieces(completion):
+            self._open.append(piece)
+            self.text += piece.text
+            if self._separator in self._open_text().lstrip():
+                self._close_step(self._open_text())
+            if self.complete:
+                return
+        self._end_call(completion, out_of_tokens or (completion.cut and self.stop is None))
+
+    def _check_told(self, completion: Completion) -> None:
         if self._request.needs_log_probs and completion.tokens is None:
             raise LogProbsNotToldError("the server tells no log-probabilities, which this search needs")
         tells_others = completion.tokens is not None and all(token.top for token in completion.tokens if token.text)
         if self._request.num_alternatives and not tells_others:
             raise LogProbsNotToldError("the server tells no alternatives to its tokens, which this search needs")
-        self._num_tokens += completion.num_tokens
-        text = completion.text if self.stop is None else completion.text.partition(self._separator)[0]
-        start = 0
-        for line in text.split(self._separator):
-            end = start + len(line) + len(self._separator)
-            self._add_line(line, completion, start, end if end <= len(text) else math.inf)
-            if self.complete:
-                return
-            start = end
-        self._prepare_next(completion, text)
 
-    def _add_line(self, line: str, completion: Completion, start: int, end: float) -> None:
-        whole = (self._begun + line).strip()
-        if whole:
-            if completion.tokens is None:
-                tokens: Sequence[Token] = ()
-                num_tokens = int(completion.num_tokens * len(line) / max(len(completion.text.strip()), 1))
-            else:
-                tokens = completion.tokens if self.stop is not None else _between(completion.tokens, start, end)
-                num_tokens = len(tokens)
-            log_prob = min(sum(token.log_prob for token in tokens), 0.0)
-            self._steps.append(ProposedStep(whole + self._separator, num_tokens, log_prob, self._alternatives(tokens)))
-            self.ended = states_answer(whole)
-            self.complete = self.ended or len(self._steps) == self._request.max_steps
+    def _pieces(self, completion: Completion) -> list[_Piece]:
+        """Return the call's text in pieces that join to exactly what the model wrote, the
+        separator that ended it included.
+        """
+        body, stopped, _ = completion.text.partition(self._separator) if self.stop else (completion.text, "", "")
+        ending = "" if completion.cut or completion.ended else self.stop or ""
+        if completion.tokens is not None:
+            texts = [_written(token) for token in completion.tokens]
+            if ending and texts and not texts[-1]:
+                texts[-1] = ending  # a server may name the token that completes the stop text by nothing
+            if "".join(texts).startswith(body + (ending if stopped else "")):
+                extra = ending if self._separator not in "".join(texts) else ""
+                told = zip(texts, completion.tokens, strict=True)
+                return [_Piece(text, 1, token) for text, token in told] + _untold(extra, 0, 0.0)
+        log_prob = sum(token.log_prob for token in completion.tokens or ())
+        return _untold(body + ending, completion.num_tokens, log_prob, self._separator)
+
+    def _open_text(self) -> str:
+        return self._begun + "".join(piece.text for piece in self._open)
+
+    def _close_step(self, text: str, num_pieces: int | None = None) -> None:
+        """Add the first so many pieces of what is open as a step of that text; None: all."""
+        pieces, self._open = self._open[:num_pieces], []
+        if self._request.critic is not None:
+            text = text.strip() + self._separator
+        num_tokens = sum(piece.num_tokens for piece in pieces)
+        log_prob = min(sum(piece.token.log_prob for piece in pieces), 0.0)
+        self._steps.append(ProposedStep(text, num_tokens, log_prob, self._alternatives(pieces)))
         self._begun = ""
+        self.ended = states_answer(text.strip())
+        self.complete = self.ended or len(self._steps) == self._request.max_steps
 
-    def _prepare_next(self, completion: Completion, text: str) -> None:
+    def _end_call(self, completion: Completion, out_of_tokens: bool) -> None:
         """Decide whether there is another call, where this one's text did not complete the
         sample.
         """
-        if not text.strip():
+        text = self._open_text()
+        is_line = self._request.critic is not None
+        if text.strip() and (completion.ended or is_line):
+            self._close_step(text)
+        elif text.strip() and completion.cut and not out_of_tokens:
+            self._cut_step()
+        elif not text.strip():
             self._num_blank += 1
         out_of_patience = self._num_blank >= MAX_BLANK_LINES
         # A server that does not say so, and gives nothing time and again, has ended.
         self.ended = self.ended or bool(completion.ended) or (completion.ended is None and out_of_patience)
-        self.complete = self.stop is None or self.ended or out_of_patience or self.max_tokens < 1
-        self.text += text + self._separator
+        done = self.stop is None or self.ended or out_of_patience or out_of_tokens or self.max_tokens < 1
+        self.complete = self.complete or done
 
-    def _alternatives(self, tokens: Sequence[Token]) -> tuple[Alternative, ...]:
+    def _cut_step(self) -> None:
+        """End a step that is too long where its last word begins, which is then not of it."""
+        for count in range(len(self._open) - 1, 0, -1):
+            before = self._begun + "".join(piece.text for piece in self._open[:count])
+            if self._open[count].text[:1].isspace() and before.strip():
+                dropped = "".join(piece.text for piece in self._open[count:])
+                self.text = self.text.removesuffix(dropped)
+                self._close_step(before, count)
+                return
+        self._close_step(self._open_text())
+
+    def _alternatives(self, pieces: Sequence[_Piece]) -> tuple[Alternative, ...]:
         """Return the tokens that this step did not take, by position, most probable first."""
         wanted = self._request.num_alternatives
         found: list[Alternative] = []
         before, prefix = 0.0, self._begun
-        for position, token in enumerate(tokens):
-            others = [
-                (text, log_prob) for text, log_prob in token.top if text != token.text and not _SPECIAL.search(text)
-            ]
+        for position, piece in enumerate(pieces):
+            others = [pair for pair in piece.token.top if pair[0] != piece.token.text and not _SPECIAL.search(pair[0])]
             for text, log_prob in sorted(others, key=lambda other: -other[1])[:wanted]:
                 begun = prefix + text
-                if self._separator not in begun and begun.strip():
+                if self._separator not in begun.lstrip() and begun.strip():
                     found.append(Alternative(begun, before, log_prob, position))
-            before += token.log_prob
-            prefix += token.text
+            before += piece.token.log_prob
+            prefix += piece.text
         return tuple(found)
 
 
-def _between(tokens: Sequence[Token], start: int, end: float) -> list[Token]:
-    """Return the tokens that begin within `[start, end)` of the text."""
-    places = itertools.accumulate((len(token.text) for token in tokens), initial=0)
-    return [token for token, place in zip(tokens, places, strict=False) if start <= place < end]
+def _written(token: Token) -> str:
+    return "" if _SPECIAL.fullmatch(token.text) else token.text
+
+
+def _untold(text: str, num_tokens: int, log_prob: float, separator: str = "") -> list[_Piece]:
+    """Return a text's lines, each with its share of the tokens and of their log-probability."""
+    lines = re.split(f"(?<={re.escape(separator)})", text) if separator else [text]
+    shares = [(line, len(line) / len(text)) for line in lines if line]
+    return [_Piece(line, int(num_tokens * share), Token("", log_prob * share)) for line, share in shares]

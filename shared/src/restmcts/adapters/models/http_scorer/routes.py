@@ -30,7 +30,7 @@ def pooling_rows(answer: Any) -> Rows:
     """
     data = _of(_of(answer, "data"), 0)
     rows = _of(data, "data")
-    return _rows(rows if rows and isinstance(rows[0], list) else [rows])
+    return _rows(rows if not rows or isinstance(rows[0], list) else [rows])
 
 
 def classify_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, Any]:

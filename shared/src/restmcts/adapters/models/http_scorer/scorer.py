@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 import httpx2
 
-from restmcts.adapters.models.http_policy.calling import Caller, ServerLimits, served_as
+from restmcts.adapters.models.http_policy.calling import Caller, PromptTooLongError, ServerLimits, served_as
 from restmcts.adapters.models.http_scorer.address import ScoringAddress
 from restmcts.adapters.models.http_scorer.routes import ROUTES, Rows
 from restmcts.domain.requests import ScoreSteps, StepsScored
@@ -23,6 +23,11 @@ from restmcts.errors import ModelError, ServerUnavailableError
 
 # Half-precision servers round probabilities.
 _SUM_TOLERANCE = 0.01
+# What a server that rejects a request may be instead.
+_SPOKEN = {
+    "classify": "classify+http is SGLang's route: write pooling+http for vLLM",
+    "pooling": "pooling+http is vLLM's route: write classify+http for SGLang",
+}
 Path = tuple[str, Sequence[str], int]
 
 
@@ -127,7 +132,12 @@ class HttpScorer:
     def _values_in(self, text: tuple[list[int], list[int]]) -> list[float]:
         token_ids, places = text
         body = self._body(self._model, token_ids, self._reading.good_class is not None)
-        rows = self._caller.call(partial(self._post, body))
+        try:
+            rows = self._caller.call(partial(self._post, body))
+        except PromptTooLongError:
+            raise
+        except ModelError as error:
+            raise ModelError(f"{error}; {_SPOKEN[self._address.route]}") from None
         scores = [self._score(row) for row in self._read(rows, token_ids, places)]
         low, high = self._reading.low, self._reading.high
         return [min(max((score - low) / (high - low), 0.0), 1.0) for score in scores]
