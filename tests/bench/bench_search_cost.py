@@ -15,7 +15,7 @@ import tempfile
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from bench_batching import make_tokenizer
@@ -83,7 +83,7 @@ def make_models(device: str) -> tuple[LoadedModel, LoadedModel]:
         tokenizer = make_tokenizer(SMALL_WORDS)
         shape |= {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4}
         config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, max_position_embeddings=512, **shape)
-    dtype = torch.bfloat16 if device == "cuda" else None
+    dtype: Literal["bfloat16", "auto"] = "bfloat16" if device == "cuda" else "auto"
     with tempfile.TemporaryDirectory() as folder:
         save_checkpoint(new_policy(config, tokenizer, 0, template="raw"), Path(folder, "policy"))
         save_checkpoint(new_value_model(Path(folder, "policy"), 0), Path(folder, "value"))

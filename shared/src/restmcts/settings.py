@@ -12,6 +12,7 @@ from typing import Literal, TypeVar
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from restmcts.domain.runs.training_settings import Dtype
 from restmcts.errors import InputError
 
 EXAMPLE_SECRET = "change-me"
@@ -76,7 +77,9 @@ class Settings(BucketSettings):
         cache_dir: of this worker, for fetched artifacts.
         cache_bytes: bound on the cache; what was not used for longest goes first.
         run_dir: where this worker keeps its heartbeat and what it is making.
-        device: torch device of model workers.
+        device: torch device of model workers; auto: a GPU if there is one.
+        dtype: of the weights in model workers: auto (a checkpoint's own where the device computes
+            in it quickly, else float32), float32 or bfloat16.
         max_trees_in_flight: searching trees of one run.
         max_requests: of one claim of a model worker.
         max_batch_tokens: of one forward pass.
@@ -111,6 +114,7 @@ class Settings(BucketSettings):
     cache_bytes: int = Field(default=50 * 2**30, ge=0)
     run_dir: Path = Path("run")
     device: str = "cpu"
+    dtype: Dtype = "auto"
     max_trees_in_flight: int = Field(default=256, ge=1)
     max_requests: int = Field(default=256, ge=1)
     max_batch_tokens: int = Field(default=16_384, ge=1)

@@ -1,6 +1,7 @@
 """The bus of one process: merged, models last, and no malformed message stops it."""
 
 import threading
+import time
 
 import pytest
 from restmcts.adapters.buses.local_bus import LocalBus
@@ -52,6 +53,25 @@ def test_training_goes_on_beside_the_others() -> None:
     bus.run()
     bus.close()
     assert searched.is_set()
+
+
+@pytest.mark.parametrize("at_once", [1, 2])
+def test_as_many_trainings_as_allowed_go_on_at_once(at_once: int) -> None:
+    lock, under_way, most = threading.Lock(), [], []
+
+    def train(message: TrainPolicy) -> None:
+        with lock:
+            under_way.append(message)
+            most.append(len(under_way))
+        time.sleep(0.2)
+        with lock:
+            under_way.remove(message)
+
+    bus = LocalBus({TrainPolicy.name: train}, lambda *_: None, None, at_once)
+    bus.publish([TrainPolicy(phase_id=number) for number in range(3)])
+    bus.run()
+    bus.close()
+    assert len(most) == 3 and max(most) == at_once
 
 
 def test_an_error_of_a_handler_ends_the_delivery_and_what_waits_goes_on_waiting() -> None:

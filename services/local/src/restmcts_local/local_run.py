@@ -32,6 +32,7 @@ from restmcts.adapters.workers.service import (
 )
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
+from restmcts.domain.runs.training_settings import Dtype
 from restmcts.errors import RestMctsError, ServerUnavailableError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import queue_of
@@ -50,14 +51,16 @@ class ModelOptions:
 
     Attributes:
         template: prompt template of checkpoints that do not name their own.
-        device: of torch.
+        device: of torch; auto: a GPU if there is one.
         trust_remote_code: run code that comes with a model.
         max_batch_tokens: of one forward pass.
         key_value_bytes: memory for the keys and values that each loaded model keeps of what it has
             read; 0: none.
         max_trees_in_flight: trees searched side by side.
-        num_training_threads: of each training process; None: torch's own choice.
+        num_training_threads: of each training process; None: torch's own choice, all of the
+            device. Then a policy and a value model are trained one after the other.
         keep_training_logs: write TensorBoard's event files.
+        dtype: of the weights.
     """
 
     template: str = "auto"
@@ -68,6 +71,7 @@ class ModelOptions:
     max_trees_in_flight: int = 256
     num_training_threads: int | None = None
     keep_training_logs: bool = True
+    dtype: Dtype = "auto"
 
 
 def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
@@ -78,6 +82,7 @@ def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
         options.device,
         options.template,
         options.trust_remote_code,
+        options.dtype,
         load_policy_server_settings(),
     )
     return ServiceSettings(
@@ -92,6 +97,14 @@ def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
     )
 
 
+def _check_device(device: str) -> None:
+    """Raise InputError if there is no such device, before anything is done."""
+    if device != "cpu":
+        from restmcts.modeling.devices import chosen_device
+
+        chosen_device(device)
+
+
 class LocalRun:
     """A work folder opened by this process alone; use as a context manager."""
 
@@ -102,6 +115,7 @@ class LocalRun:
         on_train_progress: TrainProgress = lambda *_: None,
         opened: OpenModels | None = None,
     ) -> None:
+        _check_device(options.device)
         settings = _service_settings(workdir, options)
         self._workdir = workdir
         self._lock = lock_folder(workdir)
@@ -117,7 +131,8 @@ class LocalRun:
             name: self._waiting_for_servers(handler) if queue_of(name) in MODEL_QUEUES else handler
             for name, handler in start(self._context).items()
         }
-        self.bus = LocalBus(handlers, self._dead_letter, self._context.stopping)
+        trainings_at_once = 1 if options.num_training_threads is None else 2
+        self.bus = LocalBus(handlers, self._dead_letter, self._context.stopping, trainings_at_once)
         self.database.publish = lambda messages, _: self.bus.publish(messages)
 
     def __enter__(self) -> Self:

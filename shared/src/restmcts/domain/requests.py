@@ -10,15 +10,15 @@ knows true answers.
 import hashlib
 from dataclasses import dataclass
 from types import MappingProxyType
+from typing import Literal, get_args
 
 from restmcts.domain.prompts import TEMPLATE_NAMES, Critic
 from restmcts.errors import InputError
 
 STEP_SEPARATOR = "\n"
+StepSeparator = Literal["auto", "newline", "blank-line"]
 SEPARATORS = MappingProxyType({"newline": STEP_SEPARATOR, "blank-line": "\n\n"})
 """What may end a step, by the name that a run gives it."""
-
-SEPARATOR_NAMES = ("auto", *SEPARATORS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +31,7 @@ class GenerationSettings:
         max_step_tokens: limit of new tokens for one step.
         max_solution_tokens: limit of new tokens for one request, over all its steps.
         template: how questions are written, one of restmcts.domain.prompts.TEMPLATE_NAMES.
-        step_separator: what ends a step, one of `SEPARATOR_NAMES`; "auto": what the checkpoint
+        step_separator: what ends a step, by its name in `SEPARATORS`; "auto": what the checkpoint
             says, else what the model is seen to write.
     """
 
@@ -40,7 +40,7 @@ class GenerationSettings:
     max_step_tokens: int = 256
     max_solution_tokens: int = 1024
     template: str = "auto"
-    step_separator: str = "auto"
+    step_separator: StepSeparator = "auto"
 
     def __post_init__(self) -> None:
         if not self.temperature > 0:
@@ -53,9 +53,9 @@ class GenerationSettings:
             raise InputError(
                 f"no prompt template is called {self.template!r}; choose one of {', '.join(TEMPLATE_NAMES)}"
             )
-        if self.step_separator not in SEPARATOR_NAMES:
+        if self.step_separator not in get_args(StepSeparator):
             raise InputError(
-                f"no step separator is called {self.step_separator!r}; choose one of {', '.join(SEPARATOR_NAMES)}"
+                f"no step separator is called {self.step_separator!r}; choose one of {', '.join(get_args(StepSeparator))}"
             )
 
 

@@ -5,6 +5,7 @@ Safetensors only, no code from a checkpoint unless asked for. Knows neither sear
 """
 
 import json
+import logging
 import re
 import secrets
 import shutil
@@ -23,10 +24,14 @@ from transformers import AutoConfig, AutoModelForCausalLM, AutoModelForSequenceC
 from transformers.utils import logging as transformers_logging
 
 from restmcts.domain.requests import STEP_SEPARATOR
+from restmcts.domain.runs.training_settings import Dtype
 from restmcts.errors import ModelError, StorageError
+from restmcts.modeling.devices import chosen_device, chosen_dtype
+from restmcts.modeling.masters import save_weights, stored_dtype, weights_folder
 from restmcts.modeling.policy.puzzle_policies import fresh_policy
 from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
 
+log = logging.getLogger(__name__)
 INFO_FILE = "restmcts.json"
 HUB_TIMEOUT_SECONDS = 10.0
 Kind = Literal["policy", "value"]
@@ -50,8 +55,8 @@ class CheckpointInfo:
 
 @dataclass(frozen=True)
 class LoadedModel:
-    """A model ready for use: weights in evaluation mode, tokenizer, and how its prompts are
-    written.
+    """A model ready for use: weights in evaluation mode, tokenizer, how its prompts are written,
+    and the type in which its weights are saved for use.
     """
 
     kind: Kind
@@ -59,6 +64,7 @@ class LoadedModel:
     tokenizer: Any
     prompts: PromptFormat
     value_scale: ValueScale = "identity"
+    inference_dtype: torch.dtype = torch.float32
 
     @property
     def device(self) -> torch.device:
@@ -101,7 +107,7 @@ def load_policy(
     *,
     template: str = "auto",
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Dtype = "auto",
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Return a causal language model by its folder, its hub id, or as `number-paths:SEED` or
@@ -109,7 +115,9 @@ def load_policy(
 
     Args:
         template: a prompt template's name; "auto" takes the one the checkpoint was saved with.
-        dtype: of the weights; None: float32 on a CPU, the checkpoint's own elsewhere.
+        device: of torch; "auto": a GPU if there is one.
+        dtype: of the weights; "auto": the checkpoint's own where the device computes in it
+            quickly, else float32. In float32 a checkpoint's masters are read, if it has some.
 
     Raises:
         ModelError: if it is not there, is broken, or is not a policy.
@@ -126,7 +134,7 @@ def load_value_model(
     *,
     template: str = "auto",
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Dtype = "auto",
     trust_remote_code: bool = False,
 ) -> LoadedModel:
     """Return a sequence classifier with one output by its folder or hub id; arguments as for
@@ -194,7 +202,7 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
     try:
         pending.mkdir(parents=True)
         with quiet_library():
-            loaded.model.save_pretrained(pending)
+            save_weights(loaded.model, loaded.inference_dtype, pending)
             loaded.tokenizer.save_pretrained(pending)
         info = CheckpointInfo(
             loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator, loaded.value_scale
@@ -231,7 +239,7 @@ def _load(
     path_or_id: str | Path,
     template: str,
     device: str | torch.device,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype | Dtype,
     trust_remote_code: bool,
     source: Kind | None = None,
 ) -> tuple[LoadedModel, set[str]]:
@@ -258,7 +266,7 @@ def _load_made(
     path_or_id: str | Path,
     template: str,
     device: str | torch.device,
-    dtype: torch.dtype | None,
+    dtype: torch.dtype | Dtype,
     trust_remote_code: bool,
     source: Kind | None,
 ) -> tuple[LoadedModel, set[str]]:
@@ -267,23 +275,26 @@ def _load_made(
     wanted = source or kind
     if info is not None and info.kind != wanted:
         raise ModelError(f"{name}: a {info.kind} model where a {wanted} model is wanted; give the other checkpoint")
-    on_cpu = torch.device(device).type == "cpu"
+    device = chosen_device(device)
     options: dict[str, Any] = {"num_labels": 1} if source else {}
     with broken_is_model_error(path_or_id), quiet_library():
         tokenizer = AutoTokenizer.from_pretrained(name, trust_remote_code=trust_remote_code)
+        stored = stored_dtype(AutoConfig.from_pretrained(name, trust_remote_code=trust_remote_code))
+        chosen = dtype if isinstance(dtype, torch.dtype) else chosen_dtype(dtype, stored, device)
         model, report = _CLASSES[kind].from_pretrained(
-            name,
+            weights_folder(name, chosen),
             trust_remote_code=trust_remote_code,
             use_safetensors=True,
-            dtype=dtype or (torch.float32 if on_cpu else "auto"),
+            dtype=chosen,
             output_loading_info=True,
             **options,
         )
-    chosen = info.template if info and template == "auto" else template
+    log.info("%s: %s on %s", path_or_id, str(chosen).removeprefix("torch."), device)
+    template = info.template if info and template == "auto" else template
     separator = info.step_separator if info else None
-    prompts = PromptFormat(choose_template(chosen, tokenizer), tokenizer, separator)
+    prompts = PromptFormat(choose_template(template, tokenizer), tokenizer, separator)
     scale = info.value_scale if info else "identity"
-    loaded = ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale))
+    loaded = ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale, stored))
     return loaded, set(report["missing_keys"])
 
 

@@ -17,7 +17,6 @@ from restmcts.messages.routes import parse, queue_of
 
 DeadLetter = Callable[[str, str, str], None]
 MODEL_QUEUES = (Queue.POLICY, Queue.PRM)
-NUM_TRAINING_LANES = 2
 SECONDS_BETWEEN_LOOKS = 0.25
 
 
@@ -29,14 +28,21 @@ class LocalBus:
 
     Args:
         interrupted: once it is set, `run` ends before the next message.
+        trainings_at_once: trainings that go on side by side; further ones wait for their turn.
     """
 
-    def __init__(self, handlers: Handlers, dead_letter: DeadLetter, interrupted: threading.Event | None = None) -> None:
+    def __init__(
+        self,
+        handlers: Handlers,
+        dead_letter: DeadLetter,
+        interrupted: threading.Event | None = None,
+        trainings_at_once: int = 1,
+    ) -> None:
         self._handlers = handlers
         self._dead_letter = dead_letter
         self._waiting: dict[str, list[Message]] = {}
         self._changed = threading.Condition()
-        self._lanes = ThreadPoolExecutor(NUM_TRAINING_LANES, thread_name_prefix="training")
+        self._lanes = ThreadPoolExecutor(trainings_at_once, thread_name_prefix="training")
         self._training: set[Future[None]] = set()
         self._interrupted = interrupted or threading.Event()
 

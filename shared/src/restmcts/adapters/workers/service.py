@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from restmcts.adapters.sql.database import Database
+from restmcts.domain.runs.training_settings import Dtype
 from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
 from restmcts.settings import PolicyServerSettings, Settings
 
@@ -31,6 +32,7 @@ class LoadOptions(TypedDict):
     device: str
     template: str
     trust_remote_code: bool
+    dtype: Dtype
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +46,7 @@ class ModelSettings:
         device: of torch.
         template: prompt template of checkpoints that do not name their own.
         trust_remote_code: run code that comes with a model.
+        dtype: of the weights.
         servers: how models behind HTTP are reached.
     """
 
@@ -52,12 +55,18 @@ class ModelSettings:
     device: str = "cpu"
     template: str = "auto"
     trust_remote_code: bool = False
+    dtype: Dtype = "auto"
     servers: PolicyServerSettings = field(default_factory=PolicyServerSettings)
 
     @property
     def loading(self) -> LoadOptions:
         """What loading needs of them."""
-        return {"device": self.device, "template": self.template, "trust_remote_code": self.trust_remote_code}
+        return {
+            "device": self.device,
+            "template": self.template,
+            "trust_remote_code": self.trust_remote_code,
+            "dtype": self.dtype,
+        }
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,7 +105,11 @@ def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> Serv
     return ServiceSettings(
         workspace=settings.run_dir / "training",
         models=ModelSettings(
-            settings.max_batch_tokens, settings.key_value_bytes, device=settings.device, servers=servers
+            settings.max_batch_tokens,
+            settings.key_value_bytes,
+            device=settings.device,
+            dtype=settings.dtype,
+            servers=servers,
         ),
         max_requests=settings.max_requests,
         request_lease_seconds=settings.request_lease_seconds,

@@ -11,6 +11,10 @@ from restmcts.errors import InputError
 Schedule = Literal["cosine", "linear", "constant"]
 OptimizerName = Literal["adamw", "muon"]
 Precision = Literal["float32", "bfloat16"]
+Dtype = Literal["auto", "float32", "bfloat16"]
+"""Of a model's weights where it is used; "auto": the type in which they are stored, where the
+device computes in it quickly, else float32."""
+
 # "sft": supervised on right traces; "dpo": direct preference optimisation on pairs
 # (arXiv:2305.18290).
 PolicyObjective = Literal["sft", "dpo"]

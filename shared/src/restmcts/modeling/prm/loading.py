@@ -23,9 +23,12 @@ from transformers import (
 )
 
 from restmcts.domain.requests import STEP_SEPARATOR
+from restmcts.domain.runs.training_settings import Dtype
 from restmcts.errors import ModelError
 from restmcts.modeling import checkpoints
 from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.devices import chosen_device, chosen_dtype
+from restmcts.modeling.masters import stored_dtype
 from restmcts.modeling.prm import layouts
 from restmcts.modeling.prm.formats import (
     FORMATS,
@@ -117,7 +120,7 @@ def load_prm(
     *,
     template: str = "auto",
     device: str | torch.device = "cpu",
-    dtype: torch.dtype | None = None,
+    dtype: torch.dtype | Dtype = "auto",
     trust_remote_code: bool = False,
 ) -> LoadedPrm:
     """Return a process reward model; its format is looked for where the reference does not say it.
@@ -127,7 +130,8 @@ def load_prm(
         path: of the reference's place: a folder, or an id of the hub.
         template: of a value model's prompts; "auto": as it was saved.
         device: of the weights.
-        dtype: of the weights; None: float32 on a CPU, the model's own elsewhere.
+        dtype: of the weights; "auto": the model's own where the device computes in it quickly,
+            else float32.
         trust_remote_code: run code that comes with the model.
 
     Raises:
@@ -141,12 +145,13 @@ def load_prm(
             folder, template=template, device=device, dtype=dtype, trust_remote_code=trust_remote_code
         )
         return LoadedPrm(VALUE, loaded, ValueReader(loaded))
-    on_cpu = torch.device(device).type == "cpu"
+    device = chosen_device(device)
     with checkpoints.broken_is_model_error(path), checkpoints.quiet_library():
+        stored = stored_dtype(AutoConfig.from_pretrained(folder, trust_remote_code=trust_remote_code))
         loading = _Loading(
             folder,
-            torch.device(device),
-            dtype or (torch.float32 if on_cpu else "auto"),
+            device,
+            dtype if isinstance(dtype, torch.dtype) else chosen_dtype(dtype, stored, device),
             trust_remote_code,
             reference.separator or STEP_SEPARATOR,
             AutoTokenizer.from_pretrained(folder, trust_remote_code=trust_remote_code),

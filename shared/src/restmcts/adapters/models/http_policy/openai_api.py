@@ -65,13 +65,14 @@ class CompletionsBackend(_OpenAIServer):
 
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         super().__init__(address, token, timeout_seconds)
-        self._hides_stop = False
+        self._tells_tokens = self._hides_stop = False
 
     def complete(self, ask: Ask) -> Completions:
         if not (self._hides_stop and ask.stop is not None):
             answer = self._whole(ask)
             found = completions_of(answer, ask)
-            self._hides_stop = self._hides_stop or _leaves_out_stop(answer, found, ask)
+            self._tells_tokens = self._tells_tokens or any(sample.tokens for sample in found.samples)
+            self._hides_stop = self._tells_tokens and (self._hides_stop or _leaves_out_stop(answer, found, ask))
         return completions_of(self._streamed(ask), ask) if self._hides_stop and ask.stop is not None else found
 
     def _whole(self, ask: Ask) -> Mapping[str, Any]:
