@@ -46,6 +46,11 @@ def _verdict(verifier: Verifier, truth: str | None, solution: str, kind: str = "
         ("1 \\pm \\sqrt{19}", "The answer is $1+\\sqrt{19}$", "wrong"),
         ("12\\pi", "The answer is $12\\pi$ square units.", "right"),
         ("2k", "The answer is 2", "wrong"),
+        ("2^{2007}", "The answer is $2^{2007}-1$", "wrong"),
+        ("640320^3+744", "The answer is $e^{\\pi\\sqrt{163}}$", "wrong"),
+        ("(2,\\infty)", "The answer is $x \\geq 2$", "wrong"),
+        ("(-\\infty, 2) \\cup (3, \\infty)", "\\boxed{(3,\\infty)\\cup(-\\infty,2]}", "wrong"),
+        ("72", "We get 36 + 36 =", "undecided"),
         ("5", "The answer is 9^9^9^9", "undecided"),
         ("5", "The answer is " + "[" * 1_000_000, "undecided"),
     ],
@@ -73,18 +78,84 @@ def test_a_check_that_takes_too_long_is_undecided_and_the_next_one_works() -> No
     with AnswerVerifier(time_limit_seconds=3.0) as verifier:
         assert verifier.compare_answers("x + 1", "1 + x") is Verdict.RIGHT
         start = time.monotonic()
-        verdict = verifier.compare_answers("0.6", "\\int_0^1 x^{x^{x^{x}}} \\sin(x^{x}) dx")
+        verdict = verifier.compare_answers("0.6", "\\sum_{k=1}^{9999} \\frac{1}{k^{k}}")
         assert (verdict, time.monotonic() - start < 30.0) == (Verdict.UNDECIDED, True)
         assert verifier.compare_answers("x + 1", "1 + x") is Verdict.RIGHT
 
 
 def test_many_slow_parts_share_one_limit() -> None:
-    slow = "\\int_0^1 x^{x^{x^{x}}} \\sin(x^{x}) dx"
+    slow = "\\sum_{k=1}^{9999} \\frac{1}{k^{k}}"
     with AnswerVerifier(time_limit_seconds=3.0) as verifier:
         verifier.compare_answers("x + 1", "1 + x")
         start = time.monotonic()
         assert verifier.compare_answers("1, 2, 3, 4, 5, 6", ", ".join([slow] * 6)) is Verdict.UNDECIDED
         assert time.monotonic() - start < 15.0
+
+
+TIME = [
+    "\\int_0^1 x^{x^{x^{x}}} \\sin(x^{x}) dx",
+    "\\sum_{k=1}^{9999} \\frac{1}{k^{k}}",
+    "\\prod_{k=1}^{9000} (1+\\frac{1}{k^3})",
+    "\\sum_{n=1}^{\\infty} \\frac{\\sin(n^n)}{n^{n}}",
+    "\\int_0^\\infty e^{-x^x} \\cos(x^3) dx",
+    "\\sum_{k=1}^{\\infty}\\sum_{j=1}^{\\infty}\\frac{1}{k^3+j^{3}+1}",
+    "\\frac{d^9}{dx^9} x^{x^{x^{x}}}",
+    "\\int_0^1\\int_0^1\\int_0^1 \\frac{x^{y}}{1+z^{x y}} dx dy dz",
+    "\\sin(\\cos(\\tan(10^{9999})))",
+    "\\lim_{x\\to 0} \\frac{\\sin^{99} x}{x^{99}}",
+]
+MEMORY = [
+    "9^{9^{9^{9}}}",
+    "10^{10^{10}}!",
+    "99999!",
+    "\\binom{10^{9}}{5\\cdot 10^{8}}",
+    "((9999!)!)!",
+    "\\prod_{k=1}^{10000} k^{k^{9}}",
+    "(x+y+z+1)^{9999}",
+    "\\sum_{k=1}^{10000} k^{9999}",
+    "\\begin{pmatrix}1&2\\\\3&4\\end{pmatrix}^{9999}",
+    "10^{9999}\\cdot 10^{9999}!",
+]
+NESTING = [
+    "(" * 490 + "1" + ")" * 490,
+    "\\sqrt{" * 100 + "2" + "}" * 100,
+    "\\frac{1}{1+" * 60 + "x" + "}" * 60,
+    "[" * 300 + "1,2" + "]" * 300,
+    "x^{" * 200 + "2" + "}" * 200,
+    "\\{" * 200 + "1" + "\\}" * 200,
+    "-" * 900 + "1",
+    "|" * 400 + "x" + "|" * 400,
+    "x" + "!" * 900,
+    "(" * 30 + ",".join(["(1,2)"] * 60) + ")" * 30,
+]
+
+
+def test_hostile_answers_of_one_tree_share_its_budget() -> None:
+    checks = [Check("q", "\\frac{\\pi}{7}", "math", f"The answer is ${text}$\n") for text in TIME + MEMORY + NESTING]
+    with AnswerVerifier(time_limit_seconds=1.0) as verifier:
+        verifier.compare_answers("x + 1", "1 + x")
+        start = time.monotonic()
+        verdicts = verifier.verify([*checks, Check("q", "5", "math", "The answer is 5\n")])
+        seconds = time.monotonic() - start
+        afterwards = verifier.compare_answers("x + 1", "1 + x")
+    assert Verdict.RIGHT not in verdicts[:-1]
+    assert verdicts[-1] is Verdict.RIGHT, "plain numbers are decided when the budget is spent"
+    # Four answers' time, and at most as many new children, each of which may start slowly.
+    assert seconds < 60.0
+    assert afterwards is Verdict.RIGHT
+
+
+def test_equal_answers_of_one_tree_are_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def compare(_: object, truth: str, prediction: str, *limits: object) -> tuple[Verdict, float]:
+        asked.append((truth, prediction))
+        return Verdict.RIGHT, 0.0
+
+    monkeypatch.setattr(verification.ExpressionChild, "compare", compare)
+    check = Check("q", "3\\sqrt{2}", "math", "\\boxed{\\sqrt{18}}")
+    assert AnswerVerifier().verify([check] * 50) == [Verdict.RIGHT] * 50
+    assert asked == [("3\\sqrt{2}", "\\sqrt{18}")]
 
 
 def test_the_child_may_die_at_any_time(verifier: AnswerVerifier) -> None:
@@ -136,4 +207,4 @@ def test_bad_settings_are_refused() -> None:
 
 
 def test_the_version_names_the_library() -> None:
-    assert "math-verify-" in AnswerVerifier().verifier_version
+    assert "latex2sympy-" in AnswerVerifier().verifier_version

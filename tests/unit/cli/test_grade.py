@@ -33,7 +33,7 @@ def test_lines_come_back_with_verdict_and_extracted(tmp_path: Path, capsys: pyte
     )
     rows, errors = _graded(capsys, path)
     assert [row["verdict"] for row in rows] == ["right", "wrong", "right", "right", "undecided", "wrong"]
-    assert [row["extracted"] for row in rows[:4]] == ["12", "x = 6", "(B)", "52 atm"]
+    assert [row["extracted"] for row in rows[:4]] == ["12", "x = 6", "B", "52 atm"]
     assert (rows[0]["id"], rows[5]["extracted"], errors) == ("ä", None, "")
 
 

@@ -16,8 +16,7 @@ from typing import Annotated, Any, TextIO
 
 import typer
 from restmcts.adapters.files.problem_files import json_object, kind_of_row, read_lines, text_of_answer
-from restmcts.adapters.verification.verifier import AnswerVerifier
-from restmcts.domain.answers.extraction import extract_answer
+from restmcts.adapters.verification.verifier import AnswerVerifier, stated_answer
 from restmcts.domain.answers.normalisation import strip_wrappers
 from restmcts.domain.problems import Verdict
 from restmcts.errors import InputError, StorageError
@@ -94,19 +93,20 @@ def prediction_of_row(row: dict[str, Any]) -> Prediction:
     given = row["prediction"]
     if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         raise InputError('"prediction" is neither text nor a number')
-    return Prediction(answer_of_prediction(str(given)), text_of_answer(row["answer"]), kind_of_row(row))
+    kind = kind_of_row(row)
+    return Prediction(answer_of_prediction(str(given), kind), text_of_answer(row["answer"]), kind)
 
 
-def answer_of_prediction(prediction: str) -> str | None:
+def answer_of_prediction(prediction: str, kind: str = "math") -> str | None:
     """Return the answer that a prediction states, else a short text itself or the last line of
     a long one; None: empty.
     """
-    stated = extract_answer(prediction)
+    stated = stated_answer(prediction, kind)
     text = prediction.strip()
     if stated is not None or not text:
         return stated
     bare = text if len(text) <= MAX_BARE_ANSWER_CHARACTERS else text.splitlines()[-1].strip()
-    return strip_wrappers(bare) if len(bare) <= MAX_BARE_ANSWER_CHARACTERS else bare
+    return (strip_wrappers(bare) or None) if len(bare) <= MAX_BARE_ANSWER_CHARACTERS else bare
 
 
 def _verdict(prediction: Prediction, verifier: AnswerVerifier) -> Verdict:

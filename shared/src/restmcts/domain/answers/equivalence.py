@@ -7,34 +7,35 @@ expressions it hands to the comparison it is given, since it knows no algebra.
 
 import re
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 
-from restmcts.domain.answers.normalisation import is_balanced, one_spelling, split_top_level
+from restmcts.domain.answers.assignments import Assignments, assignments_of, function_of, with_variable
+from restmcts.domain.answers.choices import compare_choices
+from restmcts.domain.answers.formulas import describes_a_set
+from restmcts.domain.answers.normalisation import (
+    is_balanced,
+    one_spelling,
+    split_top_level,
+    squeezed,
+    without_thousands_separators,
+)
+from restmcts.domain.answers.number_words import bound_of_words, formula_of_words
 from restmcts.domain.answers.parts import (
-    EQUALS,
     SYMBOL,
     Parts,
-    colon_fields,
-    is_marked_text,
+    equation_sides,
     matrix_rows,
-    number_among_words,
+    mirrored_chain,
     number_base,
     parts_of,
     tuple_rows,
     unmarked,
     with_both_signs,
     without_unit,
-    words_of,
 )
-from restmcts.domain.answers.quantities import (
-    Quantity,
-    equal_quantities,
-    is_close,
-    names_a_number,
-    parse_quantity,
-    percent_readings,
-)
+from restmcts.domain.answers.quantities import parse_quantity
+from restmcts.domain.answers.scalars import SCALAR_READINGS, compare_bases, compare_quantities
 from restmcts.domain.problems import Verdict
 
 MAX_CHARACTERS = 1000
@@ -44,18 +45,28 @@ MAX_DEPTH = 6
 CompareExpressions = Callable[[str, str], Verdict]
 """(truth, prediction), both LaTeX in one spelling -> verdict."""
 
-_CHOICE = re.compile(
-    r"(?:(?:[Oo]ption|[Cc]hoice|[Aa]nswer|选项?)\s*)?(?:\\text\s*\{\s*)?[(\[]?\s*"
-    r"(?:([A-H])\s*(?:[)\].:,、}]|\\text(?![a-z])|$|(?=[一-鿿]))|([B-H])(?=\s)|([a-h])\s*(?:\)|\}|$))"
-)
-_LONE_LETTER = re.compile(r"(?:\\text\s*\{\s*(?:\(\s*[A-H]\s*\)|[A-H])\s*\}|\(\s*[A-H]\s*\))")
+_LONE_LETTER = re.compile(r"(?:\\text\s*\{\s*(?:\(\s*[A-J]\s*\)|[A-J])\s*\}|\(\s*[A-J]\s*\))")
+_LETTER_AND_TEXT = re.compile(r"(?:\\text\s*\{\s*\(?([A-J])[).]?\s*\}|\(([A-J])\)|([A-J])[.)])\s*(\S.*)", re.DOTALL)
 _SET_OPERATION = re.compile(r"\\(?:setminus|backslash|cap|mid|ne|mathbb)(?![a-z])|\\\{[^{}]*[|:]")
 _UNIT_VECTOR = re.compile(r"\\(?:vec|hat|text|begin)(?![a-z])|(?<![a-zA-Z])[ijk](?![a-zA-Z])")
 _APPROXIMATELY = re.compile(r"\\(?:approx|simeq|sim)(?![a-z])")
-_INFINITE = re.compile(r"[-+]?\s*\\infty\s*")
-_REMARK = re.compile(r"(?<=\w)\s+\([^()]*[a-zA-Z]{3,}[^()]*\)$")
+_PLAIN_NUMBER = re.compile(r"-?\d+(?:\.\d+)?")
+_OUTWARD_BRACKETS = re.compile(r"(?=\]|.*\[$)([\[\]])([^()\[\]]+[,;][^()\[\]]+)([\[\]])")
 _OPTION_LABEL = re.compile(r"(?:\\text\s*\{\s*)?(?:\([A-H]\)|[A-H][:).])(?:\s*\})?\s+(?=\S)")
-_NEGATIONS = frozenset({"not", "neither", "nor", "no", "never", "isn't", "none", "cannot", "without"})
+_NEGATED_NUMBER = re.compile(
+    r"(?:.*\s)?(?:not|isn't|never|cannot\s+be)\s+(?:equal\s+to\s+|be\s+)?(\S*\d\S*)|.*(?:不是|不等于|≠)\s*(\S*\d\S*)",
+    re.IGNORECASE,
+)
+_ALL_REALS = re.compile(
+    r"(?:all |any |the )+reals?(?: numbers?| values?)?(?: of [a-z]| [a-z])?|\{R\}|全体实数|所有实数|任意实数",
+    re.IGNORECASE,
+)
+_WHOLE_PARAMETER = re.compile(
+    r",?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?:(?:where|for)\s+)?\(?\s*[a-zA-Z]\s*\\in\s*\{?\s*\\?[ZN]\s*\}?\s*\)?$"
+)
+_NAME = re.compile(r"[a-zA-Z\\]")
+_CALCULATION = re.compile(r"[\d\s+\-*/().,{}^!$%]|\\(?:frac|cdot|times|sqrt|div|pi|binom|approx)(?![a-z])")
+_MULTIPLE_OF_NAME = re.compile(r"-?\d+(?:\.\d+)?\s*\\?[a-zA-Z]+|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}\s*[a-zA-Z]")
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,31 +83,38 @@ class Comparison:
 
     def answers(self, truth: str, prediction: str) -> Verdict:
         """Return whether a stated answer is the true one; UNDECIDED when it cannot be read."""
-        if _squeezed(truth) == _squeezed(prediction):
+        if squeezed(truth) == squeezed(prediction):
             return Verdict.RIGHT
         if max(len(truth), len(prediction)) > MAX_CHARACTERS:
             return Verdict.UNDECIDED
-        spelled_truth, spelled = one_spelling(truth), one_spelling(prediction)
-        if spelled and _squeezed(unmarked(spelled_truth)) == _squeezed(unmarked(spelled)):
+        if _PLAIN_NUMBER.fullmatch(truth) and _PLAIN_NUMBER.fullmatch(prediction):
+            return compare_quantities(truth, prediction, self.relative_tolerance) or Verdict.UNDECIDED
+        spelled_truth, spelled = _spelled_answer(truth), _spelled_answer(prediction)
+        if spelled and squeezed(unmarked(spelled_truth)) == squeezed(unmarked(spelled)):
             return Verdict.RIGHT
         if not spelled or not is_balanced(spelled) or not is_balanced(spelled_truth):
             return Verdict.UNDECIDED
-        return self._spelled(spelled_truth, spelled, MAX_DEPTH)
+        return self._with_either_comma(spelled_truth, spelled)
+
+    def _with_either_comma(self, truth: str, prediction: str) -> Verdict:
+        """Read 1,000 as a number; where that is not right, commas may divide a list instead."""
+        plain = without_thousands_separators(truth), without_thousands_separators(prediction)
+        verdict = self._spelled(*plain, MAX_DEPTH)
+        if verdict is Verdict.RIGHT or plain == (truth, prediction):
+            return verdict
+        return Verdict.RIGHT if self._spelled(truth, prediction, MAX_DEPTH) is Verdict.RIGHT else verdict
 
     def _spelled(self, truth: str, prediction: str, depth: int) -> Verdict:
-        if _squeezed(truth) == _squeezed(prediction):
+        if squeezed(truth) == squeezed(prediction):
             return Verdict.RIGHT
         if depth == 0:
             return Verdict.UNDECIDED
-        if _LONE_LETTER.fullmatch(truth) or (re.fullmatch(r"[A-H]", truth) and _LONE_LETTER.match(prediction)):
-            return compare_choices(truth, prediction)
-        if label := _OPTION_LABEL.match(prediction):
-            return self._spelled(truth, prediction[label.end() :], depth - 1)
         for reading in (
+            self._letters,
             self._approximations,
-            self._quantities,
-            self._colons,
-            self._words,
+            self._phrases,
+            self._scalars,
+            self._assignments,
             self._equations,
             self._matrices,
             self._parts,
@@ -105,6 +123,23 @@ class Comparison:
             if verdict is not None:
                 return verdict
         return self._expressions(truth, prediction)
+
+    def _letters(self, truth: str, prediction: str, depth: int) -> Verdict | None:
+        """Compare letters of options where the truth is one, or begins with one."""
+        if _LONE_LETTER.fullmatch(truth) or (re.fullmatch(r"[A-J]", truth) and _LONE_LETTER.match(prediction)):
+            return compare_choices(truth, prediction)
+        if labelled := _LETTER_AND_TEXT.fullmatch(truth):
+            letter, text = next(filter(None, labelled.groups()[:3])), labelled.group(4)
+            if re.fullmatch(r"[A-J]", prediction) or _LONE_LETTER.fullmatch(prediction):
+                return compare_choices(letter, prediction)
+            if label := _OPTION_LABEL.match(prediction):
+                return _all_of(
+                    [compare_choices(letter, label.group()), self._spelled(text, prediction[label.end() :], depth - 1)]
+                )
+            return self._spelled(text, prediction, depth - 1)
+        if label := _OPTION_LABEL.match(prediction):
+            return self._spelled(truth, prediction[label.end() :], depth - 1)
+        return None
 
     def _approximations(self, truth: str, prediction: str, depth: int) -> Verdict | None:
         """Take the exact or the approximate side of 2\\pi \\approx 6.28, whichever the truth is."""
@@ -115,68 +150,92 @@ class Comparison:
             return None
         return _any_of([self._spelled(truth, side, depth - 1) for side in sides])
 
-    def _quantities(self, truth: str, prediction: str, depth: int) -> Verdict | None:
-        true_number, number = parse_quantity(truth), parse_quantity(_REMARK.sub("", prediction))
-        if true_number is None or number is None:
-            one_is_infinite = _INFINITE.fullmatch(truth) or _INFINITE.fullmatch(prediction)
-            if one_is_infinite and (true_number or number):
-                return Verdict.WRONG
-        if true_number is None:
-            return None
-        if number is not None:
-            return _verdict(self._numbers_agree(true_number, number))
-        inner = number_among_words(prediction)
-        if not inner:
-            return None
-        agreeing = [self._numbers_agree(true_number, one) for one in inner]
-        if len(inner) == 1:
-            return _verdict(agreeing[0])
-        return Verdict.UNDECIDED if any(agreeing) else Verdict.WRONG
-
-    def _numbers_agree(self, truth: Quantity, prediction: Quantity) -> bool:
-        if self.relative_tolerance is None:
-            return equal_quantities(truth, prediction)
-        pairs = percent_readings(truth, prediction.value, prediction.percent)
-        return any(is_close(first, second, self.relative_tolerance) for first, second in pairs)
-
-    def _colons(self, truth: str, prediction: str, depth: int) -> Verdict | None:
-        """Compare times of day and ratios written with a colon; a ratio against its quotient is
-        left undecided.
+    def _phrases(self, truth: str, prediction: str, depth: int) -> Verdict | None:
+        """Compare what words say: a bound (at least 12), a calculation (half of 50), a denial (not
+        12).
         """
-        true_fields, fields = colon_fields(truth), colon_fields(prediction)
-        if true_fields and fields:
-            same_half = true_fields[1] == fields[1] or "" in (true_fields[1], fields[1])
-            return _verdict(true_fields[0] == fields[0] and same_half)
-        if not true_fields and not fields:
-            return None
-        number = parse_quantity(prediction if true_fields else truth)
-        parts = (true_fields or fields or ((), ""))[0]
-        same_quotient = number is not None and len(parts) == 2 and parts[1] * number.value == parts[0]
-        return Verdict.UNDECIDED if same_quotient or number is None else Verdict.WRONG
-
-    def _words(self, truth: str, prediction: str, depth: int) -> Verdict | None:
-        true_words, words = words_of(truth), words_of(prediction)
-        if true_words is not None and words is not None:
-            return _compare_words(true_words, words)
-        if true_words is not None and (parse_quantity(prediction) is not None or is_marked_text(truth)):
-            return _words_against_formula(true_words, prediction)
-        if words is not None and parse_quantity(truth) is not None:
-            return Verdict.UNDECIDED if names_a_number(words) else Verdict.WRONG
+        bounds = bound_of_words(truth), bound_of_words(prediction)
+        if any(bounds):
+            if parse_quantity(truth) is not None or parse_quantity(prediction) is not None:
+                return Verdict.WRONG
+            return self._spelled(bounds[0] or truth, bounds[1] or prediction, depth - 1)
+        if denied := _NEGATED_NUMBER.fullmatch(prediction):
+            same = self._spelled(truth, next(filter(None, denied.groups())), depth - 1) is Verdict.RIGHT
+            return Verdict.WRONG if same else Verdict.UNDECIDED
+        if parse_quantity(prediction) is None and (formula := formula_of_words(prediction)):
+            return self._spelled(truth, formula, depth - 1)
         return None
+
+    def _scalars(self, truth: str, prediction: str, depth: int) -> Verdict | None:
+        for reading in SCALAR_READINGS:
+            verdict = reading(truth, prediction, self.relative_tolerance)
+            if verdict is not None:
+                return verdict
+        return None
+
+    def _assignments(self, truth: str, prediction: str, depth: int) -> Verdict | None:
+        """Compare values by their names; against a tuple or list, in the order of the names."""
+        true_values, values = assignments_of(truth), assignments_of(prediction)
+        if true_values is None and values is None:
+            return None
+        if true_values and values:
+            if true_values.values.keys() == values.values.keys():
+                pairs = [(value, values.values[name]) for name, value in true_values.values.items()]
+                return _all_of([self._spelled(first, second, depth - 1) for first, second in pairs])
+            same = self._in_any_order(list(true_values.values.values()), list(values.values.values()), depth)
+            return Verdict.WRONG if same is Verdict.WRONG else Verdict.UNDECIDED
+        return self._named_against_unnamed(true_values or values, parts_of(prediction if true_values else truth), depth)
+
+    def _named_against_unnamed(self, named: Assignments | None, other: Parts | None, depth: int) -> Verdict | None:
+        if named is None or other is None or other.kind not in ("list", "bracketed"):
+            return None
+        if len(other.items) != len(named.values):
+            return Verdict.WRONG
+        values, ordered = list(named.values.values()), named.in_order()
+        in_any_order = self._in_any_order(values, other.items, depth)
+        if in_any_order is not Verdict.RIGHT or (named.indexed and other.kind == "list"):
+            return in_any_order
+        in_order = Verdict.UNDECIDED if ordered is None else self._in_order(ordered, other.items, depth)
+        return Verdict.UNDECIDED if in_order is Verdict.WRONG and other.kind == "list" else in_order
 
     def _equations(self, truth: str, prediction: str, depth: int) -> Verdict | None:
         """Drop the left side that only one of the two has (x = 5 against 5), or that both have."""
         if len(split_top_level(truth)) > 1 or len(split_top_level(prediction)) > 1:
             return None
-        true_sides, sides = EQUALS.split(truth), EQUALS.split(prediction)
+        true_sides, sides = equation_sides(truth), equation_sides(prediction)
         if len(sides) > 1 and len(true_sides) == 1:
-            return self._spelled(truth, sides[-1].strip(), depth - 1)
-        if len(true_sides) == 2 and SYMBOL.fullmatch(true_sides[0].strip()):
-            if len(sides) == 1:
-                return self._spelled(true_sides[1].strip(), prediction, depth - 1)
-            if _squeezed(true_sides[0]) == _squeezed(sides[0]):
-                return self._spelled(true_sides[1].strip(), sides[-1].strip(), depth - 1)
-        return None
+            return self._value_of_chain(truth, sides, depth)
+        if len(true_sides) != 2:
+            return None
+        if len(sides) == 1:
+            is_name = SYMBOL.fullmatch(true_sides[0]) and not describes_a_set(prediction)
+            return self._spelled(true_sides[1], prediction, depth - 1) if is_name else None
+        if SYMBOL.fullmatch(true_sides[0]) and squeezed(true_sides[0]) == squeezed(sides[0]):
+            return self._spelled(true_sides[1], sides[-1], depth - 1)
+        return self._functions(truth, prediction, depth)
+
+    def _value_of_chain(self, truth: str, sides: list[str], depth: int) -> Verdict:
+        """Compare a value with the end of x = ... = value, or with 12 = 3 * 4; a multiple of the
+        unknown is not the unknown.
+        """
+        verdict = self._spelled(truth, sides[-1], depth - 1)
+        if verdict is Verdict.RIGHT and _MULTIPLE_OF_NAME.fullmatch(sides[0]):
+            return Verdict.UNDECIDED
+        if all(_CALCULATION.sub("", side) == "" for side in sides) and verdict is not Verdict.RIGHT:
+            return self._spelled(truth, sides[0], depth - 1)
+        return verdict
+
+    def _functions(self, truth: str, prediction: str, depth: int) -> Verdict | None:
+        """Compare f(x) = 2x + 1 with y = 2x + 1 and with f(t) = 2t + 1."""
+        first, second = function_of(truth), function_of(prediction)
+        if first is None or second is None or (first[1] is None and second[1] is None):
+            return None
+        (name, variable, term), (other_name, other_variable, other_term) = first, second
+        if variable and other_variable and variable != other_variable:
+            other_term = with_variable(other_term, other_variable, variable)
+        verdict = self._spelled(term, other_term, depth - 1)
+        same_name = name == other_name or "y" in (name, other_name)
+        return verdict if same_name or verdict is not Verdict.RIGHT else Verdict.UNDECIDED
 
     def _matrices(self, truth: str, prediction: str, depth: int) -> Verdict | None:
         true_rows, rows = matrix_rows(truth), matrix_rows(prediction)
@@ -184,6 +243,8 @@ class Comparison:
             return None
         if true_rows is None or rows is None:
             other = prediction if rows is None else truth
+            if other.startswith(r"\begin"):
+                return None
             if tuple_rows(other) is None:
                 return Verdict.UNDECIDED if _UNIT_VECTOR.search(other) else Verdict.WRONG
             return self._vector(true_rows or tuple_rows(truth) or [], rows or tuple_rows(prediction) or [], depth)
@@ -198,6 +259,8 @@ class Comparison:
 
     def _parts(self, truth: str, prediction: str, depth: int) -> Verdict | None:
         true_parts, parts = parts_of(truth), parts_of(prediction)
+        if describes_a_set(truth) or describes_a_set(prediction):
+            return self._sets(truth, prediction, true_parts, parts, depth)
         if true_parts is None and parts is None:
             return None
         if _SET_OPERATION.search(truth) or _SET_OPERATION.search(prediction):
@@ -205,6 +268,19 @@ class Comparison:
             return Verdict.RIGHT if self.expressions(truth, prediction) is Verdict.RIGHT else Verdict.UNDECIDED
         true_parts = true_parts or Parts("list", tuple(with_both_signs([truth])))
         parts = parts or Parts("list", tuple(with_both_signs([prediction])))
+        return self._same_parts(truth, true_parts, parts, depth)
+
+    def _sets(self, truth: str, prediction: str, true_parts: Parts | None, parts: Parts | None, depth: int) -> Verdict:
+        """Compare sets of numbers: by their parts where both are written alike, else by algebra."""
+        if true_parts and parts and self._same_parts(truth, true_parts, parts, depth) is Verdict.RIGHT:
+            return Verdict.RIGHT
+        if mirrored_chain(truth) == squeezed(prediction):
+            return Verdict.RIGHT
+        return self.expressions(truth, prediction)
+
+    def _same_parts(self, truth: str, true_parts: Parts, parts: Parts, depth: int) -> Verdict:
+        if "set" in (true_parts.kind, parts.kind):
+            true_parts, parts = _without_repeats(true_parts), _without_repeats(parts)
         if max(len(true_parts.items), len(parts.items)) > MAX_ITEMS:
             return Verdict.UNDECIDED
         if len(true_parts.items) != len(parts.items):
@@ -251,51 +327,31 @@ class Comparison:
 
     def _expressions(self, truth: str, prediction: str) -> Verdict:
         bare_truth, bare = without_unit(truth), without_unit(prediction)
+        if truth.endswith(r"^\circ") != prediction.endswith(r"^\circ"):
+            in_radians = (truth, bare) if truth.endswith(r"^\circ") else (bare_truth, prediction)
+            if self.expressions(*in_radians) is Verdict.RIGHT:
+                return Verdict.RIGHT
         if (bare_truth, bare) != (truth, prediction):
-            return self._spelled(bare_truth, bare, 1) if _squeezed(bare) else Verdict.UNDECIDED
+            return self._spelled(bare_truth, bare, 1) if squeezed(bare) else Verdict.UNDECIDED
         true_base, base = number_base(truth), number_base(prediction)
         if true_base or base:
-            return _compare_bases(true_base or (truth, ""), base or (prediction, ""))
+            return compare_bases(true_base or (truth, ""), base or (prediction, ""))
         return self.expressions(truth, prediction)
 
 
-def compare_choices(truth: str, prediction: str) -> Verdict:
-    """Return whether a multiple-choice answer names the true letter; UNDECIDED when it names
-    none.
-    """
-    if _squeezed(truth).casefold() == _squeezed(prediction).casefold():
-        return Verdict.RIGHT
-    true_letter, letter = _choice_letter(truth), _choice_letter(prediction)
-    if true_letter is None or letter is None:
-        return Verdict.UNDECIDED
-    return _verdict(true_letter == letter)
+def _spelled_answer(answer: str) -> str:
+    """Return an answer in one spelling, words for all reals as a sign, a whole parameter unsaid."""
+    spelled = one_spelling(answer)
+    if _ALL_REALS.fullmatch(unmarked(spelled)):
+        return r"\reals"
+    if open_interval := _OUTWARD_BRACKETS.fullmatch(spelled):
+        opening, ends, closing = open_interval.groups()
+        spelled = ("(" if opening == "]" else "[") + ends + (")" if closing == "[" else "]")
+    return _WHOLE_PARAMETER.sub("", spelled) or spelled
 
 
-def _choice_letter(text: str) -> str | None:
-    """Return the letter that an answer begins with ("B", "(B)", "B. text"), or the only one it
-    holds in brackets.
-    """
-    spelled = one_spelling(text[:MAX_CHARACTERS])
-    if re.match(r"\W*[A-H]\W*(?:and|or|,|和|或)\W*[A-H]\b|[A-H]{2,4}$", spelled):
-        return spelled
-    if found := _CHOICE.match(spelled):
-        return next(letter for letter in found.groups() if letter).upper()
-    inner = set(re.findall(r"\(([A-H])\)|\b(?:option|choice)\s+\(?([A-H])\b", spelled))
-    return "".join(inner.pop()) if len(inner) == 1 else None
-
-
-def _compare_words(truth: list[str], prediction: list[str]) -> Verdict:
-    if truth == prediction or "".join(truth) == "".join(prediction):
-        return Verdict.RIGHT
-    holds_truth = any(prediction[place : place + len(truth)] == truth for place in range(len(prediction)))
-    if holds_truth and not _NEGATIONS.intersection(prediction):
-        return Verdict.UNDECIDED
-    return Verdict.WRONG
-
-
-def _words_against_formula(truth: list[str], prediction: str) -> Verdict:
-    letters = re.sub(r"[^a-z]", "", re.sub(r"\\text\b", "", prediction.casefold()))
-    return _verdict(letters == "".join(truth))
+def _without_repeats(parts: Parts) -> Parts:
+    return replace(parts, items=tuple({squeezed(item): item for item in parts.items}.values()))
 
 
 def _is_interval(parts: Parts) -> bool:
@@ -310,20 +366,6 @@ def _brackets_differ(truth: Parts, prediction: Parts) -> bool:
         return truth.brackets != prediction.brackets
     kinds = {truth.kind, prediction.kind}
     return kinds == {"set", "bracketed"} or ("union" in kinds and len(kinds) > 1 and kinds != {"union", "list"})
-
-
-def _compare_bases(truth: tuple[str, str], prediction: tuple[str, str]) -> Verdict:
-    """Compare digits; a base that one side leaves out is the one that the question asked for."""
-    digits_agree = truth[0].casefold() == _squeezed(prediction[0]).casefold()
-    return _verdict(digits_agree and ("" in (truth[1], prediction[1]) or truth[1] == prediction[1]))
-
-
-def _squeezed(text: str) -> str:
-    return re.sub(r"\s+", "", text)
-
-
-def _verdict(right: bool) -> Verdict:
-    return Verdict.RIGHT if right else Verdict.WRONG
 
 
 def _all_of(verdicts: Sequence[Verdict]) -> Verdict:

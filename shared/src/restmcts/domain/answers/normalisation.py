@@ -6,20 +6,36 @@ whatever the text.
 """
 
 import re
+import unicodedata
 
 _CHARACTERS = {
     "−": "-", "–": "-", "—": "-", "‐": "-", "‑": "-", "×": r"\times ", "⋅": r"\cdot ", "·": r"\cdot ", "∗": "*", "÷": "/", "⁄": "/",
     "π": r"\pi ", "∞": r"\infty ", "∪": r"\cup ", "∩": r"\cap ", "≤": r"\le ", "⩽": r"\le ", "≥": r"\ge ", "⩾": r"\ge ",
     "≠": r"\ne ", "≈": r"\approx ", "±": r"\pm ", "∓": r"\mp ", "∈": r"\in ", "∅": r"\emptyset ", "θ": r"\theta ",
-    "°": r"^\circ ", "º": r"^\circ ", "√": r"\sqrt ", "½": r"\frac{1}{2}", "¼": r"\frac{1}{4}", "¾": r"\frac{3}{4}",
-    "⅓": r"\frac{1}{3}", "⅔": r"\frac{2}{3}", "，": ", ", "。": ".", "：": ":", "；": ";", "、": ", ", "\u00a0": " ", "\u2009": " ",
+    "°": r"^\circ ", "º": r"^\circ ", "√": r"\sqrt ", "∛": r"\sqrt[3]", "∜": r"\sqrt[4]", "ℝ": r"\reals ", "℃": r"^\circ C",
+    "µ": "μ", "Ω": "Ω", "Å": "Å", "′": "'", "″": '"', "…": "...", "∧": r"\land ", "∨": r"\lor ", "∖": r"\setminus ",
+    "，": ", ", "。": ".", "：": ":", "；": ";", "、": ", ", "\u00a0": " ", "\u2009": " ",
     "\u202f": " ", "\u200b": "", "\ufeff": "", "“": '"', "”": '"', "’": "'", "‘": "'",
 }  # fmt: skip
+_CHARACTERS |= {
+    sign: rf"\frac{{{top}}}{{{bottom}}}"
+    for sign in "½¼¾⅓⅔⅕⅖⅗⅘⅙⅚⅐⅛⅜⅝⅞⅑⅒"
+    for top, bottom in [unicodedata.normalize("NFKC", sign).split("\u2044")]
+}
 _CHARACTERS |= {chr(code): chr(code - 0xFEE0) for code in range(0xFF01, 0xFF5F) if chr(code) not in _CHARACTERS}
 _TRANSLATION = str.maketrans(_CHARACTERS)
 MAX_TOWER = 20
 _SUPERSCRIPTS = str.maketrans("⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻", "0123456789+-")
 _SUPERSCRIPT_RUN = re.compile("[⁰¹²³⁴⁵⁶⁷⁸⁹⁺⁻]+")
+_SUBSCRIPTS = str.maketrans("₀₁₂₃₄₅₆₇₈₉", "0123456789")
+_SUBSCRIPT_RUN = re.compile("[₀₁₂₃₄₅₆₇₈₉]+")
+_ROOT_OF_NUMBER = re.compile(r"([√∛∜])\s*(\d+(?:\.\d+)?)")
+_ROWS = re.compile(
+    r"\\begin\s*\{(cases|aligned|align\*?|array|gathered|split)\}(?:\s*\{[lcr|]*\})?(.*?)\\end\s*\{\1\}", re.DOTALL
+)
+_THOUSANDS = re.compile(r"(?<![\d.,])(\d{1,3}(?:,\d{3})+)(?!,?\d)")
+_REPEATED_DIGITS = re.compile(r"(?<![\d.])(\d*\.\d*?)(\d+?)(?:\2{2,}|(?<=\d\d)\2)\s*(?:\.\.\.|\\[lc]?dots(?![a-z]))")
+_DOTTED_DIGITS = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
 
 _LETTER = r"\\(?:pi|alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty)(?![a-zA-Z])"
 
@@ -30,13 +46,26 @@ _REWRITES = [
         (r"\\(?:left|right|bigl|bigr|Bigl|Bigr|biggl|biggr|Biggl|Biggr|big|Big|bigg|Bigg)(?![a-zA-Z])\s*\.?", ""),
         (r"\\(?:displaystyle|textstyle|limits|nolimits|phantom\{[^{}]*\})(?![a-zA-Z])", ""),
         (r"\\(?:dfrac|tfrac|cfrac)(?![a-zA-Z])", r"\\frac"),
+        (r"\\(?:mathrm|text|textrm|operatorname)\s*\{\s*([ei])\s*\}", r"\1"),
+        (r"\\(?:mathbb|mathbf|mathrm|Bbb)\s*(?:\{\s*R\s*\}|R(?![a-zA-Z]))|\\R(?![a-zA-Z])", r"\\reals "),
+        (r"\\underline\s*\{([^{}]*)\}", r"\1"),
+        (r"\\bar\s*(?=\{\d)", r"\\overline"),
+        (r"(?<=\d)\.(\d*)\((\d+)\)(?!\d)", r".\1\\overline{\2}"),
+        (r"\\langle(?![a-zA-Z])", "("),
+        (r"\\rangle(?![a-zA-Z])", ")"),
+        (r"\{\s*(\w+)\s*\\choose\s*(\w+)\s*\}", r"\\binom{\1}{\2}"),
+        (r"\\(?:colon|ratio)(?![a-zA-Z])", ":"),
+        (r"\^\s*\{?\s*\\prime\s*\\prime\s*\}?", '"'),
+        (r"\^\s*\{?\s*\\prime(?![a-zA-Z])\s*\}?", "'"),
         (
             r"\\(?:mbox|hbox|textrm|textbf|textit|textsf|textnormal|mathrm|mathbf|mathit|mathsf|operatorname\*?)\s*(?=\{)",
             r"\\text",
         ),
         (r"\\(?:boldsymbol|bm|mathbb|mathcal)\s*(?=\{)", ""),
         (r"\\!|\\negthinspace", ""),
+        (r"(?<![\d,}])(0|\d+(?=\{,\}(?:\d{1,2}|\d{4,})(?!\d|\{)))\{,\}(?=\d)", r"\1."),
         (r"(?<=\d)\{,\}\s*(?=\d)", ","),
+        (r"(?<=\d)'(?=\d{3}(?!\d))", ","),
         (r"(?<=\d)(?:\\,|\\:|\\;)(?=\d{3}(?!\d))", ","),
         (r"(?<!\\)\\[,:;> ]|~|\\(?:quad|qquad|thinspace|space)(?![a-zA-Z])", " "),
         (r"\\(?:leqslant|leq)(?![a-zA-Z])", r"\\le "),
@@ -48,7 +77,13 @@ _REWRITES = [
         (r"\\(?:lbrace)(?![a-zA-Z])", r"\\{"),
         (r"\\(?:rbrace)(?![a-zA-Z])", r"\\}"),
         (r"\^\s*\{\s*\\circ\s*\}|\^\s*\\circ|\\degree(?![a-zA-Z])|\{\}\^\\circ", r"^\\circ "),
+        (r"\\text\s*\{\s*\\?([$%])\s*\}", r"\1"),
         (r"\\(%|\$|&|#|_)", r"\1"),
+        (
+            r"(?:(?<=1)st|(?<=2)nd|(?<=3)rd|(?<=\d)th)(?![a-zA-Z])"
+            r"|(?<=\d)\s*\^\s*\{?\s*(?:\\text\s*\{)?\s*(?:st|nd|rd|th)\s*\}?\s*\}?(?![a-zA-Z])",
+            "",
+        ),
         (r"\*\*(?=[\w({\\-])(?<=[\w)}]\*\*)", "^"),
         (r"(?<![\\a-zA-Z])sqrt(?![a-zA-Z])\s*", r"\\sqrt "),
         (r"(?<![\\a-zA-Z])(pi|infty)(?![a-zA-Z])", r"\\\1 "),
@@ -65,7 +100,7 @@ _REWRITES = [
     )
 ]
 _INNER_MATH = re.compile(r"(?<!\\)\$([^$]+?)(?<!\\)\$")
-_POWER_TOWER = re.compile(r"(?:\^\{?[0-9a-zA-Z]+\}?){2,}")
+_POWER_TOWER = re.compile(r"(?:\^(?:\{[0-9a-zA-Z]+\}|[0-9a-zA-Z]+)){2,}")
 _PARENTHESISED = re.compile(r"(\\sqrt|\^)\s*\(")
 _MATH_DELIMITERS = (("$$", "$$"), ("$", "$"), (r"\(", r"\)"), (r"\[", r"\]"))
 _MARKUP = ("**", "__", "`", "*")
@@ -76,16 +111,48 @@ def one_spelling(answer: str) -> str:
     one way (as LaTeX).
     """
     text = _SUPERSCRIPT_RUN.sub(lambda run: "^{" + run.group().translate(_SUPERSCRIPTS) + "}", answer)
+    text = _SUBSCRIPT_RUN.sub(lambda run: "_{" + run.group().translate(_SUBSCRIPTS) + "}", text)
+    text = _ROOT_OF_NUMBER.sub(r"\1{\2}", text)
     text = _INNER_MATH.sub(r" \1 ", strip_wrappers(text.translate(_TRANSLATION)))
     for pattern, replacement in _REWRITES:
         text = pattern.sub(replacement, text)
+    text = _ROWS.sub(_equations_of_rows, _with_overline(text))
     return strip_wrappers(_POWER_TOWER.sub(_nested_powers, _braces_for_parentheses(text)))
+
+
+def _with_overline(text: str) -> str:
+    """Write repeating decimals with a line over the digits that repeat."""
+    if "." in text and (".." in text or "dots" in text):
+        text = _REPEATED_DIGITS.sub(r"\1\\overline{\2}", text)
+    return _DOTTED_DIGITS.sub(lambda found: rf"\overline{{{''.join(filter(None, found.groups()))}}}", text)
+
+
+def _equations_of_rows(found: re.Match[str]) -> str:
+    """Return the rows of an environment as a list, if all are equations; else as they are."""
+    rows = [row.replace("&", "").strip(" ,") for row in re.split(r"\\\\(?:\[[^\]]*\])?", found.group(2)) if row.strip()]
+    return ", ".join(rows) if all("=" in row for row in rows) else found.group()
+
+
+def without_thousands_separators(text: str) -> str:
+    """Return a text with 1,000 written as 1000; (1,000) alone in brackets is a pair and stays."""
+    return _THOUSANDS.sub(_joined_digits, text)
+
+
+def _joined_digits(found: re.Match[str]) -> str:
+    before, after = found.string[: found.start()].rstrip(), found.string[found.end() :].lstrip()
+    is_pair = before.endswith(("(", "[", "\\{")) and after.startswith((")", "]", "\\}"))
+    return found.group() if is_pair else found.group().replace(",", "")
 
 
 def _nested_powers(tower: re.Match[str]) -> str:
     """Write a^b^c as a^{b^{c}}, as everybody reads it."""
     exponents = re.findall(r"[0-9a-zA-Z]+", tower.group())[:MAX_TOWER]
     return "".join("^{" + exponent for exponent in exponents) + "}" * len(exponents)
+
+
+def squeezed(text: str) -> str:
+    """Return a text without white space."""
+    return re.sub(r"\s+", "", text)
 
 
 def strip_wrappers(answer: str) -> str:
@@ -101,6 +168,8 @@ def strip_wrappers(answer: str) -> str:
 
 
 def _strip_one_wrapper(text: str) -> str:
+    if text[:1].isalnum() and text[-1:].isalnum():
+        return text
     if text.endswith((".", "。", ";", "；", ",", "，")) and not text.endswith(("\\!", "\\,", "\\;", "...", "\\right.")):
         return text[:-1]
     for opening, closing in _MATH_DELIMITERS:

@@ -18,15 +18,15 @@ _SHORT = "yes no odd one two six ten all red max min sum not east west none"
 _SHORT_WORDS = frozenset(_SHORT.split())
 _FILLERS = frozenset({"a", "an", "the", "is", "are", "it", "its", "of", "only"})
 _RELATION = re.compile(r"(\\le(?![a-z])|\\ge(?![a-z])|<=|>=|<|>)")
-EQUALS = re.compile(r"(?<![<>!\\:])(?::?=)(?!=)")
+_OTHER_EQUALS = re.compile(r"[<>!]=|==")
 SYMBOL = re.compile(r"\\?[a-zA-Z]+(?:_\{?\w+\}?)?(?:\s*\(\s*\\?\w+(?:\s*,\s*\w+)*\s*\))?'*")
-_MATRIX = re.compile(
-    r"\\begin\s*\{([pbvBV]?matrix|smallmatrix|array)\}(?:\s*\{[lcr|]*\})?(.*?)\\end\s*\{\1\}", re.DOTALL
-)
+_MATRIX = re.compile(r"\\begin\s*\{([pbB]?matrix|smallmatrix|array)\}(?:\s*\{[lcr|]*\})?(.*?)\\end\s*\{\1\}", re.DOTALL)
 _UNIT_TAIL = re.compile(
     r"(?:\\text\s*\{[^{}]*\}\s*(?:\^\s*(?:\{-?\d\}|\d))?[\s/]*)+$"
     r"|(?<=[\d)}\w])\s+[A-Za-z]{2,}(?:[\s.]+[A-Za-z]{2,})*[\s.]*(?:\^\s*(?:\{\d\}|\d))?$"
 )
+# 10 degrees is no 10 inside a sine.
+_IN_DEGREES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z]).*\^\\circ\s*$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +47,8 @@ def without_unit(text: str) -> str:
     found = _UNIT_TAIL.search(text)
     if found and found.start() > 0:
         return text[: found.start()].strip() if is_unit_text(unmarked(found.group()).strip(), glued=False) else text
+    if _IN_DEGREES.search(text):
+        return text
     return re.sub(r"\s*(?:\^\\circ|%)\s*$", "", text).removeprefix("$").strip() or text
 
 
@@ -59,26 +61,40 @@ def parts_of(text: str) -> Parts | None:
         return Parts("union", tuple(piece.strip() for piece in pieces))
     if interval := _interval_of_inequality(text):
         return interval
-    if (inner := _inside_brackets(text)) is not None:
+    if (inner := inside_brackets(text)) is not None:
         brackets = text[:2] + text[-2:] if text.startswith("\\{") else text[0] + text[-1]
-        items = with_both_signs(split_top_level(inner)) if inner else []
+        items = split_top_level(inner) if inner else []
         if brackets in (r"\{\}", "{}"):
-            return Parts("set", tuple(items))
+            return Parts("set", tuple(with_both_signs(items)))
+        if len(items) > 1 and len(both := with_both_signs([text])) > 1:
+            return Parts("list", tuple(both))
         return Parts("bracketed", tuple(items), brackets) if len(items) > 1 else None
     items = _list_items(text)
     return Parts("list", tuple(items)) if len(items) > 1 else None
 
 
-def _list_items(text: str) -> list[str]:
+def enumerated(text: str) -> list[str]:
+    """Return what commas, semicolons and the words and, or divide, outside brackets."""
     joined = re.sub(
-        r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z]))\s*|\s*[和或]\s*", ", ", text
+        r",?\s*(?:\\text\s*\{\s*(?:and|or)\s*\}|(?<![a-zA-Z\\])(?:and|or)(?![a-zA-Z]))\s*|\s*[和或且]\s*", ", ", text
     )
-    items = [item for item in split_top_level(joined) if item]
-    names = [EQUALS.split(item, maxsplit=1) for item in items]
+    return [item for item in split_top_level(joined) if item]
+
+
+def _list_items(text: str) -> list[str]:
+    items = enumerated(text)
+    names = [equation_sides(item) for item in items]
     # x = 1, x = 2 and x = 1, 2 enumerate values of one unknown.
-    if all(len(sides) == 2 and SYMBOL.fullmatch(sides[0].strip()) for sides in names[:1]) and len(items) > 1:
+    if len(items) > 1 and len(names[0]) == 2 and SYMBOL.fullmatch(names[0][0].strip()):
         items = [sides[-1].strip() for sides in names]
     return with_both_signs(items)
+
+
+def equation_sides(text: str) -> list[str]:
+    """Return what equals signs outside brackets divide; one text where there is none."""
+    masked = _OTHER_EQUALS.sub(lambda found: chr(0xE000 + ord(found.group()[0])), text.replace(":=", "="))
+    parts = split_top_level(masked, "=")
+    return [re.sub("[\ue000-\ue0ff]", lambda found: chr(ord(found.group()) - 0xE000) + "=", part) for part in parts]
 
 
 def with_both_signs(items: Sequence[str]) -> list[str]:
@@ -94,7 +110,7 @@ def with_both_signs(items: Sequence[str]) -> list[str]:
     return both
 
 
-def _inside_brackets(text: str) -> str | None:
+def inside_brackets(text: str) -> str | None:
     """Return what stands between brackets that open at the start and close only at the end."""
     opening = text[:2] if text.startswith(r"\{") else text[:1]
     closing = text[-2:] if text.endswith(r"\}") else text[-1:]
@@ -146,13 +162,32 @@ def _mirrored(relation: str) -> str:
     return {"<": ">", ">": "<", "<=": ">=", ">=": "<=", r"\le": r"\ge", r"\ge": r"\le"}[relation]
 
 
+def mirrored_chain(text: str) -> str | None:
+    """Return a chain of inequalities read from right to left, without spaces, or None."""
+    pieces = [re.sub(r"\s+", "", piece) for piece in _RELATION.split(text)]
+    if len(pieces) < 3:
+        return None
+    return "".join(_mirrored(piece) if place % 2 else piece for place, piece in reversed(list(enumerate(pieces))))
+
+
 def matrix_rows(text: str) -> list[list[str]] | None:
     """Return a matrix's entries by row, or None if the text is no matrix."""
-    found = _MATRIX.fullmatch(text) or _MATRIX.fullmatch(_inside_brackets(text) or "")
+    inner = inside_brackets(text) or ""
+    found = _MATRIX.fullmatch(text) or _MATRIX.fullmatch(inner)
     if found is None:
-        return None
+        return _nested_rows(inner)
     rows = [row for row in re.split(r"\\\\(?:\[[^\]]*\])?|\\cr(?![a-z])", found.group(2)) if row.strip()]
     return [[cell.strip() for cell in row.split("&")] for row in rows]
+
+
+def _nested_rows(inner: str) -> list[list[str]] | None:
+    """Return the entries of rows in brackets, as programs write a matrix: [1, 2], [3, 4]."""
+    rows = [inside_brackets(row) for row in split_top_level(inner)]
+    if len(rows) < 2 or not all(
+        row is not None and row_text.startswith("[") for row, row_text in zip(rows, split_top_level(inner), strict=True)
+    ):
+        return None
+    return [split_top_level(row or "") for row in rows]
 
 
 def tuple_rows(text: str) -> list[list[str]] | None:
@@ -165,11 +200,8 @@ def number_among_words(text: str) -> list[Quantity]:
     """Return the plain numbers in a phrase of words ("he has 12 apples in 3 bags"); empty if it
     is no such phrase.
     """
-    if (
-        re.search(r"[\\^_={}()\[\]*+]", text)
-        or len(re.findall(r"[^\W\d_]{2,}", text)) < 2
-        or re.search(r"\d[A-Za-z]{1,2}\b", text)
-    ):
+    is_phrase = len(re.findall(r"[^\W\d_]{2,}", text)) >= 2 or re.search(r"[\u4e00-\u9fff]{2,}", text)
+    if not is_phrase or re.search(r"[\\^_={}()\[\]*+]", text) or re.search(r"\d[A-Za-z]{1,2}\b", text):
         return []
     if re.search(r"[^\W\d_]{2,},? (?:and|or) \S*\d", text) is None and re.match(r"\S*\d\S*,? (?:and|or) \S*\d", text):
         return []
@@ -206,20 +238,87 @@ def words_of(text: str) -> list[str] | None:
     )
 
 
-def colon_fields(text: str) -> tuple[list[int], str] | None:
-    """Return the numbers of a clock time or ratio and "a", "p" or "" for its half of the day;
-    None if it is neither.
+@dataclass(frozen=True, slots=True)
+class ColonNumbers:
+    """Numbers with colons between them: a time of day or a ratio.
+
+    Attributes:
+        fields: the numbers.
+        half: "a" or "p" for the half of the day, "" if none is written.
+        may_be_time: whether every number after the first has two digits.
     """
+
+    fields: tuple[int, ...]
+    half: str
+    may_be_time: bool
+
+    def same_time(self, other: "ColonNumbers") -> bool:
+        """Tell whether two times of day agree, one of which may leave its half out."""
+        if self.fields[1:] != other.fields[1:]:
+            return False
+        hours = {self._hour(half) for half in ([self.half] if self.half else ["", "a", "p"] if other.half else [""])}
+        return other._hour(other.half) in hours or (not other.half and other.fields[0] == self.fields[0])
+
+    def _hour(self, half: str) -> int:
+        hour = self.fields[0]
+        return hour if not half or hour > 12 else hour % 12 + 12 * (half == "p")
+
+    def same_ratio(self, other: "ColonNumbers") -> bool:
+        """Tell whether two ratios are proportional."""
+        if len(self.fields) != len(other.fields):
+            return False
+        pairs = list(zip(self.fields, other.fields, strict=True))
+        return all(first * pairs[0][1] == second * pairs[0][0] for first, second in pairs) and any(self.fields)
+
+
+def colon_numbers(text: str) -> ColonNumbers | None:
+    """Return the numbers of a clock time or ratio; None if the text is neither."""
     found = re.fullmatch(r"(\d{1,6}(?:\s*:\s*\d{1,6})*)\s*(?:\\text\s*\{)?\s*(?:([aApP])\.?\s*[mM]\.?)?\s*\}?", text)
     if found is None or (":" not in text and not found.group(2)):
         return None
-    fields = [int(number) for number in found.group(1).split(":")]
-    return fields if len(fields) > 1 else [*fields, 0], (found.group(2) or "").lower()
+    digits = [field.strip() for field in found.group(1).split(":")]
+    fields = tuple(int(field) for field in digits)
+    is_time = all(len(field) == 2 for field in digits[1:])
+    return ColonNumbers(fields if len(fields) > 1 else (*fields, 0), (found.group(2) or "").lower(), is_time)
+
+
+_RESIDUE = re.compile(
+    r"(?:[a-zA-Z]\s*\\equiv\s*)?(-?\d+)\s*\(?\s*(?:\\text\s*\{)?\s*\\?(?:pmod|bmod|mod)\s*\}?\s*\{?\s*(\d+)\s*\}?\s*\)?"
+)
+
+
+def residue(text: str) -> tuple[int, int] | None:
+    """Return the least residue and the modulus of a congruence such as x \\equiv 12 \\pmod 7, or
+    None.
+    """
+    found = _RESIDUE.fullmatch(text)
+    if found is None or int(found.group(2)) == 0:
+        return None
+    return int(found.group(1)) % int(found.group(2)), int(found.group(2))
+
+
+_BASE_WORDS = {
+    "two": "2",
+    "three": "3",
+    "four": "4",
+    "five": "5",
+    "six": "6",
+    "seven": "7",
+    "eight": "8",
+    "nine": "9",
+    "ten": "10",
+    "twelve": "12",
+    "sixteen": "16",
+}
 
 
 def number_base(text: str) -> tuple[str, str] | None:
     """Return the digits and base of a number written with its base, such as 4210_{5}; None if
     it is none.
     """
-    found = re.fullmatch(r"([0-9A-Za-z]+)\s*_\s*(?:\{\s*(?:\\text\s*\{)?\s*(\w+)\s*\}?\s*\}|(\d+))", text)
-    return (found.group(1), found.group(2) or found.group(3)) if found and found.group(1)[:1].isdigit() else None
+    text = unmarked(text)
+    found = re.fullmatch(r"\(?([0-9A-Za-z]+)\)?\s*_\s*(?:\{\s*(\w+)\s*\}|(\d+))", text)
+    if found is None or not re.search(r"\d", found.group(1)) or not re.match(r"\d|[A-Fa-f]+\d", found.group(1)):
+        return None
+    base = found.group(2) or found.group(3)
+    return found.group(1), _BASE_WORDS.get(base, base)

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from fractions import Fraction
 
 from restmcts.domain.answers.normalisation import one_spelling
-from restmcts.domain.answers.units import is_unit_text, unit_ratio
+from restmcts.domain.answers.number_words import leading_number, names_a_number
+from restmcts.domain.answers.units import conversion, dimensions_of, is_unit_text
 
 MAX_CHARACTERS = 200
 MAX_EXPONENT = 400
@@ -18,7 +19,7 @@ MIN_DIGITS_OF_ROUNDED = 6
 
 _DIGITS = r"(?:\d{1,3}(?:,\s?\d{3})+(?!\d)|\d+)(?:\.\d*)?|\.\d+"
 _NUMBER = re.compile(
-    rf"""(?P<sign>[-+]?)\s*(?P<currency>[$€£¥]|US\$|(?:USD|EUR|GBP)\s)?\s*(?P<inner_sign>[-+]?)\s*
+    rf"""(?P<sign>[-+]?)\s*(?P<currency>US\$|[$€£¥₹]|(?:USD|EUR|GBP|RMB|CNY)\s)?\s*(?P<inner_sign>[-+]?)\s*
     (?:(?P<whole>\d+)\s*\\frac\s*\{{\s*(?P<top>\d+)\s*\}}\s*\{{\s*(?P<bottom>\d+)\s*\}}
      |(?P<whole2>\d+)\s+(?P<top2>\d+)\s*/\s*(?P<bottom2>\d+)
      |\\frac\s*\{{\s*(?P<top3>[-+]?(?:{_DIGITS}))\s*\}}\s*\{{\s*(?P<bottom3>[-+]?(?:{_DIGITS}))\s*\}}
@@ -30,25 +31,15 @@ _NUMBER = re.compile(
 )
 _REPEATING = re.compile(r"([-+]?)(\d*)\.(\d*)\\overline\s*\{(\d+)\}")
 _PERCENT = re.compile(r"\s*(?:%|(?:percent|per cent|pct|percentage points?)\b)")
-_MULTIPLIER = re.compile(r"\s+(dozen|hundred|thousand|million|billion|trillion)\b")
+_MULTIPLIER = re.compile(r"\s+(dozen|hundred|thousand|million|billion|trillion)\b|\s*(百万|千万|百|千|万|亿)")
 _MULTIPLIERS = {
-    "dozen": 12,
-    "hundred": 10**2,
-    "thousand": 10**3,
-    "million": 10**6,
-    "billion": 10**9,
-    "trillion": 10**12,
-}
-_SMALL = (
-    "zero one two three four five six seven eight nine ten eleven twelve thirteen fourteen fifteen sixteen seventeen eighteen"
-    " nineteen"
-)
-_TENS = "twenty thirty forty fifty sixty seventy eighty ninety"
-_FRACTIONS = "half halves third thirds quarter quarters fourth fourths fifth fifths sixth eighth tenth tenths"
-_FRACTION_WORDS = frozenset(_FRACTIONS.split())
-_WORDS = {word: value for value, word in enumerate(_SMALL.split())}
-_WORDS |= {word: 10 * (value + 2) for value, word in enumerate(_TENS.split())}
-_CHINESE_NUMERALS = frozenset("零一二两三四五六七八九十百千万")
+    "dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
+    "百": 10**2, "千": 10**3, "万": 10**4, "百万": 10**6, "千万": 10**7, "亿": 10**8,
+}  # fmt: skip
+_COMPOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(\^\\circ|['\"]|[A-Za-z]+)[\s,]*(?:and\s+)?")
+_MARKS_OF_LENGTH = {"'": "feet", '"': "inches"}
+_MINUTES_OF_ARC = {"^\\circ": Fraction(1), "'": Fraction(1, 60), '"': Fraction(1, 3600)}
+_SPREAD = re.compile(r"(\()?\s*(-?[\d.,]+)\s*\\pm\s*[\d.,]+\s*(?(1)\))")
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,6 +77,8 @@ def parse_quantity(text: str) -> Quantity | None:
         return None
     marked = re.fullmatch(r"\\text\s*\{([^{}]*)\}", text)
     text = marked.group(1).strip() if marked else text
+    if compound := _compound(text):
+        return compound
     if repeating := _REPEATING.fullmatch(text):
         return _repeating_decimal(repeating)
     found = _NUMBER.match(text)
@@ -99,7 +92,7 @@ def parse_quantity(text: str) -> Quantity | None:
         end = percent.end()
     elif multiplier := _MULTIPLIER.match(text, end):
         end = multiplier.end()
-        value *= _MULTIPLIERS[multiplier.group(1)]
+        value *= _MULTIPLIERS[multiplier.group(1) or multiplier.group(2)]
     unit = _unit(text[end:])
     if unit is None:
         return None
@@ -140,33 +133,60 @@ def _num_decimals(found: re.Match[str]) -> int:
     return max(0, len(digits.partition(".")[2]) - exponent)
 
 
+def _number_in_words(text: str) -> Quantity | None:
+    found = leading_number(text)
+    if found is None:
+        return None
+    value, rest = found
+    unit = _unit(" " + rest) if rest else ""
+    return None if unit is None or names_a_number(re.findall(r"[a-z]+", rest)) else Quantity(value, unit=unit)
+
+
+def _compound(text: str) -> Quantity | None:
+    """Return the sum of parts in units of one dimension, each smaller than the one before: 2 hours
+    30 minutes, 5'6".
+    """
+    parts = [(Fraction(number), unit) for number, unit in _COMPOUND.findall(text)]
+    if len(parts) < 2 or _COMPOUND.sub("", text).strip(" .'\""):
+        return None
+    if parts[0][1] == r"^\circ":
+        unit = "°"
+        weights = [_MINUTES_OF_ARC.get(name) for _, name in parts]
+    else:
+        unit = _MARKS_OF_LENGTH.get(parts[0][1], parts[0][1])
+        weights = [_weight(_MARKS_OF_LENGTH.get(name, name), unit) for _, name in parts]
+    known = [weight for weight in weights if weight is not None]
+    if len(known) < len(parts) or sorted(set(known), reverse=True) != known:
+        return None
+    return Quantity(
+        sum((value * weight for (value, _), weight in zip(parts, known, strict=True)), Fraction(0)), unit=unit
+    )
+
+
+def _weight(unit: str, whole: str) -> Fraction | None:
+    """Return how many of `whole` make one `unit`, or None."""
+    first, second = dimensions_of(unit), dimensions_of(whole)
+    return first[1] / second[1] if first and second and first[0] == second[0] else None
+
+
+def without_spread(text: str) -> str:
+    """Return a measured number without its uncertainty: 3.0 \\pm 0.1 as 3.0."""
+    return _SPREAD.sub(r"\2", text)
+
+
 def _unit(rest: str) -> str | None:
     """Return the unit that the text after a number is ("" for none), or None if it is no unit."""
+    if not rest.strip(" ."):
+        return ""
     text = re.sub(r"\\text\s*\{([^{}]*)\}", r" \1 ", rest).replace(r"^\circ", "°").strip(" .")
+    text = re.sub(r"\\mu\s*", "μ", re.sub(r"\\Omega(?![a-z])", "Ω", text)).strip()
     text = re.sub(r"\s+\^", "^", re.sub(r"\s*\$$", "", text))
     if re.fullmatch(r"°\s*[CF]?|\(?°\)?", text):
-        return "°"
+        return text.strip("()")
     if text.startswith(("^", "*", "-", "(", "'")) or (text.startswith("/") and not re.match(r"/\s*[A-Za-z]{2}", text)):
         return None
     glued = bool(rest) and rest[0].isalpha()
     return text if is_unit_text(text, glued) else None
-
-
-def names_a_number(words: list[str]) -> bool:
-    """Tell whether words spell a number or a fraction somewhere ("two thirds")."""
-    spelled = (word in _WORDS or word in _FRACTION_WORDS or word in _MULTIPLIERS for word in words)
-    return any(spelled) or any(_CHINESE_NUMERALS.intersection(word) for word in words)
-
-
-def _number_in_words(text: str) -> Quantity | None:
-    first, _, rest = text.lower().partition(" ")
-    tens, _, ones = first.partition("-")
-    if tens not in _WORDS or (ones and (_WORDS[tens] < 20 or not 1 <= _WORDS.get(ones, 0) <= 9)):
-        return None
-    if names_a_number(re.findall(r"[a-z]+", rest)) or re.search(r"\b(?:and|or|point|over)\b", rest):
-        return None
-    unit = _unit(" " + rest) if rest else ""
-    return None if unit is None else Quantity(Fraction(_WORDS[tens] + _WORDS.get(ones, 0)), unit=unit)
 
 
 def equal_quantities(truth: Quantity, prediction: Quantity) -> bool:
@@ -176,16 +196,24 @@ def equal_quantities(truth: Quantity, prediction: Quantity) -> bool:
     A percent sign on one side only is read both ways, as a factor of 1/100 and as the unit that the
     question asked for.
     """
-    ratio = unit_ratio(prediction.unit, truth.unit)
-    if ratio is None:
+    convert = conversion(prediction.unit, truth.unit)
+    if convert is None:
         return False
-    predicted = prediction.value * ratio
     return any(
         first == second
         or _is_rounded(first, truth.num_decimals, second)
         or _is_rounded(second, prediction.num_decimals, first)
-        for first, second in percent_readings(truth, predicted, prediction.percent)
+        for first, second in percent_readings(truth, convert(prediction.value), prediction.percent)
     )
+
+
+def close_quantities(truth: Quantity, prediction: Quantity, relative_tolerance: float) -> bool:
+    """Tell whether two numbers differ by at most a share of the larger, in the truth's unit."""
+    convert = conversion(prediction.unit, truth.unit)
+    if convert is None:
+        return False
+    pairs = percent_readings(truth, convert(prediction.value), prediction.percent)
+    return any(is_close(first, second, relative_tolerance) for first, second in pairs)
 
 
 def percent_readings(truth: Quantity, predicted: Fraction, predicted_percent: bool) -> list[tuple[Fraction, Fraction]]:
