@@ -6,7 +6,8 @@
 
 `--gsm8k` makes four outputs of every row, two of them wrong; `--answers` makes ten rewritings of
 every true answer, two of them wrong. `--grader math-verify` asks that library alone (`pip install
-math-verify==0.9.0`), as its authors call it; `--without` leaves one reading of our own out, to see what it is worth.
+math-verify==0.9.0`), as its authors call it; `--without` leaves one reading of our own out, to see
+what it is worth.
 """
 
 import argparse
@@ -84,13 +85,10 @@ def _rows(path: Path) -> Iterator[dict[str, Any]]:
 def own_grader(without: str | None) -> Grader:
     """Return our own grading, one of its readings left out if asked."""
     from restmcts.adapters.verification.verifier import AnswerVerifier
-    from restmcts.domain.answers import equivalence, scalars
     from restmcts_cli.commands.learning.grade import grade_line
 
-    if without is not None and hasattr(equivalence.Comparison, without):
-        setattr(equivalence.Comparison, without, lambda *_: None)
-    kept = tuple(reading for reading in scalars.SCALAR_READINGS if reading.__name__ != without)
-    equivalence.SCALAR_READINGS = kept
+    if without is not None:
+        _leave_out(without)
     verifier = AnswerVerifier()
     verifier.compare_answers("x+1", "1+x")
 
@@ -99,6 +97,15 @@ def own_grader(without: str | None) -> Grader:
         return str(grade_line(line.encode(), verifier)["verdict"])
 
     return grade
+
+
+def _leave_out(reading: str) -> None:
+    from restmcts.domain.answers import equivalence, scalars
+
+    if hasattr(equivalence.Comparison, reading):
+        setattr(equivalence.Comparison, reading, lambda *_: None)
+    kept = tuple(one for one in scalars.SCALAR_READINGS if one.__name__ != reading)
+    equivalence.SCALAR_READINGS = kept
 
 
 def math_verify_grader() -> Grader:
