@@ -19,6 +19,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RandomModels
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_local.services import start
 from sqlalchemy import JSON, Boolean, Column, DateTime, MetaData, create_engine, func, select
 
@@ -54,11 +55,12 @@ def search_folder() -> Search:
             folder, start, lambda _: models, ServiceSettings(folder / "work", max_trees_in_flight=100)
         )
         with services.database.transaction() as transaction:
-            run_id = runs.create_run(transaction, name, "rest-mcts", 1, {})
-            runs.add_problems(transaction, run_id, "train", problems)
-            for checkpoint, kind in (("base", "policy"), ("value-0", "value")):
-                runs.add_checkpoint(transaction, run_id, checkpoint, kind, f"file://{checkpoint}", checkpoint * 8)
-            runs.add_phases(transaction, run_id, phases)
+            checkpoints = {
+                given: NewCheckpoint(kind, f"file://{given}", given * 8)
+                for given, kind in (("base", "policy"), ("value-0", "value"))
+            }
+            new = NewRun(name, "rest-mcts", 1, phases, problems={"train": problems}, checkpoints=checkpoints)
+            run_id = create_run(transaction, new).run_id
         services.resume()
         services.close()
         return run_id

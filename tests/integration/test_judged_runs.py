@@ -19,10 +19,10 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tasks import number_paths
 from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
-from restmcts.messages.commands import AdvanceRun
 from restmcts.testing.policy_servers import PolicyServer, judge_log_probs
 from restmcts.testing.prm_models import build_judge
 from restmcts.testing.runs import await_end
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_local import local_run
@@ -91,12 +91,10 @@ def test_a_policy_learns_what_a_judge_prefers_in_one_process(
 def test_the_prm_scorer_service_asks_a_judge(server: PolicyServer, stack: Stack, database: Database) -> None:
     judge = server.uri("chat", "&format=judge")
     with database.transaction() as transaction:
-        run_id = runs.create_run(transaction, "judged", "self-rewarding", 0, {})
-        runs.add_problems(transaction, run_id, "train", problems())
-        runs.add_checkpoint(transaction, run_id, "base", "policy", POLICY, POLICY)
-        runs.add_checkpoint(transaction, run_id, "value-0", "value", judge, judge)
-        runs.add_phases(transaction, run_id, self_training_plan(LOOP))
-        transaction.emit(AdvanceRun(run_id=run_id))
+        models = {"base": NewCheckpoint("policy", POLICY), "value-0": NewCheckpoint("value", judge)}
+        plan, sets = self_training_plan(LOOP), {"train": problems()}
+        new = NewRun("judged", "self-rewarding", 0, plan, problems=sets, checkpoints=models)
+        run_id = create_run(transaction, new).run_id
     assert await_end(database, run_id, 150) == "done"
     check_collected(database, run_id)
     assert server.bodies

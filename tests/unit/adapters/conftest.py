@@ -12,6 +12,7 @@ from restmcts.domain.runs.phases import Phase
 from restmcts.messages import commands
 from restmcts.testing.services import HandledServices, untrained
 from restmcts.usecases import steer
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_local.services import start
 
 
@@ -25,12 +26,11 @@ class HandledRun(HandledServices):
     def __init__(self, folder: Path, models: dict[str, Any], problems: dict[str, list[Problem]]) -> None:
         super().__init__(folder, start, models.__getitem__, around=untrained)
         with self.database.transaction() as transaction:
-            self.run_id = runs.create_run(transaction, "run", "test", 1, {})
-            for set_name, members in problems.items():
-                runs.add_problems(transaction, self.run_id, set_name, members)
-            for name in models:
-                kind = "value" if name.startswith("value") else "policy"
-                runs.add_checkpoint(transaction, self.run_id, name, kind, name, name)
+            checkpoints = {
+                name: NewCheckpoint("value" if name.startswith("value") else "policy", name) for name in models
+            }
+            new = NewRun("run", "test", 1, (), problems=problems, checkpoints=checkpoints)
+            self.run_id = create_run(transaction, new).run_id
 
     def do(self, phases: Sequence[Phase]) -> dict[str, Any]:
         """Run the phases; return the results of those that are gates, by name."""

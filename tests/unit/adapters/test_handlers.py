@@ -29,6 +29,7 @@ from restmcts.messages.base import Message
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.services import Around, HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_local.services import start
 
 NUM_ITERATIONS = 5
@@ -84,12 +85,9 @@ class Process(HandledServices):
         problems = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(num_problems)]
         problems += [Problem(POISON, RIGHT_ANSWER)] * poison
         with self.database.transaction() as transaction:
-            run_id = runs.create_run(transaction, "run", "test", 1, {})
-            runs.add_problems(transaction, run_id, "train", problems)
-            for name, kind in (("base", "policy"), ("value-0", "value")):
-                runs.add_checkpoint(transaction, run_id, name, kind, name, name)
-            runs.add_phases(transaction, run_id, phases)
-        return run_id
+            checkpoints = {"base": NewCheckpoint("policy", "base"), "value-0": NewCheckpoint("value", "value-0")}
+            new = NewRun("run", "test", 1, phases, problems={"train": problems}, checkpoints=checkpoints)
+            return create_run(transaction, new).run_id
 
     def rows(self, query: str) -> list[tuple[Any, ...]]:
         with self.database.transaction() as transaction:

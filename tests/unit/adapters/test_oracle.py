@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.workers.service import Handler
 from restmcts.domain.problems import Problem
@@ -18,6 +17,7 @@ from restmcts.messages.base import Message, Queue
 from restmcts.messages.routes import queue_of
 from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RandomModels
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_local.services import start
 from sqlalchemy import event
 
@@ -118,12 +118,11 @@ def _everything(thing: Any, depth: int = 40) -> str:
 def room(tmp_path: Path) -> Iterator[Room]:
     room = Room(tmp_path)
     with room.database.transaction() as transaction:
-        run_id = runs.create_run(transaction, "run", "evaluation", 0, {})
-        runs.add_problems(transaction, run_id, PROBLEM_SET, PROBLEMS)
-        for name in ("policy", "value", "orm", "ms"):
-            runs.add_checkpoint(transaction, run_id, name, "policy" if name == "policy" else "value", name, name)
-        runs.add_phases(transaction, run_id, evaluation_plan(EVALUATION))
-        transaction.emit(commands.AdvanceRun(run_id=run_id))
+        checkpoints = {"policy": NewCheckpoint("policy", "policy")}
+        checkpoints |= {name: NewCheckpoint("value", name) for name in ("value", "orm", "ms")}
+        plan = evaluation_plan(EVALUATION)
+        problems = {PROBLEM_SET: PROBLEMS}
+        create_run(transaction, NewRun("run", "evaluation", 0, plan, problems=problems, checkpoints=checkpoints))
     room.bus.run()
     yield room
     room.close()

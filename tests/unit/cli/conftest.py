@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -16,6 +15,7 @@ from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.testing.services import HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_cli.main import app
 from restmcts_local.services import start
 from typer.testing import CliRunner, Result
@@ -71,14 +71,15 @@ def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("searched")
     services = HandledServices(folder, start, lambda _: RandomModels(), around=untrained)
     with services.database.transaction() as transaction:
-        run_id = runs.create_run(transaction, "mine", "rest-mcts", 0, {})
-        runs.add_problems(transaction, run_id, "test", _problems("test", 4))
-        runs.add_problems(
-            transaction, run_id, "train", [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)]
-        )
-        runs.add_checkpoint(transaction, run_id, "base", "policy", "someone/model", "someone/model")
-        runs.add_checkpoint(transaction, run_id, "value-0", "value", "someone/values", "someone/values")
-        runs.add_phases(transaction, run_id, PHASES)
+        problems = {
+            "test": _problems("test", 4),
+            "train": [Problem(HOSTILE_QUESTION, RIGHT_ANSWER), *_problems("train", 5)],
+        }
+        checkpoints = {
+            "base": NewCheckpoint("policy", "someone/model"),
+            "value-0": NewCheckpoint("value", "someone/values"),
+        }
+        create_run(transaction, NewRun("mine", "rest-mcts", 0, PHASES, problems=problems, checkpoints=checkpoints))
     services.resume()
     services.close()
     return folder

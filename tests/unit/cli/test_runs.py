@@ -12,9 +12,9 @@ from restmcts.adapters.sql import queries, runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.runs.phases import PHASE
+from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
 from restmcts.errors import InputError
 from restmcts.usecases import steer
-from restmcts_cli.experiments.requested_runs import MAX_BOOTSTRAP_PROBLEMS
 from sqlalchemy import update
 from typer.testing import Result
 
@@ -23,13 +23,10 @@ Document = Callable[..., Any]
 Command = Callable[..., Result]
 
 
-def problem_file(folder: Path, count: int, name: str = "problems.jsonl") -> Path:
+def problem_file(folder: Path, count: int, name: str = "problems.jsonl", first: int = 0) -> Path:
     path = folder / name
-    path.write_text(
-        "".join(
-            json.dumps({"question": f"What is {number} + 1?", "answer": number + 1}) + "\n" for number in range(count)
-        )
-    )
+    rows = ({"question": f"What is {number} + 1?", "answer": number + 1} for number in range(first, first + count))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     return path
 
 
@@ -203,10 +200,11 @@ def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call:
     path = problem_file(tmp_path, num_problems)
     added = document("problems", "enqueue", "new", path, "--workdir", workdir)["added"]
     assert added == {"train": 1080, "bootstrap": MAX_BOOTSTRAP_PROBLEMS, "held-out": 120}
-    assert document("problems", "enqueue", "new", path, "--workdir", workdir)["added"] == {
-        "train": 1120,
-        "held-out": 80,
-    }
+    others = problem_file(tmp_path, num_problems, "others.jsonl", first=num_problems)
+    added = document("problems", "enqueue", "new", others, "--workdir", workdir)["added"]
+    assert added == {"train": 1120, "held-out": 80}
+    added = document("problems", "enqueue", "new", path, "--workdir", workdir)["added"]
+    assert added == {"train": 1080, "held-out": 120}, "a question goes where it went"
     assert document("runs", "resume", "new", "--workdir", workdir)["state"] == "running"
 
 

@@ -14,6 +14,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.errors import InputError, RestMctsError
 from restmcts.usecases import steer
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 
 from restmcts_cli.arguments.connection import Connection
 from restmcts_cli.reports.live_display import LiveDisplay
@@ -79,13 +80,9 @@ def evaluated_on_stack(
     with connection.database.transaction() as transaction:
         known = runs.find_run(transaction, name)
         if known is None:
-            run_id = runs.create_run(transaction, name, METHOD, 0, config, max_tokens)
-            runs.add_phases(transaction, run_id, plan)
-            for checkpoint, (kind, uri) in checkpoints.items():
-                runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri.rpartition("/")[2])
-            for set_name, members in problems.items():
-                runs.add_problems(transaction, run_id, set_name, members)
-            steer.begin(transaction, run_id)
+            models = {given: NewCheckpoint(kind, uri) for given, (kind, uri) in checkpoints.items()}
+            new = NewRun(name, METHOD, 0, plan, config, problems, models, max_tokens)
+            run_id = create_run(transaction, new).run_id
         else:
             run_id = int(_same(known, config, f"the run {name}").id)
             if max_tokens is not None:

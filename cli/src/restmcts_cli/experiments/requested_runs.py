@@ -25,17 +25,16 @@ from restmcts.domain.runs.spec_plan import (
     searched_set,
     self_training,
 )
+from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, split_held_out
 from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
 from restmcts.errors import InputError
 
-from restmcts_cli.arguments.method_options import apart
 from restmcts_cli.arguments.problem_sources import read_source, usable
 
 if TYPE_CHECKING:
     from restmcts_local.local_run import ModelOptions
 
 BASE = "base"
-MAX_BOOTSTRAP_PROBLEMS = 1000
 Sets = Mapping[str, Sequence[Problem]]
 Models = dict[str, tuple[str, str]]
 
@@ -50,7 +49,7 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
         return puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
     if spec.problems is None:
         raise InputError("the run names no problems: give a file of problems, or `problems` in the run file")
-    held_out, train = apart(_members(spec, spec.problems, spec.limit), spec.promotion.num_problems)
+    held_out, train = split_held_out(_members(spec, spec.problems, spec.limit), spec.promotion.num_problems)
     sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]}
     if spec.test is not None:
         sets[TEST] = _members(spec, spec.test, None)

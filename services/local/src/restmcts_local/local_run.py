@@ -38,6 +38,7 @@ from restmcts.messages.base import Message
 from restmcts.messages.routes import queue_of
 from restmcts.settings import load_policy_server_settings
 from restmcts.usecases import reconcile, steer
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 
 from restmcts_local.services import start
 
@@ -184,13 +185,9 @@ class LocalRun:
         its id.
         """
         with self.database.transaction() as transaction:
-            run_id = runs.create_run(transaction, name, method, seed, config, max_tokens)
-            for set_name, members in problems.items():
-                runs.add_problems(transaction, run_id, set_name, members)
-            for checkpoint, (kind, uri) in checkpoints.items():
-                runs.add_checkpoint(transaction, run_id, checkpoint, kind, uri, uri)
-            runs.add_phases(transaction, run_id, phases)
-        return run_id
+            models = {given: NewCheckpoint(kind, uri) for given, (kind, uri) in checkpoints.items()}
+            new = NewRun(name, method, seed, phases, config, problems, models, max_tokens)
+            return create_run(transaction, new).run_id
 
     def known(self, row: Any, max_tokens: int | None) -> int:
         """Return the id of a stored run, once it has the token budget, if one is given.

@@ -23,9 +23,9 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.algorithms import build_search
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search
-from restmcts.messages.commands import AdvanceRun
 from restmcts.messages.wire import load_response
 from restmcts.ports import ArtifactStore
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 
 TRAINING = TrainingSettings(num_steps=4, batch_size=16, learning_rate=1e-3)
 
@@ -61,13 +61,15 @@ def begin_run(
     """
     artifact = artifacts.put(policy, "checkpoints", {})
     with database.transaction() as transaction:
-        run_id = runs.create_run(transaction, f"test-{time.monotonic_ns()}", "rest-mcts", 0, {})
-        for set_name in ("train", "test"):
-            runs.add_problems(transaction, run_id, set_name, problems)
-        runs.add_checkpoint(transaction, run_id, "base", "policy", artifact.uri, artifact.digest)
-        runs.add_phases(transaction, run_id, phases)
-        transaction.emit(AdvanceRun(run_id=run_id))
-    return run_id
+        new = NewRun(
+            name=f"test-{time.monotonic_ns()}",
+            method="rest-mcts",
+            seed=0,
+            phases=phases,
+            problems={"train": problems, "test": problems},
+            checkpoints={"base": NewCheckpoint("policy", artifact.uri, artifact.digest)},
+        )
+        return create_run(transaction, new).run_id
 
 
 def await_end(database: Database, run_id: int, seconds: float) -> str:

@@ -101,14 +101,9 @@ def promote(transaction: Transaction, name: str, checkpoint: str) -> None:
     promotions.promote(transaction, known[checkpoint])
 
 
-def hold(transaction: Transaction, run_id: int) -> None:
-    """Make a run that was created in this transaction begin paused."""
+def begin_paused(transaction: Transaction, run_id: int) -> None:
+    """Make a run that was created in this transaction wait to be resumed."""
     _set_state(transaction, run_id, RunState.PAUSED)
-
-
-def begin(transaction: Transaction, run_id: int) -> None:
-    """Ring for a run that was created in this transaction."""
-    transaction.emit(AdvanceRun(run_id=run_id))
 
 
 def append_problems(transaction: Transaction, name: str, set_name: str, problems: Iterable[Problem]) -> int:

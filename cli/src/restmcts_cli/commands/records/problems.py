@@ -13,7 +13,6 @@ from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.problem_sources import SOURCES, read_source, usable
-from restmcts_cli.commands.records.run_create import add_to_set
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -97,9 +96,11 @@ def enqueue(
 
     Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
     """
+    from restmcts.usecases.create import enqueue_problems
+
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         items = usable(source, read_source(source, split=split, seed=seed, strict=strict, limit=limit))
-        counts = add_to_set(transaction, run, set_name, _at_least_one(items, source))
+        counts = enqueue_problems(transaction, run, set_name, _at_least_one(items, source))
     if json:
         print_json({"run": run, "added": counts})
     else:

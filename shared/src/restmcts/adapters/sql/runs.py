@@ -107,6 +107,12 @@ def problems_of(transaction: Transaction, run_id: int, set_name: str) -> list[An
     return list(transaction.execute(statement.order_by(PROBLEMS.c.position)).all())
 
 
+def digests_of(transaction: Transaction, run_id: int, set_name: str) -> list[str]:
+    """Return the digests of the questions of a problem set, in order."""
+    statement = select(PROBLEMS.c.digest).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
+    return list(transaction.execute(statement.order_by(PROBLEMS.c.position)).scalars())
+
+
 def add_phases(transaction: Transaction, run_id: int, phases: Sequence[Phase]) -> None:
     """Append phases to a run, in order."""
     rows = [
@@ -123,7 +129,8 @@ def add_phases(transaction: Transaction, run_id: int, phases: Sequence[Phase]) -
         }
         for position, phase in enumerate(phases)
     ]
-    transaction.execute(insert(PHASES), rows)
+    if rows:
+        transaction.execute(insert(PHASES), rows)
 
 
 def phases_of(transaction: Transaction, run_id: int) -> list[Any]:

@@ -1,0 +1,53 @@
+"""Which problems are held out of training, to compare checkpoints on: decided by the question, so
+that two problems of one question never fall on both sides.
+"""
+
+from collections.abc import Iterable, Sequence
+
+from restmcts.domain.problems import Problem, question_digest
+
+ONE_IN = 10
+"""Of the questions is held out, until there are enough."""
+
+MAX_BOOTSTRAP_PROBLEMS = 1000
+"""Of the problems to train on, the first so many also make the data of the first value model."""
+
+
+class HeldOut:
+    """Decides about problems as they come; the next one is asked about once.
+
+    Every tenth question that is new is held out, until `max_questions` are; a question that was
+    seen before goes where it went, however it is written in case, width or white space.
+
+    Args:
+        max_questions: held out in all.
+        held_out: digests of questions that are held out already.
+        trained: digests of questions that are trained on.
+    """
+
+    def __init__(self, max_questions: int, held_out: Iterable[str] = (), trained: Iterable[str] = ()) -> None:
+        self._max_questions = max_questions
+        self._held_out = set(held_out)
+        self._trained = set(trained)
+        self._num_new = 0
+
+    def takes(self, problem: Problem) -> bool:
+        """Return whether the problem is to be held out."""
+        digest = question_digest(problem.question)
+        if digest in self._held_out or digest in self._trained:
+            return digest in self._held_out
+        self._num_new += 1
+        is_held_out = self._num_new % ONE_IN == 0 and len(self._held_out) < self._max_questions
+        (self._held_out if is_held_out else self._trained).add(digest)
+        return is_held_out
+
+
+def split_held_out(problems: Sequence[Problem], max_questions: int) -> tuple[list[Problem], list[Problem]]:
+    """Return the problems of at most `max_questions` questions, which are held out, and the
+    others, both in order.
+    """
+    rule = HeldOut(max_questions)
+    sides: tuple[list[Problem], list[Problem]] = ([], [])
+    for problem in problems:
+        sides[not rule.takes(problem)].append(problem)
+    return sides

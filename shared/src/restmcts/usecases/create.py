@@ -1,0 +1,177 @@
+"""Runs begin here: stored whole in one transaction, and given their problems."""
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.queries import run_named
+from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
+from restmcts.domain.runs.spec_plan import BOOTSTRAP, HELD_OUT, SEEDS, TRAIN
+from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, HeldOut
+from restmcts.messages.commands import AdvanceRun
+from restmcts.usecases import steer
+
+Config = Mapping[str, Any]
+"""What makes a run the same run, as JSON."""
+
+
+@dataclass(frozen=True, slots=True)
+class NewCheckpoint:
+    """A model that a run begins with.
+
+    Attributes:
+        kind: "policy" or "value".
+        digest: of its files; empty: what its URI says of it.
+    """
+
+    kind: str
+    uri: str
+    digest: str = ""
+
+    @property
+    def known_digest(self) -> str:
+        """The digest; that of a stored artifact is the end of its URI, any other URI stands for
+        itself.
+        """
+        return self.digest or (self.uri.rpartition("/")[2] if self.uri.startswith(ARTIFACT) else self.uri)
+
+
+@dataclass(frozen=True, slots=True)
+class NewRun:
+    """A run that is to be stored.
+
+    Attributes:
+        method: of self-training, or what else the run is.
+        seed: decides every sample and the order of training data.
+        config: what makes it the same run when it is asked for again.
+        problems: by set, read as they are stored; a run that is given none of the sets
+            "held-out", "bootstrap" and "seeds" has those that it uses filled from its problems for
+            "train".
+        checkpoints: by name.
+        max_tokens: that it may generate in all.
+        paused: begin only when it is resumed.
+    """
+
+    name: str
+    method: str
+    seed: int
+    phases: Sequence[Phase]
+    config: Config = field(default_factory=dict)
+    problems: Mapping[str, Iterable[Problem]] = field(default_factory=dict)
+    checkpoints: Mapping[str, NewCheckpoint] = field(default_factory=dict)
+    max_tokens: int | None = None
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedRun:
+    """A stored run's id, and how many problems each of its sets was given."""
+
+    run_id: int
+    num_problems: Mapping[str, int]
+
+
+def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
+    """Store a run, and wake the coordinator for it unless it is to begin paused.
+
+    Raises:
+        InputError: if a run has that name, or a problem cannot be read.
+    """
+    run_id = runs.create_run(transaction, new.name, new.method, new.seed, dict(new.config), new.max_tokens)
+    runs.add_phases(transaction, run_id, new.phases)
+    for name, checkpoint in new.checkpoints.items():
+        runs.add_checkpoint(transaction, run_id, name, checkpoint.kind, checkpoint.uri, checkpoint.known_digest)
+    fills = not {HELD_OUT, BOOTSTRAP, SEEDS} & new.problems.keys()
+    limits = _limits(new.config, new.phases) if fills else {}
+    counts: dict[str, int] = {}
+    for set_name, problems in new.problems.items():
+        counts |= _fill(
+            set_name,
+            problems,
+            _Intake(limits if set_name == TRAIN else {}),
+            lambda name, found: runs.add_problems(transaction, run_id, name, found),
+        )
+    if new.paused:
+        steer.begin_paused(transaction, run_id)
+    else:
+        transaction.emit(AdvanceRun(run_id=run_id))
+    return CreatedRun(run_id, counts)
+
+
+def enqueue_problems(
+    transaction: Transaction, run_name: str, set_name: str, problems: Iterable[Problem]
+) -> dict[str, int]:
+    """Add problems to a set of a run as they come; return how many by set.
+
+    Of the questions for the set "train" one in ten is held out, until the run has as many as it
+    compares new checkpoints on: their problems go to the set "held-out". The first thousand of the
+    others are also those from which the first value model is trained: they fill the set "bootstrap"
+    where a phase uses one that has no problems of its own. Those with a solution are also the set
+    "seeds" of a run whose first policy is trained on given solutions.
+
+    Raises:
+        InputError: if there is no such run, none of its phases uses the set, or one that does has
+            begun.
+    """
+    run = run_named(transaction, run_name)
+    phases = [PHASE.validate_python(row.spec) for row in runs.phases_of(transaction, run.id)]
+    intake = _Intake({})
+    if set_name == TRAIN:
+        digests = {name: runs.digests_of(transaction, run.id, name) for name in (TRAIN, HELD_OUT, BOOTSTRAP)}
+        intake = _Intake(_limits(run.config, phases), digests)
+    return _fill(
+        set_name, problems, intake, lambda name, found: steer.append_problems(transaction, run_name, name, found)
+    )
+
+
+def _limits(config: Config, phases: Iterable[Phase]) -> dict[str, int]:
+    """Return how many questions a run holds out, how many problems its first value model's data
+    are made of, and whether its first policy is trained on solutions, which have no limit.
+    """
+    bootstraps = config.get("bootstrap_set") == BOOTSTRAP and any(
+        isinstance(phase, SearchPhase) and phase.purpose == "bootstrap" for phase in phases
+    )
+    num_held_out = config["gate"]["num_problems"] if config.get("held_out_set") == HELD_OUT else 0
+    return {
+        BOOTSTRAP: MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0,
+        HELD_OUT: num_held_out,
+        SEEDS: int(config.get("seed_set") == SEEDS),
+    }
+
+
+class _Intake:
+    """Divides problems that come one by one; `digests` are those of the questions that sets have
+    already, by name.
+    """
+
+    def __init__(self, limits: Mapping[str, int], digests: Mapping[str, Sequence[str]] | None = None) -> None:
+        known = digests or {}
+        self._rule = (
+            HeldOut(limits[HELD_OUT], known.get(HELD_OUT, ()), known.get(TRAIN, ())) if limits.get(HELD_OUT) else None
+        )
+        self._room = limits.get(BOOTSTRAP, 0) - len(known.get(BOOTSTRAP, ()))
+        self._has_seeds = bool(limits.get(SEEDS))
+        self.kept: dict[str, list[Problem]] = {BOOTSTRAP: [], HELD_OUT: [], SEEDS: []}
+
+    def passed_on(self, problems: Iterable[Problem]) -> Iterator[Problem]:
+        """Yield the problems that are not held out, and keep what other sets are to have."""
+        for problem in problems:
+            if self._rule is not None and self._rule.takes(problem):
+                self.kept[HELD_OUT].append(problem)
+                continue
+            if len(self.kept[BOOTSTRAP]) < self._room:
+                self.kept[BOOTSTRAP].append(problem)
+            if self._has_seeds and problem.solution:
+                self.kept[SEEDS].append(problem)
+            yield problem
+
+
+def _fill(
+    set_name: str, problems: Iterable[Problem], intake: _Intake, add: Callable[[str, Iterable[Problem]], int]
+) -> dict[str, int]:
+    counts = {set_name: add(set_name, intake.passed_on(problems))}
+    return counts | {name: add(name, found) for name, found in intake.kept.items() if found}
