@@ -11,7 +11,6 @@ from restmcts.adapters.sql import runs, token_budget
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import TREES
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
@@ -20,6 +19,7 @@ from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases import steer
+from restmcts.usecases.serve_models import WorkerSettings
 from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers

@@ -9,7 +9,6 @@ from typing import Any, Protocol
 
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed, StepsScored
-from restmcts.messages.base import Message
 
 
 class StepProposer(Protocol):
@@ -88,12 +87,4 @@ class ArtifactStore(Protocol):
         Raises:
             StorageError: if the store does not do it.
         """
-        ...
-
-
-class Bus(Protocol):
-    """Carries messages to the handlers of their queues, at least once, in any order."""
-
-    def publish(self, messages: Sequence[Message]) -> None:
-        """Send messages."""
         ...

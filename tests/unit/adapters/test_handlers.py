@@ -14,7 +14,6 @@ from restmcts.adapters.sql import requests as queue
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
-from restmcts.adapters.workers.model_worker import WorkerSettings, serve_waiting
 from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.labels.filtering import PairFilter
 from restmcts.domain.problems import Problem
@@ -30,6 +29,7 @@ from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.services import Around, HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
+from restmcts.usecases.serve_models import WorkerSettings, serve_waiting
 from restmcts_local.services import start
 
 NUM_ITERATIONS = 5

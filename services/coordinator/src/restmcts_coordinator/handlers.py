@@ -14,7 +14,7 @@ from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
-from restmcts.usecases import derive
+from restmcts.usecases import derive, promote
 
 TREES_PER_MESSAGE = 64
 ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
@@ -78,7 +78,7 @@ class CoordinatorHandlers:
             case PhaseState.PENDING, SearchPhase():
                 self._begin_search(transaction, run, row, phase, checkpoints)
             case PhaseState.PENDING, GatePhase(model="policy"):
-                promotions.decide_policy(transaction, row, phase)
+                promote.decide_policy(transaction, row, phase)
             case PhaseState.PENDING, GatePhase():
                 runs.set_phase(transaction, row.id, PhaseState.GATING, **runs.started())
                 transaction.emit(JudgeValues(phase_id=row.id))

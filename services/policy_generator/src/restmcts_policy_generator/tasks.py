@@ -2,9 +2,9 @@
 
 from functools import partial
 
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.adapters.workers.service import Handlers, ServiceContext
 from restmcts.messages.commands import ProposeWaitingSteps
+from restmcts.usecases.serve_models import WorkerSettings
 
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_policy_generator.opening import open_proposer

@@ -8,10 +8,10 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
-from restmcts.adapters.workers.model_worker import ModelCache, WorkerSettings, serve_waiting
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
 from restmcts.ports import StepScorer
+from restmcts.usecases.serve_models import ModelCache, WorkerSettings, serve_waiting
 
 from restmcts_prm_scorer.judging import judge
 

@@ -9,7 +9,6 @@ from typing import Any
 from restmcts.adapters.sql import promotions, runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
-from restmcts.adapters.workers.model_worker import ModelCache
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
@@ -20,6 +19,8 @@ from restmcts.domain.tree import Tree
 from restmcts.messages.commands import JudgeValues
 from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
+from restmcts.usecases import promote
+from restmcts.usecases.serve_models import ModelCache
 
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
 
@@ -47,7 +48,7 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
         if (now_promoted and now_promoted.id) != (incumbent and incumbent.id):
             transaction.emit(JudgeValues(phase_id=phase_id))
             return
-        promotions.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
+        promote.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
         transaction.emit(ValuesJudged(run_id=row.run_id))
 
 

@@ -1,9 +1,9 @@
 """What the PRM scorer does with the messages of its queue."""
 
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.adapters.workers.service import Handlers, ServiceContext
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.ports import StepScorer
+from restmcts.usecases.serve_models import WorkerSettings
 
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
 

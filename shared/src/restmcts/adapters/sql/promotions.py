@@ -2,7 +2,6 @@
 that.
 """
 
-from collections.abc import Mapping
 from typing import Any
 
 from sqlalchemy import insert, select
@@ -12,10 +11,6 @@ from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import PhaseState, PromotionRow
 from restmcts.adapters.sql.trees import TREES
-from restmcts.domain.problems import Verdict
-from restmcts.domain.runs.phases import GatePhase
-from restmcts.domain.runs.promotion import is_promoted
-from restmcts.domain.stats.estimates import Estimate, Figure
 
 PROMOTIONS = table_of(PromotionRow)
 
@@ -69,82 +64,16 @@ def models(transaction: Transaction, run_id: int) -> dict[str, Any]:
     return found
 
 
-def decide_policy(transaction: Transaction, row: Any, phase: GatePhase) -> None:
-    """Decide the gate of a policy from what the held-out phases of this run found."""
-    candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
-    incumbent = promoted(transaction, row.run_id, "policy")
-    new = _held_out_accuracy(transaction, row.run_id, phase, candidate)
-    old = _held_out_accuracy(transaction, row.run_id, phase, incumbent) if incumbent is not None else None
-    decide(transaction, row, phase, candidate, incumbent, {"accuracy": (new, old)})
+def evaluated_phase(transaction: Transaction, run_id: int, problem_set: str, policy_id: int) -> int | None:
+    """Return the id of the first phase that evaluated a policy on a problem set, to its end."""
+    for row in runs.phases_of(transaction, run_id):
+        evaluates = row.state == PhaseState.DONE and row.spec.get("purpose") == "evaluate"
+        if evaluates and row.spec["problem_set"] == problem_set and row.policy_id == policy_id:
+            return int(row.id)
+    return None
 
 
-def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, policy: Any) -> Figure | None:
-    """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
-    wrong; None if not measured.
-    """
-    rows = {row.name: row for row in runs.phases_of(transaction, run_id) if row.state == PhaseState.DONE}
-    problem_set = rows[phase.evidence].spec["problem_set"]
-    measured = [
-        row
-        for row in rows.values()
-        if row.spec.get("purpose") == "evaluate"
-        and row.spec["problem_set"] == problem_set
-        and row.policy_id == policy.id
-    ]
-    if not measured:
-        return None
-    statement = select(TREES.c.verdict).where(TREES.c.phase_id == measured[0].id).order_by(TREES.c.problem_id)
-    verdicts = list(transaction.execute(statement).scalars())
-    return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
-
-
-def decide(
-    transaction: Transaction,
-    row: Any,
-    phase: GatePhase,
-    candidate: Any,
-    incumbent: Any | None,
-    figures: Mapping[str, tuple[Figure | None, Figure | None]],
-) -> None:
-    """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and
-    the incumbent's by name.
-
-    Without an incumbent the candidate is promoted. A figure that says nothing of the candidate
-    decides nothing; one that the incumbent has not (a person promoted a checkpoint that was never
-    measured) decides for the incumbent.
-    """
-    gains = {name: new.minus(old) for name, (new, old) in figures.items() if new is not None and old is not None}
-    unknown = incumbent is not None and any(new is not None and old is None for new, old in figures.values())
-    goes_on = not unknown and is_promoted(gains, phase.margin)
-    if goes_on:
-        promote(transaction, candidate, row.id)
-    result = {
-        "candidate": candidate.name,
-        "incumbent": incumbent.name if incumbent is not None else None,
-        "promoted": goes_on,
-        "margin": phase.margin,
-        "figures": {name: _figure(*pair, gains.get(name)) for name, pair in figures.items()},
-        "reason": _reason(goes_on, figures),
-    }
-    runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
-
-
-def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None) -> dict[str, Any]:
-    return {
-        "candidate": _with_error(new.estimate) if new is not None else None,
-        "incumbent": _with_error(old.estimate) if old is not None else None,
-        "difference": _with_error(difference) if difference is not None else None,
-    }
-
-
-def _with_error(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "standard_error": estimate.standard_error}
-
-
-def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]]) -> str:
-    compared = (
-        f"{name} {new.estimate.as_percent() if new is not None else 'unknown'}"
-        + (f" (was {old.estimate.as_percent()})" if old is not None else "")
-        for name, (new, old) in figures.items()
-    )
-    return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"
+def verdicts_of(transaction: Transaction, phase_id: int) -> list[str | None]:
+    """Return the verdicts of a phase's trees in order of problem; None for a failed tree."""
+    statement = select(TREES.c.verdict).where(TREES.c.phase_id == phase_id).order_by(TREES.c.problem_id)
+    return list(transaction.execute(statement).scalars())

@@ -1,5 +1,5 @@
 """What policy and PRM workers share: claim a batch of requests, call the model, write the answers,
-ring the search, again.
+wake the search, again.
 
 How a model is loaded and called is the caller's. A request that the model cannot serve at all fails
 its tree, with the reason; every other error gives the requests back.
@@ -10,11 +10,9 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
-
-from sqlalchemy.exc import OperationalError
 
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql import requests as queue
@@ -23,10 +21,11 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.service import ServiceContext
-from restmcts.errors import CheckpointError, ModelError, RestMctsError, StorageError
+from restmcts.errors import CheckpointError, ModelError, RestMctsError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
+from restmcts.usecases.leases import renewed
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model")
@@ -157,7 +156,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
                 raise error
             return num_served
         try:
-            with _told(kind, claim, settings.max_requests), _held(database, claim, settings.lease_seconds):
+            with _observed(kind, claim, settings.max_requests), _renewed(database, claim, settings.lease_seconds):
                 num_served += _serve_claim(database, kind, claim, serve)
         except RestMctsError as error:
             if not error.retryable:
@@ -167,7 +166,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
 
 
 @contextmanager
-def _told(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[None]:
+def _observed(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[None]:
     """Count a claim that is served, and let log lines and traces name its trees."""
     tree_ids = list(dict.fromkeys(request.tree_id for request in claim.requests))
     metrics.BATCH_REQUESTS.labels(kind.value).observe(len(claim.requests))
@@ -179,28 +178,14 @@ def _told(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[None]:
         yield
 
 
-@contextmanager
-def _held(database: Database, claim: Claim, lease_seconds: float) -> Iterator[None]:
-    """Renew the lease of a claim while it is served: how long a server takes is not known
-    beforehand.
-    """
-    done = threading.Event()
+def _renewed(database: Database, claim: Claim, lease_seconds: float) -> AbstractContextManager[None]:
+    """Renew the lease of a claim while it is served."""
 
     def renew() -> None:
-        while not done.wait(lease_seconds / 3):
-            try:
-                with database.transaction() as transaction:
-                    queue.renew(transaction, claim.requests, lease_seconds)
-            except (OperationalError, StorageError) as error:
-                log.warning("the lease of %d requests was not renewed (%s)", len(claim.requests), error)
+        with database.transaction() as transaction:
+            queue.renew(transaction, claim.requests, lease_seconds)
 
-    thread = threading.Thread(target=renew, name="lease", daemon=True)
-    thread.start()
-    try:
-        yield
-    finally:
-        done.set()
-        thread.join()
+    return renewed(f"{len(claim.requests)} requests", lease_seconds, renew)
 
 
 def _serve_claim(database: Database, kind: RequestKind, claim: Claim, serve: Serve) -> int:

@@ -1,0 +1,66 @@
+"""The checkpoint that a training job made: stored with its card and its lineage, under its phase's
+name.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.domain.runs.phases import TrainPolicyPhase
+from restmcts.messages.events import CheckpointTrained
+from restmcts.ports import ArtifactStore
+from restmcts.usecases.training_jobs import Claim
+
+from restmcts_trainer.cards import write_card
+
+
+@dataclass(frozen=True, slots=True)
+class MadeCheckpoint:
+    """A stored checkpoint; the parent's if nothing was trained."""
+
+    uri: str
+    digest: str
+    lineage: dict[str, Any]
+
+
+def store_checkpoint(
+    artifacts: ArtifactStore, claim: Claim, checkpoint: Path, result: dict[str, Any]
+) -> MadeCheckpoint:
+    """Store what was trained into a folder, before the transaction that names it: it may take
+    long.
+
+    Raises:
+        StorageError: if the checkpoint cannot be stored.
+    """
+    lineage = _lineage(claim, result)
+    if not checkpoint.exists():
+        return MadeCheckpoint(claim.parent.uri, claim.parent.digest, lineage)
+    write_card(checkpoint, claim.phase, claim.parent.name, lineage, result)
+    artifact = artifacts.put(checkpoint, "checkpoints", lineage)
+    return MadeCheckpoint(artifact.uri, artifact.digest, lineage)
+
+
+def register(transaction: Transaction, claim: Claim, made: MadeCheckpoint, result: dict[str, Any]) -> None:
+    """End a job with its checkpoint."""
+    kind = "policy" if isinstance(claim.phase, TrainPolicyPhase) else "value"
+    name, parent = claim.phase.name, claim.parent.name
+    runs.add_checkpoint(transaction, claim.run_id, name, kind, made.uri, made.digest, parent, made.lineage)
+    runs.set_phase(transaction, claim.phase_id, PhaseState.DONE, result=result)
+    transaction.emit(CheckpointTrained(run_id=claim.run_id))
+
+
+def _lineage(claim: Claim, result: dict[str, Any]) -> dict[str, Any]:
+    lineage = {
+        "run_id": claim.run_id,
+        "phase": claim.phase.name,
+        "iteration": claim.phase.iteration,
+        "parent": claim.parent.digest,
+        "dataset": claim.dataset.digest,
+        "seed": claim.phase.training.seed,
+    }
+    if result.get("held_out"):
+        lineage |= {"held_out_before": result["held_out_before"], "held_out": result["held_out"]}
+    return lineage

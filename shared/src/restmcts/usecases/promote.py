@@ -1,0 +1,85 @@
+"""Promotion: whether a new checkpoint takes the place of the one that a run goes on with, decided
+from what held-out problems say of both.
+"""
+
+from collections.abc import Mapping
+from typing import Any
+
+from restmcts.adapters.sql import promotions, runs
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.domain.problems import Verdict
+from restmcts.domain.runs.phases import GatePhase
+from restmcts.domain.runs.promotion import is_promoted
+from restmcts.domain.stats.estimates import Estimate, Figure
+
+
+def decide_policy(transaction: Transaction, row: Any, phase: GatePhase) -> None:
+    """Decide on a policy from what the held-out phases of its run (`row` is its gate's) found."""
+    candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
+    incumbent = promotions.promoted(transaction, row.run_id, "policy")
+    new = _held_out_accuracy(transaction, row.run_id, phase, candidate)
+    old = _held_out_accuracy(transaction, row.run_id, phase, incumbent) if incumbent is not None else None
+    decide(transaction, row, phase, candidate, incumbent, {"accuracy": (new, old)})
+
+
+def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, policy: Any) -> Figure | None:
+    """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
+    wrong; None if not measured.
+    """
+    evidence = next(row for row in runs.phases_of(transaction, run_id) if row.name == phase.evidence)
+    phase_id = promotions.evaluated_phase(transaction, run_id, evidence.spec["problem_set"], policy.id)
+    verdicts = promotions.verdicts_of(transaction, phase_id) if phase_id is not None else []
+    return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
+
+
+def decide(
+    transaction: Transaction,
+    row: Any,
+    phase: GatePhase,
+    candidate: Any,
+    incumbent: Any | None,
+    figures: Mapping[str, tuple[Figure | None, Figure | None]],
+) -> None:
+    """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and
+    the incumbent's by name.
+
+    Without an incumbent the candidate is promoted. A figure that says nothing of the candidate
+    decides nothing; one that the incumbent has not (a person promoted a checkpoint that was never
+    measured) decides for the incumbent.
+    """
+    gains = {name: new.minus(old) for name, (new, old) in figures.items() if new is not None and old is not None}
+    unknown = incumbent is not None and any(new is not None and old is None for new, old in figures.values())
+    goes_on = not unknown and is_promoted(gains, phase.margin)
+    if goes_on:
+        promotions.promote(transaction, candidate, row.id)
+    result = {
+        "candidate": candidate.name,
+        "incumbent": incumbent.name if incumbent is not None else None,
+        "promoted": goes_on,
+        "margin": phase.margin,
+        "figures": {name: _figure(*pair, gains.get(name)) for name, pair in figures.items()},
+        "reason": _reason(goes_on, figures),
+    }
+    runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
+
+
+def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None) -> dict[str, Any]:
+    return {
+        "candidate": _with_error(new.estimate) if new is not None else None,
+        "incumbent": _with_error(old.estimate) if old is not None else None,
+        "difference": _with_error(difference) if difference is not None else None,
+    }
+
+
+def _with_error(estimate: Estimate) -> dict[str, float]:
+    return {"value": estimate.value, "standard_error": estimate.standard_error}
+
+
+def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]]) -> str:
+    compared = (
+        f"{name} {new.estimate.as_percent() if new is not None else 'unknown'}"
+        + (f" (was {old.estimate.as_percent()})" if old is not None else "")
+        for name, (new, old) in figures.items()
+    )
+    return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"

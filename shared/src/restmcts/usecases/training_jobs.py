@@ -1,0 +1,146 @@
+"""Training jobs: a phase is its own job, taken under a lease while it trains, and ended by one
+transaction.
+
+A job whose lease has not ended is left alone, so a message that comes twice does not train twice.
+Every change of a job is made only while it is still the claim's: its attempt says whose it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from restmcts.adapters.sql import promotions, runs
+from restmcts.adapters.sql.clock import moment
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.messages.base import PhaseMessage
+from restmcts.messages.commands import TrainPolicy, TrainValue
+from restmcts.messages.events import CheckpointTrained
+from restmcts.usecases.leases import renewed
+
+COMMANDS: dict[str, type[PhaseMessage]] = {"train-policy": TrainPolicy, "train-value": TrainValue}
+"""By kind of phase: what wakes a trainer for it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """A job that this worker does.
+
+    Attributes:
+        attempt: counts from 1; a claim of a later one takes the job away.
+        parent: row of the checkpoint that is trained on.
+        dataset: row of the phase's data.
+        saved: URI of the state that was last saved, or None.
+    """
+
+    phase_id: int
+    run_id: int
+    attempt: int
+    phase: TrainPolicyPhase | TrainValuePhase
+    parent: Any
+    dataset: Any
+    saved: str | None
+
+
+class NotWanted(Exception):
+    """The run was cancelled, or the job is another worker's by now."""
+
+
+class TrainingJobs:
+    """The jobs of one worker in a database."""
+
+    def __init__(self, database: Database, lease_seconds: float) -> None:
+        self._database = database
+        self._lease_seconds = lease_seconds
+
+    def claim(self, phase_id: int) -> Claim | None:
+        """Take a job; None if it is done, another worker's, or its run was cancelled."""
+        with self._database.transaction() as transaction:
+            row = runs.phase_by_id(transaction, phase_id, lock=True)
+            if row is None or row.state != PhaseState.TRAINING:
+                return None
+            if row.lease_until is not None and row.lease_until > transaction.now():
+                return None
+            if runs.state_of(transaction, row.run_id) == RunState.CANCELLED:
+                return None
+            attempt, lease_until = row.attempt + 1, moment(self._lease_seconds)
+            runs.set_phase(transaction, phase_id, PhaseState.TRAINING, attempt=attempt, lease_until=lease_until)
+            phase = TRAINING_PHASE.validate_python(row.spec)
+            parent = promotions.models(transaction, row.run_id)[phase.needs()[0]]
+            dataset = runs.dataset_of(transaction, phase_id)
+            return Claim(phase_id, row.run_id, attempt, phase, parent, dataset, row.result.get("saved"))
+
+    def renewed(self, claim: Claim) -> AbstractContextManager[None]:
+        """Renew the lease of a job while the block runs."""
+        return renewed(f"phase {claim.phase_id}", self._lease_seconds, lambda: self._renew(claim))
+
+    def _renew(self, claim: Claim) -> None:
+        with self.owned(claim) as transaction:
+            if transaction is not None:
+                lease_until = moment(self._lease_seconds)
+                runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=lease_until)
+
+    @contextmanager
+    def owned(self, claim: Claim) -> Iterator[Transaction | None]:
+        """Yield a transaction with the job locked while it is still the claim's, else None."""
+        with self._database.transaction() as transaction:
+            row = runs.phase_by_id(transaction, claim.phase_id, lock=True)
+            mine = row is not None and row.state == PhaseState.TRAINING and row.attempt == claim.attempt
+            yield transaction if mine else None
+
+    def row(self, transaction: Transaction, claim: Claim) -> Any:
+        """Return the job's row.
+
+        Raises:
+            NotWanted: if nobody waits any more for what the claim does.
+        """
+        row = runs.phase_by_id(transaction, claim.phase_id)
+        mine = row is not None and row.state == PhaseState.TRAINING and row.attempt == claim.attempt
+        if not mine or runs.state_of(transaction, claim.run_id) == RunState.CANCELLED:
+            raise NotWanted
+        return row
+
+    def check_wanted(self, claim: Claim) -> None:
+        """Look whether the job goes on.
+
+        Raises:
+            NotWanted: if it does not.
+        """
+        with self._database.transaction() as transaction:
+            self.row(transaction, claim)
+
+    def save_state(self, claim: Claim, uri: str, step: int) -> None:
+        """Store where the state of a step lies, for whoever goes on with the job.
+
+        Raises:
+            NotWanted: if nobody is to go on with this claim's.
+        """
+        with self._database.transaction() as transaction:
+            result = {**self.row(transaction, claim).result, "saved": uri, "saved_step": step}
+            runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, result=result)
+
+    def release(self, claim: Claim) -> None:
+        """End the lease of a job that is not wanted any more; its attempt counts."""
+        with self.owned(claim) as transaction:
+            if transaction is not None:
+                runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
+
+    def give_back(self, claim: Claim, *, wake: bool) -> None:
+        """Let another worker have the job, as if it had not been begun; at once, if `wake`."""
+        with self.owned(claim) as transaction:
+            if transaction is None:
+                return
+            runs.set_phase(
+                transaction, claim.phase_id, PhaseState.TRAINING, attempt=claim.attempt - 1, lease_until=None
+            )
+            if wake:
+                transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
+
+    def fail(self, claim: Claim, reason: str) -> None:
+        """End a job that cannot be done."""
+        with self.owned(claim) as transaction:
+            if transaction is not None:
+                runs.set_phase(transaction, claim.phase_id, PhaseState.FAILED, result={"reason": reason})
+                transaction.emit(CheckpointTrained(run_id=claim.run_id))
