@@ -141,4 +141,4 @@ def test_other_settings_in_the_same_folder_are_refused(
 ) -> None:
     out = Path(evaluated.args)
     result = restmcts(*arguments(puzzle_file, puzzle_policy, out, "--seeds", "5"))
-    assert result.returncode == 2 and "other settings (seeds)" in result.stderr
+    assert result.returncode == 2 and "other settings: seeds" in result.stderr

@@ -14,8 +14,9 @@ from restmcts.domain.runs.phases import PHASE, Phase, TrainPolicyPhase
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.errors import InputError
+from restmcts.usecases.same_settings import changed_settings
 from restmcts_cli.experiments.demo_plan import QUICK, demo_spec
-from restmcts_cli.experiments.requested_runs import changed_settings, run_config
+from restmcts_cli.experiments.requested_runs import run_config
 from typer.testing import Result
 
 Shown = Callable[..., str]

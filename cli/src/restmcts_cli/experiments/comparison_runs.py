@@ -16,13 +16,12 @@ from restmcts.domain.runs.phases import Phase
 from restmcts.domain.runs.plans import control_plan
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.spec_plan import SEEDS, of_seed, self_training, spec_plan
-from restmcts.errors import InputError
+from restmcts.usecases.same_settings import check_same_settings
 from restmcts_local.local_run import LocalRun, ModelOptions
 
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_cli.experiments.requested_runs import (
     BASE,
-    changed_settings,
     model_options,
     models_of,
     problem_sets,
@@ -143,17 +142,11 @@ def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan
     display = LiveDisplay(f"restmcts compare, {name}")
     with LocalRun(workdir, options, display.on_training) as run, display:
         known = run.find(name)
-        changed = changed_settings(known.config, config) if known is not None else []
-        if changed:
-            raise InputError(
-                f"{workdir} holds a comparison with other settings: {', '.join(changed)}; give the old ones again or "
-                "choose another --workdir"
-            )
-        run_id = (
-            known.id
-            if known is not None
-            else run.create(name, spec.method, spec.seed, config, setting.problems, models, plan)
-        )
+        if known is None:
+            run_id = run.create(name, spec.method, spec.seed, config, setting.problems, models, plan)
+        else:
+            check_same_settings(known.config, config, str(workdir), "choose another --workdir")
+            run_id = known.id
         if known is None or known.state != RunState.DONE:
             display.watch(run.database, run_id)
             run.run(run_id)

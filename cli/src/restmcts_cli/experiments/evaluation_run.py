@@ -12,9 +12,10 @@ from restmcts.adapters.sql import queries, runs
 from restmcts.adapters.sql.database import Database
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
-from restmcts.errors import InputError, RestMctsError
+from restmcts.errors import RestMctsError
 from restmcts.usecases import steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
+from restmcts.usecases.same_settings import check_same_settings
 
 from restmcts_cli.arguments.connection import Connection
 from restmcts_cli.reports.live_display import LiveDisplay
@@ -55,7 +56,8 @@ def evaluated_here(
             if known is None:
                 run_id = run.create(RUN_NAME, METHOD, 0, config, problems, dict(checkpoints), plan, max_tokens)
             else:
-                run_id = run.known(_same(known, config, str(out)), max_tokens)
+                check_same_settings(known.config, config, str(out), "choose another folder")
+                run_id = run.known(known, max_tokens)
             display.watch(run.database, run_id)
             run.run(run_id, takes_max_tokens=True)
         yield run.database, run_id
@@ -84,7 +86,8 @@ def evaluated_on_stack(
             new = NewRun(name, METHOD, 0, plan, config, problems, models, max_tokens)
             run_id = create_run(transaction, new).run_id
         else:
-            run_id = int(_same(known, config, f"the run {name}").id)
+            check_same_settings(known.config, config, f"the stack's run {name}", "choose another name")
+            run_id = int(known.id)
             if max_tokens is not None:
                 steer.set_max_tokens(transaction, name, max_tokens)
     _await_end(connection, name, run_id)
@@ -108,17 +111,3 @@ def _await_end(connection: Connection, name: str, run_id: int) -> None:
                     f"run {name} is paused: {row.error}; to go on: this command with a larger --max-tokens"
                 )
             time.sleep(SECONDS_BETWEEN_LOOKS)
-
-
-def _same(known: Any, config: dict[str, Any], where: str) -> Any:
-    """Return the row of a stored evaluation that is the one asked for.
-
-    Raises:
-        InputError: naming the settings that differ.
-    """
-    if known.config != config:
-        changed = ", ".join(sorted(name for name in config if known.config.get(name) != config[name]))
-        raise InputError(
-            f"{where} holds an evaluation with other settings ({changed}); give them again or choose another place"
-        )
-    return known

@@ -12,7 +12,7 @@ from restmcts.adapters.files.problem_files import BadLine
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.plans import SelfTraining
-from restmcts.domain.runs.spec import PuzzleSets, RunSpec, differences
+from restmcts.domain.runs.spec import PuzzleSets, RunSpec
 from restmcts.domain.runs.spec_plan import (
     BOOTSTRAP,
     COMPARED,
@@ -134,24 +134,6 @@ def stored_run(config: Mapping[str, Any]) -> RunSpec | None:
 
 def _digest(members: Sequence[Problem]) -> str:
     return hashlib.sha256(repr(list(members)).encode()).hexdigest()
-
-
-def changed_settings(stored: Mapping[str, Any], config: Mapping[str, Any]) -> list[str]:
-    """Return what makes another run of a stored one, each as "name (old -> new)"; none: it is the
-    same.
-
-    Runs of versions that stored no document are known by what they stored.
-    """
-    old, new = stored_run(stored), stored_run(config)
-    if old is None or new is None:
-        # They named a training of the first policy even where they did none.
-        of_no_use = ("seed_training",) if config["seed_set"] is None else ()
-        changed = [name for name in stored if name not in of_no_use and stored[name] != config.get(name)]
-        return [f"{name} ({stored[name]} -> {config.get(name)})" for name in changed]
-    changed = [f"{name} ({before} -> {after})" for name, before, after in differences(old, new)]
-    sets = {*stored["problems"], *config["problems"]}
-    others = sorted(name for name in sets if stored["problems"].get(name) != config["problems"].get(name))
-    return changed + [f"the problems of the set {name}" for name in others]
 
 
 def model_options(spec: RunSpec) -> "ModelOptions":

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting
-from restmcts.errors import InputError
 
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
@@ -48,11 +47,11 @@ def selftrain(
 
 def _run(spec: "RunSpec", workdir: Path, begin: float) -> "Report":
     from restmcts.domain.runs.spec_plan import spec_plan
+    from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
     from restmcts_cli.experiments.requested_runs import (
-        changed_settings,
         model_options,
         models_of,
         problem_sets,
@@ -68,15 +67,10 @@ def _run(spec: "RunSpec", workdir: Path, begin: float) -> "Report":
     display = LiveDisplay(f"restmcts selftrain in {workdir}")
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         known = run.find(RUN_NAME)
-        changed = changed_settings(known.config, config) if known is not None else []
-        if changed:
-            raise InputError(
-                f"{workdir} holds a run with other settings: {', '.join(changed)}; give the old ones again or choose "
-                "another --workdir"
-            )
         if known is None:
             run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
         else:
+            check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id, takes_max_tokens=True)

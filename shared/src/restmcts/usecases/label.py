@@ -1,0 +1,82 @@
+"""Labels: the leaves of ended trees are verified, the values of their steps are inferred, and both
+are stored. With the reports, the one place that reads true answers.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+from restmcts.adapters.observability import metrics, tracing
+from restmcts.adapters.sql import labelling, trees
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.labelling import Labelled
+from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.labels.inferred import end_leaves
+from restmcts.domain.labels.rollouts import label_steps
+from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.requests import ProposedStep
+from restmcts.domain.runs.phases import SEARCH_PHASE
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.tree import Node, Tree
+from restmcts.messages.events import TreesLabelled
+from restmcts.ports import Verifier
+
+TREES_PER_TRANSACTION = 128
+
+
+def label_trees(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:
+    """Label those of the trees that have ended; the others are left as they are."""
+    for start in range(0, len(tree_ids), TREES_PER_TRANSACTION):
+        _label(database, verifier, tree_ids[start : start + TREES_PER_TRANSACTION])
+
+
+def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:
+    with database.transaction() as transaction:
+        rows = labelling.ended(transaction, tree_ids)
+        loaded = trees.load_trees(transaction, [row.tree_id for row in rows])
+    with tracing.step("label", [row.tree_id for row in rows]):
+        outcomes = {row.tree_id: outcome_of(row, loaded[row.tree_id], verifier) for row in rows}
+    with database.transaction() as transaction:
+        still_ended = labelling.lock_ended(transaction, list(outcomes))
+        labelling.save(transaction, [outcomes[tree_id] for tree_id in still_ended])
+        transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in sorted({row.run_id for row in rows})))
+    for row in rows:
+        _observe(row, outcomes[row.tree_id])
+
+
+def outcome_of(row: Any, tree: Tree, verifier: Verifier) -> Labelled:
+    """Return what an ended tree (`row` is that of `labelling.ended`) came to; where its phase
+    merges given solutions, the problem's is added to the tree.
+    """
+    phase = SEARCH_PHASE.validate_python(row.spec)
+    num_searched = len(tree)
+    if phase.merge_solutions and row.solution:
+        steps = [ProposedStep(step, 0, 0.0) for step in row.solution]
+        tree.add_path(tree.root, steps, lambda step: states_answer(step.text))
+    is_graded_alone = phase.purpose == "evaluate"
+    gate = phase.search.end_gate if isinstance(phase.search, MctsStarSettings) and not is_graded_alone else None
+    verdicts = _verify(row, tree, end_leaves(tree, gate), verifier)
+    chosen = tree[row.chosen_node] if row.chosen_node is not None else None
+    own = {node_id: verdict for node_id, verdict in verdicts.items() if node_id < num_searched}
+    return Labelled(
+        tree_id=row.tree_id,
+        verdicts=verdicts,
+        labels={} if is_graded_alone else label_steps(tree, verdicts, phase.labels),
+        added=tree.nodes[num_searched:],
+        answer=extract_answer("".join(tree.steps_to(chosen))) if chosen is not None else None,
+        verdict=own.get(chosen.node_id, Verdict.WRONG) if chosen is not None else Verdict.WRONG,
+        solved=Verdict.RIGHT in own.values(),
+    )
+
+
+def _verify(row: Any, tree: Tree, leaves: Sequence[Node], verifier: Verifier) -> dict[int, Verdict]:
+    checks = [Check(row.question, row.answer, row.kind, "".join(tree.steps_to(leaf))) for leaf in leaves]
+    return dict(zip((leaf.node_id for leaf in leaves), verifier.verify(checks), strict=True))
+
+
+def _observe(row: Any, outcome: Labelled) -> None:
+    """Count what was labelled, and end the tree's trace."""
+    metrics.TREES_LABELLED.inc()
+    for verdict in outcome.verdicts.values():
+        metrics.VERDICTS.labels(verdict.value).inc()
+    of_tree = {"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value}
+    tracing.whole(row.tree_id, row.started_at, row.ended_at, **of_tree)

@@ -1,0 +1,79 @@
+"""Whether a stored run is the one that is asked for again: its settings, one by one."""
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from restmcts.domain.runs.spec import RunSpec, differences
+from restmcts.errors import InputError
+
+MAX_NAMED = 12
+MAX_CHARACTERS = 60
+MISSING = "nothing"
+
+Config = Mapping[str, Any]
+"""What is stored of a run to know it by, as JSON: its document under "spec", and the digests of its
+"problems" by set. Runs of versions that stored no document have their settings at the top."""
+
+
+def changed_settings(stored: Config, asked: Config) -> list[str]:
+    """Return what makes another run of a stored one, each as "name (old -> new)"; empty if it is
+    the same run.
+    """
+    if "spec" in stored and "spec" in asked:
+        specs = RunSpec.model_validate(stored["spec"]), RunSpec.model_validate(asked["spec"])
+        changes = list(differences(*specs))
+    else:
+        changes = list(_changes_without_document(stored, asked))
+    old, new = stored.get("problems", {}), asked.get("problems", {})
+    others = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
+    settings = [f"{name} ({_shown(before)} -> {_shown(after)})" for name, before, after in changes]
+    # Problems are known by their digest, which says nothing to a person.
+    return settings + [f"the problems of the set {name}" for name in others]
+
+
+def check_same_settings(stored: Config, asked: Config, holder: str, way_out: str) -> None:
+    """Let the run that is asked for again be the stored one.
+
+    Args:
+        holder: of the stored run, as a person names it.
+        way_out: what else could be done.
+
+    Raises:
+        InputError: naming every setting that differs, with its old and its new value.
+    """
+    changes = changed_settings(stored, asked)
+    if not changes:
+        return
+    more = f" and {len(changes) - MAX_NAMED} more" if len(changes) > MAX_NAMED else ""
+    raise InputError(
+        f"{holder} holds a run with other settings: {', '.join(changes[:MAX_NAMED])}{more}; "
+        f"give the old ones again or {way_out}"
+    )
+
+
+def _changes_without_document(stored: Config, asked: Config) -> Iterator[tuple[str, Any, Any]]:
+    """Yield name, old and new value of what a run stored and what is another now; what it did not
+    store was no setting then.
+    """
+    # A training of the first policy was stored even where there was none.
+    of_no_use = {"problems", "seed_training"} if asked.get("seed_set", "") is None else {"problems"}
+    compared = [name for name in stored if name not in of_no_use]
+    old = dict(_flat({name: stored[name] for name in compared}))
+    new = dict(_flat({name: asked[name] for name in compared if name in asked}))
+    for name in [*old, *(name for name in new if name not in old)]:
+        before, after = old.get(name, MISSING), new.get(name, MISSING)
+        if before != after:
+            yield name, before, after
+
+
+def _flat(settings: Config, before: str = "") -> Iterator[tuple[str, Any]]:
+    for name, value in settings.items():
+        if isinstance(value, Mapping) and value:
+            yield from _flat(value, f"{before}{name}.")
+        else:
+            yield before + name, value
+
+
+def _shown(value: object) -> str:
+    text = str(value)
+    return text if len(text) <= MAX_CHARACTERS else f"{text[:MAX_CHARACTERS]}…"
