@@ -10,7 +10,6 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.sql.trees import TREES
-from restmcts.adapters.workers.model_worker import WorkerSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import StepsProposed
 from restmcts.domain.runs.phases import SearchPhase
@@ -21,6 +20,7 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, Pro
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases.reconcile import Patience, ring_overdue
+from restmcts.usecases.serve_models import WorkerSettings
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
