@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Self
 
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction
@@ -86,13 +86,13 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
     for name, checkpoint in new.checkpoints.items():
         runs.add_checkpoint(transaction, run_id, name, checkpoint.kind, checkpoint.uri, checkpoint.known_digest)
     fills = not {HELD_OUT, BOOTSTRAP, SEEDS} & new.problems.keys()
-    limits = _limits(new.config, new.phases) if fills else {}
+    filled = _Filled.by(new.config, new.phases) if fills else _Filled()
     counts: dict[str, int] = {}
     for set_name, problems in new.problems.items():
         counts |= _fill(
             set_name,
             problems,
-            _Intake(limits if set_name == TRAIN else {}),
+            _Intake(filled if set_name == TRAIN else _Filled()),
             lambda name, found: runs.add_problems(transaction, run_id, name, found),
         )
     if new.paused:
@@ -119,28 +119,37 @@ def enqueue_problems(
     """
     run = run_named(transaction, run_name)
     phases = [PHASE.validate_python(row.spec) for row in runs.phases_of(transaction, run.id)]
-    intake = _Intake({})
+    intake = _Intake(_Filled())
     if set_name == TRAIN:
         digests = {name: runs.digests_of(transaction, run.id, name) for name in (TRAIN, HELD_OUT, BOOTSTRAP)}
-        intake = _Intake(_limits(run.config, phases), digests)
+        intake = _Intake(_Filled.by(run.config, phases), digests)
     return _fill(
         set_name, problems, intake, lambda name, found: steer.append_problems(transaction, run_name, name, found)
     )
 
 
-def _limits(config: Config, phases: Iterable[Phase]) -> dict[str, int]:
-    """Return how many questions a run holds out, how many problems its first value model's data
-    are made of, and whether its first policy is trained on solutions, which have no limit.
+@dataclass(frozen=True, slots=True)
+class _Filled:
+    """What else the problems for the set "train" fill.
+
+    Attributes:
+        num_held_out: questions that are held out, at most.
+        num_bootstrap: problems of which the first value model's data are made, at most.
+        has_seeds: whether the first policy is trained on the given solutions.
     """
-    bootstraps = config.get("bootstrap_set") == BOOTSTRAP and any(
-        isinstance(phase, SearchPhase) and phase.purpose == "bootstrap" for phase in phases
-    )
-    num_held_out = config["gate"]["num_problems"] if config.get("held_out_set") == HELD_OUT else 0
-    return {
-        BOOTSTRAP: MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0,
-        HELD_OUT: num_held_out,
-        SEEDS: int(config.get("seed_set") == SEEDS),
-    }
+
+    num_held_out: int = 0
+    num_bootstrap: int = 0
+    has_seeds: bool = False
+
+    @classmethod
+    def by(cls, config: Config, phases: Iterable[Phase]) -> Self:
+        """Return what a run's training problems fill."""
+        bootstraps = config.get("bootstrap_set") == BOOTSTRAP and any(
+            isinstance(phase, SearchPhase) and phase.purpose == "bootstrap" for phase in phases
+        )
+        num_held_out = config["gate"]["num_problems"] if config.get("held_out_set") == HELD_OUT else 0
+        return cls(num_held_out, MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0, config.get("seed_set") == SEEDS)
 
 
 class _Intake:
@@ -148,24 +157,22 @@ class _Intake:
     already, by name.
     """
 
-    def __init__(self, limits: Mapping[str, int], digests: Mapping[str, Sequence[str]] | None = None) -> None:
+    def __init__(self, filled: _Filled, digests: Mapping[str, Sequence[str]] | None = None) -> None:
         known = digests or {}
-        self._rule = (
-            HeldOut(limits[HELD_OUT], known.get(HELD_OUT, ()), known.get(TRAIN, ())) if limits.get(HELD_OUT) else None
-        )
-        self._room = limits.get(BOOTSTRAP, 0) - len(known.get(BOOTSTRAP, ()))
-        self._has_seeds = bool(limits.get(SEEDS))
+        self._filled = filled
+        self._rule = HeldOut(filled.num_held_out, known.get(HELD_OUT, ()), known.get(TRAIN, ()))
+        self._num_bootstrap = len(known.get(BOOTSTRAP, ()))
         self.kept: dict[str, list[Problem]] = {BOOTSTRAP: [], HELD_OUT: [], SEEDS: []}
 
     def passed_on(self, problems: Iterable[Problem]) -> Iterator[Problem]:
         """Yield the problems that are not held out, and keep what other sets are to have."""
         for problem in problems:
-            if self._rule is not None and self._rule.takes(problem):
+            if self._filled.num_held_out and self._rule.takes(problem):
                 self.kept[HELD_OUT].append(problem)
                 continue
-            if len(self.kept[BOOTSTRAP]) < self._room:
+            if self._num_bootstrap + len(self.kept[BOOTSTRAP]) < self._filled.num_bootstrap:
                 self.kept[BOOTSTRAP].append(problem)
-            if self._has_seeds and problem.solution:
+            if self._filled.has_seeds and problem.solution:
                 self.kept[SEEDS].append(problem)
             yield problem
 
