@@ -19,6 +19,7 @@ from restmcts_cli.commands.learning.pool import pool
 from restmcts_cli.commands.learning.selftrain import selftrain
 from restmcts_cli.commands.operations import db, dead_letters, workers
 from restmcts_cli.commands.operations.doctor import doctor
+from restmcts_cli.commands.operations.options import options
 from restmcts_cli.commands.operations.stack import app as stack_app
 from restmcts_cli.commands.records import checkpoints, datasets, problems, runs, trees
 from restmcts_cli.commands.records.ui import ui
@@ -37,6 +38,7 @@ app.command()(evaluate)
 app.command()(pool)
 app.command()(compare)
 app.command()(grade)
+app.command()(options)
 app.command()(ui)
 app.add_typer(stack_app, name="stack")
 app.command()(doctor)

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 from restmcts.domain.runs.methods import METHODS
-from restmcts.domain.runs.options import Option, in_words, options_of
+from restmcts.domain.runs.options import Option, as_written, options_of
 from restmcts.domain.runs.spec import RunSpec, with_derived
 from restmcts.domain.runs.spec_settings import ALGORITHM, Setting, section_class
 
@@ -67,6 +67,7 @@ VALUE_RATE = Flag(
     "Peak learning rate of the value model's training.",
 )
 DEVICE = Flag("--device", ("models.device",), MACHINE)
+DTYPE = Flag("--dtype", ("models.dtype",), MACHINE)
 TREES_IN_FLIGHT = Flag("--trees-in-flight", ("models.trees_in_flight",), MACHINE)
 STEPS = Flag(
     "--steps", ("policy_training.num_steps", "value_training.num_steps"), TRAINING, "Optimizer steps of every training."
@@ -137,10 +138,10 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     TEMPLATE,
     SET,
 )
-LOCAL_FLAGS = (DEVICE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE))
+LOCAL_FLAGS = (DEVICE, DTYPE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE))
 COMPARE_FLAGS = (
     *(POLICY, TEST, LIMIT, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
-    *(DEVICE, TREES_IN_FLIGHT, SET),
+    *(DEVICE, DTYPE, TREES_IN_FLIGHT, SET),
 )
 
 
@@ -211,5 +212,5 @@ def _default(setting: str, option: Option) -> str | bool:
     value: Any = _DERIVED
     for name in setting.split("."):
         value = value.get(name) if isinstance(value, dict) else None
-    shown = (in_words(value) if value is not None else option.default).strip('"')
+    shown = (as_written(value) if value is not None else option.default).strip('"')
     return shown if shown not in ("", "null", "false") else False

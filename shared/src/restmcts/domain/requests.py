@@ -13,6 +13,7 @@ from types import MappingProxyType
 from typing import Literal, get_args
 
 from restmcts.domain.prompts import TEMPLATE_NAMES, Critic
+from restmcts.domain.ranges import AtLeastOne, Positive, PositiveShare, check_ranges
 from restmcts.errors import InputError
 
 STEP_SEPARATOR = "\n"
@@ -26,29 +27,25 @@ class GenerationSettings:
     """How a policy generates; equal for all requests of one batch.
 
     Attributes:
-        temperature: softmax temperature of sampling, above 0 (a greedy request ignores it).
-        top_p: nucleus mass kept, in (0, 1].
-        max_step_tokens: limit of new tokens for one step.
-        max_solution_tokens: limit of new tokens for one request, over all its steps.
+        temperature: softmax temperature of sampling (greedy requests, as those of the search
+            "cot", ignore it).
+        top_p: mass of the most probable tokens that sampling keeps (nucleus sampling).
+        max_step_tokens: new tokens of one step at most.
+        max_solution_tokens: new tokens of one request at most, over all its steps.
         template: how questions are written, one of restmcts.domain.prompts.TEMPLATE_NAMES.
         step_separator: what ends a step, by its name in `SEPARATORS`; "auto": what the checkpoint
             says, else what the model is seen to write.
     """
 
-    temperature: float = 0.7
-    top_p: float = 1.0
-    max_step_tokens: int = 256
-    max_solution_tokens: int = 1024
+    temperature: Positive = 0.7
+    top_p: PositiveShare = 1.0
+    max_step_tokens: AtLeastOne = 256
+    max_solution_tokens: AtLeastOne = 1024
     template: str = "auto"
     step_separator: StepSeparator = "auto"
 
     def __post_init__(self) -> None:
-        if not self.temperature > 0:
-            raise InputError(f"temperature is {self.temperature}: it must be above 0 (the greedy algorithm is cot)")
-        if not 0 < self.top_p <= 1:
-            raise InputError(f"top_p is {self.top_p}: it must be above 0 and at most 1")
-        if self.max_step_tokens < 1 or self.max_solution_tokens < 1:
-            raise InputError("max_step_tokens and max_solution_tokens must be at least 1")
+        check_ranges(self)
         if self.template not in TEMPLATE_NAMES:
             raise InputError(
                 f"no prompt template is called {self.template!r}; choose one of {', '.join(TEMPLATE_NAMES)}"

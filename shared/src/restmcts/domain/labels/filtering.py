@@ -9,8 +9,8 @@ from typing import Literal
 
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
+from restmcts.domain.ranges import AtLeastOne, UnitInterval, check_ranges
 from restmcts.domain.tree import ROOT, Node, Tree
-from restmcts.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,20 +18,19 @@ class TraceFilter:
     """Which right traces of a problem are kept.
 
     Attributes:
-        top_k: at most that many a problem; None: all.
+        top_k: right traces of a problem that are kept at most; None: all.
         min_value: least model value of the trace's last step.
-        rank: which come first: "shortest" by steps, "value" by the model's value of the last step,
-            or "least-value" by its value of the step that it likes least (as MATH-SHEPHERD ranks
-            solutions).
+        rank: order in which they are kept: "shortest" by steps, "value" by the model's value of
+            the last step, or "least-value" by its value of the step that it likes least (as
+            MATH-SHEPHERD ranks solutions).
     """
 
-    top_k: int | None = None
+    top_k: AtLeastOne | None = None
     min_value: float = 0.0
     rank: Literal["shortest", "value", "least-value"] = "value"
 
     def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k is {self.top_k}: it must be at least 1")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,15 +45,12 @@ class PairFilter:
             thinks worst, whatever is right (Self-Rewarding, arXiv:2401.10020).
     """
 
-    min_gap: float = 0.0
-    top_k: int | None = None
+    min_gap: UnitInterval = 0.0
+    top_k: AtLeastOne | None = None
     between: Literal["siblings", "solutions"] = "siblings"
 
     def __post_init__(self) -> None:
-        if self.top_k is not None and self.top_k < 1:
-            raise InputError(f"top_k is {self.top_k}: it must be at least 1")
-        if not 0 <= self.min_gap <= 1:
-            raise InputError(f"min_gap is {self.min_gap}: it must lie in [0, 1]")
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)

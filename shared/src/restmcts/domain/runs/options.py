@@ -8,14 +8,17 @@ import inspect
 import re
 from collections.abc import Mapping
 from dataclasses import MISSING, Field, dataclass
+from functools import reduce
+from operator import or_
 from types import NoneType, UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from pydantic.fields import FieldInfo
 from pydantic_core import PydanticUndefined
 
+from restmcts.domain.ranges import bounds_in, bounds_of, in_words
+
 _TYPES = {int: "whole number", float: "number", bool: "true or false", str: "text", NoneType: "null"}
-_BOUNDS = {"ge": "at least", "gt": "above", "le": "at most", "lt": "below"}
 _ATTRIBUTE = re.compile(r"^    (\w+): (.*?)(?=^    \w+: |^\S|\Z)", re.MULTILINE | re.DOTALL)
 
 
@@ -52,12 +55,19 @@ def options_of(owner: Any) -> list[Option]:
 
 
 def _option(name: str, field: "FieldInfo | Field[Any]", hint: Any, said: str) -> Option:
-    metadata = list(field.metadata) if isinstance(field, FieldInfo) else []
-    while get_origin(hint) is Annotated:
-        hint, *extras = get_args(hint)
-        metadata += [one for extra in extras for one in getattr(extra, "metadata", (extra,))]
-    description = field.description if isinstance(field, FieldInfo) and field.description else said
-    return Option(name, hint, _default(field), _range(metadata), _sentence(description))
+    bounds = bounds_of(hint)
+    if isinstance(field, FieldInfo):
+        bounds, said = (*bounds_in(field.metadata), *bounds), field.description or said
+    return Option(name, plain_type(hint), _default(field), in_words(bounds), _sentence(said))
+
+
+def plain_type(hint: Any) -> Any:
+    """Return a type without what is said of it, in its members too."""
+    if get_origin(hint) is Annotated:
+        return plain_type(get_args(hint)[0])
+    if get_origin(hint) in (Union, UnionType):
+        return reduce(or_, (plain_type(one) for one in get_args(hint)))
+    return hint
 
 
 def attributes_of(owner: Any) -> dict[str, str]:
@@ -70,21 +80,14 @@ def _sentence(text: str) -> str:
     return f"{text[:1].upper()}{text[1:].rstrip('.')}." if text else ""
 
 
-def _range(metadata: list[Any]) -> str:
-    bounds = [
-        f"{words} {getattr(one, name)}" for one in metadata for name, words in _BOUNDS.items() if hasattr(one, name)
-    ]
-    return " and ".join(bounds)
-
-
 def _default(field: "FieldInfo | Field[Any]") -> str:
     default = field.default
     if default is PydanticUndefined or default is MISSING:
         return ""
-    return in_words(default)
+    return as_written(default)
 
 
-def in_words(value: Any) -> str:
+def as_written(value: Any) -> str:
     """Return a value as a run file has it."""
     if value is None:
         return "null"

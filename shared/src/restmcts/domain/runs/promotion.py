@@ -12,6 +12,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
+from restmcts.domain.ranges import AtLeastOne, AtLeastZero, NotNegative, check_ranges
 from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.stats.ranks import average_ranks
 
@@ -21,15 +22,19 @@ class GateSettings:
     """How new checkpoints are evaluated.
 
     Attributes:
-        margin: a figure may lie that many standard errors of the difference below the old one's.
-        num_problems: held out, at most; one in ten is, until there are so many.
+        margin: standard errors of the difference by which a figure may lie below the old one's.
+        num_problems: problems that are held out at most, one in ten until there are so many; 0:
+            none, and every checkpoint is promoted.
         num_samples: solutions that the first policy samples for each held-out problem, to
             evaluate value models on.
     """
 
-    margin: float = 1.0
-    num_problems: int = 200
-    num_samples: int = 8
+    margin: NotNegative = 1.0
+    num_problems: AtLeastZero = 200
+    num_samples: AtLeastOne = 8
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
 
 @dataclass(frozen=True, slots=True)

@@ -25,7 +25,7 @@ from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.methods import FirstLabels
 from restmcts.domain.runs.promotion import GateSettings
-from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
+from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
 from restmcts.domain.search.algorithms import SEARCH_SETTINGS, SearchSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.errors import InputError
@@ -93,7 +93,11 @@ class ModelSettings(Document):
         default="auto",
         description="Prompt template: auto (the model's own), chat, plain, raw, few-shot, steps-en or steps-zh.",
     )
-    device: str = Field(default="cpu", min_length=1, description="Device of torch: cpu, cuda, cuda:1, ….")
+    device: str = Field(default="cpu", min_length=1, description="Device of torch: cpu, cuda, cuda:1, … or auto.")
+    dtype: Dtype = Field(
+        default="auto",
+        description="Number format of weights in use; auto: as stored, where the device is quick at it, else float32.",
+    )
     trees_in_flight: int = Field(default=64, ge=1, description="Trees searched side by side.")
     trust_remote_code: bool = Field(default=False, description="Whether code that comes with a model may run.")
     max_batch_tokens: int = Field(default=16_384, ge=1, description="Tokens of one forward pass at most.")

@@ -6,6 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+from restmcts.domain.ranges import AtLeastOne, NotNegative, Positive, Share, check_ranges
 from restmcts.errors import InputError
 
 Schedule = Literal["cosine", "linear", "constant"]
@@ -34,75 +35,63 @@ class TrainingSettings:
         batch_size: examples of one forward pass.
         gradient_accumulation: forward passes of one optimizer step; the loss is the mean over all
             of them together.
-        learning_rate: peak rate of AdamW.
+        learning_rate: peak learning rate of AdamW.
         optimizer: "adamw" for every weight, or "muon" for the hidden matrices and AdamW for the
             rest.
-        muon_learning_rate: peak rate of Muon, scaled so that its updates are of AdamW's size.
-        schedule: of both rates after the warm-up.
+        muon_learning_rate: peak learning rate of Muon, scaled so that its updates are of AdamW's
+            size.
+        schedule: course of both learning rates after the warm-up.
         warmup_ratio: share of the steps over which the rates rise.
-        weight_decay: of matrices; vectors never decay.
-        max_gradient_norm: gradients are scaled down to it.
-        max_length: tokens; a longer example is dropped and counted, never cut.
-        seed: of the data's order, of dropout and of fresh weights.
-        template: of the prompts that policies are trained on, and name as theirs
+        weight_decay: weight decay of matrices; vectors never decay.
+        max_gradient_norm: norm that gradients are scaled down to.
+        max_length: tokens of an example at most; a longer one is dropped and counted, never cut.
+        seed: decides the order of the data, dropout and fresh weights.
+        template: template of the prompts that policies are trained on, and name as theirs
             (restmcts.domain.prompts.TEMPLATE_NAMES).
-        dpo_beta: of direct preference optimisation: how dear it is to leave the parent.
-        validation_share: of the problems, whose examples are held out (value models); the same
-            problems in every training.
+        dpo_beta: beta of direct preference optimisation: how dear it is to leave the parent.
+        validation_share: share of the problems whose examples are held out (value models); the
+            same problems in every training.
         evaluate_steps: steps between two looks at the held-out examples; None: once a pass over the
             examples.
         patience: looks in a row without a lower held-out loss after which training ends; the best
             weights are kept. None: train to the end and keep the last.
         lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
             all weights.
-        precision: of forward and backward passes; weights and optimizer stay in float32.
+        precision: number format of forward and backward passes; weights and optimizer stay in
+            float32.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping
             them.
         packing: lay the examples of a forward pass end to end instead of padding them; none sees
             another.
-        save_seconds: between two saves of the state from which a killed job goes on.
+        save_seconds: seconds between two saves of the state from which a killed job is resumed.
     """
 
-    num_steps: int | None = None
-    num_epochs: int = 2
-    batch_size: int = 32
-    gradient_accumulation: int = 1
-    learning_rate: float = 2e-5
+    num_steps: AtLeastOne | None = None
+    num_epochs: AtLeastOne = 2
+    batch_size: AtLeastOne = 32
+    gradient_accumulation: AtLeastOne = 1
+    learning_rate: Positive = 2e-5
     optimizer: OptimizerName = "adamw"
-    muon_learning_rate: float = 0.01
+    muon_learning_rate: Positive = 0.01
     schedule: Schedule = "cosine"
-    warmup_ratio: float = 0.05
+    warmup_ratio: Share = 0.05
     weight_decay: float = 0.0
     max_gradient_norm: float = 1.0
-    max_length: int = 2048
+    max_length: AtLeastOne = 2048
     seed: int = 0
     template: str = "auto"
-    dpo_beta: float = 0.1
-    validation_share: float = 0.0
-    evaluate_steps: int | None = None
-    patience: int | None = None
-    lora_rank: int | None = None
+    dpo_beta: Positive = 0.1
+    validation_share: Share = 0.0
+    evaluate_steps: AtLeastOne | None = None
+    patience: AtLeastOne | None = None
+    lora_rank: AtLeastOne | None = None
     precision: Precision = "float32"
     gradient_checkpointing: bool = False
     packing: bool = False
-    save_seconds: float = 600.0
+    save_seconds: NotNegative = 600.0
 
     def __post_init__(self) -> None:
-        counts = ("num_steps", "num_epochs", "batch_size", "gradient_accumulation", "max_length")
-        for name in (*counts, "evaluate_steps", "patience", "lora_rank"):
-            count = getattr(self, name)
-            if count is not None and count < 1:
-                raise InputError(f"training setting {name} is {count}; give at least 1")
-        for name in ("learning_rate", "muon_learning_rate", "dpo_beta"):
-            if not getattr(self, name) > 0:
-                raise InputError(f"training setting {name} is {getattr(self, name)}; give a number above 0")
-        for name in ("warmup_ratio", "validation_share"):
-            if not 0 <= getattr(self, name) < 1:
-                raise InputError(
-                    f"training setting {name} is {getattr(self, name)}; give a share of at least 0 and below 1"
-                )
-        if not self.save_seconds >= 0:
-            raise InputError(f"training setting save_seconds is {self.save_seconds}; give at least 0")
+        check_ranges(self)
         if self.patience is not None and not self.validation_share:
             raise InputError("training setting patience needs held-out problems: give a validation_share above 0")
 

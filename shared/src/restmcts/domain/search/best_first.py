@@ -36,10 +36,10 @@ class BestFirstSettings:
             arXiv:2506.11902, branches there), or the first ("step-start").
         num_alternatives: most probable untaken tokens kept at every position.
         min_log_prob: least log-probability of a token that is branched to.
-        value_weight: of V at the last step end before a branch, in its priority; the rest of it is
-            log-probability.
-        log_prob_weight: of a solution's log-probability in its score; the rest of it is V at its
-            end.
+        value_weight: weight of V at the last step end before a branch, in its priority; the rest
+            of it is log-probability.
+        log_prob_weight: weight of a solution's log-probability in its score; the rest of it is V
+            at its end.
         merge: a new step is one that its parent has already if their texts are equal ("exact"), or
             if they are once case, spacing, punctuation and opening connectives are gone
             ("normalised"; the new step is then asked for alone, and the rest of the solution only

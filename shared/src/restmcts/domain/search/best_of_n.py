@@ -21,6 +21,7 @@ class CotSettings:
     """One solution: the most probable one, or a sample.
 
     Attributes:
+        greedy: take the most probable token each time instead of sampling.
         gate: sample again while no finished solution has a value at or above it, and answer with
             the solution of highest value; None: one solution, no value asked.
         num_retries: samples after the first at most, under a gate.
@@ -41,7 +42,8 @@ class SelfConsistencySettings:
     """The majority answer of `num_samples` solutions (SC).
 
     Attributes:
-        samples_at_once: how many are asked for together; None: all.
+        num_samples: solutions that vote.
+        samples_at_once: solutions that are asked for together; None: all.
         gate: stop at the first finished solution with a value at or above it; None: ask no value.
     """
 
@@ -60,13 +62,13 @@ class BestOfNSettings:
     aggregation "last" under an ORM).
 
     Attributes:
-        num_samples: N.
-        samples_at_once: how many are asked for together; 1 is sequential. None: all.
+        num_samples: solutions that are sampled (N).
+        samples_at_once: solutions that are asked for together; 1 is sequential. None: all.
         aggregation: a solution's score from the values of its steps; "own": as the value model's
             authors do it.
         gate: stop at the first finished solution with a score at or above it; None: never.
-        choose: the solution of highest score, or "vote": the answer with the greatest sum of scores
-            (SC+ORM, SC+value).
+        choose: "best": the solution of highest score, or "vote": the answer with the greatest sum
+            of scores (SC+ORM, SC+value).
         score: whether the value model is asked; without it every solution scores 0.
     """
 

@@ -32,17 +32,17 @@ class MctsStarSettings:
     Attributes:
         mode: "solve" ends at the first selected leaf at or above the gate; "collect" spends the
             whole budget.
-        branch: b, samples of one expansion.
+        branch: samples of one expansion (b).
         roll_branch: samples of one rollout step.
-        roll_forward_steps: R, steps of a rollout.
+        roll_forward_steps: steps of a rollout (R).
         selection: "ucb" adds ε * sqrt(2 * ln n_parent / n_c) to a child's value; "puct" adds ε *
             P_c * sqrt(n_parent) / (1 + n_c), where P_c is the child's share of its siblings'
             probability under the policy (arXiv:1712.01815).
-        exploration_constant: ε.
+        exploration_constant: weight of exploration in the selection (ε).
         alpha: weight of the rollout's best value against the child's own, in [0, 1] (the released
             code's reading).
         end_gate: value at which a leaf counts as solved.
-        unvisited_bonus: added to the value of a child never visited.
+        unvisited_bonus: bonus on the value of a child that was never visited.
         value: "model" takes V_θ as the node's value (released code); "cumulative" takes the paper's
             v_k, with r_sk = 1 - V_θ and m_k estimated as the steps left to `expected_depth`.
         expected_depth: steps of a typical solution, for "cumulative".

@@ -15,6 +15,7 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, field
 from enum import StrEnum
 
+from restmcts.domain.ranges import AtLeastZero, NotNegative, check_ranges
 from restmcts.domain.requests import (
     ProposedStep,
     ProposeSteps,
@@ -27,7 +28,6 @@ from restmcts.domain.requests import (
     derive_seed,
 )
 from restmcts.domain.tree import ROOT, Node, Tree
-from restmcts.errors import InputError
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,25 +36,22 @@ class Budget:
     may overshoot.
 
     Attributes:
-        tokens: generated tokens.
+        tokens: generated tokens of a tree.
         model_calls: requests to either model.
-        nodes: nodes without the root.
+        nodes: nodes of a tree, its root not counted.
         iterations: an algorithm's own rounds (a simulation of MCTS*, a layer of a beam, a sample of
             best-of-N).
-        seconds: since the tree's first request, as told by whoever delivers the responses.
+        seconds: seconds since the tree's first request, as whoever delivers responses reports.
     """
 
-    tokens: int | None = None
-    model_calls: int | None = None
-    nodes: int | None = None
-    iterations: int | None = None
-    seconds: float | None = None
+    tokens: AtLeastZero | None = None
+    model_calls: AtLeastZero | None = None
+    nodes: AtLeastZero | None = None
+    iterations: AtLeastZero | None = None
+    seconds: NotNegative | None = None
 
     def __post_init__(self) -> None:
-        for name in self.__dataclass_fields__:
-            limit = getattr(self, name)
-            if limit is not None and limit < 0:
-                raise InputError(f"budget of {name} is {limit}: it must be at least 0")
+        check_ranges(self)
 
 
 @dataclass(slots=True)

@@ -22,8 +22,8 @@ class StepRolloutsSettings:
     """Solutions, and completions of their partial solutions.
 
     Attributes:
-        num_solutions: sampled from the question; a tree that begins with given steps has these
-            instead.
+        num_solutions: solutions that are sampled from the question; a tree that begins with given
+            steps has these instead.
         num_rollouts: completions of each partial solution that is not finished; of given steps, of
             all of them together.
     """
