@@ -15,7 +15,8 @@ from pathlib import Path
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.plans import self_training_plan
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source

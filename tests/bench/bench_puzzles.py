@@ -20,11 +20,11 @@ from restmcts.domain.labels.inferred import end_leaves, infer_labels
 from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.domain.requests import GenerationSettings, ProposedStep, derive_seed
 from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.search.algorithms import SearchSettings, needs_values
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.settings import SearchSettings
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.domain.tasks.puzzles import PUZZLES, ProblemSets, SetSizes
@@ -236,13 +236,13 @@ class Bench:
         bootstrap = self.search(first, SelfConsistencySettings(num_samples=4), Budget(), self.models(policy, None))
         _, all_values = self.examples(first, bootstrap)
         for iteration, problems in enumerate(self.sets.searched, start=1):
-            models = self.models(policy, value if needs_values(settings) else None)
+            models = self.models(policy, value if settings.needs_values else None)
             searched = self.search(problems, settings, Budget(tokens=self.setup.collect_tokens), models)
             traces, values = self.examples(problems, searched)
             all_values += values
             parent, policy = policy, f"{how}-policy-{iteration}"
             train_policy(self.folder / parent, traces, self.further, self.folder / policy)
-            if needs_values(settings):
+            if settings.needs_values:
                 parent, value = value, f"{how}-value-{iteration}"
                 train_value(self.folder / parent, all_values, self.value_training, self.folder / value)
             greedy = self.outcomes(

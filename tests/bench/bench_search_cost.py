@@ -21,11 +21,11 @@ import torch
 from bench_batching import make_tokenizer
 from lockstep import Models, search_all
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.search.algorithms import SearchSettings
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.settings import SearchSettings
 from restmcts.modeling.checkpoints import (
     LoadedModel,
     load_policy,

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, Request, Response, ScoreSteps, derive_seed
-from restmcts.domain.search.algorithms import SearchSettings, build_search
 from restmcts.domain.search.protocol import Budget, Search
+from restmcts.domain.search.settings import SearchSettings
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.value.value_model import TransformersScorer
 
@@ -47,7 +47,7 @@ def search_all(
     seed: int = 0,
 ) -> Searched:
     """Search all questions to their end."""
-    searches = [build_search(settings, budget, derive_seed(seed, place)) for place in range(len(questions))]
+    searches = [settings.build(budget, derive_seed(seed, place)) for place in range(len(questions))]
     rounds = 0
     begin = time.perf_counter()
     waiting: Waiting = [(place, request) for place, search in enumerate(searches) for request in search.begin()]

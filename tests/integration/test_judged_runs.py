@@ -14,7 +14,8 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.plans import self_training_plan
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tasks import number_paths

@@ -121,11 +121,15 @@ class Registry(Generic[T]):
         return f"no {self.noun} is called {name!r}{meant} There are: {', '.join(self.names())}"
 
     def names(self) -> tuple[str, ...]:
-        """Return the names of all entries, in the order in which they were registered."""
+        """Return the names of all entries, sorted."""
         return tuple(self._filled())
 
+    def values(self) -> tuple[T, ...]:
+        """Return what is registered, by name."""
+        return tuple(entry.value for entry in self._filled().values())
+
     def entries(self) -> tuple[Entry[T], ...]:
-        """Return all entries, in the order in which they were registered."""
+        """Return all entries, by name."""
         return tuple(self._filled().values())
 
     def __contains__(self, name: object) -> bool:
@@ -150,7 +154,7 @@ class Registry(Generic[T]):
                 )
             # Set last: a second thread that asks meanwhile loads too, which changes nothing.
             self._is_filled = True
-        return self._entries
+        return dict(sorted(self._entries.items()))
 
 
 _REGISTRIES: dict[str, Registry[Any]] = {}

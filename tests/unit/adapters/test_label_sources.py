@@ -13,7 +13,7 @@ from restmcts.domain.problems import Problem, Verdict
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed
 from restmcts.domain.runs.methods import METHODS, Models
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
-from restmcts.domain.runs.plans import SelfTraining
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import SelfConsistencySettings
 from restmcts.domain.search.protocol import Budget
@@ -56,7 +56,7 @@ class Erring:
 
 
 def first_value(labels: Any) -> list[Phase]:
-    return METHODS["rest-mcts"].first_value(replace(RUN, first_labels=labels), "base")
+    return METHODS.get("rest-mcts").first_value(replace(RUN, first_labels=labels), "base")
 
 
 def test_a_binary_search_finds_every_first_wrong_step(handled_run: Any) -> None:
@@ -98,7 +98,7 @@ def test_given_solutions_are_value_data_without_any_search(handled_run: Any) -> 
 
 def test_what_is_not_solved_is_explained_from_its_answer_and_learnt_without_it(handled_run: Any) -> None:
     run = handled_run({"base": Erring()}, PROBLEMS)
-    phases = METHODS["star"].iterate(RUN, 1, Models("base", "base", None))
+    phases = METHODS.get("star").iterate(RUN, 1, Models("base", "base", None))
     assert isinstance(phases[-1], TrainPolicyPhase)
     run.do(phases)
     rows = run.dataset("policy-1")

@@ -11,7 +11,7 @@ import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.workers.service import Handler
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, ModelPair, evaluation_plan
+from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation, ModelPair, evaluation_plan
 from restmcts.messages import commands
 from restmcts.messages.base import Message, Queue
 from restmcts.messages.routes import queue_of
@@ -27,7 +27,7 @@ PROBLEMS = [
     for number in range(3)
 ]
 MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
-EVALUATION = Evaluation(tuple(METHODS.values()), (30,), (0,), (MODELS,), solution_tokens=10)
+EVALUATION = Evaluation(ANSWERING.values(), (30,), (0,), (MODELS,), solution_tokens=10)
 
 
 SIDES = {Queue.POLICY: "search", Queue.PRM: "search", Queue.SEARCH: "search", Queue.LABELS: "labels"}

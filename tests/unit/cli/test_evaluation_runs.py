@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.evaluation import METHODS, PROBLEM_SET, Evaluation, evaluation_plan
+from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation, evaluation_plan
 from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.errors import InputError
 from restmcts.testing.services import HandledServices
@@ -65,7 +65,7 @@ def stack(tmp_path: Path) -> Iterator[Connection]:
 
 def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Connection) -> None:
     models = given_models("someone/model", ["someone/values"], lambda model, _: model)
-    evaluation = Evaluation(tuple(METHODS[name] for name in NAMES), (20, 60), (0, 1), models.pairs)
+    evaluation = Evaluation(tuple(ANSWERING.get(name) for name in NAMES), (20, 60), (0, 1), models.pairs)
     work = ({"settings": 1}, evaluation_plan(evaluation), {PROBLEM_SET: PROBLEMS}, models.checkpoints)
     run_id = evaluated_on_stack(stack, "eval", *work)
     results = EvaluationResults(stack.database, run_id, evaluation, seen=frozenset({3}))

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from restmcts.domain.runs.evaluation import (
-    METHODS,
+    ANSWERING,
     TRAINING_SET,
     Evaluation,
     ModelPair,
@@ -20,7 +20,7 @@ from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSett
 from restmcts.errors import InputError
 
 MODELS = ModelPair("", "policy", {"value": "value", "orm": "orm", "ms": "ms"})
-ALL = Evaluation(tuple(METHODS.values()), (50, 100), (0, 1), (MODELS,), solution_tokens=20)
+ALL = Evaluation(ANSWERING.values(), (50, 100), (0, 1), (MODELS,), solution_tokens=20)
 
 
 def test_every_cell_has_its_phases_and_no_phase_is_made_twice() -> None:
@@ -29,7 +29,7 @@ def test_every_cell_has_its_phases_and_no_phase_is_made_twice() -> None:
     cells = list(evaluation_cells(ALL))
     assert {cell.phase for cell in cells} | {cell.scores for cell in cells if cell.scores} == set(phases)
     for cell in cells:
-        if not cell.method.reads_pool:
+        if not cell.method.search.reads_pool:
             assert phases[cell.phase].budget.tokens == cell.budget
 
 
@@ -50,7 +50,7 @@ def test_greedy_answers_once_whatever_budgets_and_seeds() -> None:
 
 def test_pairs_of_models_have_phases_of_their_own() -> None:
     pairs = tuple(ModelPair(f"iteration {n}", f"policy-{n}", {"value": f"value-{n}"}) for n in range(2))
-    evaluation = Evaluation((METHODS["greedy"], METHODS["best-first"]), (50,), (0,), pairs)
+    evaluation = Evaluation((ANSWERING.get("greedy"), ANSWERING.get("best-first")), (50,), (0,), pairs)
     assert [(phase.policy, phase.value) for phase in evaluation_plan(evaluation)] == [
         ("policy-0", None),
         ("policy-1", None),
@@ -66,9 +66,9 @@ def test_phases_survive_being_stored() -> None:
 
 @pytest.mark.parametrize(("budget", "width", "branch"), [(20, 1, 1), (60, 1, 3), (170, 2, 4), (330, 4, 4)])
 def test_widths_follow_from_the_budget(budget: int, width: int, branch: int) -> None:
-    assert METHODS["step-beam"].settings_at(budget, 20) == StepBeamSettings(beam_width=width, branch=branch)
-    assert METHODS["tot-bfs"].settings_at(budget, 20) == TotBfsSettings(width=width, branch=branch)
-    assert METHODS["mcts-star"].settings_at(budget, 20) == METHODS["mcts-star"].search
+    assert ANSWERING.get("step-beam").search.at_budget(budget, 20) == StepBeamSettings(beam_width=width, branch=branch)
+    assert ANSWERING.get("tot-bfs").search.at_budget(budget, 20) == TotBfsSettings(width=width, branch=branch)
+    assert ANSWERING.get("mcts-star").search.at_budget(budget, 20) == ANSWERING.get("mcts-star").search
 
 
 @pytest.mark.parametrize(
@@ -89,7 +89,7 @@ def test_what_cannot_be_evaluated_is_said_at_once(change: dict[str, object], mes
 def test_value_models_that_nobody_gave_are_trained_on_the_same_samples() -> None:
     pair = ModelPair("iteration 1", "policy-1", {"value": "value-1"})
     verifiers = VerifierTraining(TrainingSettings(num_steps=3), num_samples=5)
-    evaluation = Evaluation(tuple(METHODS.values()), (50,), (0,), (pair,), solution_tokens=20, verifiers=verifiers)
+    evaluation = Evaluation(ANSWERING.values(), (50,), (0,), (pair,), solution_tokens=20, verifiers=verifiers)
     plan = evaluation_plan(evaluation)
     drawn = [phase for phase in plan if isinstance(phase, SearchPhase) and phase.problem_set == TRAINING_SET]
     assert [(phase.name, phase.policy, phase.purpose) for phase in drawn] == [

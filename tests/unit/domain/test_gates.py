@@ -7,11 +7,11 @@ from dataclasses import replace
 
 import pytest
 from restmcts.domain.requests import ProposeSteps, Request, Response
-from restmcts.domain.search.algorithms import SearchSettings, build_search, needs_values
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search, StopReason
+from restmcts.domain.search.settings import SearchSettings
 from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.domain.tree import Node, Tree
 from restmcts.testing.scripted import run_search
@@ -32,7 +32,7 @@ every_method = pytest.mark.parametrize("settings", GATED.values(), ids=GATED.key
 
 
 def run(settings: SearchSettings, seed: int) -> Search:
-    return run_search(build_search(settings, Budget(iterations=30), seed), RandomModels(seed, answer_rate=0.4).answer)
+    return run_search(settings.build(Budget(iterations=30), seed), RandomModels(seed, answer_rate=0.4).answer)
 
 
 def passing(tree: Tree) -> list[Node]:
@@ -45,7 +45,7 @@ def test_it_stops_at_the_first_finished_solution_above_the_gate_and_answers_with
     stopped = [search for search in searches if search.stop_reason == StopReason.GATE]
     assert stopped and all(search.chosen in passing(search.tree) for search in stopped)
     assert all(not passing(search.tree) for search in searches if search.stop_reason != StopReason.GATE)
-    assert needs_values(settings)
+    assert settings.needs_values
 
 
 @pytest.mark.parametrize("name", ["cot", "self-consistency", "tot-bfs", "step-beam", "best-of-n", "best-first"])
@@ -63,7 +63,7 @@ def test_chain_of_thought_tries_the_likeliest_solution_first_and_then_samples_on
             asked.append(request)
         return models.answer(request)
 
-    search = run_search(build_search(CotSettings(gate=2.0, num_retries=4), Budget(), 0), answer)
+    search = run_search(CotSettings(gate=2.0, num_retries=4).build(Budget(), 0), answer)
     assert [(request.greedy, request.num_samples) for request in asked] == [(True, 1), *[(False, 1)] * 4]
     finished = search.tree.final_nodes()
     assert search.chosen is max(finished, key=lambda node: node.search_value)

@@ -7,7 +7,8 @@ from restmcts.domain.labels.filtering import PairFilter, solution_pairs
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.phases import Phase, TrainPolicyPhase
-from restmcts.domain.runs.plans import SelfTraining, control_plan, self_training_plan
+from restmcts.domain.runs.plans import control_plan, self_training_plan
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tree import Tree
@@ -28,7 +29,7 @@ def plan(method: str, given_value: bool = False) -> dict[str, Phase]:
     return {phase.name: phase for phase in self_training_plan(run)}
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", METHODS.names())
 def test_every_method_searches_its_problems_under_the_budget_and_knows_its_control(method: str) -> None:
     phases = plan(method)
     for number, problem_set in ((1, "first"), (2, "second")):

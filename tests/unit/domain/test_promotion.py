@@ -5,8 +5,9 @@ from itertools import combinations, product
 
 import pytest
 from restmcts.domain.runs.methods import METHODS
-from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.promotion import HeldOutStep, auc, is_promoted, sibling_accuracy
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.ranks import area_under_curve

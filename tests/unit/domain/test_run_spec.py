@@ -17,12 +17,10 @@ from restmcts.domain.runs.spec import TRAININGS, PuzzleSets, RunSpec, difference
 from restmcts.domain.runs.spec_plan import of_seed, self_training, spec_plan
 from restmcts.domain.runs.spec_settings import Setting, settings_of, spec_of, spec_settings
 from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.search.algorithms import SearchSettings
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.domain.search.settings import SEARCHES
 from restmcts.errors import InputError
-
-SEARCHES = get_args(get_args(SearchSettings)[0])
 
 
 def run_of(**document: Any) -> RunSpec:
@@ -56,11 +54,10 @@ def settings_in(owner: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 def as_settings(owner: Any) -> st.SearchStrategy[dict[str, Any]]:
     """Return settings of one search, with its name."""
-    name = get_args(get_type_hints(owner)["algorithm"])[0]
-    return settings_in(owner).map(lambda given: {**given, "algorithm": name})
+    return settings_in(owner).map(lambda given: {**given, "algorithm": SEARCHES.name_of(owner)})
 
 
-SEARCH = st.one_of(*(as_settings(owner) for owner in SEARCHES))
+SEARCH = st.one_of(*(as_settings(owner) for owner in SEARCHES.values()))
 
 
 def documents() -> st.SearchStrategy[dict[str, Any]]:
@@ -137,7 +134,7 @@ def test_later_settings_decide_and_another_search_begins_afresh() -> None:
         ("sede = 1", "line 1: sede: there is no such setting; did you mean 'seed'?"),
         ("seed = 'x'", "line 1: seed is 'x'; give a whole number"),
         ("iterations = 0", "line 1: iterations is 0; give at least 1"),
-        ("\n[search]\nalgorithm = 'mcts'", "line 3: search: there is no search 'mcts'; did you mean 'mcts-star'?"),
+        ("\n[search]\nalgorithm = 'mcts'", "line 3: search: no search is called 'mcts'; did you mean 'mcts-star'?"),
         ("[search]\nbrnch = 4", "line 2: search.brnch: there is no such setting; did you mean 'branch'?"),
         ("[search]\nbanana = 4", "line 2: search.banana: there is no such setting; there are algorithm, alpha, branch"),
         ("[search]\n\nbranch = 'x'", "line 3: search.branch is 'x'; give a whole number"),

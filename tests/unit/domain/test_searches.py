@@ -12,11 +12,11 @@ import pytest
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed
 from restmcts.domain.scoring import Aggregation
-from restmcts.domain.search.algorithms import SEARCH_SETTINGS, SearchSettings, build_search, needs_values
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search, StopReason
+from restmcts.domain.search.settings import SEARCH_SETTINGS, SearchSettings
 from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.errors import InputError
 from restmcts.testing.scripted import ScriptedModels, run_search
@@ -139,7 +139,7 @@ def assert_consistent(search: Search) -> None:
 @pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
 def test_every_search_ends_within_every_budget(settings: SearchSettings, limit: Budget) -> None:
     for seed in SEEDS:
-        search = build_search(settings, limit, seed)
+        search = settings.build(limit, seed)
         run(search, RandomModels(seed).answer, shuffled(seed))
         assert_consistent(search)
 
@@ -148,7 +148,7 @@ def test_every_search_ends_within_every_budget(settings: SearchSettings, limit: 
 @pytest.mark.parametrize("models", MODELS.values(), ids=MODELS.keys())
 @pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
 def test_every_search_ends_over_strange_policies(settings: SearchSettings, models: RandomModels, limit: Budget) -> None:
-    search = build_search(settings, limit, 1)
+    search = settings.build(limit, 1)
     run(search, models.answer)
     assert_consistent(search)
 
@@ -156,7 +156,7 @@ def test_every_search_ends_over_strange_policies(settings: SearchSettings, model
 @every_search
 def test_every_search_ends_over_a_policy_that_gives_nothing(settings: SearchSettings) -> None:
     for limit in BUDGETS.values():
-        search = build_search(settings, limit, 1)
+        search = settings.build(limit, 1)
         run(search, lambda request: StepsProposed(request.number, (), 0))
         assert_consistent(search)
         assert len(search.tree) == 1
@@ -169,7 +169,7 @@ def test_no_unit_of_work_begins_after_the_budget_is_spent(settings: SearchSettin
     begins.
     """
     for seed in SEEDS:
-        search = build_search(settings, limit, seed)
+        search = settings.build(limit, seed)
         begun: list[bool] = []
         next_strand = search.next_strand
 
@@ -189,17 +189,17 @@ def test_no_unit_of_work_begins_after_the_budget_is_spent(settings: SearchSettin
 @every_search
 def test_a_budget_of_nothing_asks_for_nothing(settings: SearchSettings) -> None:
     for name in BUDGETS:
-        search = build_search(settings, Budget(**{name: 0}), 0)
+        search = settings.build(Budget(**{name: 0}), 0)
         assert search.begin() == [] and search.finished and search.stop_reason == StopReason.BUDGET
 
 
 @every_search
 def test_the_responses_in_their_order_rebuild_the_search(settings: SearchSettings) -> None:
     for seed, limit in itertools.product(SEEDS, BUDGETS.values()):
-        search = build_search(settings, limit, seed)
+        search = settings.build(limit, seed)
         received = run(search, RandomModels(seed).answer, shuffled(seed))
         for num_responses in (len(received) // 2, len(received)):
-            again = build_search(settings, limit, seed)
+            again = settings.build(limit, seed)
             again.begin()
             for place, response in enumerate(received[:num_responses], start=1):
                 again.receive(response, elapsed_seconds=float(place))
@@ -210,14 +210,14 @@ def test_the_responses_in_their_order_rebuild_the_search(settings: SearchSetting
 def test_a_search_cut_and_played_again_goes_on_alike(settings: SearchSettings) -> None:
     """The half-played copy asks for the very same requests, seeds included."""
     models = RandomModels(3)
-    whole = build_search(settings, Budget(iterations=6), 3)
+    whole = settings.build(Budget(iterations=6), 3)
     asked: list[Request] = list(whole.begin())
     received: list[Response] = []
     for request in asked:
         received.append(models.answer(request))
         asked += whole.receive(received[-1])
     for cut in range(0, len(received), 3):
-        copy = build_search(settings, Budget(iterations=6), 3)
+        copy = settings.build(Budget(iterations=6), 3)
         requests = list(copy.begin())
         for response in received[:cut]:
             requests += copy.receive(response)
@@ -230,7 +230,7 @@ def test_a_search_cut_and_played_again_goes_on_alike(settings: SearchSettings) -
 def test_doubled_unknown_and_late_responses_change_nothing(settings: SearchSettings) -> None:
     for seed in SEEDS:
         limit = Budget(iterations=6)
-        search = build_search(settings, limit, seed)
+        search = settings.build(limit, seed)
         old: list[Response] = []
 
         def disturb(running: Search, old: list[Response] = old) -> None:
@@ -251,11 +251,11 @@ def test_doubled_unknown_and_late_responses_change_nothing(settings: SearchSetti
 
 @every_search
 def test_the_same_seed_gives_the_same_tree_and_another_seed_other_samples(settings: SearchSettings) -> None:
-    searches = [build_search(settings, Budget(iterations=6), seed) for seed in (5, 5, 6)]
+    searches = [settings.build(Budget(iterations=6), seed) for seed in (5, 5, 6)]
     seeds = []
     for search in searches:
         run(search, RandomModels(0).answer)
-        fresh = build_search(settings, Budget(iterations=6), search._seed)
+        fresh = settings.build(Budget(iterations=6), search._seed)
         seeds.append([request.seed for request in fresh.begin() if isinstance(request, ProposeSteps)])
     assert snapshot(searches[0]) == snapshot(searches[1])
     assert seeds[0] == seeds[1] != seeds[2]
@@ -269,8 +269,8 @@ def test_a_search_that_needs_no_values_asks_for_none(settings: SearchSettings) -
         asked.append(request)
         return RandomModels(2).answer(request)
 
-    run(build_search(settings, Budget(iterations=6), 2), answer)
-    assert any(isinstance(request, ScoreSteps) for request in asked) == needs_values(settings)
+    run(settings.build(Budget(iterations=6), 2), answer)
+    assert any(isinstance(request, ScoreSteps) for request in asked) == settings.needs_values
 
 
 @every_search
@@ -280,7 +280,7 @@ def test_settings_survive_the_way_through_json(settings: SearchSettings) -> None
 
 @every_mcts
 def test_never_more_than_the_allowed_leaves_are_in_flight(settings: MctsStarSettings) -> None:
-    search = build_search(settings, Budget(iterations=12), 1)
+    search = settings.build(Budget(iterations=12), 1)
     models = RandomModels(1)
 
     def check(running: Search) -> None:
@@ -292,7 +292,7 @@ def test_never_more_than_the_allowed_leaves_are_in_flight(settings: MctsStarSett
 
 def test_several_leaves_in_flight_really_are() -> None:
     settings = replace(MCTS, mode="collect", end_gate=2.0, leaves_in_flight=4)
-    search = build_search(settings, Budget(iterations=20), 3)
+    search = settings.build(Budget(iterations=20), 3)
     most = 0
 
     def look(running: Search) -> None:
@@ -306,7 +306,7 @@ def test_several_leaves_in_flight_really_are() -> None:
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_leaf_is_expanded_before_its_own_value_has_come(seed: int) -> None:
     settings = replace(MCTS, mode="collect", end_gate=2.0, leaves_in_flight=4)
-    search = build_search(settings, Budget(iterations=20), seed)
+    search = settings.build(Budget(iterations=20), seed)
     models = RandomModels(seed, answer_rate=0.1)
 
     def answer(request: Request) -> Response:
@@ -326,7 +326,7 @@ def test_no_leaf_is_expanded_before_its_own_value_has_come(seed: int) -> None:
 
 
 def test_an_expansion_is_one_request_for_all_its_samples() -> None:
-    search = build_search(replace(MCTS, branch=5), Budget(iterations=1), 0)
+    search = replace(MCTS, branch=5).build(Budget(iterations=1), 0)
     (request,) = search.begin()
     assert isinstance(request, ProposeSteps) and request.num_samples == 5 and request.max_steps == 1
     (scoring,) = search.receive(RandomModels(0, silence_rate=0.0).answer(request))
@@ -337,7 +337,7 @@ def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
     gated = [
         search
         for seed in range(30)
-        for search in [build_search(replace(MCTS, end_gate=0.8), Budget(iterations=40), seed)]
+        for search in [replace(MCTS, end_gate=0.8).build(Budget(iterations=40), seed)]
         if run(search, RandomModels(seed).answer) and search.stop_reason == StopReason.GATE
     ]
     assert gated
@@ -347,7 +347,7 @@ def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
 def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
     settings = replace(MCTS, mode="collect", end_gate=2.0)
     both = (settings, replace(settings, keep_rollouts=True))
-    plain, keeping = (build_search(each, Budget(iterations=8), 4) for each in both)
+    plain, keeping = (each.build(Budget(iterations=8), 4) for each in both)
     for search in (plain, keeping):
         run(search, RandomModels(4, answer_rate=0.1, num_words=1000).answer)
     rollout_nodes = [node for node in keeping.tree.nodes if node.from_rollout]
@@ -359,7 +359,7 @@ def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
 def test_widening_expands_a_node_again() -> None:
     settings = replace(MCTS, mode="collect", end_gate=2.0, roll_forward_steps=0)
     both = (replace(settings, widening=widening) for widening in (0.0, 2.0))
-    once, again = (build_search(each, Budget(iterations=20), 0) for each in both)
+    once, again = (each.build(Budget(iterations=20), 0) for each in both)
     for search in (once, again):
         run(search, RandomModels(0, num_words=1000, answer_rate=0.0, silence_rate=0.0).answer)
     assert len(once.tree.root.children) == 3 < len(again.tree.root.children)
@@ -393,7 +393,7 @@ def test_best_of_n_takes_the_score_that_the_value_models_own_rule_makes() -> Non
     for how in get_args(Aggregation):
         models = ScriptedModels(steps, values, lambda step: "end" in step, aggregation=how)
         settings = BestOfNSettings(num_samples=2, aggregation="own")
-        search = run_search(build_search(settings, Budget(), 0, lambda step: "end" in step), models.answer)
+        search = run_search(settings.build(Budget(), 0, lambda step: "end" in step), models.answer)
         assert search.chosen is not None
         chosen[how] = search.chosen.step
     assert chosen == {"last": "strong end\n", "min": "fair end\n", "mean": "fair end\n", "product": "fair end\n"}

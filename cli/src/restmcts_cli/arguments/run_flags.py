@@ -7,7 +7,6 @@ from functools import wraps
 from typing import Annotated, Any
 
 import typer
-from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.options import Option, as_written, options_of
 from restmcts.domain.runs.spec import RunSpec, with_derived
 from restmcts.domain.runs.spec_settings import ALGORITHM, Setting, section_class
@@ -83,7 +82,7 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     LIMIT,
     Flag("--split", ("split",), PROBLEMS),
     Flag("--strict", ("strict",), PROBLEMS),
-    Flag("--method", ("method",), METHOD, f"Self-training method: {', '.join(METHODS)}."),
+    Flag("--method", ("method",), METHOD, "Self-training method, e.g. rest-mcts, rest-em, star or self-rewarding."),
     Flag("--labels", ("labels",), METHOD),
     Flag("--iterations", ("iterations",), METHOD),
     Flag("--max-tokens", ("max_tokens",), METHOD),

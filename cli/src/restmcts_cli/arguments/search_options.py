@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from pydantic import ValidationError
-from restmcts.domain.search.algorithms import SEARCH_SETTINGS, SearchSettings
+from restmcts.domain.search.settings import ALGORITHM, SEARCH_SETTINGS, SEARCHES, SearchSettings
 from restmcts.errors import InputError
 
 
@@ -16,20 +16,18 @@ def parse_search(algorithm: str, options: Sequence[str], **defaults: Any) -> Sea
     Raises:
         InputError: if there is no such algorithm or option, or a value does not fit.
     """
-    given = {"algorithm": algorithm, **named_values(options)}
+    settings = SEARCHES.get(algorithm)
+    known = settings.option_names()
+    given = named_values(options)
+    unknown = next((name for name in given if name not in known), None)
+    if unknown is not None:
+        raise InputError(f"{algorithm} has no option {unknown!r}; it has {', '.join(sorted(known))}")
+    applying = {name: value for name, value in defaults.items() if name in known}
     try:
-        fields = SEARCH_SETTINGS.validate_python({"algorithm": algorithm}).__dataclass_fields__
-        unknown = sorted(set(given) - set(fields))
-        if unknown:
-            raise InputError(
-                f"{algorithm} has no option {unknown[0]!r}; it has {', '.join(sorted(set(fields) - {'algorithm'}))}"
-            )
-        applying = {name: value for name, value in defaults.items() if name in fields}
-        return SEARCH_SETTINGS.validate_python({**applying, **given})
+        return SEARCH_SETTINGS.validate_python({ALGORITHM: algorithm, **applying, **given})
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "algorithm"
-        raise InputError(f"{algorithm}: {where}: {first['msg']}") from error
+        raise InputError(f"{algorithm}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
 def named_values(options: Sequence[str]) -> dict[str, Any]:

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter
 from restmcts.adapters.files.problem_files import BadLine
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import derive_seed
-from restmcts.domain.runs.plans import SelfTraining
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
 from restmcts.domain.runs.spec_plan import (
     BOOTSTRAP,

@@ -79,7 +79,7 @@ def _best_two(evaluation: Evaluation, table: OutcomeTable) -> list[Cell]:
     cells = [
         cell
         for cell in evaluation_cells(evaluation)
-        if not cell.method.reads_pool and (cell.budget, cell.seed, cell.models) == last
+        if not cell.method.search.reads_pool and (cell.budget, cell.seed, cell.models) == last
     ]
     cells.sort(key=lambda cell: -table.summary((cell.method.name, cell.budget, cell.models)).accuracy.value)
     return cells[:2]

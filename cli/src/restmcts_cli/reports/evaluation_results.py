@@ -10,11 +10,10 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.problems import Verdict
-from restmcts.domain.runs.evaluation import Cell, Evaluation, PoolSettings, evaluation_cells
+from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
 from restmcts.domain.runs.phases import SEARCH_PHASE
-from restmcts.domain.search.algorithms import build_search
 from restmcts.domain.search.protocol import Budget, Search
-from restmcts.domain.search.sample_pool import SamplePool, Values, find_path, search_pool, solution_values
+from restmcts.domain.search.sample_pool import PoolSettings, SamplePool, Values, find_path, search_pool, solution_values
 from restmcts.domain.stats.outcomes import COSTS, FAILED, Outcome
 from restmcts.domain.stats.search_quality import first_right, repeated_share, tokens_at_nodes, wasted_share
 from restmcts.domain.tree import Tree
@@ -43,7 +42,7 @@ class EvaluationResults:
     def outcomes(self) -> Iterator[Outcome]:
         """Yield every outcome, cell by cell in the order to be listed, problems in their order."""
         for cell in evaluation_cells(self.evaluation):
-            yield from self._pooled(cell) if cell.method.reads_pool else self._searched(cell)
+            yield from self._pooled(cell) if cell.method.search.reads_pool else self._searched(cell)
 
     def pool(self, phase: str) -> "list[PooledProblem]":
         """Return the pools of a phase, in order of problem."""
@@ -53,7 +52,9 @@ class EvaluationResults:
 
     def counts(self) -> list[tuple[int, int]]:
         """Return how many samples each pool has, and how many of them are right."""
-        phases = dict.fromkeys(cell.phase for cell in evaluation_cells(self.evaluation) if cell.method.reads_pool)
+        phases = dict.fromkeys(
+            cell.phase for cell in evaluation_cells(self.evaluation) if cell.method.search.reads_pool
+        )
         return [problem.count() for phase in phases for problem in self.pool(phase) if not problem.failed]
 
     def _searched(self, cell: Cell) -> Iterator[Outcome]:
@@ -120,7 +121,7 @@ class EvaluationResults:
                 tree = trees.load_trees(transaction, [row.id]).get(row.id, Tree())
                 verdicts, _ = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
                 phase = SEARCH_PHASE.validate_python(row.spec)
-                search = build_search(phase.search, phase.budget, row.seed)
+                search = phase.search.build(phase.budget, row.seed)
                 tokens = tokens_at_nodes(search, evaluating.responses(transaction, row.id))
                 right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
                 found[row.id] = _quality(tree, row.tokens, first_right(tokens, right))

@@ -2,7 +2,7 @@
 difference is more than noise.
 """
 
-from restmcts.domain.runs.evaluation import METHODS
+from restmcts.domain.runs.evaluation import ANSWERING
 from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.reporting.figures import against_noise, leader, points
 
@@ -38,4 +38,4 @@ def _best(table: OutcomeTable, budget: int, models: str) -> str:
 
 
 def _only_samples(method: str) -> bool:
-    return method in METHODS and METHODS[method].reads_pool
+    return method in ANSWERING and ANSWERING.get(method).search.reads_pool

@@ -19,7 +19,6 @@ from restmcts.adapters.sql.requests import Batch, request_row
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
-from restmcts.domain.search.algorithms import build_search
 from restmcts.domain.search.protocol import Search
 from restmcts.domain.search.sample_pool import ScoreGivenSamples
 from restmcts.messages.base import Message
@@ -201,7 +200,7 @@ class TreeSearchHandlers:
 
     def _build(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
         if phase.samples_of is None:
-            return build_search(phase.search, phase.budget, row.seed, begins_with=row.begins_with or ())
+            return phase.search.build(phase.budget, row.seed, begins_with=row.begins_with or ())
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
         return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, states_answer)
 

@@ -18,9 +18,9 @@ from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.phases import PHASE, Phase
-from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.plans import self_training_plan
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.search.algorithms import build_search
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.messages.wire import load_response
@@ -131,7 +131,7 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
 
 
 def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
-    search = build_search(phase.search, phase.budget, row.seed, begins_with=row.begins_with or ())
+    search: Search = phase.search.build(phase.budget, row.seed, begins_with=row.begins_with or ())
     search.begin()
     for request in trees.applied(transaction, row.id):
         search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)

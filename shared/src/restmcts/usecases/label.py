@@ -15,7 +15,6 @@ from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
-from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.tree import Node, Tree
 from restmcts.messages.events import TreesLabelled
 from restmcts.ports import Verifier
@@ -53,8 +52,8 @@ def outcome_of(row: Any, tree: Tree, verifier: Verifier) -> Labelled:
         steps = [ProposedStep(step, 0, 0.0) for step in row.solution]
         tree.add_path(tree.root, steps, lambda step: states_answer(step.text))
     is_graded_alone = phase.purpose == "evaluate"
-    gate = phase.search.end_gate if isinstance(phase.search, MctsStarSettings) and not is_graded_alone else None
-    verdicts = _verify(row, tree, end_leaves(tree, gate), verifier)
+    threshold = None if is_graded_alone else phase.search.verified_threshold
+    verdicts = _verify(row, tree, end_leaves(tree, threshold), verifier)
     chosen = tree[row.chosen_node] if row.chosen_node is not None else None
     own = {node_id: verdict for node_id, verdict in verdicts.items() if node_id < num_searched}
     return Labelled(

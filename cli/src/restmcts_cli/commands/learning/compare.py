@@ -76,9 +76,8 @@ def _names(methods: str) -> tuple[str, ...]:
     from restmcts.domain.runs.methods import METHODS
 
     names = tuple(name.strip() for name in methods.split(","))
-    unknown = next((name for name in names if name not in METHODS), None)
-    if unknown is not None:
-        raise InputError(f"method {unknown!r}: there are {', '.join(METHODS)}")
+    for name in names:
+        METHODS.get(name)
     if len(set(names)) < len(names):
         raise InputError(f"--methods names one twice: {methods}")
     return names

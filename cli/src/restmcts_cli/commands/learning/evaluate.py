@@ -13,13 +13,13 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.runs.evaluation import (
+    ANSWERING,
     PROBLEM_SET,
     TRAINING_SET,
+    AnsweringMethod,
     Evaluation,
-    Method,
     VerifierTraining,
     evaluation_plan,
-    method_named,
 )
 from restmcts.errors import InputError, StorageError
 
@@ -222,7 +222,7 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
         raise InputError(f"--{name} {text}: give whole numbers with commas between them") from None
 
 
-def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> tuple[Method, ...]:
+def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> tuple[AnsweringMethod, ...]:
     """Return the methods that a person names: [NEW=]KNOWN[@VALUE], with commas, and
     METHOD.setting=value for each.
 
@@ -243,10 +243,10 @@ def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> tu
     for part in (part.strip() for part in text.split(",")):
         new, equals, known = part.partition("=")
         base, at, value = (known if equals else part).partition("@")
-        method = method_named(base)
+        method = ANSWERING.get(base)
         name = new if equals else part
         own = asdict(method.search)
-        algorithm = own.pop("algorithm")
+        algorithm = method.search.algorithm
         search = parse_search(algorithm, settings.pop(name, ()), **{**own, **benchmark.settings.get(algorithm, {})})
         methods.append(replace(method, name=name, search=search, value=value if at else method.value))
     if settings:

@@ -5,19 +5,20 @@ A method that needs only whole samples reads them from one pool a problem and se
 (restmcts.domain.search.sample_pool); every other one has a phase a budget and seed.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field, replace
 
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
-from restmcts.domain.search.algorithms import SearchSettings, needs_values
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.settings import SearchSettings
 from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.errors import InputError
+from restmcts.registry import Registry
 
 VALUE = "value"
 GATE = 0.9
@@ -28,11 +29,9 @@ TRAINING_SET = "verifier-training"
 VERIFIERS: Mapping[str, ValueObjective] = {VALUE: "mse", "orm": "orm", "ms": "hard"}
 """What a value model of that name learns, if it is trained here."""
 
-PoolSettings = BestOfNSettings | SelfConsistencySettings
-
 
 @dataclass(frozen=True, slots=True)
-class Method:
+class AnsweringMethod:
     """A way to answer.
 
     Attributes:
@@ -45,94 +44,53 @@ class Method:
     search: SearchSettings
     value: str = VALUE
 
-    @property
-    def reads_pool(self) -> bool:
-        """Whether it needs only samples."""
-        return isinstance(self.search, PoolSettings)
 
-    @property
-    def asks_values(self) -> bool:
-        return needs_values(self.search)
-
-    @property
-    def is_budgeted(self) -> bool:
-        """Whether a larger budget could change its answer; a single solution takes what it
-        takes.
-        """
-        return not isinstance(self.search, CotSettings) or self.search.gate is not None
-
-    @property
-    def has_width(self) -> bool:
-        """Whether the budget decides how wide it searches, so that the typical length of a
-        solution must be known.
-        """
-        return isinstance(self.search, StepBeamSettings | TotBfsSettings | TotDfsSettings)
-
-    def settings_at(self, budget_tokens: int, solution_tokens: int) -> SearchSettings:
-        """Return the settings under a budget: a layered search keeps as many partial solutions as
-        it can carry to their end.
-
-        Args:
-            solution_tokens: of a typical solution.
-        """
-        affordable = max(budget_tokens // solution_tokens, 1)
-        match self.search:
-            case StepBeamSettings(branch=branch):
-                branch = min(branch, affordable)
-                return replace(self.search, branch=branch, beam_width=max(affordable // branch, 1))
-            case TotBfsSettings(branch=branch):
-                branch = min(branch, affordable)
-                return replace(self.search, branch=branch, width=max(affordable // branch, 1))
-            case TotDfsSettings(branch=branch):
-                return replace(self.search, branch=min(branch, affordable))
-        return self.search
-
-
-def _best_of_n(name: str, value: str = VALUE, **settings: object) -> Method:
-    return Method(name, BestOfNSettings(num_samples=MAX_SAMPLES, samples_at_once=1, **settings), value)  # type: ignore[arg-type]
+def _best_of_n(name: str, value: str = VALUE, **settings: object) -> AnsweringMethod:
+    return AnsweringMethod(name, BestOfNSettings(num_samples=MAX_SAMPLES, samples_at_once=1, **settings), value)  # type: ignore[arg-type]
 
 
 _VOTE = SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=1)
 _MENDED = MctsStarSettings(keep_rollouts=True, stop_on_any_gated=True, choose="leaf")
 
-METHODS: Mapping[str, Method] = {
-    method.name: method
-    for method in (
-        Method("greedy", CotSettings()),
-        Method("gated-greedy", CotSettings(gate=GATE, num_retries=MAX_SAMPLES)),
-        Method("self-consistency", _VOTE),
-        Method("gated-self-consistency", replace(_VOTE, gate=GATE)),
-        _best_of_n("best-of-n"),
-        _best_of_n("best-of-n-min", aggregation="min"),
-        _best_of_n("best-of-n-mean", aggregation="mean"),
-        _best_of_n("best-of-n-product", aggregation="product"),
-        _best_of_n("best-of-n-own", aggregation="own"),
-        _best_of_n("gated-best-of-n", gate=GATE),
-        _best_of_n("sc-value", choose="vote"),
-        _best_of_n("sc-value-own", aggregation="own", choose="vote"),
-        _best_of_n("orm", "orm"),
-        _best_of_n("sc-orm", "orm", choose="vote"),
-        _best_of_n("ms", "ms", aggregation="min"),
-        _best_of_n("sc-ms", "ms", aggregation="min", choose="vote"),
-        Method("tot-bfs", TotBfsSettings()),
-        Method("gated-tot-bfs", TotBfsSettings(gate=GATE)),
-        Method("tot-dfs", TotDfsSettings(gate=None)),
-        Method("gated-tot-dfs", TotDfsSettings(gate=GATE)),
-        Method("step-beam", StepBeamSettings()),
-        Method("gated-step-beam", StepBeamSettings(gate=GATE)),
-        Method("mcts-star", MctsStarSettings()),
-        Method("mcts-star-parallel", MctsStarSettings(leaves_in_flight=4)),
-        Method("gated-mcts-star", _MENDED),
-        Method("gated-mcts-star-parallel", replace(_MENDED, leaves_in_flight=4)),
-        Method("gated-mcts-star-puct", replace(_MENDED, selection="puct")),
-        Method("best-first", BestFirstSettings()),
-        Method("best-first-parallel", BestFirstSettings(branches_in_flight=4)),
-        Method("best-first-free-text", BestFirstSettings(branch_at="untried-mass", merge="normalised")),
-    )
-}
-"""All methods by name. `orm` and `ms` ask value models of those names (an outcome reward model, a
+ANSWERING: Registry[AnsweringMethod] = Registry("answering", "answering method")
+"""The ways to answer. `orm` and `ms` ask value models of those names (an outcome reward model, a
 Math-Shepherd PRM); the others ask "value". `-own`: a solution's score is made of its steps' values
 as that model's authors do it."""
+
+_METHODS = (
+    AnsweringMethod("greedy", CotSettings()),
+    AnsweringMethod("gated-greedy", CotSettings(gate=GATE, num_retries=MAX_SAMPLES)),
+    AnsweringMethod("self-consistency", _VOTE),
+    AnsweringMethod("gated-self-consistency", replace(_VOTE, gate=GATE)),
+    _best_of_n("best-of-n"),
+    _best_of_n("best-of-n-min", aggregation="min"),
+    _best_of_n("best-of-n-mean", aggregation="mean"),
+    _best_of_n("best-of-n-product", aggregation="product"),
+    _best_of_n("best-of-n-own", aggregation="own"),
+    _best_of_n("gated-best-of-n", gate=GATE),
+    _best_of_n("sc-value", choose="vote"),
+    _best_of_n("sc-value-own", aggregation="own", choose="vote"),
+    _best_of_n("orm", "orm"),
+    _best_of_n("sc-orm", "orm", choose="vote"),
+    _best_of_n("ms", "ms", aggregation="min"),
+    _best_of_n("sc-ms", "ms", aggregation="min", choose="vote"),
+    AnsweringMethod("tot-bfs", TotBfsSettings()),
+    AnsweringMethod("gated-tot-bfs", TotBfsSettings(gate=GATE)),
+    AnsweringMethod("tot-dfs", TotDfsSettings(gate=None)),
+    AnsweringMethod("gated-tot-dfs", TotDfsSettings(gate=GATE)),
+    AnsweringMethod("step-beam", StepBeamSettings()),
+    AnsweringMethod("gated-step-beam", StepBeamSettings(gate=GATE)),
+    AnsweringMethod("mcts-star", MctsStarSettings()),
+    AnsweringMethod("mcts-star-parallel", MctsStarSettings(leaves_in_flight=4)),
+    AnsweringMethod("gated-mcts-star", _MENDED),
+    AnsweringMethod("gated-mcts-star-parallel", replace(_MENDED, leaves_in_flight=4)),
+    AnsweringMethod("gated-mcts-star-puct", replace(_MENDED, selection="puct")),
+    AnsweringMethod("best-first", BestFirstSettings()),
+    AnsweringMethod("best-first-parallel", BestFirstSettings(branches_in_flight=4)),
+    AnsweringMethod("best-first-free-text", BestFirstSettings(branch_at="untried-mass", merge="normalised")),
+)
+for _method in _METHODS:
+    ANSWERING.add(_method.name, _method)
 
 
 @dataclass(frozen=True, slots=True)
@@ -177,7 +135,7 @@ class Evaluation:
             must be given.
     """
 
-    methods: tuple[Method, ...]
+    methods: tuple[AnsweringMethod, ...]
     budgets: tuple[int, ...]
     seeds: tuple[int, ...]
     models: tuple[ModelPair, ...]
@@ -199,14 +157,14 @@ class Evaluation:
                 raise InputError(f"the {name} {twice} is named twice")
         if min(self.budgets) < 1 or min(self.seeds) < 0:
             raise InputError("budgets must be at least 1 token, seeds at least 0")
-        wide = next((method.name for method in self.methods if method.has_width), None)
+        wide = next((method.name for method in self.methods if method.search.has_width), None)
         if wide is not None and (self.solution_tokens is None or self.solution_tokens < 1):
             raise InputError(
                 f"how wide {wide} searches follows from the budget: say how many tokens a solution has (solution_tokens)"
             )
         for method in self.methods:
             for pair in self.models:
-                if method.asks_values and self.value_of(pair, method.value) is None:
+                if method.search.needs_values and self.value_of(pair, method.value) is None:
                     raise InputError(f"{method.name} asks a value model named {method.value!r}, and none was given")
 
     def value_of(self, pair: ModelPair, name: str) -> str | None:
@@ -234,7 +192,7 @@ class Cell:
             values.
     """
 
-    method: Method
+    method: AnsweringMethod
     budget: int | None
     seed: int
     models: str
@@ -246,15 +204,15 @@ def evaluation_cells(evaluation: Evaluation) -> Iterator[Cell]:
     """Yield all cells, in the order in which they are to be listed."""
     for pair in evaluation.models:
         for method in evaluation.methods:
-            for budget in evaluation.budgets if method.is_budgeted else (None,):
-                for seed in evaluation.seeds if method.is_budgeted else evaluation.seeds[:1]:
+            for budget in evaluation.budgets if method.search.is_budgeted else (None,):
+                for seed in evaluation.seeds if method.search.is_budgeted else evaluation.seeds[:1]:
                     yield _cell(method, budget, seed, pair)
 
 
-def _cell(method: Method, budget: int | None, seed: int, pair: ModelPair) -> Cell:
+def _cell(method: AnsweringMethod, budget: int | None, seed: int, pair: ModelPair) -> Cell:
     suffix = f", seed {seed}{_of(pair)}"
-    if method.reads_pool:
-        scores = f"{method.value} of samples{suffix}" if method.asks_values else None
+    if method.search.reads_pool:
+        scores = f"{method.value} of samples{suffix}" if method.search.needs_values else None
         return Cell(method, budget, seed, pair.name, f"samples{suffix}", scores)
     if budget is None:
         return Cell(method, None, seed, pair.name, method.name + _of(pair))
@@ -272,7 +230,7 @@ def _training(evaluation: Evaluation) -> Iterator[Phase]:
     """Yield the phases that train the value models which are not given."""
     if evaluation.verifiers is None:
         return
-    asked = sorted({method.value for method in evaluation.methods if method.asks_values})
+    asked = sorted({method.value for method in evaluation.methods if method.search.needs_values})
     drawing = SelfConsistencySettings(num_samples=evaluation.verifiers.num_samples)
     for pair in evaluation.models:
         missing = [name for name in asked if name not in pair.values]
@@ -288,7 +246,7 @@ def _training(evaluation: Evaluation) -> Iterator[Phase]:
 
 def _searching(evaluation: Evaluation) -> list[SearchPhase]:
     pairs = {pair.name: pair for pair in evaluation.models}
-    cells = sorted(evaluation_cells(evaluation), key=lambda cell: (not cell.method.reads_pool, cell.budget or 0))
+    cells = sorted(evaluation_cells(evaluation), key=lambda cell: (not cell.method.search.reads_pool, cell.budget or 0))
     phases: dict[str, SearchPhase] = {}
     for cell in cells:
         for phase in _phases(evaluation, cell, pairs[cell.models]):
@@ -298,11 +256,11 @@ def _searching(evaluation: Evaluation) -> list[SearchPhase]:
 
 def _phases(evaluation: Evaluation, cell: Cell, pair: ModelPair) -> Iterator[SearchPhase]:
     method = cell.method
-    value = evaluation.value_of(pair, method.value) if method.asks_values else None
-    if not method.reads_pool:
+    value = evaluation.value_of(pair, method.value) if method.search.needs_values else None
+    if not method.search.reads_pool:
         search = method.search
         if cell.budget is not None:
-            search = method.settings_at(cell.budget, evaluation.solution_tokens or cell.budget)
+            search = method.search.at_budget(cell.budget, evaluation.solution_tokens or cell.budget)
         yield _phase(evaluation, cell.phase, pair, value, search, cell.budget)
         return
     drawing = SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=SAMPLES_AT_ONCE)
@@ -326,14 +284,3 @@ def _phase(
         budget=Budget(tokens=tokens),
         generation=evaluation.generation,
     )
-
-
-def method_named(name: str, known: Sequence[str] = tuple(METHODS)) -> Method:
-    """Return a method of the registry.
-
-    Raises:
-        InputError: if there is none of that name; it says which there are.
-    """
-    if name not in METHODS:
-        raise InputError(f"no method is named {name!r}; there are {', '.join(known)}")
-    return METHODS[name]

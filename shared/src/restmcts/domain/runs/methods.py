@@ -1,7 +1,7 @@
 """The self-training methods, each by what it does of its own: how its first value model is made,
 and what an iteration does.
 
-A new method is an entry of `METHODS`. Everything else (seed training, gates, grading, control) is
+A method is an entry of `METHODS`. Everything else (seed training, gates, grading, control) is
 the same for all of them and lies in restmcts.domain.runs.plans. Names of what a method makes: the
 checkpoints "value-0", "policy-N" and, where it trains a value model in every iteration, "value-N";
 the trees "collect-N".
@@ -9,20 +9,17 @@ the trees "collect-N".
 
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Literal
 
 from restmcts.domain.labels.filtering import PairFilter
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.self_training import FirstLabels, SelfTraining
 from restmcts.domain.runs.training_settings import ValueObjective
-from restmcts.domain.search.algorithms import SearchSettings, needs_values
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings
+from restmcts.domain.search.settings import SearchSettings
 from restmcts.domain.search.step_rollouts import StepRolloutsSettings
+from restmcts.registry import Registry
 
-if TYPE_CHECKING:
-    from restmcts.domain.runs.plans import SelfTraining
-
-FirstLabels = Literal["values", "hard-rollouts", "soft-rollouts", "first-error", "corrupted"]
 NUM_HALVINGS = 4
 """Enough to find the first wrong step of sixteen; of more the place stays known to
 within a few steps."""
@@ -55,12 +52,12 @@ class Method:
     """
 
     summary: str
-    iterate: "Callable[[SelfTraining, int, Models], list[Phase]]"
-    uses_value: "Callable[[SelfTraining], bool]" = lambda run: False
-    first_value: "Callable[[SelfTraining, str], list[Phase]]" = lambda run, policy: []
+    iterate: Callable[[SelfTraining, int, Models], list[Phase]]
+    uses_value: Callable[[SelfTraining], bool] = lambda run: False
+    first_value: Callable[[SelfTraining, str], list[Phase]] = lambda run, policy: []
 
 
-def _rest_mcts(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+def _rest_mcts(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Search, infer the values of the steps, train both models (arXiv:2406.03816, Algorithm 1)."""
     collect = SearchPhase(
         name=f"collect-{iteration}",
@@ -82,18 +79,18 @@ def _rest_mcts(run: "SelfTraining", iteration: int, models: Models) -> list[Phas
     return [*phases, _supervised(run, iteration, models.policy, collect.name)]
 
 
-def _rest_best_first(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+def _rest_best_first(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Do as ReST-MCTS* does, over trees of best-first branching that spend the whole budget."""
     search = run.search if isinstance(run.search, BestFirstSettings) else BestFirstSettings(gate=None)
     return _rest_mcts(replace(run, search=search), iteration, models)
 
 
-def _first_value(run: "SelfTraining", policy: str) -> list[Phase]:
+def _first_value(run: SelfTraining, policy: str) -> list[Phase]:
     """Return the phases that make V_0's data from the source that the run names, and V_0."""
     return _first_value_from(run.first_labels or "values", run, policy)
 
 
-def _first_value_from(labels: FirstLabels, run: "SelfTraining", policy: str) -> list[Phase]:
+def _first_value_from(labels: FirstLabels, run: SelfTraining, policy: str) -> list[Phase]:
     searches: list[SearchPhase] = []
     objective: ValueObjective = "mse"
     match labels:
@@ -112,7 +109,7 @@ def _first_value_from(labels: FirstLabels, run: "SelfTraining", policy: str) -> 
     return [*searches, replace(training, objective=objective, solutions_of=solutions_of)]
 
 
-def _bootstrap(run: "SelfTraining", policy: str, search: SearchSettings) -> SearchPhase:
+def _bootstrap(run: SelfTraining, policy: str, search: SearchSettings) -> SearchPhase:
     return SearchPhase(
         name="bootstrap",
         iteration=0,
@@ -125,7 +122,7 @@ def _bootstrap(run: "SelfTraining", policy: str, search: SearchSettings) -> Sear
     )
 
 
-def _binary_search(run: "SelfTraining", policy: str) -> list[SearchPhase]:
+def _binary_search(run: SelfTraining, policy: str) -> list[SearchPhase]:
     """Sample a solution a problem; then halve the part of each wrong one in which its first
     wrong step lies, a phase each time.
     """
@@ -139,7 +136,7 @@ def _binary_search(run: "SelfTraining", policy: str) -> list[SearchPhase]:
     return phases
 
 
-def _math_shepherd(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+def _math_shepherd(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Sample, train on the right solutions whose least step value is highest under a model of
     rollouts (arXiv:2312.08935).
     """
@@ -148,7 +145,7 @@ def _math_shepherd(run: "SelfTraining", iteration: int, models: Models) -> list[
     return [collect, replace(_supervised(run, iteration, models.policy, collect.name), traces=traces)]
 
 
-def _star(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+def _star(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Sample under half the budget; ask what is not solved again, with its answer as a hint,
     under the other half; train on what is right, without the hint (STaR, arXiv:2203.14465;
     departure: as in `_rest_em`).
@@ -160,7 +157,7 @@ def _star(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
     return [collect, explain, _supervised(run, iteration, models.policy, collect.name, explain.name)]
 
 
-def _rest_em(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+def _rest_em(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Sample, keep what is right, fine-tune (ReST^EM, arXiv:2312.06585; departure: each
     iteration goes on from the one before it, as ReST-MCTS* does, where theirs begins with the
     base again).
@@ -169,7 +166,7 @@ def _rest_em(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]
     return [collect, _supervised(run, iteration, models.policy, collect.name)]
 
 
-def _self_rewarding(run: "SelfTraining", iteration: int, models: Models) -> list[Phase]:
+def _self_rewarding(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Sample, let the model itself say what is best and worst, learn to prefer the one
     (arXiv:2401.10020).
 
@@ -188,7 +185,7 @@ def _self_rewarding(run: "SelfTraining", iteration: int, models: Models) -> list
     ]
 
 
-def _samples(run: "SelfTraining", iteration: int, policy: str, value: str | None = None) -> SearchPhase:
+def _samples(run: SelfTraining, iteration: int, policy: str, value: str | None = None) -> SearchPhase:
     """Return a phase that samples whole solutions, one after the other, until the budget is
     spent.
     """
@@ -205,12 +202,12 @@ def _samples(run: "SelfTraining", iteration: int, policy: str, value: str | None
     )
 
 
-def _supervised(run: "SelfTraining", iteration: int, parent: str, *sources: str) -> TrainPolicyPhase:
+def _supervised(run: SelfTraining, iteration: int, parent: str, *sources: str) -> TrainPolicyPhase:
     return TrainPolicyPhase(f"policy-{iteration}", iteration, parent, run.policy_training, sources, None, run.traces)
 
 
 def _value_training(
-    run: "SelfTraining", iteration: int, parent: str | None, trunk: str, sources: tuple[str, ...]
+    run: SelfTraining, iteration: int, parent: str | None, trunk: str, sources: tuple[str, ...]
 ) -> TrainValuePhase:
     training = replace(run.value_training, seed=run.value_training.seed + iteration)
     return TrainValuePhase(
@@ -218,25 +215,32 @@ def _value_training(
     )
 
 
-METHODS: dict[str, Method] = {
-    "rest-mcts": Method(
+METHODS: Registry[Method] = Registry("methods", "self-training method")
+METHODS.add(
+    "rest-mcts",
+    Method(
         "tree search under a value model; both learn (ReST-MCTS*)",
         _rest_mcts,
-        lambda run: needs_values(run.search),
+        lambda run: run.search.needs_values,
         _first_value,
     ),
-    "rest-best-first": Method(
-        "as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _first_value
-    ),
-    "math-shepherd": Method(
+)
+METHODS.add(
+    "rest-best-first",
+    Method("as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _first_value),
+)
+METHODS.add(
+    "math-shepherd",
+    Method(
         "samples, the right ones that a model of rollouts likes train the policy (MATH-SHEPHERD)",
         _math_shepherd,
         lambda run: True,
         lambda run, policy: _first_value_from(run.first_labels or "hard-rollouts", run, policy),
     ),
-    "star": Method("samples, and explanations of given answers, train the policy (STaR)", _star),
-    "rest-em": Method("samples, the right ones train the policy (ReST^EM)", _rest_em),
-    "self-rewarding": Method(
-        "samples, the model prefers those that it thinks best", _self_rewarding, lambda run: run.given_value
-    ),
-}
+)
+METHODS.add("star", Method("samples, and explanations of given answers, train the policy (STaR)", _star))
+METHODS.add("rest-em", Method("samples, the right ones train the policy (ReST^EM)", _rest_em))
+METHODS.add(
+    "self-rewarding",
+    Method("samples, the model prefers those that it thinks best", _self_rewarding, lambda run: run.given_value),
+)

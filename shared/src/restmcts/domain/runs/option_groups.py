@@ -3,7 +3,7 @@
 import inspect
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, replace
-from typing import Any, get_args, get_type_hints
+from typing import Any
 
 from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.requests import GenerationSettings
@@ -12,8 +12,8 @@ from restmcts.domain.runs.options import Option, as_written, options_of
 from restmcts.domain.runs.promotion import GateSettings
 from restmcts.domain.runs.spec import Evaluation, ModelSettings, PuzzleSets, RunSpec, with_derived
 from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.search.algorithms import SearchSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.settings import SEARCHES
 
 TABLE_OF = {
     "run": "top of the file",
@@ -70,9 +70,10 @@ def option_groups() -> Iterator[OptionGroup]:
     plain = [one for one in options_of(RunSpec) if not one.type.startswith("table") and one.name != "evaluations"]
     yield OptionGroup("run", "", "A self-training run.", tuple(plain))
     for name in METHODS:
-        summary = METHODS[name].summary
+        summary = METHODS.get(name).summary
         yield OptionGroup("method", name, f"{summary[:1].upper()}{summary[1:]}.", ())
-    for name, owner in _searches().items():
+    for name in SEARCHES:
+        owner = SEARCHES.get(name)
         options = _with(options_of(owner), with_derived({"search": {"algorithm": name}})["search"])
         yield OptionGroup(
             "search", name, _summary(owner), tuple(option for option in options if option.name != "algorithm")
@@ -81,12 +82,6 @@ def option_groups() -> Iterator[OptionGroup]:
         options = _with(options_of(settings), derived.get(_SECTION.get(kind, kind), {}))
         summary = " ".join(part for part in (_summary(settings), _ABOUT.get(kind, "")) if part)
         yield OptionGroup(kind, "", summary, tuple(options))
-
-
-def _searches() -> dict[str, Any]:
-    """Return the settings class of each search by the search's name."""
-    classes = get_args(get_args(SearchSettings)[0])
-    return {get_args(get_type_hints(owner)["algorithm"])[0]: owner for owner in classes}
 
 
 def _with(options: list[Option], derived: Any) -> list[Option]:

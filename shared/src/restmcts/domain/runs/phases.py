@@ -15,8 +15,8 @@ from restmcts.domain.labels.filtering import PairFilter, TraceFilter
 from restmcts.domain.labels.rollouts import LabelSource
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
-from restmcts.domain.search.algorithms import SearchSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.settings import SearchSettings
 
 Purpose = Literal["bootstrap", "collect", "held-out", "evaluate"]
 

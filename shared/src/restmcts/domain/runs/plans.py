@@ -5,102 +5,23 @@ What a method does of its own is in restmcts.domain.runs.methods.
 """
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
-from restmcts.domain.labels.filtering import TraceFilter
-from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.runs.methods import METHODS, FirstLabels, Models
+from restmcts.domain.runs.methods import METHODS, Models
 from restmcts.domain.runs.phases import GatePhase, Phase, Purpose, SearchPhase, TrainPolicyPhase
-from restmcts.domain.runs.promotion import GateSettings
-from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
-from restmcts.domain.search.algorithms import SearchSettings
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.search.best_of_n import CotSettings, SelfConsistencySettings
-from restmcts.domain.search.mcts_star import MctsStarSettings
-from restmcts.domain.search.protocol import Budget
-from restmcts.errors import InputError
 
 BASE = "base"
 HELD_OUT_TREES = "held-out-trees"
 
 
-@dataclass(frozen=True, slots=True)
-class SelfTraining:
-    """A self-training run.
-
-    The checkpoint "base" is given. Problem sets by name: those of `train_sets`, and where named
-    `seed_set`, `bootstrap_set`, `held_out_set`, `test_set`.
-
-    Attributes:
-        num_iterations: N; at least 1.
-        train_sets: D_G of each iteration, N names (they may be equal).
-        method: a name of `METHODS`.
-        search: how trees are collected.
-        budget: of each tree.
-        generation: how the policy generates while collecting.
-        seed_set: set whose given solutions train the first policy (π_0 <- SFT(base, D_S0)); None:
-            π_0 is the base.
-        seed_training: how; needed with `seed_set`.
-        bootstrap_set: set on whose problems π_0's samples give the data of V_0.
-        num_bootstrap_samples: solutions of π_0 a problem.
-        first_labels: where the labels of V_0's data come from: "values" of such samples' trees
-            (ReST-MCTS*); "hard-rollouts" or "soft-rollouts" from their steps (MATH-SHEPHERD);
-            "first-error", a binary search for the first wrong step by rollouts (OmegaPRM);
-            "corrupted", given solutions and copies with one wrong step. None: the method's own.
-        hint: in which words a problem and its answer are given to a policy that is to explain the
-            answer (STaR).
-        merge_solutions: also add given solutions to the bootstrap trees.
-        given_value: a value model is given as checkpoint "value-0"; no bootstrap.
-        policy_training: of every iteration.
-        preference_training: where the policy learns from pairs; None: as `policy_training`, at a
-            tenth of its learning rate.
-        value_training: of V_0 and every iteration.
-        value_objective: what V_0 and every iteration's value model learns of the labels.
-        traces: which right traces train the policy.
-        held_out_set: problems on which new checkpoints are judged before the run goes on with them;
-            None: it goes on with each.
-        gate: how they are judged.
-        test_set: problems on which the policy of every iteration is graded, greedily; None: none.
-        control: also train π_0 as many further steps on the seed data alone, and grade it.
-    """
-
-    num_iterations: int
-    train_sets: tuple[str, ...]
-    bootstrap_set: str
-    method: str = "rest-mcts"
-    search: SearchSettings = field(default_factory=lambda: MctsStarSettings(mode="collect"))
-    budget: Budget = field(default_factory=Budget)
-    generation: GenerationSettings = field(default_factory=GenerationSettings)
-    seed_set: str | None = None
-    seed_training: TrainingSettings | None = None
-    num_bootstrap_samples: int = 4
-    first_labels: FirstLabels | None = None
-    hint: str = "{question}\n(The answer is {answer}.)"
-    merge_solutions: bool = True
-    given_value: bool = False
-    policy_training: TrainingSettings = field(default_factory=TrainingSettings)
-    preference_training: TrainingSettings | None = None
-    value_training: TrainingSettings = field(default_factory=TrainingSettings)
-    value_objective: ValueObjective = "mse"
-    traces: TraceFilter = field(default_factory=TraceFilter)
-    held_out_set: str | None = None
-    gate: GateSettings = field(default_factory=GateSettings)
-    test_set: str | None = None
-    control: bool = False
-
-    def __post_init__(self) -> None:
-        if self.num_iterations < 1:
-            raise InputError(f"{self.num_iterations} iterations: give at least 1")
-        if self.method not in METHODS:
-            raise InputError(f"method {self.method!r}: there are {', '.join(METHODS)}")
-        if len(self.train_sets) != self.num_iterations:
-            raise InputError(f"{len(self.train_sets)} problem sets for {self.num_iterations} iterations")
-        if self.control and self.seed_set is None:
-            raise InputError("a control trains on seed solutions: name the set that has them")
-
-
 def self_training_plan(run: SelfTraining) -> list[Phase]:
-    """Return the phases of a run, in an order in which each finds what it needs."""
-    method = METHODS[run.method]
+    """Return the phases of a run, in an order in which each finds what it needs.
+
+    Raises:
+        InputError: if there is no method of the run's name.
+    """
+    method = METHODS.get(run.method)
     phases, first = _seed_training(run)
     has_value = method.uses_value(run)
     if has_value and not run.given_value:

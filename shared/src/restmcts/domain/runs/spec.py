@@ -23,11 +23,11 @@ from pydantic_core import PydanticCustomError
 from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.runs.methods import FirstLabels
 from restmcts.domain.runs.promotion import GateSettings
+from restmcts.domain.runs.self_training import FirstLabels
 from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
-from restmcts.domain.search.algorithms import SEARCH_SETTINGS, SearchSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.search.settings import SEARCHES, SearchSettings
 from restmcts.errors import InputError
 
 NONE = "null"
@@ -236,10 +236,7 @@ def _collecting(algorithm: object) -> dict[str, Any]:
 
 def search_fields(algorithm: object) -> tuple[str, ...]:
     """Return the names of a search's settings; none if there is no such search."""
-    try:
-        return tuple(SEARCH_SETTINGS.validate_python({"algorithm": algorithm}).__dataclass_fields__)
-    except ValueError:
-        return ()
+    return SEARCHES.get(algorithm).option_names() if isinstance(algorithm, str) and algorithm in SEARCHES else ()
 
 
 def _without_none(value: Any) -> Any:

@@ -2,9 +2,9 @@
 
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase, TrainValuePhase
-from restmcts.domain.runs.plans import SelfTraining, self_training_plan
+from restmcts.domain.runs.plans import self_training_plan
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import Evaluation, RunSpec, written
-from restmcts.domain.search.algorithms import needs_values
 from restmcts.errors import InputError
 
 TRAIN, BOOTSTRAP, HELD_OUT, TEST = "train", "bootstrap", "held-out", "test"
@@ -72,7 +72,7 @@ def _evaluation(spec: RunSpec, phases: list[Phase], asked: Evaluation) -> Search
     if spec.puzzles is None and spec.test is None:
         raise InputError(f"evaluation {asked.name}: it answers test problems, and the run names none; give `test`")
     value = _last_value(spec, phases)
-    if value is None and needs_values(asked.search):
+    if value is None and asked.search.needs_values:
         raise InputError(
             f"evaluation {asked.name}: {asked.search.algorithm} asks a value model, which {spec.method} has not"
         )
@@ -96,7 +96,7 @@ def _last_policy(spec: RunSpec, phases: list[Phase]) -> str:
 
 def _last_value(spec: RunSpec, phases: list[Phase]) -> str | None:
     """Return the name of the run's last value model, or None if its method has none."""
-    if not METHODS[spec.method].uses_value(self_training(spec)):
+    if not METHODS.get(spec.method).uses_value(self_training(spec)):
         return None
     promoted = [phase.name for phase in phases if isinstance(phase, GatePhase) and phase.model == "value"]
     trained = [phase.name for phase in phases if isinstance(phase, TrainValuePhase)]

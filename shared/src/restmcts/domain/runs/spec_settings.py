@@ -26,6 +26,7 @@ _EXPECTED = {
     "bool_type": "true or false",
     "string_type": "a text",
     "dataclass_type": "a table of settings",
+    "dict_type": "a table of settings",
     "model_type": "a table of settings",
     "model_attributes_type": "a table of settings",
     "tuple_type": "a list",
@@ -141,18 +142,9 @@ def _reason(error: ErrorDetails, document: Mapping[str, Any], decided: Mapping[s
         return f"{place} is {error['input']!r}; give {words} {error['ctx'][bound]}"
     if kind == "missing":
         return f"{place} is missing"
-    if kind == "union_tag_invalid":
-        return f"{place}: {_unknown_search(error)}"
     if kind == "unusable":
         return f"{place}: {message}" if place else message
     return f"{place} is {error['input']!r}; {message.replace('Input should be', 'it should be')}"
-
-
-def _unknown_search(error: ErrorDetails) -> str:
-    tag, tags = str(error["ctx"]["tag"]), str(error["ctx"]["expected_tags"]).replace("'", "").split(", ")
-    nearest = get_close_matches(tag, tags, n=1)
-    meant = f"did you mean {nearest[0]!r}? " if nearest else ""
-    return f"there is no search {tag!r}; {meant}there are {', '.join(tags)}"
 
 
 def _path(location: Sequence[int | str], document: Any) -> list[int | str]:
@@ -193,7 +185,7 @@ def known_names(section: Sequence[int | str], document: Any) -> tuple[str, ...]:
     for part in section:
         document = document[part]
         if part == "search":
-            return search_fields(document.get("algorithm", "mcts-star"))
+            return ("algorithm", *search_fields(document.get("algorithm", "mcts-star")))
         if isinstance(part, str):
             owner = section_class(get_type_hints(owner).get(part))
     return setting_names(owner)

@@ -18,15 +18,18 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Alternative, ProposeSteps, StepsProposed
 from restmcts.domain.search.paraphrases import normalised_step
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import ROOT, Node
 from restmcts.errors import InputError
 
 
+@SEARCHES.register("best-first")
 @dataclass(frozen=True, slots=True)
-class BestFirstSettings:
+class BestFirstSettings(SearchSettings):
     """Parameters of best-first branching.
 
     Attributes:
@@ -49,7 +52,6 @@ class BestFirstSettings:
         branches_in_flight: solutions completed at once.
     """
 
-    algorithm: Literal["best-first"] = "best-first"
     branch_at: Literal["tokens", "untried-mass", "entropy", "step-start"] = "tokens"
     num_alternatives: int = 4
     min_log_prob: float = -7.0
@@ -63,6 +65,9 @@ class BestFirstSettings:
         for name in ("num_alternatives", "branches_in_flight"):
             if getattr(self, name) < 1:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
+
+    def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
+        return BestFirst(self, budget, seed, ends)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,16 +8,19 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Sample
 from restmcts.domain.scoring import Aggregation, aggregate
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import Node
 from restmcts.errors import InputError
 
 
+@SEARCHES.register("cot")
 @dataclass(frozen=True, slots=True)
-class CotSettings:
+class CotSettings(SearchSettings):
     """One solution: the most probable one, or a sample.
 
     Attributes:
@@ -27,7 +30,6 @@ class CotSettings:
         num_retries: samples after the first at most, under a gate.
     """
 
-    algorithm: Literal["cot"] = "cot"
     greedy: bool = True
     gate: float | None = None
     num_retries: int = 63
@@ -36,9 +38,23 @@ class CotSettings:
         if self.num_retries < 0:
             raise InputError(f"num_retries is {self.num_retries}: it must be at least 0")
 
+    def build(
+        self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
+    ) -> "SolutionSampling":
+        return SolutionSampling(self, budget, seed, ends)
 
+    @property
+    def needs_values(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def is_budgeted(self) -> bool:
+        return self.gate is not None
+
+
+@SEARCHES.register("self-consistency")
 @dataclass(frozen=True, slots=True)
-class SelfConsistencySettings:
+class SelfConsistencySettings(SearchSettings):
     """The majority answer of `num_samples` solutions (SC).
 
     Attributes:
@@ -47,7 +63,6 @@ class SelfConsistencySettings:
         gate: stop at the first finished solution with a value at or above it; None: ask no value.
     """
 
-    algorithm: Literal["self-consistency"] = "self-consistency"
     num_samples: int = 16
     samples_at_once: int | None = None
     gate: float | None = None
@@ -55,9 +70,23 @@ class SelfConsistencySettings:
     def __post_init__(self) -> None:
         _check_counts(self)
 
+    def build(
+        self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
+    ) -> "SolutionSampling":
+        return SolutionSampling(self, budget, seed, ends)
 
+    @property
+    def needs_values(self) -> bool:
+        return self.gate is not None
+
+    @property
+    def reads_pool(self) -> bool:
+        return True
+
+
+@SEARCHES.register("best-of-n")
 @dataclass(frozen=True, slots=True)
-class BestOfNSettings:
+class BestOfNSettings(SearchSettings):
     """The solution of highest score among N, as the value model sees it (PRM+BoN; ORM+BoN is
     aggregation "last" under an ORM).
 
@@ -72,7 +101,6 @@ class BestOfNSettings:
         score: whether the value model is asked; without it every solution scores 0.
     """
 
-    algorithm: Literal["best-of-n"] = "best-of-n"
     num_samples: int = 16
     samples_at_once: int | None = None
     aggregation: Aggregation | Literal["own"] = "last"
@@ -82,6 +110,19 @@ class BestOfNSettings:
 
     def __post_init__(self) -> None:
         _check_counts(self)
+
+    def build(
+        self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
+    ) -> "SolutionSampling":
+        return SolutionSampling(self, budget, seed, ends)
+
+    @property
+    def needs_values(self) -> bool:
+        return self.score
+
+    @property
+    def reads_pool(self) -> bool:
+        return True
 
 
 def _check_counts(settings: SelfConsistencySettings | BestOfNSettings) -> None:

@@ -11,9 +11,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.prompts import Critique, read_critique
 from restmcts.domain.requests import Request, Response, Sample, StepsProposed
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import ROOT, Node
 from restmcts.domain.values import expected_weighted_reward, quality_value
@@ -24,8 +26,9 @@ MAX_FREE_ITERATIONS = 100
 MAX_DRY_EXPANSIONS = 4
 
 
+@SEARCHES.register("mcts-star")
 @dataclass(frozen=True, slots=True)
-class MctsStarSettings:
+class MctsStarSettings(SearchSettings):
     """Parameters of MCTS*, defaults as released (branch 3, roll_branch 1, roll_forward_steps 3, ε
     0.7, α 0.5, end gate 0.9).
 
@@ -64,7 +67,6 @@ class MctsStarSettings:
             sum of leaf values.
     """
 
-    algorithm: Literal["mcts-star"] = "mcts-star"
     mode: Literal["solve", "collect"] = "solve"
     branch: int = 3
     roll_branch: int = 1
@@ -95,6 +97,13 @@ class MctsStarSettings:
                 raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
         if not 0.0 <= self.alpha <= 1.0:
             raise InputError(f"alpha is {self.alpha}: it must be in [0, 1]")
+
+    def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
+        return MctsStar(self, budget, seed, ends)
+
+    @property
+    def verified_threshold(self) -> float:
+        return self.end_gate
 
 
 class MctsStar(Search):

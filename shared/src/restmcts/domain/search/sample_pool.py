@@ -15,6 +15,7 @@ from restmcts.domain.tree import Node, Tree
 from restmcts.errors import InputError
 
 SOLUTIONS_PER_REQUEST = 16
+PoolSettings = BestOfNSettings | SelfConsistencySettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -109,7 +110,7 @@ class SamplePool:
 
 
 def search_pool(
-    settings: BestOfNSettings | SelfConsistencySettings,
+    settings: PoolSettings,
     budget: Budget,
     pool: SamplePool,
     values: Values,

@@ -7,18 +7,20 @@ The search only samples; what the rollouts say is read from the tree once its le
 
 from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
-from typing import Literal
 
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposedStep, Request, Response
 from restmcts.domain.search.protocol import Budget, Search, Strand, proposed
+from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
 from restmcts.errors import InputError
 
 Sampling = Generator[Sequence[Request], Sequence[Response], list[list[Node]]]
 
 
+@SEARCHES.register("step-rollouts")
 @dataclass(frozen=True, slots=True)
-class StepRolloutsSettings:
+class StepRolloutsSettings(SearchSettings):
     """Solutions, and completions of their partial solutions.
 
     Attributes:
@@ -28,13 +30,19 @@ class StepRolloutsSettings:
             all of them together.
     """
 
-    algorithm: Literal["step-rollouts"] = "step-rollouts"
     num_solutions: int = 1
     num_rollouts: int = 4
 
     def __post_init__(self) -> None:
         if self.num_solutions < 1 or self.num_rollouts < 1:
             raise InputError("num_solutions and num_rollouts must be at least 1")
+
+    def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
+        return StepRollouts(self, budget, seed, ends, tuple(begins_with))
+
+    @property
+    def needs_values(self) -> bool:
+        return False
 
 
 class StepRollouts(Search):

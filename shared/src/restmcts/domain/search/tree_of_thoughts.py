@@ -3,17 +3,20 @@ thoughts (BFS and DFS).
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Literal
+from dataclasses import dataclass, replace
+from typing import Self
 
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Request, Response
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
 from restmcts.errors import InputError
 
 
+@SEARCHES.register("step-beam")
 @dataclass(frozen=True, slots=True)
-class StepBeamSettings:
+class StepBeamSettings(SearchSettings):
     """Step-level beam search: of all continuations, finished ones included, the best `beam_width`
     live on.
 
@@ -25,7 +28,6 @@ class StepBeamSettings:
             finished.
     """
 
-    algorithm: Literal["step-beam"] = "step-beam"
     beam_width: int = 4
     branch: int = 4
     max_depth: int = 32
@@ -34,9 +36,23 @@ class StepBeamSettings:
     def __post_init__(self) -> None:
         _check_at_least_one(self, "beam_width", "branch", "max_depth")
 
+    def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
+        return LayeredSearch(self, budget, seed, ends)
 
+    @property
+    def has_width(self) -> bool:
+        return True
+
+    def at_budget(self, budget_tokens: int, solution_tokens: int) -> Self:
+        """Keep as many partial solutions as can be carried to their end."""
+        affordable = max(budget_tokens // solution_tokens, 1)
+        branch = min(self.branch, affordable)
+        return replace(self, branch=branch, beam_width=max(affordable // branch, 1))
+
+
+@SEARCHES.register("tot-bfs")
 @dataclass(frozen=True, slots=True)
-class TotBfsSettings:
+class TotBfsSettings(SearchSettings):
     """Tree of thoughts, breadth first: finished solutions are set aside, the best `width`
     unfinished ones are expanded.
 
@@ -47,7 +63,6 @@ class TotBfsSettings:
         gate: stop at a finished solution of at least this value; None: go through all layers.
     """
 
-    algorithm: Literal["tot-bfs"] = "tot-bfs"
     width: int = 4
     branch: int = 4
     max_depth: int = 32
@@ -56,9 +71,23 @@ class TotBfsSettings:
     def __post_init__(self) -> None:
         _check_at_least_one(self, "width", "branch", "max_depth")
 
+    def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
+        return LayeredSearch(self, budget, seed, ends)
 
+    @property
+    def has_width(self) -> bool:
+        return True
+
+    def at_budget(self, budget_tokens: int, solution_tokens: int) -> Self:
+        """Keep as many partial solutions as can be carried to their end."""
+        affordable = max(budget_tokens // solution_tokens, 1)
+        branch = min(self.branch, affordable)
+        return replace(self, branch=branch, width=max(affordable // branch, 1))
+
+
+@SEARCHES.register("tot-dfs")
 @dataclass(frozen=True, slots=True)
-class TotDfsSettings:
+class TotDfsSettings(SearchSettings):
     """Tree of thoughts, depth first: children in order of value, those below `prune_below` not at
     all.
 
@@ -70,7 +99,6 @@ class TotDfsSettings:
             left.
     """
 
-    algorithm: Literal["tot-dfs"] = "tot-dfs"
     branch: int = 3
     prune_below: float = 0.0
     max_depth: int = 32
@@ -78,6 +106,19 @@ class TotDfsSettings:
 
     def __post_init__(self) -> None:
         _check_at_least_one(self, "branch", "max_depth")
+
+    def build(
+        self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
+    ) -> "DepthFirstSearch":
+        return DepthFirstSearch(self, budget, seed, ends)
+
+    @property
+    def has_width(self) -> bool:
+        return True
+
+    def at_budget(self, budget_tokens: int, solution_tokens: int) -> Self:
+        """Branch no more than there are solutions to be carried to their end."""
+        return replace(self, branch=min(self.branch, max(budget_tokens // solution_tokens, 1)))
 
 
 def _check_at_least_one(settings: object, *names: str) -> None:
