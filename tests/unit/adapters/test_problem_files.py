@@ -1,10 +1,15 @@
 """Problem files: every form that is known, every way a line or file can be bad."""
 
+import gzip
+import io
 import json
 from pathlib import Path
 
+import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from restmcts.adapters.files.problem_files import BadLine, load_problems, read_problems
+from restmcts.adapters.files.row_files import form_of_file
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError
 
@@ -61,7 +66,7 @@ def test_kinds(tmp_path: Path) -> None:
         (b"[" * 100_000, "not JSON"),
         (b"\xff\xfe", "not UTF-8 text"),
         ([1], "not a JSON object"),
-        ({"answer": "5"}, "no question (one of question, content, problem)"),
+        ({"answer": "5"}, "no question (one of question, content, problem, query, prompt, problem_text, instruction)"),
         ({"question": " ", "answer": "5"}, '"question" is blank'),
         ({"problem": 5, "answer": "5"}, '"problem" is not text'),
         ({"question": "\ud800", "answer": "5"}, '"question" is not valid Unicode'),
@@ -71,6 +76,24 @@ def test_kinds(tmp_path: Path) -> None:
         (b'{"question": "q", "answer": NaN}', '"answer" is neither text nor a number'),
         ({"question": "q", "answer": "5", "solution": [1]}, '"solution" is neither text nor a list of texts'),
         ({"question": "q", "answer": "5", "kind": 5}, '"kind" is not text'),
+        ({"question": "q", "answer": "5", "kind": "Choice"}, "unknown kind of answer 'Choice'; did you mean 'choice'?"),
+        (
+            {"question": "q", "answer": "5", "kind": "nummeric"},
+            "unknown kind of answer 'nummeric'; did you mean 'numeric'?",
+        ),
+        ({"question": "a\0b", "answer": "5"}, '"question" holds a NUL character'),
+        ({"question": "q", "answer": "5\0"}, '"answer" holds a NUL character'),
+        ({"question": "q", "answer": "5", "solution": "5\0"}, '"solution" holds a NUL character'),
+        ({"question": "q", "answer": "proof"}, "\"answer\" is 'proof': such a problem has no answer to compare with"),
+        (
+            {"question": "q", "answer": "notfound"},
+            "\"answer\" is 'notfound': such a problem has no answer to compare with",
+        ),
+        ({"question": "q", "solution": "It is 5."}, 'no "answer", and the "solution" boxes none'),
+        ({"question": "q", "answer": "A", "choices": "red, blue"}, '"choices" is no list of 2 to 10 choices'),
+        ({"question": "q", "answer": "green", "choices": ["red", "blue"]}, '"answer" names none of the 2 choices'),
+        ({"question": "q", "answer": 2, "choices": ["red", "blue"]}, '"answer" names none of the 2 choices'),
+        (b'{"question": "q", "answer": ' + b"7" * 5000 + b"}", "a number of too many digits"),
     ],
 )
 def test_a_bad_line_is_reported_and_stops_nothing_else(tmp_path: Path, line: object, reason: str) -> None:
@@ -100,9 +123,147 @@ def test_a_byte_order_mark_is_no_error(tmp_path: Path) -> None:
 def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     empty = tmp_path / "empty.jsonl"
     empty.touch()
-    for path, reason in ((tmp_path / "nowhere", "does not exist"), (tmp_path, "is a folder"), (empty, "it is empty")):
+    (tmp_path / "folder").mkdir()
+    for path, reason in (
+        (tmp_path / "nowhere", "does not exist"),
+        (tmp_path / "folder", "holds no file of rows"),
+        (empty, "it is empty"),
+    ):
         with pytest.raises(InputError, match=reason) as raised:
             load_problems(path)
         assert "\n" not in str(raised.value)
     with pytest.raises(InputError, match="no usable problem; line 1: not JSON"):
         load_problems(_file(tmp_path, b"nonsense"))
+
+
+def test_an_integer_of_400_digits_is_an_answer(tmp_path: Path) -> None:
+    problems, _ = load_problems(_file(tmp_path, {"question": "2^1300?", "answer": 2**1300}))
+    assert problems[0].answer == str(2**1300)
+
+
+BOXED = "Half of 3.\nIt is $\\boxed{\\frac{3}{2}}$."
+DAPO = "Solve the following math problem step by step. Be brief.\n\nHalf of 3?\n\nRemember to put your answer on its own line."
+
+
+@pytest.mark.parametrize(
+    ("row", "answer"),
+    [
+        ({"problem": "Half of 3?", "solution": BOXED, "level": "Level 1"}, "\\frac{3}{2}"),
+        ({"query": "Half of 3?", "response": "We halve.\n#### 1.5\nThe answer is: 1.5"}, "1.5"),
+        ({"query": "Half of 3?", "response": BOXED}, "\\frac{3}{2}"),
+        ({"prompt": "Half of 3?", "final_answer": ["1.5"]}, "1.5"),
+        ({"problem": "Half of 3?", "generated_solution": BOXED, "expected_answer": "3/2"}, "3/2"),
+        ({"Question": "Half of 3?", "Answer": 1.5}, "1.5"),
+        ({"prompt": [{"role": "user", "content": "Half of 3?"}], "reward_model": {"ground_truth": "1.5"}}, "1.5"),
+        ({"prompt": [{"role": "user", "content": DAPO}], "reward_model": {"ground_truth": "1.5"}, "kind": None}, "1.5"),
+    ],
+)
+def test_the_usual_names_of_columns_are_known(tmp_path: Path, row: object, answer: str) -> None:
+    problems, bad_lines = load_problems(_file(tmp_path, row))
+    assert bad_lines == []
+    assert (problems[0].question, problems[0].answer) == ("Half of 3?", answer)
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"choices": ["red", "blue"], "answer": 1},
+        {"choices": ["red", "blue"], "answer": "B"},
+        {"choices": ["red", "blue"], "answer": "blue"},
+        {"options": {"A": "red", "B": "blue"}, "answer": "(b)"},
+        {"choices": {"text": ["red", "blue"], "label": ["A", "B"]}, "answerKey": "B"},
+        {"options": ["A. red", "B. blue"], "correct_answer": "B"},
+    ],
+)
+def test_choices_are_shown_in_the_question(tmp_path: Path, row: dict[str, object]) -> None:
+    problems, bad_lines = load_problems(_file(tmp_path, {"question": "Which colour has the sky?", **row}))
+    assert bad_lines == []
+    assert problems[0].question.splitlines()[:3] == ["Which colour has the sky?", "A. red", "B. blue"]
+    assert (problems[0].answer, problems[0].kind) == ("B", "choice")
+
+
+ROWS = [{"question": f"{number} + 1?", "answer": str(number + 1)} for number in range(3)]
+LINES = "".join(json.dumps(row) + "\n" for row in ROWS).encode()
+
+
+def _table(delimiter: str) -> bytes:
+    lines = [["question", "answer"], *([row["question"], row["answer"]] for row in ROWS)]
+    return "".join(delimiter.join(line) + "\n" for line in lines).encode()
+
+
+def _parquet() -> bytes:
+    stream = io.BytesIO()
+    pq.write_table(pa.Table.from_pylist(ROWS), stream)
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "form"),
+    [
+        ("p.jsonl", LINES, "JSON lines"),
+        ("p.txt", LINES, "JSON lines"),
+        ("p.json", json.dumps(ROWS, indent=2).encode(), "JSON"),
+        ("p.jsonl", json.dumps(ROWS).encode(), "JSON"),
+        ("p.json", json.dumps({"data": ROWS}, indent=1).encode(), "JSON"),
+        ("p.csv", _table(","), "CSV"),
+        ("p.tsv", _table("\t"), "TSV"),
+        ("p.parquet", _parquet(), "Parquet"),
+    ],
+)
+def test_every_form_gives_the_same_problems(
+    tmp_path: Path, name: str, content: bytes, form: str, compressed: bool
+) -> None:
+    path = tmp_path / (name + ".gz" if compressed else name)
+    path.write_bytes(gzip.compress(content) if compressed else content)
+    problems, bad_lines = load_problems(path)
+    assert ([problem.answer for problem in problems], bad_lines) == (["1", "2", "3"], [])
+    assert form_of_file(path) == form + (", compressed by gzip" if compressed else "")
+
+
+def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
+    for number, subject in enumerate(("algebra", "geometry"), start=1):
+        (tmp_path / subject).mkdir()
+        row = {"problem": f"Half of {number}?", "solution": f"It is $\\boxed{{{number}/2}}$."}
+        (tmp_path / subject / "1.json").write_text(json.dumps(row, indent=2))
+    (tmp_path / "geometry" / "2.json").write_text("{}")
+    problems, bad_lines = load_problems(tmp_path)
+    assert [problem.answer for problem in problems] == ["1/2", "2/2"]
+    assert len(bad_lines) == 1
+    for part in ("train", "test"):
+        (tmp_path / part).mkdir()
+    with pytest.raises(InputError, match="holds the parts train and test"):
+        load_problems(tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("content", "form"),
+    [
+        (b"PK\x03\x04rest", "a ZIP archive or a workbook of Excel"),
+        (b"ARROW1\0\0", "an Arrow file"),
+        (b"SQLite format 3\0", "an SQLite database"),
+        (b"BZh91AY", "compressed by bzip2"),
+        (b"\x28\xb5\x2f\xfdrest", "compressed by Zstandard"),
+        (b"\x80\x04\x95rest", "a pickle"),
+        ("[]".encode("utf-16"), "text in UTF-16"),
+        (b"version https://git-lfs.github.com/spec/v1\n", "a pointer of Git LFS"),
+        (b"<!DOCTYPE html>", "a web page"),
+    ],
+)
+def test_a_form_that_is_not_read_is_named(tmp_path: Path, content: bytes, form: str) -> None:
+    path = tmp_path / "problems.jsonl"
+    for data in (content, gzip.compress(content)):
+        path.write_bytes(data)
+        with pytest.raises(InputError, match=form) as raised:
+            load_problems(path)
+        assert "\n" not in str(raised.value)
+
+
+def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
+    path = tmp_path / "problems.jsonl.gz"
+    path.write_bytes(gzip.compress(LINES * 1000)[:-20])
+    with pytest.raises(InputError, match="cut off or damaged"):
+        load_problems(path)
+    (tmp_path / "p.parquet").write_bytes(_parquet()[:-30])
+    with pytest.raises(InputError, match="no Parquet file"):
+        load_problems(tmp_path / "p.parquet")

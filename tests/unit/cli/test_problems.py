@@ -103,3 +103,45 @@ def test_ten_thousand_problems_are_streamed(workdir: Path, tmp_path: Path, call:
     tracemalloc.stop()
     assert "10,000 problems added to later" in result.stderr
     assert peak < path.stat().st_size
+
+
+def test_check_says_what_would_be_read(tmp_path: Path, call: Command, document: Document) -> None:
+    train, test = tmp_path / "train.jsonl", tmp_path / "test.jsonl"
+    rows = [
+        {"question": "1 + 1?", "answer": 2},
+        {"question": "1  +  1?", "answer": "2"},
+        {"question": "2 + 2?", "answer": "4", "solution": "Add."},
+        {"question": "2 + 2?", "answer": "5"},
+        {"question": "How far?", "answer": "3", "kind": "numeric"},
+        {"question": "Why?", "answer": "3", "kind": "nummeric"},
+    ]
+    train.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    test.write_text(json.dumps({"question": "2 + 2?", "answer": "4"}) + "\n")
+    found = document("problems", "check", train, "--test", test)
+    first = found["sources"][0]
+    assert (first["form"], first["num_problems"], first["kinds"]) == ("JSON lines", 5, {"math": 4, "numeric": 1})
+    assert (first["num_duplicates"], first["num_solutions"], found["num_shared"]) == (1, 1, 1)
+    assert first["conflicts"] == [{"question": "2 + 2?", "answers": ["4", "5"]}]
+    assert first["refused"] == [
+        {"line": 6, "reason": "unknown kind of answer 'nummeric'; did you mean 'numeric'?"},
+    ]
+    shown = call("problems", "check", train, "--test", test)
+    assert "did you mean 'numeric'?" in shown.stdout
+    assert f"1 of the 1 questions of {test} are also in {train}" in shown.stderr
+
+
+def test_check_of_a_file_without_problems_is_bad_input(tmp_path: Path, call: Command) -> None:
+    path = tmp_path / "bad.jsonl"
+    path.write_text("not JSON\n")
+    result = call("problems", "check", path)
+    assert "no problem of" in str(result.exception)
+    assert "not JSON" in result.stdout
+
+
+def test_repeats_and_conflicts_are_said_when_problems_are_added(workdir: Path, tmp_path: Path, call: Command) -> None:
+    path = tmp_path / "repeats.jsonl"
+    rows = [{"question": "1 + 1?", "answer": answer} for answer in (2, 2, 3)]
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    result = call("problems", "enqueue", "mine", path, "--set", "later", "--workdir", workdir)
+    assert "1 questions come twice" in result.stderr
+    assert "1 questions have two answers, such as '1 + 1?': '2' and '3'" in result.stderr

@@ -6,6 +6,7 @@ import random
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from restmcts.adapters.files.problem_rows import CHOOSE, LETTERS, choices_shown
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.requests import derive_seed
 from restmcts.errors import InputError
@@ -13,8 +14,6 @@ from restmcts.errors import InputError
 Row = Mapping[str, Any]
 Reader = Callable[[Row], dict[str, Any]]
 
-LETTERS = "ABCD"
-CHOOSE = "Which is right? End with: The answer is (letter)."
 CHOOSE_CHINESE = "请选出正确的一项，最后一行写：答案是（字母）。"
 
 
@@ -49,22 +48,21 @@ def gpqa_row(row: Row) -> dict[str, Any]:
     right = _text(row, "Correct Answer")
     choices = [right, *(_text(row, f"Incorrect Answer {number}") for number in (1, 2, 3))]
     random.Random(derive_seed("choices", question)).shuffle(choices)
-    return {"question": _choices(question, choices, CHOOSE), "answer": LETTERS[choices.index(right)], "kind": "choice"}
-
-
-def ceval_row(row: Row) -> dict[str, Any]:
-    """Return a row of C-Eval; those of its test split have no answer and cannot be used."""
-    choices = [str(row.get(letter) or "") for letter in LETTERS]
     return {
-        "question": _choices(_text(row, "question"), choices, CHOOSE_CHINESE),
-        "answer": _text(row, "answer"),
+        "question": choices_shown(question, choices, CHOOSE),
+        "answer": LETTERS[choices.index(right)],
         "kind": "choice",
     }
 
 
-def _choices(question: str, choices: list[str], instruction: str) -> str:
-    lines = [f"{letter}. {choice.strip()}" for letter, choice in zip(LETTERS, choices, strict=True)]
-    return "\n".join([question, *lines, instruction])
+def ceval_row(row: Row) -> dict[str, Any]:
+    """Return a row of C-Eval; those of its test split have no answer and cannot be used."""
+    choices = [str(row.get(letter) or "") for letter in LETTERS[:4]]
+    return {
+        "question": choices_shown(_text(row, "question"), choices, CHOOSE_CHINESE),
+        "answer": _text(row, "answer"),
+        "kind": "choice",
+    }
 
 
 def _text(row: Row, name: str) -> str:

@@ -1,6 +1,5 @@
 """Benchmarks by name: where their problems are, and what fits a model's answers to them."""
 
-import json
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -8,19 +7,19 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.files.problem_files import BadLine, json_object, read_lines
+from restmcts.adapters.files.problem_files import BadLine, problems_of
+from restmcts.adapters.files.row_files import NumberedRow, file_rows, files_of
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, derive_seed
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.benchmark_rows import Reader, as_it_is, ceval_row, gpqa_row, math_row, scibench_row
-from restmcts_cli.arguments.problem_sources import SOURCES, NumberedRow, checked, csv_rows, hub_rows, read_source
+from restmcts_cli.arguments.problem_sources import SOURCES, hub_rows, read_source
 
 __all__ = ["BENCHMARKS", "SOURCES", "Benchmark", "benchmark_named", "read_benchmark"]
 
 NUMBER_PATHS, WORD_PROBLEMS = "number-paths", "word-problems"
-SUFFIXES = (".csv", ".json", ".jsonl", ".parquet")
 MATH_SUBJECTS = (
     "algebra",
     "counting_and_probability",
@@ -160,13 +159,12 @@ def read_benchmark(
     if benchmark.name in (NUMBER_PATHS, WORD_PROBLEMS):
         yield from islice(generated_problems(benchmark.name, seed), limit)
     elif benchmark.file is not None:
-        yield from checked(
-            _file_rows(benchmark.file, benchmark.configs), str(benchmark.file), strict, limit, benchmark.row
-        )
+        rows = _file_rows(benchmark.file, benchmark.configs)
+        yield from problems_of(rows, str(benchmark.file), strict=strict, limit=limit, reader=benchmark.row)
     elif benchmark.hub is not None:
         names = [f"{benchmark.hub}:{config}" for config in benchmark.configs] or [benchmark.hub]
         rows = (row for name in names for row in hub_rows(name, split or benchmark.split))
-        yield from checked(rows, benchmark.hub, strict, limit, benchmark.row)
+        yield from problems_of(rows, benchmark.hub, strict=strict, limit=limit, reader=benchmark.row)
     else:
         yield from read_source(benchmark.name, split=split or benchmark.split, seed=seed, strict=strict, limit=limit)
 
@@ -184,50 +182,11 @@ def generated_problems(kind: str, seed: int) -> list[Problem]:
 
 
 def _file_rows(path: Path, configs: Sequence[str]) -> Iterator[NumberedRow]:
-    """Yield the numbered rows of a file, or of a folder's files in order of their names."""
+    """Yield the numbered rows of a file, or of a folder's files, those of the subjects alone."""
     if not path.is_dir():
-        yield from _rows_of(path)
+        yield from file_rows(path)
         return
-    files = [file for file in sorted(path.rglob("*")) if file.suffix.lower() in SUFFIXES]
+    files = files_of(path)
     wanted = [file for file in files if any(file.name.startswith(config) for config in configs)]
-    if not files:
-        raise InputError(f"{path} holds no file of rows ({', '.join(SUFFIXES)})")
     for file in wanted or files:
-        yield from _rows_of(file)
-
-
-def _rows_of(path: Path) -> Iterator[NumberedRow]:
-    suffix = path.suffix.lower()
-    if suffix == ".csv":
-        yield from csv_rows(path)
-    elif suffix == ".parquet":
-        yield from _parquet_rows(path)
-    elif suffix == ".json":
-        yield from _json_rows(path)
-    else:
-        for number, line in read_lines(path):
-            yield number, json_object(line)
-
-
-def _json_rows(path: Path) -> Iterator[NumberedRow]:
-    """Yield the rows of a JSON file that is one object or a list of them."""
-    try:
-        found = json.loads(path.read_text(encoding="utf-8-sig"))
-    except (OSError, ValueError) as error:
-        raise InputError(f"{path} is no JSON file: {error}") from None
-    for number, row in enumerate(found if isinstance(found, list) else [found], start=1):
-        if not isinstance(row, dict):
-            raise InputError(f"{path}: entry {number} is no object")
-        yield number, row
-
-
-def _parquet_rows(path: Path) -> Iterator[NumberedRow]:
-    from pyarrow import ArrowInvalid
-    from pyarrow.parquet import ParquetFile
-
-    try:
-        batches = ParquetFile(path).iter_batches()
-        rows = (row for batch in batches for row in batch.to_pylist())
-        yield from enumerate(rows, start=1)
-    except (OSError, ArrowInvalid) as error:
-        raise InputError(f"{path} is no Parquet file: {error}") from None
+        yield from file_rows(file)

@@ -1,14 +1,13 @@
-"""Problems from wherever a person names: a file of JSON lines or CSV, a data set of the hub, or
-the demo's puzzle; streamed.
+"""Problems from wherever a person names: a file or folder, a data set of the hub, or the demo's
+puzzle; streamed.
 """
 
-import csv
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Any
 
-from restmcts.adapters.files.problem_files import BadLine, problem_of_row, read_problems
+from restmcts.adapters.files.problem_files import BadLine, problems_of, read_problems
+from restmcts.adapters.files.row_files import NumberedRow, form_of_file
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError, StorageError
 
@@ -16,9 +15,10 @@ from restmcts_cli.reports.shown_tables import print_note
 
 HUB = "hub:"
 DEMO = "demo:"
-SOURCES = "A file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG], demo:COUNT (number paths) or demo:word-problems:COUNT."
-MAX_CELL_CHARACTERS = 10_000_000
-NumberedRow = tuple[int, dict[str, Any]]
+SOURCES = (
+    "A file (JSON lines or array, CSV, TSV, Parquet, or .gz of these), a folder of such, hub:OWNER/NAME[:CONFIG],"
+    " demo:COUNT (number paths) or demo:word-problems:COUNT."
+)
 
 
 def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int | None) -> Iterator[Problem | BadLine]:
@@ -34,11 +34,9 @@ def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int 
     if limit is not None and limit < 1:
         raise InputError(f"the limit of problems must be at least 1, not {limit}")
     if source.startswith(HUB):
-        yield from checked(hub_rows(source.removeprefix(HUB), split), source, strict, limit)
+        yield from problems_of(hub_rows(source.removeprefix(HUB), split), source, strict=strict, limit=limit)
     elif source.startswith(DEMO):
         yield from _puzzles(source.removeprefix(DEMO), seed, limit)
-    elif Path(source).suffix.lower() == ".csv":
-        yield from checked(csv_rows(Path(source)), source, strict, limit)
     else:
         yield from read_problems(source, strict=strict, limit=limit)
 
@@ -52,50 +50,15 @@ def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]
             print_note(f"{source}, line {item.line_number}: {item.reason}; passed over")
 
 
-def checked(
-    rows: Iterator[NumberedRow],
-    source: str,
-    strict: bool,
-    limit: int | None,
-    reader: Callable[[dict[str, Any]], dict[str, Any]] = dict,
-) -> Iterator[Problem | BadLine]:
-    """Yield the problems and bad rows among numbered rows; `reader` makes a row of ours of one
-    of its own.
+def form_of_source(source: str) -> str:
+    """Return the form of a source, for people.
+
+    Raises:
+        InputError: if there is no such file, or its form is not read.
     """
-    num_problems = 0
-    for number, row in rows:
-        try:
-            problem = problem_of_row(reader(row))
-        except InputError as error:
-            if strict:
-                raise InputError(f"{source}, line {number}: {error}") from None
-            yield BadLine(number, str(error))
-            continue
-        yield problem
-        num_problems += 1
-        if num_problems == limit:
-            return
-
-
-def csv_rows(path: Path) -> Iterator[NumberedRow]:
-    """Yield (line number, row) of a CSV file with a header; empty cells are left out."""
-    csv.field_size_limit(MAX_CELL_CHARACTERS)
-    try:
-        with path.open(encoding="utf-8-sig", newline="") as file:
-            reader = csv.DictReader(file)
-            for row in reader:
-                cells = {
-                    name: value
-                    for name, value in row.items()
-                    if name is not None and isinstance(value, str) and value.strip()
-                }
-                yield reader.line_num, cells
-    except FileNotFoundError:
-        raise InputError(f"{path} does not exist; give {SOURCES[0].lower()}{SOURCES[1:]}") from None
-    except OSError as error:
-        raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no CSV file in UTF-8: {error}") from None
+    if source.startswith(HUB):
+        return "data set of the hub"
+    return "puzzles of the demo" if source.startswith(DEMO) else form_of_file(Path(source))
 
 
 def hub_rows(name: str, split: str) -> Iterator[NumberedRow]:

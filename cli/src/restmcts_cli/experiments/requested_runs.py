@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from restmcts.adapters.files.problem_files import BadLine
+from restmcts.domain.problem_review import ProblemReview, overlap_remark
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.self_training import SelfTraining
@@ -30,6 +31,7 @@ from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.problem_sources import read_source, usable
+from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
     from restmcts_local.local_run import ModelOptions
@@ -49,15 +51,31 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
         return puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
     if spec.problems is None:
         raise InputError("the run names no problems: give a file of problems, or `problems` in the run file")
-    held_out, train = split_held_out(_members(spec, spec.problems, spec.limit), spec.promotion.num_problems)
+    members = _members(spec, spec.problems, spec.limit)
+    held_out, train = split_held_out(members, spec.promotion.num_problems)
     sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]}
     if spec.test is not None:
         sets[TEST] = _members(spec, spec.test, None)
+    train_review, test_review = ProblemReview(), ProblemReview()
+    for review, problems in ((train_review, members), (test_review, sets.get(TEST, ()))):
+        for problem in problems:
+            review.add(problem)
+    note_reviews(spec, train_review, test_review)
     if self_training(spec).seed_set is not None:
         sets[SEEDS] = [problem for problem in train if problem.solution]
     if spec.seed_training is not None and not sets[SEEDS]:
         raise InputError(f"seed_training: {spec.problems} gives no solution to train the first policy on; leave it out")
     return sets
+
+
+def note_reviews(spec: RunSpec, train: ProblemReview, test: ProblemReview) -> None:
+    """Say which questions come twice or have two answers, and how many of those that are evaluated
+    on are also trained on.
+    """
+    remarks = [*train.remarks(str(spec.problems)), *test.remarks(str(spec.test))]
+    overlap = overlap_remark(train, test, (str(spec.problems), f"{spec.test} (test)"))
+    for remark in [*remarks, *([overlap] if overlap else [])]:
+        print_note(remark)
 
 
 def _members(spec: RunSpec, source: str, limit: int | None) -> list[Problem]:

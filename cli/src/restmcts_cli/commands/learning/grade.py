@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from restmcts.adapters.files.problem_files import json_object, kind_of_row, read_lines, text_of_answer
+from restmcts.adapters.files.problem_rows import kind_of_row, text_of_answer
+from restmcts.adapters.files.row_files import json_row, read_lines
 from restmcts.adapters.verification.verifier import AnswerVerifier, stated_answer
 from restmcts.domain.answers.normalisation import strip_wrappers
 from restmcts.domain.problems import Verdict
@@ -73,7 +74,10 @@ def grade_line(line: bytes, verifier: AnswerVerifier) -> dict[str, Any]:
     """
     row: dict[str, Any] = {"line": line.decode(errors="replace").rstrip("\r\n")}
     try:
-        row = json_object(line)
+        found = json_row(line)
+        if isinstance(found, InputError):
+            raise found
+        row = found
         prediction = prediction_of_row(row)
         verdict = _verdict(prediction, verifier)
     except InputError as error:

@@ -4,7 +4,7 @@ import json as json_module
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from restmcts.domain.runs.spec_plan import TRAIN
@@ -12,15 +12,18 @@ from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.arguments.problem_sources import SOURCES, read_source, usable
-from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
+from restmcts_cli.arguments.problem_sources import SOURCES, form_of_source, read_source, usable
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from restmcts.adapters.files.problem_files import BadLine
+    from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.problems import Problem
 
 MAX_QUESTION_CHARACTERS = 100
+MAX_SHOWN_LINES = 20
 
-app = typer.Typer(help="Import problems, add them to runs, list them.", no_args_is_help=True)
+app = typer.Typer(help="Check and import problems, add them to runs, list them.", no_args_is_help=True)
 
 Source = Annotated[str, typer.Argument(help=SOURCES)]
 Split = Annotated[str, typer.Option(help="Of a data set of the hub.")]
@@ -96,15 +99,95 @@ def enqueue(
 
     Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
     """
+    from restmcts.domain.problem_review import ProblemReview
     from restmcts.usecases.create import enqueue_problems
 
+    review = ProblemReview()
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         items = usable(source, read_source(source, split=split, seed=seed, strict=strict, limit=limit))
-        counts = enqueue_problems(transaction, run, set_name, _at_least_one(items, source))
+        counts = enqueue_problems(transaction, run, set_name, review.passing(_at_least_one(items, source)))
+    for remark in review.remarks(source):
+        print_note(remark)
     if json:
         print_json({"run": run, "added": counts})
     else:
         print_note(f"run {run}: " + ", ".join(f"{count:,} problems added to {name}" for name, count in counts.items()))
+
+
+@app.command()
+def check(
+    source: Source,
+    test: Annotated[str | None, typer.Option(help="Problems to evaluate on: questions in both are counted.")] = None,
+    split: Split = "train",
+    seed: Seed = 0,
+    limit: Limit = None,
+    json: Json = False,
+) -> None:
+    """Say what would be read: form, kinds of answers, refused lines, questions that come twice or
+    have two answers, and questions shared with a test set.
+
+    Nothing is written; the exit code is 2 if no problem can be used.
+
+    Example: [bold]restmcts problems check problems.jsonl --test held-out.jsonl[/bold]
+    """
+    from restmcts.domain.problem_review import overlap_remark
+
+    review, bad_lines = _reviewed(source, split, seed, limit)
+    documents = [_document(source, review, bad_lines)]
+    remark = num_shared = None
+    if test is not None:
+        test_review, test_bad_lines = _reviewed(test, split, seed, limit)
+        documents.append(_document(test, test_review, test_bad_lines))
+        num_shared = review.num_shared(test_review)
+        remark = overlap_remark(review, test_review, (source, test)) or f"no question of {test} is in {source}"
+    if json:
+        print_json({"sources": documents, "num_shared": num_shared})
+    else:
+        for document in documents:
+            _show_check(document)
+        if remark is not None:
+            print_note(remark)
+    empty = next((document["source"] for document in documents if not document["num_problems"]), None)
+    if empty is not None:
+        raise InputError(f"no problem of {empty} can be used; each needs a question and an answer")
+
+
+def _reviewed(source: str, split: str, seed: int, limit: int | None) -> "tuple[ProblemReview, list[BadLine]]":
+    from restmcts.domain.problem_review import ProblemReview
+    from restmcts.domain.problems import Problem
+
+    review, bad_lines = ProblemReview(), []
+    for item in read_source(source, split=split, seed=seed, strict=False, limit=limit):
+        if isinstance(item, Problem):
+            review.add(item)
+        else:
+            bad_lines.append(item)
+    return review, bad_lines
+
+
+def _document(source: str, review: "ProblemReview", bad_lines: "list[BadLine]") -> dict[str, Any]:
+    return {
+        "source": source,
+        "form": form_of_source(source),
+        "num_problems": review.num_problems,
+        "kinds": dict(review.kinds),
+        "num_solutions": review.num_solutions,
+        "refused": [{"line": bad.line_number, "reason": bad.reason} for bad in bad_lines],
+        "num_duplicates": review.num_duplicates,
+        "conflicts": [{"question": question, "answers": answers} for question, *answers in review.conflicts],
+    }
+
+
+def _show_check(document: dict[str, Any]) -> None:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in document["kinds"].items())
+    shown = ("source", "form", "num_problems", "num_solutions", "num_duplicates")
+    print_fields({name: document[name] for name in shown} | {"kinds": kinds or None})
+    if document["refused"]:
+        print_table(("line", "reason"), document["refused"][:MAX_SHOWN_LINES], empty="")
+        print_note(f"{len(document['refused']):,} lines are refused; --json lists them all")
+    for conflict in document["conflicts"][:MAX_SHOWN_LINES]:
+        question = shortened(conflict["question"], MAX_QUESTION_CHARACTERS)
+        print_note(f"two answers, {' and '.join(conflict['answers'])}: {question}")
 
 
 def _at_least_one(problems: "Iterator[Problem]", source: str) -> "Iterator[Problem]":

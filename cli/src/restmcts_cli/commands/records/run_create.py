@@ -19,6 +19,7 @@ from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 if TYPE_CHECKING:
+    from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.problems import Problem
     from restmcts.domain.runs.spec import RunSpec
     from restmcts.usecases.create import NewRun
@@ -49,9 +50,15 @@ def create(
     Example: [bold]restmcts runs create gsm8k hub:openai/gsm8k:main --policy Qwen/Qwen3-0.6B
         --iterations 2[/bold]
     """
+    from restmcts.domain.problem_review import ProblemReview
+
+    from restmcts_cli.experiments.requested_runs import note_reviews
+
     spec = _asked(run, given, demo, quick)
+    reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:
-        document = _store(connection, _new_run(connection, name, spec, paused))
+        document = _store(connection, _new_run(connection, name, spec, paused, reviews))
+    note_reviews(spec, reviews[TRAIN], reviews[TEST])
     if json:
         print_json(document)
     else:
@@ -69,7 +76,9 @@ def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "R
     return requested_run(run, given, demo_spec(0, QUICK if quick else DemoSize()) if demo else None)
 
 
-def _new_run(connection: Connection, name: str, spec: "RunSpec", paused: bool) -> "NewRun":
+def _new_run(
+    connection: Connection, name: str, spec: "RunSpec", paused: bool, reviews: "dict[str, ProblemReview]"
+) -> "NewRun":
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.create import NewCheckpoint, NewRun
 
@@ -91,7 +100,7 @@ def _new_run(connection: Connection, name: str, spec: "RunSpec", paused: bool) -
         seed=spec.seed,
         config=run_config(spec, models, {}),
         phases=phases,
-        problems=_problems(spec),
+        problems=_problems(spec, reviews),
         checkpoints={
             checkpoint: NewCheckpoint(kind, uri, digests.get(uri, "")) for checkpoint, (kind, uri) in models.items()
         },
@@ -100,19 +109,22 @@ def _new_run(connection: Connection, name: str, spec: "RunSpec", paused: bool) -
     )
 
 
-def _problems(spec: "RunSpec") -> "dict[str, Iterable[Problem]]":
-    """Return the problems of a run's sets; those of files are read as they are stored."""
+def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str, Iterable[Problem]]":
+    """Return the problems of a run's sets; those of files are read, and reviewed, as they are
+    stored.
+    """
     from restmcts_cli.experiments.requested_runs import puzzle_sets
 
     if spec.puzzles is not None:
         return dict(puzzle_sets(spec.puzzles, spec.seed, spec.iterations))
 
-    def source(given: str, limit: int | None) -> "Iterable[Problem]":
+    def source(set_name: str, given: str, limit: int | None) -> "Iterable[Problem]":
         items = read_source(given, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit)
-        return usable(given, items)
+        return reviews[set_name].passing(usable(given, items))
 
-    sets: dict[str, Iterable[Problem]] = {TRAIN: source(spec.problems, spec.limit) if spec.problems is not None else ()}
-    return sets | ({TEST: source(spec.test, None)} if spec.test is not None else {})
+    train = source(TRAIN, spec.problems, spec.limit) if spec.problems is not None else ()
+    sets: dict[str, Iterable[Problem]] = {TRAIN: train}
+    return sets | ({TEST: source(TEST, spec.test, None)} if spec.test is not None else {})
 
 
 def _store(connection: Connection, new: "NewRun") -> dict[str, Any]:

@@ -1,0 +1,250 @@
+"""Rows of problems as people and data sets write them, as problems: which column is what, where a
+boxed answer or a list of choices stands.
+
+Knows the usual names and forms only, no files.
+"""
+
+import math
+import re
+from collections.abc import Mapping, Sequence
+from difflib import get_close_matches
+from typing import Any
+
+from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import STEP_SEPARATOR
+from restmcts.errors import InputError
+
+Row = Mapping[str, Any]
+
+QUESTION_FIELDS = ("question", "content", "problem", "query", "prompt", "problem_text", "instruction")
+ANSWER_FIELDS = (
+    "answer", "final_answer", "expected_answer", "answerkey", "correct_answer", "ground_truth", "answer_number", "gold",
+    "target",
+)  # fmt: skip
+SOLUTION_FIELDS = ("solution", "response", "generated_solution", "output", "completion")
+CHOICE_FIELDS = ("choices", "options")
+NO_ANSWERS = frozenset({"proof", "notfound", "not found"})
+LETTERS = "ABCDEFGHIJ"
+CHOOSE = "Which is right? End with: The answer is (letter)."
+SCIBENCH_SUBSETS = frozenset(
+    ("atkins", "calculus", "chemmc", "class", "diff", "fund", "matter", "quan", "stat", "thermo")
+)
+
+_CALCULATOR = re.compile(r"<<[^<>]*>>")
+_GSM8K_ANSWER = re.compile(r"^[ \t]*####[ \t]*(\S.*?)\s*\Z", re.MULTILINE)
+_METAMATH_END = re.compile(r"\n+####[ \t]*(\S[^\n]*)\n+The answer is:?[^\n]*\s*\Z")
+_DAPO_FRAME = re.compile(
+    r"\ASolve the following math problem step by step\..*?\n\n(.*?)\s*Remember to put your answer on its own line.*\Z",
+    re.DOTALL,
+)
+
+
+def problem_of_row(row: Row) -> Problem:
+    """Return the problem that a row of any known form holds.
+
+    Raises:
+        InputError: saying which field is missing, of the wrong type, or of a kind nobody can check.
+    """
+    row = {str(name).strip().casefold(): value for name, value in row.items() if value is not None}
+    question, solution = _question(row), _first(row, SOLUTION_FIELDS)
+    if choices := _choices(row):
+        question, answer = _with_choices(question, choices), _letter(row, choices)
+    else:
+        answer = _answer(row, solution)
+    kind = kind_of_row(row, "choice" if choices else "math")
+    steps = _given_steps(solution[1], solution[0]) if solution else []
+    if gsm8k := _GSM8K_ANSWER.search(answer):
+        steps = steps or _lines(answer[: gsm8k.start()])
+        answer = gsm8k.group(1)
+    return Problem(question, answer, _ended(steps, answer), kind)
+
+
+def _first(row: Row, names: Sequence[str]) -> tuple[str, Any] | None:
+    """Return the first of the named fields that a row has, with its name."""
+    return next(((name, row[name]) for name in names if row.get(name) is not None), None)
+
+
+def _question(row: Row) -> str:
+    found = _first(row, QUESTION_FIELDS)
+    if found is None:
+        raise InputError(f"no question (one of {', '.join(QUESTION_FIELDS)})")
+    name, question = found
+    if isinstance(question, list):
+        question = _said_by_user(question)
+    if not isinstance(question, str):
+        raise InputError(f'"{name}" is not text')
+    if not question.strip():
+        raise InputError(f'"{name}" is blank')
+    framed = _DAPO_FRAME.match(question)
+    return valid_text(framed.group(1) if framed else question, name).strip()
+
+
+def _said_by_user(messages: list[Any]) -> object:
+    """Return what the user says last in a chat, or the messages themselves if they are none."""
+    said = [one.get("content") for one in messages if isinstance(one, dict) and one.get("role") == "user"]
+    return said[-1] if said else messages
+
+
+def _answer(row: Row, solution: tuple[str, Any] | None) -> str:
+    found = _first(row, ANSWER_FIELDS) or _ground_truth(row)
+    if found is not None:
+        return text_of_answer(found[1], found[0])
+    if solution is None:
+        raise InputError('no "answer"')
+    text = solution[1] if isinstance(solution[1], str) else "\n".join(map(str, solution[1]))
+    if metamath := _METAMATH_END.search(text):
+        return text_of_answer(metamath.group(1))
+    stated = extract_answer(text)
+    if stated is None:
+        raise InputError(f'no "answer", and the "{solution[0]}" boxes none')
+    return text_of_answer(stated)
+
+
+def _ground_truth(row: Row) -> tuple[str, Any] | None:
+    """Return the true answer that a row for reinforcement learning holds in its reward model."""
+    reward = row.get("reward_model")
+    truth = reward.get("ground_truth") if isinstance(reward, dict) else None
+    return ("ground_truth", truth) if truth is not None else None
+
+
+def text_of_answer(answer: object, name: str = "answer") -> str:
+    """Return an answer as text: a number in its shortest form, a text stripped, a list joined.
+
+    Raises:
+        InputError: if it is neither, blank, or says that there is none.
+    """
+    if isinstance(answer, list) and answer and all(isinstance(one, (str, int, float)) for one in answer):
+        return ", ".join(text_of_answer(one, name) for one in answer)
+    if isinstance(answer, str) and answer.strip().casefold() in NO_ANSWERS:
+        raise InputError(f'"{name}" is {answer.strip()!r}: such a problem has no answer to compare with')
+    if isinstance(answer, str) and answer.strip():
+        return valid_text(answer, name).strip()
+    if isinstance(answer, str):
+        raise InputError(f'"{name}" is blank')
+    if isinstance(answer, bool) or not isinstance(answer, (int, float)):
+        raise InputError(f'"{name}" is neither text nor a number')
+    if isinstance(answer, float) and not math.isfinite(answer):
+        raise InputError(f'"{name}" is neither text nor a number')
+    return str(int(answer)) if isinstance(answer, float) and answer.is_integer() and abs(answer) < 1e15 else str(answer)
+
+
+def _choices(row: Row) -> list[str]:
+    """Return the choices that a row lists, in order; none if it lists none.
+
+    Raises:
+        InputError: if they are no list of texts.
+    """
+    found = _first(row, CHOICE_FIELDS)
+    if found is None:
+        return []
+    name, choices = found
+    if isinstance(choices, dict):
+        choices = choices["text"] if isinstance(choices.get("text"), list) else list(choices.values())
+    if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
+        raise InputError(f'"{name}" is no list of 2 to {len(LETTERS)} choices')
+    return [re.sub(r"^\(?[A-J][.):]\s+", "", text_of_answer(choice, name)) for choice in choices]
+
+
+def _with_choices(question: str, choices: list[str]) -> str:
+    """Return the question with its choices below it, unless it shows them already."""
+    if all(choice in question for choice in choices):
+        return question
+    return choices_shown(question, choices, CHOOSE)
+
+
+def choices_shown(question: str, choices: Sequence[str], instruction: str) -> str:
+    """Return a question, its lettered choices and what is to be done with them, a line each."""
+    lines = [f"{letter}. {choice.strip()}" for letter, choice in zip(LETTERS, choices, strict=False)]
+    return "\n".join([question, *lines, instruction])
+
+
+def _letter(row: Row, choices: list[str]) -> str:
+    """Return the letter of the right choice, given as letter, number from 0, or text."""
+    found = _first(row, (*ANSWER_FIELDS, "label", "answer_idx", "answer_index"))
+    if found is None:
+        raise InputError('no "answer"')
+    name, answer = found
+    if isinstance(answer, int) and not isinstance(answer, bool) and 0 <= answer < len(choices):
+        return LETTERS[answer]
+    text = text_of_answer(answer, name)
+    letter = re.fullmatch(r"\(?([A-Ja-j])[.)]?", text)
+    if letter and letter.group(1).upper() in LETTERS[: len(choices)]:
+        return letter.group(1).upper()
+    if choices.count(text) == 1:
+        return LETTERS[choices.index(text)]
+    raise InputError(f'"{name}" names none of the {len(choices)} choices')
+
+
+def valid_text(text: str, name: str) -> str:
+    """Return the text itself.
+
+    Raises:
+        InputError: if it holds NUL or half of a surrogate pair, which no database takes.
+    """
+    if "\0" in text:
+        raise InputError(f'"{name}" holds a NUL character')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f'"{name}" is not valid Unicode') from None
+    return text
+
+
+def kind_of_row(row: Row, otherwise: str = "math") -> str:
+    """Return which checker decides: the row's own "kind", "numeric" for a SciBench row, else
+    `otherwise`.
+
+    Raises:
+        InputError: if "kind" is not text, or no kind that is known.
+    """
+    kind = row.get("kind")
+    if kind is not None and (not isinstance(kind, str) or not kind.strip()):
+        raise InputError('"kind" is not text')
+    if kind:
+        return _known_kind(str(kind).strip())
+    is_scibench = row.get("subset") in SCIBENCH_SUBSETS if isinstance(row.get("subset"), str) else "unit" in row
+    return "numeric" if is_scibench and otherwise == "math" else otherwise
+
+
+def _known_kind(kind: str) -> str:
+    known = known_kinds()
+    if kind in known:
+        return kind
+    near = get_close_matches(kind.casefold(), known, 1)
+    raise InputError(
+        f"unknown kind of answer {kind!r}"
+        + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
+    )
+
+
+def known_kinds() -> tuple[str, ...]:
+    """Return the kinds of answers that can be checked."""
+    from restmcts.adapters.verification.verifier import ANSWER_KINDS, KIND_OF_BENCHMARK
+    from restmcts.domain.tasks.puzzles import CHECKERS
+
+    return tuple(dict.fromkeys((*ANSWER_KINDS, *CHECKERS, *KIND_OF_BENCHMARK)))
+
+
+def _given_steps(solution: object, name: str) -> list[str]:
+    if isinstance(solution, str):
+        return _lines(valid_text(solution, name))
+    if not isinstance(solution, list) or not all(isinstance(step, str) for step in solution):
+        raise InputError(f'"{name}" is neither text nor a list of texts')
+    return [line for step in solution for line in _lines(valid_text(step, name))]
+
+
+def _lines(text: str) -> list[str]:
+    """Return the lines that are not blank, calculator annotations removed."""
+    return [line.strip() for line in _CALCULATOR.sub("", text).splitlines() if line.strip()]
+
+
+def _ended(steps: list[str], answer: str) -> tuple[str, ...] | None:
+    """Return the steps, each with its separator, the last one stating the answer; None where
+    there are none.
+    """
+    if not steps:
+        return None
+    last = () if states_answer(steps[-1]) and not steps[-1].startswith("####") else (f"The answer is {answer}",)
+    kept = steps[:-1] if steps[-1].startswith("####") else steps
+    return tuple(step + STEP_SEPARATOR for step in (*kept, *last))
