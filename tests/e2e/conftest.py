@@ -36,9 +36,8 @@ def restmcts(environment: dict[str, str]) -> Callable[..., subprocess.CompletedP
 
     def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
         command = [*COMMAND, *map(str, arguments)]
-        return subprocess.run(
-            command, capture_output=True, text=True, env=environment, timeout=200, check=False, **options
-        )
+        options.setdefault("timeout", 200)
+        return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
 
     return run
 

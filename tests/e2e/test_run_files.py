@@ -15,15 +15,16 @@ Run = Callable[..., "subprocess.CompletedProcess[str]"]
 EXAMPLE = Path(__file__).parents[2] / "examples" / "first-run.toml"
 # The quick demo with fewer puzzles and one iteration, and a first policy that solves some of them.
 SMALLER = {
-    "puzzles.searched": 30,
-    "puzzles.test": 20,
-    "puzzles.compared": 8,
-    "puzzles.held_out": 10,
-    "puzzles.bootstrap": 30,
     "iterations": 1,
     "control": "false",
-    "seed_training.num_steps": 250,
+    "puzzles.searched": 30,
+    "puzzles.test": 10,
+    "puzzles.compared": 5,
+    "puzzles.held_out": 5,
+    "puzzles.bootstrap": 15,
+    "seed_training.num_steps": 400,
 }
+SECONDS = 500
 
 
 def ended_well(result: "subprocess.CompletedProcess[str]") -> str:
@@ -43,17 +44,17 @@ def trees_of(workdir: Path) -> list[Any]:
     return found
 
 
-@pytest.mark.timeout(900)
+@pytest.mark.timeout(2.5 * SECONDS)
 def test_the_demos_run_file_makes_the_demos_trees(restmcts: Run, tmp_path: Path) -> None:
     first, second, path = tmp_path / "first", tmp_path / "second", tmp_path / "demo.toml"
     smaller = [text for name, value in SMALLER.items() for text in ("--set", f"{name}={value}")]
     ended_well(restmcts("runs", "create", "demo", "--demo", "--quick", *smaller, "--workdir", first))
-    ended_well(restmcts("runs", "work", "demo", "--workdir", first))
+    ended_well(restmcts("runs", "work", "demo", "--workdir", first, timeout=SECONDS))
     path.write_text(ended_well(restmcts("runs", "spec", "demo", "--workdir", first)))
-    ended_well(restmcts("selftrain", path, "--workdir", second))
+    ended_well(restmcts("selftrain", path, "--workdir", second, timeout=SECONDS))
     trees = trees_of(first)
     assert trees == trees_of(second)
-    assert {"collect-1", "bootstrap", "MCTS* @ 80"} <= {name for name, *_ in trees}
+    assert {"collect-1", "bootstrap", "grade-policy-1", "MCTS* @ 80"} <= {name for name, *_ in trees}
 
 
 def test_the_example_runs_and_is_resumed_with_its_own_settings_alone(restmcts: Run, tmp_path: Path) -> None:
