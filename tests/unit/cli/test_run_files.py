@@ -117,7 +117,7 @@ def test_the_spec_of_the_demo_makes_the_demo(tmp_path: Path, document: Document,
         (("--value-option", "lora_rank=0"), "value_training.lora_rank is 0; give at least 1"),
         (("--algorithm", "mcts"), "--algorithm: search: no search is called 'mcts'; did you mean 'mcts-star'?"),
         (("--set", "seed.x=3"), "--set: seed is no table of settings"),
-        (("--method", "sarsa"), "there are rest-mcts"),
+        (("--method", "sarsa"), "There are: math-shepherd"),
     ],
 )
 def test_what_is_typed_wrongly_is_one_line(
