@@ -2,10 +2,10 @@
 contract suites in `restmcts.testing` hold every implementation to them.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed, StepsScored
@@ -24,6 +24,22 @@ class StepProposer(Protocol):
                 context, say).
             LogProbsNotToldError: if it wants log-probabilities or alternatives to tokens, and this
                 policy does not tell them.
+        """
+        ...
+
+
+@runtime_checkable
+class StreamingProposer(StepProposer, Protocol):
+    """A policy that gives answers as they come."""
+
+    def stream(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> Iterator[tuple[int, StepsProposed]]:
+        """Yield each request's place and its answer, equal to that of `propose`; whoever stops
+        early loses what was under way alone.
+
+        Raises:
+            ModelError: as `propose`, before the first answer or between two.
         """
         ...
 

@@ -223,11 +223,12 @@ def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any
     one.handle(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
     taken: list[int] = []
 
-    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
         time.sleep(0.7)
         with one.database.transaction() as transaction:
             taken.append(queue.release_overdue(transaction))
-        return [dump_response(RandomModels(0).answer(load_proposal(request.payload))) for request in requests]
+        answers = [RandomModels(0).answer(load_proposal(request.payload)) for request in requests]
+        return list(enumerate(map(dump_response, answers)))
 
     num_served = serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings(lease_seconds=0.3))
     assert taken == [0]

@@ -2,7 +2,7 @@
 settings.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
@@ -10,7 +10,7 @@ from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.messages.commands import ProposeWaitingSteps
 from restmcts.messages.wire import GENERATION, dump_response, load_proposal
-from restmcts.ports import StepProposer
+from restmcts.ports import StepProposer, StreamingProposer
 from restmcts.usecases.serve_models import ModelCache, WorkerSettings, serve_waiting
 
 
@@ -30,14 +30,16 @@ class PolicyGeneratorHandlers:
         """Give up all policies."""
         self._proposers.close()
 
-    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
         proposer = self._proposers.get(claim.batch.checkpoint_id)
-        answers = proposer.propose(
-            [request.question for request in requests],
-            [load_proposal(request.payload) for request in requests],
-            GENERATION.validate_json(claim.batch.generation),
-        )
-        tokens = sum(sample.num_tokens for answer in answers for sample in answer.samples)
-        metrics.TOKENS.labels("generated").inc(tokens)
-        metrics.TOKENS.labels("prompt").inc(sum(answer.num_prompt_tokens for answer in answers))
-        return [dump_response(answer) for answer in answers]
+        questions = [request.question for request in requests]
+        asked = [load_proposal(request.payload) for request in requests]
+        generation = GENERATION.validate_json(claim.batch.generation)
+        if isinstance(proposer, StreamingProposer):
+            answers = proposer.stream(questions, asked, generation)
+        else:
+            answers = iter(enumerate(proposer.propose(questions, asked, generation)))
+        for place, answer in answers:
+            metrics.TOKENS.labels("generated").inc(sum(sample.num_tokens for sample in answer.samples))
+            metrics.TOKENS.labels("prompt").inc(answer.num_prompt_tokens)
+            yield place, dump_response(answer)

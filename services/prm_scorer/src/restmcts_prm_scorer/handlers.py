@@ -38,10 +38,10 @@ class PrmScorerHandlers:
         """Give up all value models."""
         self._scorers.close()
 
-    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
         scorer = self._scorers.get(claim.batch.checkpoint_id)
         answers = scorer.score(
             [request.question for request in requests], [load_scoring(request.payload) for request in requests]
         )
         metrics.TOKENS.labels("scored").inc(sum(answer.num_scored_tokens for answer in answers))
-        return [dump_response(answer) for answer in answers]
+        return [(place, dump_response(answer)) for place, answer in enumerate(answers)]

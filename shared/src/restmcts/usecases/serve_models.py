@@ -9,7 +9,7 @@ import logging
 import threading
 import time
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
@@ -37,7 +37,11 @@ WAKE_UPS: dict[RequestKind, Message] = {
     RequestKind.SCORE: ScoreWaitingSteps(),
 }
 
-Serve = Callable[[Claim, Sequence[ClaimedRequest]], list[str]]
+SECONDS_BETWEEN_WRITES = 5.0
+"""After which answers that have come are written, while others of their claim are under way."""
+
+Serve = Callable[[Claim, Sequence[ClaimedRequest]], Iterable[tuple[int, str]]]
+"""Gives the place of each request and its answer, each as it comes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +52,8 @@ class WorkerSettings:
         max_requests: of one claim; the model makes its own batches within it.
         lease_seconds: after which another worker may take the requests of a claim.
         max_models: checkpoints kept in memory.
-        max_seconds: of one wake-up; then another is sent, so that no message is held for ever.
+        max_seconds: of one wake-up; then another is sent, so that no message is held for ever, and
+            what is not answered of a claim waits again.
         stopping: set once the worker was asked to end.
         on_batch: called after every claim.
     """
@@ -74,13 +79,14 @@ class WorkerSettings:
 
 @dataclass(slots=True)
 class _Outcome:
-    """What became of a claim: answered, failed for good (reasons by tree), or left for a later
-    attempt because of an error.
+    """What became of a claim: answered, failed for good (reasons by tree), left for a later
+    attempt because of an error, or waiting because there was no time.
     """
 
     answers: list[tuple[ClaimedRequest, str]] = field(default_factory=list)
     failures: dict[int, str] = field(default_factory=dict)
     left: list[ClaimedRequest] = field(default_factory=list)
+    waiting: list[ClaimedRequest] = field(default_factory=list)
     error: Exception | None = None
 
 
@@ -141,8 +147,12 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
     num_served = 0
     unavailable: dict[queue.Batch, RestMctsError] = {}
     deadline = time.monotonic() + settings.max_seconds
+
+    def is_over() -> bool:
+        return settings.stopping.is_set() or time.monotonic() > deadline
+
     while True:
-        leave = settings.stopping.is_set() or time.monotonic() > deadline
+        leave = is_over()
         with database.transaction() as transaction:
             claim = (
                 None
@@ -157,7 +167,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
             return num_served
         try:
             with _observed(kind, claim, settings.max_requests), _renewed(database, claim, settings.lease_seconds):
-                num_served += _serve_claim(database, kind, claim, serve)
+                num_served += _serve_claim(database, kind, claim, serve, is_over)
         except RestMctsError as error:
             if not error.retryable:
                 raise
@@ -188,37 +198,68 @@ def _renewed(database: Database, claim: Claim, lease_seconds: float) -> Abstract
     return renewed(f"{len(claim.requests)} requests", lease_seconds, renew)
 
 
-def _serve_claim(database: Database, kind: RequestKind, claim: Claim, serve: Serve) -> int:
-    """Serve a claim and write its answers; return how many.
+def _serve_claim(database: Database, kind: RequestKind, claim: Claim, serve: Serve, is_over: Callable[[], bool]) -> int:
+    """Serve a claim and write its answers as they come; return how many. Once it is over, what is
+    not answered waits again.
 
     Raises:
         Exception: what kept requests from being served; they wait again, and whatever was answered
             is written.
     """
-    outcome = _Outcome()
+    answering = _Answering(database, claim)
     try:
         with metrics.FORWARD_SECONDS.labels(kind.value).time():
-            outcome.answers = list(zip(claim.requests, serve(claim, claim.requests), strict=True))
+            for place, answer in serve(claim, claim.requests):
+                answering.add(place, answer)
+                if is_over():
+                    break
+        outcome = answering.outcome()
     except Exception as error:
+        rest = list(answering.open.values())
         if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
-            outcome.left, outcome.error = list(claim.requests), error
+            outcome = _Outcome(left=rest, error=error)
         else:
-            log.warning(
-                "a batch of %d requests failed (%s: %s); serving them one by one",
-                len(claim.requests),
-                type(error).__name__,
-                error,
-            )
-            outcome = _serve_singly(claim, serve)
+            reason = f"{type(error).__name__}: {error}"
+            log.warning("a batch of %d requests failed (%s); serving them one by one", len(rest), reason)
+            outcome = _serve_singly(claim, rest, serve)
+        outcome.answers += answering.fresh
     except BaseException:
-        with database.transaction() as transaction:
-            queue.give_back(transaction, claim.requests, counted=False)
+        _write(database, answering.outcome())
         raise
     metrics.GIVEN_BACK.labels(kind.value).inc(len(outcome.left))
     _write(database, outcome)
     if outcome.error is not None:
         raise outcome.error
-    return len(outcome.answers)
+    return answering.num_written + len(outcome.answers)
+
+
+class _Answering:
+    """The answers of a claim, written some at a time.
+
+    Attributes:
+        open: the requests without an answer, by place.
+        fresh: answers that are not written.
+        num_written: answers that are.
+    """
+
+    def __init__(self, database: Database, claim: Claim) -> None:
+        self._database = database
+        self._written_at = time.monotonic()
+        self.open = dict(enumerate(claim.requests))
+        self.fresh: list[tuple[ClaimedRequest, str]] = []
+        self.num_written = 0
+
+    def add(self, place: int, answer: str) -> None:
+        """Take an answer; write all that have come when it is time."""
+        self.fresh.append((self.open.pop(place), answer))
+        if self.open and time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
+            _write(self._database, _Outcome(self.fresh))
+            self.num_written += len(self.fresh)
+            self.fresh, self._written_at = [], time.monotonic()
+
+    def outcome(self) -> _Outcome:
+        """Return what is still to be written; the requests without an answer are to wait."""
+        return _Outcome(self.fresh, waiting=list(self.open.values()))
 
 
 def _write(database: Database, outcome: _Outcome) -> None:
@@ -226,6 +267,7 @@ def _write(database: Database, outcome: _Outcome) -> None:
         queue.answer(transaction, outcome.answers)
         counted = not (isinstance(outcome.error, RestMctsError) and outcome.error.retryable)
         queue.give_back(transaction, outcome.left, counted=counted)
+        queue.give_back(transaction, outcome.waiting, counted=False)
         if outcome.answers:
             transaction.emit(RequestsAnswered())
         if outcome.failures:
@@ -234,18 +276,18 @@ def _write(database: Database, outcome: _Outcome) -> None:
             transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in run_ids))
 
 
-def _serve_singly(claim: Claim, serve: Serve) -> _Outcome:
+def _serve_singly(claim: Claim, requests: Sequence[ClaimedRequest], serve: Serve) -> _Outcome:
     """Serve each request alone; after some errors that are no fault of a request, the others
     are left.
     """
     outcome = _Outcome()
     num_errors = 0
-    for request in claim.requests:
+    for request in requests:
         if num_errors >= MAX_ERRORS:
             outcome.left.append(request)
             continue
         try:
-            outcome.answers.append((request, serve(claim, [request])[0]))
+            outcome.answers += [(request, answer) for _, answer in serve(claim, [request])]
         except ModelError as error:
             outcome.failures[request.tree_id] = str(error)
         except Exception as error:

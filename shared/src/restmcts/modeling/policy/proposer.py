@@ -5,6 +5,7 @@ Knows requests and texts; which tree they belong to, and what the steps are wort
 """
 
 import logging
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -127,27 +128,47 @@ class TransformersProposer:
         Raises:
             ModelError: if a question by itself does not fit, or a request asks for nothing.
         """
+        answers = dict(self.stream(questions, requests, settings))
+        return [answers[place] for place in range(len(requests))]
+
+    def stream(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> Iterator[tuple[int, StepsProposed]]:
+        """Yield the answers of `propose`, each with its request's place, when all with its prompt
+        are written.
+        """
         self._separator_for(settings)
         prompt_of_request, encoded = self._encode(questions, requests, settings.template)
         prompts = [np.array(tokens) for tokens in encoded]
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
         samples: list[list[Sample]] = [[] for _ in requests]
         num_computed = [0] * len(prompts)
+        num_open = Counter(row.prompt for row in rows)
+        with_prompt: dict[int, list[int]] = {prompt: [] for prompt in range(len(prompts))}
+        for place, prompt in enumerate(prompt_of_request):
+            with_prompt[prompt].append(place)
+
+        def answers(prompt: int) -> Iterator[tuple[int, StepsProposed]]:
+            for place in with_prompt[prompt]:
+                num_tokens = len(prompts[prompt])
+                # The first request with a prompt pays for it. A prompt that was split over batches
+                # may have cost more than itself.
+                num_reused = max(num_tokens - num_computed[prompt], 0) if samples[place] else 0
+                num_computed[prompt] = 0
+                yield place, StepsProposed(requests[place].number, tuple(samples[place]), num_tokens, num_reused)
+
+        for prompt in set(with_prompt) - set(num_open):
+            yield from answers(prompt)
         for batch in self._batches(rows):
             for row, sample in zip(
                 batch, self._generate(batch, prompts, num_computed, requests, settings), strict=True
             ):
                 copies = requests[row.request].num_samples if requests[row.request].greedy else 1
                 samples[row.request].extend([sample] * copies)
-        answers = []
-        for request, listed, prompt in zip(requests, samples, prompt_of_request, strict=True):
-            num_tokens = len(prompts[prompt])
-            # The first request with a prompt pays for it. A prompt that was split over batches may
-            # have cost more than itself.
-            num_reused = max(num_tokens - num_computed[prompt], 0) if listed else 0
-            num_computed[prompt] = 0
-            answers.append(StepsProposed(request.number, tuple(listed), num_tokens, num_reused))
-        return answers
+            num_open.subtract(row.prompt for row in batch)
+            for prompt in dict.fromkeys(row.prompt for row in batch):
+                if not num_open[prompt]:
+                    yield from answers(prompt)
 
     def _encode(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], template: str

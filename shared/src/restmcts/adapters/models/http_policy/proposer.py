@@ -6,7 +6,7 @@ written are thrown away.
 """
 
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
@@ -37,6 +37,8 @@ from restmcts.errors import ModelError, ServerUnavailableError
 
 # What servers take: torch and numpy seed with 32 bits, JSON numbers are signed in some.
 _MAX_SEED = 2**31
+# Requests that are answered together, for each call that may be under way.
+_REQUESTS_A_CALL = 8
 _BACKENDS: dict[str, Callable[[ServerAddress, str, float], Backend]] = {
     "openai": CompletionsBackend,
     "chat": ChatBackend,
@@ -91,8 +93,23 @@ class HttpProposer:
             ServerUnavailableError: if the server is down, or serves another model; the requests may
                 wait.
         """
-        if not requests:
-            return []
+        answers = dict(self.stream(questions, requests, settings))
+        return [answers[place] for place in range(len(requests))]
+
+    def stream(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> Iterator[tuple[int, StepsProposed]]:
+        """Yield the answers of `propose`, each with its request's place, some at a time: only
+        when the server is seen to serve the same model before and after.
+        """
+        size = _REQUESTS_A_CALL * self._concurrency
+        for begin in range(0, len(requests), size):
+            part = slice(begin, begin + size)
+            yield from enumerate(self._answers(questions[part], requests[part], settings), start=begin)
+
+    def _answers(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> list[StepsProposed]:
         self._check_model()
         written = [_Written({}) for _ in requests]
         stopped = threading.Event()

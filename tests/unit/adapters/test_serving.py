@@ -1,0 +1,84 @@
+"""A model worker within one claim: answers are kept as they come, whatever ends it."""
+
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import nullcontext
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.tables import RequestKind
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.errors import ServerUnavailableError
+from restmcts.messages import commands
+from restmcts.messages.wire import dump_response, load_proposal
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases import serve_models
+from restmcts.usecases.serve_models import WorkerSettings, serve_waiting
+
+PHASE = SearchPhase(
+    "collect", 1, "collect", "train", "base", "value-0", MctsStarSettings(mode="collect"), Budget(iterations=2)
+)
+
+
+@pytest.fixture
+def one(handled_run: Callable[..., Any]) -> Any:
+    """Three trees that wait for the policy."""
+    models = RandomModels(0)
+    problems = {"train": [Problem(f"question {number}", RIGHT_ANSWER) for number in range(3)]}
+    run = handled_run({"base": models, "value-0": models}, problems)
+    with run.database.transaction() as transaction:
+        runs.add_phases(transaction, run.run_id, [PHASE])
+    run.handlers[commands.AdvanceRun.name](commands.AdvanceRun(run_id=run.run_id))
+    run.handlers[commands.AdvanceTrees.name](commands.AdvanceTrees(tree_ids=(1, 2, 3)))
+    return run
+
+
+def answered(request: ClaimedRequest) -> str:
+    return dump_response(RandomModels(0).answer(load_proposal(request.payload)))
+
+
+def states(run: Any) -> list[tuple[Any, ...]]:
+    with run.database.transaction() as transaction:
+        found = transaction.connection.exec_driver_sql(
+            "SELECT state, attempt, count(*) FROM requests GROUP BY state, attempt ORDER BY state"
+        )
+        return [tuple(row) for row in found]
+
+
+def test_answers_are_written_as_they_come(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(serve_models, "SECONDS_BETWEEN_WRITES", 0.0)
+    seen: list[list[tuple[Any, ...]]] = []
+
+    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+        for place in reversed(range(len(requests))):
+            time.sleep(0.01)
+            yield place, answered(requests[place])
+            seen.append(states(one))
+
+    assert serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings()) == 3
+    assert seen[0] == [("answered", 1, 1), ("leased", 1, 2)] and states(one) == [("answered", 1, 3)]
+
+
+@pytest.mark.parametrize("stops", ["time", "stop", "interrupt", "server"])
+def test_what_is_answered_when_a_claim_ends_early_is_kept_and_the_rest_waits(one: Any, stops: str) -> None:
+    settings = WorkerSettings(max_seconds=0.2 if stops == "time" else 60.0)
+
+    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+        if stops == "stop":
+            settings.stopping.set()
+        time.sleep(0.3 if stops == "time" else 0.0)
+        yield 1, answered(requests[1])
+        if stops == "interrupt":
+            raise KeyboardInterrupt
+        raise ServerUnavailableError("gone") if stops == "server" else AssertionError("it was over")
+
+    expected = {"interrupt": KeyboardInterrupt, "server": ServerUnavailableError}.get(stops)
+    with pytest.raises(expected) if expected else nullcontext():
+        assert serve_waiting(one.database, RequestKind.PROPOSE, serve, settings) == 1
+    kept, (state, _, count) = states(one)
+    assert kept == ("answered", 1, 1) and (state, count) == ("waiting", 2)
