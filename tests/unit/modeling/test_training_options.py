@@ -209,3 +209,31 @@ def test_losses_and_figures_are_in_the_event_files(parent: Path, tmp_path: Path)
 def test_settings_that_cannot_be_are_bad_input(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):
         replace(SETTINGS, **change)
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+@pytest.mark.parametrize("warmup_ratio", [0.0, 0.03, 0.5])
+@pytest.mark.parametrize("num_steps", [1, 2, 7])
+def test_every_step_learns_and_the_warmup_ends_at_the_peak(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int, warmup_ratio: float, schedule: Any
+) -> None:
+    rates: list[float] = []
+    take_step = torch.optim.AdamW.step
+
+    def step(self: torch.optim.AdamW, closure: Any = None) -> Any:
+        rates.append(self.param_groups[0]["lr"])
+        return take_step(self, closure)
+
+    monkeypatch.setattr(torch.optim.AdamW, "step", step)
+    settings = replace(SETTINGS, num_steps=num_steps, warmup_ratio=warmup_ratio, schedule=schedule, learning_rate=1e-3)
+    train_policy(parent, EXAMPLES, settings, tmp_path / "out")
+    assert len(rates) == num_steps and min(rates) > 0
+    num_warmup = math.ceil(warmup_ratio * num_steps)
+    assert rates[max(num_warmup - 1, 0)] == max(rates) == pytest.approx(1e-3)
+    assert rates[:num_warmup] == sorted(rates[:num_warmup])
+
+
+def test_a_training_of_one_step_changes_weights(parent: Path, tmp_path: Path) -> None:
+    train_policy(parent, EXAMPLES, replace(SETTINGS, num_steps=1), tmp_path / "out")
+    before, after = weights(parent), weights(tmp_path / "out")
+    assert any(not torch.equal(before[name], after[name]) for name in before)

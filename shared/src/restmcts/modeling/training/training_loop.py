@@ -16,8 +16,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch.optim import Optimizer
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Sampler
-from transformers import TrainerCallback
+from transformers import TrainerCallback, get_scheduler
 
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import TrainingError
@@ -73,6 +75,7 @@ class StepLoop:
         model: Any
         args: Any
         accelerator: Any
+        optimizer: Any
 
     def set_up_loop(self, rows: Sequence[Row], settings: TrainingSettings, attempt: Attempt) -> None:
         """Take what the loop needs; to be called before the trainer's own `__init__`."""
@@ -92,6 +95,22 @@ class StepLoop:
         # A list is a dataset to torch, though not to its types.
         dataset: Any = self._rows
         return _BatchLoader(dataset, batch_sampler=batches, collate_fn=list)
+
+    def create_scheduler(self, num_training_steps: int, optimizer: Optimizer | None = None) -> LRScheduler:
+        """Return the schedule of the learning rate: warm-up ends at its peak, and no step has
+        rate 0, with which the library begins.
+        """
+        over = self.optimizer if optimizer is None else optimizer
+        num_warmup = self.args.get_warmup_steps(num_training_steps)
+        begin = int(num_warmup > 0)
+        library = get_scheduler(
+            self.args.lr_scheduler_type,
+            optimizer=over,
+            num_warmup_steps=num_warmup,
+            num_training_steps=num_training_steps + begin,
+        )
+        self.lr_scheduler = LambdaLR(over, [_from(begin, factor) for factor in library.lr_lambdas])
+        return self.lr_scheduler
 
     def floating_point_ops(self, inputs: Any) -> int:
         """Return 0: rows are no tensors yet, and nobody asks."""
@@ -172,6 +191,10 @@ class StepLoop:
                     if parameter.grad is None:
                         parameter.grad = torch.zeros_like(parameter)
                     torch.distributed.all_reduce(parameter.grad)
+
+
+def _from(begin: int, factor: Callable[[int], float]) -> Callable[[int], float]:
+    return lambda step: factor(step + begin)
 
 
 _ADVICE = "give shorter examples (max_length), gradient_checkpointing, a lora_rank, or a larger machine"
