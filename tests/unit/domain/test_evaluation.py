@@ -14,8 +14,10 @@ from restmcts.domain.runs.evaluation import (
     evaluation_cells,
     evaluation_plan,
 )
-from restmcts.domain.runs.phases import PHASE, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.phases import PHASE, SEARCH_PHASE, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import SelfConsistencySettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings
 from restmcts.errors import InputError
 
@@ -102,3 +104,11 @@ def test_value_models_that_nobody_gave_are_trained_on_the_same_samples() -> None
     ]
     scoring = {phase.value for phase in plan if isinstance(phase, SearchPhase) and phase.samples_of is not None}
     assert scoring == {"value-1", "ms, iteration 1", "orm, iteration 1"}
+
+
+@pytest.mark.parametrize(("budget", "expected"), [(300, 300), (2000, 1024), (None, 1024), (0, 1)])
+def test_no_solution_may_be_longer_than_the_budget_of_its_tree(budget: int | None, expected: int) -> None:
+    search = SelfConsistencySettings(num_samples=4)
+    phase = SearchPhase("sc", 0, "evaluate", "test", "base", None, search, Budget(tokens=budget))
+    assert phase.generation.max_solution_tokens == expected
+    assert SEARCH_PHASE.validate_json(SEARCH_PHASE.dump_json(phase)) == phase

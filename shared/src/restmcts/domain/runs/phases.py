@@ -6,7 +6,7 @@ their run ("policy-1"); where a gate decides, its name stands for the checkpoint
 promoted.
 """
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Annotated, Literal
 
 from pydantic import Discriminator, TypeAdapter
@@ -44,6 +44,8 @@ class SearchPhase:
             already is not searched.
         samples_of: a phase over the same problems whose samples the value model scores, instead of
             a search of its own; `search` is then not used, and nothing is generated.
+        generation: how the policy generates; no solution may be longer than the budget of its
+            whole tree, which a single one would overshoot.
     """
 
     name: str
@@ -61,6 +63,12 @@ class SearchPhase:
     hint: str | None = None
     samples_of: str | None = None
     kind: Literal["search"] = "search"
+
+    def __post_init__(self) -> None:
+        most = self.budget.tokens
+        if most is not None and self.generation.max_solution_tokens > max(most, 1):
+            generation = replace(self.generation, max_solution_tokens=max(most, 1))
+            object.__setattr__(self, "generation", generation)
 
     def needs(self) -> tuple[str, ...]:
         """Return the names of the checkpoints and phases that must be done before this one
