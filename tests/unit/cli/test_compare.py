@@ -68,7 +68,7 @@ def test_the_table_and_the_numbers_say_the_same() -> None:
 @pytest.mark.parametrize(
     ("arguments", "expected"),
     [
-        (("--methods", "rest-mcts,sarsa"), "'sarsa'; did you mean 'star'? There are: rest-mcts"),
+        (("--methods", "rest-mcts,sarsa"), "'sarsa'; did you mean 'star'? There are: math-shepherd"),
         (("--methods", "rest-em,rest-em"), "names one twice"),
         (("--policy", "some/model"), "go with PROBLEMS"),
         (("problems.jsonl", "--quick"), "--quick is the puzzle's"),
