@@ -73,6 +73,11 @@ def states(database: Database, request_ids: list[int]) -> set[str]:
         return set(transaction.execute(select(REQUESTS.c.state).where(REQUESTS.c.id.in_(request_ids))).scalars())
 
 
+def round_of_coordinator(database: Database) -> None:
+    with database.transaction() as transaction:
+        ring_overdue(transaction, Patience(), lambda _: True)
+
+
 @pytest.mark.parametrize("hours", [-1, 1])
 def test_a_coordinator_with_a_wrong_clock_releases_live_leases_never_and_ended_ones_always(
     database: Database, emitted: list[Message], new_run: Callable[[], int], hours: int
@@ -86,14 +91,13 @@ def test_a_coordinator_with_a_wrong_clock_releases_live_leases_never_and_ended_o
         runs.set_phase(transaction, training.id, PhaseState.TRAINING, lease_until=moment(LEASE_SECONDS))
     emitted.clear()
     with time_machine.travel(datetime.now(UTC) + timedelta(hours=hours)):
-        coordinator = CoordinatorHandlers(database)
-        coordinator.reconcile(lambda _: True)
+        round_of_coordinator(database)
         assert states(database, request_ids) == {"leased"}
         assert TrainPolicy(phase_id=training.id) not in emitted
         with database.transaction() as transaction:
             requests.renew(transaction, live, -1.0)
             transaction.execute(update(PHASES).where(PHASES.c.id == training.id).values(lease_until=moment(-1)))
-        coordinator.reconcile(lambda _: True)
+        round_of_coordinator(database)
         assert states(database, request_ids) == {"waiting"}
         assert TrainPolicy(phase_id=training.id) in emitted
 

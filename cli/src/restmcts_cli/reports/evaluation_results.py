@@ -7,6 +7,7 @@ from typing import Any
 
 from restmcts.adapters.sql import evaluating, trees
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.evaluating import EvaluatedTree
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.problems import Verdict
@@ -67,7 +68,7 @@ class EvaluationResults:
                 **self._names(cell, row.position),
                 **spent,
                 **quality.get(row.id, {}),
-                verdict=row.verdict if row.state == TreeState.LABELLED else FAILED,
+                verdict=(row.verdict if row.state == TreeState.LABELLED else None) or FAILED,
                 any_right=bool(row.solved),
                 depth=row.depth,
                 value=row.model_value,
@@ -113,7 +114,7 @@ class EvaluationResults:
     def _looks_at(self, cell: Cell) -> bool:
         return cell.budget in (None, max(self.evaluation.budgets))
 
-    def _quality_of_trees(self, rows: Sequence[Any]) -> dict[int, dict[str, Any]]:
+    def _quality_of_trees(self, rows: Sequence[EvaluatedTree]) -> dict[int, dict[str, Any]]:
         """Return the fields that tell how labelled trees spent their tokens, by tree."""
         found: dict[int, dict[str, Any]] = {}
         with self.database.transaction() as transaction:
@@ -156,7 +157,9 @@ class EvaluationResults:
 class PooledProblem:
     """One problem's pool with the verdicts on its solutions."""
 
-    def __init__(self, row: Any, pool: SamplePool, tree: Tree, verdicts: dict[int, Verdict], failed: bool) -> None:
+    def __init__(
+        self, row: EvaluatedTree, pool: SamplePool, tree: Tree, verdicts: dict[int, Verdict], failed: bool
+    ) -> None:
         self.problem_id: int = row.problem_id
         self.position: int = row.position
         self.pool = pool

@@ -5,11 +5,12 @@ comes twice, do no harm.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from restmcts.adapters.sql import promotions, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.rows import StoredCheckpoint, StoredPhase, StoredRun
 from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.adapters.sql.tree_counts import summarise_trees
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage
@@ -55,7 +56,7 @@ class CoordinatorHandlers:
             with self._database.transaction() as transaction:
                 transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in runs.running(transaction, run_ids)))
 
-    def _move_phases(self, transaction: Transaction, run: Any) -> bool:
+    def _move_phases(self, transaction: Transaction, run: StoredRun) -> bool:
         rows = runs.phases_of(transaction, run.id)
         checkpoints = promotions.models(transaction, run.id)
         ready = {row.name for row in rows if row.state == PhaseState.DONE} | set(checkpoints)
@@ -65,11 +66,11 @@ class CoordinatorHandlers:
     def _move(
         self,
         transaction: Transaction,
-        run: Any,
-        row: Any,
-        rows: Sequence[Any],
+        run: StoredRun,
+        row: StoredPhase,
+        rows: Sequence[StoredPhase],
         ready: set[str],
-        checkpoints: dict[str, Any],
+        checkpoints: dict[str, StoredCheckpoint],
     ) -> bool:
         phase: Phase = PHASE.validate_python(row.spec)
         match row.state, phase:
@@ -98,7 +99,12 @@ class CoordinatorHandlers:
         return True
 
     def _begin_search(
-        self, transaction: Transaction, run: Any, row: Any, phase: SearchPhase, checkpoints: dict[str, Any]
+        self,
+        transaction: Transaction,
+        run: StoredRun,
+        row: StoredPhase,
+        phase: SearchPhase,
+        checkpoints: dict[str, StoredCheckpoint],
     ) -> None:
         problems = (
             derive.derive_problems(transaction, run.id, phase)
@@ -121,17 +127,19 @@ class CoordinatorHandlers:
         bindings = {"policy_id": checkpoints[phase.policy].id, "value_id": value_id}
         runs.set_phase(transaction, row.id, PhaseState.SEARCHING, **bindings, **runs.started())
 
-    def _end_search(self, transaction: Transaction, row: Any, phase: SearchPhase, rows: Sequence[Any]) -> bool:
+    def _end_search(
+        self, transaction: Transaction, row: StoredPhase, phase: SearchPhase, rows: Sequence[StoredPhase]
+    ) -> bool:
         if runs.any_open_tree(transaction, row.id):
             return False
-        summary = runs.summarise_trees(transaction, row.id)
+        summary = summarise_trees(transaction, row.id)
         runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)
         others_may_solve = phase.follows or any(phase.name in other.spec.get("follows", ()) for other in rows)
         if phase.purpose == "collect" and not summary["solved"] and not others_may_solve:
             self._skip_dependents(transaction, phase.name, rows)
         return True
 
-    def _skip_dependents(self, transaction: Transaction, name: str, rows: Sequence[Any]) -> None:
+    def _skip_dependents(self, transaction: Transaction, name: str, rows: Sequence[StoredPhase]) -> None:
         """Skip what would train on, or search with, what a phase without any solved tree cannot
         give.
         """
@@ -144,7 +152,7 @@ class CoordinatorHandlers:
                 blocked.add(row.name)
                 runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
 
-    def _admit(self, transaction: Transaction, run: Any) -> None:
+    def _admit(self, transaction: Transaction, run: StoredRun) -> None:
         num_free = self._max_trees_in_flight - runs.num_searching(transaction, run.id)
         for row in runs.phases_of(transaction, run.id):
             if row.state == PhaseState.SEARCHING and num_free > 0:
@@ -153,7 +161,7 @@ class CoordinatorHandlers:
                 for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
                     transaction.emit(AdvanceTrees(tree_ids=tuple(tree_ids[start : start + TREES_PER_MESSAGE])))
 
-    def _finish(self, transaction: Transaction, run: Any) -> None:
+    def _finish(self, transaction: Transaction, run: StoredRun) -> None:
         rows = runs.phases_of(transaction, run.id)
         failed = next((row for row in rows if row.state == PhaseState.FAILED), None)
         if failed is not None:

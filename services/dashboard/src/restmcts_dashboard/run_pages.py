@@ -82,7 +82,7 @@ def run_pages(source: Source) -> APIRouter:
             found = queries.list_trees(transaction, run_id, limit=TREES_ON_A_PAGE + 1, **asked)
         more = found[TREES_ON_A_PAGE - 1]["id"] if len(found) > TREES_ON_A_PAGE else None
         asked["solved"] = solved
-        shown = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked}
+        shown: dict[str, Any] = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked}
         return page("trees.html.j2", source=source, trees=found[:TREES_ON_A_PAGE], more=more, **shown)
 
     return pages

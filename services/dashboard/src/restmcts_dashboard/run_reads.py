@@ -12,6 +12,7 @@ from restmcts.adapters.sql import progress, queries, token_budget
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import ENDED_PHASES, PhaseNumbers
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.runs import phases_of
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
@@ -93,7 +94,7 @@ class TokenBudget:
 class RunView:
     """A run as its page shows it; `run` is its row, `phases` are in order."""
 
-    run: Any
+    run: StoredRun
     phases: Sequence[PhaseNumbers]
     share_done: float
     pace: Pace | None
@@ -134,13 +135,13 @@ class RunView:
         return sum(phase.tokens for phase in self.phases)
 
 
-def run_row(transaction: Transaction, run_id: int) -> Any:
+def run_row(transaction: Transaction, run_id: int) -> StoredRun:
     """Return the run's row.
 
     Raises:
         InputError: if there is none.
     """
-    row = transaction.execute(select(RUNS).where(RUNS.c.id == run_id)).first()
+    row = transaction.row(StoredRun, select(RUNS).where(RUNS.c.id == run_id))
     if row is None:
         raise InputError(f"there is no run {run_id}")
     return row
@@ -161,7 +162,7 @@ def read_run(transaction: Transaction, run_id: int) -> RunView:
     return RunView(run, phases, share, pace, forecast, _budget(transaction, run, pace))
 
 
-def _budget(transaction: Transaction, run: Any, pace: Pace | None) -> TokenBudget | None:
+def _budget(transaction: Transaction, run: StoredRun, pace: Pace | None) -> TokenBudget | None:
     if run.max_tokens is None:
         return None
     spent = token_budget.spent(transaction, run.id)

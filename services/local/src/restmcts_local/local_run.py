@@ -19,6 +19,7 @@ from typing import Any, Self
 from restmcts.adapters.buses.local_bus import MODEL_QUEUES, LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
@@ -165,7 +166,7 @@ class LocalRun:
         with self.database.transaction() as transaction:
             runs.add_dead_letter(transaction, name.partition(".")[0], name, body, reason)
 
-    def find(self, name: str) -> Any | None:
+    def find(self, name: str) -> StoredRun | None:
         """Return the stored run of that name, or None."""
         with self.database.transaction() as transaction:
             return runs.find_run(transaction, name)
@@ -189,7 +190,7 @@ class LocalRun:
             new = NewRun(name, method, seed, phases, config, problems, models, max_tokens)
             return create_run(transaction, new).run_id
 
-    def known(self, row: Any, max_tokens: int | None) -> int:
+    def known(self, row: StoredRun, max_tokens: int | None) -> int:
         """Return the id of a stored run, once it has the token budget, if one is given.
 
         Raises:
@@ -201,7 +202,7 @@ class LocalRun:
                 steer.set_max_tokens(transaction, row.name, max_tokens)
         return int(row.id)
 
-    def run(self, run_id: int, *, takes_max_tokens: bool = False) -> Any:
+    def run(self, run_id: int, *, takes_max_tokens: bool = False) -> StoredRun:
         """Work until the run has ended; return its row.
 
         Args:
@@ -227,7 +228,7 @@ class LocalRun:
             raise RestMctsError(f"run {row.name} failed: {row.error}")
         return row
 
-    def _way_on(self, row: Any, takes_max_tokens: bool) -> str:
+    def _way_on(self, row: StoredRun, takes_max_tokens: bool) -> str:
         if row.error and takes_max_tokens:
             return "to go on: this command with a larger --max-tokens"
         larger = " --max-tokens LARGER" if row.error else ""

@@ -4,10 +4,8 @@ trees.
 The one place of this service that reads labels; searches never see what it finds.
 """
 
-from typing import Any
-
 from restmcts.adapters.sql import promotions, runs, trees
-from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
@@ -52,7 +50,7 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
         transaction.emit(ValuesJudged(run_id=row.run_id))
 
 
-def _held_out(transaction: Any, run_id: int, phase_name: str) -> list[LabelledTree]:
+def _held_out(transaction: Transaction, run_id: int, phase_name: str) -> list[LabelledTree]:
     found = []
     for batch in runs.labelled_trees(transaction, run_id, (phase_name,)):
         loaded = trees.load_trees(transaction, [row.tree_id for row in batch])

@@ -10,12 +10,13 @@ import logging
 import time
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql import evaluating, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import Batch, request_row
+from restmcts.adapters.sql.rows import Columns
+from restmcts.adapters.sql.trees import AnsweredRequest, TreeToAdvance
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
@@ -35,7 +36,7 @@ TREES_PER_TRANSACTION = 64
 MAX_SECONDS = 5.0
 """Of one message: then another is sent, so that trees which are to begin need not wait for ever."""
 
-Lock = Callable[[Transaction], list[Any]]
+Lock = Callable[[Transaction], list[TreeToAdvance]]
 """Locks and returns rows of searching trees."""
 
 
@@ -53,7 +54,7 @@ class TreeSearchHandlers:
         changes nothing.
         """
 
-        def lock(transaction: Transaction) -> list[Any]:
+        def lock(transaction: Transaction) -> list[TreeToAdvance]:
             rows = trees.lock_searching(transaction, message.tree_ids)
             if any(row.version for row in rows):
                 # Whoever takes answers passes these trees over while they are locked here.
@@ -71,7 +72,7 @@ class TreeSearchHandlers:
         """
         deadline, leaving = time.monotonic() + MAX_SECONDS, False
 
-        def lock(transaction: Transaction) -> list[Any]:
+        def lock(transaction: Transaction) -> list[TreeToAdvance]:
             rows = trees.lock_answered(transaction, TREES_PER_TRANSACTION)
             if len(rows) == TREES_PER_TRANSACTION or (rows and leaving):
                 transaction.emit(RequestsAnswered())
@@ -124,7 +125,7 @@ class TreeSearchHandlers:
             if advance.search.stop_reason is not None:
                 metrics.TREES_ENDED.labels(advance.search.stop_reason.value).inc()
 
-    def _advance(self, transaction: Transaction, rows: Sequence[Any]) -> list[trees.Advance]:
+    def _advance(self, transaction: Transaction, rows: Sequence[TreeToAdvance]) -> list[trees.Advance]:
         answered = trees.answered(transaction, [row.id for row in rows])
         advances, failures, failed_runs = [], {}, set()
         generated: dict[int, int] = defaultdict(int)
@@ -144,7 +145,7 @@ class TreeSearchHandlers:
         trees.save(transaction, advances)
         trees.fail(transaction, failures)
         transaction.emit(*self._wake_ups(advances), *(TreesLabelled(run_id=run_id) for run_id in failed_runs))
-        self._count(transaction, generated, {row.run_id: row.max_tokens for row in rows})
+        self._count(transaction, generated, {row.run_id: row.max_tokens for row in rows if row.max_tokens is not None})
         return advances
 
     def _count(self, transaction: Transaction, generated: Mapping[int, int], budgets: Mapping[int, int]) -> None:
@@ -155,11 +156,13 @@ class TreeSearchHandlers:
         over = (run_id for run_id in generated if token_budget.spent(transaction, run_id) >= budgets[run_id])
         transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in over))
 
-    def _advance_one(self, transaction: Transaction, row: Any, answered: Sequence[Any]) -> trees.Advance | None:
+    def _advance_one(
+        self, transaction: Transaction, row: TreeToAdvance, answered: Sequence[AnsweredRequest]
+    ) -> trees.Advance | None:
         phase = self._phase(transaction, row)
         elapsed = max((row.now - row.started_at).total_seconds(), 0.0)
         requests: list[Request] = []
-        applied: list[dict[str, Any]] = []
+        applied: list[Columns] = []
         if row.version == 0:
             search = self._build(transaction, row, phase)
             requests += search.begin()
@@ -178,13 +181,14 @@ class TreeSearchHandlers:
             row.id, row.version + 1, row.now, search, applied, request_rows, search.spent.tokens - num_tokens
         )
 
-    def _phase(self, transaction: Transaction, row: Any) -> SearchPhase:
+    def _phase(self, transaction: Transaction, row: TreeToAdvance) -> SearchPhase:
         if row.phase_id not in self._phases:
-            stored: Any = runs.phase_by_id(transaction, row.phase_id)
+            stored = runs.phase_by_id(transaction, row.phase_id)
+            assert stored is not None, "a tree keeps its phase"
             self._phases[row.phase_id] = SEARCH_PHASE.validate_python(stored.spec)
         return self._phases[row.phase_id]
 
-    def _recall(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
+    def _recall(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
         """Return the tree's search as stored: from memory if its version is the stored one,
         else played again.
         """
@@ -198,7 +202,7 @@ class TreeSearchHandlers:
         search.tree.take_changes()
         return search
 
-    def _build(self, transaction: Transaction, row: Any, phase: SearchPhase) -> Search:
+    def _build(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
         if phase.samples_of is None:
             return phase.search.build(phase.budget, row.seed, begins_with=row.begins_with or ())
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
@@ -211,10 +215,11 @@ class TreeSearchHandlers:
         while len(self._searches) > self._max_cached_trees:
             self._searches.popitem(last=False)
 
-    def _request_row(self, row: Any, phase: SearchPhase, request: Request) -> dict[str, Any]:
+    def _request_row(self, row: TreeToAdvance, phase: SearchPhase, request: Request) -> Columns:
         if isinstance(request, ProposeSteps):
             batch = Batch(row.policy_id, GENERATION.dump_json(phase.generation).decode())
         else:
+            assert row.value_id is not None, "a phase without a value model asks for no values"
             batch = Batch(row.value_id, "")
         return request_row(row.id, row.problem_id, request, dump_request(request), batch)
 

@@ -4,13 +4,13 @@ Rows come in order of tree and node, so the same trees give the same bytes.
 """
 
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
 
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.rows import JsonObject
 from restmcts.domain.labels.corruption import solution_values
 from restmcts.domain.labels.filtering import (
     PairFilter,
@@ -30,11 +30,11 @@ from restmcts.ports import Artifact, ArtifactStore
 
 def write_dataset(
     database: Database, artifacts: ArtifactStore, run_id: int, phase: TrainPolicyPhase | TrainValuePhase
-) -> tuple[Artifact, dict[str, Any]]:
+) -> tuple[Artifact, JsonObject]:
     """Write a phase's data; return the artifact and its card (counts, label histogram, filter,
     sources).
     """
-    card: dict[str, Any] = {
+    card: JsonObject = {
         "kind": phase.kind,
         "objective": phase.objective,
         "phase": phase.name,
@@ -54,7 +54,7 @@ def write_dataset(
         return artifacts.put(Path(folder), "datasets", {"run_id": run_id, "phase": phase.name}), card
 
 
-def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[dict[str, Any]]:
+def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[JsonObject]:
     if phase.solutions_of is not None:
         with database.transaction() as transaction:
             problems = runs.problems_of(transaction, run_id, phase.solutions_of)
@@ -71,12 +71,14 @@ def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> It
                     yield _policy_row(row.id, row.question, trace.steps, trace.value, row.tree_id, trace.node_id)
 
 
-def _policy_row(problem_id: int, question: str, steps: Any, value: float, tree_id: Any, node_id: Any) -> dict[str, Any]:
+def _policy_row(
+    problem_id: int, question: str, steps: Sequence[str], value: float, tree_id: int | None, node_id: int | None
+) -> JsonObject:
     lineage = {"problem_id": problem_id, "tree_id": tree_id, "node_id": node_id}
     return {"question": question, "steps": list(steps), "model_value": value, **lineage}
 
 
-def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[dict[str, Any]]:
+def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[JsonObject]:
     with database.transaction() as transaction:
         for batch in runs.labelled_trees(transaction, run_id, phase.sources):
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
@@ -104,7 +106,7 @@ def _pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter) ->
     return solution_pairs(tree, criteria) if criteria.between == "solutions" else step_pairs(tree, labels, criteria)
 
 
-def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[dict[str, Any]]:
+def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[JsonObject]:
     """Yield paths with targets; none of trees if the policy itself solved nothing, for then its
     attempts cannot be told apart.
     """
@@ -131,17 +133,18 @@ def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iter
                     }
 
 
-def _solution_rows(database: Database, run_id: int, problem_set: str, seed: int) -> Iterator[dict[str, Any]]:
+def _solution_rows(database: Database, run_id: int, problem_set: str, seed: int) -> Iterator[JsonObject]:
     with database.transaction() as transaction:
         problems = runs.problems_of(transaction, run_id, problem_set)
     for problem in problems:
-        for valued in solution_values(problem.solution or (), derive_seed(seed, problem.position)):
+        solution = problem.solution or ()
+        for valued in solution_values(solution, derive_seed(seed, problem.position)):
             yield {
                 "question": problem.question,
                 "steps": list(valued.steps),
                 "targets": list(valued.targets),
                 "leads_to_right": list(valued.leads_to_right),
-                "finished": len(valued.steps) == len(problem.solution) and valued.leads_to_right[-1] is not None,
+                "finished": len(valued.steps) == len(solution) and valued.leads_to_right[-1] is not None,
                 "problem_id": problem.id,
                 "tree_id": None,
                 "node_id": None,

@@ -3,14 +3,14 @@ begun with part of a wrong solution.
 """
 
 from collections import defaultdict
-from collections.abc import Iterator
-from typing import Any
+from collections.abc import Iterator, Sequence
 
 from sqlalchemy import func, insert, literal, select
 
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import Columns, StoredProblem
 from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.labels.rollouts import next_prefix, wrong_solution
 from restmcts.domain.runs.phases import SearchPhase
@@ -18,7 +18,7 @@ from restmcts.domain.runs.phases import SearchPhase
 COPIED = ("run_id", "answer", "solution", "kind", "digest")
 
 
-def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -> list[Any]:
+def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -> list[StoredProblem]:
     """Store the problems of a phase that follows others, as a set named for it; return their
     rows, in order.
     """
@@ -53,12 +53,12 @@ def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str
     )
 
 
-def _begun(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[dict[str, Any]]:
+def _begun(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[Columns]:
     """Yield the problems whose first wrong step is not found yet, each begun with the steps to
     go on from next.
     """
     known: dict[int, dict[int, bool]] = defaultdict(dict)
-    wrong: dict[int, Any] = {}
+    wrong: dict[int, Sequence[str]] = {}
     for name in phase.follows:
         for batch in runs.labelled_trees(transaction, run_id, (name,)):
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])

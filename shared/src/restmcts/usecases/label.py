@@ -3,12 +3,11 @@ are stored. With the reports, the one place that reads true answers.
 """
 
 from collections.abc import Sequence
-from typing import Any
 
 from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql import labelling, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.labelling import Labelled
+from restmcts.adapters.sql.labelling import Labelled, TreeToLabel
 from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.labels.inferred import end_leaves
 from restmcts.domain.labels.rollouts import label_steps
@@ -42,7 +41,7 @@ def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> N
         _observe(row, outcomes[row.tree_id])
 
 
-def outcome_of(row: Any, tree: Tree, verifier: Verifier) -> Labelled:
+def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
     """Return what an ended tree (`row` is that of `labelling.ended`) came to; where its phase
     merges given solutions, the problem's is added to the tree.
     """
@@ -67,12 +66,12 @@ def outcome_of(row: Any, tree: Tree, verifier: Verifier) -> Labelled:
     )
 
 
-def _verify(row: Any, tree: Tree, leaves: Sequence[Node], verifier: Verifier) -> dict[int, Verdict]:
+def _verify(row: TreeToLabel, tree: Tree, leaves: Sequence[Node], verifier: Verifier) -> dict[int, Verdict]:
     checks = [Check(row.question, row.answer, row.kind, "".join(tree.steps_to(leaf))) for leaf in leaves]
     return dict(zip((leaf.node_id for leaf in leaves), verifier.verify(checks), strict=True))
 
 
-def _observe(row: Any, outcome: Labelled) -> None:
+def _observe(row: TreeToLabel, outcome: Labelled) -> None:
     """Count what was labelled, and end the tree's trace."""
     metrics.TREES_LABELLED.inc()
     for verdict in outcome.verdicts.values():

@@ -3,10 +3,10 @@ from what held-out problems say of both.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.rows import JsonObject, StoredCheckpoint, StoredPhase
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import GatePhase
@@ -14,7 +14,7 @@ from restmcts.domain.runs.promotion import is_promoted
 from restmcts.domain.stats.estimates import Estimate, Figure
 
 
-def decide_policy(transaction: Transaction, row: Any, phase: GatePhase) -> None:
+def decide_policy(transaction: Transaction, row: StoredPhase, phase: GatePhase) -> None:
     """Decide on a policy from what the held-out phases of its run (`row` is its gate's) found."""
     candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
     incumbent = promotions.promoted(transaction, row.run_id, "policy")
@@ -23,7 +23,9 @@ def decide_policy(transaction: Transaction, row: Any, phase: GatePhase) -> None:
     decide(transaction, row, phase, candidate, incumbent, {"accuracy": (new, old)})
 
 
-def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, policy: Any) -> Figure | None:
+def _held_out_accuracy(
+    transaction: Transaction, run_id: int, phase: GatePhase, policy: StoredCheckpoint
+) -> Figure | None:
     """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
     wrong; None if not measured.
     """
@@ -35,10 +37,10 @@ def _held_out_accuracy(transaction: Transaction, run_id: int, phase: GatePhase, 
 
 def decide(
     transaction: Transaction,
-    row: Any,
+    row: StoredPhase,
     phase: GatePhase,
-    candidate: Any,
-    incumbent: Any | None,
+    candidate: StoredCheckpoint,
+    incumbent: StoredCheckpoint | None,
     figures: Mapping[str, tuple[Figure | None, Figure | None]],
 ) -> None:
     """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and
@@ -64,7 +66,7 @@ def decide(
     runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
 
 
-def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None) -> dict[str, Any]:
+def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None) -> JsonObject:
     return {
         "candidate": _with_error(new.estimate) if new is not None else None,
         "incumbent": _with_error(old.estimate) if old is not None else None,

@@ -7,7 +7,6 @@ Ringing twice does no harm, and neither do two reconcilers: a round is under a l
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from sqlalchemy import literal_column, select, text, update
 
@@ -16,6 +15,7 @@ from restmcts.adapters.sql import requests, runs, trees
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.rows import Columns, StoredPhase
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.messages.base import Message, PhaseMessage, Queue
@@ -58,6 +58,14 @@ class Patience:
 
     overdue_seconds: float = 15.0
     max_attempts: int = 20
+
+
+@dataclass(frozen=True, slots=True)
+class StuckTree:
+    """A tree that only a message can move."""
+
+    id: int
+    num_attempts: int
 
 
 def ring_all(transaction: Transaction) -> None:
@@ -110,7 +118,7 @@ def _about_requests(transaction: Transaction) -> list[Message]:
     return [command() for kind, command in commands.items() if requests.any_waiting(transaction, kind)]
 
 
-def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, seconds: float = 0.0) -> list[Any]:
+def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, seconds: float = 0.0) -> list[StuckTree]:
     """Return, locked, trees that only a message can move: to begin, to apply their answers, or
     to be labelled.
     """
@@ -123,7 +131,7 @@ def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, s
         statement = statement.where((TREES.c.version == 0) | TREES.c.id.in_(answered))
     if seconds:
         statement = statement.where(TREES.c.updated_at < moment(-seconds))
-    return list(transaction.execute(statement.order_by(TREES.c.id).with_for_update(skip_locked=True)).all())
+    return transaction.rows(StuckTree, statement.order_by(TREES.c.id).with_for_update(skip_locked=True))
 
 
 def _ring_for_trees(
@@ -158,14 +166,14 @@ def _wake_ups(state: TreeState, tree_ids: Sequence[int]) -> list[Message]:
     return [command(tree_ids=tuple(chunk)) for chunk in chunks]
 
 
-def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[Any]:
+def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[StoredPhase]:
     """Return, locked, the phases that write data, train or judge and that nobody holds."""
     statement = select(PHASES).where(
         PHASES.c.run_id.in_(run_ids),
         PHASES.c.state.in_({state for state, _ in COMMANDS}),
         PHASES.c.lease_until.is_(None) | (PHASES.c.lease_until < moment()),
     )
-    rows = transaction.execute(statement.order_by(PHASES.c.id).with_for_update(skip_locked=True)).all()
+    rows = transaction.rows(StoredPhase, statement.order_by(PHASES.c.id).with_for_update(skip_locked=True))
     return [row for row in rows if (row.state, row.kind) in COMMANDS]
 
 
@@ -185,5 +193,5 @@ def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: P
             transaction.emit(command)
 
 
-def _rung_now(row: Any, patience: Patience) -> dict[str, Any]:
+def _rung_now(row: StoredPhase, patience: Patience) -> Columns:
     return {"attempt": row.attempt + 1, "lease_until": moment(patience.overdue_seconds)}

@@ -6,7 +6,6 @@ other's work whole or not at all.
 """
 
 from collections.abc import Iterable
-from typing import Any
 
 from sqlalchemy import delete, select, update
 
@@ -15,6 +14,7 @@ from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.queries import run_named
 from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.rows import StoredPhase, StoredRun
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
@@ -130,7 +130,7 @@ def append_problems(transaction: Transaction, name: str, set_name: str, problems
     return runs.add_problems(transaction, run.id, set_name, problems)
 
 
-def _sets_of(row: Any) -> set[str]:
+def _sets_of(row: StoredPhase) -> set[str]:
     return {row.spec[key] for key in ("problem_set", "solutions_of") if row.spec.get(key)}
 
 
@@ -199,7 +199,7 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
         raise InputError(f"tree {tree_id} has not failed")
 
 
-def _locked(transaction: Transaction, name: str, *allowed: RunState) -> Any:
+def _locked(transaction: Transaction, name: str, *allowed: RunState) -> StoredRun:
     row = runs.lock_run(transaction, run_named(transaction, name).id)
     if row is None or row.state not in allowed:
         raise InputError(

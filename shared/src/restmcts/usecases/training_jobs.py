@@ -8,11 +8,11 @@ Every change of a job is made only while it is still the claim's: its attempt sa
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
-from typing import Any
 
 from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.rows import StoredCheckpoint, StoredDataset, StoredPhase
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import PhaseMessage
@@ -39,8 +39,8 @@ class Claim:
     run_id: int
     attempt: int
     phase: TrainPolicyPhase | TrainValuePhase
-    parent: Any
-    dataset: Any
+    parent: StoredCheckpoint
+    dataset: StoredDataset
     saved: str | None
 
 
@@ -70,6 +70,7 @@ class TrainingJobs:
             phase = TRAINING_PHASE.validate_python(row.spec)
             parent = promotions.models(transaction, row.run_id)[phase.needs()[0]]
             dataset = runs.dataset_of(transaction, phase_id)
+            assert dataset is not None, "a phase trains once its data are written"
             return Claim(phase_id, row.run_id, attempt, phase, parent, dataset, row.result.get("saved"))
 
     def renewed(self, claim: Claim) -> AbstractContextManager[None]:
@@ -90,15 +91,16 @@ class TrainingJobs:
             mine = row is not None and row.state == PhaseState.TRAINING and row.attempt == claim.attempt
             yield transaction if mine else None
 
-    def row(self, transaction: Transaction, claim: Claim) -> Any:
+    def row(self, transaction: Transaction, claim: Claim) -> StoredPhase:
         """Return the job's row.
 
         Raises:
             NotWanted: if nobody waits any more for what the claim does.
         """
         row = runs.phase_by_id(transaction, claim.phase_id)
-        mine = row is not None and row.state == PhaseState.TRAINING and row.attempt == claim.attempt
-        if not mine or runs.state_of(transaction, claim.run_id) == RunState.CANCELLED:
+        if row is None or row.state != PhaseState.TRAINING or row.attempt != claim.attempt:
+            raise NotWanted
+        if runs.state_of(transaction, claim.run_id) == RunState.CANCELLED:
             raise NotWanted
         return row
 

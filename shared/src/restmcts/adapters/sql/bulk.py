@@ -5,17 +5,31 @@ SQLite has no arrays, and no round trips either: there a statement writes one ro
     once a row.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cache
-from typing import Any
+from typing import Any, TypeVar
 
-from sqlalchemy import ARRAY, bindparam, column, func, insert, select, update
+from sqlalchemy import (
+    ARRAY,
+    ColumnElement,
+    Insert,
+    Table,
+    TableValuedAlias,
+    Update,
+    bindparam,
+    column,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects import postgresql, sqlite
 
+InsertT = TypeVar("InsertT", bound=Insert)
 Rows = Sequence[Mapping[str, Any]]
 
 
-def parameters(rows: Rows, as_arrays: bool) -> Any:
+def parameters(rows: Rows, as_arrays: bool) -> dict[str, list[Any]] | list[dict[str, Any]]:
     """Return the parameters of a statement of this module for rows that all have the same
     columns.
     """
@@ -25,42 +39,52 @@ def parameters(rows: Rows, as_arrays: bool) -> Any:
 
 
 @cache
-def insertion(table: Any, names: tuple[str, ...], as_arrays: bool) -> Any:
+def insertion(table: Table, names: tuple[str, ...], as_arrays: bool) -> Insert:
     """Return the statement that inserts rows with these columns."""
     return _inserting(insert, table, names, as_arrays)
 
 
 @cache
-def upsertion(table: Any, names: tuple[str, ...], keys: tuple[str, ...], as_arrays: bool) -> Any:
+def upsertion(table: Table, names: tuple[str, ...], keys: tuple[str, ...], as_arrays: bool) -> Insert:
     """Return the statement that inserts rows, or overwrites the other columns of those whose
     keys are there already.
     """
-    statement = _inserting(postgresql.insert if as_arrays else sqlite.insert, table, names, as_arrays)
+    statement: postgresql.Insert | sqlite.Insert
+    if as_arrays:
+        statement = _inserting(postgresql.insert, table, names, as_arrays)
+    else:
+        statement = _inserting(sqlite.insert, table, names, as_arrays)
     changed = {name: statement.excluded[name] for name in names if name not in keys}
     return statement.on_conflict_do_update(index_elements=list(keys), set_=changed)
 
 
 @cache
 def alteration(
-    table: Any, names: tuple[str, ...], keys: tuple[str, ...], conditions: tuple[Any, ...], as_arrays: bool
-) -> Any:
+    table: Table,
+    names: tuple[str, ...],
+    keys: tuple[str, ...],
+    conditions: tuple[ColumnElement[bool], ...],
+    as_arrays: bool,
+) -> Update:
     """Return the statement that overwrites columns of the rows that have the keys, if they meet
     the conditions.
     """
-    values = _unnested(table, names).c if as_arrays else {name: bindparam(_bound(name)) for name in names}
+    values: Mapping[str, ColumnElement[Any]] = {name: bindparam(_bound(name)) for name in names}
+    if as_arrays:
+        values = dict(_unnested(table, names).c.items())
     matching = [table.c[name] == values[name] for name in keys]
     return (
         update(table).where(*matching, *conditions).values({name: values[name] for name in names if name not in keys})
     )
 
 
-def _inserting(kind: Any, table: Any, names: tuple[str, ...], as_arrays: bool) -> Any:
+def _inserting(kind: Callable[[Table], InsertT], table: Table, names: tuple[str, ...], as_arrays: bool) -> InsertT:
     if as_arrays:
         return kind(table).from_select(list(names), select(*_unnested(table, names).c))
     return kind(table).values({name: bindparam(_bound(name)) for name in names})
 
 
-def _unnested(table: Any, names: tuple[str, ...]) -> Any:
+def _unnested(table: Table, names: tuple[str, ...]) -> TableValuedAlias:
     arrays = (bindparam(_bound(name), type_=ARRAY(table.c[name].type)) for name in names)
     columns = (column(name, table.c[name].type) for name in names)
     return func.unnest(*arrays).table_valued(*columns, name="given").render_derived()

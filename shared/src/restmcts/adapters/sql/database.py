@@ -3,14 +3,27 @@ after its commit.
 """
 
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote
 
-from sqlalchemy import Connection, Engine, create_engine, event, insert, make_url, select, text
+from sqlalchemy import (
+    ColumnElement,
+    Connection,
+    Engine,
+    Executable,
+    Table,
+    create_engine,
+    event,
+    insert,
+    make_url,
+    select,
+    text,
+)
+from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
 
@@ -21,10 +34,12 @@ from restmcts.errors import InputError, StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of
 
+RowT = TypeVar("RowT")
+Parameters = Mapping[str, Any] | Sequence[Mapping[str, Any]]
 Publish = Callable[[Sequence[Message], Sequence[int]], None]
 
 
-def table_of(model: type[SQLModel]) -> Any:
+def table_of(model: type[SQLModel]) -> Table:
     """Return the Core table of a table model."""
     return SQLModel.metadata.tables[str(model.__tablename__)]
 
@@ -45,7 +60,18 @@ class Transaction:
         """Publish messages after, and only if, this transaction commits."""
         self.emitted.extend(message for message in messages if message not in self.emitted)
 
-    def execute(self, statement: Any, parameters: Any = None) -> Any:
+    def rows(self, kind: type[RowT], statement: Executable, parameters: Parameters | None = None) -> list[RowT]:
+        """Return the rows of a query, each as a dataclass whose fields its columns name."""
+        found = self.connection.execute(statement, parameters)
+        return [kind(**row) for row in found.mappings()]
+
+    def row(self, kind: type[RowT], statement: Executable) -> RowT | None:
+        """Return the first row of a query, None if there is none."""
+        found = self.connection.execute(statement).mappings().first()
+        return kind(**found) if found is not None else None
+
+    # What comes back has as many types as there are statements.
+    def execute(self, statement: Executable, parameters: Parameters | None = None) -> Any:
         """Run a statement; a sequence of parameter sets is one round trip. An empty sequence
         runs nothing.
         """
@@ -57,17 +83,17 @@ class Transaction:
         """Return the database's time."""
         return self.connection.execute(select(moment())).scalar_one()
 
-    def insert(self, table: Any, rows: bulk.Rows) -> None:
+    def insert(self, table: Table, rows: bulk.Rows) -> None:
         """Insert rows, all with the same columns."""
         if rows:
             self._write(bulk.insertion(table, tuple(rows[0]), self._as_arrays), rows)
 
-    def upsert(self, table: Any, rows: bulk.Rows, keys: tuple[str, ...]) -> None:
+    def upsert(self, table: Table, rows: bulk.Rows, keys: tuple[str, ...]) -> None:
         """Insert rows, or overwrite the other columns of rows whose keys are there already."""
         if rows:
             self._write(bulk.upsertion(table, tuple(rows[0]), keys, self._as_arrays), rows)
 
-    def alter(self, table: Any, rows: bulk.Rows, keys: tuple[str, ...], *conditions: Any) -> None:
+    def alter(self, table: Table, rows: bulk.Rows, keys: tuple[str, ...], *conditions: ColumnElement[bool]) -> None:
         """Overwrite columns of the rows that have the given rows' keys; the conditions must be
         constants of their module.
         """
@@ -78,7 +104,7 @@ class Transaction:
     def _as_arrays(self) -> bool:
         return self.connection.dialect.name == "postgresql"
 
-    def _write(self, statement: Any, rows: bulk.Rows) -> None:
+    def _write(self, statement: Executable, rows: bulk.Rows) -> None:
         self.connection.execute(statement, bulk.parameters(rows, self._as_arrays))
 
 
@@ -190,7 +216,7 @@ def _engine(url: str, read_only: bool, idle_seconds: float) -> Engine:
     )
 
     @event.listens_for(engine, "connect")
-    def _on_connect(connection: Any, _: Any) -> None:
+    def _on_connect(connection: DBAPIConnection, _: object) -> None:
         connection.isolation_level = None
         cursor = connection.cursor()
         writing = ("journal_mode=WAL", "synchronous=NORMAL", "foreign_keys=ON")

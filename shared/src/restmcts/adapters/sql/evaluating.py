@@ -3,13 +3,14 @@ to. No true answers.
 """
 
 from collections import defaultdict
-from typing import Any
+from dataclasses import dataclass
 
 from sqlalchemy import select
 
 from restmcts.adapters.sql import trees
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.rows import JsonObject, columns
 from restmcts.adapters.sql.tables import RequestKind, RequestState
 from restmcts.adapters.sql.trees import NODES, PHASES, TREES
 from restmcts.domain.requests import Response, Sample, StepsProposed
@@ -62,17 +63,51 @@ def responses(transaction: Transaction, tree_id: int) -> list[tuple[Response, fl
     return [(load_response(row.kind, row.answer), row.elapsed_seconds or 0.0) for row in rows]
 
 
-def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[Any]:
+_ELSEWHERE = ("spec", "position", "depth", "model_value")
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluatedTree:
+    """What a tree of an evaluation came to and has spent.
+
+    Attributes:
+        spec: of its phase.
+        position: of its problem.
+        depth: of its chosen node, which has the `model_value`; None where it has chosen none.
+    """
+
+    id: int
+    problem_id: int
+    seed: int
+    state: str
+    tokens: int
+    prompt_tokens: int
+    reused_tokens: int
+    scored_tokens: int
+    model_calls: int
+    nodes: int
+    seconds: float
+    answer: str | None
+    verdict: str | None
+    solved: bool | None
+    spec: JsonObject
+    position: int
+    depth: int | None
+    model_value: float | None
+
+
+def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[EvaluatedTree]:
     """Return the trees of a phase in order of problem, each with its phase's spec and its
     chosen node's depth and model value.
     """
     chosen = NODES.alias("chosen")
     statement = (
-        select(TREES, PHASES.c.spec, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)
+        select(*columns(EvaluatedTree, TREES, besides=_ELSEWHERE))
+        .add_columns(PHASES.c.spec, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(chosen, (chosen.c.tree_id == TREES.c.id) & (chosen.c.node_id == TREES.c.chosen_node))
         .where(PHASES.c.run_id == run_id, PHASES.c.name == phase_name)
         .order_by(PROBLEMS.c.position)
     )
-    return list(transaction.execute(statement).all())
+    return transaction.rows(EvaluatedTree, statement)

@@ -2,12 +2,13 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import datetime
 
 from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import Columns, JsonObject
 from restmcts.adapters.sql.runs import ORIGINAL, original
 from restmcts.adapters.sql.tables import NodeOrigin, TreeState
 from restmcts.adapters.sql.trees import NODES, PHASES, TREES, node_row
@@ -18,7 +19,23 @@ from restmcts.domain.tree import Node
 _NODE_KEY = ("tree_id", "node_id")
 
 
-def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
+@dataclass(frozen=True, slots=True)
+class TreeToLabel:
+    """A tree that has ended, with its phase's spec and its problem, the true answer included."""
+
+    tree_id: int
+    run_id: int
+    chosen_node: int | None
+    started_at: datetime
+    ended_at: datetime
+    spec: JsonObject
+    question: str
+    answer: str | None
+    solution: list[str] | None
+    kind: str
+
+
+def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[TreeToLabel]:
     """Return those of the trees that have ended, with phase and problem, the true answer
     included.
     """
@@ -38,7 +55,7 @@ def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
         .where(TREES.c.id.in_(list(tree_ids)), TREES.c.state == TreeState.ENDED.value)
         .order_by(TREES.c.id)
     )
-    return list(transaction.execute(statement).all())
+    return transaction.rows(TreeToLabel, statement)
 
 
 def lock_ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[int]:
@@ -79,7 +96,7 @@ def save(transaction: Transaction, labelled: Sequence[Labelled]) -> None:
     transaction.alter(TREES, [_tree_row(tree) for tree in labelled], ("id",))
 
 
-def _label_rows(tree: Labelled) -> Iterator[dict[str, Any]]:
+def _label_rows(tree: Labelled) -> Iterator[Columns]:
     for node_id in sorted({*tree.verdicts, *tree.labels}):
         label = tree.labels.get(node_id)
         yield {
@@ -93,7 +110,7 @@ def _label_rows(tree: Labelled) -> Iterator[dict[str, Any]]:
         }
 
 
-def _tree_row(tree: Labelled) -> dict[str, Any]:
+def _tree_row(tree: Labelled) -> Columns:
     return {
         "id": tree.tree_id,
         "state": TreeState.LABELLED.value,

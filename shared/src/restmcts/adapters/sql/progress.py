@@ -2,15 +2,16 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import select
 
 from restmcts.adapters.sql import token_budget
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.rows import JsonObject, StoredPhase
 from restmcts.adapters.sql.runs import phases_of
-from restmcts.adapters.sql.tables import PhaseState, TreeState
-from restmcts.adapters.sql.trees import RUNS, TREES
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.tree_counts import TreeCounts, tree_counts
+from restmcts.adapters.sql.trees import RUNS
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +26,7 @@ class PhaseProgress:
     num_done: int
     num_solved: int
     num_failed: int
-    result: dict[str, Any]
+    result: JsonObject
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,34 +80,24 @@ def share_done(phases: Sequence[tuple[str, int, int]]) -> float:
 
 def read(transaction: Transaction, run_id: int) -> RunProgress:
     """Return the progress of a run."""
-
-    def count(condition: Any) -> Any:
-        return func.sum(case((condition, 1), else_=0))
-
-    done = TREES.c.state.in_([TreeState.LABELLED.value, TreeState.FAILED.value])
-    statement = (
-        select(
-            TREES.c.phase_id,
-            func.count().label("trees"),
-            count(done).label("done"),
-            count(TREES.c.solved.is_(True)).label("solved"),
-            count(TREES.c.state == TreeState.FAILED.value).label("failed"),
-            func.sum(TREES.c.tokens).label("tokens"),
-            func.sum(TREES.c.nodes).label("nodes"),
-        )
-        .where(TREES.c.run_id == run_id)
-        .group_by(TREES.c.phase_id)
-    )
-    counts = {row.phase_id: row for row in transaction.execute(statement)}
-    phases = tuple(_phase(row, counts.get(row.id)) for row in phases_of(transaction, run_id))
-    tokens = sum(int(row.tokens) for row in counts.values())
-    nodes = sum(int(row.nodes) for row in counts.values())
+    counts = tree_counts(transaction, run_id)
+    phases = tuple(_phase(row, counts.get(row.id, TreeCounts())) for row in phases_of(transaction, run_id))
+    tokens = sum(phase.tokens for phase in counts.values())
+    nodes = sum(phase.nodes for phase in counts.values())
     run = transaction.execute(select(RUNS.c.state, RUNS.c.max_tokens).where(RUNS.c.id == run_id)).one()
     spent = token_budget.spent(transaction, run_id) if run.max_tokens is not None else 0
     return RunProgress(phases, tokens, nodes, run.state, run.max_tokens, spent)
 
 
-def _phase(row: Any, counts: Any | None) -> PhaseProgress:
-    names = ("trees", "done", "solved", "failed")
-    numbers = {f"num_{name}": int(getattr(counts, name)) if counts is not None else 0 for name in names}
-    return PhaseProgress(row.name, row.kind, row.state, row.iteration, result=row.result, **numbers)
+def _phase(row: StoredPhase, counts: TreeCounts) -> PhaseProgress:
+    return PhaseProgress(
+        row.name,
+        row.kind,
+        row.state,
+        row.iteration,
+        num_trees=counts.trees,
+        num_done=counts.done,
+        num_solved=counts.solved,
+        num_failed=counts.failed,
+        result=row.result,
+    )

@@ -2,12 +2,11 @@
 that.
 """
 
-from typing import Any
-
 from sqlalchemy import insert, select
 
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction, table_of
+from restmcts.adapters.sql.rows import Promotion, StoredCheckpoint
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import PhaseState, PromotionRow
 from restmcts.adapters.sql.trees import TREES
@@ -15,7 +14,7 @@ from restmcts.adapters.sql.trees import TREES
 PROMOTIONS = table_of(PromotionRow)
 
 
-def promoted(transaction: Transaction, run_id: int, kind: str) -> Any | None:
+def promoted(transaction: Transaction, run_id: int, kind: str) -> StoredCheckpoint | None:
     """Return the row of the checkpoint of that kind ("policy", "value") that is promoted in the
     run; None before the first.
     """
@@ -26,10 +25,10 @@ def promoted(transaction: Transaction, run_id: int, kind: str) -> Any | None:
         .order_by(PROMOTIONS.c.id.desc())
         .limit(1)
     )
-    return transaction.execute(statement).first()
+    return transaction.row(StoredCheckpoint, statement)
 
 
-def promote(transaction: Transaction, checkpoint: Any, phase_id: int | None = None) -> None:
+def promote(transaction: Transaction, checkpoint: StoredCheckpoint, phase_id: int | None = None) -> None:
     """Make a checkpoint (its row) the promoted one of its run and kind; `phase_id` is the
     gate's, None: a person's decision.
     """
@@ -42,7 +41,7 @@ def promote(transaction: Transaction, checkpoint: Any, phase_id: int | None = No
     transaction.execute(insert(PROMOTIONS).values(**values))
 
 
-def history(transaction: Transaction, run_id: int) -> list[Any]:
+def history(transaction: Transaction, run_id: int) -> list[Promotion]:
     """Return the run's promotions in order, each with the checkpoint's name."""
     statement = (
         select(CHECKPOINTS.c.name.label("checkpoint"), PROMOTIONS)
@@ -50,17 +49,19 @@ def history(transaction: Transaction, run_id: int) -> list[Any]:
         .where(PROMOTIONS.c.run_id == run_id)
         .order_by(PROMOTIONS.c.id)
     )
-    return list(transaction.execute(statement).all())
+    return transaction.rows(Promotion, statement)
 
 
-def models(transaction: Transaction, run_id: int) -> dict[str, Any]:
+def models(transaction: Transaction, run_id: int) -> dict[str, StoredCheckpoint]:
     """Return the run's checkpoints by the names that phases call them by: their own, and those
     of decided gates, each of which stands for the checkpoint of its kind that is promoted now.
     """
     found = runs.checkpoints_of(transaction, run_id)
     for row in runs.phases_of(transaction, run_id):
         if row.kind == "gate" and row.state == PhaseState.DONE:
-            found[row.name] = promoted(transaction, run_id, row.spec["model"])
+            checkpoint = promoted(transaction, run_id, row.spec["model"])
+            assert checkpoint is not None, "a decided gate has promoted, or found one promoted"
+            found[row.name] = checkpoint
     return found
 
 
@@ -69,7 +70,7 @@ def evaluated_phase(transaction: Transaction, run_id: int, problem_set: str, pol
     for row in runs.phases_of(transaction, run_id):
         evaluates = row.state == PhaseState.DONE and row.spec.get("purpose") == "evaluate"
         if evaluates and row.spec["problem_set"] == problem_set and row.policy_id == policy_id:
-            return int(row.id)
+            return row.id
     return None
 
 

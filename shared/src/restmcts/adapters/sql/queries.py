@@ -4,24 +4,25 @@ Rows come back as plain mappings of what is shown, times in UTC. Nothing is chan
 and nothing is drawn.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import case, func, select
+from sqlalchemy import Row as FoundRow
+from sqlalchemy import Table, func, select
 
 from restmcts.adapters.sql import token_budget
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.promotions import PROMOTIONS
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import Condition, JsonObject, StoredPhase, StoredRun
 from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, phases_of
 from restmcts.adapters.sql.tables import PhaseState, TreeState
+from restmcts.adapters.sql.tree_counts import ENDED_TREES, TreeCounts, count_if, tree_counts
 from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
-from restmcts.domain.problems import Verdict
 from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.errors import InputError
 
-ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)
 ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
 MAX_NAMES_TOLD = 8
 Row = dict[str, Any]
@@ -51,7 +52,7 @@ class PhaseNumbers:
     num_right: int
     num_failed: int
     tokens: int
-    result: Mapping[str, Any]
+    result: JsonObject
 
     @property
     def accuracy(self) -> Estimate | None:
@@ -63,13 +64,13 @@ class PhaseNumbers:
         return share(self.num_right, self.num_done)
 
 
-def run_named(transaction: Transaction, name: str) -> Any:
+def run_named(transaction: Transaction, name: str) -> StoredRun:
     """Return the run's row.
 
     Raises:
         InputError: if no run has that name; it says which there are.
     """
-    row = transaction.execute(select(RUNS).where(RUNS.c.name == name)).first()
+    row = transaction.row(StoredRun, select(RUNS).where(RUNS.c.name == name))
     if row is not None:
         return row
     newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_TOLD)
@@ -102,48 +103,34 @@ def list_runs(transaction: Transaction) -> list[Row]:
         num_phases, num_phases_ended = phases.get(row.id, (0, 0))
         num_trees, num_trees_ended = trees.get(row.id, (0, 0))
         counts = {"num_phases": num_phases, "num_phases_ended": num_phases_ended, "tokens_spent": spent.get(row.id)}
-        rows.append({**_shown(row), **counts, "num_trees": num_trees, "num_trees_ended": num_trees_ended})
+        rows.append({**shown(row), **counts, "num_trees": num_trees, "num_trees_ended": num_trees_ended})
     return rows
 
 
-def _counts_by_run(transaction: Transaction, table: Any, ended: Any) -> dict[int, tuple[int, int]]:
-    statement = select(table.c.run_id, func.count(), _count(ended)).group_by(table.c.run_id)
+def _counts_by_run(transaction: Transaction, table: Table, ended: Condition) -> dict[int, tuple[int, int]]:
+    statement = select(table.c.run_id, func.count(), count_if(ended)).group_by(table.c.run_id)
     return {run_id: (int(total), int(num_ended)) for run_id, total, num_ended in transaction.execute(statement)}
 
 
 def phase_numbers(transaction: Transaction, run_id: int) -> list[PhaseNumbers]:
     """Return the phases of a run in order, with their numbers."""
-    statement = (
-        select(
-            TREES.c.phase_id,
-            func.count().label("trees"),
-            _count(TREES.c.state.in_(ENDED_TREES)).label("done"),
-            _count(TREES.c.solved.is_(True)).label("solved"),
-            _count(TREES.c.verdict == Verdict.RIGHT.value).label("right"),
-            _count(TREES.c.state == TreeState.FAILED.value).label("failed"),
-            func.sum(TREES.c.tokens).label("tokens"),
-        )
-        .where(TREES.c.run_id == run_id)
-        .group_by(TREES.c.phase_id)
-    )
-    counts = {row.phase_id: tuple(map(int, row[1:])) for row in transaction.execute(statement)}
-    return [_phase_numbers(row, counts.get(row.id, (0,) * 6)) for row in phases_of(transaction, run_id)]
+    counts = tree_counts(transaction, run_id)
+    return [_phase_numbers(row, counts.get(row.id, TreeCounts())) for row in phases_of(transaction, run_id)]
 
 
-def _phase_numbers(row: Any, counts: tuple[int, ...]) -> PhaseNumbers:
-    num_trees, num_done, num_solved, num_right, num_failed, tokens = counts
+def _phase_numbers(row: StoredPhase, counts: TreeCounts) -> PhaseNumbers:
     return PhaseNumbers(
         name=row.name,
         kind=row.kind,
         state=row.state,
         iteration=row.iteration,
         purpose=row.spec.get("purpose"),
-        num_trees=num_trees,
-        num_done=num_done,
-        num_solved=num_solved,
-        num_right=num_right,
-        num_failed=num_failed,
-        tokens=tokens,
+        num_trees=counts.trees,
+        num_done=counts.done,
+        num_solved=counts.solved,
+        num_right=counts.right,
+        num_failed=counts.failed,
+        tokens=counts.tokens,
         result=row.result,
     )
 
@@ -179,7 +166,7 @@ def list_trees(
     for column, value in ((PHASES.c.name, phase), (TREES.c.state, state), (TREES.c.solved, solved)):
         if value is not None:
             statement = statement.where(column == value)
-    return [_shown(row) for row in transaction.execute(statement)]
+    return [shown(row) for row in transaction.execute(statement)]
 
 
 _TREE_COLUMNS = (
@@ -212,7 +199,7 @@ def failed_trees(transaction: Transaction, limit: int) -> list[Row]:
         .order_by(TREES.c.id.desc())
         .limit(limit)
     )
-    return [_shown(row) for row in transaction.execute(statement)]
+    return [shown(row) for row in transaction.execute(statement)]
 
 
 def tree_without_nodes(transaction: Transaction, tree_id: int) -> Row:
@@ -232,9 +219,9 @@ def tree_without_nodes(transaction: Transaction, tree_id: int) -> Row:
     row = transaction.execute(statement).first()
     if row is None:
         raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
-    shown = _shown(row)
-    shown["num_nodes"] = shown.pop("nodes")
-    return shown
+    tree = shown(row)
+    tree["num_nodes"] = tree.pop("nodes")
+    return tree
 
 
 def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
@@ -243,18 +230,18 @@ def tree_with_nodes(transaction: Transaction, tree_id: int) -> Row:
     Raises:
         InputError: if there is no such tree.
     """
-    shown = tree_without_nodes(transaction, tree_id)
+    tree = tree_without_nodes(transaction, tree_id)
     nodes = transaction.execute(select(NODES).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
     return {
-        **shown,
-        "nodes": [{name: value for name, value in _shown(node).items() if name != "tree_id"} for node in nodes],
+        **tree,
+        "nodes": [{name: value for name, value in shown(node).items() if name != "tree_id"} for node in nodes],
     }
 
 
 def problem_of(transaction: Transaction, problem_id: int) -> Row:
     """Return a problem's set, place and question."""
     columns = (PROBLEMS.c.id, PROBLEMS.c.set_name.label("set"), PROBLEMS.c.position, PROBLEMS.c.question)
-    return _shown(transaction.execute(select(*columns).where(PROBLEMS.c.id == problem_id)).one())
+    return shown(transaction.execute(select(*columns).where(PROBLEMS.c.id == problem_id)).one())
 
 
 def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int]) -> Row:
@@ -291,7 +278,7 @@ def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int])
     return {
         "run": row.run,
         "tree": {**{name: getattr(row, name) for name in told}, **settings},
-        "nodes": [_shown(node) for node in nodes],
+        "nodes": [shown(node) for node in nodes],
         "policy": checkpoints[row.policy_id],
         "value": checkpoints.get(row.value_id),
     }
@@ -311,14 +298,14 @@ def list_problem_sets(transaction: Transaction, run_id: int) -> list[Row]:
         .group_by(PROBLEMS.c.set_name)
         .order_by(PROBLEMS.c.set_name)
     )
-    return [_shown(row) for row in transaction.execute(statement)]
+    return [shown(row) for row in transaction.execute(statement)]
 
 
 def list_problems(transaction: Transaction, run_id: int, set_name: str, limit: int) -> list[Row]:
     """Return the first problems of a set, with true answers and given solutions."""
     columns = (PROBLEMS.c.position, PROBLEMS.c.question, PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
     statement = select(*columns).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
-    return [_shown(row) for row in transaction.execute(statement.order_by(PROBLEMS.c.position).limit(limit))]
+    return [shown(row) for row in transaction.execute(statement.order_by(PROBLEMS.c.position).limit(limit))]
 
 
 def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> list[Row]:
@@ -331,7 +318,7 @@ def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> lis
     statement = select(*columns).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
     if run_id is not None:
         statement = statement.where(CHECKPOINTS.c.run_id == run_id)
-    return [_shown(row) for row in transaction.execute(statement.order_by(CHECKPOINTS.c.id))]
+    return [shown(row) for row in transaction.execute(statement.order_by(CHECKPOINTS.c.id))]
 
 
 def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[Row]:
@@ -345,12 +332,8 @@ def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[R
     )
     if run_id is not None:
         statement = statement.where(PHASES.c.run_id == run_id)
-    return [_shown(row) for row in transaction.execute(statement.order_by(DATASETS.c.id))]
+    return [shown(row) for row in transaction.execute(statement.order_by(DATASETS.c.id))]
 
 
-def _count(condition: Any) -> Any:
-    return func.sum(case((condition, 1), else_=0))
-
-
-def _shown(row: Any) -> Row:
+def shown(row: FoundRow[Any]) -> Row:
     return dict(row._mapping)

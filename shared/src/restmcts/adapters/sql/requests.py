@@ -8,12 +8,13 @@ transaction that advances its tree.
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
+from restmcts.adapters.sql.rows import Columns, Condition
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
     ProblemRow,
@@ -66,7 +67,7 @@ class Claim:
     requests: list[ClaimedRequest]
 
 
-def request_row(tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch) -> dict[str, Any]:
+def request_row(tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch) -> Columns:
     """Return a new request's row."""
     kind = RequestKind.PROPOSE if isinstance(request, ProposeSteps) else RequestKind.SCORE
     return {
@@ -123,7 +124,7 @@ def claim(
     )
 
 
-def _waiting(kind: RequestKind) -> Any:
+def _waiting(kind: RequestKind) -> Condition:
     """Return the condition for requests that wait and are wanted: those of trees that search,
     in runs that are running.
     """
@@ -132,7 +133,7 @@ def _waiting(kind: RequestKind) -> Any:
     return (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'")) & _wanted()
 
 
-def _wanted() -> Any:
+def _wanted() -> Condition:
     running = select(_RUNS.c.id).where(_RUNS.c.state == RunState.RUNNING.value)
     wanted = select(_TREES.c.id).where(
         _TREES.c.id == REQUESTS.c.tree_id, _TREES.c.state == TreeState.SEARCHING.value, _TREES.c.run_id.in_(running)

@@ -1,14 +1,25 @@
 """Runs, their problem sets, phases, checkpoints, datasets and dead letters."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
-from sqlalchemy import case, func, insert, select, update
+from sqlalchemy import Label, Table, func, insert, select, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import (
+    Columns,
+    JsonObject,
+    StoredCheckpoint,
+    StoredDataset,
+    StoredPhase,
+    StoredProblem,
+    StoredRun,
+    columns,
+)
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
     DatasetRow,
@@ -18,7 +29,7 @@ from restmcts.adapters.sql.tables import (
     TreeState,
 )
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.domain.problems import Problem, Verdict, question_digest
+from restmcts.domain.problems import Problem, question_digest
 from restmcts.domain.runs.phases import PHASE, Phase
 from restmcts.errors import InputError
 
@@ -30,7 +41,7 @@ PROBLEMS_PER_INSERT = 1000
 
 
 def create_run(
-    transaction: Transaction, name: str, method: str, seed: int, config: dict[str, Any], max_tokens: int | None = None
+    transaction: Transaction, name: str, method: str, seed: int, config: JsonObject, max_tokens: int | None = None
 ) -> int:
     """Insert a run, which may generate `max_tokens` in all; return its id.
 
@@ -44,17 +55,17 @@ def create_run(
     return int(transaction.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
 
 
-def find_run(transaction: Transaction, name: str) -> Any | None:
+def find_run(transaction: Transaction, name: str) -> StoredRun | None:
     """Return the run's row by name, or None."""
-    return transaction.execute(select(RUNS).where(RUNS.c.name == name)).first()
+    return transaction.row(StoredRun, select(RUNS).where(RUNS.c.name == name))
 
 
-def lock_run(transaction: Transaction, run_id: int, *, waits: bool = True) -> Any | None:
+def lock_run(transaction: Transaction, run_id: int, *, waits: bool = True) -> StoredRun | None:
     """Return the run's row, locked until the transaction ends; None if there is no such run or,
     where nobody `waits`, if somebody else has locked it.
     """
     locked = select(RUNS).where(RUNS.c.id == run_id).with_for_update(skip_locked=not waits)
-    return transaction.execute(locked).first()
+    return transaction.row(StoredRun, locked)
 
 
 def state_of(transaction: Transaction, run_id: int) -> str:
@@ -88,7 +99,7 @@ def add_problems(transaction: Transaction, run_id: int, set_name: str, problems:
     return num_added
 
 
-def _problem_row(run_id: int, set_name: str, position: int, problem: Problem) -> dict[str, Any]:
+def _problem_row(run_id: int, set_name: str, position: int, problem: Problem) -> Columns:
     return {
         "run_id": run_id,
         "set_name": set_name,
@@ -101,10 +112,10 @@ def _problem_row(run_id: int, set_name: str, position: int, problem: Problem) ->
     }
 
 
-def problems_of(transaction: Transaction, run_id: int, set_name: str) -> list[Any]:
+def problems_of(transaction: Transaction, run_id: int, set_name: str) -> list[StoredProblem]:
     """Return the rows of a problem set, in order."""
     statement = select(PROBLEMS).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
-    return list(transaction.execute(statement.order_by(PROBLEMS.c.position)).all())
+    return transaction.rows(StoredProblem, statement.order_by(PROBLEMS.c.position))
 
 
 def digests_of(transaction: Transaction, run_id: int, set_name: str) -> list[str]:
@@ -133,14 +144,15 @@ def add_phases(transaction: Transaction, run_id: int, phases: Sequence[Phase]) -
         transaction.execute(insert(PHASES), rows)
 
 
-def phases_of(transaction: Transaction, run_id: int) -> list[Any]:
+def phases_of(transaction: Transaction, run_id: int) -> list[StoredPhase]:
     """Return the rows of a run's phases, in order."""
-    return list(transaction.execute(select(PHASES).where(PHASES.c.run_id == run_id).order_by(PHASES.c.position)).all())
+    statement = select(PHASES).where(PHASES.c.run_id == run_id).order_by(PHASES.c.position)
+    return transaction.rows(StoredPhase, statement)
 
 
-def phase_by_id(transaction: Transaction, phase_id: int, *, lock: bool = False) -> Any | None:
+def phase_by_id(transaction: Transaction, phase_id: int, *, lock: bool = False) -> StoredPhase | None:
     statement = select(PHASES).where(PHASES.c.id == phase_id)
-    return transaction.execute(statement.with_for_update() if lock else statement).first()
+    return transaction.row(StoredPhase, statement.with_for_update() if lock else statement)
 
 
 def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **values: Any) -> None:
@@ -160,35 +172,6 @@ def any_open_tree(transaction: Transaction, phase_id: int) -> bool:
     return transaction.execute(statement).first() is not None
 
 
-def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, Any]:
-    """Return what a phase's trees came to: counts, verdicts on the chosen answers, and what was
-    spent.
-    """
-
-    def count(condition: Any) -> Any:
-        return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
-
-    spent = (
-        "tokens",
-        "prompt_tokens",
-        "reused_tokens",
-        "scored_tokens",
-        "model_calls",
-        "nodes",
-        "iterations",
-        "seconds",
-    )
-    statement = select(
-        func.count().label("trees"),
-        count(TREES.c.state == TreeState.FAILED.value).label("failed"),
-        count(TREES.c.solved.is_(True)).label("solved"),
-        *(count(TREES.c.verdict == verdict.value).label(verdict.value) for verdict in Verdict),
-        *(func.coalesce(func.sum(TREES.c[name]), 0).label(name) for name in spent),
-    ).where(TREES.c.phase_id == phase_id)
-    row = transaction.execute(statement).one()._mapping
-    return {name: float(value) if name == "seconds" else int(value) for name, value in row.items()}
-
-
 def add_checkpoint(
     transaction: Transaction,
     run_id: int,
@@ -197,7 +180,7 @@ def add_checkpoint(
     uri: str,
     digest: str,
     parent: str | None = None,
-    lineage: dict[str, Any] | None = None,
+    lineage: JsonObject | None = None,
 ) -> int:
     """Insert a checkpoint under its name in the run; return its id."""
     values = {"run_id": run_id, "name": name, "kind": kind, "uri": uri, "digest": digest, "parent": parent}
@@ -205,19 +188,17 @@ def add_checkpoint(
     return int(transaction.execute(statement).scalar_one())
 
 
-def checkpoints_of(transaction: Transaction, run_id: int) -> dict[str, Any]:
+def checkpoints_of(transaction: Transaction, run_id: int) -> dict[str, StoredCheckpoint]:
     """Return the rows of a run's checkpoints by name."""
-    rows = transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id).order_by(CHECKPOINTS.c.id))
-    return {row.name: row for row in rows}
+    statement = select(CHECKPOINTS).where(CHECKPOINTS.c.run_id == run_id).order_by(CHECKPOINTS.c.id)
+    return {row.name: row for row in transaction.rows(StoredCheckpoint, statement)}
 
 
-def checkpoint_by_id(transaction: Transaction, checkpoint_id: int) -> Any | None:
-    return transaction.execute(select(CHECKPOINTS).where(CHECKPOINTS.c.id == checkpoint_id)).first()
+def checkpoint_by_id(transaction: Transaction, checkpoint_id: int) -> StoredCheckpoint | None:
+    return transaction.row(StoredCheckpoint, select(CHECKPOINTS).where(CHECKPOINTS.c.id == checkpoint_id))
 
 
-def add_dataset(
-    transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: dict[str, Any]
-) -> None:
+def add_dataset(transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: JsonObject) -> None:
     """Insert a phase's dataset."""
     values = {
         "phase_id": phase_id,
@@ -230,11 +211,11 @@ def add_dataset(
     transaction.execute(insert(DATASETS).values(**values))
 
 
-def dataset_of(transaction: Transaction, phase_id: int) -> Any | None:
-    return transaction.execute(select(DATASETS).where(DATASETS.c.phase_id == phase_id)).first()
+def dataset_of(transaction: Transaction, phase_id: int) -> StoredDataset | None:
+    return transaction.row(StoredDataset, select(DATASETS).where(DATASETS.c.phase_id == phase_id))
 
 
-def original(problems: Any) -> tuple[Any, Any]:
+def original(problems: Table) -> tuple[Label[int], Label[str]]:
     """Return "id" and "question" of the problem that a problem is derived from, or its own; to
     be outer-joined with `ORIGINAL`.
     """
@@ -244,16 +225,33 @@ def original(problems: Any) -> tuple[Any, Any]:
     )
 
 
+@dataclass(frozen=True, slots=True)
+class LabelledTree:
+    """A labelled tree with its problem.
+
+    Attributes:
+        id: of the problem, or of the one that it is derived from; `question` is that one's too.
+        phase: the name of the phase that searched the tree.
+    """
+
+    tree_id: int
+    solved: bool | None
+    phase: str
+    id: int
+    question: str
+    position: int
+    kind: str
+    begins_with: list[str] | None
+
+
 def labelled_trees(
     transaction: Transaction, run_id: int, phase_names: Sequence[str], batch: int = 256
-) -> Iterator[list[Any]]:
-    """Yield the labelled trees of phases, with their problems' rows, in batches, in order of tree.
-
-    A derived problem's row has the id and the question of the problem that it is derived from.
-    """
-    columns = [column for column in PROBLEMS.c if column.name not in ("id", "question")]
+) -> Iterator[list[LabelledTree]]:
+    """Yield the labelled trees of phases with their problems, in batches, in order of tree."""
+    of_problem = columns(LabelledTree, PROBLEMS, besides=("tree_id", "solved", "phase", "id", "question"))
     statement = (
-        select(TREES.c.id.label("tree_id"), TREES.c.solved, PHASES.c.name.label("phase"), *columns, *original(PROBLEMS))
+        select(TREES.c.id.label("tree_id"), TREES.c.solved, PHASES.c.name.label("phase"))
+        .add_columns(*of_problem, *original(PROBLEMS))
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(ORIGINAL, ORIGINAL.c.id == PROBLEMS.c.derived_from)
@@ -261,9 +259,9 @@ def labelled_trees(
         .where(TREES.c.state == TreeState.LABELLED.value)
         .order_by(TREES.c.id)
     )
-    rows = transaction.execute(statement).all()
+    rows = transaction.rows(LabelledTree, statement)
     for start in range(0, len(rows), batch):
-        yield list(rows[start : start + batch])
+        yield rows[start : start + batch]
 
 
 def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, reason: str) -> None:
@@ -277,7 +275,7 @@ def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, 
     transaction.execute(insert(DEAD_LETTERS).values(**storable))
 
 
-def started() -> dict[str, Any]:
+def started() -> Columns:
     """Return the columns that date the beginning of a phase."""
     return {"started_at": moment()}
 

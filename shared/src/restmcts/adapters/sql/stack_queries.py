@@ -4,10 +4,11 @@ from sqlalchemy import func, select
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
-from restmcts.adapters.sql.queries import Row, _count, _shown
+from restmcts.adapters.sql.queries import Row, shown
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState
+from restmcts.adapters.sql.tree_counts import count_if
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.workers import WORKERS
 
@@ -17,7 +18,7 @@ def list_dead_letters(transaction: Transaction, letter_id: int | None = None) ->
     statement = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.id)
     if letter_id is not None:
         statement = statement.where(DEAD_LETTERS.c.id == letter_id)
-    return [_shown(row) for row in transaction.execute(statement)]
+    return [shown(row) for row in transaction.execute(statement)]
 
 
 def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[Row]:
@@ -30,9 +31,9 @@ def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[
     statement = (
         select(
             REQUESTS.c.kind,
-            _count(REQUESTS.c.state == RequestState.WAITING.value).label("waiting"),
-            _count(REQUESTS.c.state == RequestState.LEASED.value).label("leased"),
-            _count((REQUESTS.c.state == RequestState.LEASED.value) & overdue).label("overdue"),
+            count_if(REQUESTS.c.state == RequestState.WAITING.value).label("waiting"),
+            count_if(REQUESTS.c.state == RequestState.LEASED.value).label("leased"),
+            count_if((REQUESTS.c.state == RequestState.LEASED.value) & overdue).label("overdue"),
         )
         .join(TREES, TREES.c.id == REQUESTS.c.tree_id)
         .join(RUNS, RUNS.c.id == TREES.c.run_id)
@@ -41,7 +42,7 @@ def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[
         .group_by(REQUESTS.c.kind)
         .order_by(REQUESTS.c.kind)
     )
-    return [_shown(row) for row in transaction.execute(statement)]
+    return [shown(row) for row in transaction.execute(statement)]
 
 
 def training_jobs(transaction: Transaction) -> list[Row]:
@@ -52,14 +53,14 @@ def training_jobs(transaction: Transaction) -> list[Row]:
     statement = (
         select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
     )
-    return [_shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
+    return [shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
 
 
 def list_workers(transaction: Transaction) -> list[Row]:
     """Return the processes of workers by queue and age; those that were killed lately are among
     them, with an old `seen_at`.
     """
-    return [_shown(row) for row in transaction.execute(select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))]
+    return [shown(row) for row in transaction.execute(select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))]
 
 
 def outbox_age_seconds(transaction: Transaction) -> float:

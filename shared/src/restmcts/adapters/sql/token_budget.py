@@ -7,11 +7,11 @@ not counted here.
 """
 
 from collections.abc import Mapping
-from typing import Any
 
 from sqlalchemy import delete, func, insert, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
+from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.runs import phases_of
 from restmcts.adapters.sql.tables import PhaseState, RunState, TokenCountRow, TreeState
 from restmcts.adapters.sql.trees import RUNS, TREES
@@ -41,7 +41,7 @@ def spent_by_run(transaction: Transaction) -> dict[int, int]:
     return {run_id: int(number) for run_id, number in rows}
 
 
-def set_limit(transaction: Transaction, run: Any, max_tokens: int) -> None:
+def set_limit(transaction: Transaction, run: StoredRun, max_tokens: int) -> None:
     """Give a run, which this transaction has locked, a token budget; what its trees have
     generated so far counts.
     """
@@ -51,7 +51,7 @@ def set_limit(transaction: Transaction, run: Any, max_tokens: int) -> None:
     transaction.execute(update(RUNS).where(RUNS.c.id == run.id).values(max_tokens=max_tokens))
 
 
-def pause_if_spent(transaction: Transaction, run: Any) -> bool:
+def pause_if_spent(transaction: Transaction, run: StoredRun) -> bool:
     """Pause a running run, which this transaction has locked, if its budget is spent and it would
     generate more; return whether.
 

@@ -8,13 +8,13 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
 
-from sqlalchemy import bindparam, literal_column, select, update
+from sqlalchemy import BindParameter, bindparam, literal_column, select, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
+from restmcts.adapters.sql.rows import Columns
 from restmcts.adapters.sql.tables import (
     NodeOrigin,
     NodeRow,
@@ -37,6 +37,48 @@ NODES = table_of(NodeRow)
 
 
 @dataclass(frozen=True, slots=True)
+class TreeToAdvance:
+    """A searching tree, locked, with what its search is made from.
+
+    Attributes:
+        now: the database's time.
+        max_tokens: the token budget of its run.
+    """
+
+    id: int
+    problem_id: int
+    seed: int
+    version: int
+    started_at: datetime
+    run_id: int
+    phase_id: int
+    policy_id: int
+    value_id: int | None
+    begins_with: list[str] | None
+    max_tokens: int | None
+    now: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredRequest:
+    """A request whose answer is not applied yet."""
+
+    id: int
+    tree_id: int
+    kind: str
+    answer: str
+
+
+@dataclass(frozen=True, slots=True)
+class AppliedRequest:
+    """A request whose answer its search has."""
+
+    kind: str
+    answer: str
+    elapsed_seconds: float
+
+
+@dataclass(frozen=True, slots=True)
 class Advance:
     """What one transaction brings to one tree.
 
@@ -51,12 +93,12 @@ class Advance:
     version: int
     moment: datetime
     search: Search
-    applied: list[dict[str, Any]]
-    requests: list[dict[str, Any]]
+    applied: list[Columns]
+    requests: list[Columns]
     tokens: int
 
 
-def create_trees(transaction: Transaction, rows: Sequence[Mapping[str, Any]]) -> None:
+def create_trees(transaction: Transaction, rows: Sequence[Columns]) -> None:
     """Insert waiting trees; each row names run, phase, problem and seed."""
     transaction.insert(TREES, [{**row, "state": TreeState.WAITING.value} for row in rows])
 
@@ -80,7 +122,7 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
 
 # Statements of the hot path are made once: making one takes as long as PostgreSQL takes to answer
 # it.
-_NAMED: Any = bindparam("tree_ids", expanding=True)
+_NAMED: BindParameter[int] = bindparam("tree_ids", expanding=True)
 _ANSWERED = REQUESTS.c.state == literal_column("'answered'")
 _SEARCHING = (
     select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
@@ -107,34 +149,34 @@ _ANSWERS = (
 )
 
 
-def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[Any]:
+def lock_searching(transaction: Transaction, tree_ids: Sequence[int]) -> list[TreeToAdvance]:
     """Return, locked and in order of id, those of the trees that are searching in a running run."""
-    return list(transaction.execute(_LOCK_NAMED, {"tree_ids": list(tree_ids)}).all())
+    return transaction.rows(TreeToAdvance, _LOCK_NAMED, {"tree_ids": list(tree_ids)})
 
 
-def lock_answered(transaction: Transaction, max_trees: int) -> list[Any]:
+def lock_answered(transaction: Transaction, max_trees: int) -> list[TreeToAdvance]:
     """Return the same of up to `max_trees` trees that have an answer to apply; those that
     others hold are passed over.
     """
-    return list(transaction.execute(_LOCK_ANSWERED, {"max_trees": max_trees}).all())
+    return transaction.rows(TreeToAdvance, _LOCK_ANSWERED, {"max_trees": max_trees})
 
 
-def answered(transaction: Transaction, tree_ids: Sequence[int]) -> dict[int, list[Any]]:
+def answered(transaction: Transaction, tree_ids: Sequence[int]) -> dict[int, list[AnsweredRequest]]:
     """Return the answered, not yet applied requests of the trees, by tree, in order of issue."""
-    by_tree: dict[int, list[Any]] = defaultdict(list)
-    for row in transaction.execute(_ANSWERS, {"tree_ids": list(tree_ids)}):
+    by_tree: dict[int, list[AnsweredRequest]] = defaultdict(list)
+    for row in transaction.rows(AnsweredRequest, _ANSWERS, {"tree_ids": list(tree_ids)}):
         by_tree[row.tree_id].append(row)
     return by_tree
 
 
-def applied(transaction: Transaction, tree_id: int) -> list[Any]:
+def applied(transaction: Transaction, tree_id: int) -> list[AppliedRequest]:
     """Return the applied requests of a tree in the order in which they were applied."""
     statement = (
         select(REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
         .where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.state == RequestState.APPLIED.value)
         .order_by(REQUESTS.c.applied_order)
     )
-    return list(transaction.execute(statement).all())
+    return transaction.rows(AppliedRequest, statement)
 
 
 def save(transaction: Transaction, advances: Sequence[Advance]) -> None:
@@ -148,7 +190,7 @@ def save(transaction: Transaction, advances: Sequence[Advance]) -> None:
         withdraw(transaction, ended)
 
 
-def _tree_values(step: Advance) -> dict[str, Any]:
+def _tree_values(step: Advance) -> Columns:
     search = step.search
     spent = {name: getattr(search.spent, name) for name in search.spent.__dataclass_fields__}
     return {
@@ -164,7 +206,7 @@ def _tree_values(step: Advance) -> dict[str, Any]:
     }
 
 
-def applied_row(request_id: int, order: int, elapsed_seconds: float) -> dict[str, Any]:
+def applied_row(request_id: int, order: int, elapsed_seconds: float) -> Columns:
     """Return what changes of a request's row when its answer is applied as the tree's
     `order`-th, so long after its start.
     """
@@ -185,7 +227,7 @@ def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
         withdraw(transaction, list(reasons))
 
 
-def node_row(tree_id: int, node: Node) -> dict[str, Any]:
+def node_row(tree_id: int, node: Node) -> Columns:
     """Return a node's columns without its label."""
     return {
         "tree_id": tree_id,

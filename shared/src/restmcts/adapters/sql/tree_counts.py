@@ -1,0 +1,84 @@
+"""What the trees of a phase have come to: the one count that every summary is made of."""
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from sqlalchemy import ColumnElement, case, func, select
+
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.rows import Condition
+from restmcts.adapters.sql.tables import TreeState
+from restmcts.adapters.sql.trees import TREES
+from restmcts.domain.problems import Verdict
+
+ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)
+
+
+@dataclass(frozen=True, slots=True)
+class TreeCounts:
+    """Counts of the trees of one phase, and sums of what they have spent so far.
+
+    Attributes:
+        done: labelled or failed.
+        solved: with at least one right leaf.
+        right: whose chosen answer is right; `wrong` and `undecided` likewise.
+    """
+
+    trees: int = 0
+    done: int = 0
+    failed: int = 0
+    solved: int = 0
+    right: int = 0
+    wrong: int = 0
+    undecided: int = 0
+    tokens: int = 0
+    prompt_tokens: int = 0
+    reused_tokens: int = 0
+    scored_tokens: int = 0
+    model_calls: int = 0
+    nodes: int = 0
+    iterations: int = 0
+    seconds: float = 0.0
+
+
+def count_if(condition: Condition) -> ColumnElement[int]:
+    """Return how many rows of a group meet a condition."""
+    return func.coalesce(func.sum(case((condition, 1), else_=0)), 0)
+
+
+_COUNTED = {
+    "trees": func.count(),
+    "done": count_if(TREES.c.state.in_(ENDED_TREES)),
+    "failed": count_if(TREES.c.state == TreeState.FAILED.value),
+    "solved": count_if(TREES.c.solved.is_(True)),
+    **{verdict.value: count_if(TREES.c.verdict == verdict.value) for verdict in Verdict},
+}
+_SPENT = [field.name for field in fields(TreeCounts) if field.name not in _COUNTED]
+_COUNTS = select(
+    *(count.label(name) for name, count in _COUNTED.items()),
+    *(func.coalesce(func.sum(TREES.c[name]), 0).label(name) for name in _SPENT),
+)
+
+
+def tree_counts(transaction: Transaction, run_id: int) -> dict[int, TreeCounts]:
+    """Return the counts of the phases of a run that have trees, by the phase's id."""
+    statement = _COUNTS.add_columns(TREES.c.phase_id).where(TREES.c.run_id == run_id).group_by(TREES.c.phase_id)
+    found = (dict(row) for row in transaction.execute(statement).mappings())
+    return {row.pop("phase_id"): _counts(row) for row in found}
+
+
+def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, int | float]:
+    """Return what a phase's trees came to: counts, verdicts on the chosen answers, and what was
+    spent.
+    """
+    row = transaction.execute(_COUNTS.where(TREES.c.phase_id == phase_id)).mappings().one()
+    counts = asdict(_counts(row))
+    del counts["done"]  # of a phase that has ended: all
+    return counts
+
+
+def _counts(row: Mapping[str, Any]) -> TreeCounts:
+    # PostgreSQL adds bigints up to decimals.
+    whole = {name: int(value) for name, value in row.items() if name != "seconds"}
+    return TreeCounts(**whole, seconds=float(row["seconds"]))
