@@ -10,9 +10,11 @@ from collections.abc import Mapping, Sequence
 from difflib import get_close_matches
 from typing import Any
 
+from restmcts.adapters.verification.verifier import ANSWER_KINDS, KIND_OF_BENCHMARK
 from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import STEP_SEPARATOR
+from restmcts.domain.tasks.puzzles import CHECKERS
 from restmcts.errors import InputError
 
 Row = Mapping[str, Any]
@@ -208,9 +210,9 @@ def kind_of_row(row: Row, otherwise: str = "math") -> str:
 
 
 def _known_kind(kind: str) -> str:
-    known = known_kinds()
-    if kind in known:
+    if kind in ANSWER_KINDS or kind in CHECKERS or kind in KIND_OF_BENCHMARK:
         return kind
+    known = known_kinds()
     near = get_close_matches(kind.casefold(), known, 1)
     raise InputError(
         f"unknown kind of answer {kind!r}"
@@ -220,9 +222,6 @@ def _known_kind(kind: str) -> str:
 
 def known_kinds() -> tuple[str, ...]:
     """Return the kinds of answers that can be checked."""
-    from restmcts.adapters.verification.verifier import ANSWER_KINDS, KIND_OF_BENCHMARK
-    from restmcts.domain.tasks.puzzles import CHECKERS
-
     return tuple(dict.fromkeys((*ANSWER_KINDS, *CHECKERS, *KIND_OF_BENCHMARK)))
 
 

@@ -20,7 +20,7 @@ _MARK = (
 _CHOSEN = tuple(
     re.compile(lead + r"[\s:：*]{0,9}" + _MARK, re.IGNORECASE if lead.isascii() else 0)
     for lead in (
-        r"\b(?:answer|choice|option)s?\b(?:\s+(?:to|for)\s+[^.\n:]{1,60}?)?\s*\**\s*(?:is|are|:|=|should\s+be|must\s+be|would\s+be|seems\s+to\s+be|appears\s+to\s+be)"
+        r"\b(?:answer|choice|option)s?\b(?:\s+(?:to|for)\s+[^.\n:]{1,60}?)?\s*\**\s*(?:is|are|:|=|-|should\s+be|must\s+be|would\s+be|seems\s+to\s+be|appears\s+to\s+be)"
         r"(?:\s+(?:either|therefore|thus|clearly|probably|likely|option|choice|letter|the))*",
         r"\b(?:go\s+with|pick|choose|select|chose|picked|selected|i\.e\.|namely|(?:it|this|that)\s+(?:must|should|has\s+to)\s+be)(?:\s+(?:option|choice|answer|letter))?",
         r"(?:so|thus|therefore|hence|it\s+is|it's)[,:]?(?:\s+(?:option|choice|it\s+is|it's))?(?=[^.\n]{1,12}\.?\s*$)",

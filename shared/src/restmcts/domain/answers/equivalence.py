@@ -83,7 +83,7 @@ class Comparison:
 
     def answers(self, truth: str, prediction: str) -> Verdict:
         """Return whether a stated answer is the true one; UNDECIDED when it cannot be read."""
-        if squeezed(truth) == squeezed(prediction):
+        if truth == prediction or squeezed(truth) == squeezed(prediction):
             return Verdict.RIGHT
         if max(len(truth), len(prediction)) > MAX_CHARACTERS:
             return Verdict.UNDECIDED
@@ -231,7 +231,8 @@ class Comparison:
         if first is None or second is None or (first[1] is None and second[1] is None):
             return None
         (name, variable, term), (other_name, other_variable, other_term) = first, second
-        if variable and other_variable and variable != other_variable:
+        variable, other_variable = variable or "x", other_variable or "x"
+        if variable != other_variable:
             other_term = with_variable(other_term, other_variable, variable)
         verdict = self._spelled(term, other_term, depth - 1)
         same_name = name == other_name or "y" in (name, other_name)

@@ -138,6 +138,8 @@ def _number_in_words(text: str) -> Quantity | None:
     if found is None:
         return None
     value, rest = found
+    if percent := _PERCENT.match(rest):
+        return Quantity(value, percent=True) if not rest[percent.end() :].strip(" .") else None
     unit = _unit(" " + rest) if rest else ""
     return None if unit is None or names_a_number(re.findall(r"[a-z]+", rest)) else Quantity(value, unit=unit)
 

@@ -121,7 +121,10 @@ def compare_words(truth: str, prediction: str, tolerance: float | None) -> Verdi
     true_words, words = words_of(truth), words_of(prediction)
     if true_words is not None and words is not None:
         return _compare_words(true_words, words)
-    if true_words is not None and (parse_quantity(prediction) is not None or is_marked_text(truth)):
+    stated = parse_quantity(prediction)
+    if true_words is not None and stated is not None and len(true_words) == 1 and true_words[0] in ORDINALS:
+        return verdict_of(ORDINALS[true_words[0]] == stated.value)
+    if true_words is not None and (stated is not None or is_marked_text(truth)):
         return _words_against_formula(true_words, prediction)
     number = parse_quantity(truth)
     if words is not None and number is not None:

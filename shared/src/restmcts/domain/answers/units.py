@@ -20,7 +20,10 @@ class Conversion:
 
     def __call__(self, value: Fraction) -> Fraction:
         """Return the converted value."""
-        return value * self.factor + self.offset
+        return value if self is _SAME else value * self.factor + self.offset
+
+
+_SAME = Conversion(Fraction(1))
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +123,7 @@ _SINGLE_LETTERS = frozenset("mgshLJNKVWATCF")
 _TOKEN = re.compile(r"[/·*]|\\cdot|\bper\b|[A-Za-zμΩÅ]+|[$€£¢°]|\^\s*\{?\s*(-?\d)\s*\}?|\s+|\(|\)|.", re.DOTALL)
 _UNIT_TEXT = re.compile(r"[A-Za-zμΩÅ$€£¢₹°/·*()^{}.,'\s\d\-]*|(?:\\cdot|[A-Za-zμΩÅ/^{}\s\d\-])*|\s*[一-鿿]{1,6}")
 _CHANGING = (
+    "doubled tripled quadrupled halved squaring cubing increased decreased reduced subtracted cube conjugate complement "
     "squared cubed root roots half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths"
     " seventh eighth ninth tenth tenths twice thrice double triple quadruple dozen dozens hundred hundreds thousand"
     " thousands million millions billion billions trillion plus minus negative fewest least most over under above"
@@ -131,6 +135,7 @@ _CHANGING = (
 CHANGING_WORDS = frozenset(_CHANGING.split())
 """Words that make another number of the number beside them."""
 
+_FUNCTION_OF = re.compile(r"\b(?:square|multiples?|factors?|fraction|divisors?|share|part|double) of\b")
 _CHANGING_CHINESE = re.compile(
     "平方(?!米|厘米|千米|公里|英尺|分米|毫米)|立方(?!米|厘米|分米|毫米)|次方|以上|以下|多|左右|倍|分之|半|不|没|非|至|或|和|余|比"
 )
@@ -139,7 +144,8 @@ _CHANGING_CHINESE = re.compile(
 def changes_number(text: str) -> bool:
     """Tell whether words beside a number may make another number of it."""
     words = re.findall(r"[a-z]+", text.casefold())
-    return any(word in CHANGING_WORDS for word in words) or _CHANGING_CHINESE.search(text) is not None
+    changing = any(word in CHANGING_WORDS for word in words) or _FUNCTION_OF.search(text.casefold()) is not None
+    return changing or _CHANGING_CHINESE.search(text) is not None
 
 
 def is_unit_text(text: str, glued: bool) -> bool:
@@ -183,11 +189,13 @@ def conversion(unit: str, other: str) -> Conversion | None:
     """Return how a number in `unit` becomes one in `other`; unchanged if either is unknown or
     missing; None if they measure different things.
     """
+    if not unit or not other:
+        return _SAME
     if {_temperature(unit), _temperature(other)} == {"C", "K"}:
         return Conversion(Fraction(1), Fraction(27315, 100) * (1 if _temperature(unit) == "C" else -1))
     first, second = dimensions_of(unit), dimensions_of(other)
     if first is None or second is None:
-        return Conversion(Fraction(1))
+        return _SAME
     return Conversion(first[1] / second[1]) if first[0] == second[0] else None
 
 
