@@ -54,7 +54,8 @@ units:
 	@$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit tests/golden
 
 test: check browser ## Checks, then all tests: unit, golden, integration, e2e
-	@$(BIN)/python -m pytest
+	@$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit tests/golden
+	@$(BIN)/python -m pytest $(PARALLEL) --dist loadfile tests/integration tests/e2e
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py

@@ -42,7 +42,8 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(
     restmcts: Restmcts, stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
 ) -> None:
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
-    run_id = begin_run(database, artifacts_of(stack, tmp_path / "cache"), puzzle_policy, puzzles[:12], small_plan())
+    artifacts = artifacts_of(stack, tmp_path / "cache")
+    run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:12], small_plan())
     assert await_end(database, run_id, seconds=180) == "done"
     assert faults(database, run_id) == []
     with database.transaction() as transaction:
@@ -54,7 +55,9 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(
     by_name = {phase.name: phase for phase in phases}
     assert by_name["collect-2"].policy_id == checkpoints["policy-1"].id
     assert by_name["collect-2"].value_id == checkpoints["value-1"].id
-    assert checkpoints["policy-2"].digest != checkpoints["policy-1"].digest != checkpoints["base"].digest
+    for kind, names in (("policy", ("base", "policy-1", "policy-2")), ("value", ("value-0", "value-1"))):
+        weights = {(artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
+        assert len(weights) == len(names), f"each training of a {kind} model changed its weights"
 
     again = restmcts("stack", "up", "--dir", stack.folder, "--workers", "search=1")
     assert again.returncode == 0, again.stderr

@@ -30,6 +30,7 @@ from transformers import LlamaConfig
 
 SEED = 11
 NUM_STEPS = 40
+NUM_LONG_STEPS = 5000
 SETTINGS = TrainingSettings(
     num_steps=NUM_STEPS,
     batch_size=8,
@@ -108,13 +109,33 @@ def start(folder: Path) -> "subprocess.Popen[str]":
     return subprocess.Popen([sys.executable, str(program), str(folder), "1"], stdout=subprocess.PIPE, text=True)
 
 
-def wait_for_step(trainer: "subprocess.Popen[str]", step: int) -> int:
-    """Return the first step told that is at least `step`."""
+def wait_for_step(trainer: "subprocess.Popen[str]", step: int) -> tuple[int, int]:
+    """Return the first step of all that the trainer reports, and the first that is at least
+    `step`.
+    """
     assert trainer.stdout is not None
+    first = None
     for line in trainer.stdout:
-        if line.strip().isdigit() and int(line) >= step:
-            return int(line)
+        if line.strip().isdigit():
+            first = first or int(line)
+            if int(line) >= step:
+                return first, int(line)
     raise AssertionError(f"the trainer ended before step {step}")
+
+
+def saved(database: Database) -> tuple[str, int]:
+    """Return the state that the job's row names, and its step."""
+    with database.transaction() as transaction:
+        row: Any = runs.phase_by_id(transaction, 1)
+    return row.result["saved"], row.result["saved_step"]
+
+
+def state_name(uri: str) -> str:
+    return uri.rpartition("/")[2]
+
+
+def states(folder: Path) -> set[str]:
+    return {path.name for path in (folder / "artifacts" / "training-states").glob("[!.]*")}
 
 
 def finish(trainer: "subprocess.Popen[str]") -> list[int]:
@@ -145,36 +166,51 @@ def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
 
     killed = prepare(tmp_path / "killed", phase)
     generator = random.Random(SEED)
-    reached = 0
+    saved_step, cut_off = 0, set[str]()
     for _ in range(3):
         trainer = start(tmp_path / "killed")
-        reached = wait_for_step(trainer, reached + generator.randint(2, 9))
+        first, reached = wait_for_step(trainer, saved_step + generator.randint(2, 9))
+        assert first == saved_step + 1, "it goes on from what was saved last"
         os.kill(trainer.pid, signal.SIGKILL)
         trainer.communicate()
+        saved_uri, saved_step = saved(killed)
+        assert saved_step >= reached - 1, "every step is saved before the next one is told of"
+        found = states(tmp_path / "killed")
+        assert state_name(saved_uri) in found
+        cut_off |= found - {state_name(saved_uri)}
     steps = finish(start(tmp_path / "killed"))
-    assert steps[0] > 1, "it began anew instead of going on"
+    assert steps[0] == saved_step + 1, "it goes on from what was saved last"
     got, killed_report = outcome(killed, tmp_path / "killed")
     assert got.keys() == wanted.keys()
     assert max(float((got[name] - wanted[name]).abs().max()) for name in wanted) <= 1e-6
     assert killed_report["num_steps"] == report["num_steps"]
-    states = "artifacts/training-states/[!.]*"
-    assert not list((tmp_path / "undisturbed").glob(states)), "a finished job needs no saved state"
+    assert states(tmp_path / "undisturbed") == set(), "a finished job needs no saved state"
     # A kill between a state's storing and its row leaves a state that nobody knows.
-    assert len(list((tmp_path / "killed").glob(states))) <= 3, "at most one is left by each kill"
+    assert states(tmp_path / "killed") <= cut_off, "what a row named is removed"
     assert list(FolderArtifactStore(tmp_path / "killed" / "artifacts").fetch(killed_report["log"]).glob("events*"))
 
 
 def test_a_cancelled_run_ends_its_training_at_once_and_keeps_what_was_saved(tmp_path: Path) -> None:
-    database = prepare(tmp_path / "run", replace(POLICY, training=replace(SETTINGS, num_steps=5000)))
+    database = prepare(tmp_path / "run", replace(POLICY, training=replace(SETTINGS, num_steps=NUM_LONG_STEPS)))
     trainer = start(tmp_path / "run")
     wait_for_step(trainer, 100)
     with database.transaction() as transaction:
         runs.finish_run(transaction, 1, RunState.CANCELLED)
-    time.sleep(3.0)
-    with database.transaction() as transaction:
-        row = runs.phase_by_id(transaction, 1)
+    deadline = time.monotonic() + 30.0
+    while lease_of(database) is not None:
+        assert time.monotonic() < deadline, "the training goes on"
+        time.sleep(0.1)
+    uri, step = saved(database)
+    assert 99 <= step < NUM_LONG_STEPS - 1
+    time.sleep(1.0)
+    assert saved(database) == (uri, step), "nothing is trained after the job was left"
     trainer.kill()
-    told = [int(line) for line in trainer.communicate()[0].splitlines() if line.isdigit()]
-    assert row is not None and row.state == PhaseState.TRAINING and row.lease_until is None
-    assert (max(told) if told else 100) < 1000
-    assert row.result["saved_step"] >= 99
+    trainer.communicate()
+    assert state_name(uri) in states(tmp_path / "run")
+
+
+def lease_of(database: Database) -> object:
+    with database.transaction() as transaction:
+        row: Any = runs.phase_by_id(transaction, 1)
+    assert row.state == PhaseState.TRAINING
+    return row.lease_until
