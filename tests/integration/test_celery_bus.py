@@ -1,6 +1,7 @@
 """What is emitted in a transaction reaches Redis after it, or stays in the outbox until it does."""
 
 from collections.abc import Iterator
+from datetime import UTC, datetime
 
 import pytest
 from redis import Redis
@@ -16,6 +17,7 @@ from sqlalchemy import delete, insert, select, update
 NOWHERE = "redis://127.0.0.1:1/0"
 WAKE_UP = ProposeWaitingSteps()
 TREES = AdvanceTrees(tree_ids=(10**9,))
+LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
@@ -46,7 +48,7 @@ def unsent(database: Database) -> int:
 
 def grow_old(database: Database) -> None:
     with database.transaction() as transaction:
-        transaction.execute(update(OUTBOX).values(created_at="2020-01-01 00:00:00+00"))
+        transaction.execute(update(OUTBOX).values(created_at=LONG_AGO))
 
 
 def test_what_commits_is_sent_and_what_does_not_is_not(servers: Stack, database: Database, redis: Redis) -> None:
@@ -78,9 +80,7 @@ def test_a_row_of_the_outbox_that_is_no_message_is_a_dead_letter(
 ) -> None:
     bus = bus_of(servers.settings["RESTMCTS_REDIS_URL"], database)
     with database.transaction() as transaction:
-        transaction.execute(
-            insert(OUTBOX).values(name="search.no_such", body="{}", created_at="2020-01-01 00:00:00+00")
-        )
+        transaction.execute(insert(OUTBOX).values(name="search.no_such", body="{}", created_at=LONG_AGO))
     assert bus.relay(older_than_seconds=60.0) == 1
     with database.transaction() as transaction:
         assert [row.reason for row in transaction.execute(select(DEAD_LETTERS)).all()] == [

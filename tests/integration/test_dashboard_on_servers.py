@@ -7,7 +7,7 @@ from pydantic import SecretStr
 from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql import queries, runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import REQUESTS, request_row
+from restmcts.adapters.sql.requests import REQUESTS, Batch, request_row
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.adapters.sql.trees import NODES, RUNS, TREES
@@ -64,6 +64,8 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
         run_id = runs.create_run(transaction, "a tree failed", "rest-mcts", 0, {})
         runs.add_problems(transaction, run_id, "train", [Problem("1 + 1", "2"), Problem("1 + 2", "3")])
         runs.add_phases(transaction, run_id, [phase])
+        runs.add_checkpoint(transaction, run_id, "base", "policy", "nowhere", "0")
+        batch = Batch(runs.checkpoints_of(transaction, run_id)["base"].id, "{}")
         phase_id = runs.phases_of(transaction, run_id)[0].id
         problem_id, other_problem_id = (row.id for row in runs.problems_of(transaction, run_id, "train"))
         runs.set_phase(transaction, phase_id, PhaseState.SEARCHING)
@@ -72,7 +74,7 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
         tree_id, other_id = trees.admit(transaction, phase_id, 2)
         transaction.execute(insert(NODES), [trees.node_row(tree_id, Tree().root)])
         transaction.execute(
-            insert(REQUESTS), [request_row(tree_id, problem_id, ProposeSteps(0, (), 1, 1, 0), "{}", "key")]
+            insert(REQUESTS), [request_row(tree_id, problem_id, ProposeSteps(0, (), 1, 1, 0), "{}", batch)]
         )
         trees.fail(transaction, {tree_id: "the model gave up", other_id: "the model gave up"})
     source = stack_source(settings)
