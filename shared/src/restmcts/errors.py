@@ -52,5 +52,27 @@ class StorageError(RestMctsError):
     retryable = True
 
 
+class UnstorableError(StorageError):
+    """A database does not take these values, however often they are sent."""
+
+    retryable = False
+
+
 class CorruptArtifactError(RestMctsError):
     """An artifact's bytes do not agree with its manifest."""
+
+
+LEAVING = (KeyboardInterrupt, SystemExit, GeneratorExit)
+"""What ends a process. All else that a model, a tokenizer or a parser raises is its own failure:
+errors of libraries in other languages need not be of the class Exception."""
+
+
+def is_retryable(error: BaseException) -> bool:
+    """Return whether the same call may succeed later."""
+    return isinstance(error, RestMctsError) and error.retryable
+
+
+def reason_of(error: BaseException) -> str:
+    """Return an error in one line for people: its class too, where it is none of ours."""
+    text = " ".join(str(error).split())[:500]
+    return text if isinstance(error, RestMctsError) else f"{type(error).__name__}: {text}"

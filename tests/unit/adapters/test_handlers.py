@@ -40,7 +40,7 @@ SEARCH = MctsStarSettings(
 COLLECT = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=NUM_ITERATIONS))
 
 
-class Killed(BaseException):
+class Killed(SystemExit):
     """Stands for SIGKILL: no handler may catch it and go on."""
 
 

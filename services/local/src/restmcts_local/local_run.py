@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
-from restmcts.adapters.buses.local_bus import MODEL_QUEUES, LocalBus
+from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
@@ -34,9 +34,9 @@ from restmcts.adapters.workers.service import (
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.domain.runs.training_settings import Dtype
-from restmcts.errors import RestMctsError, ServerUnavailableError
+from restmcts.errors import LEAVING, RestMctsError, ServerUnavailableError, reason_of
 from restmcts.messages.base import Message
-from restmcts.messages.routes import queue_of
+from restmcts.messages.routes import body_of
 from restmcts.settings import load_policy_server_settings
 from restmcts.usecases import reconcile, steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
@@ -45,6 +45,11 @@ from restmcts_local.services import start
 
 log = logging.getLogger(__name__)
 SECONDS_BETWEEN_TRIES = 2.0
+
+LOCAL_PATIENCE = reconcile.Patience(overdue_seconds=0.0, max_attempts=5)
+"""In one process no message is lost: what does not go on after a few tries never will."""
+
+MAX_ROUNDS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -129,10 +134,7 @@ class LocalRun:
         self._context = ServiceContext(
             self.database, self.artifacts, settings, opened or OpenModels(), on_training_step=on_train_progress
         )
-        handlers = {
-            name: self._waiting_for_servers(handler) if queue_of(name) in MODEL_QUEUES else handler
-            for name, handler in start(self._context).items()
-        }
+        handlers = {name: self._guarded(handler) for name, handler in start(self._context).items()}
         trainings_at_once = 1 if options.num_training_threads is None else 2
         self.bus = LocalBus(handlers, self._dead_letter, self._context.stopping, trainings_at_once)
         self.database.publish = lambda messages, _: self.bus.publish(messages)
@@ -147,9 +149,10 @@ class LocalRun:
         self.database.close()
         self._lock.close()
 
-    def _waiting_for_servers(self, handler: Handler) -> Handler:
-        """Return a handler whose message is tried again as long as a model's server is down:
-        what it is to serve waits on.
+    def _guarded(self, handler: Handler) -> Handler:
+        """Return a handler whose message is tried again as long as a model's server is down (what
+        it is to serve waits on), and kept as a dead letter if the handler fails in a way that
+        nobody foresaw: the run goes on with the others.
         """
 
         def handle(message: Message) -> None:
@@ -159,6 +162,11 @@ class LocalRun:
                 log.warning("%s", error)
                 time.sleep(SECONDS_BETWEEN_TRIES)
                 self.bus.publish([message])
+            except (RestMctsError, *LEAVING):
+                raise
+            except BaseException as error:
+                log.exception("%s failed", message.name)
+                self._dead_letter(message.name, body_of(message), reason_of(error))
 
         return handle
 
@@ -216,8 +224,13 @@ class LocalRun:
             reconcile.ring_all(transaction)
         with _interruptible(self._context.stopping):
             self.bus.run()
-        with self.database.transaction() as transaction:
-            row = runs.lock_run(transaction, run_id)
+            row = self._row(run_id)
+            for _ in range(MAX_ROUNDS):
+                if row is None or row.state != RunState.RUNNING:
+                    break
+                self._reconcile()
+                self.bus.run()
+                row = self._row(run_id)
         if row is None or row.state == RunState.RUNNING:
             raise RestMctsError(f"run {run_id} stopped before its end: nothing is left to do, but phases are open")
         if row.state == RunState.PAUSED:
@@ -227,6 +240,15 @@ class LocalRun:
         if row.state == RunState.FAILED:
             raise RestMctsError(f"run {row.name} failed: {row.error}")
         return row
+
+    def _row(self, run_id: int) -> StoredRun | None:
+        with self.database.transaction() as transaction:
+            return runs.lock_run(transaction, run_id)
+
+    def _reconcile(self) -> None:
+        """Wake what did not go on, and give up what was woken too often: nothing else would."""
+        with self.database.transaction() as transaction:
+            reconcile.ring_overdue(transaction, LOCAL_PATIENCE, lambda _: True)
 
     def _way_on(self, row: StoredRun, takes_max_tokens: bool) -> str:
         if row.error and takes_max_tokens:

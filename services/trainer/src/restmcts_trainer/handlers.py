@@ -15,7 +15,7 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.domain.runs.training_settings import TrainingReport
-from restmcts.errors import RestMctsError
+from restmcts.errors import LEAVING, is_retryable, reason_of
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.usecases.training_jobs import Claim, NotWanted, TrainingJobs
 
@@ -66,10 +66,12 @@ class TrainerHandlers:
         except NotWanted:
             metrics.TRAININGS.labels("given-back").inc()
             self._jobs.release(claim)
-        except RestMctsError as error:
-            if not self._stopping and not error.retryable:
+        except LEAVING:
+            raise
+        except BaseException as error:
+            if not self._stopping and not is_retryable(error):
                 metrics.TRAININGS.labels("failed").inc()
-                self._jobs.fail(claim, str(error))
+                self._jobs.fail(claim, reason_of(error))
                 return
             metrics.TRAININGS.labels("given-back").inc()
             self._jobs.give_back(claim, wake=self._stopping)

@@ -2,9 +2,9 @@
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field
 
 
 class Queue(StrEnum):
@@ -16,6 +16,10 @@ class Queue(StrEnum):
     LABELS = "labels"
     TRAINER = "trainer"
     COORDINATOR = "coordinator"
+
+
+RowId = Annotated[int, Field(ge=0, le=2**63 - 1)]
+"""The key of a row, within what a database holds."""
 
 
 class Message(BaseModel):
@@ -40,7 +44,7 @@ class Message(BaseModel):
 class TreesMessage(Message):
     """A message about trees, at least one."""
 
-    tree_ids: tuple[int, ...]
+    tree_ids: tuple[RowId, ...]
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
 
@@ -54,10 +58,10 @@ class TreesMessage(Message):
 class RunMessage(Message):
     """A message about one run."""
 
-    run_id: int
+    run_id: RowId
 
 
 class PhaseMessage(Message):
     """A message about one phase of a run."""
 
-    phase_id: int
+    phase_id: RowId

@@ -2,6 +2,7 @@
 are stored. With the reports, the one place that reads true answers.
 """
 
+import logging
 from collections.abc import Sequence
 
 from restmcts.adapters.observability import metrics, tracing
@@ -15,16 +16,44 @@ from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tree import Node, Tree
+from restmcts.errors import LEAVING, is_retryable, reason_of
 from restmcts.messages.events import TreesLabelled
 from restmcts.ports import Verifier
+
+log = logging.getLogger(__name__)
 
 TREES_PER_TRANSACTION = 128
 
 
 def label_trees(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:
-    """Label those of the trees that have ended; the others are left as they are."""
+    """Label those of the trees that have ended; the others are left as they are. A tree that cannot
+    be labelled fails, with the reason, and no other.
+    """
     for start in range(0, len(tree_ids), TREES_PER_TRANSACTION):
-        _label(database, verifier, tree_ids[start : start + TREES_PER_TRANSACTION])
+        together = tree_ids[start : start + TREES_PER_TRANSACTION]
+        try:
+            _label(database, verifier, together)
+        except LEAVING:
+            raise
+        except BaseException as error:
+            if is_retryable(error):
+                raise
+            log.warning("%d trees cannot be labelled together (%s); one by one", len(together), reason_of(error))
+            for tree_id in together:
+                _label_alone(database, verifier, tree_id)
+
+
+def _label_alone(database: Database, verifier: Verifier, tree_id: int) -> None:
+    try:
+        _label(database, verifier, [tree_id])
+    except LEAVING:
+        raise
+    except BaseException as error:
+        if is_retryable(error):
+            raise
+        with database.transaction() as transaction:
+            trees.fail(transaction, {tree_id: f"it cannot be labelled: {reason_of(error)}"})
+            transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in trees.runs_of(transaction, [tree_id])))
 
 
 def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:

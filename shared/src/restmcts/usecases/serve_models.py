@@ -2,7 +2,8 @@
 wake the search, again.
 
 How a model is loaded and called is the caller's. A request that the model cannot serve at all fails
-its tree, with the reason; every other error gives the requests back.
+its tree, with the reason. What fails as a batch is tried in parts, down to single requests: those
+that fail alone pay an attempt, their neighbours none.
 """
 
 import logging
@@ -21,7 +22,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.service import ServiceContext
-from restmcts.errors import CheckpointError, ModelError, RestMctsError
+from restmcts.errors import LEAVING, CheckpointError, ModelError, RestMctsError, UnstorableError, reason_of
 from restmcts.messages.base import Message
 from restmcts.messages.commands import ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
@@ -29,8 +30,8 @@ from restmcts.usecases.leases import renewed
 
 log = logging.getLogger(__name__)
 Model = TypeVar("Model")
-MAX_ERRORS = 3
-"""Unexpected errors within one claim after which it is not the requests that are at fault."""
+MAX_ERRORS = 8
+"""Requests that failed alone, where none was served, after which the model is taken for broken."""
 
 WAKE_UPS: dict[RequestKind, Message] = {
     RequestKind.PROPOSE: ProposeWaitingSteps(),
@@ -75,19 +76,6 @@ class WorkerSettings:
             stopping=context.stopping,
             on_batch=context.on_batch,
         )
-
-
-@dataclass(slots=True)
-class _Outcome:
-    """What became of a claim: answered, failed for good (reasons by tree), left for a later
-    attempt because of an error, or waiting because there was no time.
-    """
-
-    answers: list[tuple[ClaimedRequest, str]] = field(default_factory=list)
-    failures: dict[int, str] = field(default_factory=dict)
-    left: list[ClaimedRequest] = field(default_factory=list)
-    waiting: list[ClaimedRequest] = field(default_factory=list)
-    error: Exception | None = None
 
 
 class ModelCache(Generic[Model]):
@@ -146,6 +134,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
     """
     num_served = 0
     unavailable: dict[queue.Batch, RestMctsError] = {}
+    failed: set[queue.Batch] = set()
     deadline = time.monotonic() + settings.max_seconds
 
     def is_over() -> bool:
@@ -157,7 +146,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
             claim = (
                 None
                 if leave
-                else queue.claim(transaction, kind, settings.max_requests, settings.lease_seconds, unavailable)
+                else queue.claim(transaction, kind, settings.max_requests, settings.lease_seconds, {*unavailable, *failed})
             )
             if leave or (claim is not None and len(claim.requests) == settings.max_requests):
                 transaction.emit(WAKE_UPS[kind])
@@ -167,10 +156,12 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
             return num_served
         try:
             with _observed(kind, claim, settings.max_requests), _renewed(database, claim, settings.lease_seconds):
-                num_served += _serve_claim(database, kind, claim, serve, is_over)
+                claimed = _serve_claim(database, kind, claim, serve, is_over)
+            num_served += claimed.num_answered
+            if claimed.failed_attempts:
+                # They wait again; the next wake-up is their next attempt.
+                failed.add(claim.batch)
         except RestMctsError as error:
-            if not error.retryable:
-                raise
             unavailable[claim.batch] = error
         settings.on_batch()
 
@@ -198,100 +189,127 @@ def _renewed(database: Database, claim: Claim, lease_seconds: float) -> Abstract
     return renewed(f"{len(claim.requests)} requests", lease_seconds, renew)
 
 
-def _serve_claim(database: Database, kind: RequestKind, claim: Claim, serve: Serve, is_over: Callable[[], bool]) -> int:
-    """Serve a claim and write its answers as they come; return how many. Once it is over, what is
-    not answered waits again.
+class _Claimed:
+    """A claim that is served: its answers are written as they come, and what fails as a batch is
+    tried in halves, so that what fails alone is found.
 
-    Raises:
-        Exception: what kept requests from being served; they wait again, and whatever was answered
-            is written.
-    """
-    answering = _Answering(database, claim)
-    try:
-        with metrics.FORWARD_SECONDS.labels(kind.value).time():
-            for place, answer in serve(claim, claim.requests):
-                answering.add(place, answer)
-                if is_over():
-                    break
-        outcome = answering.outcome()
-    except Exception as error:
-        rest = list(answering.open.values())
-        if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
-            outcome = _Outcome(left=rest, error=error)
-        else:
-            reason = f"{type(error).__name__}: {error}"
-            log.warning("a batch of %d requests failed (%s); serving them one by one", len(rest), reason)
-            outcome = _serve_singly(claim, rest, serve)
-        outcome.answers += answering.fresh
-    except BaseException:
-        _write(database, answering.outcome())
-        raise
-    metrics.GIVEN_BACK.labels(kind.value).inc(len(outcome.left))
-    _write(database, outcome)
-    if outcome.error is not None:
-        raise outcome.error
-    return answering.num_written + len(outcome.answers)
-
-
-class _Answering:
-    """The answers of a claim, written some at a time.
+    A model that has failed several requests alone and served none is broken: the others fail with
+    it.
 
     Attributes:
-        open: the requests without an answer, by place.
-        fresh: answers that are not written.
-        num_written: answers that are.
+        num_answered: requests that were answered.
+        fresh: answers that are not written yet.
+        failures: reasons by tree, for good.
+        failed_attempts: reasons by request, of this attempt.
+        left: requests that wait again as if they had not been claimed.
+        error: what keeps the rest from being served now.
     """
 
-    def __init__(self, database: Database, claim: Claim) -> None:
-        self._database = database
+    def __init__(self, database: Database, claim: Claim, serve: Serve, is_over: Callable[[], bool]) -> None:
+        self._database, self._claim, self._serve, self._is_over = database, claim, serve, is_over
         self._written_at = time.monotonic()
-        self.open = dict(enumerate(claim.requests))
+        self.num_answered = 0
         self.fresh: list[tuple[ClaimedRequest, str]] = []
-        self.num_written = 0
+        self.failures: dict[int, str] = {}
+        self.failed_attempts: dict[ClaimedRequest, str] = {}
+        self.left: list[ClaimedRequest] = []
+        self.error: RestMctsError | None = None
 
-    def add(self, place: int, answer: str) -> None:
-        """Take an answer; write all that have come when it is time."""
-        self.fresh.append((self.open.pop(place), answer))
-        if self.open and time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
-            _write(self._database, _Outcome(self.fresh))
-            self.num_written += len(self.fresh)
-            self.fresh, self._written_at = [], time.monotonic()
-
-    def outcome(self) -> _Outcome:
-        """Return what is still to be written; the requests without an answer are to wait."""
-        return _Outcome(self.fresh, waiting=list(self.open.values()))
-
-
-def _write(database: Database, outcome: _Outcome) -> None:
-    with database.transaction() as transaction:
-        queue.answer(transaction, outcome.answers)
-        counted = not (isinstance(outcome.error, RestMctsError) and outcome.error.retryable)
-        queue.give_back(transaction, outcome.left, counted=counted)
-        queue.give_back(transaction, outcome.waiting, counted=False)
-        if outcome.answers:
-            transaction.emit(RequestsAnswered())
-        if outcome.failures:
-            run_ids = trees.runs_of(transaction, list(outcome.failures))
-            trees.fail(transaction, outcome.failures)
-            transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in run_ids))
-
-
-def _serve_singly(claim: Claim, requests: Sequence[ClaimedRequest], serve: Serve) -> _Outcome:
-    """Serve each request alone; after some errors that are no fault of a request, the others
-    are left.
-    """
-    outcome = _Outcome()
-    num_errors = 0
-    for request in requests:
-        if num_errors >= MAX_ERRORS:
-            outcome.left.append(request)
-            continue
+    def serve(self, requests: Sequence[ClaimedRequest]) -> None:
+        """Serve requests together, and those that were not answered apart."""
+        if self.error is not None or self._is_over():
+            self.left += requests
+            return
+        unanswered = dict(enumerate(requests))
         try:
-            outcome.answers += [(request, answer) for _, answer in serve(claim, [request])]
-        except ModelError as error:
-            outcome.failures[request.tree_id] = str(error)
-        except Exception as error:
-            outcome.left.append(request)
-            outcome.error = error
-            num_errors += 1
-    return outcome
+            for place, answer in self._serve(self._claim, requests):
+                self._take(unanswered.pop(place), answer)
+                if self._is_over():
+                    break
+        except LEAVING:
+            self.left += unanswered.values()
+            raise
+        except BaseException as error:
+            self._serve_apart(list(unanswered.values()), error, alone=len(requests) == 1)
+        else:
+            self.left += unanswered.values()
+
+    def write(self) -> None:
+        """Write what became of the requests.
+
+        Raises:
+            StorageError: if the database is away.
+        """
+        self._write_answers()
+        with self._database.transaction() as transaction:
+            queue.give_back(transaction, self.left)
+            queue.fail_attempt(transaction, self.failed_attempts)
+            if self.failures:
+                run_ids = trees.runs_of(transaction, list(self.failures))
+                trees.fail(transaction, self.failures)
+                transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in run_ids))
+
+    def _serve_apart(self, requests: Sequence[ClaimedRequest], error: BaseException, *, alone: bool) -> None:
+        if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
+            self.left += requests
+            self.error = error
+        elif alone and isinstance(error, ModelError):
+            self.failures[requests[0].tree_id] = str(error)
+        elif alone or (not self.num_answered and len(self.failed_attempts) >= MAX_ERRORS):
+            self.failed_attempts |= dict.fromkeys(requests, reason_of(error))
+        else:
+            log.warning("a batch of %d requests failed: %s", len(requests), reason_of(error))
+            middle = (len(requests) + 1) // 2
+            for half in (requests[:middle], requests[middle:]):
+                if half:
+                    self.serve(half)
+
+    def _take(self, request: ClaimedRequest, answer: str) -> None:
+        """Take an answer; write all that have come when it is time."""
+        self.fresh.append((request, answer))
+        self.num_answered += 1
+        if time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
+            self._write_answers()
+
+    def _write_answers(self) -> None:
+        """Write the fresh answers; one that the database does not take fails its tree, and no
+        other.
+        """
+        answers, self.fresh, self._written_at = self.fresh, [], time.monotonic()
+        try:
+            _write(self._database, answers)
+        except UnstorableError:
+            for pair in answers:
+                try:
+                    _write(self._database, [pair])
+                except UnstorableError as error:
+                    self.failures[pair[0].tree_id] = f"the model's answer cannot be stored ({error})"
+
+
+def _serve_claim(
+    database: Database, kind: RequestKind, claim: Claim, serve: Serve, is_over: Callable[[], bool]
+) -> _Claimed:
+    """Serve a claim and write its answers as they come; once it is over, what is not answered waits
+    again.
+
+    Raises:
+        RestMctsError: what kept requests from being served; they wait again, and whatever was
+            answered is written.
+    """
+    claimed = _Claimed(database, claim, serve, is_over)
+    try:
+        with metrics.FORWARD_SECONDS.labels(kind.value).time():
+            claimed.serve(claim.requests)
+    finally:
+        metrics.GIVEN_BACK.labels(kind.value).inc(len(claimed.left) + len(claimed.failed_attempts))
+        claimed.write()
+    if claimed.error is not None:
+        raise claimed.error
+    return claimed
+
+
+def _write(database: Database, answers: Sequence[tuple[ClaimedRequest, str]]) -> None:
+    if answers:
+        with database.transaction() as transaction:
+            queue.answer(transaction, answers)
+            transaction.emit(RequestsAnswered())

@@ -24,13 +24,13 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import OperationalError, SQLAlchemyError
+from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
 
 from restmcts.adapters.sql import bulk, versions
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.tables import OutboxRow
-from restmcts.errors import InputError, StorageError
+from restmcts.errors import InputError, StorageError, UnstorableError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of
 
@@ -75,9 +75,10 @@ class Transaction:
         """Run a statement; a sequence of parameter sets is one round trip. An empty sequence
         runs nothing.
         """
-        if parameters is None:
-            return self.connection.execute(statement)
-        return self.connection.execute(statement, parameters) if parameters else None
+        with _unstorable():
+            if parameters is None:
+                return self.connection.execute(statement)
+            return self.connection.execute(statement, parameters) if parameters else None
 
     def now(self) -> datetime:
         """Return the database's time."""
@@ -105,7 +106,8 @@ class Transaction:
         return self.connection.dialect.name == "postgresql"
 
     def _write(self, statement: Executable, rows: bulk.Rows) -> None:
-        self.connection.execute(statement, bulk.parameters(rows, self._as_arrays))
+        with _unstorable():
+            self.connection.execute(statement, bulk.parameters(rows, self._as_arrays))
 
 
 class Database:
@@ -186,6 +188,18 @@ class Database:
 
     def close(self) -> None:
         self.engine.dispose()
+
+
+@contextmanager
+def _unstorable() -> Iterator[None]:
+    """Tell values that no database takes (NUL, lone surrogates, integers beyond its range) from a
+    database that is away: sending them again does not help.
+    """
+    try:
+        yield
+    except (DataError, UnicodeError, OverflowError) as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        raise UnstorableError(f"database: a value cannot be stored: {reason}") from error
 
 
 @contextmanager

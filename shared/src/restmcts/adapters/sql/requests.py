@@ -6,7 +6,7 @@ is written only by the attempt that holds the request; an answered request is ap
 transaction that advances its tree.
 """
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -27,6 +27,7 @@ from restmcts.adapters.sql.tables import (
     TreeState,
 )
 from restmcts.domain.requests import ProposeSteps, Request
+from restmcts.domain.text import escaped_text
 
 REQUESTS = table_of(RequestRow)
 PROBLEMS = table_of(ProblemRow)
@@ -161,18 +162,31 @@ def _held_by(request: ClaimedRequest) -> dict[str, int]:
     return {"id": request.request_id, "attempt": request.attempt}
 
 
-def give_back(transaction: Transaction, requests: Sequence[ClaimedRequest], *, counted: bool = True) -> None:
-    """Let requests wait again that this worker holds and cannot serve; `counted`: as an attempt
-    that failed.
-    """
-    attempt = REQUESTS.c.attempt if counted else REQUESTS.c.attempt - 1
+def give_back(transaction: Transaction, requests: Sequence[ClaimedRequest]) -> None:
+    """Let requests wait again that this worker cannot serve now; no attempt is counted."""
     transaction.execute(
-        update(REQUESTS)
-        .where(REQUESTS.c.id == bindparam("key"), REQUESTS.c.attempt == bindparam("held"))
-        .where(REQUESTS.c.state == RequestState.LEASED.value)
-        .values(state=RequestState.WAITING.value, lease_until=None, attempt=attempt),
+        _GIVE_BACK.values(attempt=REQUESTS.c.attempt - 1),
         [{"key": request.request_id, "held": request.attempt} for request in requests],
     )
+
+
+def fail_attempt(transaction: Transaction, failed: Mapping[ClaimedRequest, str]) -> None:
+    """Let requests wait again whose attempt failed, each for its reason; the attempt counts."""
+    transaction.execute(
+        _GIVE_BACK.values(error=bindparam("reason")),
+        [
+            {"key": request.request_id, "held": request.attempt, "reason": escaped_text(text)}
+            for request, text in failed.items()
+        ],
+    )
+
+
+_GIVE_BACK = (
+    update(REQUESTS)
+    .where(REQUESTS.c.id == bindparam("key"), REQUESTS.c.attempt == bindparam("held"))
+    .where(REQUESTS.c.state == RequestState.LEASED.value)
+    .values(state=RequestState.WAITING.value, lease_until=None)
+)
 
 
 def release_overdue(transaction: Transaction, *, all_leases: bool = False) -> int:
@@ -218,7 +232,7 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
     give it up.
     """
     statement = (
-        select(REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.attempt)
+        select(REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.attempt, REQUESTS.c.error)
         .join(_TREES, _TREES.c.id == REQUESTS.c.tree_id)
         .where(REQUESTS.c.state == literal_column("'waiting'"), REQUESTS.c.attempt >= max_attempts)
         .where(_TREES.c.state == TreeState.SEARCHING.value)
@@ -228,5 +242,7 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
     )
     rows = transaction.execute(statement).all()
     return {
-        row.tree_id: f"a request to {row.kind} steps was begun {row.attempt} times and never answered" for row in rows
+        row.tree_id: f"a request to {row.kind} steps was begun {row.attempt} times and never answered"
+        + (f"; the last time: {row.error}" if row.error else "")
+        for row in rows
     }

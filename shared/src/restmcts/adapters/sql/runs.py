@@ -31,6 +31,7 @@ from restmcts.adapters.sql.tables import (
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.domain.problems import Problem, question_digest
 from restmcts.domain.runs.phases import PHASE, Phase
+from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
 
 CHECKPOINTS = table_of(CheckpointRow)
@@ -269,9 +270,7 @@ def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, 
     out.
     """
     texts = {"queue": queue, "name": name, "body": body, "reason": reason}
-    storable = {
-        key: text.encode("utf-8", "backslashreplace").decode().replace("\0", "\\x00") for key, text in texts.items()
-    }
+    storable = {key: escaped_text(text) for key, text in texts.items()}
     transaction.execute(insert(DEAD_LETTERS).values(**storable))
 
 

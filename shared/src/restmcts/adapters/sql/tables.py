@@ -239,8 +239,8 @@ class RequestRow(SQLModel, table=True):
     took the answer.
 
     Requests of one kind, checkpoint and generation settings may share a batch. An answer
-    counts only if it comes from the current `attempt`. Applied requests in `applied_order` replay
-    their tree.
+    counts only if it comes from the current `attempt`; `error` is why the last one failed. Applied
+    requests in `applied_order` replay their tree.
     """
 
     __tablename__ = "requests"
@@ -267,6 +267,7 @@ class RequestRow(SQLModel, table=True):
     attempt: int = 0
     lease_until: datetime | None = Field(default=None, sa_column=_time())
     answer: str | None = Field(default=None, sa_column=Column(Text))
+    error: str | None = Field(default=None, sa_column=Column(Text))
     applied_order: int | None = None
     elapsed_seconds: float | None = None
 

@@ -28,6 +28,7 @@ from restmcts.adapters.sql.tables import (
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
 from restmcts.domain.search.protocol import Search
+from restmcts.domain.text import escaped_text
 from restmcts.domain.tree import Node, Tree
 
 RUNS = table_of(Run)
@@ -221,7 +222,7 @@ def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
         .where(TREES.c.id == bindparam("key"))
         .where((TREES.c.state == TreeState.SEARCHING.value) | (TREES.c.state == TreeState.ENDED.value))
         .values(state=TreeState.FAILED.value, error=bindparam("reason"), ended_at=moment()),
-        [{"key": tree_id, "reason": reason} for tree_id, reason in reasons.items()],
+        [{"key": tree_id, "reason": escaped_text(reason)} for tree_id, reason in reasons.items()],
     )
     if reasons:
         withdraw(transaction, list(reasons))

@@ -24,7 +24,7 @@ from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.adapters.workers.presence import Presence
 from restmcts.adapters.workers.service import Handlers, ServiceContext, Start, settings_of_stack
-from restmcts.errors import RestMctsError
+from restmcts.errors import LEAVING, RestMctsError
 from restmcts.messages.base import Queue
 from restmcts.messages.routes import MESSAGES, parse, queue_of
 from restmcts.settings import Settings, load_policy_server_settings, load_settings
@@ -169,7 +169,9 @@ class _Worker:
                     log.warning("%s: %s; the coordinator will ring again", name, error)
                 else:
                     self.refuse(name, body, str(error))
-            except Exception as error:
+            except LEAVING:
+                raise
+            except BaseException as error:
                 log.exception("%s failed", name)
                 self.refuse(name, body, traceback.format_exception_only(error)[-1].strip())
             finally:
