@@ -161,7 +161,6 @@ def test_a_model_that_always_fails_ends_its_run_and_is_not_asked_for_every_reque
 
 def test_one_tree_that_cannot_be_labelled_fails_alone(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
     local = run(RandomModels())
-    verify = local._context.closers  # noqa: F841
     from restmcts.adapters.verification.verifier import AnswerVerifier
 
     real = AnswerVerifier.verify

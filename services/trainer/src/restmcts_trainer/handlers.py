@@ -15,7 +15,7 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.domain.runs.training_settings import TrainingReport
-from restmcts.errors import LEAVING, is_retryable, reason_of
+from restmcts.errors import LEAVING, RestMctsError, is_retryable, reason_of
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.usecases.training_jobs import Claim, NotWanted, TrainingJobs
 

@@ -146,7 +146,9 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
             claim = (
                 None
                 if leave
-                else queue.claim(transaction, kind, settings.max_requests, settings.lease_seconds, {*unavailable, *failed})
+                else queue.claim(
+                    transaction, kind, settings.max_requests, settings.lease_seconds, {*unavailable, *failed}
+                )
             )
             if leave or (claim is not None and len(claim.requests) == settings.max_requests):
                 transaction.emit(WAKE_UPS[kind])
