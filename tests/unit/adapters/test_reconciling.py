@@ -1,6 +1,7 @@
 """What the reconciler rings for, and when it gives up."""
 
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
@@ -172,7 +173,7 @@ def test_only_what_is_no_want_of_a_server_counts_as_an_attempt(
 ) -> None:
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
     policy = PolicyGeneratorHandlers(database, lambda _: Away(error), WorkerSettings())
-    with pytest.raises(type(error)):
+    with nullcontext() if attempts else pytest.raises(type(error)):
         policy.propose_steps(ProposeWaitingSteps())
     with database.transaction() as transaction:
         row = transaction.execute(select(REQUESTS.c.state, REQUESTS.c.attempt)).one()
