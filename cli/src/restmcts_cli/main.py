@@ -17,7 +17,7 @@ from restmcts_cli.commands.learning.evaluate import evaluate
 from restmcts_cli.commands.learning.grade import grade
 from restmcts_cli.commands.learning.pool import pool
 from restmcts_cli.commands.learning.selftrain import selftrain
-from restmcts_cli.commands.operations import db, dead_letters, workers
+from restmcts_cli.commands.operations import db, dead_letters, plugins, workers
 from restmcts_cli.commands.operations.doctor import doctor
 from restmcts_cli.commands.operations.options import options
 from restmcts_cli.commands.operations.stack import app as stack_app
@@ -47,6 +47,7 @@ app.add_typer(problems.app, name="problems")
 app.add_typer(trees.app, name="trees")
 app.add_typer(checkpoints.app, name="checkpoints")
 app.add_typer(prm.app, name="prm")
+app.add_typer(plugins.app, name="plugins")
 app.add_typer(datasets.app, name="datasets")
 app.add_typer(workers.app, name="workers")
 app.add_typer(dead_letters.app, name="dead-letters")

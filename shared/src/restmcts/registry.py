@@ -15,10 +15,12 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from difflib import get_close_matches
 from functools import cache
-from importlib.metadata import EntryPoint, entry_points
-from typing import Any, Generic, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
 from restmcts.errors import InputError, RestMctsError
+
+if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
 
 GROUP = "restmcts"
 T = TypeVar("T")
@@ -99,10 +101,9 @@ class Registry(Generic[T]):
         Raises:
             InputError: if there is none; it names the nearest one and all others.
         """
-        entries = self._filled()
-        if name not in entries:
+        if name not in self:
             raise InputError(self._unknown(name))
-        return entries[name].value
+        return self._entries[name].value
 
     def name_of(self, value: T) -> str:
         """Return the name under which a value was registered.
@@ -110,7 +111,7 @@ class Registry(Generic[T]):
         Raises:
             InputError: if it was not.
         """
-        for entry in self._filled().values():
+        for entry in self._entries.values():
             if entry.value is value:
                 return entry.name
         raise InputError(f"{value!r} is not registered as a {self.noun}")
@@ -133,7 +134,8 @@ class Registry(Generic[T]):
         return tuple(self._filled().values())
 
     def __contains__(self, name: object) -> bool:
-        return name in self._filled()
+        # What is registered already needs no look at what else is installed.
+        return name in self._entries or name in self._filled()
 
     def __iter__(self) -> Iterator[str]:
         return iter(self.names())
@@ -171,18 +173,21 @@ def registries() -> tuple[Registry[Any], ...]:
     return tuple(_REGISTRIES[table] for table in sorted(_REGISTRIES))
 
 
-def _entry_points(table: str) -> list[EntryPoint]:
+def _entry_points(table: str) -> "list[EntryPoint]":
     return [each for each in _all_entry_points() if each.name.partition(".")[0] == table]
 
 
 @cache
-def _all_entry_points() -> tuple[EntryPoint, ...]:
+def _all_entry_points() -> "tuple[EntryPoint, ...]":
     """Return those of the group, this project's own first, then by name."""
+    # Imported here: it takes longer than all else that the command line needs of this module.
+    from importlib.metadata import entry_points
+
     found = entry_points(group=GROUP)
     return tuple(sorted(found, key=lambda each: ("." in each.name, each.name, each.value)))
 
 
-def _load(entry_point: EntryPoint) -> None:
+def _load(entry_point: "EntryPoint") -> None:
     try:
         entry_point.load()
     except RestMctsError:

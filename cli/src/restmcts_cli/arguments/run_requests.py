@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from restmcts.adapters.files.plugins import load_plugins, loaded_plugins
 from restmcts.adapters.files.run_files import is_run_file, located, read_run_file
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_settings import Setting, spec_of, spec_settings
@@ -14,7 +15,16 @@ RUN_FILE_OR_PROBLEMS = (
 
 
 def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec | None = None) -> RunSpec:
-    """Return the run that is asked for.
+    """Return the run that is asked for (`requested_settings`).
+
+    Raises:
+        InputError: if the file cannot be read, or a setting is not known or does not fit.
+    """
+    return spec_of(requested_settings(argument, given, base))
+
+
+def requested_settings(argument: str | None, given: Sequence[Setting], base: RunSpec | None = None) -> list[Setting]:
+    """Return the settings of the run that is asked for, once the plugins that they name are there.
 
     Args:
         argument: a run file, or problems.
@@ -22,7 +32,7 @@ def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec 
         base: what the file overrides in turn.
 
     Raises:
-        InputError: if the file cannot be read, or a setting is not known or does not fit.
+        InputError: if the file, or a plugin that it names, cannot be read.
     """
     settings = spec_settings(base, "the settings of this command") if base is not None else []
     if argument is not None and is_run_file(argument):
@@ -30,4 +40,8 @@ def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec 
     elif argument is not None:
         settings.append(Setting("problems", argument, "PROBLEMS"))
     here = Path.cwd()
-    return spec_of([*(located(one, here) for one in settings), *(located(one, here) for one in given)])
+    settings = [*(located(one, here) for one in settings), *(located(one, here) for one in given)]
+    load_plugins([Path(path) for one in settings if one.name == "plugins" for path in one.value])
+    if plugins := [str(plugin.path) for plugin in loaded_plugins()]:
+        settings.append(Setting("plugins", plugins, "--plugin"))
+    return settings

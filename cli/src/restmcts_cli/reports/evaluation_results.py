@@ -122,7 +122,7 @@ class EvaluationResults:
                 tree = trees.load_trees(transaction, [row.id]).get(row.id, Tree())
                 verdicts, _ = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
                 phase = SEARCH_PHASE.validate_python(row.spec)
-                search = phase.search.build(phase.budget, row.seed)
+                search = phase.search.build(phase.budget, row.seed, states_answer)
                 tokens = tokens_at_nodes(search, evaluating.responses(transaction, row.id))
                 right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
                 found[row.id] = _quality(tree, row.tokens, first_right(tokens, right))

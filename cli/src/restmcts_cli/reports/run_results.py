@@ -6,7 +6,7 @@ from typing import Any
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
@@ -115,7 +115,7 @@ def example_tree(database: Database, run_id: int, phase_name: str) -> DrawnTree 
         statement = (
             select(TREES.c.id, PROBLEMS.c.question)
             .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
-            .where(TREES.c.phase_id == phase.id, TREES.c.nodes <= 40)
+            .where(TREES.c.phase_id == phase.id, TREES.c.nodes <= 40, TREES.c.state != TreeState.FAILED.value)
             .order_by(TREES.c.solved.desc(), TREES.c.nodes.desc(), TREES.c.id)
             .limit(1)
         )

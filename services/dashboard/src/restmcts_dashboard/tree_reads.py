@@ -12,6 +12,7 @@ from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import RequestState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tree import Node
 from restmcts.messages.wire import load_response
@@ -74,7 +75,7 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     )
     row = transaction.execute(statement).one()
     phase = SEARCH_PHASE.validate_python(row.spec)
-    search = phase.search.build(phase.budget, row.seed, begins_with=row.begins_with or ())
+    search = phase.search.build(phase.budget, row.seed, states_answer, row.begins_with or ())
     search.begin()
     columns = (REQUESTS.c.id, REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
     applied = (

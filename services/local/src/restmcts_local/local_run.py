@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from restmcts.adapters.buses.local_bus import LocalBus
+from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
@@ -40,6 +41,7 @@ from restmcts.messages.routes import body_of
 from restmcts.settings import load_policy_server_settings
 from restmcts.usecases import reconcile, steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
+from restmcts.usecases.need_plugins import check_plugins, with_plugins
 
 from restmcts_local.services import start
 
@@ -123,6 +125,7 @@ class LocalRun:
         opened: OpenModels | None = None,
     ) -> None:
         _check_device(options.device)
+        check_plugins(workdir, plugin_digests())
         settings = _service_settings(workdir, options)
         self._workdir = workdir
         self._lock = lock_folder(workdir)
@@ -195,7 +198,9 @@ class LocalRun:
         """
         with self.database.transaction() as transaction:
             models = {given: NewCheckpoint(kind, uri) for given, (kind, uri) in checkpoints.items()}
-            new = NewRun(name, method, seed, phases, config, problems, models, max_tokens)
+            new = NewRun(
+                name, method, seed, phases, with_plugins(config, plugin_digests()), problems, models, max_tokens
+            )
             return create_run(transaction, new).run_id
 
     def known(self, row: StoredRun, max_tokens: int | None) -> int:

@@ -204,7 +204,7 @@ class TreeSearchHandlers:
 
     def _build(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
         if phase.samples_of is None:
-            return phase.search.build(phase.budget, row.seed, begins_with=row.begins_with or ())
+            return phase.search.build(phase.budget, row.seed, states_answer, row.begins_with or ())
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
         return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, states_answer)
 

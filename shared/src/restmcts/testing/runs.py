@@ -14,6 +14,7 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES
+from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
@@ -131,7 +132,7 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
 
 
 def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
-    search: Search = phase.search.build(phase.budget, row.seed, begins_with=row.begins_with or ())
+    search: Search = phase.search.build(phase.budget, row.seed, states_answer, row.begins_with or ())
     search.begin()
     for request in trees.applied(transaction, row.id):
         search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)

@@ -5,6 +5,7 @@ from typing import Any
 
 from restmcts.domain.runs.spec import RunSpec, differences
 from restmcts.errors import InputError
+from restmcts.usecases.need_plugins import PLUGINS
 
 MAX_NAMED = 12
 MAX_CHARACTERS = 60
@@ -56,7 +57,7 @@ def _changes_without_document(stored: Config, asked: Config) -> Iterator[tuple[s
     store was no setting then.
     """
     # A training of the first policy was stored even where there was none.
-    of_no_use = {"problems", "seed_training"} if asked.get("seed_set", "") is None else {"problems"}
+    of_no_use = {"problems", PLUGINS} | ({"seed_training"} if asked.get("seed_set", "") is None else set())
     compared = [name for name in stored if name not in of_no_use]
     old = dict(_flat({name: stored[name] for name in compared}))
     new = dict(_flat({name: asked[name] for name in compared if name in asked}))

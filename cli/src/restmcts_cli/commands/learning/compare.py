@@ -11,6 +11,7 @@ from restmcts.adapters.files.run_files import is_run_file
 from restmcts.domain.runs.spec_settings import Setting, settings_of
 from restmcts.errors import InputError
 
+from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.arguments.run_flags import COMPARE_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
 from restmcts_cli.reports.shown_tables import console
@@ -42,6 +43,7 @@ def compare(
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the table to this file, as Markdown.", dir_okay=False)
     ] = None,
+    plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="End with all numbers as one line of JSON.")] = False,
 ) -> None:
     """Compare self-training methods: the same problems, first policy, training steps and tokens,

@@ -25,6 +25,7 @@ from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, SOURCES, Benchmark, benchmark_named, read_benchmark
 from restmcts_cli.arguments.method_options import MaxTokens
+from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
@@ -110,6 +111,7 @@ def evaluate(
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
     ] = False,
+    plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one JSON document.")] = False,
 ) -> None:
     """See what search buys: every method answers the same problems under the same budget of
@@ -125,6 +127,8 @@ def evaluate(
     from restmcts_cli.arguments.connection import connect
     from restmcts_cli.reports.evaluation_results import EvaluationResults
 
+    if run is not None:
+        refuse_plugins_on_stack()
     begin = time.monotonic()
     benchmark = benchmark_named(problems)
     given: dict[str, Any] = {

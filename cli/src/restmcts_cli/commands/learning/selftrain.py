@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from restmcts.domain.runs.spec_settings import Setting
+from restmcts.domain.runs.spec_settings import Setting, spec_of
 
+from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
-from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
+from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_settings
 from restmcts_cli.reports.shown_tables import console
 
 if TYPE_CHECKING:
@@ -28,6 +29,7 @@ def selftrain(
         typer.Option(help="Folder for everything the run makes; the same folder resumes it.", file_okay=False),
     ],
     given: list[Setting],
+    plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
     """Let a model teach itself your problems: search, verify, infer the value of every step, train
@@ -40,7 +42,9 @@ def selftrain(
     Example: [bold]restmcts selftrain problems.jsonl --policy Qwen/Qwen3-0.6B --workdir run1[/bold]
     """
     begin = time.monotonic()
-    spec = requested_run(run, given)
+    settings = requested_settings(run, given)
+    check_folder(workdir)
+    spec = spec_of(settings)
     report = _run(spec, workdir, begin)
     _show(report, workdir / "report.html", json)
 

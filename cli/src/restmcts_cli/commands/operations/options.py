@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from restmcts.errors import InputError
 
+from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -23,6 +24,7 @@ def options(
     markdown: Annotated[
         bool, typer.Option("--markdown", help="Print the reference page of all settings, as Markdown.")
     ] = False,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """List the settings of a run: their type, default, range, and what they do.

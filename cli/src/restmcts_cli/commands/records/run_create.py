@@ -7,12 +7,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.files.run_files import is_run_file
 from restmcts.domain.runs.spec_plan import TEST, TRAIN
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.arguments.problem_sources import read_source, usable
 from restmcts_cli.arguments.run_flags import RUN_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
@@ -42,6 +44,7 @@ def create(
     quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,
     paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
     workdir: Workdir = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Store a run; the workers of the stack begin at once, a work folder's run begins at [bold]runs
@@ -55,6 +58,8 @@ def create(
     from restmcts_cli.experiments.requested_runs import note_reviews
 
     spec = _asked(run, given, demo, quick)
+    if workdir is None:
+        refuse_plugins_on_stack()
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:
         document = _store(connection, _new_run(connection, name, spec, paused, reviews))
@@ -81,6 +86,7 @@ def _new_run(
 ) -> "NewRun":
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.create import NewCheckpoint, NewRun
+    from restmcts.usecases.need_plugins import with_plugins
 
     from restmcts_cli.arguments.model_sources import locate_model
     from restmcts_cli.experiments.requested_runs import models_of, run_config
@@ -98,7 +104,7 @@ def _new_run(
         name=name,
         method=spec.method,
         seed=spec.seed,
-        config=run_config(spec, models, {}),
+        config=with_plugins(run_config(spec, models, {}), plugin_digests()),
         phases=phases,
         problems=_problems(spec, reviews),
         checkpoints={

@@ -14,6 +14,7 @@ from restmcts.reporting.plain_text import plain, shortened
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.method_options import MaxTokens
+from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.commands.records.run_create import create
@@ -101,7 +102,7 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
 
 @app.command()
-def spec(name: Name, workdir: Workdir = None) -> None:
+def spec(name: Name, workdir: Workdir = None, plugin: Plugins = None) -> None:
     """Print a run as a run file (TOML) that makes the same run again.
 
     Example: [bold]restmcts runs spec demo > run.toml[/bold]
@@ -110,6 +111,8 @@ def spec(name: Name, workdir: Workdir = None) -> None:
 
     from restmcts_cli.experiments.requested_runs import stored_run
 
+    if workdir is not None:
+        check_folder(workdir)
     with connect(workdir) as connection:
         row = _row(connection, name)
     found = stored_run(row.config)
@@ -124,6 +127,7 @@ def work(
     name: Name,
     workdir: Annotated[Path, typer.Option(help="The work folder that holds the run.", file_okay=False)],
     given: list[Setting],
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Do a work folder's run in this process, with every service's handlers; killed and called
@@ -134,6 +138,7 @@ def work(
     from restmcts_cli.experiments.requested_runs import model_options, stored_run
     from restmcts_cli.reports.live_display import LiveDisplay
 
+    check_folder(workdir)
     with connect(workdir) as connection:
         row = _row(connection, name)
     if row.state == "paused":

@@ -7,6 +7,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
+from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import print_note
 
 
@@ -16,6 +17,7 @@ def ui(
     port: Annotated[
         int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8600]", min=0, max=65535)
     ] = None,
+    plugin: Plugins = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
     """Show runs and trees in a browser, until Ctrl-C; a run that is going on in another process is

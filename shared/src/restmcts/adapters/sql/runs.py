@@ -61,6 +61,11 @@ def find_run(transaction: Transaction, name: str) -> StoredRun | None:
     return transaction.row(StoredRun, select(RUNS).where(RUNS.c.name == name))
 
 
+def configs(transaction: Transaction) -> dict[str, dict[str, Any]]:
+    """Return what is stored of every run to know it by, by the run's name."""
+    return {row.name: row.config for row in transaction.execute(select(RUNS.c.name, RUNS.c.config).order_by(RUNS.c.id))}
+
+
 def lock_run(transaction: Transaction, run_id: int, *, waits: bool = True) -> StoredRun | None:
     """Return the run's row, locked until the transaction ends; None if there is no such run or,
     where nobody `waits`, if somebody else has locked it.

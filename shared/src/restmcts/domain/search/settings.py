@@ -13,7 +13,6 @@ from typing import Any, ClassVar, Self
 from pydantic import ConfigDict, GetCoreSchemaHandler, SerializationInfo, TypeAdapter
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
-from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.errors import InputError
 from restmcts.registry import Registry
@@ -35,7 +34,7 @@ class SearchSettings(ABC):
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
     @abstractmethod
-    def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
+    def build(self, budget: Budget, seed: int, ends: Ends, begins_with: Steps = ()) -> Search:
         """Return a fresh search.
 
         Args:

@@ -1,0 +1,33 @@
+"""`restmcts plugins`: what is registered, and where it comes from."""
+
+import typer
+
+from restmcts_cli.arguments.plugin_files import Plugins
+from restmcts_cli.reports.shown_tables import Json, print_json, print_table
+
+app = typer.Typer(help="See which searches, methods and other extensions there are.", no_args_is_help=True)
+
+
+@app.callback()
+def _group() -> None:
+    """Keep the group a group while it has one command."""
+
+
+@app.command("list")
+def list_(plugin: Plugins = None, json: Json = False) -> None:
+    """List every table, its entries, and where each entry comes from: a distribution, or a plugin
+    file.
+
+    Example: [bold]restmcts plugins list --plugin my_search.py[/bold]
+    """
+    from restmcts.registry import registries
+
+    rows = [
+        {"table": table.table, "name": entry.name, "origin": entry.origin}
+        for table in registries()
+        for entry in table.entries()
+    ]
+    if json:
+        print_json(rows)
+    else:
+        print_table(("table", "name", "origin"), rows, empty="")

@@ -1,0 +1,119 @@
+"""The example extensions, each one file, through `selftrain`; killed on the way, and resumed."""
+
+import shutil
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+EXAMPLES = Path(__file__).parents[2] / "examples"
+MAX_LINES = 40
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., "subprocess.Popen[bytes]"]
+
+
+def one(workdir: Path, query: str) -> int:
+    """Return the single number that a query of the stored run gives; 0 while there is no table."""
+    try:
+        connection = sqlite3.connect(f"file:{workdir / 'run.db'}?mode=ro", uri=True)
+        try:
+            return int(connection.execute(query).fetchone()[0])
+        finally:
+            connection.close()
+    except sqlite3.OperationalError:
+        return 0
+
+
+def answered(workdir: Path) -> int:
+    return one(workdir, "SELECT count(*) FROM requests WHERE state = 'applied'")
+
+
+@pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
+def test_an_example_is_one_short_file(example: str) -> None:
+    assert len((EXAMPLES / example).read_text(encoding="utf-8").splitlines()) <= MAX_LINES
+
+
+@pytest.mark.parametrize(
+    ("example", "options", "proof"),
+    [
+        (
+            "likeliest_search.py",
+            ("--algorithm", "likeliest", "-o", "num_samples=6"),
+            """SELECT count(*) FROM trees t JOIN phases p ON p.id = t.phase_id
+            WHERE p.name = 'collect-1' AND t.model_calls = 6 AND t.state = 'labelled'""",
+        ),
+        (
+            "two_budgets_method.py",
+            ("--method", "two-budgets", "--budget-iterations", 2),
+            """SELECT count(*) FROM trees t JOIN phases p ON p.id = t.phase_id
+            WHERE p.name = 'again-1' AND t.model_calls = 4 AND t.state = 'labelled'""",
+        ),
+    ],
+)
+def test_an_example_runs_is_killed_and_resumes_with_its_plugin_alone(
+    restmcts: Run, start: Start, tmp_path: Path, example: str, options: tuple[object, ...], proof: str
+) -> None:
+    plugin = tmp_path / example
+    shutil.copy(EXAMPLES / example, plugin)
+    workdir, log = tmp_path / "work", tmp_path / "log"
+    typed = ["selftrain", "demo:30", "--policy", "number-paths", "--workdir", workdir, "--held-out", 0, *options]
+    typed += ["--trees-in-flight", 4, "--max-solution-tokens", 24, "--max-step-tokens", 8, "--epochs", 1]
+
+    process = start(log, *typed, "--plugin", plugin)
+    while answered(workdir) < 10 and process.poll() is None:
+        time.sleep(0.01)
+    assert process.poll() is None, log.read_text()
+    process.kill()
+    process.wait()
+    known = answered(workdir)
+
+    without = restmcts(*typed)
+    assert (without.returncode, without.stderr.count("\n")) == (2, 1)
+    assert f"was made with the plugin {example}: name it again, --plugin {example}" in without.stderr
+    plugin.write_text(plugin.read_text() + "# changed\n")
+    changed = restmcts(*typed, "--plugin", plugin)
+    assert (changed.returncode, changed.stderr.count("\n")) == (2, 1)
+    assert f"was made with another {example}" in changed.stderr
+    assert answered(workdir) == known
+
+    shutil.copy(EXAMPLES / example, plugin)
+    resumed = restmcts(*typed, "--plugin", plugin)
+    assert resumed.returncode == 0, resumed.stderr
+    assert one(workdir, proof) > 20
+    assert one(workdir, "SELECT count(*) FROM phases WHERE state NOT IN ('done', 'skipped')") == 0
+
+
+def test_a_run_file_names_its_plugins(restmcts: Run, tmp_path: Path) -> None:
+    shutil.copy(EXAMPLES / "likeliest_search.py", tmp_path)
+    run_file = tmp_path / "run.toml"
+    run_file.write_text("plugins = ['likeliest_search.py']\n[search]\nalgorithm = 'likeliest'\nnum_sampels = 3\n")
+    result = restmcts("selftrain", run_file, "--workdir", tmp_path / "work")
+    assert result.returncode == 2
+    assert "line 4: search.num_sampels: there is no such setting; did you mean 'num_samples'?" in result.stderr
+
+
+def test_the_stack_refuses_plugin_files(restmcts: Run) -> None:
+    result = restmcts(
+        "runs",
+        "create",
+        "mine",
+        "--policy",
+        "p",
+        "--plugin",
+        EXAMPLES / "likeliest_search.py",
+        "--algorithm",
+        "likeliest",
+    )
+    assert (result.returncode, result.stderr.count("\n")) == (2, 1)
+    assert "a stack runs only the plugins that are installed in its images" in result.stderr
+
+
+def test_plugins_are_listed_with_their_origin(restmcts: Run) -> None:
+    result = restmcts("plugins", "list", "--plugin", EXAMPLES / "likeliest_search.py")
+    lines = [line.split() for line in result.stdout.splitlines()]
+    assert ["searches", "likeliest", str(EXAMPLES / "likeliest_search.py")] in lines
+    assert ["searches", "mcts-star", "restmcts"] in lines
+    assert ["methods", "rest-em", "restmcts"] in lines
