@@ -121,6 +121,10 @@ class Registry(Generic[T]):
         meant = f"; did you mean {nearest[0]!r}?" if nearest else "."
         return f"no {self.noun} is called {name!r}{meant} There are: {', '.join(self.names())}"
 
+    def has_entries_of(self, module: str) -> bool:
+        """Return whether a module has registered an entry here."""
+        return any(entry.module == module for entry in self._entries.values())
+
     def names(self) -> tuple[str, ...]:
         """Return the names of all entries, sorted."""
         return tuple(self._filled())
@@ -171,6 +175,17 @@ def registries() -> tuple[Registry[Any], ...]:
     for entry_point in _all_entry_points():
         _load(entry_point)
     return tuple(_REGISTRIES[table] for table in sorted(_REGISTRIES))
+
+
+def fill_tables_of(module: str) -> None:
+    """Load all entries of the tables that a module has registered something in.
+
+    Raises:
+        InputError: if one of its names is another entry's.
+    """
+    for table in _REGISTRIES.values():
+        if table.has_entries_of(module):
+            table.names()
 
 
 def _entry_points(table: str) -> "list[EntryPoint]":

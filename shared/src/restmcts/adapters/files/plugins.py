@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from restmcts.errors import InputError, RestMctsError
+from restmcts.registry import fill_tables_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,6 +70,7 @@ def _imported(path: Path) -> Plugin:
     sys.modules[name] = module
     try:
         exec(compile(source, str(path), "exec"), module.__dict__)
+        fill_tables_of(name)
     except RestMctsError as error:
         del sys.modules[name]
         raise InputError(f"plugin {path}: {error}") from error
