@@ -2,6 +2,7 @@
 every service.
 """
 
+import os
 import re
 import subprocess
 from pathlib import Path
@@ -201,6 +202,7 @@ def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
     assert EXAMPLE_SECRET not in written[0]
     assert len(set(secrets)) == (ROOT / ".env.example").read_text(encoding="utf-8").count(f"={EXAMPLE_SECRET}\n")
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    assert f"\nCLI_UID={os.getuid()}\n" in written[0], "the cli container writes as whoever made it, root too"
 
 
 def test_settings_read_what_make_env_writes_and_refuse_the_example(
