@@ -15,7 +15,7 @@ from restmcts.adapters.sql import requests, runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.adapters.sql.tables import PhaseState, RequestKind, TreeState
+from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
@@ -44,8 +44,11 @@ def emitted(database: Database) -> list[Message]:
 
 
 @pytest.fixture
-def new_run(database: Database) -> Callable[[], int]:
-    """Return a function that makes a run of one problem, which nobody has begun."""
+def new_run(database: Database) -> Iterator[Callable[[], int]]:
+    """A function that makes a run of one problem, which nobody has begun; at the end its runs are
+    cancelled, so that workers of other tests do not ask for their policy, which is nowhere.
+    """
+    run_ids: list[int] = []
 
     def make() -> int:
         with database.transaction() as transaction:
@@ -53,9 +56,13 @@ def new_run(database: Database) -> Callable[[], int]:
             runs.add_problems(transaction, run_id, "set", [Problem(question="question", answer="1")])
             runs.add_checkpoint(transaction, run_id, "policy", "policy", "nowhere", "0")
             runs.add_phases(transaction, run_id, [SEARCH, TRAINING])
-            return run_id
+        run_ids.append(run_id)
+        return run_id
 
-    return make
+    yield make
+    with database.transaction() as transaction:
+        for run_id in run_ids:
+            runs.finish_run(transaction, run_id, RunState.CANCELLED)
 
 
 def begin(database: Database, run_id: int) -> list[int]:
