@@ -61,6 +61,7 @@ def database(tmp_path: Path, sent: list[Message]) -> Iterator[Database]:
         phases = (TrainPolicyPhase("policy-1", 1, "base", TrainingSettings()),)
         new = NewRun("run", "rest-mcts", 0, phases, checkpoints={"base": NewCheckpoint("policy", "somewhere")})
         create_run(transaction, new)
+        runs.add_dataset(transaction, 1, "train-policy", "artifact:datasets/1", "1", {"num_rows": 1})
         runs.set_phase(transaction, 1, PhaseState.TRAINING)
     sent.clear()
     yield database
