@@ -2,11 +2,7 @@
 machine.
 """
 
-import shutil
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -37,7 +33,9 @@ def demo(
     quick: Annotated[
         bool, typer.Option("--quick", help="A smoke run of under a minute; its numbers claim nothing.")
     ] = False,
-    out: Annotated[Path, typer.Option(help="Folder for report.html.", file_okay=False)] = Path("demo-out"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for everything the demo makes; the same folder resumes it.", file_okay=False)
+    ] = Path("demo-out"),
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
     """Watch a small model teach itself a puzzle: no server, no GPU, no download, a few minutes.
@@ -47,7 +45,8 @@ def demo(
     verified, the value of every step is inferred from the trees, and both models are trained on
     what was found. At the end: accuracy by iteration beside a control that only saw the
     demonstrations again, and every search method at equal tokens. All of it runs through the same
-    handlers, queue and store as a cluster would.
+    handlers, queue and store as a cluster would. Killed at any moment and started again, it is
+    resumed.
     """
     from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
     from restmcts_cli.reports.run_report import render_table, write_report
@@ -57,28 +56,20 @@ def demo(
         raise InputError(f"{run_file}: the demo brings its own problems; it takes a run file (.toml) alone")
     begin = time.monotonic()
     spec = requested_run(run_file, given, demo_spec(0, QUICK if quick else DemoSize()))
-    with _workdir() as workdir:
-        report = _run(spec, quick, workdir, begin)
+    report = _run(spec, quick, out, begin)
     page = out / "report.html"
     write_report(report, page)
     shown = console(stderr=json)
     shown.print(render_table(report))
     shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    shown.print(f"to see the run and its trees: restmcts ui --workdir {out}", markup=False, highlight=False)
     if json:
         typer.echo(json_line(report, str(page)))
 
 
-@contextmanager
-def _workdir() -> Iterator[Path]:
-    folder = Path(tempfile.mkdtemp(prefix="restmcts-demo-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
 def _run(spec: "RunSpec", quick: bool, workdir: Path, begin: float) -> "Report":
     from restmcts.domain.runs.spec_plan import spec_plan
+    from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
@@ -91,7 +82,12 @@ def _run(spec: "RunSpec", quick: bool, workdir: Path, begin: float) -> "Report":
     display = LiveDisplay(f"restmcts demo, seed {spec.seed}")
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         config = run_config(spec, models, sets)
-        run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
+        known = run.find(RUN_NAME)
+        if known is None:
+            run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
+        else:
+            check_same_settings(known.config, config, str(workdir), "choose another --out")
+            run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id)
         return _report(run, run_id, spec, quick, begin)

@@ -1,0 +1,52 @@
+"""`restmcts demo` keeps what it made: it is resumed after a kill, shown again, and looked at."""
+
+import json
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+COMMAND = [sys.executable, "-c", "from restmcts_cli.main import run; run()"]
+SMALLER = [
+    f"--set={name}={number}"
+    for name, number in {
+        "puzzles.demonstrations": 100,
+        "puzzles.bootstrap": 20,
+        "puzzles.searched": 20,
+        "puzzles.test": 20,
+        "puzzles.compared": 10,
+        "puzzles.held_out": 10,
+        "seed_training.num_steps": 40,
+    }.items()
+]
+
+
+def test_the_demo_is_resumed_kept_and_looked_at(restmcts: Run, tmp_path: Path) -> None:
+    out = tmp_path / "demo-out"
+    options = ["demo", "--quick", *SMALLER, "--out", str(out), "--json"]
+    first = subprocess.Popen([*COMMAND, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    deadline = time.monotonic() + 120
+    while not (out / "run.db").exists():
+        assert time.monotonic() < deadline and first.poll() is None
+        time.sleep(0.05)
+    time.sleep(2.0)
+    first.send_signal(signal.SIGKILL)
+    first.wait()
+
+    resumed = restmcts(*options, timeout=240)
+    assert resumed.returncode == 0, resumed.stderr
+    assert f"restmcts ui --workdir {out}" in resumed.stderr
+    assert (out / "report.html").is_file()
+    again = restmcts(*options, timeout=120)
+    assert again.returncode == 0, again.stderr
+    numbers = [json.loads(done.stdout)["iterations"] for done in (resumed, again)]
+    assert numbers[0] == numbers[1]
+
+    other = restmcts(*options, "--seed", "7")
+    assert other.returncode == 2
+    assert "seed" in other.stderr and "--out" in other.stderr
+    trees = json.loads(restmcts("trees", "list", "demo", "--workdir", out, "--json").stdout)
+    assert trees
