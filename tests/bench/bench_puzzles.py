@@ -15,6 +15,7 @@ from pathlib import Path
 
 import torch
 from lockstep import Models, Searched, search_all
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.labels.filtering import TraceFilter, right_traces, select_traces, value_paths
 from restmcts.domain.labels.inferred import end_leaves, infer_labels
 from restmcts.domain.problems import Check, Problem, Verdict
@@ -27,7 +28,7 @@ from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.stats.ranks import area_under_curve
-from restmcts.domain.tasks.puzzles import PUZZLES, ProblemSets, SetSizes
+from restmcts.domain.tasks.puzzles import ProblemSets, SetSizes, puzzle_named
 from restmcts.domain.tree import Node
 from restmcts.modeling.checkpoints import load_policy, load_value_model
 from restmcts.modeling.policy.proposer import TransformersProposer
@@ -74,6 +75,7 @@ SETUPS = {
     ),
 }
 D = BestFirstSettings()
+VERIFIER = AnswerVerifier()
 COLLECTING: dict[str, Callable[[int], SearchSettings]] = {
     "samples": lambda depth: BestOfNSettings(num_samples=1024, samples_at_once=1, score=False),
     "mcts-star": lambda depth: MctsStarSettings(
@@ -115,7 +117,7 @@ class Bench:
     def __init__(self, folder: Path, puzzle: str, seed: int) -> None:
         self.setup = SETUPS[puzzle]
         self.folder, self.puzzle, self.seed = folder, puzzle, seed
-        self.sets: ProblemSets = PUZZLES[puzzle].make_sets(
+        self.sets: ProblemSets = puzzle_named(puzzle).make_sets(
             random.Random(derive_seed(seed, "problems")), self.setup.sizes
         )
         training = TrainingSettings(learning_rate=3e-3, optimizer="muon", muon_learning_rate=0.01, seed=seed)
@@ -137,7 +139,7 @@ class Bench:
 
     def is_right(self, problem: Problem, steps: Sequence[str]) -> bool:
         check = Check(problem.question, problem.answer, problem.kind, "".join(steps))
-        return PUZZLES[self.puzzle].check(check) == Verdict.RIGHT
+        return VERIFIER.verify([check]) == [Verdict.RIGHT]
 
     def outcomes(self, problems: Sequence[Problem], searched: Searched) -> list[bool]:
         pairs = zip(problems, searched.searches, strict=True)

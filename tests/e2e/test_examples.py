@@ -1,5 +1,6 @@
 """The example extensions, each one file, through `selftrain`; killed on the way, and resumed."""
 
+import json
 import shutil
 import sqlite3
 import subprocess
@@ -31,6 +32,15 @@ def answered(workdir: Path) -> int:
     return one(workdir, "SELECT count(*) FROM requests WHERE state = 'applied'")
 
 
+def anagrams(folder: Path) -> Path:
+    """Return a file of problems in the form that the example task reads."""
+    words = [f"{first}a{last}" for first in "bcfhmp" for last in "dt"]
+    rows = [{"kind": "anagrams", "letters": word[::-1], "word": word} for word in words]
+    path = folder / "anagrams.jsonl"
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
 @pytest.mark.parametrize("example", sorted(path.name for path in EXAMPLES.glob("*.py")))
 def test_an_example_is_one_short_file(example: str) -> None:
     assert len((EXAMPLES / example).read_text(encoding="utf-8").splitlines()) <= MAX_LINES
@@ -51,19 +61,32 @@ def test_an_example_is_one_short_file(example: str) -> None:
             """SELECT count(*) FROM trees t JOIN phases p ON p.id = t.phase_id
             WHERE p.name = 'again-1' AND t.model_calls = 4 AND t.state = 'labelled'""",
         ),
+        (
+            "anagrams_task.py",
+            ("--budget-iterations", 2),
+            """SELECT count(*) FROM nodes n JOIN trees t ON t.id = n.tree_id JOIN phases p ON p.id = t.phase_id
+            WHERE p.name = 'bootstrap' AND n.step LIKE 'Word: %' AND n.verdict = 'right'""",
+        ),
     ],
 )
 def test_an_example_runs_is_killed_and_resumes_with_its_plugin_alone(
-    restmcts: Run, start: Start, tmp_path: Path, example: str, options: tuple[object, ...], proof: str
+    restmcts: Run,
+    start: Start,
+    random_policy: Path,
+    tmp_path: Path,
+    example: str,
+    options: tuple[object, ...],
+    proof: str,
 ) -> None:
     plugin = tmp_path / example
     shutil.copy(EXAMPLES / example, plugin)
     workdir, log = tmp_path / "work", tmp_path / "log"
-    typed = ["selftrain", "demo:30", "--policy", "number-paths", "--workdir", workdir, "--held-out", 0, *options]
+    problems, policy = ("demo:20", "number-paths") if "task" not in example else (anagrams(tmp_path), random_policy)
+    typed = ["selftrain", problems, "--policy", policy, "--workdir", workdir, "--held-out", 0, *options]
     typed += ["--trees-in-flight", 4, "--max-solution-tokens", 24, "--max-step-tokens", 8, "--epochs", 1]
 
     process = start(log, *typed, "--plugin", plugin)
-    while answered(workdir) < 10 and process.poll() is None:
+    while answered(workdir) < 6 and process.poll() is None:
         time.sleep(0.01)
     assert process.poll() is None, log.read_text()
     process.kill()
@@ -82,7 +105,7 @@ def test_an_example_runs_is_killed_and_resumes_with_its_plugin_alone(
     shutil.copy(EXAMPLES / example, plugin)
     resumed = restmcts(*typed, "--plugin", plugin)
     assert resumed.returncode == 0, resumed.stderr
-    assert one(workdir, proof) > 20
+    assert one(workdir, proof) > 10
     assert one(workdir, "SELECT count(*) FROM phases WHERE state NOT IN ('done', 'skipped')") == 0
 
 

@@ -22,6 +22,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
     monkeypatch.syspath_prepend(str(tmp_path))
     monkeypatch.setattr(registry, "_REGISTRIES", {})
     monkeypatch.setattr(registry, "_all_entry_points", lambda: tuple(found))
+    registry._distributions.cache_clear()
     before = set(sys.modules)
 
     def install(name: str, module: str, source: str) -> None:
@@ -29,6 +30,7 @@ def install(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Install
         found.append(EntryPoint(name, module, registry.GROUP))
 
     yield install
+    registry._distributions.cache_clear()
     for name in set(sys.modules) - before:
         del sys.modules[name]
 

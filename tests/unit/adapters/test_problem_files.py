@@ -11,7 +11,10 @@ import pytest
 from restmcts.adapters.files.problem_files import BadLine, load_problems, read_problems
 from restmcts.adapters.files.row_files import form_of_file
 from restmcts.domain.problems import Problem
+from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
+
+UNKNOWN = f"no kind of problem is called '{{}}'; did you mean '{{}}'? There are: {', '.join(TASKS)}"
 
 
 def _file(folder: Path, *lines: object) -> Path:
@@ -76,10 +79,13 @@ def test_kinds(tmp_path: Path) -> None:
         (b'{"question": "q", "answer": NaN}', '"answer" is neither text nor a number'),
         ({"question": "q", "answer": "5", "solution": [1]}, '"solution" is neither text nor a list of texts'),
         ({"question": "q", "answer": "5", "kind": 5}, '"kind" is not text'),
-        ({"question": "q", "answer": "5", "kind": "Choice"}, "unknown kind of answer 'Choice'; did you mean 'choice'?"),
+        (
+            {"question": "q", "answer": "5", "kind": "Choice"},
+            UNKNOWN.format("Choice", "choice"),
+        ),
         (
             {"question": "q", "answer": "5", "kind": "nummeric"},
-            "unknown kind of answer 'nummeric'; did you mean 'numeric'?",
+            UNKNOWN.format("nummeric", "numeric"),
         ),
         ({"question": "a\0b", "answer": "5"}, '"question" holds a NUL character'),
         ({"question": "q", "answer": "5\0"}, '"answer" holds a NUL character'),

@@ -10,6 +10,7 @@ import pytest
 from restmcts.adapters.verification import verifier as verification
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged
 from restmcts.errors import InputError
 from restmcts.ports import Verifier
 
@@ -180,19 +181,25 @@ def test_plain_numbers_need_no_child(monkeypatch: pytest.MonkeyPatch) -> None:
     assert set(AnswerVerifier().verify(checks)) == {Verdict.RIGHT}
 
 
-def test_a_task_checker_decides_its_kind(caplog: pytest.LogCaptureFixture) -> None:
-    def is_polite(check: Check) -> Verdict:
+class Manners(Task):
+    def verify(self, check: Check, tools: Tools) -> Judgement:
         if not check.solution:
             raise ValueError("nothing to check")
-        return Verdict.RIGHT if "please" in check.solution else Verdict.WRONG
+        return Judgement(Verdict.RIGHT, 0.5) if "please" in check.solution else judged(Verdict.WRONG)
 
-    verifier = AnswerVerifier({"manners": is_polite})
-    assert "manners" in verifier.kinds
+
+def test_a_task_verifies_its_kind(caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(TASKS, "_entries", TASKS._filled())
+    TASKS.add("manners", Manners())
+    verifier = AnswerVerifier()
     assert _verdict(verifier, None, "please", "manners") is Verdict.RIGHT
+    assert verifier.judge([Check("q", None, "manners", "please")])[0].score == 0.5
     assert _verdict(verifier, None, "now", "manners") is Verdict.WRONG
     with caplog.at_level(logging.ERROR):
         assert _verdict(verifier, None, "", "manners") is Verdict.UNDECIDED
     assert "manners" in caplog.text
+    with pytest.raises(InputError, match="verified by their whole solution"):
+        verifier.compare_answers("please", "please", "manners")
 
 
 def test_a_check_without_a_true_answer_is_undecided() -> None:
@@ -202,7 +209,7 @@ def test_a_check_without_a_true_answer_is_undecided() -> None:
 def test_bad_settings_are_refused() -> None:
     with pytest.raises(InputError, match="above 0"):
         AnswerVerifier(time_limit_seconds=0)
-    with pytest.raises(InputError, match="unknown kind of answer 'poems'"):
+    with pytest.raises(InputError, match="no kind of problem is called 'poems'"):
         _verdict(AnswerVerifier(), "5", "The answer is 5", "poems")
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
 from typer.testing import Result
 
@@ -123,7 +124,10 @@ def test_check_says_what_would_be_read(tmp_path: Path, call: Command, document: 
     assert (first["num_duplicates"], first["num_solutions"], found["num_shared"]) == (1, 1, 1)
     assert first["conflicts"] == [{"question": "2 + 2?", "answers": ["4", "5"]}]
     assert first["refused"] == [
-        {"line": 6, "reason": "unknown kind of answer 'nummeric'; did you mean 'numeric'?"},
+        {
+            "line": 6,
+            "reason": f"no kind of problem is called 'nummeric'; did you mean 'numeric'? There are: {', '.join(TASKS)}",
+        },
     ]
     shown = call("problems", "check", train, "--test", test)
     assert "did you mean 'numeric'?" in shown.stdout

@@ -8,7 +8,6 @@ import re
 import pytest
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.number_paths import SetSizes
-from restmcts.domain.tasks.puzzles import CHECKERS
 from restmcts.domain.tasks.word_problems import (
     KIND,
     LARGEST_NUMBER,
@@ -23,7 +22,7 @@ QUESTION = "Ann has 12 apples. Ann buys 5 more. How many apples does Ann have no
 
 
 def verdict(solution: str, answer: str | None = "17") -> Verdict:
-    return CHECKERS[KIND](Check(QUESTION, answer, KIND, solution))
+    return check_word_problem(Check(QUESTION, answer, KIND, solution))
 
 
 def test_the_same_seed_gives_the_same_sets_and_no_question_comes_twice() -> None:

@@ -173,12 +173,12 @@ def generated_problems(kind: str, seed: int) -> list[Problem]:
     """Return the held-out puzzles of the demo with that seed, which its models were not trained
     on.
     """
-    from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
+    from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named
 
     from restmcts_cli.experiments.demo_plan import DemoSize
 
     sizes = SetSizes(demonstrations=0, iterations=0, searched=0, test=DemoSize().test, validation=0)
-    return list(PUZZLES[kind].make_sets(random.Random(derive_seed(seed, "problems")), sizes).test)
+    return list(puzzle_named(kind).make_sets(random.Random(derive_seed(seed, "problems")), sizes).test)
 
 
 def _file_rows(path: Path, configs: Sequence[str]) -> Iterator[NumberedRow]:

@@ -89,16 +89,18 @@ def hub_rows(name: str, split: str) -> Iterator[NumberedRow]:
 def _puzzles(asked: str, seed: int, limit: int | None) -> Iterator[Problem]:
     from restmcts.domain.requests import derive_seed
     from restmcts.domain.tasks.number_paths import KIND
-    from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
+    from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
 
     from restmcts_cli.experiments.demo_plan import DemoSize
 
     kind, colon, count = asked.rpartition(":")
-    puzzle = PUZZLES.get(kind if colon else KIND)
-    if puzzle is None or not count.isascii() or not count.isdigit() or int(count) < 1:
+    name = kind if colon else KIND
+    if name not in puzzle_names() or not count.isascii() or not count.isdigit() or int(count) < 1:
         raise InputError(f"{DEMO}{asked}: write {DEMO} and how many puzzles, e.g. {DEMO}200 or {DEMO}word-problems:200")
     wanted = int(count)
     # Drawn first, and from the same generator, the demo's held-out puzzles of that seed are none of
     # these.
     sizes = SetSizes(demonstrations=0, iterations=1, searched=wanted, test=DemoSize().test, validation=0)
-    yield from puzzle.make_sets(random.Random(derive_seed(seed, "problems")), sizes).searched[0][: limit or wanted]
+    yield from (
+        puzzle_named(name).make_sets(random.Random(derive_seed(seed, "problems")), sizes).searched[0][: limit or wanted]
+    )

@@ -27,7 +27,7 @@ from restmcts.domain.runs.spec_plan import (
     self_training,
 )
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, split_held_out
-from restmcts.domain.tasks.puzzles import PUZZLES, SetSizes
+from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.problem_sources import read_source, usable
@@ -94,10 +94,8 @@ def puzzle_sets(puzzles: PuzzleSets, seed: int, num_iterations: int) -> dict[str
     Raises:
         InputError: if there is no such puzzle.
     """
-    if puzzles.kind not in PUZZLES:
-        raise InputError(f"puzzles.kind: there is no puzzle {puzzles.kind!r}; there are {', '.join(PUZZLES)}")
     sizes = SetSizes(puzzles.demonstrations, num_iterations, puzzles.searched, puzzles.test, puzzles.held_out)
-    sets = PUZZLES[puzzles.kind].make_sets(random.Random(derive_seed(seed, "problems")), sizes)
+    sets = puzzle_named(puzzles.kind).make_sets(random.Random(derive_seed(seed, "problems")), sizes)
     return {
         DEMONSTRATIONS: list(sets.demonstrations),
         BOOTSTRAP: list(sets.demonstrations[: puzzles.bootstrap]),
@@ -119,7 +117,7 @@ def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
     """
     if spec.policy is None:
         raise InputError("name the model that is to learn: --policy FOLDER, a hub id or a server, or `policy`")
-    fresh = spec.policy in PUZZLES
+    fresh = spec.policy in puzzle_names()
     models = {BASE: ("policy", f"{spec.policy}:{spec.seed}" if fresh else locate(spec.policy, "policy"))}
     if spec.value is not None:
         models[FIRST_VALUE] = ("value", locate(spec.value, "value"))
@@ -128,7 +126,7 @@ def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
 
 def stored_spec(spec: RunSpec, models: Models) -> RunSpec:
     """Return the run with its models as they were found, for whoever reads it elsewhere."""
-    changes: dict[str, Any] = {"policy": models[BASE][1]} if spec.policy not in PUZZLES else {}
+    changes: dict[str, Any] = {"policy": models[BASE][1]} if spec.policy not in puzzle_names() else {}
     if FIRST_VALUE in models:
         changes["value"] = models[FIRST_VALUE][1]
     return spec.model_copy(update=changes)

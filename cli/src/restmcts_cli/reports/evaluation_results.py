@@ -9,7 +9,7 @@ from restmcts.adapters.sql import evaluating, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.evaluating import EvaluatedTree
 from restmcts.adapters.sql.tables import TreeState
-from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
 from restmcts.domain.runs.phases import SEARCH_PHASE
@@ -17,6 +17,7 @@ from restmcts.domain.search.protocol import Budget, Search
 from restmcts.domain.search.sample_pool import PoolSettings, SamplePool, Values, find_path, search_pool, solution_values
 from restmcts.domain.stats.outcomes import COSTS, FAILED, Outcome
 from restmcts.domain.stats.search_quality import first_right, repeated_share, tokens_at_nodes, wasted_share
+from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Tree
 
 TREES_PER_READ = 256
@@ -85,7 +86,7 @@ class EvaluationResults:
                 yield Outcome(**self._names(cell, problem.position), **nothing, verdict=FAILED, any_right=False)
                 continue
             values = scores.get(problem.problem_id, {})
-            search = search_pool(settings, Budget(tokens=cell.budget), problem.pool, values, states_answer)
+            search = search_pool(settings, Budget(tokens=cell.budget), problem.pool, values, problem.ends)
             finals = [problem.verdict(search.tree.steps_to(node)) for node in search.tree.final_nodes()]
             chosen = search.chosen
             steps = search.tree.steps_to(chosen) if chosen is not None else ()
@@ -122,7 +123,7 @@ class EvaluationResults:
                 tree = trees.load_trees(transaction, [row.id]).get(row.id, Tree())
                 verdicts, _ = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
                 phase = SEARCH_PHASE.validate_python(row.spec)
-                search = phase.search.build(phase.budget, row.seed, states_answer)
+                search = phase.search.build(phase.budget, row.seed, TASKS.get(row.problem_kind).ends)
                 tokens = tokens_at_nodes(search, evaluating.responses(transaction, row.id))
                 right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
                 found[row.id] = _quality(tree, row.tokens, first_right(tokens, right))
@@ -162,6 +163,7 @@ class PooledProblem:
     ) -> None:
         self.problem_id: int = row.problem_id
         self.position: int = row.position
+        self.ends = TASKS.get(row.problem_kind).ends
         self.pool = pool
         self.failed = failed
         self._tree = tree

@@ -12,8 +12,8 @@ from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import RequestState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.runs.phases import SEARCH_PHASE
+from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Node
 from restmcts.messages.wire import load_response
 from sqlalchemy import select
@@ -68,14 +68,14 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     a tree that another version of the search made.
     """
     statement = (
-        select(TREES.c.seed, PHASES.c.spec, PROBLEMS.c.begins_with)
+        select(TREES.c.seed, PHASES.c.spec, PROBLEMS.c.begins_with, PROBLEMS.c.kind)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .where(TREES.c.id == tree_id)
     )
     row = transaction.execute(statement).one()
     phase = SEARCH_PHASE.validate_python(row.spec)
-    search = phase.search.build(phase.budget, row.seed, states_answer, row.begins_with or ())
+    search = phase.search.build(phase.budget, row.seed, TASKS.get(row.kind).ends, row.begins_with or ())
     search.begin()
     columns = (REQUESTS.c.id, REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
     applied = (

@@ -17,11 +17,11 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import Batch, request_row
 from restmcts.adapters.sql.rows import Columns
 from restmcts.adapters.sql.trees import AnsweredRequest, TreeToAdvance
-from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.search.protocol import Search
 from restmcts.domain.search.sample_pool import ScoreGivenSamples
+from restmcts.domain.tasks.task import TASKS
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
@@ -204,9 +204,11 @@ class TreeSearchHandlers:
 
     def _build(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
         if phase.samples_of is None:
-            return phase.search.build(phase.budget, row.seed, states_answer, row.begins_with or ())
+            return phase.search.build(phase.budget, row.seed, TASKS.get(row.problem_kind).ends, row.begins_with or ())
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
-        return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, states_answer)
+        return ScoreGivenSamples(
+            pools[row.problem_id].samples, phase.budget, row.seed, TASKS.get(row.problem_kind).ends
+        )
 
     def _remember(self, tree_id: int, version: int, search: Search) -> None:
         self._searches.pop(tree_id, None)

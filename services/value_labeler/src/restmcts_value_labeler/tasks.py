@@ -2,7 +2,6 @@
 
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.service import Handlers, ServiceContext
-from restmcts.domain.tasks.puzzles import CHECKERS
 from restmcts.messages.commands import LabelTrees, WriteDataset
 from restmcts.ports import Verifier
 
@@ -16,6 +15,6 @@ def start(context: ServiceContext) -> Handlers:
 
 
 def _verifier(context: ServiceContext) -> Verifier:
-    verifier = AnswerVerifier(CHECKERS, context.settings.verify_seconds)
+    verifier = AnswerVerifier(context.settings.verify_seconds)
     context.closers.append(verifier.close)
     return verifier

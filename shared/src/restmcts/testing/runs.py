@@ -14,7 +14,6 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.adapters.sql.trees import PHASES, TREES
-from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
@@ -24,6 +23,7 @@ from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search
+from restmcts.domain.tasks.task import TASKS
 from restmcts.messages.wire import load_response
 from restmcts.ports import ArtifactStore
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
@@ -101,7 +101,7 @@ def faults(database: Database, run_id: int) -> list[str]:
     """
     with database.transaction() as transaction:
         statement = (
-            select(TREES, PHASES.c.spec, PROBLEMS.c.begins_with)
+            select(TREES, PHASES.c.spec, PROBLEMS.c.begins_with, PROBLEMS.c.kind)
             .join(PHASES, PHASES.c.id == TREES.c.phase_id)
             .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
             .where(TREES.c.run_id == run_id)
@@ -132,7 +132,7 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
 
 
 def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
-    search: Search = phase.search.build(phase.budget, row.seed, states_answer, row.begins_with or ())
+    search: Search = phase.search.build(phase.budget, row.seed, TASKS.get(row.kind).ends, row.begins_with or ())
     search.begin()
     for request in trees.applied(transaction, row.id):
         search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)

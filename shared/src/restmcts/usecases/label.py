@@ -9,12 +9,13 @@ from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql import labelling, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.labelling import Labelled, TreeToLabel
-from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.labels.inferred import end_leaves
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
+from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Node, Tree
 from restmcts.errors import LEAVING, is_retryable, reason_of
 from restmcts.messages.events import TreesLabelled
@@ -78,7 +79,7 @@ def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
     num_searched = len(tree)
     if phase.merge_solutions and row.solution:
         steps = [ProposedStep(step, 0, 0.0) for step in row.solution]
-        tree.add_path(tree.root, steps, lambda step: states_answer(step.text))
+        tree.add_path(tree.root, steps, lambda step: TASKS.get(row.kind).ends(step.text))
     is_graded_alone = phase.purpose == "evaluate"
     threshold = None if is_graded_alone else phase.search.verified_threshold
     verdicts = _verify(row, tree, end_leaves(tree, threshold), verifier)

@@ -15,33 +15,47 @@ from pathlib import Path
 from typing import Annotated, Any, TextIO
 
 import typer
-from restmcts.adapters.files.problem_rows import kind_of_row, text_of_answer
+from restmcts.adapters.files.problem_rows import in_common_form, kind_of_row, text_of_answer
 from restmcts.adapters.files.row_files import json_row, read_lines
-from restmcts.adapters.verification.verifier import AnswerVerifier, stated_answer
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.answers.normalisation import strip_wrappers
-from restmcts.domain.problems import Verdict
+from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.answers import AnswerTask
+from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError, StorageError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+from restmcts_cli.arguments.plugin_files import Plugins
 
 MAX_BARE_ANSWER_CHARACTERS = 200
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """One usable line: the answer found in its prediction (None: there is none), the true
-    answer and the kind.
+    """One usable line.
+
+    Attributes:
+        extracted: the answer found in the prediction; None: there is none, or the kind of problem
+            is verified by whole solutions.
+        answer: the true one.
+        kind: of the problem.
+        question: the problem's, where the line has it.
+        text: the whole prediction.
     """
 
     extracted: str | None
     answer: str
     kind: str
+    question: str
+    text: str
 
 
 def grade(
     file: Annotated[Path, typer.Argument(help='JSON lines with "prediction", "answer" and, if not "math", "kind".')],
     out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that one line may take.")] = 5.0,
+    plugin: Plugins = None,
     summary: Annotated[bool, typer.Option("--summary", help="Print the counts of verdicts at the end.")] = False,
 ) -> None:
     """Write each line back with its "verdict" (right, wrong or undecided) and the answer that
@@ -91,21 +105,28 @@ def prediction_of_row(row: dict[str, Any]) -> Prediction:
     Raises:
         InputError: saying which field is missing or of the wrong type.
     """
-    for name in ("prediction", "answer"):
-        if row.get(name) is None:
-            raise InputError(f'no "{name}"')
+    if row.get("prediction") is None:
+        raise InputError('no "prediction"')
+    kind = kind_of_row(row)
+    problem = in_common_form(row)
+    if problem.get("answer") is None:
+        raise InputError('no "answer"')
     given = row["prediction"]
     if isinstance(given, bool) or not isinstance(given, (str, int, float)):
         raise InputError('"prediction" is neither text nor a number')
-    kind = kind_of_row(row)
-    return Prediction(answer_of_prediction(str(given), kind), text_of_answer(row["answer"]), kind)
+    extracted = answer_of_prediction(str(given), kind)
+    answer, question = text_of_answer(problem["answer"]), str(problem.get("question", ""))
+    return Prediction(extracted, answer, kind, question, str(given))
 
 
 def answer_of_prediction(prediction: str, kind: str = "math") -> str | None:
     """Return the answer that a prediction states, else a short text itself or the last line of
-    a long one; None: empty.
+    a long one; None: empty, or the task of that kind looks at whole solutions.
     """
-    stated = stated_answer(prediction, kind)
+    task = TASKS.get(kind)
+    if not isinstance(task, AnswerTask):
+        return None
+    stated = task.stated(prediction)
     text = prediction.strip()
     if stated is not None or not text:
         return stated
@@ -114,6 +135,9 @@ def answer_of_prediction(prediction: str, kind: str = "math") -> str | None:
 
 
 def _verdict(prediction: Prediction, verifier: AnswerVerifier) -> Verdict:
+    if not isinstance(TASKS.get(prediction.kind), AnswerTask):
+        check = Check(prediction.question, prediction.answer, prediction.kind, prediction.text)
+        return verifier.verify([check])[0]
     if prediction.extracted is None:
         return Verdict.WRONG
     return verifier.compare_answers(prediction.answer, prediction.extracted, prediction.kind)

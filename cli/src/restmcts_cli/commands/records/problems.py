@@ -12,6 +12,7 @@ from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.arguments.problem_sources import SOURCES, form_of_source, read_source, usable
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
@@ -40,6 +41,7 @@ def import_(
     seed: Seed = 0,
     strict: Strict = False,
     limit: Limit = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Read problems from any source, check them, and write those that can be used as a file of JSON
@@ -92,6 +94,7 @@ def enqueue(
     strict: Strict = False,
     limit: Limit = None,
     workdir: Workdir = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Add problems to a set of a run, before the phase that searches it begins: all of them, or
@@ -103,6 +106,8 @@ def enqueue(
     from restmcts.usecases.create import enqueue_problems
 
     review = ProblemReview()
+    if workdir is None:
+        refuse_plugins_on_stack()
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         items = usable(source, read_source(source, split=split, seed=seed, strict=strict, limit=limit))
         counts = enqueue_problems(transaction, run, set_name, review.passing(_at_least_one(items, source)))
@@ -121,6 +126,7 @@ def check(
     split: Split = "train",
     seed: Seed = 0,
     limit: Limit = None,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Say what would be read: form, kinds of answers, refused lines, questions that come twice or

@@ -6,15 +6,13 @@ Knows the usual names and forms only, no files.
 
 import math
 import re
-from collections.abc import Mapping, Sequence
-from difflib import get_close_matches
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from restmcts.adapters.verification.verifier import ANSWER_KINDS, KIND_OF_BENCHMARK
-from restmcts.domain.answers.extraction import extract_answer, states_answer
+from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import STEP_SEPARATOR
-from restmcts.domain.tasks.puzzles import CHECKERS
+from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
 
 Row = Mapping[str, Any]
@@ -25,6 +23,7 @@ ANSWER_FIELDS = (
     "target",
 )  # fmt: skip
 SOLUTION_FIELDS = ("solution", "response", "generated_solution", "output", "completion")
+COMMON_FIELDS = {"question", "answer", "solution", "kind"}
 CHOICE_FIELDS = ("choices", "options")
 NO_ANSWERS = frozenset({"proof", "notfound", "not found"})
 LETTERS = "ABCDEFGHIJ"
@@ -49,6 +48,7 @@ def problem_of_row(row: Row) -> Problem:
         InputError: saying which field is missing, of the wrong type, or of a kind nobody can check.
     """
     row = {str(name).strip().casefold(): value for name, value in row.items() if value is not None}
+    row = in_common_form(row)
     question, solution = _question(row), _first(row, SOLUTION_FIELDS)
     if choices := _choices(row):
         question, answer = _with_choices(question, choices), _letter(row, choices)
@@ -59,7 +59,19 @@ def problem_of_row(row: Row) -> Problem:
     if gsm8k := _GSM8K_ANSWER.search(answer):
         steps = steps or _lines(answer[: gsm8k.start()])
         answer = gsm8k.group(1)
-    return Problem(question, answer, _ended(steps, answer), kind)
+    return Problem(question, answer, _ended(steps, answer, TASKS.get(kind).ends), kind)
+
+
+def in_common_form(row: Row) -> Row:
+    """Return a row whose kind of problem has a form of its own in the common form; a row in that
+    form stays as it is.
+
+    Raises:
+        InputError: if its kind is not known, or its task cannot read it.
+    """
+    if row.get("kind") is None or row.keys() - {"prediction"} <= COMMON_FIELDS:
+        return row
+    return {**TASKS.get(kind_of_row(row)).read(row), "kind": row["kind"]}
 
 
 def _first(row: Row, names: Sequence[str]) -> tuple[str, Any] | None:
@@ -204,25 +216,11 @@ def kind_of_row(row: Row, otherwise: str = "math") -> str:
     if kind is not None and (not isinstance(kind, str) or not kind.strip()):
         raise InputError('"kind" is not text')
     if kind:
-        return _known_kind(str(kind).strip())
+        name = str(kind).strip()
+        TASKS.get(name)
+        return name
     is_scibench = row.get("subset") in SCIBENCH_SUBSETS if isinstance(row.get("subset"), str) else "unit" in row
     return "numeric" if is_scibench and otherwise == "math" else otherwise
-
-
-def _known_kind(kind: str) -> str:
-    if kind in ANSWER_KINDS or kind in CHECKERS or kind in KIND_OF_BENCHMARK:
-        return kind
-    known = known_kinds()
-    near = get_close_matches(kind.casefold(), known, 1)
-    raise InputError(
-        f"unknown kind of answer {kind!r}"
-        + (f"; did you mean {near[0]!r}?" if near else f"; known: {', '.join(known)}")
-    )
-
-
-def known_kinds() -> tuple[str, ...]:
-    """Return the kinds of answers that can be checked."""
-    return tuple(dict.fromkeys((*ANSWER_KINDS, *CHECKERS, *KIND_OF_BENCHMARK)))
 
 
 def _given_steps(solution: object, name: str) -> list[str]:
@@ -238,12 +236,14 @@ def _lines(text: str) -> list[str]:
     return [line.strip() for line in _CALCULATOR.sub("", text).splitlines() if line.strip()]
 
 
-def _ended(steps: list[str], answer: str) -> tuple[str, ...] | None:
-    """Return the steps, each with its separator, the last one stating the answer; None where
-    there are none.
+def _ended(steps: list[str], answer: str, ends: Callable[[str], bool]) -> tuple[str, ...] | None:
+    """Return the steps, each with its separator, the last one stating the answer where the task
+    takes that for an end; None where there are none.
     """
     if not steps:
         return None
-    last = () if states_answer(steps[-1]) and not steps[-1].startswith("####") else (f"The answer is {answer}",)
+    statement = f"The answer is {answer}"
+    is_whole = (ends(steps[-1]) and not steps[-1].startswith("####")) or not ends(statement)
+    last = () if is_whole else (statement,)
     kept = steps[:-1] if steps[-1].startswith("####") else steps
     return tuple(step + STEP_SEPARATOR for step in (*kept, *last))

@@ -63,7 +63,7 @@ def responses(transaction: Transaction, tree_id: int) -> list[tuple[Response, fl
     return [(load_response(row.kind, row.answer), row.elapsed_seconds or 0.0) for row in rows]
 
 
-_ELSEWHERE = ("spec", "position", "depth", "model_value")
+_ELSEWHERE = ("spec", "position", "problem_kind", "depth", "model_value")
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,6 +92,7 @@ class EvaluatedTree:
     solved: bool | None
     spec: JsonObject
     position: int
+    problem_kind: str
     depth: int | None
     model_value: float | None
 
@@ -103,7 +104,8 @@ def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[Ev
     chosen = NODES.alias("chosen")
     statement = (
         select(*columns(EvaluatedTree, TREES, besides=_ELSEWHERE))
-        .add_columns(PHASES.c.spec, PROBLEMS.c.position, chosen.c.depth, chosen.c.model_value)
+        .add_columns(PHASES.c.spec, PROBLEMS.c.position, PROBLEMS.c.kind.label("problem_kind"))
+        .add_columns(chosen.c.depth, chosen.c.model_value)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(chosen, (chosen.c.tree_id == TREES.c.id) & (chosen.c.node_id == TREES.c.chosen_node))

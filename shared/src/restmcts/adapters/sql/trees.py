@@ -56,6 +56,7 @@ class TreeToAdvance:
     policy_id: int
     value_id: int | None
     begins_with: list[str] | None
+    problem_kind: str
     max_tokens: int | None
     now: datetime
 
@@ -128,7 +129,7 @@ _ANSWERED = REQUESTS.c.state == literal_column("'answered'")
 _SEARCHING = (
     select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
     .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
-    .add_columns(RUNS.c.max_tokens, moment().label("now"))
+    .add_columns(PROBLEMS.c.kind.label("problem_kind"), RUNS.c.max_tokens, moment().label("now"))
     .join(PHASES, PHASES.c.id == TREES.c.phase_id)
     # Asked by phase, for the sake of the index: by run, all trees that have ended would be read
     # too.

@@ -1,30 +1,63 @@
-"""The kinds of problems that are generated here, by name: how they are drawn, and how their
-solutions are checked.
+"""Puzzles: tasks whose problems are made here, with how their sets are drawn and their solutions
+checked, every line of them.
 """
 
 import random
-from collections.abc import Callable, Mapping
+from abc import abstractmethod
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks import number_paths, word_problems
 from restmcts.domain.tasks.number_paths import ProblemSets, SetSizes
+from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged
+from restmcts.errors import InputError
 
-__all__ = ["CHECKERS", "PUZZLES", "ProblemSets", "PuzzleKind", "SetSizes"]
+__all__ = ["ProblemSets", "Puzzle", "SetSizes", "puzzle_named", "puzzle_names"]
+
+
+class Puzzle(Task):
+    """A task that makes its problems."""
+
+    @abstractmethod
+    def make_sets(self, generator: random.Random, sizes: SetSizes) -> ProblemSets:
+        """Return the sets of problems that a run needs; the same generator state gives the same
+        sets.
+        """
 
 
 @dataclass(frozen=True, slots=True)
-class PuzzleKind:
-    """What makes the sets of problems that a run needs, and what judges a solution, every line
-    of it.
-    """
+class CheckedPuzzle(Puzzle):
+    """A puzzle made of two functions: one draws its sets, one checks a solution."""
 
-    make_sets: Callable[[random.Random, SetSizes], ProblemSets]
+    draw: Callable[[random.Random, SetSizes], ProblemSets]
     check: Callable[[Check], Verdict]
 
+    def make_sets(self, generator: random.Random, sizes: SetSizes) -> ProblemSets:
+        """Return what `draw` does."""
+        return self.draw(generator, sizes)
 
-PUZZLES: Mapping[str, PuzzleKind] = {
-    number_paths.KIND: PuzzleKind(number_paths.make_problem_sets, number_paths.check_number_path),
-    word_problems.KIND: PuzzleKind(word_problems.make_word_problem_sets, word_problems.check_word_problem),
-}
-CHECKERS = {kind: puzzle.check for kind, puzzle in PUZZLES.items()}
+    def verify(self, check: Check, tools: Tools) -> Judgement:
+        """Return what `check` says."""
+        return judged(self.check(check))
+
+
+TASKS.add(number_paths.KIND, CheckedPuzzle(number_paths.make_problem_sets, number_paths.check_number_path))
+TASKS.add(word_problems.KIND, CheckedPuzzle(word_problems.make_word_problem_sets, word_problems.check_word_problem))
+
+
+def puzzle_names() -> tuple[str, ...]:
+    """Return the names of the tasks that make their problems."""
+    return tuple(entry.name for entry in TASKS.entries() if isinstance(entry.value, Puzzle))
+
+
+def puzzle_named(name: str) -> Puzzle:
+    """Return a task that makes its problems.
+
+    Raises:
+        InputError: if there is none of that name.
+    """
+    task = TASKS.get(name)
+    if not isinstance(task, Puzzle):
+        raise InputError(f"{name} problems are read, not made; those that are made: {', '.join(puzzle_names())}")
+    return task

@@ -1,0 +1,89 @@
+"""What a task is: how rows of its problems are read, which step ends a solution, and how a solution
+is verified. Nothing here knows models or searches.
+"""
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Hashable, Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Literal, Protocol
+
+from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.problems import Check, Verdict
+from restmcts.registry import Registry
+
+Need = Literal["sandbox", "judge", "network"]
+Source = Literal["answers", "tests", "votes", "judge"]
+
+
+@dataclass(frozen=True, slots=True)
+class Judgement:
+    """What a verification found.
+
+    Attributes:
+        verdict: undecided where the verifier cannot tell, which is never a label.
+        score: in [0, 1], how far the solution is right; None where it is undecided.
+        source: what the verdict rests on.
+        reason: one line for people; may be empty.
+    """
+
+    verdict: Verdict
+    score: float | None
+    source: Source = "answers"
+    reason: str = ""
+
+
+def judged(verdict: Verdict, source: Source = "answers", reason: str = "") -> Judgement:
+    """Return a judgement that is all or nothing: score 1 for right, 0 for wrong."""
+    score = {Verdict.RIGHT: 1.0, Verdict.WRONG: 0.0, Verdict.UNDECIDED: None}[verdict]
+    return Judgement(verdict, score, source, reason)
+
+
+class Tools(Protocol):
+    """What a task may use to verify a solution, within the time that the solutions of one tree
+    have together.
+    """
+
+    def equal(self, truth: str, stated: str, relative_tolerance: float | None) -> Verdict:
+        """Return whether two LaTeX expressions are equal, as computer algebra in another process
+        says.
+        """
+        ...
+
+    def once(self, key: Hashable, decide: Callable[[], Verdict]) -> Verdict:
+        """Return what `decide` returns, asked once for each key while one tree is verified."""
+        ...
+
+
+class Task(ABC):
+    """The task of all problems of one kind; the kind is the name that it is registered under.
+
+    Attributes:
+        needs: what verification needs beyond this process.
+    """
+
+    needs: ClassVar[tuple[Need, ...]] = ()
+
+    def read(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a row of the task's own form as one of the common form, with "question" (as the
+        policy is to be asked), "answer" and perhaps "solution".
+
+        Args:
+            row: its names are lower case; its "kind" names this task.
+
+        Raises:
+            InputError: saying what is wrong with the row.
+        """
+        return row
+
+    def ends(self, step: str) -> bool:
+        """Return whether a step ends its solution."""
+        return states_answer(step)
+
+    @abstractmethod
+    def verify(self, check: Check, tools: Tools) -> Judgement:
+        """Return whether a solution is right. It may be unfinished, where a search's settings
+        have such leaves verified. An exception counts as undecided, and is logged.
+        """
+
+
+TASKS: Registry[Task] = Registry("tasks", "kind of problem")
