@@ -8,6 +8,7 @@ import signal
 import threading
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import asdict
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -134,7 +135,7 @@ def workers(stack: Stack, tmp_path: Path) -> Iterator[list[Presence]]:
     database.close()
 
 
-def listed(database: Database) -> list[Any]:
+def listed(database: Database) -> list[stack_queries.WorkerProcess]:
     with database.transaction() as transaction:
         return stack_queries.list_workers(transaction)
 
@@ -150,7 +151,7 @@ def test_each_process_is_listed_with_what_it_does(call: Call, stack: Stack, work
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
     seen = listed(database)[0]
     with database.transaction() as transaction:
-        tell(transaction, {**seen, "id": "killed", "seen_at": seen["seen_at"] - timedelta(seconds=60)})
+        tell(transaction, {**asdict(seen), "id": "killed", "seen_at": seen.seen_at - timedelta(seconds=60)})
     assert [row["state"] for row in document(call("workers", "list", "--json"))["processes"]].count("silent") == 1
     with database.transaction() as transaction:
         forget_silent(transaction, 30.0)

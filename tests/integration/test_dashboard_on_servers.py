@@ -80,7 +80,7 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
     source = stack_source(settings)
     before = queue_lengths(settings.redis_url.get_secret_value())["coordinator"]
     with source.database.transaction() as transaction:
-        assert queries.failed_trees(transaction, 1)[0]["error"] == "the model gave up"
+        assert queries.failed_trees(transaction, 1)[0].error == "the model gave up"
     assert source.writable is not None
     with source.writable.transaction() as transaction:
         steer.retry_tree(transaction, tree_id)

@@ -7,15 +7,16 @@ database, never changed.
 pandas and matplotlib (restmcts[notebook]) are imported by what needs them alone.
 """
 
-from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, field
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.queries import PhaseNumbers
+from restmcts.adapters.sql.rows import ListedTree
 from restmcts.errors import InputError
 
 if TYPE_CHECKING:
@@ -81,9 +82,9 @@ class SearchTree:
     iterations: int
     tokens: int
 
-    def __init__(self, database: Database, facts: Mapping[str, Any]) -> None:
+    def __init__(self, database: Database, tree: ListedTree) -> None:
         self._database = database
-        self.facts = {("num_nodes" if name == "nodes" else name): value for name, value in facts.items()}
+        self.facts = {("num_nodes" if name == "nodes" else name): value for name, value in asdict(tree).items()}
         for name in SearchTree.__annotations__:
             setattr(self, name, self.facts[name])
 
@@ -96,13 +97,13 @@ class SearchTree:
         begun.
         """
         with self._database.transaction() as transaction:
-            rows = queries.tree_with_nodes(transaction, self.id)["nodes"]
+            rows = queries.tree_with_nodes(transaction, self.id).nodes
         names = [name for name in TreeNode.__dataclass_fields__ if name not in ("id", "parent", "children")]
         by_id: dict[int, TreeNode] = {}
         for row in rows:
-            parent = by_id.get(row["parent_id"])
-            node = by_id[row["node_id"]] = TreeNode(
-                id=row["node_id"], parent=parent, **{name: row[name] for name in names}
+            parent = by_id[row.parent_id] if row.parent_id is not None else None
+            node = by_id[row.node_id] = TreeNode(
+                id=row.node_id, parent=parent, **{name: getattr(row, name) for name in names}
             )
             if parent is not None:
                 parent.children.append(node)
@@ -213,7 +214,7 @@ class LoadedRun:
                 yield SearchTree(self._database, row)
             if len(rows) < TREES_AT_ONCE:
                 return
-            after = rows[-1]["id"]
+            after = rows[-1].id
 
     def tree(self, tree_id: int) -> SearchTree:
         """Return one tree by its number.
@@ -223,7 +224,7 @@ class LoadedRun:
         """
         with self._database.transaction() as transaction:
             rows = queries.list_trees(transaction, self._id, after=tree_id - 1, limit=1)
-        if not rows or rows[0]["id"] != tree_id:
+        if not rows or rows[0].id != tree_id:
             raise InputError(f"run {self.name} has no tree {tree_id}")
         return SearchTree(self._database, rows[0])
 

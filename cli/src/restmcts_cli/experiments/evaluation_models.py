@@ -73,7 +73,7 @@ def _checkpoints(connection: Connection, name: str | None) -> dict[str, Any]:
             newest = next(iter(queries.list_runs(transaction)), None)
             if newest is None:
                 raise InputError(f"{connection.workdir} holds no run")
-            name = newest["name"]
+            name = newest.name
         return runs.checkpoints_of(transaction, queries.run_named(transaction, str(name)).id)
 
 

@@ -2,11 +2,12 @@
 the data sets' files.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
 
-from restmcts.adapters.sql import queries
+from restmcts.adapters.sql import origins, queries
+from restmcts.adapters.sql.rows import JsonObject, ListedDataset
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection
@@ -14,67 +15,103 @@ from restmcts_cli.arguments.connection import Connection
 NODE_COLUMNS = ("node_id", "rejected_node_id")
 
 
-def trace_row(connection: Connection, run: str, phase: str, number: int) -> dict[str, Any]:
-    """Return a row, from 0, of the training data of a phase, and all that it came from.
+@dataclass(frozen=True, slots=True)
+class TracedRow:
+    """A row of training data; the names are those of the JSON document.
 
-    "row" as it stands; "data" of the set; "problem"; and, unless the row is a given solution,
-    "tree" with its seed and settings, "nodes" with the labels of the row's own nodes, and the
-    checkpoints "policy" and "value" that the tree was searched with.
+    Attributes:
+        number: from 0.
+        row: as it stands.
+        data: of the set.
+        origin: None for a given solution.
+    """
+
+    run: str
+    phase: str
+    number: int
+    row: JsonObject
+    data: JsonObject
+    problem: origins.ProblemPlace
+    origin: origins.TreeOrigin | None
+
+    def document(self) -> dict[str, object]:
+        """Return all that is known of the row, the parts of its origin beside the others."""
+        fields = asdict(self)
+        return fields | (fields.pop("origin") or {})
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A row of training data that a tree gave, and the digest of the checkpoint that it trained."""
+
+    run: str
+    phase: str
+    trained: str | None
+    number: int
+    node_id: int
+
+
+def trace_row(connection: Connection, run: str, phase: str, number: int) -> TracedRow:
+    """Return a row, from 0, of the training data of a phase, and all that it came from.
 
     Raises:
         InputError: if there is no such run, data set or row.
     """
-    data = _dataset(connection, run, phase)
-    row = _row(connection.artifacts.fetch(data["uri"]), number)
+    data = dataset_of(connection, run, phase)
+    row = _row(connection.artifacts.fetch(data.uri), number)
     if row is None:
-        raise InputError(f"the data set of {phase} has the rows 0 to {data['num_rows'] - 1}, not {number}")
-    dataset = {"kind": data["kind"], "digest": data["digest"], **_card(data["card"])}
+        raise InputError(f"the data set of {phase} has the rows 0 to {data.num_rows - 1}, not {number}")
+    dataset = {"kind": data.kind, "digest": data.digest, **_card(data.card)}
+    origin = None
     with connection.database.transaction() as transaction:
-        found = {"run": run, "phase": phase, "number": number, "row": row, "data": dataset}
-        found["problem"] = queries.problem_of(transaction, row["problem_id"])
+        problem = origins.problem_of(transaction, row["problem_id"])
         if row["tree_id"] is not None:
             node_ids = [row[name] for name in NODE_COLUMNS if row.get(name) is not None]
-            found |= queries.tree_origin(transaction, row["tree_id"], node_ids)
-    return found
+            origin = origins.tree_origin(transaction, row["tree_id"], node_ids)
+    return TracedRow(run, phase, number, row, dataset, problem, origin)
 
 
-def rows_of_tree(connection: Connection, tree_id: int) -> list[dict[str, Any]]:
-    """Return the rows of training data that a tree gave: run, phase, number from 0, node, and the
-    checkpoint that they trained.
+def rows_of_tree(connection: Connection, tree_id: int) -> list[TrainingRow]:
+    """Return the rows of training data that a tree gave.
 
     Raises:
         InputError: if there is no such tree.
     """
     with connection.database.transaction() as transaction:
-        origin = queries.tree_origin(transaction, tree_id, [])
-        run = queries.run_named(transaction, origin["run"])
+        origin = origins.tree_origin(transaction, tree_id, [])
+        run = queries.run_named(transaction, origin.run)
         datasets = queries.list_datasets(transaction, run.id)
-        trained = {row["name"]: row["digest"] for row in queries.list_checkpoints(transaction, run.id)}
+        trained = {row.name: row.digest for row in queries.list_checkpoints(transaction, run.id)}
     found = []
     for data in datasets:
-        if origin["tree"]["phase"] in data["card"]["sources"]:
-            place = {"run": origin["run"], "phase": data["phase"], "trained": trained.get(data["phase"])}
-            numbers = _numbers(connection.artifacts.fetch(data["uri"]), tree_id)
-            found += [{**place, "number": number, "node_id": node_id} for number, node_id in numbers]
+        if origin.tree.phase in data.card["sources"]:
+            numbers = _numbers(connection.artifacts.fetch(data.uri), tree_id)
+            digest = trained.get(data.phase)
+            found += [TrainingRow(origin.run, data.phase, digest, number, node_id) for number, node_id in numbers]
     return found
 
 
-def _dataset(connection: Connection, run: str, phase: str) -> dict[str, Any]:
+def dataset_of(connection: Connection, run: str, phase: str) -> ListedDataset:
+    """Return the training data of a phase.
+
+    Raises:
+        InputError: if there is no such run, or the phase has none; it says which have.
+    """
     with connection.database.transaction() as transaction:
         rows = queries.list_datasets(transaction, queries.run_named(transaction, run).id)
-    found = next((row for row in rows if row["phase"] == phase), None)
+    found = next((row for row in rows if row.phase == phase), None)
     if found is None:
         raise InputError(
-            f"run {run} has no data set for {phase!r}; it has {', '.join(row['phase'] for row in rows) or 'none'}"
+            f"run {run} has no data set for {phase!r}; it has {', '.join(row.phase for row in rows) or 'none'}"
         )
     return found
 
 
-def _card(card: Mapping[str, Any]) -> dict[str, Any]:
+def _card(card: JsonObject) -> JsonObject:
     return {name: card[name] for name in ("sources", "solutions_of", "filter") if card.get(name)}
 
 
-def _row(folder: Path, number: int) -> dict[str, Any] | None:
+def _row(folder: Path, number: int) -> JsonObject | None:
     from pyarrow import parquet
 
     for shard in _shards(folder):

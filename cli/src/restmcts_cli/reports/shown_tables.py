@@ -7,8 +7,9 @@ terminal controls.
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict, is_dataclass
 from datetime import datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 from restmcts.reporting.plain_text import plain
@@ -30,12 +31,12 @@ def console(*, stderr: bool = False) -> Console:
     return found if found.is_terminal else Console(stderr=stderr, width=WIDTH_WHEN_PIPED)
 
 
-def print_json(document: Any) -> None:
-    """Print one JSON document; times become ISO 8601."""
-    typer.echo(json.dumps(document, default=_as_text, allow_nan=False, indent=2))
+def print_json(document: object) -> None:
+    """Print one JSON document; times become ISO 8601, dataclasses objects."""
+    typer.echo(json.dumps(document, default=_jsonable, allow_nan=False, indent=2))
 
 
-def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, empty: str) -> None:
+def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], *, empty: str) -> None:
     """Print rows as a table of the named columns ("num_trees" is headed "trees"), or the sentence
     `empty` if there are none.
 
@@ -54,7 +55,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, Any]], *, em
     console().print(table if members else Text(empty))
 
 
-def print_fields(fields: Mapping[str, Any]) -> None:
+def print_fields(fields: Mapping[str, object]) -> None:
     """Print names and values, one a line; what is None is left out."""
     grid = Table.grid(padding=(0, 2))
     for name, value in fields.items():
@@ -70,7 +71,7 @@ def print_note(sentence: str) -> None:
     console(stderr=True).print(Text(sentence), soft_wrap=True)
 
 
-def cell(value: Any) -> Text:
+def cell(value: object) -> Text:
     """Return a value as it stands in a table: numbers to the right, times to the second,
     mappings as JSON, None as a dash.
     """
@@ -88,10 +89,12 @@ def cell(value: Any) -> Text:
         case Text():
             return value
         case dict() | list() | tuple():
-            return Text(plain(json.dumps(value, default=_as_text)))
+            return Text(plain(json.dumps(value, default=_jsonable)))
         case _:
             return Text(plain(str(value)))
 
 
-def _as_text(value: Any) -> str:
+def _jsonable(value: object) -> object:
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)

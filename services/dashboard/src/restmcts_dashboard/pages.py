@@ -3,7 +3,7 @@ that come with every answer.
 """
 
 import json
-from typing import Any
+from dataclasses import asdict, is_dataclass
 
 from fastapi import Response
 from fastapi.responses import HTMLResponse
@@ -46,19 +46,23 @@ _TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "
 _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
 
 
-def render(template: str, **values: Any) -> str:
+def render(template: str, **values: object) -> str:
     """Return a template as HTML; every value is escaped. A model may write lone surrogates,
     which UTF-8 cannot hold.
     """
     return _TEMPLATES.get_template(template).render(values).encode("utf-8", "replace").decode()
 
 
-def page(template: str, status: int = 200, **values: Any) -> Response:
+def page(template: str, status: int = 200, **values: object) -> Response:
     """Return a whole page."""
     return HTMLResponse(render(template, **values), status)
 
 
-def document(value: Any) -> Response:
-    """Return JSON; lone surrogates are written as escapes, and what is no number as null."""
-    text = json.dumps(value, default=str, separators=(",", ":"), allow_nan=False)
+def document(value: object) -> Response:
+    """Return JSON, dataclasses as objects; lone surrogates are written as escapes."""
+    text = json.dumps(value, default=_jsonable, separators=(",", ":"), allow_nan=False)
     return Response(text, media_type="application/json")
+
+
+def _jsonable(value: object) -> object:
+    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)

@@ -6,6 +6,7 @@ from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
 from restmcts.adapters.sql import promotions, queries, stack_queries
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.rows import ListedRun
 from restmcts.adapters.sql.tables import TreeState
 
 from restmcts_dashboard import charts, live, run_reads
@@ -22,11 +23,11 @@ def run_pages(source: Source) -> APIRouter:
     known_quality: dict[int, float | None] = {}
     ended: dict[int, run_reads.RunView] = {}
 
-    def view_of(transaction: Transaction, row: queries.Row) -> run_reads.RunView:
+    def view_of(transaction: Transaction, row: ListedRun) -> run_reads.RunView:
         """Return a run's numbers; those of one that has ended are read once."""
-        view = ended.get(row["id"]) or run_reads.read_run(transaction, row["id"])
+        view = ended.get(row.id) or run_reads.read_run(transaction, row.id)
         if view.forecast is None:
-            ended[row["id"]] = view
+            ended[row.id] = view
         return view
 
     def list_parts() -> dict[str, str]:
@@ -80,7 +81,7 @@ def run_pages(source: Source) -> APIRouter:
             row = run_reads.run_row(transaction, run_id)
             phases = queries.phase_numbers(transaction, run_id)
             found = queries.list_trees(transaction, run_id, limit=TREES_ON_A_PAGE + 1, **asked)
-        more = found[TREES_ON_A_PAGE - 1]["id"] if len(found) > TREES_ON_A_PAGE else None
+        more = found[TREES_ON_A_PAGE - 1].id if len(found) > TREES_ON_A_PAGE else None
         asked["solved"] = solved
         shown: dict[str, Any] = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked}
         return page("trees.html.j2", source=source, trees=found[:TREES_ON_A_PAGE], more=more, **shown)
@@ -100,7 +101,7 @@ def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) ->
         "checkpoints": queries.list_checkpoints(transaction, view.run.id),
         "promotions": promotions.history(transaction, view.run.id),
         "gates": [phase for phase in view.phases if phase.kind == "gate" and phase.state == "done"],
-        "datasets": {row["phase"]: row for row in queries.list_datasets(transaction, view.run.id)},
+        "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
     drawn = {"accuracy": charts.accuracy_chart(view.phases), "loss": charts.loss_chart(view.phases)}
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}

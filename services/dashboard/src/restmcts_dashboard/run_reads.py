@@ -6,7 +6,6 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
 
 from restmcts.adapters.sql import progress, queries, token_budget
 from restmcts.adapters.sql.database import Transaction
@@ -171,7 +170,7 @@ def _budget(transaction: Transaction, run: StoredRun, pace: Pace | None) -> Toke
     return TokenBudget(run.max_tokens, spent, seconds)
 
 
-def _pace(transaction: Transaction, run: Any) -> Pace | None:
+def _pace(transaction: Transaction, run: StoredRun) -> Pace | None:
     columns = (TREES.c.tokens, TREES.c.scored_tokens, TREES.c.iterations, TREES.c.nodes)
     sums = [func.coalesce(func.sum(column), 0) for column in columns]
     statement = select(func.min(TREES.c.started_at), func.max(TREES.c.ended_at), func.count(TREES.c.ended_at), *sums)

@@ -36,7 +36,7 @@ def tree_pages(source: Source) -> APIRouter:
     def compare(first: int, second: int) -> Response:
         with source.database.transaction() as transaction:
             shown = [tree_reads.facts_of(transaction, tree_id) for tree_id in (first, second)]
-            known = {first, *(row["id"] for row in tree_reads.siblings(transaction, first))}
+            known = {first, *(row.id for row in tree_reads.siblings(transaction, first))}
         return page("compare.html.j2", source=source, trees=shown, same_problem=second in known)
 
     return pages

@@ -4,11 +4,12 @@ requests, and its siblings.
 
 import json
 from collections.abc import Sequence
-from typing import Any
+from dataclasses import asdict, dataclass
 
 from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.rows import JsonObject, ShownTree, columns
 from restmcts.adapters.sql.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import RequestState
 from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
@@ -37,35 +38,114 @@ NODE_FIELDS = (
     "num_tokens",
     "multiplicity",
 )
-Frame = dict[str, Any]
+NodeRow = list[object]
+"""Values of a node, of `NODE_FIELDS` or of a change."""
 
 
-def read_tree(transaction: Transaction, tree_id: int) -> dict[str, Any]:
-    """Return a tree for drawing: "nodes" as rows of `fields`, and "frames", one for each response
-    that its search took.
+@dataclass(frozen=True, slots=True)
+class Frame:
+    """A response that a search took.
+
+    Attributes:
+        id: of the request.
+        seconds: since the search began.
+        changes: node, visits, value and model value of each node that is new or has changed.
+    """
+
+    id: int
+    kind: str
+    seconds: float
+    changes: list[NodeRow]
+
+
+@dataclass(frozen=True, slots=True)
+class TreeToDraw:
+    """A tree for drawing; the names are those that the page's script reads.
+
+    Attributes:
+        nodes: rows of `fields`.
+        frames: one for each response that its search took.
+    """
+
+    id: int
+    question: str
+    state: str
+    chosen: int | None
+    fields: tuple[str, ...]
+    nodes: list[NodeRow]
+    frames: list[Frame]
+
+
+@dataclass(frozen=True, slots=True)
+class ShownRequest:
+    """A request of a tree as it was sent and answered; `checkpoint` is a name."""
+
+    id: int
+    number: int
+    kind: str
+    state: str
+    attempt: int
+    checkpoint: str | None
+    generation: JsonObject | None
+    request: JsonObject
+    answer: JsonObject | None
+    elapsed_seconds: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class _FoundRequest:
+    id: int
+    number: int
+    kind: str
+    state: str
+    attempt: int
+    payload: str
+    answer: str | None
+    generation: str
+    elapsed_seconds: float | None
+    checkpoint: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another tree of a problem; `nodes` is how many it has."""
+
+    id: int
+    run: str
+    phase: str
+    verdict: str | None
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeOfRun(ShownTree):
+    """A tree with the number of its run."""
+
+    run_id: int
+
+
+def read_tree(transaction: Transaction, tree_id: int) -> TreeToDraw:
+    """Return a tree for drawing.
 
     Raises:
         InputError: if there is no such tree.
     """
     tree = queries.tree_with_nodes(transaction, tree_id)
-    nodes = [[node[name] for name in NODE_FIELDS] for node in tree["nodes"]]
-    return {
-        "id": tree_id,
-        "question": tree["question"],
-        "state": tree["state"],
-        "chosen": tree["chosen_node"],
-        "fields": NODE_FIELDS,
-        "nodes": nodes,
-        "frames": _replayed(transaction, tree_id),
-    }
+    return TreeToDraw(
+        id=tree_id,
+        question=tree.question,
+        state=tree.state,
+        chosen=tree.chosen_node,
+        fields=NODE_FIELDS,
+        nodes=[[getattr(node, name) for name in NODE_FIELDS] for node in tree.nodes],
+        frames=_replayed(transaction, tree_id),
+    )
 
 
 def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     """Play the tree's applied responses again; return what each changed.
 
-    A frame holds the id and kind of the request, the seconds since the search began, and "changes":
-    node, visits, value and model value of each node that is new or has changed. No frames come from
-    a tree that another version of the search made.
+    No frames come from a tree that another version of the search made.
     """
     statement = (
         select(TREES.c.seed, PHASES.c.spec, PROBLEMS.c.begins_with, PROBLEMS.c.kind)
@@ -77,9 +157,9 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     phase = SEARCH_PHASE.validate_python(row.spec)
     search = phase.search.build(phase.budget, row.seed, TASKS.get(row.kind).ends, row.begins_with or ())
     search.begin()
-    columns = (REQUESTS.c.id, REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
+    replayed = (REQUESTS.c.id, REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
     applied = (
-        select(*columns)
+        select(*replayed)
         .where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.state == RequestState.APPLIED.value)
         .order_by(REQUESTS.c.applied_order)
     )
@@ -89,55 +169,41 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
         for request in transaction.execute(applied):
             search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)
             changes = [_change(node) for node in search.tree.take_changes()]
-            frames.append(
-                {"id": request.id, "kind": request.kind, "seconds": request.elapsed_seconds, "changes": changes}
-            )
+            frames.append(Frame(request.id, request.kind, request.elapsed_seconds, changes))
     except (LookupError, TypeError, ValueError):
         return []
     return frames
 
 
-def _change(node: Node) -> list[Any]:
+def _change(node: Node) -> NodeRow:
     model_value = round(node.model_value, 4) if node.model_value is not None else None
     return [node.node_id, node.visits, round(node.search_value, 4), model_value]
 
 
-def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence[int]) -> list[queries.Row]:
-    """Return requests of a tree as they were sent and answered, each with its checkpoint's name
-    and generation settings.
-    """
-    statement = select(
-        REQUESTS.c.id,
-        REQUESTS.c.number,
-        REQUESTS.c.kind,
-        REQUESTS.c.state,
-        REQUESTS.c.attempt,
-        REQUESTS.c.payload,
-        REQUESTS.c.answer,
-        REQUESTS.c.generation,
-        REQUESTS.c.elapsed_seconds,
-        CHECKPOINTS.c.name.label("checkpoint"),
-    ).outerjoin(CHECKPOINTS, CHECKPOINTS.c.id == REQUESTS.c.checkpoint_id)
+def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence[int]) -> list[ShownRequest]:
+    """Return the named requests of a tree, in the order in which they were made."""
+    shown = (*columns(_FoundRequest, REQUESTS, besides=("checkpoint",)), CHECKPOINTS.c.name.label("checkpoint"))
+    statement = select(*shown).outerjoin(CHECKPOINTS, CHECKPOINTS.c.id == REQUESTS.c.checkpoint_id)
     statement = statement.where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.id.in_(list(request_ids)))
-    return [_request(row) for row in transaction.execute(statement.order_by(REQUESTS.c.number))]
+    return [_request(row) for row in transaction.rows(_FoundRequest, statement.order_by(REQUESTS.c.number))]
 
 
-def _request(row: Any) -> queries.Row:
-    return {
-        "id": row.id,
-        "number": row.number,
-        "kind": row.kind,
-        "state": row.state,
-        "attempt": row.attempt,
-        "checkpoint": row.checkpoint,
-        "generation": json.loads(row.generation) if row.generation else None,
-        "request": json.loads(row.payload),
-        "answer": json.loads(row.answer) if row.answer else None,
-        "elapsed_seconds": row.elapsed_seconds,
-    }
+def _request(row: _FoundRequest) -> ShownRequest:
+    return ShownRequest(
+        id=row.id,
+        number=row.number,
+        kind=row.kind,
+        state=row.state,
+        attempt=row.attempt,
+        checkpoint=row.checkpoint,
+        generation=json.loads(row.generation) if row.generation else None,
+        request=json.loads(row.payload),
+        answer=json.loads(row.answer) if row.answer else None,
+        elapsed_seconds=row.elapsed_seconds,
+    )
 
 
-def siblings(transaction: Transaction, tree_id: int) -> list[queries.Row]:
+def siblings(transaction: Transaction, tree_id: int) -> list[Sibling]:
     """Return the other trees of the same problem (its text decides), of all runs, in order of
     creation.
     """
@@ -156,10 +222,10 @@ def siblings(transaction: Transaction, tree_id: int) -> list[queries.Row]:
         .order_by(TREES.c.id)
         .limit(MAX_SIBLINGS)
     )
-    return [dict(row._mapping) for row in transaction.execute(statement)]
+    return transaction.rows(Sibling, statement)
 
 
-def facts_of(transaction: Transaction, tree_id: int) -> queries.Row:
+def facts_of(transaction: Transaction, tree_id: int) -> TreeOfRun:
     """Return what is said above a tree: all but its nodes.
 
     Raises:
@@ -167,4 +233,4 @@ def facts_of(transaction: Transaction, tree_id: int) -> queries.Row:
     """
     tree = queries.tree_without_nodes(transaction, tree_id)
     run_id = transaction.execute(select(TREES.c.run_id).where(TREES.c.id == tree_id)).scalar_one()
-    return {**tree, "run_id": run_id}
+    return TreeOfRun(**asdict(tree), run_id=run_id)

@@ -1,6 +1,7 @@
 """`restmcts dead-letters`: messages that could not be handled."""
 
 from collections.abc import Sequence
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -35,9 +36,8 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
     if json:
         print_json(rows)
         return
-    for row in rows:
-        row["reason"] = shortened(row["reason"], MAX_CHARACTERS)
-    print_table(("id", "queue", "name", "reason", "created_at"), rows, empty="no dead letters")
+    shown = [asdict(row) | {"reason": shortened(row.reason, MAX_CHARACTERS)} for row in rows]
+    print_table(("id", "queue", "name", "reason", "created_at"), shown, empty="no dead letters")
 
 
 @app.command()
@@ -55,7 +55,7 @@ def show(letter_id: LetterId, workdir: Workdir = None, json: Json = False) -> No
     if json:
         print_json(rows[0])
     else:
-        print_fields(rows[0])
+        print_fields(asdict(rows[0]))
 
 
 @app.command()
@@ -96,7 +96,7 @@ def _chosen(transaction: "Transaction", letter_ids: Sequence[int] | None, all: b
 
     if bool(letter_ids) == all:
         raise InputError("name dead letters by their numbers, or all of them with --all")
-    return [row["id"] for row in stack_queries.list_dead_letters(transaction)] if all else list(letter_ids or ())
+    return [row.id for row in stack_queries.list_dead_letters(transaction)] if all else list(letter_ids or ())
 
 
 def _tell(done: str, letter_ids: Sequence[int], json: bool) -> None:

@@ -204,7 +204,7 @@ def _bucket(connection: Connection) -> Finding:
 def _workers(connection: Connection) -> Finding:
     from restmcts_cli.commands.operations.workers import live_processes
 
-    living = Counter(process["worker"] for process in live_processes(connection) if process["state"] != "silent")
+    living = Counter(process.worker for process in live_processes(connection) if process.state != "silent")
     found = ", ".join(f"{living[worker]} {worker}" for worker in WORKERS)
     if all(living[worker] for worker in WORKERS):
         return Finding("workers", True, found)
@@ -223,10 +223,8 @@ def _requests(connection: Connection) -> Finding:
 
     with connection.database.transaction() as transaction:
         rows = stack_queries.open_requests(transaction, _grace_seconds(connection))
-    found = (
-        ", ".join(f"{row['waiting']:,} to {row['kind']} wait, {row['leased']:,} held" for row in rows) or "none open"
-    )
-    num_overdue = sum(row["overdue"] for row in rows)
+    found = ", ".join(f"{row.waiting:,} to {row.kind} wait, {row.leased:,} held" for row in rows) or "none open"
+    num_overdue = sum(row.overdue for row in rows)
     if num_overdue:
         return Finding(
             "requests",

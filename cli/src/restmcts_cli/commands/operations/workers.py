@@ -7,8 +7,10 @@ import shutil
 import subprocess
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError, RestMctsError
@@ -16,6 +18,9 @@ from restmcts.messages.workers import WORKER_OF_QUEUE, WORKERS, worker_named
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.stack_queries import WorkerProcess
 
 REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
 COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
@@ -45,34 +50,58 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
         print_json({"kinds": rows, "processes": processes})
         return
     print_table(COLUMNS, rows, empty="no kinds of worker")
-    for row in processes:
-        row |= {"for": _duration(row["seconds"]), "seen": f"{row['seen_seconds_ago']:.0f} s ago"}
     if processes:
-        print_table(PROCESS_COLUMNS, processes, empty="")
+        print_table(PROCESS_COLUMNS, [_listed(process) for process in processes], empty="")
 
 
-def live_processes(connection: Connection) -> list[dict[str, Any]]:
-    """Return the processes that tell of themselves, each with its kind, its state (idle, busy,
-    silent) and for how long.
+@dataclass(frozen=True, slots=True)
+class LiveProcess:
+    """A process that tells of itself; the names are those of the JSON document.
+
+    Attributes:
+        worker: its kind.
+        state: "idle", "busy" or "silent".
+        seconds: since it is idle or busy.
     """
+
+    worker: str
+    host: str
+    pid: int
+    started_at: datetime
+    doing: str | None
+    num_done: int
+    state: str
+    seconds: float
+    seen_seconds_ago: float
+
+
+def _listed(process: LiveProcess) -> dict[str, object]:
+    times = {"for": _duration(process.seconds), "seen": f"{process.seen_seconds_ago:.0f} s ago"}
+    return asdict(process) | times
+
+
+def live_processes(connection: Connection) -> list[LiveProcess]:
+    """Return the processes that tell of themselves."""
     from restmcts.adapters.sql import stack_queries
 
     with connection.database.transaction() as transaction:
         rows, now = stack_queries.list_workers(transaction), transaction.now()
-    found = []
-    for row in rows:
-        seen = max((now - row["seen_at"]).total_seconds(), 0.0)
-        state = "silent" if seen > SILENT_SECONDS else "busy" if row["doing"] is not None else "idle"
-        found.append(
-            {
-                "worker": WORKER_OF_QUEUE[row["queue"]],
-                **{name: row[name] for name in ("host", "pid", "started_at", "doing", "num_done")},
-                "state": state,
-                "seconds": max((now - row["since"]).total_seconds(), 0.0),
-                "seen_seconds_ago": seen,
-            }
-        )
-    return found
+    return [_live(row, now) for row in rows]
+
+
+def _live(row: "WorkerProcess", now: datetime) -> LiveProcess:
+    seen = max((now - row.seen_at).total_seconds(), 0.0)
+    return LiveProcess(
+        worker=WORKER_OF_QUEUE[row.queue],
+        host=row.host,
+        pid=row.pid,
+        started_at=row.started_at,
+        doing=row.doing,
+        num_done=row.num_done,
+        state="silent" if seen > SILENT_SECONDS else "busy" if row.doing is not None else "idle",
+        seconds=max((now - row.since).total_seconds(), 0.0),
+        seen_seconds_ago=seen,
+    )
 
 
 def _duration(seconds: float) -> str:
@@ -81,28 +110,30 @@ def _duration(seconds: float) -> str:
     return f"{hours}:{minutes:02d}:{rest:02d}"
 
 
-def _rows(connection: Connection, processes: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+def _rows(connection: Connection, processes: Sequence[LiveProcess]) -> list[dict[str, object]]:
     from restmcts.adapters.buses.broker import queue_lengths
     from restmcts.adapters.sql import stack_queries
 
-    living = Counter(process["worker"] for process in processes if process["state"] != "silent")
+    living = Counter(process.worker for process in processes if process.state != "silent")
     with connection.database.transaction() as transaction:
-        requests = {row["kind"]: row for row in stack_queries.open_requests(transaction)}
+        requests = {row.kind: row for row in stack_queries.open_requests(transaction)}
         jobs = stack_queries.training_jobs(transaction)
     lengths = queue_lengths(connection.settings.redis_url.get_secret_value()) if connection.settings is not None else {}
-    rows: list[dict[str, Any]] = []
+    rows: list[dict[str, object]] = []
     for worker, queue in WORKERS.items():
-        row: dict[str, Any] = {"worker": worker, "processes": living[worker], "messages": lengths.get(queue)}
+        row: dict[str, object] = {"worker": worker, "processes": living[worker], "messages": lengths.get(queue)}
         if worker in REQUEST_KINDS:
-            counts = requests.get(REQUEST_KINDS[worker], {})
-            row |= {f"requests_{name}": counts.get(key, 0) for name, key in _REQUEST_COLUMNS.items()}
+            kind = REQUEST_KINDS[worker]
+            counts = requests.get(kind) or stack_queries.OpenRequests(kind, waiting=0, leased=0, overdue=0)
+            row |= {
+                "requests_waiting": counts.waiting,
+                "requests_held": counts.leased,
+                "requests_overdue": counts.overdue,
+            }
         if worker == "trainer":
             row["jobs"] = len(jobs)
         rows.append(row)
     return rows
-
-
-_REQUEST_COLUMNS = {"waiting": "waiting", "held": "leased", "overdue": "overdue"}
 
 
 @app.command()

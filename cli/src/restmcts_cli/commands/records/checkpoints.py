@@ -1,14 +1,18 @@
 """`restmcts checkpoints`: the models that runs began with and made."""
 
 import shutil
+from dataclasses import asdict
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.rows import ListedCheckpoint
 
 DIGITS_SHOWN = 12
 
@@ -36,10 +40,16 @@ def list_(
     if json:
         print_json(rows)
         return
-    for row in rows:
-        row["digest"] = row["digest"][:DIGITS_SHOWN] if row["uri"].startswith("artifact:") else row["uri"]
-        row["promoted"] = "promoted" if row["promoted"] else None
-    print_table(("run", "name", "kind", "promoted", "parent", "digest", "created_at"), rows, empty="no checkpoints")
+    listed = ("run", "name", "kind", "promoted", "parent", "digest", "created_at")
+    print_table(listed, [_listed(row) for row in rows], empty="no checkpoints")
+
+
+def _listed(row: "ListedCheckpoint") -> dict[str, object]:
+    return {
+        **asdict(row),
+        "digest": row.digest[:DIGITS_SHOWN] if row.uri.startswith("artifact:") else row.uri,
+        "promoted": "promoted" if row.promoted else None,
+    }
 
 
 @app.command()
@@ -53,8 +63,8 @@ def show(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> N
     if json:
         print_json(row)
     else:
-        print_fields({key: value for key, value in row.items() if key not in ("id", "run_id", "lineage")})
-        print_fields({f"made from: {key}": value for key, value in row["lineage"].items()})
+        print_fields({key: value for key, value in asdict(row).items() if key not in ("id", "run_id", "lineage")})
+        print_fields({f"made from: {key}": value for key, value in row.lineage.items()})
 
 
 @app.command()
@@ -141,15 +151,15 @@ def _upload(folder: Path, repository: str, message: str, *, private: bool) -> st
         ) from error
 
 
-def _row(connection: Connection, run: str, name: str) -> dict[str, Any]:
+def _row(connection: Connection, run: str, name: str) -> "ListedCheckpoint":
     from restmcts.adapters.sql import queries
 
     with connection.database.transaction() as transaction:
         rows = queries.list_checkpoints(transaction, queries.run_named(transaction, run).id)
-    found = next((row for row in rows if row["name"] == name), None)
+    found = next((row for row in rows if row.name == name), None)
     if found is None:
         raise InputError(
-            f"run {run} has no checkpoint {name!r}; it has {', '.join(row['name'] for row in rows) or 'none'}"
+            f"run {run} has no checkpoint {name!r}; it has {', '.join(row.name for row in rows) or 'none'}"
         )
     return found
 
@@ -162,7 +172,7 @@ def _files(connection: Connection, run: str, name: str) -> Path:
     """
     from restmcts.adapters.storage.uris import local_path
 
-    uri = _row(connection, run, name)["uri"]
+    uri = _row(connection, run, name).uri
     folder = Path(local_path(uri, connection.artifacts))
     if not folder.is_dir():
         raise InputError(

@@ -1,15 +1,19 @@
 """`restmcts datasets`: the training data that trees gave."""
 
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError, StorageError
 
-from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.rows import JsonObject
 
 app = typer.Typer(help="List, read and fetch training data.", no_args_is_help=True)
 
@@ -44,10 +48,10 @@ def list_(
     if json:
         print_json(rows)
         return
-    for row in rows:
-        row["digest"] = row["digest"][:DIGITS_SHOWN]
-        row["num_trees"] = row["card"].get("num_trees")
-    print_table(("run", "phase", "kind", "num_rows", "num_trees", "digest", "created_at"), rows, empty="no data sets")
+    shown = [
+        asdict(row) | {"digest": row.digest[:DIGITS_SHOWN], "num_trees": row.card.get("num_trees")} for row in rows
+    ]
+    print_table(("run", "phase", "kind", "num_rows", "num_trees", "digest", "created_at"), shown, empty="no data sets")
 
 
 @app.command()
@@ -62,13 +66,15 @@ def show(
 
     Example: [bold]restmcts datasets show demo value-1 --rows 5[/bold]
     """
+    from restmcts_cli.reports.lineage import dataset_of
+
     with connect(workdir) as connection:
-        found = _row(connection, run, phase)
-        first = _first_rows(connection.artifacts.fetch(found["uri"]), rows) if rows else []
+        found = dataset_of(connection, run, phase)
+        first = _first_rows(connection.artifacts.fetch(found.uri), rows) if rows else []
     if json:
-        print_json({**found, "rows": first})
+        print_json({**asdict(found), "rows": first})
         return
-    print_fields({**{key: found[key] for key in ("run", "phase", "kind", "uri", "created_at")}, **found["card"]})
+    print_fields({**{key: getattr(found, key) for key in ("run", "phase", "kind", "uri", "created_at")}, **found.card})
     if first:
         print_table([name for name in first[0] if not name.endswith("_id")], first, empty="")
 
@@ -91,7 +97,7 @@ def trace(
     from restmcts_cli.reports.lineage import trace_row
 
     with connect(workdir) as connection:
-        found = trace_row(connection, run, phase, row)
+        found = trace_row(connection, run, phase, row).document()
     if json:
         print_json(found)
         return
@@ -101,7 +107,7 @@ def trace(
             print_fields({key if key == name else f"{name}: {key}": one for key, one in shown.items()})
 
 
-def _first_rows(folder: Path, num_rows: int) -> list[dict[str, Any]]:
+def _first_rows(folder: Path, num_rows: int) -> "list[JsonObject]":
     """Return the first rows of the first shard, without reading the others."""
     from pyarrow.parquet import ParquetFile
 
@@ -126,13 +132,15 @@ def pull(
 
     Example: [bold]restmcts datasets pull demo policy-1 my-data[/bold]
     """
+    from restmcts_cli.reports.lineage import dataset_of
+
     with connect(workdir) as connection:
-        found = _row(connection, run, phase)
-        copy_folder(connection.artifacts.fetch(found["uri"]), out)
+        found = dataset_of(connection, run, phase)
+        copy_folder(connection.artifacts.fetch(found.uri), out)
     if json:
         print_json({"run": run, "phase": phase, "folder": str(out)})
     else:
-        print_note(f"{found['num_rows']:,} rows lie in {out}")
+        print_note(f"{found.num_rows:,} rows lie in {out}")
 
 
 @app.command()
@@ -160,10 +168,12 @@ def export(
     from restmcts.adapters.files.dataset_formats import convert
     from restmcts.adapters.files.dataset_shards import read_rows
 
+    from restmcts_cli.reports.lineage import dataset_of
+
     if out.exists():
         raise InputError(f"{out} is there already; name a new file")
     with connect(workdir) as connection:
-        rows = read_rows(connection.artifacts.fetch(_row(connection, run, phase)["uri"]))
+        rows = read_rows(connection.artifacts.fetch(dataset_of(connection, run, phase).uri))
     lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]
     try:
         out.write_text("".join(lines), encoding="utf-8")
@@ -174,16 +184,3 @@ def export(
         print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
     else:
         print_note(f"{len(lines):,} rows lie in {out}")
-
-
-def _row(connection: Connection, run: str, phase: str) -> dict[str, Any]:
-    from restmcts.adapters.sql import queries
-
-    with connection.database.transaction() as transaction:
-        rows = queries.list_datasets(transaction, queries.run_named(transaction, run).id)
-    found = next((row for row in rows if row["phase"] == phase), None)
-    if found is None:
-        raise InputError(
-            f"run {run} has no data set for {phase!r}; it has {', '.join(row['phase'] for row in rows) or 'none'}"
-        )
-    return found

@@ -3,8 +3,9 @@
 import json as json_module
 import os
 from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_plan import TRAIN
@@ -139,21 +140,21 @@ def check(
     from restmcts.domain.problem_review import overlap_remark
 
     review, bad_lines = _reviewed(source, split, seed, limit)
-    documents = [_document(source, review, bad_lines)]
+    checked = [_checked(source, review, bad_lines)]
     remark = num_shared = None
     if test is not None:
         test_review, test_bad_lines = _reviewed(test, split, seed, limit)
-        documents.append(_document(test, test_review, test_bad_lines))
+        checked.append(_checked(test, test_review, test_bad_lines))
         num_shared = review.num_shared(test_review)
         remark = overlap_remark(review, test_review, (source, test)) or f"no question of {test} is in {source}"
     if json:
-        print_json({"sources": documents, "num_shared": num_shared})
+        print_json({"sources": checked, "num_shared": num_shared})
     else:
-        for document in documents:
-            _show_check(document)
+        for one in checked:
+            _show_check(one)
         if remark is not None:
             print_note(remark)
-    empty = next((document["source"] for document in documents if not document["num_problems"]), None)
+    empty = next((one.source for one in checked if not one.num_problems), None)
     if empty is not None:
         raise InputError(f"no problem of {empty} can be used; each needs a question and an answer")
 
@@ -171,29 +172,55 @@ def _reviewed(source: str, split: str, seed: int, limit: int | None) -> "tuple[P
     return review, bad_lines
 
 
-def _document(source: str, review: "ProblemReview", bad_lines: "list[BadLine]") -> dict[str, Any]:
-    return {
-        "source": source,
-        "form": form_of_source(source),
-        "num_problems": review.num_problems,
-        "kinds": dict(review.kinds),
-        "num_solutions": review.num_solutions,
-        "refused": [{"line": bad.line_number, "reason": bad.reason} for bad in bad_lines],
-        "num_duplicates": review.num_duplicates,
-        "conflicts": [{"question": question, "answers": answers} for question, *answers in review.conflicts],
-    }
+@dataclass(frozen=True, slots=True)
+class _RefusedLine:
+    line: int
+    reason: str
 
 
-def _show_check(document: dict[str, Any]) -> None:
-    kinds = ", ".join(f"{count:,} {kind}" for kind, count in document["kinds"].items())
+@dataclass(frozen=True, slots=True)
+class _Conflict:
+    question: str
+    answers: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class _CheckedSource:
+    """What is said of a source; the names are those of the JSON document."""
+
+    source: str
+    form: str
+    num_problems: int
+    kinds: dict[str, int]
+    num_solutions: int
+    refused: list[_RefusedLine]
+    num_duplicates: int
+    conflicts: list[_Conflict]
+
+
+def _checked(source: str, review: "ProblemReview", bad_lines: "list[BadLine]") -> _CheckedSource:
+    return _CheckedSource(
+        source=source,
+        form=form_of_source(source),
+        num_problems=review.num_problems,
+        kinds=dict(review.kinds),
+        num_solutions=review.num_solutions,
+        refused=[_RefusedLine(bad.line_number, bad.reason) for bad in bad_lines],
+        num_duplicates=review.num_duplicates,
+        conflicts=[_Conflict(question, answers) for question, *answers in review.conflicts],
+    )
+
+
+def _show_check(checked: _CheckedSource) -> None:
+    kinds = ", ".join(f"{count:,} {kind}" for kind, count in checked.kinds.items())
     shown = ("source", "form", "num_problems", "num_solutions", "num_duplicates")
-    print_fields({name: document[name] for name in shown} | {"kinds": kinds or None})
-    if document["refused"]:
-        print_table(("line", "reason"), document["refused"][:MAX_SHOWN_LINES], empty="")
-        print_note(f"{len(document['refused']):,} lines are refused; --json lists them all")
-    for conflict in document["conflicts"][:MAX_SHOWN_LINES]:
-        question = shortened(conflict["question"], MAX_QUESTION_CHARACTERS)
-        print_note(f"two answers, {' and '.join(conflict['answers'])}: {question}")
+    print_fields({name: getattr(checked, name) for name in shown} | {"kinds": kinds or None})
+    if checked.refused:
+        print_table(("line", "reason"), [asdict(line) for line in checked.refused[:MAX_SHOWN_LINES]], empty="")
+        print_note(f"{len(checked.refused):,} lines are refused; --json lists them all")
+    for conflict in checked.conflicts[:MAX_SHOWN_LINES]:
+        question = shortened(conflict.question, MAX_QUESTION_CHARACTERS)
+        print_note(f"two answers, {' and '.join(conflict.answers)}: {question}")
 
 
 def _at_least_one(problems: "Iterator[Problem]", source: str) -> "Iterator[Problem]":
@@ -222,16 +249,18 @@ def list_(
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         row = queries.run_named(transaction, run)
         sets = queries.list_problem_sets(transaction, row.id)
-        if set_name is not None and set_name not in {one["set"] for one in sets}:
+        if set_name is not None and set_name not in {one.set for one in sets}:
             raise InputError(
-                f"run {run} has no problem set {set_name!r}; it has {', '.join(one['set'] for one in sets) or 'none'}"
+                f"run {run} has no problem set {set_name!r}; it has {', '.join(one.set for one in sets) or 'none'}"
             )
-        found = queries.list_problems(transaction, row.id, set_name, limit) if set_name is not None else sets
+        found = queries.list_problems(transaction, row.id, set_name, limit) if set_name is not None else []
     if json:
-        print_json(found)
+        print_json(found if set_name is not None else sets)
         return
-    for one in found:
-        text = "example" if set_name is None else "question"
-        one[text] = shortened(one[text], MAX_QUESTION_CHARACTERS)
-    columns = ("set", "num_problems", "example") if set_name is None else ("position", "question", "answer", "kind")
-    print_table(columns, found, empty=f"run {run} has no problems yet: restmcts problems enqueue {run} FILE")
+    empty = f"run {run} has no problems yet: restmcts problems enqueue {run} FILE"
+    if set_name is None:
+        shown = [asdict(one) | {"example": shortened(one.example, MAX_QUESTION_CHARACTERS)} for one in sets]
+        print_table(("set", "num_problems", "example"), shown, empty=empty)
+    else:
+        shown = [asdict(one) | {"question": shortened(one.question, MAX_QUESTION_CHARACTERS)} for one in found]
+        print_table(("position", "question", "answer", "kind"), shown, empty=empty)

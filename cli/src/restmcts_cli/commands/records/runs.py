@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting
@@ -23,6 +23,7 @@ from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, pr
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
     from restmcts.adapters.sql.queries import PhaseNumbers
+    from restmcts.adapters.sql.rows import ListedRun, StoredRun
 
     from restmcts_cli.reports.run_report_data import IterationResult
 
@@ -49,17 +50,21 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
     if json:
         print_json(rows)
         return
-    for row in rows:
-        row["phases"] = f"{row['num_phases_ended']}/{row['num_phases']}"
-        row["trees"] = f"{row['num_trees_ended']:,}/{row['num_trees']:,}"
-        row["token_budget"] = (
-            f"{row['tokens_spent']:,}/{row['max_tokens']:,}" if row["max_tokens"] is not None else None
-        )
     print_table(
         ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at"),
-        rows,
+        [_listed(row) for row in rows],
         empty="no runs yet: restmcts runs create",
     )
+
+
+def _listed(row: "ListedRun") -> dict[str, object]:
+    budget = f"{row.tokens_spent or 0:,}/{row.max_tokens:,}" if row.max_tokens is not None else None
+    return {
+        **asdict(row),
+        "phases": f"{row.num_phases_ended}/{row.num_phases}",
+        "trees": f"{row.num_trees_ended:,}/{row.num_trees:,}",
+        "token_budget": budget,
+    }
 
 
 @app.command()
@@ -210,14 +215,14 @@ def _resumption(name: str, workdir: Path | None) -> str:
     return f"restmcts runs resume {name}{place} --max-tokens LARGER"
 
 
-def _row(connection: Connection, name: str) -> Any:
+def _row(connection: Connection, name: str) -> "StoredRun":
     from restmcts.adapters.sql import queries
 
     with connection.database.transaction() as transaction:
         return queries.run_named(transaction, name)
 
 
-def _row_once_there(connection: Connection, name: str) -> Any:
+def _row_once_there(connection: Connection, name: str) -> "StoredRun":
     """Return the run's row; while the database does not answer, say so once and ask again."""
     told_so = False
     while True:
@@ -243,9 +248,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         run = queries.run_named(transaction, name)
         spent = token_budget.spent(transaction, run.id) if run.max_tokens is not None else None
         phases = queries.phase_numbers(transaction, run.id)
-        promoted = {
-            row["kind"]: row["name"] for row in queries.list_checkpoints(transaction, run.id) if row["promoted"]
-        }
+        promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
     iterations = iteration_results(connection.database, run.id)
     facts = {
         "run": run.name,
@@ -280,13 +283,13 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     _print_iterations(iterations)
 
 
-def _document(phase: "PhaseNumbers") -> dict[str, Any]:
+def _document(phase: "PhaseNumbers") -> dict[str, object]:
     accuracy = phase.accuracy
     figures = {"value": accuracy.value, "standard_error": accuracy.standard_error} if accuracy is not None else None
     return {**asdict(phase), "accuracy": figures}
 
 
-def _phase_row(phase: "PhaseNumbers") -> dict[str, Any]:
+def _phase_row(phase: "PhaseNumbers") -> dict[str, object]:
     accuracy = phase.accuracy
     searches = phase.kind == "search"
     return {
@@ -310,7 +313,7 @@ def _came_to(phase: "PhaseNumbers") -> str | None:
     return None
 
 
-def _iteration(result: "IterationResult") -> dict[str, Any]:
+def _iteration(result: "IterationResult") -> dict[str, object]:
     graded = {"greedy": result.greedy, "control": result.control}
     figures = {name: asdict(one.estimate) if one is not None else None for name, one in graded.items()}
     numbers = {name: value for name, value in asdict(result).items() if name not in graded}

@@ -1,9 +1,10 @@
 """`restmcts trees`: list, draw and export search trees."""
 
 import json as json_module
+from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.errors import InputError, StorageError
@@ -13,6 +14,9 @@ from rich.text import Text
 
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, console, print_fields, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.rows import ListedTree, TreeWithNodes
 
 MAX_QUESTION_CHARACTERS = 60
 COLUMNS = ("id", "phase", "question", "state", "verdict", "solved", "nodes", "iterations", "tokens", "note")
@@ -57,12 +61,17 @@ def list_(
     if json:
         print_json(found)
         return
-    for one in found:
-        one["question"] = shortened(one["question"], MAX_QUESTION_CHARACTERS)
-        one["note"] = shortened(one["error"], MAX_QUESTION_CHARACTERS) if one["error"] else one["stop_reason"]
-    print_table(COLUMNS, found, empty="no tree is like that")
+    print_table(COLUMNS, [_listed(one) for one in found], empty="no tree is like that")
     if len(found) == limit:
         print_note(f"the first {limit}; --limit shows more")
+
+
+def _listed(tree: "ListedTree") -> dict[str, object]:
+    return {
+        **asdict(tree),
+        "question": shortened(tree.question, MAX_QUESTION_CHARACTERS),
+        "note": shortened(tree.error, MAX_QUESTION_CHARACTERS) if tree.error else tree.stop_reason,
+    }
 
 
 @app.command()
@@ -84,18 +93,18 @@ def show(
         print_json(tree)
         return
     print_fields(
-        {name: tree[name] for name in ("run", "phase", "problem", "question", "state", "error", "stop_reason")}
+        {name: getattr(tree, name) for name in ("run", "phase", "problem", "question", "state", "error", "stop_reason")}
     )
     print_fields(
         {
-            name: tree[name]
+            name: getattr(tree, name)
             for name in ("answer", "true_answer", "verdict", "solved", "num_nodes", "iterations", "tokens")
         }
     )
     shown = console()
     shown.print()
     num_lines = 0
-    for line in tree_lines(tree["nodes"], tree["chosen_node"], TreeView(depth, best, wrong)):
+    for line in tree_lines([asdict(node) for node in tree.nodes], tree.chosen_node, TreeView(depth, best, wrong)):
         shown.print(line, soft_wrap=True)
         num_lines += 1
     if not num_lines:
@@ -115,9 +124,10 @@ def export(
     """
     tree = _tree(workdir, tree_id)
     if format is Format.DOT:
-        text = to_dot(tree["nodes"], tree["chosen_node"], shortened(tree["question"], MAX_QUESTION_CHARACTERS))
+        nodes = [asdict(node) for node in tree.nodes]
+        text = to_dot(nodes, tree.chosen_node, shortened(tree.question, MAX_QUESTION_CHARACTERS))
     else:
-        text = json_module.dumps(tree, default=str, indent=2) + "\n"
+        text = json_module.dumps(asdict(tree), default=str, indent=2) + "\n"
     if out is None:
         typer.echo(text, nl=False)
         return
@@ -128,7 +138,7 @@ def export(
     print_note(f"tree {tree_id} written to {out}")
 
 
-def _tree(workdir: Path | None, tree_id: int) -> dict[str, Any]:
+def _tree(workdir: Path | None, tree_id: int) -> "TreeWithNodes":
     from restmcts.adapters.sql import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
@@ -150,4 +160,5 @@ def rows(tree: TreeId, workdir: Workdir = None, json: Json = False) -> None:
     if json:
         print_json(found)
     else:
-        print_table(("run", "phase", "number", "node_id", "trained"), found, empty=f"tree {tree} gave no training data")
+        columns = ("run", "phase", "number", "node_id", "trained")
+        print_table(columns, [asdict(row) for row in found], empty=f"tree {tree} gave no training data")

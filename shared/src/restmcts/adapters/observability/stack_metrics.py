@@ -55,13 +55,13 @@ def _stored(transaction: Transaction) -> Iterable[Metric]:
         row[0]: int(row[1]) for row in transaction.execute(select(RUNS.c.state, func.count()).group_by(RUNS.c.state))
     }
     yield _labelled("restmcts_runs", "Runs.", "state", by_state, list(RunState))
-    requests = {row["kind"]: row for row in stack_queries.open_requests(transaction)}
+    requests = {row.kind: row for row in stack_queries.open_requests(transaction)}
     for state, meaning in (
         ("waiting", "wait"),
         ("leased", "are held by a worker"),
         ("overdue", "are held longer than their lease"),
     ):
-        counts = {kind: int(row[state]) for kind, row in requests.items()}
+        counts = {kind: getattr(row, state) for kind, row in requests.items()}
         yield _labelled(f"restmcts_requests_{state}", f"Requests that {meaning}.", "kind", counts, list(RequestKind))
     yield _labelled(
         "restmcts_queue_age_seconds",

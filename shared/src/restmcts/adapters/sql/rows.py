@@ -121,4 +121,145 @@ class Promotion:
     created_at: datetime
 
 
+@dataclass(frozen=True, slots=True)
+class ListedRun:
+    """A run, with how many of its phases and trees there are and how many of them have ended;
+    `tokens_spent` is None where it has no token budget.
+    """
+
+    id: int
+    name: str
+    method: str
+    state: str
+    seed: int
+    error: str | None
+    max_tokens: int | None
+    created_at: datetime
+    finished_at: datetime | None
+    num_phases: int
+    num_phases_ended: int
+    tokens_spent: int | None
+    num_trees: int
+    num_trees_ended: int
+
+
+@dataclass(frozen=True, slots=True)
+class TreeFacts:
+    """A tree without its nodes; `phase` is a name, `problem` a position in its set."""
+
+    id: int
+    phase: str
+    problem: int
+    question: str
+    state: str
+    verdict: str | None
+    solved: bool | None
+    answer: str | None
+    iterations: int
+    tokens: int
+    model_calls: int
+    seconds: float
+    prompt_tokens: int
+    reused_tokens: int
+    scored_tokens: int
+    stop_reason: str | None
+    chosen_node: int | None
+    error: str | None
+    seed: int
+    num_attempts: int
+    started_at: datetime | None
+    ended_at: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class ListedTree(TreeFacts):
+    """A tree of a list; `nodes` is how many it has."""
+
+    nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class FailedTree(ListedTree):
+    """A tree that failed, with its run."""
+
+    run: str
+    run_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownTree(TreeFacts):
+    """A tree with the name of its run and the true answer of its problem."""
+
+    true_answer: str | None
+    run: str
+    num_nodes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ShownNode:
+    """A node of a tree that is known."""
+
+    node_id: int
+    parent_id: int | None
+    step: str
+    depth: int
+    log_prob: float
+    num_tokens: int
+    model_value: float | None
+    search_value: float
+    visits: int
+    expanded: bool
+    final: bool
+    multiplicity: int
+    origin: str
+    verdict: str | None
+    reasoning_distance: int | None
+    step_is_right: bool | None
+    weighted_reward: float | None
+    quality_value: float | None
+
+
+@dataclass(frozen=True, slots=True)
+class TreeWithNodes(ShownTree):
+    """A tree with its nodes in order of creation."""
+
+    nodes: list[ShownNode]
+
+
+@dataclass(frozen=True, slots=True)
+class ProblemSet:
+    """A problem set of a run, with one of its questions."""
+
+    set: str
+    num_problems: int
+    example: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedProblem:
+    """A problem of a set that is known, its true answer included."""
+
+    position: int
+    question: str
+    answer: str | None
+    solution: list[str] | None
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class ListedCheckpoint(StoredCheckpoint):
+    """A checkpoint with the name of its run, and whether it is the promoted one of its kind."""
+
+    run: str
+    promoted: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ListedDataset(StoredDataset):
+    """Training data with the names of its run and of the phase that it trains."""
+
+    run: str
+    phase: str
+
+
 Condition = ColumnElement[bool]

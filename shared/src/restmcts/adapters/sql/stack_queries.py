@@ -1,10 +1,12 @@
 """What operators ask of the stack: dead letters, waiting requests, training jobs, workers."""
 
+from dataclasses import dataclass
+from datetime import datetime
+
 from sqlalchemy import func, select
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
-from restmcts.adapters.sql.queries import Row, shown
 from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState
@@ -13,15 +15,62 @@ from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.workers import WORKERS
 
 
-def list_dead_letters(transaction: Transaction, letter_id: int | None = None) -> list[Row]:
+@dataclass(frozen=True, slots=True)
+class DeadLetter:
+    """A message that could not be handled."""
+
+    id: int
+    queue: str
+    name: str
+    body: str
+    reason: str
+    created_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class OpenRequests:
+    """How many requests of a kind wait, are leased, and are overdue."""
+
+    kind: str
+    waiting: int
+    leased: int
+    overdue: int
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingJob:
+    """A phase that is being trained; `lease_until` is None where nobody has begun."""
+
+    run: str
+    phase: str
+    attempt: int
+    lease_until: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerProcess:
+    """A process, with the meaning of `restmcts.adapters.sql.tables.WorkerRow`."""
+
+    id: str
+    queue: str
+    host: str
+    pid: int
+    started_at: datetime
+    seen_at: datetime
+    doing: str | None
+    since: datetime
+    num_done: int
+
+
+def list_dead_letters(transaction: Transaction, letter_id: int | None = None) -> list[DeadLetter]:
     """Return the dead letters, the oldest first, or only the one with that id."""
     statement = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.id)
     if letter_id is not None:
         statement = statement.where(DEAD_LETTERS.c.id == letter_id)
-    return [shown(row) for row in transaction.execute(statement)]
+    return transaction.rows(DeadLetter, statement)
 
 
-def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[Row]:
+def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[OpenRequests]:
     """Return, for each kind of request that waits or is held in running runs, how many wait, are
     leased, and are overdue.
 
@@ -42,25 +91,23 @@ def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[
         .group_by(REQUESTS.c.kind)
         .order_by(REQUESTS.c.kind)
     )
-    return [shown(row) for row in transaction.execute(statement)]
+    return transaction.rows(OpenRequests, statement)
 
 
-def training_jobs(transaction: Transaction) -> list[Row]:
-    """Return the phases that are being trained, with the end of their lease (None: nobody has
-    begun).
-    """
-    columns = (RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.attempt, PHASES.c.lease_until)
+def training_jobs(transaction: Transaction) -> list[TrainingJob]:
+    """Return the phases that are being trained, with the end of their lease."""
+    shown = (RUNS.c.name.label("run"), PHASES.c.name.label("phase"), PHASES.c.attempt, PHASES.c.lease_until)
     statement = (
-        select(*columns).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
+        select(*shown).join(RUNS, RUNS.c.id == PHASES.c.run_id).where(PHASES.c.state == PhaseState.TRAINING.value)
     )
-    return [shown(row) for row in transaction.execute(statement.order_by(PHASES.c.id))]
+    return transaction.rows(TrainingJob, statement.order_by(PHASES.c.id))
 
 
-def list_workers(transaction: Transaction) -> list[Row]:
+def list_workers(transaction: Transaction) -> list[WorkerProcess]:
     """Return the processes of workers by queue and age; those that were killed lately are among
     them, with an old `seen_at`.
     """
-    return [shown(row) for row in transaction.execute(select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))]
+    return transaction.rows(WorkerProcess, select(WORKERS).order_by(WORKERS.c.queue, WORKERS.c.started_at))
 
 
 def outbox_age_seconds(transaction: Transaction) -> float:
