@@ -154,5 +154,19 @@ def test_a_run_stored_without_a_document_is_known_by_what_was_stored() -> None:
     assert changed_settings({**old, "seed": 5}, config) == ["seed (5 -> 0)"]
 
 
+def test_settings_that_came_after_a_run_was_stored_have_their_defaults_in_it() -> None:
+    models = {"base": ("policy", "someone/model")}
+
+    def asked(**generation: str) -> dict[str, Any]:
+        return run_config(RunSpec.model_validate({"policy": "a", "generation": generation}), models, {"train": []})
+
+    old = {name: value for name, value in asked().items() if name != "spec"}
+    old["generation"] = {name: value for name, value in old["generation"].items() if name != "step_separator"}
+    old["search"] = {name: value for name, value in old["search"].items() if name != "widening"}
+    assert changed_settings(old, asked()) == []
+    changed = changed_settings(old, asked(step_separator="newline"))
+    assert changed == ["generation.step_separator (auto -> newline)"]
+
+
 def test_a_run_without_a_document_has_no_file(workdir: Path, call: Command) -> None:
     assert "run mine has no run file" in message(call("runs", "spec", "mine", "--workdir", workdir))

@@ -138,13 +138,14 @@ def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan
         InputError: if the work folder holds a run of that name with other settings.
     """
     spec, models = setting.spec, {BASE: ("policy", setting.base)}
-    config = run_config(spec, models, setting.problems)
     display = LiveDisplay(f"restmcts compare, {name}")
     with LocalRun(workdir, options, display.on_training) as run, display:
         known = run.find(name)
         if known is None:
+            config = run_config(spec, models, setting.problems)
             run_id = run.create(name, spec.method, spec.seed, config, setting.problems, models, plan)
         else:
+            config = run_config(spec, models, run.divided_as_stored(known, setting.problems))
             check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = known.id
         if known is None or known.state != RunState.DONE:

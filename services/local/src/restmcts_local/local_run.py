@@ -42,10 +42,12 @@ from restmcts.settings import load_policy_server_settings
 from restmcts.usecases import reconcile, steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts.usecases.need_plugins import check_plugins, with_plugins
+from restmcts.usecases.stored_sets import divided_as_stored
 
 from restmcts_local.services import start
 
 log = logging.getLogger(__name__)
+ProblemSets = Mapping[str, Sequence[Problem]]
 SECONDS_BETWEEN_TRIES = 2.0
 
 LOCAL_PATIENCE = reconcile.Patience(overdue_seconds=0.0, max_attempts=5)
@@ -188,7 +190,7 @@ class LocalRun:
         method: str,
         seed: int,
         config: dict[str, Any],
-        problems: Mapping[str, Sequence[Problem]],
+        problems: ProblemSets,
         checkpoints: dict[str, tuple[str, str]],
         phases: Sequence[Phase],
         max_tokens: int | None = None,
@@ -202,6 +204,11 @@ class LocalRun:
                 name, method, seed, phases, with_plugins(config, plugin_digests()), problems, models, max_tokens
             )
             return create_run(transaction, new).run_id
+
+    def divided_as_stored(self, row: StoredRun, sets: ProblemSets) -> ProblemSets:
+        """Return sets of problems, divided as a stored run has them (`usecases.stored_sets`)."""
+        with self.database.transaction() as transaction:
+            return divided_as_stored(transaction, row.id, sets)
 
     def known(self, row: StoredRun, max_tokens: int | None) -> int:
         """Return the id of a stored run, once it has the token budget, if one is given.

@@ -3,6 +3,10 @@
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from pydantic import TypeAdapter
+
+from restmcts.domain.runs.evaluation import Evaluation
+from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import RunSpec, differences
 from restmcts.errors import InputError
 from restmcts.usecases.need_plugins import PLUGINS
@@ -10,6 +14,8 @@ from restmcts.usecases.need_plugins import PLUGINS
 MAX_NAMED = 12
 MAX_CHARACTERS = 60
 MISSING = "nothing"
+_KINDS: tuple[tuple[Any, str], ...] = ((SelfTraining, "num_iterations"), (Evaluation, "solution_tokens"))
+"""What runs are, each with a setting that every version stored of it."""
 
 Config = Mapping[str, Any]
 """What is stored of a run to know it by, as JSON: its document under "spec", and the digests of its
@@ -53,9 +59,11 @@ def check_same_settings(stored: Config, asked: Config, holder: str, way_out: str
 
 
 def _changes_without_document(stored: Config, asked: Config) -> Iterator[tuple[str, Any, Any]]:
-    """Yield name, old and new value of what a run stored and what is another now; what it did not
-    store was no setting then.
+    """Yield name, old and new value of what a run stored and what is another now.
+
+    What it did not store was no setting then: it has its default, as in the run's stored phases.
     """
+    stored = _with_defaults(stored)
     # A training of the first policy was stored even where there was none.
     of_no_use = {"problems", PLUGINS} | ({"seed_training"} if asked.get("seed_set", "") is None else set())
     compared = [name for name in stored if name not in of_no_use]
@@ -65,6 +73,16 @@ def _changes_without_document(stored: Config, asked: Config) -> Iterator[tuple[s
         before, after = old.get(name, MISSING), new.get(name, MISSING)
         if before != after:
             yield name, before, after
+
+
+def _with_defaults(stored: Config) -> dict[str, Any]:
+    """Return what a run stored, with the settings that later versions added below a name of its."""
+    for kind, first in _KINDS:
+        if first in stored:
+            adapter: TypeAdapter[Any] = TypeAdapter(kind)
+            read = adapter.dump_python(adapter.validate_python(stored), mode="json")
+            return {name: read.get(name, value) for name, value in stored.items()}
+    return dict(stored)
 
 
 def _flat(settings: Config, before: str = "") -> Iterator[tuple[str, Any]]:

@@ -67,13 +67,14 @@ def _run(spec: "RunSpec", workdir: Path, begin: float) -> "Report":
     sets = problem_sets(spec)
     trusted = spec.models.trust_remote_code
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
-    config = run_config(spec, models, sets)
     display = LiveDisplay(f"restmcts selftrain in {workdir}")
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         known = run.find(RUN_NAME)
         if known is None:
+            config = run_config(spec, models, sets)
             run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
         else:
+            config = run_config(spec, models, run.divided_as_stored(known, sets))
             check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
