@@ -138,7 +138,7 @@ def test_later_settings_decide_and_another_search_begins_afresh() -> None:
         ("[search]\nbrnch = 4", "line 2: search.brnch: there is no such setting; did you mean 'branch'?"),
         ("[search]\nbanana = 4", "line 2: search.banana: there is no such setting; there are algorithm, alpha, branch"),
         ("[search]\n\nbranch = 'x'", "line 3: search.branch is 'x'; give a whole number"),
-        ("[search]\nbranch = 0", "line 2: search: branch is 0"),
+        ("[search]\nbranch = 0", "line 2: search.branch is 0; give at least 1"),
         ("search = 3", "line 1: search is 3; give a table of settings"),
         ("[policy_training]\nbatch_size = 0", "line 2: policy_training.batch_size is 0; give at least 1"),
         ("[value_training]\nlearning_rate = 'high'", "line 2: value_training.learning_rate is 'high'; give a number"),

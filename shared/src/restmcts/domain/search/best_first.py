@@ -19,12 +19,12 @@ from dataclasses import dataclass, replace
 from typing import Literal
 
 from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import Alternative, ProposeSteps, StepsProposed
 from restmcts.domain.search.paraphrases import normalised_step
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import ROOT, Node
-from restmcts.errors import InputError
 
 
 @SEARCHES.register("best-first")
@@ -53,18 +53,13 @@ class BestFirstSettings(SearchSettings):
     """
 
     branch_at: Literal["tokens", "untried-mass", "entropy", "step-start"] = "tokens"
-    num_alternatives: int = 4
+    num_alternatives: AtLeastOne = 4
     min_log_prob: float = -7.0
     value_weight: float = 5.0
     log_prob_weight: float = 0.1
     merge: Literal["exact", "normalised"] = "exact"
     gate: float | None = 0.6
-    branches_in_flight: int = 1
-
-    def __post_init__(self) -> None:
-        for name in ("num_alternatives", "branches_in_flight"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
+    branches_in_flight: AtLeastOne = 1
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return BestFirst(self, budget, seed, ends)

@@ -9,13 +9,13 @@ from dataclasses import dataclass
 from typing import Literal
 
 from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.ranges import AtLeastOne, AtLeastZero
 from restmcts.domain.requests import Sample
 from restmcts.domain.scoring import Aggregation, aggregate
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import Node
-from restmcts.errors import InputError
 
 
 @SEARCHES.register("cot")
@@ -32,11 +32,7 @@ class CotSettings(SearchSettings):
 
     greedy: bool = True
     gate: float | None = None
-    num_retries: int = 63
-
-    def __post_init__(self) -> None:
-        if self.num_retries < 0:
-            raise InputError(f"num_retries is {self.num_retries}: it must be at least 0")
+    num_retries: AtLeastZero = 63
 
     def build(
         self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
@@ -63,12 +59,9 @@ class SelfConsistencySettings(SearchSettings):
         gate: stop at the first finished solution with a value at or above it; None: ask no value.
     """
 
-    num_samples: int = 16
-    samples_at_once: int | None = None
+    num_samples: AtLeastOne = 16
+    samples_at_once: AtLeastOne | None = None
     gate: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_counts(self)
 
     def build(
         self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
@@ -101,15 +94,12 @@ class BestOfNSettings(SearchSettings):
         score: whether the value model is asked; without it every solution scores 0.
     """
 
-    num_samples: int = 16
-    samples_at_once: int | None = None
+    num_samples: AtLeastOne = 16
+    samples_at_once: AtLeastOne | None = None
     aggregation: Aggregation | Literal["own"] = "last"
     gate: float | None = None
     choose: Literal["best", "vote"] = "best"
     score: bool = True
-
-    def __post_init__(self) -> None:
-        _check_counts(self)
 
     def build(
         self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
@@ -123,11 +113,6 @@ class BestOfNSettings(SearchSettings):
     @property
     def reads_pool(self) -> bool:
         return True
-
-
-def _check_counts(settings: SelfConsistencySettings | BestOfNSettings) -> None:
-    if settings.num_samples < 1 or (settings.samples_at_once is not None and settings.samples_at_once < 1):
-        raise InputError("num_samples and samples_at_once must be at least 1")
 
 
 class SolutionSampling(Search):

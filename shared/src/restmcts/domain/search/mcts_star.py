@@ -13,13 +13,13 @@ from typing import Literal
 
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.prompts import Critique, read_critique
+from restmcts.domain.ranges import AtLeastOne, AtLeastZero, NotNegative, UnitInterval
 from restmcts.domain.requests import Request, Response, Sample, StepsProposed
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import ROOT, Node
 from restmcts.domain.values import expected_weighted_reward, quality_value
-from restmcts.errors import InputError
 
 DETACHED = -1
 MAX_FREE_ITERATIONS = 100
@@ -68,35 +68,25 @@ class MctsStarSettings(SearchSettings):
     """
 
     mode: Literal["solve", "collect"] = "solve"
-    branch: int = 3
-    roll_branch: int = 1
-    roll_forward_steps: int = 3
+    branch: AtLeastOne = 3
+    roll_branch: AtLeastOne = 1
+    roll_forward_steps: AtLeastZero = 3
     selection: Literal["ucb", "puct"] = "ucb"
-    exploration_constant: float = 0.7
-    alpha: float = 0.5
+    exploration_constant: NotNegative = 0.7
+    alpha: UnitInterval = 0.5
     end_gate: float = 0.9
     unvisited_bonus: float = 1.0
     value: Literal["model", "cumulative"] = "model"
-    expected_depth: int = 8
-    leaves_in_flight: int = 1
+    expected_depth: AtLeastOne = 8
+    leaves_in_flight: AtLeastOne = 1
     max_depth: int | None = None
     keep_rollouts: bool = False
     stop_on_any_gated: bool = False
-    widening: float = 0.0
+    widening: NotNegative = 0.0
     skip_finished: bool = False
-    value_mix: float = 0.0
+    value_mix: NotNegative = 0.0
     self_critic: Literal["none", "simple", "common"] = "none"
     choose: Literal["node", "leaf", "vote"] = "node"
-
-    def __post_init__(self) -> None:
-        for name in ("branch", "roll_branch", "leaves_in_flight", "expected_depth"):
-            if getattr(self, name) < 1:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 1")
-        for name in ("roll_forward_steps", "exploration_constant", "widening", "value_mix"):
-            if getattr(self, name) < 0:
-                raise InputError(f"{name} is {getattr(self, name)}: it must be at least 0")
-        if not 0.0 <= self.alpha <= 1.0:
-            raise InputError(f"alpha is {self.alpha}: it must be in [0, 1]")
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return MctsStar(self, budget, seed, ends)

@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Self
 from pydantic import ConfigDict, GetCoreSchemaHandler, SerializationInfo, TypeAdapter
 from pydantic_core import CoreSchema, PydanticKnownError, core_schema
 
+from restmcts.domain.ranges import check_ranges
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.errors import InputError
 from restmcts.registry import Registry
@@ -32,6 +33,9 @@ class SearchSettings(ABC):
     __slots__ = ()
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+
+    def __post_init__(self) -> None:
+        check_ranges(self)
 
     @abstractmethod
     def build(self, budget: Budget, seed: int, ends: Ends, begins_with: Steps = ()) -> Search:

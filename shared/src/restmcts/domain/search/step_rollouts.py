@@ -9,11 +9,11 @@ from collections.abc import Callable, Generator, Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import ProposedStep, Request, Response
 from restmcts.domain.search.protocol import Budget, Search, Strand, proposed
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
-from restmcts.errors import InputError
 
 Sampling = Generator[Sequence[Request], Sequence[Response], list[list[Node]]]
 
@@ -30,12 +30,8 @@ class StepRolloutsSettings(SearchSettings):
             all of them together.
     """
 
-    num_solutions: int = 1
-    num_rollouts: int = 4
-
-    def __post_init__(self) -> None:
-        if self.num_solutions < 1 or self.num_rollouts < 1:
-            raise InputError("num_solutions and num_rollouts must be at least 1")
+    num_solutions: AtLeastOne = 1
+    num_rollouts: AtLeastOne = 4
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return StepRollouts(self, budget, seed, ends, tuple(begins_with))

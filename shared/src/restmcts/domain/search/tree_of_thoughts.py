@@ -7,11 +7,11 @@ from dataclasses import dataclass, replace
 from typing import Self
 
 from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import Request, Response
 from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
-from restmcts.errors import InputError
 
 
 @SEARCHES.register("step-beam")
@@ -28,13 +28,10 @@ class StepBeamSettings(SearchSettings):
             finished.
     """
 
-    beam_width: int = 4
-    branch: int = 4
-    max_depth: int = 32
+    beam_width: AtLeastOne = 4
+    branch: AtLeastOne = 4
+    max_depth: AtLeastOne = 32
     gate: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_at_least_one(self, "beam_width", "branch", "max_depth")
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return LayeredSearch(self, budget, seed, ends)
@@ -63,13 +60,10 @@ class TotBfsSettings(SearchSettings):
         gate: stop at a finished solution of at least this value; None: go through all layers.
     """
 
-    width: int = 4
-    branch: int = 4
-    max_depth: int = 32
+    width: AtLeastOne = 4
+    branch: AtLeastOne = 4
+    max_depth: AtLeastOne = 32
     gate: float | None = None
-
-    def __post_init__(self) -> None:
-        _check_at_least_one(self, "width", "branch", "max_depth")
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return LayeredSearch(self, budget, seed, ends)
@@ -99,13 +93,10 @@ class TotDfsSettings(SearchSettings):
             left.
     """
 
-    branch: int = 3
+    branch: AtLeastOne = 3
     prune_below: float = 0.0
-    max_depth: int = 32
+    max_depth: AtLeastOne = 32
     gate: float | None = 0.9
-
-    def __post_init__(self) -> None:
-        _check_at_least_one(self, "branch", "max_depth")
 
     def build(
         self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
@@ -119,12 +110,6 @@ class TotDfsSettings(SearchSettings):
     def at_budget(self, budget_tokens: int, solution_tokens: int) -> Self:
         """Branch no more than there are solutions to be carried to their end."""
         return replace(self, branch=min(self.branch, max(budget_tokens // solution_tokens, 1)))
-
-
-def _check_at_least_one(settings: object, *names: str) -> None:
-    for name in names:
-        if getattr(settings, name) < 1:
-            raise InputError(f"{name} is {getattr(settings, name)}: it must be at least 1")
 
 
 class ExpandingSearch(Search):
