@@ -153,7 +153,7 @@ def with_flags(flags: Sequence[Flag | Prefix]) -> Callable[[Callable[..., None]]
 
     def decorate(command: Callable[..., None]) -> Callable[..., None]:
         @wraps(command)
-        def call(**typed: Any) -> None:
+        def call(**typed: object) -> None:
             values = [(flag, typed.pop(_name(flag))) for flag in flags]
             command(**typed, given=[one for flag, value in values for one in _settings(flag, value)])
 

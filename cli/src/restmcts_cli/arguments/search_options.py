@@ -2,14 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from typing import Any
 
 from pydantic import ValidationError
 from restmcts.domain.search.settings import ALGORITHM, SEARCH_SETTINGS, SEARCHES, SearchSettings
 from restmcts.errors import InputError
 
 
-def parse_search(algorithm: str, options: Sequence[str], **defaults: Any) -> SearchSettings:
+def parse_search(algorithm: str, options: Sequence[str], **defaults: object) -> SearchSettings:
     """Return the settings of an algorithm by name, with `name=value` options; `defaults` apply
     where the algorithm has them.
 
@@ -30,13 +29,13 @@ def parse_search(algorithm: str, options: Sequence[str], **defaults: Any) -> Sea
         raise InputError(f"{algorithm}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from error
 
 
-def named_values(options: Sequence[str]) -> dict[str, Any]:
+def named_values(options: Sequence[str]) -> dict[str, object]:
     """Return what `name=value` options say, values read as JSON where they are, else as text.
 
     Raises:
         InputError: if one is not written so.
     """
-    given: dict[str, Any] = {}
+    given: dict[str, object] = {}
     for option in options:
         name, equals, text = option.partition("=")
         if not equals:
@@ -45,7 +44,7 @@ def named_values(options: Sequence[str]) -> dict[str, Any]:
     return given
 
 
-def _value(text: str) -> Any:
+def _value(text: str) -> object:
     try:
         return json.loads(text)
     except json.JSONDecodeError:

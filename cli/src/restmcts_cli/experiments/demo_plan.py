@@ -4,7 +4,6 @@ learns it in minutes.
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any
 
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
@@ -95,7 +94,7 @@ def demo_spec(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -
     )
 
 
-def _training(num_steps: int, **settings: Any) -> dict[str, Any]:
+def _training(num_steps: int, **settings: object) -> dict[str, object]:
     return {"num_steps": num_steps, "batch_size": 32, "optimizer": "muon", **settings}
 
 
@@ -115,11 +114,11 @@ def demo_problems(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATION
     return puzzle_sets(_puzzles(size), seed, num_iterations)
 
 
-def _evaluations(size: DemoSize) -> Iterator[dict[str, Any]]:
+def _evaluations(size: DemoSize) -> Iterator[dict[str, object]]:
     yield {"name": "greedy", "search": {"algorithm": "cot"}}
     samples = {"algorithm": "best-of-n", "num_samples": 64, "samples_at_once": 1}
     for tokens in size.test_budgets:
-        methods: dict[str, dict[str, Any]] = {
+        methods: dict[str, dict[str, object]] = {
             "best-of-n": samples,
             "gated best-of-n": {**samples, "gate": 0.9},
             "step beam": {

@@ -5,9 +5,9 @@ iteration of a run.
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from restmcts.adapters.sql import queries, runs
+from restmcts.adapters.sql.rows import StoredCheckpoint
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.runs.evaluation import VALUE, ModelPair
 from restmcts.errors import InputError
@@ -67,7 +67,7 @@ def _fetched(connection: Connection, uri: str) -> str:
     return f"{connection.artifacts.fetch(place)}{mark}{options}" if place.startswith(ARTIFACT) else uri
 
 
-def _checkpoints(connection: Connection, name: str | None) -> dict[str, Any]:
+def _checkpoints(connection: Connection, name: str | None) -> dict[str, StoredCheckpoint]:
     with connection.database.transaction() as transaction:
         if name is None:
             newest = next(iter(queries.list_runs(transaction)), None)
@@ -77,7 +77,7 @@ def _checkpoints(connection: Connection, name: str | None) -> dict[str, Any]:
         return runs.checkpoints_of(transaction, queries.run_named(transaction, str(name)).id)
 
 
-def _pairs(rows: Mapping[str, Any], iteration: str, locate: Callable[[str], str]) -> EvaluatedModels:
+def _pairs(rows: Mapping[str, StoredCheckpoint], iteration: str, locate: Callable[[str], str]) -> EvaluatedModels:
     numbers = sorted(
         int(number)
         for kind, _, number in (name.partition("-") for name in rows)

@@ -21,11 +21,13 @@ from hashlib import sha256
 from importlib.util import find_spec
 from pathlib import Path
 from signal import SIGINT, SIGTERM
-from typing import Any
+from typing import Any, TypeVar
 
 from restmcts.errors import RestMctsError, StorageError
 
 from restmcts_cli.processes.certificates import write_certificate
+
+Result = TypeVar("Result")
 
 HOST = "127.0.0.1"
 NAME = "restmcts"
@@ -200,7 +202,7 @@ def _await_postgres(settings: dict[str, str]) -> None:
     with _awaited(
         "PostgreSQL",
         lambda: psycopg.connect(f"{url.rpartition('/')[0]}/postgres", autocommit=True),
-        psycopg.OperationalError,
+        (psycopg.OperationalError,),
     ) as connection:
         if connection.execute("SELECT 1 FROM pg_database WHERE datname = %s", (NAME,)).fetchone() is None:
             connection.execute(f"CREATE DATABASE {NAME}")
@@ -235,7 +237,7 @@ def _await_redis(settings: dict[str, str]) -> None:
     import redis
 
     with redis.Redis.from_url(settings["RESTMCTS_REDIS_URL"]) as client:
-        _awaited("Redis", client.ping, redis.RedisError)
+        _awaited("Redis", client.ping, (redis.RedisError,))
 
 
 # --- S3 ---
@@ -310,7 +312,7 @@ def _await_s3(settings: dict[str, str]) -> None:
     _awaited("the S3 server", make_bucket, (MinioException, S3Error, urllib3.exceptions.HTTPError))
 
 
-def _awaited(name: str, attempt: Callable[[], Any], errors: Any) -> Any:
+def _awaited(name: str, attempt: Callable[[], Result], errors: tuple[type[Exception], ...]) -> Result:
     """Return what `attempt` returns, once it does not fail any more.
 
     Raises:

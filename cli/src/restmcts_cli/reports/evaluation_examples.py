@@ -4,14 +4,14 @@ show.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 from restmcts.adapters.sql import evaluating
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.evaluating import EvaluatedTree
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
-from restmcts.domain.stats.outcomes import OutcomeTable
+from restmcts.domain.stats.outcomes import FAILED, OutcomeTable
 from restmcts.reporting.tree_pictures import DrawnTree
 
 from restmcts_cli.reports.evaluation_results import EvaluationResults
@@ -60,7 +60,9 @@ def differing_examples(
                 questions[place],
                 tuple(
                     ExampleAnswer(
-                        cell.method.name, rows[place].verdict, drawn_tree(transaction, rows[place].id, questions[place])
+                        cell.method.name,
+                        rows[place].verdict or FAILED,
+                        drawn_tree(transaction, rows[place].id, questions[place]),
                     )
                     for cell, rows in zip(cells, (first, second), strict=True)
                 ),
@@ -69,7 +71,7 @@ def differing_examples(
         )
 
 
-def _labelled(transaction: Transaction, results: EvaluationResults, cell: Cell) -> list[Any]:
+def _labelled(transaction: Transaction, results: EvaluationResults, cell: Cell) -> list[EvaluatedTree]:
     rows = evaluating.tree_rows(transaction, results.run_id, cell.phase)
     return [row for row in rows if row.state == TreeState.LABELLED]
 

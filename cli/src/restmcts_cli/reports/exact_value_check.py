@@ -1,10 +1,10 @@
 """Evaluate a value model of a number paths run by the puzzle's exact distances."""
 
 from collections.abc import Sequence
-from typing import Any
 
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import StoredCheckpoint
 from restmcts.adapters.sql.trees import TREES
 from restmcts.adapters.storage.uris import local_path
 from restmcts.domain.requests import ScoreSteps
@@ -29,7 +29,7 @@ def evaluate_checkpoints(run: LocalRun, run_id: int, phase_name: str) -> tuple[V
     return tuple(_evaluate(run, row, paths) for row in checkpoints)
 
 
-def _evaluate(run: LocalRun, checkpoint: Any, paths: Sequence[Path]) -> ValueQuality:
+def _evaluate(run: LocalRun, checkpoint: StoredCheckpoint, paths: Sequence[Path]) -> ValueQuality:
     scorer = TransformersScorer(load_value_model(local_path(checkpoint.uri, run.artifacts)), max_batch_tokens=65_536)
     requests = [ScoreSteps(number, (), (steps,)) for number, (_, steps) in enumerate(paths)]
     answers = scorer.score([question for question, _ in paths], requests)

@@ -10,13 +10,13 @@ import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Any, Self
+from typing import Self
 
 from restmcts.adapters.sql import progress
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.errors import StorageError
-from rich.console import Console, Group
+from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
@@ -151,7 +151,7 @@ class LiveDisplay:
         title = Text(f"{self._title} · phase {num_ended + 1} of {len(state.phases)}", style="bold")
         return Group(title, Text(self._headline(state), style="dim"), table)
 
-    def _row(self, phase: progress.PhaseProgress) -> tuple[Any, ...]:
+    def _row(self, phase: progress.PhaseProgress) -> tuple[RenderableType, ...]:
         done, total = phase.num_done, phase.num_trees
         if not total and phase.name in self._trainings:
             done, total = self._trainings[phase.name].step, self._trainings[phase.name].num_steps

@@ -6,6 +6,7 @@ from typing import Any
 from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
@@ -25,7 +26,7 @@ def iteration_results(database: Database, run_id: int) -> tuple[IterationResult,
         return tuple(_iteration(transaction, phases, iteration) for iteration in range(last + 1))
 
 
-def _iteration(transaction: Transaction, phases: dict[str, Any], iteration: int) -> IterationResult:
+def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iteration: int) -> IterationResult:
     collected = phases.get(f"collect-{iteration}")
     done = collected.result if collected is not None and collected.state == PhaseState.DONE else {}
     trained = {kind: phases.get(f"{kind}-{iteration}") for kind in ("policy", "value")}
@@ -43,7 +44,7 @@ def _iteration(transaction: Transaction, phases: dict[str, Any], iteration: int)
     )
 
 
-def outcome(transaction: Transaction, phase: Any | None) -> Figure | None:
+def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | None:
     """Return the accuracy of a grading phase, problem by problem in their order; None if it is
     not done or has no tree.
     """

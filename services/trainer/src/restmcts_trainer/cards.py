@@ -3,6 +3,7 @@ problems say of it.
 """
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -51,9 +52,9 @@ def write_card(
     (folder / "README.md").write_text("\n".join(lines), encoding="utf-8")
 
 
-def _table(fields: dict[str, Any]) -> list[str]:
+def _table(fields: Mapping[str, object]) -> list[str]:
     return ["| | |", "|---|---|", *(f"| {name} | {_shown(value)} |" for name, value in fields.items()), ""]
 
 
-def _shown(value: Any) -> str:
+def _shown(value: object) -> str:
     return f"{value:.4g}" if isinstance(value, float) else "" if value is None else str(value)

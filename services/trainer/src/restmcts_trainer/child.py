@@ -14,7 +14,7 @@ from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
-from typing import Any
+from typing import Any, TextIO
 
 from restmcts.errors import RestMctsError
 from restmcts.modeling.training.training_loop import Attempt
@@ -58,8 +58,8 @@ def _lines() -> Iterator[str]:
     return iter(lines.get, None)
 
 
-def _serve(request: dict[str, Any], out: Any) -> dict[str, Any]:
-    def tell(**message: Any) -> None:
+def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
+    def tell(**message: object) -> None:
         print(json.dumps(message), file=out, flush=True)
 
     job = Job.from_json(request)

@@ -3,8 +3,9 @@ the database.
 """
 
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.adapters.files.plugins import plugin_digests
@@ -62,12 +63,12 @@ def create(
         refuse_plugins_on_stack()
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:
-        document = _store(connection, _new_run(connection, name, spec, paused, reviews))
+        created = _store(connection, _new_run(connection, name, spec, paused, reviews))
     note_reviews(spec, reviews[TRAIN], reviews[TEST])
     if json:
-        print_json(document)
+        print_json(created)
     else:
-        _tell(document, workdir)
+        _tell(created, workdir)
 
 
 def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "RunSpec":
@@ -133,7 +134,17 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
     return sets | ({TEST: source(TEST, spec.test, None)} if spec.test is not None else {})
 
 
-def _store(connection: Connection, new: "NewRun") -> dict[str, Any]:
+@dataclass(frozen=True, slots=True)
+class _CreatedRun:
+    """A new run; the names are those of the JSON document, `problems` are counted by set."""
+
+    run: str
+    id: int
+    state: str
+    problems: dict[str, int]
+
+
+def _store(connection: Connection, new: "NewRun") -> _CreatedRun:
     """Write the run in one transaction: all of it, or nothing."""
     from restmcts.usecases.create import create_run
 
@@ -143,19 +154,18 @@ def _store(connection: Connection, new: "NewRun") -> dict[str, Any]:
         empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
         if empty is not None:
             raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
-    state = "paused" if new.paused else "running"
-    return {"run": new.name, "id": created.run_id, "state": state, "problems": counts}
+    return _CreatedRun(new.name, created.run_id, "paused" if new.paused else "running", counts)
 
 
-def _tell(document: dict[str, Any], workdir: Path | None) -> None:
+def _tell(created: _CreatedRun, workdir: Path | None) -> None:
     place = f" --workdir {workdir}" if workdir is not None else ""
-    sets = ", ".join(f"{count:,} problems in {name}" for name, count in document["problems"].items())
-    print_note(f"run {document['run']} is {document['state']}: {sets}")
-    if document["problems"].get(TRAIN) == 0:
-        print_note(f"to fill it: restmcts problems enqueue {document['run']} FILE{place}")
-    if document["state"] == "paused":
-        print_note(f"to begin: restmcts runs resume {document['run']}{place}")
+    sets = ", ".join(f"{count:,} problems in {name}" for name, count in created.problems.items())
+    print_note(f"run {created.run} is {created.state}: {sets}")
+    if created.problems.get(TRAIN) == 0:
+        print_note(f"to fill it: restmcts problems enqueue {created.run} FILE{place}")
+    if created.state == "paused":
+        print_note(f"to begin: restmcts runs resume {created.run}{place}")
     elif workdir is not None:
-        print_note(f"to work on it: restmcts runs work {document['run']}{place}")
+        print_note(f"to work on it: restmcts runs work {created.run}{place}")
     else:
-        print_note(f"to see it work: restmcts runs watch {document['run']}")
+        print_note(f"to see it work: restmcts runs watch {created.run}")

@@ -8,7 +8,6 @@ Redis may lose all it holds: messages that were not sent are in the outbox, and 
 import logging
 import time
 from collections.abc import Sequence
-from typing import Any
 
 from celery import Celery
 from kombu.exceptions import OperationalError
@@ -16,7 +15,7 @@ from redis import Redis, RedisError
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql import outbox, runs
-from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.errors import InputError, StorageError
 from restmcts.messages.base import Message, Queue, TreesMessage
 from restmcts.messages.routes import MESSAGES, body_of, parse, queue_of
@@ -111,7 +110,7 @@ class CeleryBus:
         metrics.RINGS.labels("outbox").inc(num_sent)
         return num_sent
 
-    def _relay_one(self, transaction: Any, row: Any) -> None:
+    def _relay_one(self, transaction: Transaction, row: outbox.OverdueMessage) -> None:
         try:
             message = parse(row.name, row.body)
         except InputError as error:

@@ -11,9 +11,9 @@ import base64
 import json
 import logging
 from collections.abc import Callable
-from typing import Any
 
 from celery.worker.consumer import Consumer
+from kombu.message import Message
 from kombu.transport import redis, virtual
 
 from restmcts.errors import InputError
@@ -48,7 +48,7 @@ def transport_for(refuse: Refuse) -> type[redis.Transport]:
     class CarefulChannel(redis.Channel):
         QoS = ForgetfulQoS
 
-        def _brpop_read(self, **options: Any) -> Any:
+        def _brpop_read(self, **options: object) -> object:
             try:
                 return super()._brpop_read(**options)  # type: ignore[no-untyped-call]
             except json.JSONDecodeError as error:
@@ -60,7 +60,7 @@ def transport_for(refuse: Refuse) -> type[redis.Transport]:
     class CarefulTransport(redis.Transport):
         Channel = CarefulChannel
 
-        def _deliver(self, message: Any, queue: str) -> None:
+        def _deliver(self, message: object, queue: str) -> None:
             fault = _envelope_fault(message)
             if fault is None:
                 super()._deliver(message, queue)  # type: ignore[no-untyped-call]
@@ -74,10 +74,10 @@ def consumer_for(queue: Queue, refuse: Refuse) -> type[Consumer]:
     """Return a consumer that refuses messages which are not of its queue or not as they must be."""
 
     class CarefulConsumer(Consumer):  # type: ignore[misc]
-        def create_task_handler(self, *args: Any, **kwargs: Any) -> Callable[[Any], None]:
+        def create_task_handler(self, *args: object, **kwargs: object) -> Callable[[Message], None]:
             handle = super().create_task_handler(*args, **kwargs)
 
-            def receive(message: Any) -> None:
+            def receive(message: Message) -> None:
                 try:
                     _check(message, queue)
                     handle(message)
@@ -88,20 +88,20 @@ def consumer_for(queue: Queue, refuse: Refuse) -> type[Consumer]:
                         str(message.headers.get("task", UNKNOWN)), _text(message), f"{type(error).__name__}: {error}"
                     )
                     if not message.acknowledged:
-                        message.ack_log_error(log, self.connection_errors)
+                        message.ack_log_error(log, self.connection_errors)  # type: ignore[no-untyped-call]
 
             return receive
 
-        def on_invalid_task(self, body: Any, message: Any, exc: Exception) -> None:
+        def on_invalid_task(self, body: object, message: Message, exc: Exception) -> None:
             raise exc
 
-        def on_decode_error(self, message: Any, exc: Exception) -> None:
+        def on_decode_error(self, message: Message, exc: Exception) -> None:
             raise exc
 
     return CarefulConsumer
 
 
-def _envelope_fault(message: Any) -> str | None:
+def _envelope_fault(message: object) -> str | None:
     """Return what is wrong with the envelope that kombu is about to open, or None."""
     if not isinstance(message, dict) or not isinstance(message.get("properties"), dict):
         return "no envelope with properties"
@@ -120,7 +120,7 @@ def _envelope_fault(message: Any) -> str | None:
     return None
 
 
-def _check(message: Any, queue: Queue) -> None:
+def _check(message: Message, queue: Queue) -> None:
     """Raise InputError unless this is a message for the queue, with its fields as keyword
     arguments.
     """
@@ -136,6 +136,6 @@ def _check(message: Any, queue: Queue) -> None:
         raise InputError(f"message {name} does not belong in the queue {queue}")
 
 
-def _text(message: Any) -> str:
+def _text(message: Message) -> str:
     body = message.body
     return body.decode("utf-8", "backslashreplace") if isinstance(body, bytes) else str(body)

@@ -94,7 +94,7 @@ def _question(row: Row) -> str:
     return valid_text(framed.group(1) if framed else question, name).strip()
 
 
-def _said_by_user(messages: list[Any]) -> object:
+def _said_by_user(messages: list[object]) -> object:
     """Return what the user says last in a chat, or the messages themselves if they are none."""
     said = [one.get("content") for one in messages if isinstance(one, dict) and one.get("role") == "user"]
     return said[-1] if said else messages

@@ -9,7 +9,7 @@ import csv
 import gzip
 import io
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import IO, Any
 
@@ -203,7 +203,7 @@ def _json_rows(path: Path, file: IO[bytes]) -> Iterator[NumberedRow]:
         yield number, row if isinstance(row, dict) else InputError("not a JSON object")
 
 
-def _listed(found: Any) -> list[Any]:
+def _listed(found: object) -> list[object]:
     if not isinstance(found, dict):
         return found if isinstance(found, list) else [found]
     lists = [value for value in found.values() if isinstance(value, list) and value and isinstance(value[0], dict)]
@@ -222,7 +222,7 @@ def _table_rows(path: Path, file: IO[bytes], delimiter: str) -> Iterator[Numbere
         raise InputError(f"{path} is no table in UTF-8: {error}") from None
 
 
-def _filled_cells(row: dict[Any, Any]) -> Row:
+def _filled_cells(row: Mapping[str | None, object]) -> Row:
     return {name: value for name, value in row.items() if name is not None and isinstance(value, str) and value.strip()}
 
 

@@ -8,7 +8,7 @@ retries, time-outs and bounds are those of the policy.
 
 import logging
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -143,7 +143,7 @@ class LlmJudge:
         found: list[StepsProposed] = self._proposer.propose([question for question, _ in prefixes], requests, settings)
         return found
 
-    def _read(self, answer: StepsProposed, read: Any) -> _Judgement:
+    def _read(self, answer: StepsProposed, read: Callable[[Sequence[Sample]], float | None]) -> _Judgement:
         if not answer.samples:
             raise ModelError(
                 "a partial solution does not fit the judge's context; choose one with a longer, or allow fewer steps"

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from datetime import UTC, datetime
-from typing import Any, Literal
+from typing import Literal
 
 Format = Literal["auto", "json", "text"]
 MAX_IDS = 32
@@ -30,7 +30,7 @@ def about(**ids: Sequence[int]) -> Iterator[None]:
         _about.reset(token)
 
 
-def ids_of(message: Any) -> dict[str, Sequence[int]]:
+def ids_of(message: object) -> dict[str, Sequence[int]]:
     """Return what a message is about, in the form that `about` takes."""
     found: dict[str, Sequence[int]] = {"trees": message.tree_ids} if hasattr(message, "tree_ids") else {}
     for name in ("run", "phase"):

@@ -9,11 +9,11 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from datetime import datetime
-from typing import Any
 
 from restmcts.errors import InputError
 
 NANOSECONDS = 10**9
+Attribute = str | int | float | None
 
 
 class Tracing:
@@ -52,7 +52,7 @@ class Tracing:
         digest = hashlib.sha256(f"{self._scope} tree {tree_id}".encode()).digest()
         return int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:24], "big")
 
-    def step(self, name: str, tree_ids: Sequence[int], begun_ns: int, **attributes: Any) -> None:
+    def step(self, name: str, tree_ids: Sequence[int], begun_ns: int, **attributes: Attribute) -> None:
         """Record that a piece of work was done for trees, from `begun_ns` (Unix time) until now."""
         from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
@@ -65,7 +65,7 @@ class Tracing:
             )
             span.end(end)
 
-    def whole(self, tree_id: int, begun: datetime, ended: datetime, **attributes: Any) -> None:
+    def whole(self, tree_id: int, begun: datetime, ended: datetime, **attributes: Attribute) -> None:
         """Record the whole life of a tree: the span that all others are under."""
         from opentelemetry.context import Context
 
@@ -106,7 +106,7 @@ def close() -> None:
 
 
 @contextmanager
-def step(name: str, tree_ids: Sequence[int], **attributes: Any) -> Iterator[None]:
+def step(name: str, tree_ids: Sequence[int], **attributes: Attribute) -> Iterator[None]:
     """Record the block as a piece of work for trees."""
     begun = time.time_ns()
     try:
@@ -116,7 +116,7 @@ def step(name: str, tree_ids: Sequence[int], **attributes: Any) -> Iterator[None
             _tracing.step(name, tree_ids, begun, **attributes)
 
 
-def whole(tree_id: int, begun: datetime | None, ended: datetime | None, **attributes: Any) -> None:
+def whole(tree_id: int, begun: datetime | None, ended: datetime | None, **attributes: Attribute) -> None:
     """Record the whole life of a tree."""
     if _tracing is not None and begun is not None and ended is not None:
         _tracing.whole(tree_id, begun, ended, **attributes)

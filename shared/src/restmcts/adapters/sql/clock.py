@@ -6,7 +6,6 @@ millisecond.
 """
 
 from datetime import UTC, datetime
-from typing import Any
 
 from sqlalchemy import DateTime, Dialect, Float, literal
 from sqlalchemy.ext.compiler import compiles
@@ -52,13 +51,13 @@ class moment(FunctionElement[datetime]):
 
 
 @compiles(moment, "postgresql")
-def _on_postgresql(element: moment, compiler: SQLCompiler, **options: Any) -> str:
+def _on_postgresql(element: moment, compiler: SQLCompiler, **options: object) -> str:
     seconds = compiler.process(element.clauses, **options)
     return f"(statement_timestamp() + make_interval(secs => {seconds}))" if seconds else "statement_timestamp()"
 
 
 @compiles(moment, "sqlite")
-def _on_sqlite(element: moment, compiler: SQLCompiler, **options: Any) -> str:
+def _on_sqlite(element: moment, compiler: SQLCompiler, **options: object) -> str:
     seconds = compiler.process(element.clauses, **options)
     later = f", printf('%+.3f seconds', {seconds})" if seconds else ""
     # As SQLAlchemy writes times there: texts are compared, so all must have equally many digits.

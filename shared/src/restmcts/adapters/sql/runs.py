@@ -161,7 +161,7 @@ def phase_by_id(transaction: Transaction, phase_id: int, *, lock: bool = False) 
     return transaction.row(StoredPhase, statement.with_for_update() if lock else statement)
 
 
-def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **values: Any) -> None:
+def set_phase(transaction: Transaction, phase_id: int, state: PhaseState, **values: object) -> None:
     """Move a phase to a state and set other columns; the end of a phase is dated."""
     if state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
         values["finished_at"] = moment()

@@ -9,7 +9,17 @@ from datetime import datetime
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import JSON, BigInteger, CheckConstraint, Column, Index, Integer, Text, UniqueConstraint, text
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    CheckConstraint,
+    Column,
+    Index,
+    Integer,
+    Text,
+    UniqueConstraint,
+    text,
+)
 from sqlmodel import Field, SQLModel
 
 from restmcts.adapters.sql.clock import UtcDateTime, moment
@@ -65,21 +75,22 @@ def _one_of(column: str, states: type[StrEnum], table: str) -> CheckConstraint:
     return CheckConstraint(f"{column} IN ({allowed})", name=f"ck_{table}_{column}")
 
 
+# Index takes options of every type.
 def _only(condition: str) -> dict[str, Any]:
     """Return the options of an index over the rows that meet a condition."""
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
-def _big_key() -> Any:
+def _big_key() -> Column[int]:
     """Return a 64-bit key column; SQLite counts rows up by itself only in a plain INTEGER."""
     return Column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
-def _time(nullable: bool = True) -> Any:
+def _time(nullable: bool = True) -> Column[datetime]:
     return Column(UtcDateTime(), nullable=nullable)
 
 
-def _time_of_insertion() -> Any:
+def _time_of_insertion() -> Column[datetime]:
     return Column(UtcDateTime(), nullable=False, default=moment())
 
 

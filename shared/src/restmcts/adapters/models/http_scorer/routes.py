@@ -7,14 +7,13 @@ head gives it. Schemas are those of their repositories; vLLM's must know `use_ac
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
 
 Rows = list[list[float]]
-Body = Callable[[str, Sequence[int], bool], dict[str, Any]]
-Read = Callable[[Any], Rows]
+Body = Callable[[str, Sequence[int], bool], dict[str, object]]
+Read = Callable[[object], Rows]
 
 
-def pooling_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, Any]:
+def pooling_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, object]:
     """Return a request to vLLM: probabilities of classes a token, or else a text's logit,
     whatever its configuration would make of it.
     """
@@ -22,7 +21,7 @@ def pooling_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[s
     return {**body, "task": "token_classify"} if by_token else body
 
 
-def pooling_rows(answer: Any) -> Rows:
+def pooling_rows(answer: object) -> Rows:
     """Return the rows of an answer of vLLM.
 
     Raises:
@@ -30,15 +29,15 @@ def pooling_rows(answer: Any) -> Rows:
     """
     data = _of(_of(answer, "data"), 0)
     rows = _of(data, "data")
-    return _rows(rows if not rows or isinstance(rows[0], list) else [rows])
+    return _rows([rows] if isinstance(rows, list) and rows and not isinstance(rows[0], list) else rows)
 
 
-def classify_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, Any]:
+def classify_body(model: str, token_ids: Sequence[int], by_token: bool) -> dict[str, object]:
     """Return a request to SGLang; its model is the one that it was started with."""
     return {"input_ids": list(token_ids)}
 
 
-def classify_rows(answer: Any) -> Rows:
+def classify_rows(answer: object) -> Rows:
     """Return the one row of an answer of SGLang.
 
     Raises:
@@ -47,14 +46,17 @@ def classify_rows(answer: Any) -> Rows:
     return _rows([_of(_of(answer, 0) if isinstance(answer, list) else answer, "embedding")])
 
 
-def _of(found: Any, key: str | int) -> Any:
-    try:
+def _of(found: object, key: str | int) -> object:
+    if isinstance(found, dict) and key in found:
         return found[key]
-    except (KeyError, IndexError, TypeError):
-        raise ValueError(f"there is no field {key!r}") from None
+    if isinstance(found, list) and isinstance(key, int) and key < len(found):
+        return found[key]
+    raise ValueError(f"there is no field {key!r}")
 
 
-def _rows(rows: Any) -> Rows:
+def _rows(rows: object) -> Rows:
+    if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
+        raise ValueError("its scores are no numbers")
     try:
         return [[float(number) for number in row] for row in rows]
     except TypeError:

@@ -3,7 +3,7 @@ else on RESTMCTS_DATABASE_URL.
 """
 
 import os
-from typing import Any, Literal
+from typing import Literal
 
 import restmcts.adapters.sql.tables  # noqa: F401  (fills SQLModel.metadata)
 from alembic import context
@@ -11,7 +11,7 @@ from sqlalchemy import create_engine
 from sqlmodel import AutoString, SQLModel
 
 
-def render_item(kind: str, item: Any, _: Any) -> str | Literal[False]:
+def render_item(kind: str, item: object, _: object) -> str | Literal[False]:
     """Return how a new migration writes an item: SQLModel's string type as SQLAlchemy's, so
     that it need not import SQLModel.
     """
