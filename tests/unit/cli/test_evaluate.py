@@ -42,7 +42,7 @@ def test_a_benchmark_has_settings_that_an_option_changes() -> None:
 @pytest.mark.parametrize(
     ("text", "options", "message"),
     [
-        ("magic", [], r"answering method is called 'magic'.* There are: greedy"),
+        ("magic", [], r"answering method is called 'magic'.* There are: best-first"),
         ("greedy", ["greedy"], "METHOD.setting=value"),
         ("greedy", ["greedy.depth=3"], "no option 'depth'"),
         ("greedy", ["mcts-star.branch=3"], "none of the methods"),
