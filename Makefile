@@ -15,7 +15,7 @@ ARGS :=
 PARALLEL := -n logical --maxprocesses 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo env browser quick units test chaos check mutations bench clean
+.PHONY: help setup demo env browser quick units test chaos check mutations results bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s  %s\n", $$1, $$2}' Makefile

@@ -6,6 +6,7 @@ import logging
 import os
 import sys
 import traceback
+from importlib import metadata
 
 import typer
 from restmcts.errors import RestMctsError
@@ -54,8 +55,19 @@ app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(db.app, name="db")
 
 
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        typer.echo(f"restmcts {metadata.version('restmcts-cli')}")
+        raise typer.Exit
+
+
 @app.callback()
-def _options(debug: bool = typer.Option(False, "--debug", help="Show a traceback with every error.")) -> None:
+def _options(
+    debug: bool = typer.Option(False, "--debug", help="Show a traceback with every error."),
+    version: bool = typer.Option(
+        False, "--version", help="Print the version and end.", callback=_print_version, is_eager=True
+    ),
+) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
     logging.getLogger("restmcts").setLevel(logging.DEBUG if debug else logging.WARNING)
 

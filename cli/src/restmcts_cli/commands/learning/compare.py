@@ -33,7 +33,7 @@ def compare(
     iterations: Annotated[
         int | None, typer.Option(help="Rounds of every method; without: the run file's, or 2.", min=1)
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often everything is done, with the seeds 0, 1, …", min=1)] = 3,
+    seeds: Annotated[int, typer.Option(help="How often everything is done, with the seeds 0, 1 and so on.", min=1)] = 3,
     workdir: Annotated[
         Path, typer.Option(help="Folder for everything that is made; the same folder resumes it.", file_okay=False)
     ] = Path("compare-out"),

@@ -72,31 +72,36 @@ def evaluate(
     ] = None,
     methods: Annotated[
         str | None,
-        typer.Option(help="By name, with commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model."),
+        typer.Option(help="Names with commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model."),
     ] = None,
     option: Annotated[
         list[str] | None, typer.Option("--option", "-o", help="A setting of one method, e.g. mcts-star.branch=4.")
     ] = None,
     budgets: Annotated[str, typer.Option(help="Generated tokens a problem, with commas.")] = "500,1000,2000,4000",
-    seeds: Annotated[str, typer.Option(help="Of sampling, with commas: the same seeds give the same table.")] = "0",
+    seeds: Annotated[
+        str, typer.Option(help="Seeds of sampling with commas: the same seeds give the same table.")
+    ] = "0",
     max_tokens: MaxTokens = None,
     limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
     split: Annotated[
-        str | None, typer.Option(help="Of a data set of the hub. Without: the benchmark's own, or test.")
+        str | None, typer.Option(help="The split of a data set of the hub. Without: the benchmark's own, or test.")
     ] = None,
     problem_seed: Annotated[
-        int, typer.Option(help="Of generated problems: of which demo they are the held-out ones.", min=0)
+        int, typer.Option(help="The seed of the demo whose held-out problems are generated.", min=0)
     ] = 0,
     strict: Annotated[
         bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")
     ] = False,
     temperature: Annotated[
-        float | None, typer.Option(help="Of sampling. Without: what fits the benchmark, or 0.7.")
+        float | None, typer.Option(help="The temperature of sampling. Without: what fits the benchmark, or 0.7.")
     ] = None,
     max_step_tokens: Annotated[int | None, typer.Option(help="New tokens of one step at most.", min=1)] = None,
     max_solution_tokens: Annotated[int | None, typer.Option(help="New tokens of one solution at most.", min=1)] = None,
     solution_tokens: Annotated[
-        int | None, typer.Option(help="Of a typical solution: how wide beams and trees of thoughts may be.", min=1)
+        int | None,
+        typer.Option(
+            help="Tokens of a typical solution, which decide how wide beams and trees of thoughts may be.", min=1
+        ),
     ] = None,
     run: Annotated[
         str | None,
@@ -105,9 +110,11 @@ def evaluate(
     template: Annotated[
         str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
     ] = "auto",
-    device: Annotated[str, typer.Option(help="Of torch: cpu, cuda, cuda:1, …")] = "cpu",
+    device: Annotated[
+        str, typer.Option(help="The device of torch that models run on: auto, cpu, cuda or cuda:1.")
+    ] = "cpu",
     trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 256,
-    max_batch_tokens: Annotated[int, typer.Option(help="Of one forward pass.", min=1)] = 16_384,
+    max_batch_tokens: Annotated[int, typer.Option(help="The most tokens of one forward pass.", min=1)] = 16_384,
     trust_remote_code: Annotated[
         bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
     ] = False,

@@ -39,7 +39,10 @@ def formats(json: Json = False) -> None:
 @app.command()
 def doctor(
     model: Annotated[
-        str, typer.Argument(help="As --value takes it: folder, hub id or server; MODEL?format=NAME says the format.")
+        str,
+        typer.Argument(
+            help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME says the format."
+        ),
     ],
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,

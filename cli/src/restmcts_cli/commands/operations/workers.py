@@ -143,7 +143,8 @@ def scale(
         list[Path] | None, typer.Option("--file", "-f", help="Compose file; several for overrides.")
     ] = None,
     folder: Annotated[
-        Path | None, typer.Option("--dir", help="Of a `restmcts stack`: scale that one.", file_okay=False)
+        Path | None,
+        typer.Option("--dir", help="The folder of a `restmcts stack`, which is scaled then.", file_okay=False),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
 ) -> None:

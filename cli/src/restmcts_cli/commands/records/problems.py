@@ -28,8 +28,8 @@ MAX_SHOWN_LINES = 20
 app = typer.Typer(help="Check and import problems, add them to runs, list them.", no_args_is_help=True)
 
 Source = Annotated[str, typer.Argument(help=SOURCES)]
-Split = Annotated[str, typer.Option(help="Of a data set of the hub.")]
-Seed = Annotated[int, typer.Option(help="Of the demo's puzzles.", min=0)]
+Split = Annotated[str, typer.Option(help="The split of a data set of the hub.")]
+Seed = Annotated[int, typer.Option(help="The seed of the demo's puzzles.", min=0)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")]
 Limit = Annotated[int | None, typer.Option(help="Take only the first so many problems.", min=1)]
 

@@ -42,7 +42,7 @@ def create(
     demo: Annotated[
         bool, typer.Option("--demo", help="The run of `restmcts demo`; a run file and flags override it.")
     ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="With --demo: far less of everything.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="Take far less of everything; goes with --demo.")] = False,
     paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
     workdir: Workdir = None,
     plugin: Plugins = None,
