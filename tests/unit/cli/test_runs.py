@@ -155,6 +155,15 @@ def test_create_stores_what_was_asked_for(tmp_path: Path, document: Document) ->
     assert {name: row.uri for name, row in checkpoints.items()} == {"base": "someone/model"}
 
 
+@pytest.mark.parametrize("name", ["", "two\nlines", "\x1b[31mred", "n" * 5000])
+def test_create_refuses_a_name_that_cannot_be_typed_before_it_makes_a_folder(
+    tmp_path: Path, call: Command, name: str
+) -> None:
+    refused = call("runs", "create", name, problem_file(tmp_path, 3), "--workdir", tmp_path / "w")
+    assert "the name of a run" in message(refused)
+    assert not (tmp_path / "w").exists()
+
+
 def test_create_is_whole_or_nothing(tmp_path: Path, call: Command, document: Document) -> None:
     path, workdir = problem_file(tmp_path, 3), tmp_path / "w"
     path.write_text(path.read_text() + "no JSON\n")

@@ -45,6 +45,34 @@ def test_pages_show_the_run_and_its_trees(client: Any) -> None:
 
 
 @pytest.mark.parametrize(
+    "path",
+    [
+        "/runs/9223372036854775808",
+        "/runs/-9223372036854775809/live",
+        "/runs/1/quality?x=%00",
+        "/runs/1/trees?after=9223372036854775808",
+        "/runs/1/trees?question=%00",
+        "/runs/1/trees?phase=collect%00",
+        "/trees/99999999999999999999",
+        "/trees/99999999999999999999/data",
+        "/trees/1/requests?ids=1&ids=9223372036854775808",
+        "/compare?first=1&second=9223372036854775808",
+        "/failures?done=%00",
+    ],
+)
+def test_what_no_database_can_hold_is_a_bad_request_with_its_reason(client: Any, path: str) -> None:
+    status, page, _ = client.get(path)
+    assert status == 400
+    assert "Bad request" in page
+    assert ("a NUL character" if "%00" in path else "no id") in page
+
+
+def test_the_greatest_id_and_a_long_number_to_search_for_are_no_bad_requests(client: Any) -> None:
+    assert client.get("/runs/9223372036854775807")[0] == 404
+    assert client.get("/runs/1/trees?question=99999999999999999999")[0] == 200
+
+
+@pytest.mark.parametrize(
     "path", ["/", "/runs/1", "/runs/1/trees", "/trees/1", "/compare?first=1&second=5", "/failures", "/nothing"]
 )
 def test_text_from_strangers_is_escaped_everywhere_and_scripts_come_from_here_alone(client: Any, path: str) -> None:

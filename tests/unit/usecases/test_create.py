@@ -119,3 +119,12 @@ def test_a_checkpoint_is_known_by_the_digest_of_its_files_or_by_its_uri(
     with database.transaction() as transaction:
         row = runs.checkpoints_of(transaction, 1)["base"]
     assert (row.kind, row.uri, row.digest) == ("policy", given.uri, digest)
+
+
+@pytest.mark.parametrize("name", ["", "  ", "two\nlines", "\x1b[31mred", "nul\0", "n" * 5000, "lone \ud800"])
+def test_a_run_name_that_cannot_be_typed_or_printed_stores_nothing(database: Database, name: str) -> None:
+    with pytest.raises(InputError, match="the name of a run") as refused:
+        create(database, name=name)
+    assert str(refused.value).isprintable()
+    assert len(str(refused.value)) < 300
+    assert create(database, name="it's a näme / 7") == {}

@@ -3,7 +3,7 @@
 import time
 from pathlib import Path
 
-from fastapi import FastAPI, Request, Response
+from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from restmcts.adapters.observability import metrics
@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restmcts_dashboard.failure_pages import failure_pages
-from restmcts_dashboard.pages import HEADERS, page
+from restmcts_dashboard.pages import HEADERS, check_query, page
 from restmcts_dashboard.run_pages import run_pages
 from restmcts_dashboard.source import Source
 from restmcts_dashboard.tree_pages import tree_pages
@@ -48,7 +48,9 @@ class Headers:
 
 def create_app(source: Source) -> FastAPI:
     """Return the dashboard of a source."""
-    app = FastAPI(title="restmcts", docs_url=None, redoc_url=None, openapi_url=None)
+    app = FastAPI(
+        title="restmcts", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_query)]
+    )
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(source.names), www_redirect=False)
     app.add_middleware(Headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -74,8 +76,8 @@ def create_app(source: Source) -> FastAPI:
 
     @app.exception_handler(HTTPException)
     def on_http_error(_: Request, error: HTTPException) -> Response:
-        return page(
-            "error.html.j2", error.status_code, source=source, title=str(error.detail), reason="There is no such page."
-        )
+        known = error.status_code == 400
+        title, reason = ("Bad request", str(error.detail)) if known else (str(error.detail), "There is no such page.")
+        return page("error.html.j2", error.status_code, source=source, title=title, reason=reason)
 
     return app

@@ -13,7 +13,7 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.errors import InputError
 from restmcts.usecases import steer
 
-from restmcts_dashboard.pages import page
+from restmcts_dashboard.pages import RowId, page
 from restmcts_dashboard.source import Source
 
 MAX_SHOWN = 200
@@ -50,11 +50,11 @@ def failure_pages(source: Source) -> APIRouter:
         return RedirectResponse(f"/failures?done={done}", 303)
 
     @pages.post("/dead-letters/{letter_id}/retry")
-    def retry_letter(letter_id: int, token: Token = "") -> Response:
+    def retry_letter(letter_id: RowId, token: Token = "") -> Response:
         return change(token, lambda transaction: steer.retry_dead_letter(transaction, letter_id), "message")
 
     @pages.post("/trees/{tree_id}/retry")
-    def retry_tree(tree_id: int, token: Token = "") -> Response:
+    def retry_tree(tree_id: RowId, token: Token = "") -> Response:
         return change(token, lambda transaction: steer.retry_tree(transaction, tree_id), "tree")
 
     return pages

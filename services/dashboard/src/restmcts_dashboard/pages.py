@@ -4,10 +4,13 @@ that come with every answer.
 
 import json
 from dataclasses import asdict, is_dataclass
+from typing import Annotated
 
-from fastapi import Response
+from fastapi import HTTPException, Request, Response
 from fastapi.responses import HTMLResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from pydantic import AfterValidator
+from restmcts.domain.text import escaped_text
 from restmcts.reporting.figures import NONE, decimal, percent
 
 from restmcts_dashboard.run_reads import clock, duration
@@ -29,6 +32,28 @@ STATE_SIGNS = {
     **{"paused": "❚❚", "cancelled": "■", "failed": "✗", "ended": "■", "skipped": "–"},
 }
 VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
+_MAX_ID = 2**63 - 1
+
+
+def _row_id(number: int) -> int:
+    if abs(number) > _MAX_ID:
+        raise HTTPException(400, f"{number} is no id: ids end at {_MAX_ID}.")
+    return number
+
+
+RowId = Annotated[int, AfterValidator(_row_id)]
+"""An id that a database can be asked for."""
+
+
+def check_query(request: Request) -> None:
+    """Refuse a query that no database can be asked.
+
+    Raises:
+        HTTPException: 400, if a name or a value of it holds NUL.
+    """
+    for name, value in request.query_params.multi_items():
+        if "\0" in name + value:
+            raise HTTPException(400, f"The query holds a NUL character, in {escaped_text(name)!r}.")
 
 
 def count(number: float | None) -> str:

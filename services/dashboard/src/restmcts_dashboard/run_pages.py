@@ -10,7 +10,7 @@ from restmcts.adapters.sql.rows import ListedRun
 from restmcts.adapters.sql.tables import TreeState
 
 from restmcts_dashboard import charts, live, run_reads
-from restmcts_dashboard.pages import page, render
+from restmcts_dashboard.pages import RowId, page, render
 from restmcts_dashboard.source import Source
 
 TREES_ON_RUN_PAGE = 25
@@ -48,7 +48,7 @@ def run_pages(source: Source) -> APIRouter:
             return _parts(transaction, source, run_reads.read_run(transaction, run_id))
 
     @pages.get("/runs/{run_id}")
-    def run(run_id: int) -> Response:
+    def run(run_id: RowId) -> Response:
         with source.database.transaction() as transaction:
             view = run_reads.read_run(transaction, run_id)
             shown = _marked(_parts(transaction, source, view))
@@ -56,11 +56,11 @@ def run_pages(source: Source) -> APIRouter:
         return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, states=list(TreeState))
 
     @pages.get("/runs/{run_id}/live")
-    async def run_live(request: Request, run_id: int) -> Response:
+    async def run_live(request: Request, run_id: RowId) -> Response:
         return live.stream(request, lambda: parts(run_id))
 
     @pages.get("/runs/{run_id}/quality")
-    def quality(run_id: int) -> Response:
+    def quality(run_id: RowId) -> Response:
         with source.database.transaction() as transaction:
             found = run_reads.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
@@ -68,12 +68,12 @@ def run_pages(source: Source) -> APIRouter:
 
     @pages.get("/runs/{run_id}/trees")
     def trees(
-        run_id: int,
+        run_id: RowId,
         phase: str = "",
         state: str = "",
         solved: Annotated[str, Query(pattern="^(yes|no|)$")] = "",
         question: Annotated[str, Query(max_length=500)] = "",
-        after: int = 0,
+        after: RowId = 0,
     ) -> Response:
         asked: dict[str, Any] = {"phase": phase or None, "state": state or None, "question": question, "after": after}
         asked["solved"] = {"yes": True, "no": False}.get(solved)

@@ -5,7 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 
 from restmcts_dashboard import tree_reads
-from restmcts_dashboard.pages import document, page
+from restmcts_dashboard.pages import RowId, document, page
 from restmcts_dashboard.source import Source
 
 MAX_REQUESTS = 20
@@ -16,24 +16,24 @@ def tree_pages(source: Source) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("/trees/{tree_id}")
-    def tree(tree_id: int) -> Response:
+    def tree(tree_id: RowId) -> Response:
         with source.database.transaction() as transaction:
             shown = tree_reads.facts_of(transaction, tree_id)
             others = tree_reads.siblings(transaction, tree_id)
         return page("tree.html.j2", source=source, tree=shown, siblings=others)
 
     @pages.get("/trees/{tree_id}/data")
-    def data(tree_id: int) -> Response:
+    def data(tree_id: RowId) -> Response:
         with source.database.transaction() as transaction:
             return document(tree_reads.read_tree(transaction, tree_id))
 
     @pages.get("/trees/{tree_id}/requests")
-    def requests(tree_id: int, ids: Annotated[list[int], Query(max_length=MAX_REQUESTS)]) -> Response:
+    def requests(tree_id: RowId, ids: Annotated[list[RowId], Query(max_length=MAX_REQUESTS)]) -> Response:
         with source.database.transaction() as transaction:
             return document(tree_reads.requests_about(transaction, tree_id, ids))
 
     @pages.get("/compare")
-    def compare(first: int, second: int) -> Response:
+    def compare(first: RowId, second: RowId) -> Response:
         with source.database.transaction() as transaction:
             shown = [tree_reads.facts_of(transaction, tree_id) for tree_id in (first, second)]
             known = {first, *(row.id for row in tree_reads.siblings(transaction, first))}

@@ -12,6 +12,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
 from restmcts.domain.runs.spec_plan import BOOTSTRAP, HELD_OUT, SEEDS, TRAIN
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, HeldOut
+from restmcts.domain.text import check_name
 from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
 
@@ -79,12 +80,13 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
     """Store a run, and wake the coordinator for it unless it is to begin paused.
 
     Raises:
-        InputError: if a run has that name, or a problem cannot be read.
+        InputError: if the name cannot be used or a run has it, or a problem cannot be read.
     """
-    run_id = runs.create_run(transaction, new.name, new.method, new.seed, dict(new.config), new.max_tokens)
+    name = check_name(new.name, "run")
+    run_id = runs.create_run(transaction, name, new.method, new.seed, dict(new.config), new.max_tokens)
     runs.add_phases(transaction, run_id, new.phases)
-    for name, checkpoint in new.checkpoints.items():
-        runs.add_checkpoint(transaction, run_id, name, checkpoint.kind, checkpoint.uri, checkpoint.known_digest)
+    for model, checkpoint in new.checkpoints.items():
+        runs.add_checkpoint(transaction, run_id, model, checkpoint.kind, checkpoint.uri, checkpoint.known_digest)
     fills = not {HELD_OUT, BOOTSTRAP, SEEDS} & new.problems.keys()
     filled = _Filled.by(new.config, new.phases) if fills else _Filled()
     counts: dict[str, int] = {}
