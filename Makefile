@@ -55,7 +55,7 @@ units:
 
 test: check browser ## Checks, then all tests: unit, golden, integration, e2e
 	@$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit tests/golden
-	@$(BIN)/python -m pytest $(PARALLEL) --dist loadfile tests/integration tests/e2e
+	@$(BIN)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
