@@ -120,7 +120,7 @@ def test_killed_and_started_again_it_comes_to_the_same_table(
     ("more", "words"),
     [
         (("--budgets", "30,x"), ("--budgets 30,x", "whole numbers")),
-        (("--methods", "magic"), ("no method is named 'magic'",)),
+        (("--methods", "magic"), ("no answering method is called 'magic'",)),
         (("--methods", "step-beam"), ("step-beam", "solution_tokens")),
         (("--value", "nowhere"), ("nowhere",)),
         (("--iterations-of", "nowhere"), ("--iterations-of",)),
