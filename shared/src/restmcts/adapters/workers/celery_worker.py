@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from celery import Celery, signals
+from sqlalchemy import make_url
 from sqlalchemy.exc import OperationalError
 
 from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app, dead_letter
@@ -128,7 +129,10 @@ class _Worker:
         database = Database(settings.database_url.get_secret_value())
         bus = CeleryBus(app, settings.redis_url.get_secret_value(), database)
         database.publish = bus.publish
-        tracing.configure(self._queue.value, settings.otel_endpoint, settings.database_url.get_secret_value())
+        # Each service has a role of its own in the one database that tells stacks apart.
+        url = make_url(settings.database_url.get_secret_value())
+        scope = f"{url.host}:{url.port}/{url.database}"
+        tracing.configure(self._queue.value, settings.otel_endpoint, scope)
         heartbeat = Heartbeat(settings.run_dir)
         presence = Presence(database, self._queue, heartbeat)
         service = ServiceContext(
