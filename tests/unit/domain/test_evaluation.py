@@ -80,7 +80,7 @@ def test_widths_follow_from_the_budget(budget: int, width: int, branch: int) -> 
         ({"budgets": (0, 5)}, "at least 1 token"),
         ({"seeds": (0, 0)}, "seed 0 is named twice"),
         ({"solution_tokens": None}, "how many tokens a solution has"),
-        ({"models": (ModelPair("", "policy", {"value": "value"}),)}, "asks a value model named 'orm'"),
+        ({"models": (ModelPair("", "policy", {"value": "value"}),)}, "asks a value model named 'ms'"),
     ],
 )
 def test_what_cannot_be_evaluated_is_said_at_once(change: dict[str, object], message: str) -> None:
