@@ -8,6 +8,7 @@ from collections.abc import Iterator
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.messages.workers import WORKERS
+from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
 
 
@@ -28,6 +29,15 @@ def servers(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
 def stack(servers: Stack) -> Stack:
     """The stack with one worker of each kind; those that a test stopped are started again."""
     servers.up(dict.fromkeys(WORKERS, 1))
+    return servers
+
+
+@pytest.fixture
+def idle_servers(servers: Stack) -> Stack:
+    """The stack without its workers, so that a test alone moves what it makes."""
+    for member in servers.members():
+        if member.name not in SERVERS:
+            servers.stop(member.name)
     return servers
 
 

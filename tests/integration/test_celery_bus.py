@@ -10,7 +10,6 @@ from restmcts.adapters.sql.database import OUTBOX, Database
 from restmcts.adapters.sql.runs import DEAD_LETTERS
 from restmcts.messages.base import Queue
 from restmcts.messages.commands import AdvanceTrees, ProposeWaitingSteps
-from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import delete, insert, select, update
 
@@ -21,15 +20,12 @@ LONG_AGO = datetime(2020, 1, 1, tzinfo=UTC)
 
 
 @pytest.fixture
-def redis(servers: Stack, database: Database) -> Iterator[Redis]:
+def redis(idle_servers: Stack, database: Database) -> Iterator[Redis]:
     """Redis and an outbox, both empty, and no worker that takes anything out."""
-    for member in servers.members():
-        if member.name not in SERVERS:
-            servers.stop(member.name)
     with database.transaction() as transaction:
         transaction.execute(delete(OUTBOX))
         transaction.execute(delete(DEAD_LETTERS))
-    with Redis.from_url(servers.settings["RESTMCTS_REDIS_URL"]) as client:
+    with Redis.from_url(idle_servers.settings["RESTMCTS_REDIS_URL"]) as client:
         client.flushdb()
         yield client
         client.flushdb()

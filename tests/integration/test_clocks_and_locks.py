@@ -44,9 +44,10 @@ def emitted(database: Database) -> list[Message]:
 
 
 @pytest.fixture
-def new_run(database: Database) -> Iterator[Callable[[], int]]:
-    """A function that makes a run of one problem, which nobody has begun; at the end its runs are
-    cancelled, so that workers of other tests do not ask for their policy, which is nowhere.
+def new_run(idle_servers: Stack, database: Database) -> Iterator[Callable[[], int]]:
+    """A function that makes a run of one problem, which nobody has begun and no worker moves; at
+    the end its runs are cancelled, so that workers of other tests do not ask for their policy,
+    which is nowhere.
     """
     run_ids: list[int] = []
 

@@ -20,7 +20,6 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingS
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases import steer
 from restmcts.usecases.serve_models import WorkerSettings
-from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
@@ -103,13 +102,10 @@ def in_threads(calls: Sequence[Callable[[], object]]) -> None:
 
 
 @pytest.fixture
-def counted_run(servers: Stack, database: Database) -> Iterator[Callable[[int | None], CountedRun]]:
+def counted_run(idle_servers: Stack, database: Database) -> Iterator[Callable[[int | None], CountedRun]]:
     """Return a function that makes a run with a budget; no worker runs, so that the test alone
     moves it.
     """
-    for member in servers.members():
-        if member.name not in SERVERS:
-            servers.stop(member.name)
     made: list[CountedRun] = []
 
     def make(max_tokens: int | None) -> CountedRun:
