@@ -10,10 +10,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.trees import NODES
 from restmcts.adapters.sql.tables import RunState
-from restmcts.adapters.sql.trees import NODES
 from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase

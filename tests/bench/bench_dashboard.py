@@ -12,8 +12,8 @@ import time
 import urllib.request
 from pathlib import Path
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining

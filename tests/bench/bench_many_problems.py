@@ -26,9 +26,9 @@ import psutil
 from prometheus_client.parser import text_string_to_metric_families
 from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
 from restmcts.adapters.observability.metrics import PORT_FILE
-from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring

@@ -17,12 +17,12 @@ from pathlib import Path
 from typing import Any
 
 import psutil
-from restmcts.adapters.sql import requests as queue
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import Claim
+from restmcts.adapters.sql.state import requests as queue
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.requests import Claim
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import RequestKind
-from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.domain.runs.phases import SearchPhase

@@ -15,7 +15,7 @@ from pathlib import Path
 
 import pytest
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.testing.runs import await_end, begin_run, faults, small_plan

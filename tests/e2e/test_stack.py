@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.testing.runs import await_end, begin_run, faults, small_plan

@@ -16,8 +16,8 @@ from typing import Any
 import pytest
 import torch
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, VALUE_SCHEMA, write_shards
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.runs.phases import Phase, TrainPolicyPhase, TrainValuePhase

@@ -6,8 +6,8 @@ import sys
 import time
 from pathlib import Path
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import ServiceContext, ServiceSettings

@@ -7,7 +7,7 @@ import pytest
 from redis import Redis
 from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
 from restmcts.adapters.sql.database import OUTBOX, Database
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.messages.base import Queue
 from restmcts.messages.commands import AdvanceTrees, ProposeWaitingSteps
 from restmcts_cli.processes.stack_processes import Stack

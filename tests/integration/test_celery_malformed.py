@@ -11,7 +11,7 @@ import pytest
 from redis import Redis
 from restmcts.adapters.buses.celery_bus import celery_app
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.messages.base import Queue
 from restmcts.messages.routes import MESSAGES, queue_of
 from restmcts.messages.workers import WORKER_OF_QUEUE

@@ -15,9 +15,11 @@ from typing import Any
 
 import pytest
 from redis import Redis
-from restmcts.adapters.sql import migrate, runs, stack_queries
+from restmcts.adapters.sql import migrate
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.workers import forget_silent, tell
+from restmcts.adapters.sql.reads import stack_queries
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.workers import forget_silent, tell
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.adapters.workers.presence import Presence
 from restmcts.messages.base import Queue

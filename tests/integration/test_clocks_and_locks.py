@@ -11,12 +11,12 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 import time_machine
-from restmcts.adapters.sql import requests, runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.state import requests, runs
+from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
-from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings

@@ -5,12 +5,13 @@ import dataclasses
 import pytest
 from pydantic import SecretStr
 from restmcts.adapters.buses.broker import queue_lengths
-from restmcts.adapters.sql import queries, runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import REQUESTS, Batch, request_row
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import REQUESTS, Batch, request_row
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
-from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposeSteps
 from restmcts.domain.runs.phases import SearchPhase

@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 from restmcts.adapters.files.dataset_shards import read_rows
-from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings

@@ -7,12 +7,12 @@ import time
 from collections.abc import Callable, Iterator
 
 import pytest
-from restmcts.adapters.sql import requests as queue
-from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state import requests as queue
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import RequestKind, RunState, TreeState
-from restmcts.adapters.sql.trees import RUNS, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.domain.runs.phases import SearchPhase

@@ -4,9 +4,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.sql import roles, runs
+from restmcts.adapters.sql import roles
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.migrate import upgrade
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.problems import Problem
 from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import create_engine, make_url, text

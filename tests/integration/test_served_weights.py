@@ -14,8 +14,9 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.models.http_policy.opening import served_name
 from restmcts.adapters.models.served_weights import WeightsFollower, wanted_policy
-from restmcts.adapters.sql import promotions, queries, runs
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import promotions, runs
+from restmcts.adapters.sql.state.requests import REQUESTS
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings

@@ -7,10 +7,10 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
-from restmcts.adapters.sql import runs, token_budget
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs, token_budget
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import RunState
-from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings

@@ -16,7 +16,7 @@ from restmcts.adapters.models.http_policy.address import parse_address
 from restmcts.adapters.models.http_policy.opening import open_policy
 from restmcts.adapters.models.http_policy.proposer import HttpProposer
 from restmcts.adapters.models.llm_judge import LlmJudge
-from restmcts.adapters.sql import queries
+from restmcts.adapters.sql.reads import queries
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, ProposeSteps
 from restmcts.domain.runs.phases import SearchPhase

@@ -7,6 +7,7 @@ import re
 import subprocess
 import sys
 import tomllib
+from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ SOURCE_FOLDERS = ("shared", "services", "cli", "infra", "tests")
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml"))
 HEAVY = ("torch", "transformers", "restmcts.modeling", *(f"restmcts_{name}" for name in SERVICES))
 MAX_FILE_LINES = 400
+MAX_MODULES = 15  # of one folder
 OWNERS = {"opentelemetry": "opentelemetry-api"}  # of import names that several distributions share
 
 
@@ -128,6 +130,13 @@ def test_no_python_file_is_too_long() -> None:
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()
     }
     assert {path: length for path, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+def test_no_folder_has_too_many_modules() -> None:
+    """Tests are found by their names; whoever reads the code must see a room at a glance."""
+    sources = (path for path in python_files() if "src" in path.relative_to(ROOT).parts)
+    sizes = Counter(str(path.parent.relative_to(ROOT)) for path in sources if path.stem != "__init__")
+    assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
 
 
 def test_modules_with_tables_do_not_postpone_annotations() -> None:

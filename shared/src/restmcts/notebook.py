@@ -13,9 +13,9 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.queries import PhaseNumbers
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.queries import PhaseNumbers
 from restmcts.adapters.sql.rows import ListedTree
 from restmcts.errors import InputError
 

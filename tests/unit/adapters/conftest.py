@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.files.dataset_shards import read_rows
-from restmcts.adapters.sql import promotions, runs
+from restmcts.adapters.sql.state import promotions, runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.messages import commands

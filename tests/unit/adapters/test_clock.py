@@ -5,10 +5,10 @@ from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.trees import RUNS
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.trees import RUNS
 from restmcts.errors import StorageError
 from sqlalchemy import select, update
 

@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.files.dataset_shards import read_rows
-from restmcts.adapters.sql import requests as queue
-from restmcts.adapters.sql import runs
-from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state import requests as queue
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
 from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.labels.filtering import PairFilter

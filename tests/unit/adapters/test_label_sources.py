@@ -7,8 +7,8 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import trees
-from restmcts.adapters.sql.trees import TREES
+from restmcts.adapters.sql.state import trees
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.domain.problems import Problem, Verdict
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed
 from restmcts.domain.runs.methods import METHODS, Models

@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.files import plugins
 from restmcts.adapters.files.plugins import load_plugins, loaded_plugins, plugin_digests
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.runs.methods import METHODS
 from restmcts.errors import InputError
 from restmcts.registry import registries

@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import promotions, runs
+from restmcts.adapters.sql.state import promotions, runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
 from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase

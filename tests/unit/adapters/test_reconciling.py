@@ -5,12 +5,12 @@ from contextlib import nullcontext
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.sql import requests, runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.state import requests, runs
+from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import RequestKind
-from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import StepsProposed
 from restmcts.domain.runs.phases import SearchPhase

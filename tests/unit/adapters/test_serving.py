@@ -6,8 +6,8 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
-from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase

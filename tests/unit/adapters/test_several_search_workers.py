@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.sql import requests, runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import REQUESTS, ClaimedRequest
+from restmcts.adapters.sql.state import requests, runs, trees
+from restmcts.adapters.sql.state.requests import REQUESTS, ClaimedRequest
+from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.adapters.sql.tables import RequestKind, TreeState
-from restmcts.adapters.sql.trees import NODES, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings

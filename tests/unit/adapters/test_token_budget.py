@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.buses.local_bus import LocalBus
-from restmcts.adapters.sql import progress, runs, token_budget
+from restmcts.adapters.sql.reads import progress
+from restmcts.adapters.sql.state import runs, token_budget
+from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
-from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings

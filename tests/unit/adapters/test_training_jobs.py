@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import ServiceContext, ServiceSettings

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.runs.phases import PHASE, Phase, TrainPolicyPhase
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import spec_plan

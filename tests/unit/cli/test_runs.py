@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import queries, runs, token_budget
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.trees import PHASES, TREES
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import runs, token_budget
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.domain.runs.phases import PHASE
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
 from restmcts.errors import InputError

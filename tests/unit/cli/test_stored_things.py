@@ -9,8 +9,8 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.errors import InputError, StorageError
 from restmcts.messages.commands import AdvanceRun

@@ -10,11 +10,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import promotions, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state import promotions, runs, token_budget, trees
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
-from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.domain.runs.phases import GatePhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import StorageError

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
-from restmcts.adapters.sql.trees import TREES
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.workers.service import OpenModels
 from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.domain.requests import ProposeSteps, StepsProposed

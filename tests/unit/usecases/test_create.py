@@ -5,8 +5,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings

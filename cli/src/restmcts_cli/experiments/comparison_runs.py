@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from restmcts.adapters.sql import runs
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase

@@ -6,8 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from restmcts.adapters.sql import queries, runs
+from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import StoredCheckpoint
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.runs.evaluation import VALUE, ModelPair
 from restmcts.errors import InputError

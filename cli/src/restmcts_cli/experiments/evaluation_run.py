@@ -8,8 +8,9 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restmcts.adapters.sql import queries, runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
 from restmcts.errors import RestMctsError

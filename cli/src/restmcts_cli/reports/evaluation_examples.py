@@ -5,9 +5,9 @@ show.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from restmcts.adapters.sql import evaluating
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.evaluating import EvaluatedTree
+from restmcts.adapters.sql.reads import evaluating
+from restmcts.adapters.sql.reads.evaluating import EvaluatedTree
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells

@@ -5,9 +5,10 @@ that sampling methods read.
 from collections.abc import Iterator, Sequence
 from typing import Any
 
-from restmcts.adapters.sql import evaluating, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.evaluating import EvaluatedTree
+from restmcts.adapters.sql.reads import evaluating
+from restmcts.adapters.sql.reads.evaluating import EvaluatedTree
+from restmcts.adapters.sql.state import trees
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Verdict

@@ -2,10 +2,10 @@
 
 from collections.abc import Sequence
 
-from restmcts.adapters.sql import runs, trees
-from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.rows import StoredCheckpoint
-from restmcts.adapters.sql.trees import TREES
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.storage.uris import local_path
 from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.tasks.number_paths import distance

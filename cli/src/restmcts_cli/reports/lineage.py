@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from restmcts.adapters.sql import origins, queries
+from restmcts.adapters.sql.reads import origins, queries
 from restmcts.adapters.sql.rows import JsonObject, ListedDataset
 from restmcts.errors import InputError
 

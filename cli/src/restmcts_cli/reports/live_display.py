@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Self
 
-from restmcts.adapters.sql import progress
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import progress
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.errors import StorageError
 from rich.console import Console, Group, RenderableType

@@ -3,12 +3,12 @@
 from collections.abc import Sequence
 from typing import Any
 
-from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.rows import StoredPhase
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
-from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure

@@ -6,11 +6,11 @@ comes twice, do no harm.
 
 from collections.abc import Sequence
 
-from restmcts.adapters.sql import promotions, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.reads.tree_counts import summarise_trees
 from restmcts.adapters.sql.rows import StoredCheckpoint, StoredPhase, StoredRun
+from restmcts.adapters.sql.state import promotions, runs, token_budget, trees
 from restmcts.adapters.sql.tables import PhaseState, RunState
-from restmcts.adapters.sql.tree_counts import summarise_trees
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import RunMessage

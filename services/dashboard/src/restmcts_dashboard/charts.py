@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 
 from markupsafe import Markup
-from restmcts.adapters.sql.queries import PhaseNumbers
+from restmcts.adapters.sql.reads.queries import PhaseNumbers
 from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
 
 NAMES = {"grade-policy": "Policy, greedy", "grade-base": "Policy, greedy", "grade-control": "Control: seed data alone"}

@@ -8,8 +8,8 @@ from typing import Annotated
 
 from fastapi import APIRouter, Form, Response
 from fastapi.responses import RedirectResponse
-from restmcts.adapters.sql import queries, stack_queries
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads import queries, stack_queries
 from restmcts.errors import InputError
 from restmcts.usecases import steer
 

@@ -4,9 +4,10 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from markupsafe import Markup
-from restmcts.adapters.sql import promotions, queries, stack_queries
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads import queries, stack_queries
 from restmcts.adapters.sql.rows import ListedRun
+from restmcts.adapters.sql.state import promotions
 from restmcts.adapters.sql.tables import TreeState
 
 from restmcts_dashboard import charts, live, run_reads

@@ -7,14 +7,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from restmcts.adapters.sql import progress, queries, token_budget
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.queries import ENDED_PHASES, PhaseNumbers
-from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.reads import progress, queries
+from restmcts.adapters.sql.reads.queries import ENDED_PHASES, PhaseNumbers
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.runs import phases_of
+from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.runs import phases_of
+from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
-from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Verdict
 from restmcts.errors import InputError
 from sqlalchemy import case, func, select

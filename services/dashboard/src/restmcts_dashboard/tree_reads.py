@@ -6,13 +6,13 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from restmcts.adapters.sql import queries
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import JsonObject, ShownTree, columns
-from restmcts.adapters.sql.runs import CHECKPOINTS
+from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.state.runs import CHECKPOINTS
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import RequestState
-from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Node

@@ -18,9 +18,9 @@ from typing import Any, Self
 
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.plugins import plugin_digests
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.messages.commands import ProposeWaitingSteps
 from restmcts.messages.wire import GENERATION, dump_response, load_proposal

@@ -4,8 +4,8 @@ trees.
 The one place of this service that reads labels; searches never see what it finds.
 """
 
-from restmcts.adapters.sql import promotions, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.state import promotions, runs, trees
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel

@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.messages.events import CheckpointTrained

@@ -12,11 +12,12 @@ from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 
 from restmcts.adapters.observability import logs, metrics, tracing
-from restmcts.adapters.sql import evaluating, runs, token_budget, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.requests import Batch, request_row
+from restmcts.adapters.sql.reads import evaluating
 from restmcts.adapters.sql.rows import Columns
-from restmcts.adapters.sql.trees import AnsweredRequest, TreeToAdvance
+from restmcts.adapters.sql.state import runs, token_budget, trees
+from restmcts.adapters.sql.state.requests import Batch, request_row
+from restmcts.adapters.sql.state.trees import AnsweredRequest, TreeToAdvance
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.search.protocol import Search

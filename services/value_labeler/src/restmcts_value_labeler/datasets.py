@@ -8,9 +8,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
-from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import JsonObject
+from restmcts.adapters.sql.state import runs, trees
 from restmcts.domain.labels.corruption import solution_values
 from restmcts.domain.labels.filtering import (
     PairFilter,

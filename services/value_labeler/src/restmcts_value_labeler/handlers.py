@@ -1,7 +1,7 @@
 """Label ended trees, and write training data."""
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.runs.phases import TRAINING_PHASE
 from restmcts.messages.commands import LabelTrees, WriteDataset

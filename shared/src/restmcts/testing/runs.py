@@ -9,11 +9,12 @@ from typing import Any
 
 from sqlalchemy import select
 
-from restmcts.adapters.sql import progress, runs, trees
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.reads import progress
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import RunState, TreeState
-from restmcts.adapters.sql.trees import PHASES, TREES
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings

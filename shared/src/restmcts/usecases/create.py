@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Self
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.queries import run_named
+from restmcts.adapters.sql.reads.queries import run_named
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase

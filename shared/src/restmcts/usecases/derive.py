@@ -7,11 +7,11 @@ from collections.abc import Iterator, Sequence
 
 from sqlalchemy import func, insert, literal, select
 
-from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.rows import Columns, StoredProblem
-from restmcts.adapters.sql.trees import PHASES, TREES
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.domain.labels.rollouts import next_prefix, wrong_solution
 from restmcts.domain.runs.phases import SearchPhase
 

@@ -6,9 +6,9 @@ import logging
 from collections.abc import Sequence
 
 from restmcts.adapters.observability import metrics, tracing
-from restmcts.adapters.sql import labelling, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.labelling import Labelled, TreeToLabel
+from restmcts.adapters.sql.state import labelling, trees
+from restmcts.adapters.sql.state.labelling import Labelled, TreeToLabel
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.labels.inferred import end_leaves
 from restmcts.domain.labels.rollouts import label_steps

@@ -4,9 +4,9 @@ from what held-out problems say of both.
 
 from collections.abc import Mapping
 
-from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import JsonObject, StoredCheckpoint, StoredPhase
+from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import GatePhase

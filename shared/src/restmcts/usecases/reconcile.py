@@ -11,13 +11,13 @@ from dataclasses import dataclass
 from sqlalchemy import literal_column, select, text, update
 
 from restmcts.adapters.observability import metrics
-from restmcts.adapters.sql import requests, runs, trees
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.requests import REQUESTS
 from restmcts.adapters.sql.rows import Columns, StoredPhase
+from restmcts.adapters.sql.state import requests, runs, trees
+from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
-from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,

@@ -16,10 +16,10 @@ from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
 from restmcts.adapters.observability import logs, metrics, tracing
-from restmcts.adapters.sql import requests as queue
-from restmcts.adapters.sql import runs, trees
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state import requests as queue
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import LEAVING, CheckpointError, ModelError, RestMctsError, UnstorableError, reason_of

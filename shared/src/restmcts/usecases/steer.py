@@ -9,15 +9,15 @@ from collections.abc import Iterable
 
 from sqlalchemy import delete, select, update
 
-from restmcts.adapters.sql import promotions, requests, runs, token_budget, trees
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.queries import run_named
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state import promotions, requests, runs, token_budget, trees
+from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
-from restmcts.adapters.sql.trees import NODES, RUNS, TREES
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps

@@ -3,8 +3,8 @@
 from collections import Counter
 from collections.abc import Mapping, Sequence
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec_plan import BOOTSTRAP, HELD_OUT, SEEDS, TRAIN
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS

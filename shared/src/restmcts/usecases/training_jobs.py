@@ -9,10 +9,10 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 
-from restmcts.adapters.sql import promotions, runs
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.rows import StoredCheckpoint, StoredDataset, StoredPhase
+from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import PhaseMessage

@@ -29,7 +29,7 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts dead-letters list[/bold]
     """
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         rows = stack_queries.list_dead_letters(transaction)
@@ -46,7 +46,7 @@ def show(letter_id: LetterId, workdir: Workdir = None, json: Json = False) -> No
 
     Example: [bold]restmcts dead-letters show 3[/bold]
     """
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         rows = stack_queries.list_dead_letters(transaction, letter_id)
@@ -92,7 +92,7 @@ def drop(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None
 
 
 def _chosen(transaction: "Transaction", letter_ids: Sequence[int] | None, all: bool) -> list[int]:
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     if bool(letter_ids) == all:
         raise InputError("name dead letters by their numbers, or all of them with --all")

@@ -219,7 +219,7 @@ def _queues(connection: Connection) -> Finding:
 
 
 def _requests(connection: Connection) -> Finding:
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
         rows = stack_queries.open_requests(transaction, _grace_seconds(connection))
@@ -236,7 +236,7 @@ def _requests(connection: Connection) -> Finding:
 
 
 def _outbox(connection: Connection) -> Finding:
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
         age = stack_queries.outbox_age_seconds(transaction)
@@ -251,7 +251,7 @@ def _outbox(connection: Connection) -> Finding:
 
 
 def _dead_letters(connection: Connection) -> Finding:
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
         count = stack_queries.num_dead_letters(transaction)

@@ -20,7 +20,7 @@ from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from restmcts.adapters.sql.stack_queries import WorkerProcess
+    from restmcts.adapters.sql.reads.stack_queries import WorkerProcess
 
 REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
 COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
@@ -82,7 +82,7 @@ def _listed(process: LiveProcess) -> dict[str, object]:
 
 def live_processes(connection: Connection) -> list[LiveProcess]:
     """Return the processes that tell of themselves."""
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
         rows, now = stack_queries.list_workers(transaction), transaction.now()
@@ -112,7 +112,7 @@ def _duration(seconds: float) -> str:
 
 def _rows(connection: Connection, processes: Sequence[LiveProcess]) -> list[dict[str, object]]:
     from restmcts.adapters.buses.broker import queue_lengths
-    from restmcts.adapters.sql import stack_queries
+    from restmcts.adapters.sql.reads import stack_queries
 
     living = Counter(process.worker for process in processes if process.state != "silent")
     with connection.database.transaction() as transaction:

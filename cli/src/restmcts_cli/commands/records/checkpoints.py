@@ -32,7 +32,7 @@ def list_(
 
     Example: [bold]restmcts checkpoints list demo[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         run_id = queries.run_named(transaction, run).id if run is not None else None
@@ -152,7 +152,7 @@ def _upload(folder: Path, repository: str, message: str, *, private: bool) -> st
 
 
 def _row(connection: Connection, run: str, name: str) -> "ListedCheckpoint":
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connection.database.transaction() as transaction:
         rows = queries.list_checkpoints(transaction, queries.run_named(transaction, run).id)

@@ -40,7 +40,7 @@ def list_(
 
     Example: [bold]restmcts datasets list demo[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         run_id = queries.run_named(transaction, run).id if run is not None else None

@@ -244,7 +244,7 @@ def list_(
 
     Example: [bold]restmcts problems list demo --set test --limit 5[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         row = queries.run_named(transaction, run)

@@ -22,7 +22,7 @@ from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, pr
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
-    from restmcts.adapters.sql.queries import PhaseNumbers
+    from restmcts.adapters.sql.reads.queries import PhaseNumbers
     from restmcts.adapters.sql.rows import ListedRun, StoredRun
 
     from restmcts_cli.reports.run_report_data import IterationResult
@@ -43,7 +43,7 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts runs list[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         rows = queries.list_runs(transaction)
@@ -216,7 +216,7 @@ def _resumption(name: str, workdir: Path | None) -> str:
 
 
 def _row(connection: Connection, name: str) -> "StoredRun":
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connection.database.transaction() as transaction:
         return queries.run_named(transaction, name)
@@ -240,7 +240,8 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
 
 
 def _show(connection: Connection, name: str, json: bool) -> None:
-    from restmcts.adapters.sql import queries, token_budget
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.state import token_budget
 
     from restmcts_cli.reports.run_results import iteration_results
 

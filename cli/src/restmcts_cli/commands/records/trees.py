@@ -47,7 +47,7 @@ def list_(
 
     Example: [bold]restmcts trees list demo --phase collect-1 --solved[/bold]
     """
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.tables import TreeState
 
     if state is not None and state not in list(TreeState):
@@ -139,7 +139,7 @@ def export(
 
 
 def _tree(workdir: Path | None, tree_id: int) -> "TreeWithNodes":
-    from restmcts.adapters.sql import queries
+    from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         return queries.tree_with_nodes(transaction, tree_id)

@@ -14,8 +14,8 @@ from kombu.exceptions import OperationalError
 from redis import Redis, RedisError
 
 from restmcts.adapters.observability import metrics
-from restmcts.adapters.sql import outbox, runs
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.state import outbox, runs
 from restmcts.errors import InputError, StorageError
 from restmcts.messages.base import Message, Queue, TreesMessage
 from restmcts.messages.routes import MESSAGES, body_of, parse, queue_of

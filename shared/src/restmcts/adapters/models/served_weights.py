@@ -20,8 +20,8 @@ from sqlalchemy.exc import OperationalError
 
 from restmcts.adapters.models.http_policy.address import is_server
 from restmcts.adapters.models.http_policy.opening import served_name
-from restmcts.adapters.sql import promotions, requests
 from restmcts.adapters.sql.database import Database, Transaction, table_of
+from restmcts.adapters.sql.state import promotions, requests
 from restmcts.adapters.sql.tables import Run, RunState
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path

@@ -10,11 +10,11 @@ from prometheus_client.registry import Collector
 from sqlalchemy import func, select
 
 from restmcts.adapters.buses.broker import queue_lengths
-from restmcts.adapters.sql import stack_queries
 from restmcts.adapters.sql.database import OUTBOX, Database, Transaction
-from restmcts.adapters.sql.requests import REQUESTS
+from restmcts.adapters.sql.reads import stack_queries
+from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import RequestKind, RequestState, RunState, TreeState
-from restmcts.adapters.sql.trees import RUNS, TREES
 from restmcts.errors import StorageError
 from restmcts.messages.base import Queue
 

@@ -14,8 +14,8 @@ import uuid
 from datetime import datetime, timedelta
 from typing import Any
 
-from restmcts.adapters.sql import workers
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import workers
 from restmcts.adapters.workers.heartbeat import Activity, Heartbeat
 from restmcts.errors import StorageError
 from restmcts.messages.base import Queue

@@ -8,10 +8,10 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.rows import JsonObject, ShownNode, columns
-from restmcts.adapters.sql.runs import CHECKPOINTS
-from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.runs import CHECKPOINTS
+from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
 from restmcts.errors import InputError
 
 

@@ -4,12 +4,12 @@ that.
 
 from sqlalchemy import insert, select
 
-from restmcts.adapters.sql import runs
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Promotion, StoredCheckpoint
-from restmcts.adapters.sql.runs import CHECKPOINTS
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.runs import CHECKPOINTS
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import PhaseState, PromotionRow
-from restmcts.adapters.sql.trees import TREES
 
 PROMOTIONS = table_of(PromotionRow)
 

@@ -8,8 +8,8 @@ from sqlalchemy import ColumnElement, case, func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Condition
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import TreeState
-from restmcts.adapters.sql.trees import TREES
 from restmcts.domain.problems import Verdict
 
 ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)

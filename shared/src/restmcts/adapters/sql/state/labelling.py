@@ -7,11 +7,11 @@ from datetime import datetime
 from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.rows import Columns, JsonObject
-from restmcts.adapters.sql.runs import ORIGINAL, original
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.runs import ORIGINAL, original
+from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES, node_row
 from restmcts.adapters.sql.tables import NodeOrigin, TreeState
-from restmcts.adapters.sql.trees import NODES, PHASES, TREES, node_row
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
 from restmcts.domain.tree import Node

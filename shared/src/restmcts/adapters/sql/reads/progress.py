@@ -5,13 +5,13 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from restmcts.adapters.sql import token_budget
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.tree_counts import TreeCounts, tree_counts
 from restmcts.adapters.sql.rows import JsonObject, StoredPhase
-from restmcts.adapters.sql.runs import phases_of
+from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state.runs import phases_of
+from restmcts.adapters.sql.state.trees import RUNS
 from restmcts.adapters.sql.tables import PhaseState
-from restmcts.adapters.sql.tree_counts import TreeCounts, tree_counts
-from restmcts.adapters.sql.trees import RUNS
 
 
 @dataclass(frozen=True, slots=True)

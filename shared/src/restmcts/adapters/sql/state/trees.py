@@ -13,8 +13,8 @@ from sqlalchemy import BindParameter, bindparam, literal_column, select, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.rows import Columns
+from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.tables import (
     NodeOrigin,
     NodeRow,

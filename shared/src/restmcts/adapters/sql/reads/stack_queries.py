@@ -7,12 +7,12 @@ from sqlalchemy import func, select
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
-from restmcts.adapters.sql.requests import REQUESTS
-from restmcts.adapters.sql.runs import DEAD_LETTERS
+from restmcts.adapters.sql.reads.tree_counts import count_if
+from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
+from restmcts.adapters.sql.state.workers import WORKERS
 from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState
-from restmcts.adapters.sql.tree_counts import count_if
-from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.workers import WORKERS
 
 
 @dataclass(frozen=True, slots=True)

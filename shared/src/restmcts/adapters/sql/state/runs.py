@@ -9,7 +9,6 @@ from sqlalchemy import Label, Table, func, insert, select, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.requests import PROBLEMS
 from restmcts.adapters.sql.rows import (
     Columns,
     JsonObject,
@@ -20,6 +19,8 @@ from restmcts.adapters.sql.rows import (
     StoredRun,
     columns,
 )
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
     DatasetRow,
@@ -28,7 +29,6 @@ from restmcts.adapters.sql.tables import (
     RunState,
     TreeState,
 )
-from restmcts.adapters.sql.trees import PHASES, RUNS, TREES
 from restmcts.domain.problems import Problem, question_digest
 from restmcts.domain.runs.phases import PHASE, Phase
 from restmcts.domain.text import escaped_text

@@ -7,12 +7,12 @@ from dataclasses import dataclass
 
 from sqlalchemy import select
 
-from restmcts.adapters.sql import trees
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.rows import JsonObject, columns
+from restmcts.adapters.sql.state import trees
+from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
+from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.adapters.sql.tables import RequestKind, RequestState
-from restmcts.adapters.sql.trees import NODES, PHASES, TREES
 from restmcts.domain.requests import Response, Sample, StepsProposed
 from restmcts.domain.search.sample_pool import SamplePool
 from restmcts.messages.wire import load_response

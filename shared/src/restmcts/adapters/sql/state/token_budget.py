@@ -12,9 +12,9 @@ from sqlalchemy import delete, func, insert, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.runs import phases_of
+from restmcts.adapters.sql.state.runs import phases_of
+from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TokenCountRow, TreeState
-from restmcts.adapters.sql.trees import RUNS, TREES
 from restmcts.errors import InputError
 
 COUNTS = table_of(TokenCountRow)

@@ -8,10 +8,8 @@ from dataclasses import asdict, dataclass
 
 from sqlalchemy import Table, func, select
 
-from restmcts.adapters.sql import token_budget
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.promotions import PROMOTIONS
-from restmcts.adapters.sql.requests import PROBLEMS
+from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, TreeCounts, count_if, tree_counts
 from restmcts.adapters.sql.rows import (
     Condition,
     FailedTree,
@@ -30,10 +28,12 @@ from restmcts.adapters.sql.rows import (
     TreeWithNodes,
     columns,
 )
-from restmcts.adapters.sql.runs import CHECKPOINTS, DATASETS, phases_of
+from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state.promotions import PROMOTIONS
+from restmcts.adapters.sql.state.requests import PROBLEMS
+from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS, phases_of
+from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
-from restmcts.adapters.sql.tree_counts import ENDED_TREES, TreeCounts, count_if, tree_counts
-from restmcts.adapters.sql.trees import NODES, PHASES, RUNS, TREES
 from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.errors import InputError
 

@@ -1,0 +1,1 @@
+"""Reads that change nothing: for people, for summaries, and for evaluations."""
