@@ -9,6 +9,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
+from restmcts.testing.prm_models import make_config, make_tokenizer, save
+from transformers import AutoModelForTokenClassification
 
 EXAMPLES = Path(__file__).parents[2] / "examples"
 MAX_LINES = 40
@@ -109,6 +112,26 @@ def test_an_example_runs_is_killed_and_resumes_with_its_plugin_alone(
     assert one(workdir, "SELECT count(*) FROM phases WHERE state NOT IN ('done', 'skipped')") == 0
 
 
+def test_a_reward_model_format_scores_by_its_plugin_alone(
+    restmcts: Run, puzzle_file: Path, puzzle_policy: Path, tmp_path: Path
+) -> None:
+    model, plugin = tmp_path / "model", EXAMPLES / "three_classes_format.py"
+    torch.manual_seed(0)
+    save(model, AutoModelForTokenClassification.from_config(make_config(num_labels=3)), make_tokenizer())
+    without = restmcts("prm", "doctor", model)
+    assert (without.returncode, without.stderr.count("\n")) == (2, 1)
+    assert "not known as a process reward model" in without.stderr
+    checked = restmcts("prm", "doctor", model, "--plugin", plugin, "--json")
+    found = json.loads(checked.stdout)
+    assert (found["format"]["name"], found["right"]) == ("three-classes", True), checked.stdout
+
+    typed = ["evaluate", puzzle_file, "--policy", puzzle_policy, "--value", model, "--out", tmp_path / "out"]
+    typed += ["--methods", "best-first", "--budgets", "30", "--max-step-tokens", 8, "--limit", 4, "--json"]
+    evaluated = restmcts(*typed, "--plugin", plugin)
+    assert evaluated.returncode == 0, evaluated.stderr
+    assert one(tmp_path / "out" / "work", "SELECT count(DISTINCT model_value) FROM nodes") > 10
+
+
 def test_a_run_file_names_its_plugins(restmcts: Run, tmp_path: Path) -> None:
     shutil.copy(EXAMPLES / "likeliest_search.py", tmp_path)
     run_file = tmp_path / "run.toml"
@@ -140,3 +163,4 @@ def test_plugins_are_listed_with_their_origin(restmcts: Run) -> None:
     assert ["searches", "likeliest", str(EXAMPLES / "likeliest_search.py")] in lines
     assert ["searches", "mcts-star", "restmcts"] in lines
     assert ["methods", "rest-em", "restmcts"] in lines
+    assert ["prm-formats", "math-shepherd", "restmcts"] in lines

@@ -15,8 +15,9 @@ from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import ModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
-from restmcts.modeling.prm.formats import FORMATS, parse_reference
+from restmcts.modeling.prm.format import PRM_FORMATS
 from restmcts.modeling.prm.loading import load_prm
+from restmcts.modeling.prm.reference import parse_reference
 from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
@@ -24,7 +25,7 @@ from restmcts.testing.prm_models import BUILDERS
 from restmcts.testing.scoring_servers import ScoringServer
 from restmcts_prm_scorer.opening import open_scorer
 
-POOLED = [name for name, each in FORMATS.items() if "pooling" in each.routes]
+POOLED = [each.name for each in PRM_FORMATS.values() if "pooling" in each.routes]
 # Formats whose steps end in a token of their own, which vLLM's STEP pooling returns alone.
 STEP_TOKENS = {"qwen-math-prm": "<extra_0>", "math-shepherd": " ки", "math-psa": " \n\n\n\n\n"}
 QUESTIONS = ["what is a + b?", "a", "a"]
@@ -119,7 +120,7 @@ def test_an_outcome_reward_model_gives_one_score_a_text(serve: Callable[[str], S
 @pytest.mark.parametrize("name", POOLED)
 def test_every_format_keeps_the_contract(serve: Callable[[str], Served], name: str) -> None:
     served = serve(name)
-    check_step_scorer(served.open, "a + b?", BRANCHES, FORMATS[name].aggregation)
+    check_step_scorer(served.open, "a + b?", BRANCHES, PRM_FORMATS.get(name).aggregation)
     check_step_scorer(lambda: served.open(query="&aggregation=mean"), "a + b?", BRANCHES, "mean")
 
 
@@ -239,7 +240,7 @@ def test_logits_are_not_taken_for_probabilities(
         ("pooling+http://host:1?model=m", "by which format"),
         (
             "pooling+http://host:1?model=m&format=skywork",
-            "it may be trl, math-shepherd, rlhflow, qwen-math-prm, math-psa, orm",
+            "it may be math-psa, math-shepherd, orm, qwen-math-prm, rlhflow, trl",
         ),
         ("pooling+http://host:1?model=m&format=judge", "by which format"),
         ("classify+http://host:1?model=m&format=qwen-math-prm", "it may be orm"),

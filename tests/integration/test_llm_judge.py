@@ -16,7 +16,7 @@ from restmcts.adapters.workers.service import ModelSettings
 from restmcts.domain.prompts import CHINESE, ENGLISH, TEMPLATES, read_judgement
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
-from restmcts.modeling.prm.formats import parse_reference
+from restmcts.modeling.prm.reference import parse_reference
 from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.policy_servers import PolicyServer, judge_log_probs

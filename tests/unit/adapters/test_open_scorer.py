@@ -10,7 +10,7 @@ from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError
-from restmcts.modeling.prm.formats import FORMATS
+from restmcts.modeling.prm.format import PRM_FORMATS
 from restmcts.ports import StepScorer
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.prm_models import BUILDERS
@@ -28,7 +28,9 @@ def opened(tmp_path: Path, uri: str) -> StepScorer:
 def test_a_whole_solution_is_scored_as_the_formats_authors_do_it(tmp_path: Path, name: str) -> None:
     build, options = BUILDERS[name]
     build(tmp_path)
-    check_step_scorer(lambda: opened(tmp_path, f"{tmp_path}{options}"), "a + b?", BRANCHES, FORMATS[name].aggregation)
+    check_step_scorer(
+        lambda: opened(tmp_path, f"{tmp_path}{options}"), "a + b?", BRANCHES, PRM_FORMATS.get(name).aggregation
+    )
 
 
 def test_a_reference_may_say_another_rule(tmp_path: Path) -> None:

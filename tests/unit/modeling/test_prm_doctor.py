@@ -8,8 +8,8 @@ from typing import Any
 import pytest
 import torch
 from restmcts.modeling.prm.doctor import examine
-from restmcts.modeling.prm.formats import parse_reference
 from restmcts.modeling.prm.loading import load_prm
+from restmcts.modeling.prm.reference import parse_reference
 from restmcts.testing.prm_models import BUILDERS, build_judge, build_thudm, build_trl, make_config, make_tokenizer, save
 from restmcts_cli.main import app
 from transformers import AutoModelForSequenceClassification

@@ -2,6 +2,8 @@
 from the format's description.
 """
 
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,8 +12,9 @@ import pytest
 import torch
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError
-from restmcts.modeling.prm.formats import FORMATS, ModelReference, detect_format, parse_reference
+from restmcts.modeling.prm.format import PRM_FORMATS, detect_format
 from restmcts.modeling.prm.loading import load_prm
+from restmcts.modeling.prm.reference import ModelReference, parse_reference
 from restmcts.modeling.prompt_rendering import PromptFormat, Template
 from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.testing.prm_models import BUILDERS, build_causal, build_qwen, head
@@ -200,13 +203,43 @@ def test_scores_are_those_of_the_formats_description(tmp_path: Path, name: str) 
 
 
 def test_every_format_has_a_golden_test_or_is_our_own() -> None:
-    assert set(FORMATS) == {*GOLDEN, "value", "judge"}, "a judge is tested in tests/integration/test_llm_judge.py"
+    assert set(PRM_FORMATS) == {*GOLDEN, "value", "judge"}, "a judge is tested in tests/integration/test_llm_judge.py"
 
 
 @pytest.mark.parametrize("name", ["qwen-math-prm", "skywork", "trl", "alphamath", "thudm", "orm"])
 def test_a_folder_shows_its_format(tmp_path: Path, name: str) -> None:
     BUILDERS[name][0](tmp_path)
     assert detect_format(tmp_path).name == name
+
+
+def test_a_folder_that_shows_two_formats_is_asked_for_one(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    class Own(type(PRM_FORMATS.get("orm"))):  # type: ignore[misc]
+        """Another format of the same classifiers, as a plugin might bring it."""
+
+    monkeypatch.setattr(PRM_FORMATS, "_entries", dict(PRM_FORMATS._filled()))
+    own = PRM_FORMATS.add("own", Own())
+    BUILDERS["orm"][0](tmp_path)
+    with pytest.raises(ModelError, match=r"more than one PRM format; say which: .*\?format=NAME, one of orm, own"):
+        detect_format(tmp_path)
+    assert load(tmp_path, "?format=own").format is own
+
+
+def test_a_checkpoint_of_our_own_is_no_outcome_model(tmp_path: Path) -> None:
+    BUILDERS["orm"][0](tmp_path)
+    (tmp_path / "restmcts.json").write_text('{"kind": "value"}')
+    assert detect_format(tmp_path).name == "value"
+
+
+def test_formats_are_named_without_torch() -> None:
+    """`runs create`, `prm formats` and `plugins list` must not wait for it."""
+    code = "import sys; from restmcts.modeling.prm.reference import parse_reference; parse_reference('m?format=trl'); "
+    done = subprocess.run(
+        [sys.executable, "-c", f"{code} print({{'torch', 'transformers'}} & set(sys.modules))"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.stdout.strip() == "set()", done.stderr
 
 
 def test_formats_without_a_trace_are_known_by_name_or_must_be_said(tmp_path: Path) -> None:

@@ -11,8 +11,9 @@ from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.prompt_rendering import PromptFormat, Template
 from restmcts.modeling.tokenization import EncodedText
+from restmcts.modeling.value.readings import token_places
 from restmcts.modeling.value.value_model import TransformersScorer
-from restmcts.modeling.value.value_reading import ValueReader, token_places
+from restmcts.modeling.value.value_reading import ValueReader
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 MakeModel = Callable[..., LoadedModel]

@@ -80,7 +80,8 @@ def _server(uri: str, kind: str) -> str:
     """Return the URI of a server as it is stored: a policy's, or as value model a judge or what
     scores behind HTTP.
     """
-    from restmcts.modeling.prm.formats import JUDGE, parse_reference
+    from restmcts.modeling.prm.known.own import JUDGE
+    from restmcts.modeling.prm.reference import parse_reference
 
     if kind == "policy":
         return parse_address(uri).uri
@@ -97,7 +98,7 @@ def _options_of(given: str, kind: str) -> tuple[str, str]:
     """Return a model's place and what is said of it behind a question mark, checked; only of
     values is anything said.
     """
-    from restmcts.modeling.prm.formats import parse_reference
+    from restmcts.modeling.prm.reference import parse_reference
 
     if kind == "value":
         parse_reference(given)
@@ -109,7 +110,8 @@ def _format_of(folder: Path, place: str) -> str:
     """Return what to say of a folder with a process reward model, which need not show once it
     is stored; nothing of our own.
     """
-    from restmcts.modeling.prm.formats import VALUE, detect_format
+    from restmcts.modeling.prm.format import detect_format
+    from restmcts.modeling.prm.known.own import VALUE
 
     try:
         found = detect_format(folder, place)

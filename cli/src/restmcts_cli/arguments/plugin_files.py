@@ -17,7 +17,7 @@ Plugins = Annotated[
     list[Path] | None,
     typer.Option(
         "--plugin",
-        help="Python file that adds tasks, searches or methods, for a run in this process; may be repeated.",
+        help="Python file that adds tasks, searches, methods or reward-model formats, for a run in this process; may be repeated.",
         callback=_load,
         is_eager=True,  # before any option that may name what a plugin adds
         show_default=False,

@@ -20,8 +20,10 @@ from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ModelSettings
 from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy.proposer import TransformersProposer
-from restmcts.modeling.prm.formats import FORMATS, JUDGE, ModelReference, parse_reference
+from restmcts.modeling.prm.format import PRM_FORMATS
+from restmcts.modeling.prm.known.own import JUDGE
 from restmcts.modeling.prm.loading import load_prm
+from restmcts.modeling.prm.reference import ModelReference, parse_reference
 from restmcts.modeling.prm.served import served_layout
 from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.ports import ArtifactStore, StepScorer
@@ -29,7 +31,7 @@ from restmcts.ports import ArtifactStore, StepScorer
 
 def open_scorer(uri: str, artifacts: ArtifactStore, settings: ModelSettings) -> StepScorer:
     """Return a scorer over the model at `PLACE[?format=NAME&…]`
-    (restmcts.modeling.prm.formats.ModelReference).
+    (restmcts.modeling.prm.reference.ModelReference).
 
     Raises:
         InputError: if the URI names no known format, or is malformed.
@@ -60,7 +62,7 @@ def _judge(reference: ModelReference, artifacts: ArtifactStore, settings: ModelS
 
 def _served(reference: ModelReference, settings: ModelSettings) -> StepScorer:
     address = parse_scoring_address(reference.place, reference.options)
-    known = FORMATS[str(reference.format)]
+    known = PRM_FORMATS.get(str(reference.format))
     layout = served_layout(reference, address.tokenizer, trust_remote_code=settings.trust_remote_code)
     aggregation = reference.aggregation or known.aggregation
     reading = ScoreReading(layout.readings_of_paths, known.good_class, known.low, known.high, aggregation)

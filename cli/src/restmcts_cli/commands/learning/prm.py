@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from restmcts.errors import InputError, ModelError
 
+from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
     from restmcts.modeling.prm.doctor import Finding
-    from restmcts.modeling.prm.formats import PrmFormat
+    from restmcts.modeling.prm.format import PrmFormat
+
+_FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "marker", "routes", "good_class")
 
 app = typer.Typer(
     help="Look at process reward models (PRMs): known formats, and whether a model is fit to guide a search."
@@ -20,20 +23,25 @@ app = typer.Typer(
 
 
 @app.command()
-def formats(json: Json = False) -> None:
+def formats(plugin: Plugins = None, json: Json = False) -> None:
     """List the formats that are known, and what their scores mean.
 
     Example: [bold]restmcts prm formats[/bold]
     """
-    from restmcts.modeling.prm.formats import FORMATS
+    from restmcts.modeling.prm.format import PRM_FORMATS
 
-    rows = [asdict(each) for each in FORMATS.values()]
+    rows = [_described(each) for each in PRM_FORMATS.values()]
     if json:
         print_json(rows)
         return
     for row in rows:
         row["range"] = f"{row['low']:g} to {row['high']:g}"
     print_table(("name", "models", "meaning", "range", "aggregation"), rows, empty="no formats")
+
+
+def _described(known: "PrmFormat") -> dict[str, object]:
+    """Return what a format says of itself."""
+    return {name: getattr(known, name) for name in _FIELDS}
 
 
 @app.command()
@@ -46,6 +54,7 @@ def doctor(
     ],
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
+    plugin: Plugins = None,
     json: Json = False,
 ) -> None:
     """Load a PRM, say which format it seems to have, and test it; exit code 1 if something is
@@ -56,7 +65,7 @@ def doctor(
     findings, known, said = _examined(model, device, trust_remote_code)
     right = all(finding.right for finding in findings)
     if json:
-        shown = {**asdict(known), "said": said}
+        shown = {**_described(known), "said": said}
         print_json(
             {"model": model, "format": shown, "right": right, "checks": [asdict(finding) for finding in findings]}
         )
@@ -78,8 +87,9 @@ def _examined(model: str, device: str, trust_remote_code: bool) -> "tuple[list[F
         InputError: if the model cannot be loaded, or is no PRM that is known.
     """
     from restmcts.modeling.prm.doctor import examine
-    from restmcts.modeling.prm.formats import JUDGE, parse_reference
+    from restmcts.modeling.prm.known.own import JUDGE
     from restmcts.modeling.prm.loading import load_prm
+    from restmcts.modeling.prm.reference import parse_reference
 
     reference = parse_reference(model)
     try:
@@ -96,7 +106,8 @@ def _asked(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Find
     from restmcts.adapters.storage.folder_store import FolderArtifactStore
     from restmcts.adapters.workers.service import ModelSettings
     from restmcts.modeling.prm.doctor import examine_scorer
-    from restmcts.modeling.prm.formats import FORMATS, parse_reference
+    from restmcts.modeling.prm.format import PRM_FORMATS
+    from restmcts.modeling.prm.reference import parse_reference
     from restmcts.settings import load_policy_server_settings
     from restmcts_prm_scorer.opening import open_scorer
 
@@ -104,4 +115,4 @@ def _asked(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Find
     settings = ModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
     with TemporaryDirectory() as folder:
         scorer = open_scorer(model, FolderArtifactStore(Path(folder)), settings)
-        return list(examine_scorer(scorer)), FORMATS[str(parse_reference(model).format)], True
+        return list(examine_scorer(scorer)), PRM_FORMATS.get(str(parse_reference(model).format)), True

@@ -13,8 +13,8 @@ import torch
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.errors import ModelError, ServerUnavailableError
 from restmcts.modeling.prm.loading import LoadedPrm
+from restmcts.modeling.value.readings import Reading
 from restmcts.modeling.value.value_model import TransformersScorer
-from restmcts.modeling.value.value_reading import Reading
 from restmcts.ports import StepScorer
 
 # Above rounding of float32, and of bfloat16, whose numbers have 8 bits.

@@ -1,8 +1,8 @@
-"""How each PRM format writes a question and its steps, and at which token a step's score is read.
+"""The ways in which PRM formats write a question and its steps, and at which token a step's score
+is read.
 
-Knows texts and tokens; no weights. A step's own separator is left out where the format has a marker
-in its place. Sources: the models' cards and their authors' inference code, as told in each
-function.
+Knows texts and tokens; no weights and no torch. A step's own separator is left out where the format
+has a marker in its place.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -12,9 +12,8 @@ from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import ModelError
 from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
 from restmcts.modeling.tokenization import EncodedText, TextEncoder
-from restmcts.modeling.value.value_reading import Path, Reading, token_places
+from restmcts.modeling.value.readings import Path, Reading, token_places
 
-_QWEN_SYSTEM = "Please reason step by step, and put your final answer within \\boxed{}."
 # A text with the end of each step in it, in characters.
 Render = Callable[[str, Sequence[str]], tuple[str, list[int]]]
 
@@ -95,71 +94,6 @@ def bare(step: str) -> str:
     return step.strip()
 
 
-def tagged(tokenizer: Any, marker: str, between: str) -> TextLayout:
-    """Question, blank, steps with the marker behind each (Math-Shepherd: " ки" and a newline;
-    Math-psa: " " and five newlines).
-    """
-
-    def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
-        text, ends = f"{question} ", []
-        for place, step in enumerate(steps):
-            text += (between if place else "") + bare(step) + marker
-            ends.append(len(text))
-        return text, ends
-
-    return TextLayout(TextEncoder(tokenizer, Template.PLAIN), render)
-
-
-def math_shepherd(tokenizer: Any) -> TextLayout:
-    """Tagged with " ки", a step a line."""
-    return tagged(tokenizer, " ки", between="\n")
-
-
-def math_psa(tokenizer: Any) -> TextLayout:
-    """Tagged with a blank and five newlines."""
-    return tagged(tokenizer, " \n\n\n\n\n", between=" ")
-
-
-def rlhflow(tokenizer: Any) -> TextLayout:
-    """A conversation: the user writes a step (the first one behind the question), the assistant
-    "+"; read before each "+".
-    """
-
-    def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
-        turns: list[dict[str, str]] = []
-        ends = []
-        for place, step in enumerate(steps):
-            content = f"{question} {bare(step)}" if place == 0 else bare(step)
-            turns += [{"role": "user", "content": content}, {"role": "assistant", "content": "+"}]
-            ends.append(_chat(tokenizer, turns).rindex("+") + 1)
-        return _chat(tokenizer, turns), ends
-
-    return TextLayout(TextEncoder(tokenizer, Template.CHAT), render, shift=-1)
-
-
-def qwen_math_prm(tokenizer: Any) -> TextLayout:
-    """A conversation: the system's instruction, the question, and the steps with <extra_0>
-    behind each.
-    """
-
-    def render(question: str, steps: Sequence[str]) -> tuple[str, list[int]]:
-        marker = "<extra_0>"
-        answer = "".join(bare(step) + marker for step in steps)
-        turns = [
-            {"role": "system", "content": _QWEN_SYSTEM},
-            {"role": "user", "content": question},
-            {"role": "assistant", "content": answer},
-        ]
-        text = _chat(tokenizer, turns)
-        end, ends = text.rindex(answer), []
-        for step in steps:
-            end += len(bare(step)) + len(marker)
-            ends.append(end)
-        return text, ends
-
-    return TextLayout(TextEncoder(tokenizer, Template.CHAT), render)
-
-
 def continued(tokenizer: Any, begin: Callable[[str], str]) -> TextLayout:
     """What the policy would go on from: a beginning with the question, then the steps as they
     are, each with its separator.
@@ -182,33 +116,17 @@ def prompted(tokenizer: Any) -> TextLayout:
     return TextLayout(TextEncoder(tokenizer, prompts.template), layout._render)
 
 
-def trl(tokenizer: Any, separator: str) -> TokenLayout:
-    """Start token, prompt, then steps with the separator behind each, all encoded on their own
-    (trl's PRMTrainer.tokenize_row).
-    """
-    start = [] if tokenizer.bos_token_id is None else [tokenizer.bos_token_id]
-    ends = _ids(tokenizer, separator)
-    return TokenLayout(
-        lambda question: start + _ids(tokenizer, question), lambda step: _ids(tokenizer, bare(step)) + ends
-    )
-
-
-def skywork(tokenizer: Any) -> TokenLayout:
-    """Start token and problem and newline, then each step encoded on its own with a newline's
-    token behind it.
-    """
-    newline = _ids(tokenizer, "\n")[-1:]
-    begin = tokenizer.bos_token or ""
-    return TokenLayout(
-        lambda question: _ids(tokenizer, f"{begin}{question}\n"), lambda step: _ids(tokenizer, bare(step)) + newline
-    )
-
-
-def _ids(tokenizer: Any, text: str) -> list[int]:
+def token_ids(tokenizer: Any, text: str) -> list[int]:
+    """Return a text's tokens, none added."""
     return list(tokenizer(text, add_special_tokens=False)["input_ids"])
 
 
-def _chat(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+def chat_text(tokenizer: Any, turns: list[dict[str, str]]) -> str:
+    """Return a conversation in the model's own template.
+
+    Raises:
+        ModelError: if it has none.
+    """
     if not tokenizer.chat_template:
         raise ModelError(
             "this PRM format needs the model's chat template, and its tokenizer has none; fetch the model again"

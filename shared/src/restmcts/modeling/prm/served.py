@@ -1,30 +1,17 @@
-"""How texts are written for the formats that inference servers score
-(restmcts.modeling.prm.formats): a tokenizer, no weights.
-"""
+"""How texts are written for the formats that inference servers score: a tokenizer, no weights."""
 
-from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 from transformers import AutoTokenizer
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.modeling import checkpoints
-from restmcts.modeling.prm import layouts
-from restmcts.modeling.prm.formats import ModelReference
-
-_Make = Callable[[Any, str], layouts.Layout]
-_LAYOUTS: dict[str, _Make] = {
-    "qwen-math-prm": lambda tokenizer, _: layouts.qwen_math_prm(tokenizer),
-    "trl": layouts.trl,
-    "math-shepherd": lambda tokenizer, _: layouts.math_shepherd(tokenizer),
-    "math-psa": lambda tokenizer, _: layouts.math_psa(tokenizer),
-    "rlhflow": lambda tokenizer, _: layouts.rlhflow(tokenizer),
-    "orm": lambda tokenizer, _: layouts.prompted(tokenizer),
-}
+from restmcts.modeling.prm.format import PRM_FORMATS
+from restmcts.modeling.prm.layouts import Layout
+from restmcts.modeling.prm.reference import ModelReference
 
 
-def served_layout(reference: ModelReference, tokenizer: str, *, trust_remote_code: bool = False) -> layouts.Layout:
+def served_layout(reference: ModelReference, tokenizer: str, *, trust_remote_code: bool = False) -> Layout:
     """Return how texts are written for a served model, and where its scores are read.
 
     Args:
@@ -33,9 +20,9 @@ def served_layout(reference: ModelReference, tokenizer: str, *, trust_remote_cod
         trust_remote_code: run code that comes with the tokenizer.
 
     Raises:
-        ModelError: if the tokenizer is not there.
+        ModelError: if the tokenizer is not there, or cannot write the format.
     """
     located = tokenizer if Path(tokenizer).is_dir() else checkpoints.locate(tokenizer)
     with checkpoints.broken_is_model_error(tokenizer), checkpoints.quiet_library():
         loaded = AutoTokenizer.from_pretrained(located, trust_remote_code=trust_remote_code)
-    return _LAYOUTS[str(reference.format)](loaded, reference.separator or STEP_SEPARATOR)
+    return PRM_FORMATS.get(str(reference.format)).layout(loaded, reference.separator or STEP_SEPARATOR)

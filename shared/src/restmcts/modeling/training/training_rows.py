@@ -14,7 +14,8 @@ from restmcts.domain.runs.training_settings import ValueObjective
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.tokenization import TextEncoder
 from restmcts.modeling.training.losses import IGNORED
-from restmcts.modeling.value.value_reading import Reading, ValueReader
+from restmcts.modeling.value.readings import Reading
+from restmcts.modeling.value.value_reading import ValueReader
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,7 +10,8 @@ from restmcts.domain.runs.training_settings import ValueObjective
 from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.modeling.training.losses import summed_ranking_loss, summed_value_loss
 from restmcts.modeling.training.training_rows import ValueExample, sibling_pairs
-from restmcts.modeling.value.value_reading import ValueReader, token_batches
+from restmcts.modeling.value.readings import token_batches
+from restmcts.modeling.value.value_reading import ValueReader
 
 NUM_BINS = 10
 _BATCH_TOKENS = 16_384

@@ -18,7 +18,8 @@ from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.decoding.forward import ModelForward
 from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, extension_batches, holder
-from restmcts.modeling.value.value_reading import Reading, StepReader, ValueReader, token_batches
+from restmcts.modeling.value.readings import Reading, token_batches
+from restmcts.modeling.value.value_reading import StepReader, ValueReader
 
 DEFAULT_BATCH_TOKENS = 32_768
 _Path = tuple[str, tuple[str, ...], int]
