@@ -2,22 +2,21 @@
 of each are to run.
 """
 
-import shlex
-import shutil
-import subprocess
+import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from restmcts.errors import InputError, RestMctsError
+from restmcts.domain.scaling import Autoscaler, Bounds, parse_bounds
+from restmcts.errors import InputError
 from restmcts.messages.workers import WORKER_OF_QUEUE, WORKERS, worker_named
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
+from restmcts_cli.reports.shown_tables import Json, print_json, print_table
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.reads.stack_queries import WorkerProcess
@@ -26,6 +25,12 @@ REQUEST_KINDS = {"policy-generator": "propose", "prm-scorer": "score"}
 COLUMNS = ("worker", "processes", "messages", "requests_waiting", "requests_held", "requests_overdue", "jobs")
 PROCESS_COLUMNS = ("worker", "host", "pid", "state", "doing", "for", "num_done", "started_at", "seen")
 SILENT_SECONDS = 30.0
+
+ComposeFiles = Annotated[list[Path] | None, typer.Option("--file", "-f", help="Compose file; several for overrides.")]
+StackFolder = Annotated[
+    Path | None,
+    typer.Option("--dir", help="The folder of a `restmcts stack`, which is scaled then.", file_okay=False),
+]
 
 app = typer.Typer(
     help="See what waits for each kind of worker, and what each process does; scale them.", no_args_is_help=True
@@ -139,13 +144,8 @@ def _rows(connection: Connection, processes: Sequence[LiveProcess]) -> list[dict
 @app.command()
 def scale(
     wanted: Annotated[list[str], typer.Argument(help="WORKER=NUMBER, e.g. tree-search=3.")],
-    file: Annotated[
-        list[Path] | None, typer.Option("--file", "-f", help="Compose file; several for overrides.")
-    ] = None,
-    folder: Annotated[
-        Path | None,
-        typer.Option("--dir", help="The folder of a `restmcts stack`, which is scaled then.", file_okay=False),
-    ] = None,
+    file: ComposeFiles = None,
+    folder: StackFolder = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Only print the command.")] = False,
 ) -> None:
     """Run as many workers of a kind as asked for; the other services are left alone.
@@ -154,45 +154,9 @@ def scale(
 
     Example: [bold]restmcts workers scale tree-search=3 policy-generator=2[/bold]
     """
-    counts = _counts(wanted)
-    if folder is not None:
-        _scale_processes(folder, counts, dry_run)
-    else:
-        _scale_containers(file or [Path("docker-compose.yml")], counts, dry_run)
+    from restmcts_cli.processes.scaling import scale_workers
 
-
-def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> None:
-    if dry_run:
-        raise InputError("--dry-run is for the compose stack: a stack of processes is scaled by this program itself")
-    from restmcts_cli.processes.stack_processes import Stack
-
-    stack = Stack(folder)
-    if not stack.members():
-        raise InputError(f"{folder} holds no stack: restmcts stack up --dir {folder}")
-    stack.up(counts)
-    print_note(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
-
-
-def _scale_containers(files: Sequence[Path], counts: Mapping[str, int], dry_run: bool) -> None:
-    scales = [part for worker, number in counts.items() for part in ("--scale", f"{worker}={number}")]
-    chosen = [part for path in files for part in ("--file", str(path))]
-    command = [*_compose(), *chosen, "up", "--detach", "--no-deps", "--no-recreate", *scales, *counts]
-    if dry_run:
-        typer.echo(shlex.join(command))
-        return
-    missing = next((path for path in files if not path.is_file()), None)
-    if missing is not None:
-        raise InputError(f"{missing} is not here: call this where the compose file lies, or name it with --file")
-    if not shutil.which(command[0]):
-        raise InputError("docker is not installed here; --dry-run prints the command for the machine that has it")
-    print_note(shlex.join(command))
-    done = subprocess.run(command, check=False)
-    if done.returncode:
-        raise RestMctsError(f"{command[0]} ended with {done.returncode}; what it said stands above")
-
-
-def _compose() -> list[str]:
-    return ["docker-compose"] if shutil.which("docker-compose") else ["docker", "compose"]
+    scale_workers(_counts(wanted), folder, file or (), dry_run=dry_run)
 
 
 def _counts(wanted: Sequence[str]) -> dict[str, int]:
@@ -204,3 +168,60 @@ def _counts(wanted: Sequence[str]) -> dict[str, int]:
             raise InputError(f"{text!r}: write WORKER=NUMBER, e.g. {worker}=2")
         counts[worker] = int(number)
     return counts
+
+
+@app.command()
+def autoscale(
+    bounds: Annotated[
+        list[str],
+        typer.Argument(
+            help="WORKER=LEAST-MOST:TARGET, e.g. policy-generator=0-4:64: from none to four, one for each 64 requests. "
+            "Work is counted in searching trees (tree-search), trees to label (value-labeler), model requests "
+            "(policy-generator, prm-scorer) and trainings (trainer)."
+        ),
+    ],
+    file: ComposeFiles = None,
+    folder: StackFolder = None,
+    every: Annotated[float, typer.Option(help="Seconds between two looks at the database.", min=0.1)] = 10.0,
+    cooldown: Annotated[
+        float, typer.Option(help="Seconds for which fewer workers must have sufficed before some are stopped.", min=0.0)
+    ] = 300.0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look once, say what would run, and end.")] = False,
+) -> None:
+    """Keep as many workers running as there is work for, until Ctrl-C.
+
+    The work is what KEDA asks for on Kubernetes too: what waits or is leased in running runs. More
+    workers are started at once; one that is stopped finishes what it does first.
+
+    Example: [bold]restmcts workers autoscale policy-generator=0-4:64 tree-search=1-4:256[/bold]
+    """
+    scalers = {worker: Autoscaler(chosen, cooldown) for worker, chosen in _bounds(bounds).items()}
+    with connect(None) as connection:
+        if dry_run:
+            for worker, number in _decide(connection, scalers).items():
+                typer.echo(f"{worker}={number}")
+            return
+        from restmcts_cli.processes.scaling import keep_scaled, scale_workers
+
+        keep_scaled(
+            lambda: _decide(connection, scalers), lambda counts: scale_workers(counts, folder, file or ()), every
+        )
+
+
+def _decide(connection: Connection, scalers: dict[str, Autoscaler]) -> dict[str, int]:
+    from restmcts.adapters.sql.reads.demand import demand
+
+    with connection.database.transaction() as transaction:
+        work = {worker: demand(transaction, worker) for worker in scalers}
+    return {worker: scaler.decide(work[worker], time.monotonic()) for worker, scaler in scalers.items()}
+
+
+def _bounds(texts: Sequence[str]) -> dict[str, Bounds]:
+    chosen: dict[str, Bounds] = {}
+    for given in texts:
+        name, _, bounds = given.partition("=")
+        worker = worker_named(name)
+        if worker == "coordinator":
+            raise InputError("the coordinator is not scaled: one decides for all, and a second one only stands by")
+        chosen[worker] = parse_bounds(bounds)
+    return chosen

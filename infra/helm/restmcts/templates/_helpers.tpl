@@ -1,0 +1,102 @@
+{{- define "restmcts.labels" -}}
+app.kubernetes.io/name: restmcts
+app.kubernetes.io/instance: {{ .root.Release.Name }}
+app.kubernetes.io/component: {{ .component }}
+{{- end }}
+
+{{- define "restmcts.metadata" -}}
+name: {{ .root.Release.Name }}-{{ .component }}
+labels:
+  {{- include "restmcts.labels" . | nindent 2 }}
+  app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
+  app.kubernetes.io/managed-by: {{ .root.Release.Service }}
+  helm.sh/chart: {{ .root.Chart.Name }}-{{ .root.Chart.Version }}
+{{- end }}
+
+{{- define "restmcts.image" -}}
+{{- with .root.Values.image.registry }}{{ . }}/{{ end }}restmcts-{{ .component }}:{{ .root.Values.image.tag | default .root.Chart.AppVersion }}
+{{- end }}
+
+{{- define "restmcts.keyName" -}}
+{{- $prefix := .root.Values.serviceSecrets.existingPrefix | default (printf "%s-key-" .root.Release.Name) -}}
+{{ $prefix }}{{ .component }}
+{{- end }}
+
+{{/* Services with an account for the bucket; they are those of restmcts.adapters.storage.bucket_setup. */}}
+{{- define "restmcts.bucketUsers" -}}
+policy-generator prm-scorer value-labeler trainer cli
+{{- end }}
+
+{{- define "restmcts.usesBucket" -}}
+{{- if has .component (splitList " " (include "restmcts.bucketUsers" .)) }}yes{{ end }}
+{{- end }}
+
+{{- define "restmcts.podSecurity" -}}
+automountServiceAccountToken: false
+securityContext:
+  runAsNonRoot: true
+  runAsUser: 10001
+  runAsGroup: 10001
+  fsGroup: 10001
+  seccompProfile: {type: RuntimeDefault}
+{{- with .root.Values.image.pullSecrets }}
+imagePullSecrets:
+  {{- range . }}
+  - name: {{ . }}
+  {{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "restmcts.containerSecurity" -}}
+securityContext:
+  allowPrivilegeEscalation: false
+  readOnlyRootFilesystem: true
+  capabilities: {drop: [ALL]}
+{{- end }}
+
+{{- define "restmcts.bucket" -}}
+- {name: RESTMCTS_S3_ENDPOINT, value: {{ .root.Values.s3.endpoint | quote }}}
+- {name: RESTMCTS_S3_BUCKET, value: {{ .root.Values.s3.bucket | quote }}}
+- {name: RESTMCTS_S3_SECURE, value: {{ .root.Values.s3.secure | quote }}}
+{{- end }}
+
+{{- define "restmcts.bucketAdmin" -}}
+{{- with .root.Values.s3.adminSecret }}
+- name: RESTMCTS_S3_ACCESS_KEY
+  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .accessKeyKey }}}}
+- name: RESTMCTS_S3_SECRET_KEY
+  valueFrom: {secretKeyRef: {name: {{ .name }}, key: {{ .secretKeyKey }}}}
+{{- end }}
+{{- end }}
+
+{{/* What every long-running container of ours gets: servers, settings, its own keys as files. */}}
+{{- define "restmcts.environment" -}}
+- name: RESTMCTS_REDIS_URL
+  valueFrom: {secretKeyRef: {name: {{ .root.Values.redis.secret.name }}, key: {{ .root.Values.redis.secret.key }}}}
+{{ include "restmcts.bucket" . }}
+{{- if and (not .root.Values.s3.accounts) (include "restmcts.usesBucket" .) }}
+{{- include "restmcts.bucketAdmin" . }}
+{{- end }}
+- {name: RESTMCTS_METRICS_HOST, value: "0.0.0.0"}
+- {name: RESTMCTS_METRICS_PORT, value: "9100"}
+{{- range $name, $value := merge (dict) (.settings | default dict) .root.Values.settings }}
+- {name: {{ $name }}, value: {{ $value | quote }}}
+{{- end }}
+{{- end }}
+
+{{- define "restmcts.mounts" -}}
+- {name: keys, mountPath: /var/lib/restmcts/secrets, readOnly: true}
+- {name: scratch, mountPath: /tmp, subPath: tmp}
+- {name: scratch, mountPath: /var/lib/restmcts/run, subPath: run}
+- {name: scratch, mountPath: /var/lib/restmcts/cache, subPath: cache}
+- {name: scratch, mountPath: /var/lib/restmcts/hub, subPath: hub}
+{{- end }}
+
+{{- define "restmcts.volumes" -}}
+- name: keys
+  secret:
+    secretName: {{ include "restmcts.keyName" . }}
+    defaultMode: 0440
+- name: scratch
+  emptyDir: {sizeLimit: {{ .cacheSize | default "1Gi" }}}
+{{- end }}

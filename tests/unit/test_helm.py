@@ -1,0 +1,211 @@
+"""The charts, rendered by the real helm: valid by the schemas of Kubernetes, equal to what is
+stored, and in step with the compose file, the roles and the accounts that they repeat.
+"""
+
+import json
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import kubernetes_validate
+import pytest
+import yaml
+from restmcts.adapters.sql.reads.demand import DEMAND
+from restmcts.adapters.sql.roles import RIGHTS, role_of
+from restmcts.adapters.storage.bucket_setup import ACCESS
+from restmcts.messages.workers import WORKERS
+
+from tests.unit.test_compose import SERVICES
+
+ROOT = Path(__file__).parents[2]
+CHARTS = ROOT / "infra/helm"
+GOLDEN = ROOT / "tests/golden/helm"
+CASES = sorted(path.name.removesuffix(".values.yaml") for path in GOLDEN.glob("*.values.yaml"))
+OWN_KINDS = {"ScaledObject", "TriggerAuthentication"}
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [str(Path(sys.executable).with_name("helm")), *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        cwd=CHARTS,
+    )
+
+
+def rendered(case: str, *more: str) -> str:
+    done = helm("template", "restmcts", "restmcts", "--values", str(GOLDEN / f"{case}.values.yaml"), *more)
+    assert done.returncode == 0, done.stderr
+    return done.stdout
+
+
+def documents(text: str) -> list[dict[str, Any]]:
+    return [document for document in yaml.safe_load_all(text) if document]
+
+
+def named(text: str, kind: str) -> dict[str, dict[str, Any]]:
+    return {found["metadata"]["name"]: found for found in documents(text) if found["kind"] == kind}
+
+
+def container_of(deployment: dict[str, Any]) -> dict[str, Any]:
+    [container] = deployment["spec"]["template"]["spec"]["containers"]
+    assert isinstance(container, dict)
+    return container
+
+
+def variables(container: dict[str, Any]) -> dict[str, Any]:
+    return {entry["name"]: entry.get("value", entry.get("valueFrom")) for entry in container["env"]}
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_charts_render_as_stored(case: str) -> None:
+    """A change of the chart is looked at as a change of what a cluster gets. To store it:
+    helm template restmcts infra/helm/restmcts --values CASE.values.yaml > CASE.yaml
+    """
+    assert rendered(case) == (GOLDEN / f"{case}.yaml").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_what_is_rendered_is_valid_and_may_do_little(case: str) -> None:
+    found = documents(rendered(case))
+    for document in found:
+        if document["kind"] not in OWN_KINDS:
+            kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    pods = [document["spec"]["template"]["spec"] for document in found if document["kind"] in ("Deployment", "Job")]
+    assert len(pods) == len(WORKERS) + 3
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
+            rights = container["securityContext"]
+            assert rights["readOnlyRootFilesystem"] and rights["capabilities"] == {"drop": ["ALL"]}
+            assert not rights["allowPrivilegeEscalation"]
+
+
+@pytest.mark.parametrize("chart", ["restmcts", "trial-servers"])
+def test_charts_pass_the_linter(chart: str) -> None:
+    values = ["--values", str(GOLDEN / "external.values.yaml")] if chart == "restmcts" else []
+    done = helm("lint", "--strict", chart, *values)
+    assert done.returncode == 0, done.stdout
+
+
+def test_servers_for_trying_are_valid_and_their_passwords_random() -> None:
+    done = [helm("template", "trial", "trial-servers").stdout for _ in range(2)]
+    for document in documents(done[0]):
+        kubernetes_validate.validate(document, kubernetes_validate.latest_version(), strict=True)
+    assert set(named(done[0], "StatefulSet")) == {"trial-postgres", "trial-redis", "trial-minio"}
+    secrets = [named(text, "Secret")["trial-servers"]["stringData"]["password"] for text in done]
+    assert secrets[0] != secrets[1] and len(secrets[0]) == 40
+
+
+def test_workers_run_as_in_the_compose_stack() -> None:
+    text = rendered("external")
+    deployments = named(text, "Deployment")
+    assert set(deployments) == {f"restmcts-{name}" for name in (*WORKERS, "dashboard", "cli")}
+    for worker in WORKERS:
+        container = container_of(deployments[f"restmcts-{worker}"])
+        compose = SERVICES[worker]
+        assert container["image"].rpartition(":")[0] == compose["image"]
+        check = compose["healthcheck"]["test"][1:]
+        probe = container["livenessProbe"]["exec"]["command"]
+        assert probe[:-1] == check[:-1] and probe[-1] == "1800"
+        grace = deployments[f"restmcts-{worker}"]["spec"]["template"]["spec"]["terminationGracePeriodSeconds"]
+        assert f"{grace}s" == compose["stop_grace_period"]
+        assert {"RESTMCTS_REDIS_URL", "RESTMCTS_S3_ENDPOINT", "RESTMCTS_METRICS_PORT"} <= set(variables(container))
+
+
+def test_each_service_gets_its_own_keys_and_the_setup_job_the_same() -> None:
+    text = rendered("external", "--set", "serviceSecrets.existingPrefix=")
+    keys = named(text, "Secret")
+    assert set(keys) == {f"restmcts-key-{service}" for service in RIGHTS}
+    for service in RIGHTS:
+        content = keys[f"restmcts-key-{service}"]["stringData"]
+        assert content["restmcts_database_url"].startswith(
+            f"postgresql+psycopg://{role_of(service)}:{content['password']}@db.example:5432/"
+        )
+        assert ("restmcts_s3_secret_key" in content) == (service in ACCESS)
+        assert content.get("restmcts_s3_access_key", "svc" + service.replace("-", "")) == "svc" + service.replace(
+            "-", ""
+        )
+        if service in named(text, "Deployment"):
+            [mounted] = [
+                volume["secret"]["secretName"]
+                for volume in named(text, "Deployment")[f"restmcts-{service}"]["spec"]["template"]["spec"]["volumes"]
+                if "secret" in volume
+            ]
+            assert mounted == f"restmcts-key-{service}"
+    assert len({content["stringData"]["password"] for content in keys.values()}) == len(keys)
+
+    job = named(text, "Job")["restmcts-setup"]
+    [given] = [
+        volume["projected"]["sources"] for volume in job["spec"]["template"]["spec"]["volumes"] if "projected" in volume
+    ]
+    paths = {item["path"] for source in given for item in source["secret"]["items"]}
+    assert paths == {f"{service}/restmcts_database_url" for service in RIGHTS} | {
+        f"{service}/restmcts_s3_{part}_key" for service in ACCESS for part in ("access", "secret")
+    }
+    weights = {found["metadata"]["annotations"]["helm.sh/hook-weight"] for found in keys.values()}
+    assert weights == {"-10"}, "the keys are there before the job"
+
+
+def test_without_accounts_of_its_own_the_bucket_is_used_with_the_key_that_is_named() -> None:
+    deployments = named(rendered("gpus"), "Deployment")
+    for service in RIGHTS:
+        given = variables(container_of(deployments[f"restmcts-{service}"])).get("RESTMCTS_S3_SECRET_KEY")
+        assert (given is not None) == (service in ACCESS)
+        if given is not None:
+            assert given["secretKeyRef"]["name"] == "bucket-admin"
+
+
+def test_gpus_are_asked_for_where_they_are_named() -> None:
+    deployments = named(rendered("gpus"), "Deployment")
+    asked = {
+        worker: container_of(deployments[f"restmcts-{worker}"])["resources"]["limits"].get("nvidia.com/gpu")
+        for worker in WORKERS
+    }
+    assert {worker: number for worker, number in asked.items() if number} == {"policy-generator": 1, "trainer": 4}
+    pod = deployments["restmcts-policy-generator"]["spec"]["template"]["spec"]
+    assert pod["nodeSelector"] == {"node.example/gpu": "h100"} and pod["tolerations"][0]["key"] == "nvidia.com/gpu"
+
+
+def test_the_scaler_asks_the_queries_of_the_command_line_and_replicas_are_its_own() -> None:
+    stored = json.loads((CHARTS / "restmcts/files/demand.json").read_text(encoding="utf-8"))
+    assert stored == DEMAND, "python -m restmcts.adapters.sql.reads.demand > infra/helm/restmcts/files/demand.json"
+    text = rendered("gpus")
+    scaled = named(text, "ScaledObject")
+    assert set(scaled) == {f"restmcts-{worker}" for worker in DEMAND}
+    for worker, query in DEMAND.items():
+        spec = scaled[f"restmcts-{worker}"]["spec"]
+        assert spec["scaleTargetRef"]["name"] in named(text, "Deployment")
+        [trigger] = spec["triggers"]
+        assert trigger["metadata"]["query"] == query and trigger["metadata"]["userName"] == role_of("dashboard")
+        assert trigger["authenticationRef"]["name"] in named(text, "TriggerAuthentication")
+        assert "replicas" not in named(text, "Deployment")[f"restmcts-{worker}"]["spec"]
+    assert named(text, "Deployment")["restmcts-coordinator"]["spec"]["replicas"] == 1
+
+
+def test_pods_reach_their_servers_and_who_needs_no_bucket_does_not_reach_it() -> None:
+    policies = named(rendered("external"), "NetworkPolicy")
+    assert set(policies) == {f"restmcts-{name}" for name in (*RIGHTS, "setup")}
+    for service in RIGHTS:
+        ports = {port["port"] for rule in policies[f"restmcts-{service}"]["spec"]["egress"] for port in rule["ports"]}
+        assert {53, 5432, 6379} <= ports
+        assert (9000 in ports) == (service in ACCESS)
+        assert (443 in ports) == (service in ("policy-generator", "prm-scorer", "trainer"))
+
+
+@pytest.mark.parametrize(
+    ("values", "complaint"),
+    [
+        ("postgresql.host=", "postgresql.host"),
+        ("workers.trainer.replicas=many", "workers.trainer.replicas"),
+        ("workers.trainr.replicas=1", "trainr"),
+        ("s3.endpoint=http://s3", "s3.endpoint"),
+        ("settings.lower=1", "settings"),
+    ],
+)
+def test_wrong_values_are_refused_by_name(values: str, complaint: str) -> None:
+    done = helm("template", "restmcts", "restmcts", "--values", str(GOLDEN / "external.values.yaml"), "--set", values)
+    assert done.returncode != 0
+    assert complaint in done.stderr
