@@ -155,10 +155,27 @@ def _is_table(node: ast.ClassDef) -> bool:
     return any(word.arg == "table" for word in node.keywords)
 
 
-def test_the_command_starts_without_models_and_services() -> None:
-    """`restmcts --help` must not wait for torch: the command line imports what is heavy inside
-    functions.
-    """
-    code = f"import sys, restmcts_cli.main; print([name for name in {HEAVY!r} if name in sys.modules])"
+def imported_by(command: str) -> set[str]:
+    """Return the modules that a command of the command line has imported when it ends."""
+    code = (
+        "import sys\nfrom restmcts_cli.main import app\n"
+        f"try:\n    app({command.split()!r})\nfinally:\n    print('imported', *sys.modules)"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout.strip() == "[]", done.stderr
+    assert done.stdout, done.stderr
+    return set(done.stdout.splitlines()[-1].split())
+
+
+def test_the_help_imports_no_command_and_what_commands_need() -> None:
+    """It is what people wait for first: half of its time was settings of runs."""
+    imported = imported_by("--help")
+    assert "restmcts_cli.main" in imported
+    unwanted = ("numpy", "pydantic", "sqlalchemy", "restmcts.domain", "restmcts.adapters", "restmcts_cli.commands")
+    assert imported & {*HEAVY, *unwanted} == set()
+
+
+@pytest.mark.parametrize("command", ["selftrain --help", "evaluate --help", "runs create --help", "compare --help"])
+def test_the_help_of_a_command_waits_for_no_model_and_no_service(command: str) -> None:
+    imported = imported_by(command)
+    assert "restmcts_cli.commands" in imported
+    assert imported & set(HEAVY) == set()

@@ -1,58 +1,97 @@
-"""The command `restmcts`. Commands import what they need when they are called: `--help` needs
-no model and no service.
+"""The command `restmcts`. A command's module is imported when it is called, and imports models and
+services inside functions: `--help` waits for neither.
 """
 
 import logging
 import os
 import sys
 import traceback
+from collections.abc import Mapping
 from importlib import metadata
+from typing import ClassVar
 
 import typer
 from restmcts.errors import RestMctsError
 
-from restmcts_cli.commands.learning import prm
-from restmcts_cli.commands.learning.compare import compare
-from restmcts_cli.commands.learning.demo import demo
-from restmcts_cli.commands.learning.evaluate import evaluate
-from restmcts_cli.commands.learning.grade import grade
-from restmcts_cli.commands.learning.pool import pool
-from restmcts_cli.commands.learning.selftrain import selftrain
-from restmcts_cli.commands.operations import db, dead_letters, plugins, workers
-from restmcts_cli.commands.operations.doctor import doctor
-from restmcts_cli.commands.operations.options import options
-from restmcts_cli.commands.operations.stack import app as stack_app
-from restmcts_cli.commands.records import checkpoints, datasets, problems, runs, trees
-from restmcts_cli.commands.records.ui import ui
+from restmcts_cli.lazy_commands import LazyCommand, LazyGroup
+
+
+class Commands(LazyGroup):
+    """All commands, in the order of their list."""
+
+    table: ClassVar[Mapping[str, LazyCommand]] = {
+        "demo": LazyCommand(
+            "learning.demo:demo",
+            "Watch a small model teach itself a puzzle: no server, no GPU, no download, a few minutes.",
+        ),
+        "selftrain": LazyCommand(
+            "learning.selftrain:selftrain",
+            "Let a model teach itself your problems: search, verify, infer the value of every step, train both "
+            "models, again.",
+        ),
+        "evaluate": LazyCommand(
+            "learning.evaluate:evaluate",
+            "See what search buys: every method answers the same problems under the same budget of generated tokens.",
+        ),
+        "pool": LazyCommand(
+            "learning.pool:pool",
+            "Pool evaluations of the same methods: one table, its errors over the problems of all of them.",
+        ),
+        "compare": LazyCommand(
+            "learning.compare:compare",
+            "Compare self-training methods: the same problems, first policy, training steps and tokens, one table with "
+            "errors.",
+        ),
+        "grade": LazyCommand(
+            "learning.grade:grade",
+            'Write each line back with its "verdict" (right, wrong or undecided) and the answer that was "extracted".',
+        ),
+        "options": LazyCommand(
+            "operations.options:options",
+            "List the settings of a run: their type, default, range, and what they do.",
+        ),
+        "ui": LazyCommand(
+            "records.ui:ui",
+            "Show runs and trees in a browser, until Ctrl-C; a run that is going on in another process is shown as it "
+            "goes.",
+        ),
+        "doctor": LazyCommand(
+            "operations.doctor:doctor",
+            "Check settings, database, Redis, bucket, queues and what waits in them; exit code 1 if something is wrong.",
+        ),
+        "stack": LazyCommand(
+            "operations.stack:app", "The workers and their servers as plain processes of this machine."
+        ),
+        "runs": LazyCommand("records.runs:app", "Create, watch and steer runs."),
+        "problems": LazyCommand("records.problems:app", "Check and import problems, add them to runs, list them."),
+        "trees": LazyCommand("records.trees:app", "Look at search trees."),
+        "checkpoints": LazyCommand("records.checkpoints:app", "List, fetch, promote and publish models."),
+        "prm": LazyCommand(
+            "learning.prm:app",
+            "Look at process reward models (PRMs): known formats, and whether a model is fit to guide a search.",
+        ),
+        "plugins": LazyCommand("operations.plugins:app", "See which searches, methods and other extensions there are."),
+        "datasets": LazyCommand("records.datasets:app", "List, read and fetch training data."),
+        "workers": LazyCommand(
+            "operations.workers:app",
+            "See what waits for each kind of worker, and what each process does; scale them.",
+        ),
+        "dead-letters": LazyCommand(
+            "operations.dead_letters:app", "See, retry and drop messages that could not be handled."
+        ),
+        "db": LazyCommand("operations.db:app", "Bring the database to the tables of this version."),
+    }
+
 
 app = typer.Typer(
     name="restmcts",
+    cls=Commands,
     help="Self-training of language models by process-reward-guided tree search (ReST-MCTS*, arXiv:2406.03816).",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
     rich_markup_mode="rich",
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-app.command()(demo)
-app.command()(selftrain)
-app.command()(evaluate)
-app.command()(pool)
-app.command()(compare)
-app.command()(grade)
-app.command()(options)
-app.command()(ui)
-app.add_typer(stack_app, name="stack")
-app.command()(doctor)
-app.add_typer(runs.app, name="runs")
-app.add_typer(problems.app, name="problems")
-app.add_typer(trees.app, name="trees")
-app.add_typer(checkpoints.app, name="checkpoints")
-app.add_typer(prm.app, name="prm")
-app.add_typer(plugins.app, name="plugins")
-app.add_typer(datasets.app, name="datasets")
-app.add_typer(workers.app, name="workers")
-app.add_typer(dead_letters.app, name="dead-letters")
-app.add_typer(db.app, name="db")
 
 
 def _print_version(wanted: bool) -> None:

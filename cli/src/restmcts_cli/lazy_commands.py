@@ -1,0 +1,81 @@
+"""Commands whose modules are imported when they are called, or when their own help is asked."""
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from importlib import import_module
+from typing import Any, ClassVar
+
+import typer
+from typer.core import TyperCommand, TyperGroup
+from typer.main import get_command
+
+
+@dataclass(frozen=True, slots=True)
+class LazyCommand:
+    """A command that is not imported yet.
+
+    Attributes:
+        place: `MODULE:NAME` of its function, or of the `Typer` of a group, below
+            `restmcts_cli.commands`.
+        summary: the first paragraph of its help.
+    """
+
+    place: str
+    summary: str
+
+    def load(self, name: str) -> Any:
+        """Import the command, and return it under that name."""
+        module, _, attribute = self.place.partition(":")
+        found = getattr(import_module(f"restmcts_cli.commands.{module}"), attribute)
+        holder = typer.Typer(rich_markup_mode="rich", callback=lambda: None)
+        if isinstance(found, typer.Typer):
+            holder.add_typer(found, name=name)
+        else:
+            holder.command(name)(found)
+        return get_command(holder).commands[name]  # type: ignore[attr-defined]
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, each imported when it is asked for."""
+
+    def __init__(self, table: Mapping[str, LazyCommand]) -> None:
+        self._table = table
+        self._loaded = cache(lambda name: table[name].load(name))
+
+    def __getitem__(self, name: str) -> Any:
+        return self._loaded(name)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._table)
+
+    def __len__(self) -> int:
+        return len(self._table)
+
+
+class LazyGroup(TyperGroup):
+    """A group that lists its commands without importing them.
+
+    Attributes:
+        table: its commands by name, in the order of the list.
+    """
+
+    table: ClassVar[Mapping[str, LazyCommand]]
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands: Any = _Commands(self.table)
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        """Return the names of all commands."""
+        return list(self.table)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        """Return what is listed of a command: its name and its summary."""
+        known = self.table.get(cmd_name)
+        return None if known is None else TyperCommand(cmd_name, help=known.summary)
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that is called, imported, with its arguments."""
+        name, listed, rest = super().resolve_command(ctx, args)
+        return name, self.commands[name] if name is not None and listed is not None else None, rest
