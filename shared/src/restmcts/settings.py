@@ -54,7 +54,7 @@ class PolicyServerSettings(BaseSettings):
             are loaded by the generator.
         policy_tokens: of servers, by `host:port` as their URLs write it: {"host:8000": "token"}.
         policy_concurrency: calls of one server under way at once.
-        policy_timeout_seconds: of one call.
+        policy_timeout_seconds: of one call, from its first byte to its last.
         policy_retry_seconds: for which a call that fails is tried again, before its requests go
             back to waiting.
     """

@@ -6,9 +6,11 @@ from contextlib import nullcontext
 from typing import Any
 
 import pytest
+from restmcts.adapters.models import interruption
+from restmcts.adapters.models.interruption import InterruptedCallError
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
-from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.sql.tables import RequestKind, RunState
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
@@ -62,6 +64,30 @@ def test_answers_are_written_as_they_come(one: Any, monkeypatch: pytest.MonkeyPa
 
     assert serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings()) == 3
     assert seen[0] == [("answered", 1, 1), ("leased", 1, 2)] and states(one) == [("answered", 1, 3)]
+
+
+@pytest.mark.parametrize("end", [RunState.PAUSED, RunState.CANCELLED, None], ids=str)
+def test_a_call_is_interrupted_once_nobody_waits_for_its_answers(one: Any, end: RunState | None) -> None:
+    settings = WorkerSettings(lease_seconds=0.1)
+    interruptions: list[InterruptedCallError] = []
+
+    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+        if end is None:
+            settings.stopping.set()
+        with one.database.transaction() as transaction:
+            if end is not None:
+                runs.finish_run(transaction, one.run_id, end)
+        try:
+            interruption.pause(60.0)
+        except InterruptedCallError as error:
+            interruptions.append(error)
+            raise
+        yield 0, answered(requests[0])
+
+    begun = time.monotonic()
+    assert serve_waiting(one.database, RequestKind.PROPOSE, serve, settings) == 0
+    assert time.monotonic() - begun < 30.0 and len(interruptions) == 1
+    assert states(one) == [("waiting", 0, 3)]
 
 
 @pytest.mark.parametrize("stops", ["time", "stop", "interrupt", "server"])

@@ -11,10 +11,11 @@ import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 
+from restmcts.adapters.models.interruption import InterruptedCallError, interrupted_by
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import requests as queue
@@ -157,7 +158,7 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
                 raise error
             return num_served
         try:
-            with _observed(kind, claim, settings.max_requests), _renewed(database, claim, settings.lease_seconds):
+            with _observed(kind, claim, settings.max_requests), _under_lease(database, claim, settings):
                 claimed = _serve_claim(database, kind, claim, serve, is_over)
             num_served += claimed.num_answered
             if claimed.failed_attempts:
@@ -181,14 +182,24 @@ def _observed(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[No
         yield
 
 
-def _renewed(database: Database, claim: Claim, lease_seconds: float) -> AbstractContextManager[None]:
-    """Renew the lease of a claim while it is served."""
+@contextmanager
+def _under_lease(database: Database, claim: Claim, settings: WorkerSettings) -> Iterator[None]:
+    """Renew the lease of a claim while it is served; interrupt its calls once nobody waits for any
+    of its answers (the run was paused or cancelled, say), or the worker ends.
+    """
+    lost = threading.Event()
 
     def renew() -> None:
         with database.transaction() as transaction:
-            queue.renew(transaction, claim.requests, lease_seconds)
+            wanted = queue.renew(transaction, claim.requests, settings.lease_seconds)
+        if not wanted:
+            lost.set()
 
-    return renewed(f"{len(claim.requests)} requests", lease_seconds, renew)
+    def is_over() -> bool:
+        return lost.is_set() or settings.stopping.is_set()
+
+    with renewed(f"{len(claim.requests)} requests", settings.lease_seconds, renew), interrupted_by(is_over):
+        yield
 
 
 class _Claimed:
@@ -228,6 +239,8 @@ class _Claimed:
                 self._take(unanswered.pop(place), answer)
                 if self._is_over():
                     break
+        except InterruptedCallError:
+            self.left += unanswered.values()
         except LEAVING:
             self.left += unanswered.values()
             raise

@@ -18,6 +18,7 @@ import httpx2
 from sqlalchemy import select
 from sqlalchemy.exc import OperationalError
 
+from restmcts.adapters.models.bounded_http import model_client
 from restmcts.adapters.models.http_policy.address import is_server
 from restmcts.adapters.models.http_policy.opening import served_name
 from restmcts.adapters.sql.database import Database, Transaction, table_of
@@ -75,7 +76,7 @@ class WeightsFollower:
         self._database = database
         self._artifacts = artifacts
         self._folder = folder
-        self._http = httpx2.Client(base_url=reload_url, timeout=RELOAD_SECONDS)
+        self._http = model_client(reload_url, "", RELOAD_SECONDS)
         self._reloads = bool(reload_url)
 
     def close(self) -> None:

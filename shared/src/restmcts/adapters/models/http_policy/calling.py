@@ -19,7 +19,8 @@ import httpx2
 import openai
 from huggingface_hub import errors as hub_errors
 
-from restmcts.errors import ModelError, ServerUnavailableError
+from restmcts.adapters.models.interruption import pause
+from restmcts.errors import ModelError, RestMctsError, ServerUnavailableError
 
 log = logging.getLogger(__name__)
 Result = TypeVar("Result")
@@ -76,7 +77,7 @@ class ServerLimits:
 
     Attributes:
         concurrency: calls under way at once.
-        timeout_seconds: of one call.
+        timeout_seconds: of one call, from its first byte to its last.
         retry_seconds: for which a call that fails is tried again.
     """
 
@@ -112,7 +113,8 @@ class Caller:
         Raises:
             PromptTooLongError: if the server says so.
             ModelError: if the server rejects the request for another reason.
-            ServerUnavailableError: if it went on failing, or refuses the token or the address.
+            ServerUnavailableError: if it went on failing, refuses the token or the address, or
+                redirects to another host.
         """
         give_up_at: float | None = None
         wait = _FIRST_WAIT_SECONDS
@@ -120,18 +122,31 @@ class Caller:
             try:
                 return function()
             except _TRANSPORT as error:
+                if isinstance(error.__cause__, RestMctsError):
+                    raise error.__cause__ from None
                 failure = self._failure(error)
                 if not failure.passes:
                     raise self._rejection(failure) from None
                 give_up_at = give_up_at or time.monotonic() + self._retry_seconds
-                pause = max(failure.retry_after or 0.0, wait * random.uniform(0.5, 1.0))
-                if time.monotonic() + pause > give_up_at:
+                seconds = max(failure.retry_after or 0.0, wait * random.uniform(0.5, 1.0))
+                if time.monotonic() + seconds > give_up_at:
                     raise ServerUnavailableError(
                         f"{self._name}: {failure.message}; what waits for it goes on waiting"
                     ) from None
-                log.warning("%s: %s; again in %.1f s", self._name, failure.message, pause)
-                time.sleep(pause)
+                log.warning("%s: %s; again in %.1f s", self._name, failure.message, seconds)
+                pause(seconds)
                 wait = min(2 * wait, _LONGEST_WAIT_SECONDS)
+
+    def models(self, function: Callable[[], Sequence[str]]) -> Sequence[str]:
+        """Return the models that a server names by the function.
+
+        Raises:
+            ServerUnavailableError: if it does not, in any way: no request is to blame.
+        """
+        try:
+            return self.call(function)
+        except ModelError as error:
+            raise ServerUnavailableError(f"{error}; what waits for it goes on waiting") from None
 
     def _rejection(self, failure: Failure) -> Exception:
         said = f"{self._name}: {failure.message}"
@@ -150,12 +165,8 @@ class Caller:
         if isinstance(response, httpx2.Response):
             message = f"status {response.status_code}: {_said(response)}"
             return Failure(response.status_code, self._shown(message), _retry_after(response))
-        if isinstance(error, hub_errors.OfflineModeIsEnabled):
-            return Failure(
-                404, "HF_HUB_OFFLINE=1 keeps huggingface_hub from every server, this one too; unset it for this process"
-            )
         if isinstance(error, (openai.APITimeoutError, httpx2.TimeoutException, TimeoutError)):
-            return Failure(None, "no answer in time")
+            return Failure(None, "no whole answer in time")
         if isinstance(error, (openai.APIConnectionError, httpx2.TransportError, OSError)):
             reason = error.__cause__ or error
             return Failure(None, self._shown(f"no whole answer ({type(reason).__name__}: {reason})"))

@@ -12,6 +12,7 @@ from typing import Any
 import openai
 from huggingface_hub import InferenceClient
 
+from restmcts.adapters.models.bounded_http import hub_calls_by, model_client
 from restmcts.adapters.models.http_policy.address import ServerAddress
 from restmcts.adapters.models.http_policy.completion import Ask, Completion, Completions, Token
 
@@ -26,11 +27,13 @@ class _OpenAIServer:
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         self.model = address.model
         self.loads_what_is_named = False
+        self._http = model_client(address.base_url, "", timeout_seconds)
         self._client = openai.OpenAI(
             base_url=address.base_url,
             api_key=token or NO_TOKEN,
             max_retries=0,
-            timeout=timeout_seconds,
+            timeout=None,
+            http_client=self._http,
         )
 
     def served_models(self) -> Sequence[str]:
@@ -126,7 +129,7 @@ class ChatBackend(_OpenAIServer):
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         super().__init__(address, token, timeout_seconds)
         self._prefill = address.prefill
-        self._chat = InferenceClient(base_url=address.base_url, api_key=token or NO_TOKEN, timeout=timeout_seconds)
+        self._chat = InferenceClient(base_url=address.base_url, api_key=token or NO_TOKEN)
 
     def complete(self, ask: Ask) -> Completions:
         prefill = self._prefill and ask.critic is None
@@ -136,24 +139,21 @@ class ChatBackend(_OpenAIServer):
         if prefill and written:
             messages.append({"role": "assistant", "content": written})
             extra |= {"continue_final_message": True, "add_generation_prompt": False}
-        answer = self._chat.chat_completion(
-            messages,
-            model=self.model,
-            n=ask.num_samples,
-            max_tokens=ask.max_tokens,
-            temperature=ask.temperature,
-            top_p=ask.top_p,
-            seed=ask.seed,
-            stop=[ask.stop] if ask.stop is not None else None,
-            logprobs=True,
-            top_logprobs=ask.num_alternatives + 1 if ask.num_alternatives else None,
-            extra_body=extra or None,
-        )
+        with hub_calls_by(self._http):
+            answer = self._chat.chat_completion(
+                messages,
+                model=self.model,
+                n=ask.num_samples,
+                max_tokens=ask.max_tokens,
+                temperature=ask.temperature,
+                top_p=ask.top_p,
+                seed=ask.seed,
+                stop=[ask.stop] if ask.stop is not None else None,
+                logprobs=True,
+                top_logprobs=ask.num_alternatives + 1 if ask.num_alternatives else None,
+                extra_body=extra or None,
+            )
         return completions_of(answer, ask, a_turn_a_step=not prefill)
-
-    def close(self) -> None:
-        super().close()
-        self._chat.exit_stack.close()
 
 
 def completions_of(answer: Mapping[str, Any], ask: Ask, *, a_turn_a_step: bool = False) -> Completions:

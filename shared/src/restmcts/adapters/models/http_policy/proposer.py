@@ -23,6 +23,7 @@ from restmcts.adapters.models.http_policy.completion import Ask, Backend, Comple
 from restmcts.adapters.models.http_policy.openai_api import ChatBackend, CompletionsBackend
 from restmcts.adapters.models.http_policy.tgi import TgiBackend
 from restmcts.adapters.models.http_policy.writing import Writing
+from restmcts.adapters.models.interruption import carried
 from restmcts.domain.prompts import PromptTemplate, template_named
 from restmcts.domain.requests import (
     SEPARATORS,
@@ -120,7 +121,7 @@ class HttpProposer:
 
         with ThreadPoolExecutor(self._concurrency, thread_name_prefix="policy-server") as pool:
             parts = [(place, part) for place, request in enumerate(requests) for part in self._parts(request)]
-            futures = [pool.submit(work, place, part) for place, part in parts]
+            futures = [pool.submit(carried(work), place, part) for place, part in parts]
             done, _ = wait(futures, return_when=FIRST_EXCEPTION)
             if any(future.exception() for future in done):
                 stopped.set()
@@ -221,7 +222,7 @@ class HttpProposer:
         wanted = self._address.model
         if self._backend.loads_what_is_named:
             return
-        served = self._caller.call(self._backend.served_models)
+        served = self._caller.models(self._backend.served_models)
         name = served_as(wanted, served)
         if name is not None:
             self._backend.model = name

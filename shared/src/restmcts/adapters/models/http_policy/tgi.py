@@ -9,9 +9,9 @@ from collections.abc import Sequence
 from dataclasses import replace
 from functools import lru_cache
 
-import httpx2
 from huggingface_hub import InferenceClient, TextGenerationOutput
 
+from restmcts.adapters.models.bounded_http import hub_calls_by, model_client
 from restmcts.adapters.models.http_policy.address import ServerAddress
 from restmcts.adapters.models.http_policy.completion import Ask, Completion, Completions, Token
 from restmcts.adapters.models.http_policy.openai_api import NO_TOKEN
@@ -25,27 +25,27 @@ class TgiBackend:
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         self.model = address.model
         self.loads_what_is_named = False
+        self._http = model_client(address.base_url, token, timeout_seconds)
         # A bare URL would be posted to as it is.
-        self._client = InferenceClient(f"{address.base_url}/generate", token=token or NO_TOKEN, timeout=timeout_seconds)
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx2.Client(base_url=address.base_url, headers=headers, timeout=timeout_seconds)
+        self._client = InferenceClient(f"{address.base_url}/generate", token=token or NO_TOKEN)
         self._count = lru_cache(_COUNTED_PROMPTS_KEPT)(self._num_tokens)
 
     def complete(self, ask: Ask) -> Completions:
         prompt = ask.text()
         sampled = ask.temperature > 0
-        answer = self._client.text_generation(
-            prompt,
-            details=True,
-            return_full_text=False,
-            max_new_tokens=ask.max_tokens,
-            do_sample=sampled,
-            temperature=ask.temperature if sampled else None,
-            top_p=ask.top_p if sampled and ask.top_p < 1 else None,
-            seed=ask.seed,
-            stop=[ask.stop] if ask.stop is not None else None,
-            top_n_tokens=ask.num_alternatives + 1 if ask.num_alternatives else None,
-        )
+        with hub_calls_by(self._http):
+            answer = self._client.text_generation(
+                prompt,
+                details=True,
+                return_full_text=False,
+                max_new_tokens=ask.max_tokens,
+                do_sample=sampled,
+                temperature=ask.temperature if sampled else None,
+                top_p=ask.top_p if sampled and ask.top_p < 1 else None,
+                seed=ask.seed,
+                stop=[ask.stop] if ask.stop is not None else None,
+                top_n_tokens=ask.num_alternatives + 1 if ask.num_alternatives else None,
+            )
         return Completions((_completion(answer),), self._count(prompt), "")
 
     def served_models(self) -> Sequence[str]:
@@ -56,7 +56,6 @@ class TgiBackend:
         return [str(response.json().get("model_id") or "")]
 
     def close(self) -> None:
-        self._client.exit_stack.close()
         self._http.close()
 
     def _num_tokens(self, prompt: str) -> int:

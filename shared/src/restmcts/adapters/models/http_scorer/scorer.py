@@ -12,11 +12,11 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Protocol
 
-import httpx2
-
+from restmcts.adapters.models.bounded_http import model_client
 from restmcts.adapters.models.http_policy.calling import Caller, PromptTooLongError, ServerLimits, served_as
 from restmcts.adapters.models.http_scorer.address import ScoringAddress
 from restmcts.adapters.models.http_scorer.routes import ROUTES, Rows
+from restmcts.adapters.models.interruption import carried
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.domain.scoring import Aggregation, first_step, scored_branches
 from restmcts.errors import ModelError, ServerUnavailableError
@@ -72,8 +72,7 @@ class HttpScorer:
         self._address = address
         self._reading = reading
         self._body, self._rows = ROUTES[address.route]
-        headers = {"Authorization": f"Bearer {token}"} if token else {}
-        self._http = httpx2.Client(base_url=address.base_url, headers=headers, timeout=limits.timeout_seconds)
+        self._http = model_client(address.base_url, token, limits.timeout_seconds)
         self._caller = Caller(f"scoring server {address.base_url}", token, limits.retry_seconds)
         self._concurrency = address.concurrency or limits.concurrency
         self._model = address.model
@@ -111,7 +110,7 @@ class HttpScorer:
         texts = [text for listed in readings.values() for one in listed for text in self._texts(one)]
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="scoring-server")
         try:
-            found = list(pool.map(self._values_in, texts))
+            found = list(pool.map(carried(self._values_in), texts))
         finally:
             pool.shutdown(cancel_futures=True)
         self._check_model()
@@ -186,7 +185,7 @@ class HttpScorer:
         Raises:
             ServerUnavailableError: if it does not, or does not answer.
         """
-        served = self._caller.call(self._served_models)
+        served = self._caller.models(self._served_models)
         name = served_as(self._address.model, served)
         if name is None:
             names = ", ".join(dict.fromkeys(served)) or "none that it names"

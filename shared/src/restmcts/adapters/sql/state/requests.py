@@ -151,11 +151,14 @@ def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str
     transaction.alter(REQUESTS, rows, _HELD, _LEASED)
 
 
-def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> None:
-    """Hold requests longer that this worker still serves."""
-    held = [(request.request_id, request.attempt) for request in requests]
-    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(held)
-    transaction.execute(update(REQUESTS).where(mine, _LEASED).values(lease_until=moment(lease_seconds)))
+def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> bool:
+    """Renew the leases of requests that this worker still serves and that are still wanted; return
+    whether there are any.
+    """
+    leases = [(request.request_id, request.attempt) for request in requests]
+    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(leases) & _LEASED & _wanted()
+    renewed = transaction.execute(update(REQUESTS).where(mine).values(lease_until=moment(lease_seconds)))
+    return bool(renewed.rowcount)
 
 
 def _held_by(request: ClaimedRequest) -> dict[str, int]:
