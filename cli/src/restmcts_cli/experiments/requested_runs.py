@@ -94,7 +94,14 @@ def puzzle_sets(puzzles: PuzzleSets, seed: int, num_iterations: int) -> dict[str
     Raises:
         InputError: if there is no such puzzle.
     """
-    sizes = SetSizes(puzzles.demonstrations, num_iterations, puzzles.searched, puzzles.test, puzzles.held_out)
+    sizes = SetSizes(
+        puzzles.demonstrations,
+        num_iterations,
+        puzzles.searched,
+        puzzles.test,
+        puzzles.held_out,
+        puzzles.difficulty,
+    )
     sets = puzzle_named(puzzles.kind).make_sets(random.Random(derive_seed(seed, "problems")), sizes)
     return {
         DEMONSTRATIONS: list(sets.demonstrations),

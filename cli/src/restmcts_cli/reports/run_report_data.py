@@ -85,6 +85,23 @@ class ValueQuality:
 
 
 @dataclass(frozen=True, slots=True)
+class GivenAnswer:
+    """What one policy wrote, and the verdict on it."""
+
+    policy: str
+    text: str
+    verdict: str
+
+
+@dataclass(frozen=True, slots=True)
+class AnsweredProblem:
+    """A problem and what several policies wrote to it."""
+
+    question: str
+    answers: tuple[GivenAnswer, ...]
+
+
+@dataclass(frozen=True, slots=True)
 class Report:
     """All that a page or a terminal shows of a run; what is empty or None is left out.
 
@@ -97,6 +114,7 @@ class Report:
         search: methods in the order to be listed, budgets rising.
         values: value models in the order they were trained.
         tree: one tree to be drawn.
+        answered: problems with the answers of several policies beside one another.
         settings: names and values worth showing, options that depart from the defaults first.
         notes: sentences that the numbers cannot say (a smoke run claims nothing, say).
     """
@@ -109,6 +127,7 @@ class Report:
     search: tuple[SearchResult, ...] = ()
     values: tuple[ValueQuality, ...] = ()
     tree: DrawnTree | None = None
+    answered: tuple[AnsweredProblem, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
 

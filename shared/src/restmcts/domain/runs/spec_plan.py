@@ -2,7 +2,7 @@
 
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase, TrainValuePhase
-from restmcts.domain.runs.plans import self_training_plan
+from restmcts.domain.runs.plans import BASE, self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import Evaluation, RunSpec, written
 from restmcts.errors import InputError
@@ -81,7 +81,7 @@ def _evaluation(spec: RunSpec, phases: list[Phase], asked: Evaluation) -> Search
         iteration=spec.iterations,
         purpose="evaluate",
         problem_set=TEST if spec.puzzles is None else COMPARED,
-        policy=_last_policy(spec, phases),
+        policy=BASE if asked.policy == "base" else _last_policy(spec, phases),
         value=value,
         search=asked.search,
         budget=asked.budget,

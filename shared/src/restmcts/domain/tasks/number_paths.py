@@ -79,13 +79,16 @@ class Puzzle:
 
 @dataclass(frozen=True, slots=True)
 class SetSizes:
-    """How many problems of each set are wanted; `searched` is per iteration."""
+    """How many problems of each set are wanted, `searched` in each iteration, and how hard they are
+    where a puzzle has levels (None: its own).
+    """
 
     demonstrations: int = 1500
     iterations: int = 2
     searched: int = 2200
     test: int = 1000
     validation: int = 600
+    difficulty: int | None = None
 
 
 @dataclass(frozen=True, slots=True)
