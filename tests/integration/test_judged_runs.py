@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state import blocks, runs, trees
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
@@ -26,7 +26,6 @@ from restmcts.testing.runs import await_end
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_cli.processes.stack_processes import Stack
-from restmcts_local import local_run
 from restmcts_local.local_run import LocalRun, ModelOptions
 
 POLICY = f"{number_paths.KIND}:0"
@@ -71,7 +70,7 @@ def check_collected(database: Database, run_id: int) -> None:
 def test_a_policy_learns_what_a_judge_prefers_in_one_process(
     kind: str, server: PolicyServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(local_run, "SECONDS_BETWEEN_TRIES", 0.05)
+    monkeypatch.setattr(blocks, "MAX_PAUSE_SECONDS", 0.05)
     monkeypatch.setenv("RESTMCTS_POLICY_RETRY_SECONDS", "0.1")
     # A server that is down for a while: the queue waits.
     server.faults = ["503"] * 40

@@ -20,6 +20,10 @@ class InputError(RestMctsError):
     exit_code = 2
 
 
+class UnknownEntryError(InputError):
+    """Nothing is registered under a name: the plugin that brings it is not installed here."""
+
+
 class ModelError(RestMctsError):
     """A model cannot be loaded, or cannot do what is asked of it."""
 
@@ -65,6 +69,14 @@ class CorruptArtifactError(RestMctsError):
 LEAVING = (KeyboardInterrupt, SystemExit, GeneratorExit)
 """What ends a process. All else that a model, a tokenizer or a parser raises is its own failure:
 errors of libraries in other languages need not be of the class Exception."""
+
+
+def is_unavailable(error: BaseException) -> bool:
+    """Return whether something that a run needs cannot be had now, which may be had later: a model,
+    an artifact, a store, a plugin.
+    """
+    wanting = (CheckpointError, ServerUnavailableError, StorageError, CorruptArtifactError, UnknownEntryError)
+    return isinstance(error, wanting) and not isinstance(error, UnstorableError)
 
 
 def is_retryable(error: BaseException) -> bool:

@@ -17,7 +17,7 @@ from difflib import get_close_matches
 from functools import cache
 from typing import TYPE_CHECKING, Any, Generic, TypeVar
 
-from restmcts.errors import InputError, RestMctsError
+from restmcts.errors import InputError, RestMctsError, UnknownEntryError
 
 if TYPE_CHECKING:
     from importlib.metadata import EntryPoint
@@ -99,10 +99,10 @@ class Registry(Generic[T]):
         """Return the entry of that name.
 
         Raises:
-            InputError: if there is none; it names the nearest one and all others.
+            UnknownEntryError: if there is none; it names the nearest one and all others.
         """
         if name not in self:
-            raise InputError(self._unknown(name))
+            raise UnknownEntryError(self._unknown(name))
         return self._entries[name].value
 
     def name_of(self, value: T) -> str:

@@ -3,6 +3,8 @@
 import json
 import subprocess
 import sys
+import threading
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,7 +12,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.state import runs, token_budget
+from restmcts.adapters.sql.state import blocks, runs, token_budget
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.domain.runs.phases import PHASE
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
@@ -107,6 +109,31 @@ def test_resume_rings_for_what_came_in_meanwhile(workdir: Path) -> None:
         steer.resume(transaction, "mine")
         assert [emitted.name for emitted in transaction.emitted] == ["search.advance_trees", "coordinator.advance_run"]
     database.close()
+
+
+def test_a_blocked_run_says_what_it_waits_for(workdir: Path, shown: Shown, document: Document, call: Command) -> None:
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with database.transaction() as transaction:
+        blocks.block_checkpoint(transaction, 1, "someone/model: the hub does not give it")
+    assert "someone/model: the hub does not give it" in shown("runs", "list", "--workdir", workdir)
+    (listed,) = document("runs", "list", "--workdir", workdir)
+    found = document("runs", "show", "mine", "--workdir", workdir)
+    for row in (listed, found):
+        assert (row["state"], row["error"]) == ("blocked", "someone/model: the hub does not give it")
+    assert [(block["need"], block["num_tries"]) for block in found["blocked"]] == [("checkpoint", 1)]
+    assert "tried 1 times since" in shown("runs", "show", "mine", "--workdir", workdir)
+
+    def cancel_soon() -> None:
+        time.sleep(2.0)
+        with database.transaction() as transaction:
+            steer.cancel(transaction, "mine")
+
+    thread = threading.Thread(target=cancel_soon)
+    thread.start()
+    watched = call("runs", "watch", "mine", "--workdir", workdir).stderr
+    thread.join()
+    database.close()
+    assert "run mine is blocked: someone/model: the hub does not give it; it goes on by itself" in watched
 
 
 def test_watch_ends_with_the_run(workdir: Path, call: Command) -> None:

@@ -11,7 +11,7 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.state import promotions, runs, token_budget, trees
+from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
@@ -231,6 +231,18 @@ def test_a_token_budget_is_shown_with_what_is_left_of_it(failed: Database, serve
     page = client.text("/runs/1")
     assert "Why it is paused:</strong> token budget of 1 spent" in page
     assert "restmcts runs resume" in page
+    failed.close()
+
+
+def test_a_blocked_run_says_why_on_its_page(failed: Database, served: Callable[[Source], Any]) -> None:
+    with failed.transaction() as transaction:
+        blocks.block_checkpoint(transaction, 1, "the <bucket> is away")
+    client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
+    assert "Why it is blocked:</strong> the &lt;bucket&gt; is away" in client.text("/runs/1")
+    assert "blocked" in client.text("/")
+    with failed.transaction() as transaction:
+        blocks.unblock_run(transaction, 1)
+    assert "blocked" not in client.text("/runs/1") + client.text("/")
     failed.close()
 
 

@@ -153,7 +153,8 @@ def test_text_that_no_database_holds_is_cleaned_at_the_door(run: Any, text: str)
 def test_a_model_that_always_fails_ends_its_run_and_is_not_asked_for_every_request_each_time(run: Any) -> None:
     policy = Poisoned(do=panic)
     local = run(policy, poisonous=range(40), num_problems=40)
-    local.run(1)
+    with pytest.raises(RestMctsError, match="run run failed: collect-1: all 40 trees failed"):
+        local.run(1)
     assert {state for state, _ in states(local).values()} == {"failed"}
     assert all("the regex engine panicked" in str(error) for _, error in states(local).values())
     assert len(policy.calls) < 40 * 5, "as many calls as requests and attempts would be one by one for ever"

@@ -14,8 +14,10 @@ from typing import Self
 
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import progress
+from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.errors import StorageError
+from restmcts.reporting.plain_text import shortened
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -121,7 +123,7 @@ class LiveDisplay:
         tokens = (state.tokens - first.tokens) / seconds
         nodes = (state.nodes - first.nodes) / seconds
         trees = 3600.0 * (state.num_done - first.num_done) / seconds
-        left = _time_left(first, state, seconds) if state.state != RunState.PAUSED else "paused"
+        left = _time_left(first, state, seconds) if state.state == RunState.RUNNING else _why_it_waits(state)
         shares = [f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING]
         working = ", ".join(shares[:MAX_SHARES]) + (
             f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else ""
@@ -182,6 +184,10 @@ def _budget(state: progress.RunProgress, tokens_per_second: float) -> str:
     seconds = int(left / tokens_per_second) if tokens_per_second > 0 and state.state == RunState.RUNNING else None
     until = f", all in about {seconds // 60}:{seconds % 60:02d}" if seconds is not None and left else ""
     return f" · {state.tokens_spent:,} of {state.max_tokens:,} tokens spent{until}"
+
+
+def _why_it_waits(state: progress.RunProgress) -> str:
+    return f"blocked: {shortened(state.error, 100)}" if state.state == BLOCKED and state.error else state.state
 
 
 def _time_left(first: progress.RunProgress, state: progress.RunProgress, seconds: float) -> str:

@@ -9,10 +9,11 @@ from collections.abc import Sequence
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads.tree_counts import summarise_trees
 from restmcts.adapters.sql.rows import StoredCheckpoint, StoredPhase, StoredRun
-from restmcts.adapters.sql.state import promotions, runs, token_budget, trees
-from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees
+from restmcts.adapters.sql.tables import Need, PhaseState, RunState
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.errors import UnknownEntryError, reason_of
 from restmcts.messages.base import RunMessage
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
 from restmcts.usecases import derive, promote
@@ -31,8 +32,16 @@ class CoordinatorHandlers:
 
     def advance_run(self, message: RunMessage) -> None:
         """Do whatever can be done now for a running run; one that somebody has locked is passed
-        over, so that it stops no other.
+        over, so that it stops no other. One that names what no plugin here brings is blocked.
         """
+        try:
+            self._advance(message)
+        except UnknownEntryError as error:
+            with self._database.transaction() as transaction:
+                blocks.block(transaction, message.run_id, Need.RUN, message.run_id, f"coordinator: {reason_of(error)}")
+            raise
+
+    def _advance(self, message: RunMessage) -> None:
         with self._database.transaction() as transaction:
             run = runs.lock_run(transaction, message.run_id, waits=False)
             if run is None:
@@ -42,6 +51,7 @@ class CoordinatorHandlers:
                 return
             while self._move_phases(transaction, run):
                 pass
+            blocks.unblock(transaction, Need.RUN, run.id)
             if token_budget.pause_if_spent(transaction, run):
                 return
             self._admit(transaction, run)
@@ -133,8 +143,12 @@ class CoordinatorHandlers:
         if runs.any_open_tree(transaction, row.id):
             return False
         summary = summarise_trees(transaction, row.id)
-        runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)
         others_may_solve = phase.follows or any(phase.name in other.spec.get("follows", ()) for other in rows)
+        is_needed = phase.purpose != "evaluate" and not others_may_solve
+        if is_needed and (reason := trees.why_all_failed(transaction, row.run_id, row.id)) is not None:
+            runs.set_phase(transaction, row.id, PhaseState.FAILED, result={**summary, "reason": reason})
+            return True
+        runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)
         if phase.purpose == "collect" and not summary["solved"] and not others_may_solve:
             self._skip_dependents(transaction, phase.name, rows)
         return True
@@ -169,4 +183,6 @@ class CoordinatorHandlers:
                 transaction, run.id, RunState.FAILED, f"{failed.name}: {failed.result.get('reason', 'failed')}"
             )
         elif all(row.state in ENDED_PHASES for row in rows):
-            runs.finish_run(transaction, run.id, RunState.DONE)
+            reason = trees.why_all_failed(transaction, run.id)
+            state = RunState.DONE if reason is None else RunState.FAILED
+            runs.finish_run(transaction, run.id, state, reason)

@@ -29,7 +29,7 @@ HEADERS = {
 STATE_SIGNS = {
     **dict.fromkeys(("running", "searching", "writing", "training", "gating"), "▶"),
     **dict.fromkeys(("done", "labelled"), "✓"),
-    **{"paused": "❚❚", "cancelled": "■", "failed": "✗", "ended": "■", "skipped": "–"},
+    **{"paused": "❚❚", "cancelled": "■", "failed": "✗", "blocked": "!", "ended": "■", "skipped": "–"},
 }
 VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
 _MAX_ID = 2**63 - 1

@@ -12,6 +12,7 @@ from restmcts.adapters.sql.reads import progress, queries
 from restmcts.adapters.sql.reads.queries import ENDED_PHASES, PhaseNumbers
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
@@ -141,7 +142,7 @@ def run_row(transaction: Transaction, run_id: int) -> StoredRun:
     Raises:
         InputError: if there is none.
     """
-    row = transaction.row(StoredRun, select(RUNS).where(RUNS.c.id == run_id))
+    row = transaction.row(StoredRun, queries.SHOWN_RUN.where(RUNS.c.id == run_id))
     if row is None:
         raise InputError(f"there is no run {run_id}")
     return row
@@ -156,7 +157,7 @@ def read_run(transaction: Transaction, run_id: int) -> RunView:
     run = run_row(transaction, run_id)
     phases = queries.phase_numbers(transaction, run_id)
     pace = _pace(transaction, run)
-    open_ = run.state in (RunState.RUNNING, RunState.PAUSED)
+    open_ = run.state in (RunState.RUNNING, BLOCKED, RunState.PAUSED)
     forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
     share = progress.share_done([(phase.state, phase.num_done, phase.num_trees) for phase in phases])
     return RunView(run, phases, share, pace, forecast, _budget(transaction, run, pace))

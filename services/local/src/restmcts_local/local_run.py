@@ -9,7 +9,6 @@ import logging
 import shutil
 import signal
 import threading
-import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -20,7 +19,7 @@ from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state import blocks, runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
@@ -48,7 +47,6 @@ from restmcts_local.services import start
 
 log = logging.getLogger(__name__)
 ProblemSets = Mapping[str, Sequence[Problem]]
-SECONDS_BETWEEN_TRIES = 2.0
 
 LOCAL_PATIENCE = reconcile.Patience(overdue_seconds=0.0, max_attempts=5)
 """In one process no message is lost: what does not go on after a few tries never will."""
@@ -155,8 +153,8 @@ class LocalRun:
         self._lock.close()
 
     def _guarded(self, handler: Handler) -> Handler:
-        """Return a handler whose message is tried again as long as a model's server is down (what
-        it is to serve waits on), and kept as a dead letter if the handler fails in a way that
+        """Return a handler whose message is left where a model's server is down (the run is then
+        blocked, and tried again), and kept as a dead letter if the handler fails in a way that
         nobody foresaw: the run goes on with the others.
         """
 
@@ -165,8 +163,6 @@ class LocalRun:
                 handler(message)
             except ServerUnavailableError as error:
                 log.warning("%s", error)
-                time.sleep(SECONDS_BETWEEN_TRIES)
-                self.bus.publish([message])
             except (RestMctsError, *LEAVING):
                 raise
             except BaseException as error:
@@ -237,9 +233,9 @@ class LocalRun:
         with _interruptible(self._context.stopping):
             self.bus.run()
             row = self._row(run_id)
-            for _ in range(MAX_ROUNDS):
-                if row is None or row.state != RunState.RUNNING:
-                    break
+            num_rounds = 0
+            while row is not None and row.state == RunState.RUNNING and num_rounds < MAX_ROUNDS:
+                num_rounds = 0 if self._waited_for_what_blocks(run_id) else num_rounds + 1
                 self._reconcile()
                 self.bus.run()
                 row = self._row(run_id)
@@ -252,6 +248,19 @@ class LocalRun:
         if row.state == RunState.FAILED:
             raise RestMctsError(f"run {row.name} failed: {row.error}")
         return row
+
+    def _waited_for_what_blocks(self, run_id: int) -> bool:
+        """Wait until what the run cannot have is to be asked for again; return whether there is
+        such a thing.
+        """
+        with self.database.transaction() as transaction:
+            seconds = blocks.seconds_to_next_retry(transaction, run_id)
+        if seconds is None:
+            return False
+        self._context.stopping.wait(seconds)
+        with self.database.transaction() as transaction:
+            blocks.retry_now(transaction, run_id)
+        return True
 
     def _row(self, run_id: int) -> StoredRun | None:
         with self.database.transaction() as transaction:

@@ -5,8 +5,8 @@ The one place of this service that reads labels; searches never see what it find
 """
 
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.state import promotions, runs, trees
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.state import blocks, promotions, runs, trees
+from restmcts.adapters.sql.tables import Need, PhaseState
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
@@ -18,6 +18,7 @@ from restmcts.messages.commands import JudgeValues
 from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
 from restmcts.usecases import promote
+from restmcts.usecases.blocked import blocking
 from restmcts.usecases.serve_models import ModelCache
 
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
@@ -35,8 +36,9 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
         candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
         incumbent = promotions.promoted(transaction, row.run_id, phase.model)
         held_out = _held_out(transaction, row.run_id, phase.evidence)
-    new = _figures(scorers.get(candidate.id), held_out)
-    old = _figures(scorers.get(incumbent.id), held_out) if incumbent is not None else dict.fromkeys(new)
+    with blocking(database, phase_id):
+        new = _figures(scorers.get(candidate.id), held_out)
+        old = _figures(scorers.get(incumbent.id), held_out) if incumbent is not None else dict.fromkeys(new)
     with database.transaction() as transaction:
         runs.lock_run(transaction, row.run_id)
         row = runs.phase_by_id(transaction, phase_id, lock=True)
@@ -46,6 +48,7 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
         if (now_promoted and now_promoted.id) != (incumbent and incumbent.id):
             transaction.emit(JudgeValues(phase_id=phase_id))
             return
+        blocks.unblock(transaction, Need.PHASE, phase_id)
         promote.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
         transaction.emit(ValuesJudged(run_id=row.run_id))
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Queue
 from typing import Any, TextIO
 
-from restmcts.errors import RestMctsError
+from restmcts.errors import ModelError, RestMctsError, is_unavailable
 from restmcts.modeling.training.training_loop import Attempt
 
 from restmcts_trainer.job import Job
@@ -75,7 +75,7 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
     try:
         report = run_job(job, attempt)
     except RestMctsError as error:
-        return {"error": str(error)}
+        return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
     except MemoryError:
         return {"error": "out of memory"}
     except Exception as error:

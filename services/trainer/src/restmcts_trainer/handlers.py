@@ -15,7 +15,7 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.domain.runs.training_settings import TrainingReport
-from restmcts.errors import LEAVING, RestMctsError, is_retryable, reason_of
+from restmcts.errors import LEAVING, RestMctsError, is_retryable, is_unavailable, reason_of
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.usecases.training_jobs import Claim, NotWanted, TrainingJobs
 
@@ -69,6 +69,10 @@ class TrainerHandlers:
         except LEAVING:
             raise
         except BaseException as error:
+            if not self._stopping and is_unavailable(error):
+                metrics.TRAININGS.labels("given-back").inc()
+                self._jobs.block(claim, reason_of(error))
+                raise
             if not self._stopping and not is_retryable(error):
                 metrics.TRAININGS.labels("failed").inc()
                 self._jobs.fail(claim, reason_of(error))

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from restmcts.domain.runs.training_settings import TrainingReport
-from restmcts.errors import TrainingError
+from restmcts.errors import CheckpointError, TrainingError
 
 from restmcts_trainer.job import Job
 
@@ -47,6 +47,7 @@ class TrainingProcess:
 
         Raises:
             TrainingError: if training fails or the child dies.
+            CheckpointError: if the parent, or a plugin, cannot be had.
         """
         child = self._started(job)
         assert child.stdin is not None and child.stdout is not None
@@ -62,7 +63,7 @@ class TrainingProcess:
                 elif "micro_batch" in message:
                     watcher.on_smaller(message["micro_batch"])
                 elif "error" in message:
-                    raise TrainingError(message["error"])
+                    raise (CheckpointError if message.get("is_unavailable") else TrainingError)(message["error"])
                 else:
                     return None if message["report"] is None else TrainingReport(**message["report"])
         except BrokenPipeError:

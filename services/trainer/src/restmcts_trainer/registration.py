@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.state import blocks, runs
+from restmcts.adapters.sql.tables import Need, PhaseState
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.messages.events import CheckpointTrained
 from restmcts.ports import ArtifactStore
@@ -49,6 +49,7 @@ def register(transaction: Transaction, claim: Claim, made: MadeCheckpoint, resul
     name, parent = claim.phase.name, claim.parent.name
     runs.add_checkpoint(transaction, claim.run_id, name, kind, made.uri, made.digest, parent, made.lineage)
     runs.set_phase(transaction, claim.phase_id, PhaseState.DONE, result=result)
+    blocks.unblock(transaction, Need.PHASE, claim.phase_id)
     transaction.emit(CheckpointTrained(run_id=claim.run_id))
 
 

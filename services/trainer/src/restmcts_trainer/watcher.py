@@ -31,6 +31,8 @@ class Watcher:
         """Pass a loss on; raise if the job is not wanted any more."""
         if loss is not None:
             self._on_progress(self._claim.phase.name, step, num_steps, loss)
+        if not self._next_look:
+            self._jobs.unblock(self._claim)
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
             self._jobs.check_wanted(self._claim)

@@ -15,14 +15,16 @@ from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import evaluating
 from restmcts.adapters.sql.rows import Columns
-from restmcts.adapters.sql.state import runs, token_budget, trees
+from restmcts.adapters.sql.state import blocks, runs, token_budget, trees
 from restmcts.adapters.sql.state.requests import Batch, request_row
 from restmcts.adapters.sql.state.trees import AnsweredRequest, TreeToAdvance
+from restmcts.adapters.sql.tables import Need
 from restmcts.domain.requests import ProposeSteps, Request
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.search.protocol import Search
 from restmcts.domain.search.sample_pool import ScoreGivenSamples
 from restmcts.domain.tasks.task import TASKS
+from restmcts.errors import UnknownEntryError, reason_of
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
@@ -48,7 +50,7 @@ class TreeSearchHandlers:
         self._database = database
         self._max_cached_trees = max_cached_trees
         self._searches: OrderedDict[int, tuple[int, Search]] = OrderedDict()
-        self._phases: dict[int, SearchPhase] = {}
+        self._phases: dict[tuple[int, str], SearchPhase] = {}
 
     def advance_trees(self, message: AdvanceTrees) -> None:
         """Advance the message's trees that are searching; what they cannot use yet, or again,
@@ -130,9 +132,13 @@ class TreeSearchHandlers:
         answered = trees.answered(transaction, [row.id for row in rows])
         advances, failures, failed_runs = [], {}, set()
         generated: dict[int, int] = defaultdict(int)
+        blocked: dict[tuple[int, int, str], list[int]] = defaultdict(list)
         for row in rows:
             try:
                 advance = self._advance_one(transaction, row, answered.get(row.id, []))
+            except UnknownEntryError as error:
+                blocked[row.run_id, row.phase_id, reason_of(error)].append(row.id)
+                continue
             except Exception as error:
                 with logs.about(runs=[row.run_id], trees=[row.id]):
                     log.exception("tree %d cannot go on", row.id)
@@ -145,6 +151,8 @@ class TreeSearchHandlers:
                     generated[row.run_id] += advance.tokens
         trees.save(transaction, advances)
         trees.fail(transaction, failures)
+        for (run_id, phase_id, reason), tree_ids in blocked.items():
+            trees.block(transaction, tree_ids, run_id, phase_id, f"tree-search: {reason}")
         transaction.emit(*self._wake_ups(advances), *(TreesLabelled(run_id=run_id) for run_id in failed_runs))
         self._count(transaction, generated, {row.run_id: row.max_tokens for row in rows if row.max_tokens is not None})
         return advances
@@ -183,11 +191,19 @@ class TreeSearchHandlers:
         )
 
     def _phase(self, transaction: Transaction, row: TreeToAdvance) -> SearchPhase:
-        if row.phase_id not in self._phases:
+        """Return the tree's phase.
+
+        Raises:
+            UnknownEntryError: if this process lacks the plugin of its search or its task.
+        """
+        key = (row.phase_id, row.problem_kind)
+        if key not in self._phases:
             stored = runs.phase_by_id(transaction, row.phase_id)
             assert stored is not None, "a tree keeps its phase"
-            self._phases[row.phase_id] = SEARCH_PHASE.validate_python(stored.spec)
-        return self._phases[row.phase_id]
+            TASKS.get(row.problem_kind)
+            self._phases[key] = SEARCH_PHASE.validate_python(stored.spec)
+            blocks.unblock(transaction, Need.PHASE, row.phase_id)
+        return self._phases[key]
 
     def _recall(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
         """Return the tree's search as stored: from memory if its version is the stored one,

@@ -1,12 +1,13 @@
 """Label ended trees, and write training data."""
 
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.state import blocks, runs
+from restmcts.adapters.sql.tables import Need, PhaseState
 from restmcts.domain.runs.phases import TRAINING_PHASE
 from restmcts.messages.commands import LabelTrees, WriteDataset
 from restmcts.messages.events import DatasetWritten
 from restmcts.ports import ArtifactStore, Verifier
+from restmcts.usecases.blocked import blocking
 from restmcts.usecases.label import label_trees
 
 from restmcts_value_labeler.datasets import write_dataset
@@ -33,8 +34,10 @@ class ValueLabelerHandlers:
             return
         if known is None:
             phase = TRAINING_PHASE.validate_python(row.spec)
-            artifact, card = write_dataset(self._database, self._artifacts, row.run_id, phase)
+            with blocking(self._database, message.phase_id):
+                artifact, card = write_dataset(self._database, self._artifacts, row.run_id, phase)
             with self._database.transaction() as transaction:
+                blocks.unblock(transaction, Need.PHASE, message.phase_id)
                 if runs.dataset_of(transaction, message.phase_id) is None:
                     runs.add_dataset(transaction, message.phase_id, phase.kind, artifact.uri, artifact.digest, card)
         with self._database.transaction() as transaction:

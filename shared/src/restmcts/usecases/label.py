@@ -7,8 +7,9 @@ from collections.abc import Sequence
 
 from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import labelling, trees
+from restmcts.adapters.sql.state import blocks, labelling, trees
 from restmcts.adapters.sql.state.labelling import Labelled, TreeToLabel
+from restmcts.adapters.sql.tables import Need
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.labels.inferred import end_leaves
 from restmcts.domain.labels.rollouts import label_steps
@@ -17,7 +18,7 @@ from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Node, Tree
-from restmcts.errors import LEAVING, is_retryable, reason_of
+from restmcts.errors import LEAVING, UnknownEntryError, is_retryable, reason_of
 from restmcts.messages.events import TreesLabelled
 from restmcts.ports import Verifier
 
@@ -49,6 +50,10 @@ def _label_alone(database: Database, verifier: Verifier, tree_id: int) -> None:
         _label(database, verifier, [tree_id])
     except LEAVING:
         raise
+    except UnknownEntryError as error:
+        with database.transaction() as transaction:
+            for row in labelling.ended(transaction, [tree_id]):
+                trees.block(transaction, [tree_id], row.run_id, row.phase_id, f"value-labeler: {reason_of(error)}")
     except BaseException as error:
         if is_retryable(error):
             raise
@@ -66,6 +71,8 @@ def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> N
     with database.transaction() as transaction:
         still_ended = labelling.lock_ended(transaction, list(outcomes))
         labelling.save(transaction, [outcomes[tree_id] for tree_id in still_ended])
+        for phase_id in sorted({row.phase_id for row in rows}):
+            blocks.unblock(transaction, Need.PHASE, phase_id)
         transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in sorted({row.run_id for row in rows})))
     for row in rows:
         _observe(row, outcomes[row.tree_id])

@@ -8,16 +8,17 @@ Ringing twice does no harm, and neither do two reconcilers: a round is under a l
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import literal_column, select, text, update
+from sqlalchemy import delete, literal_column, select, text, update
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Columns, StoredPhase
-from restmcts.adapters.sql.state import requests, runs, trees
+from restmcts.adapters.sql.state import blocks, requests, runs, trees
+from restmcts.adapters.sql.state.blocks import BLOCKS
 from restmcts.adapters.sql.state.requests import REQUESTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
+from restmcts.adapters.sql.tables import Need, PhaseState, RequestKind, RequestState, RunState, TreeState
 from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,
@@ -34,6 +35,10 @@ from restmcts.messages.routes import queue_of
 
 TREES_PER_MESSAGE = 64
 ROUND_LOCK = 7_264_001
+SECONDS_UNASKED = 60.0
+"""After which nobody seems to need any more what a run could not have."""
+
+ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
 
 Taken = Callable[[Queue], bool]
 """Says whether workers have taken everything that was in a queue."""
@@ -73,6 +78,7 @@ def ring_all(transaction: Transaction) -> None:
     hold anything (embedded use).
     """
     requests.release_overdue(transaction, all_leases=True)
+    blocks.retry_now(transaction)
     run_ids = _running(transaction)
     transaction.execute(update(PHASES).where(PHASES.c.run_id.in_(run_ids)).values(lease_until=None))
     transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in run_ids), *_about_requests(transaction))
@@ -91,6 +97,7 @@ def ring_overdue(transaction: Transaction, patience: Patience, taken: Taken) -> 
     if not _hold_round(transaction):
         return
     metrics.RINGS.labels("lease").inc(requests.release_overdue(transaction))
+    _forget_unneeded(transaction)
     run_ids = _running(transaction)
     _give_up(transaction, requests.exhausted(transaction, patience.max_attempts))
     for state, queue in ((TreeState.SEARCHING, Queue.SEARCH), (TreeState.ENDED, Queue.LABELS)):
@@ -106,11 +113,23 @@ def _hold_round(transaction: Transaction) -> bool:
 
 
 def _running(transaction: Transaction) -> list[int]:
-    return list(
-        transaction.execute(
-            select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value).order_by(RUNS.c.id)
-        ).scalars()
-    )
+    """Return the running runs, but for those that wait as a whole for what cannot be had yet."""
+    running = select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value)
+    due = RUNS.c.id.not_in(blocks.not_due(Need.RUN))
+    return list(transaction.execute(running.where(due).order_by(RUNS.c.id)).scalars())
+
+
+def _forget_unneeded(transaction: Transaction) -> None:
+    """Strike out what a run could not have and nothing asks for any more: whatever needed it ended
+    otherwise.
+    """
+    open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
+    asked_for = select(REQUESTS.c.checkpoint_id).where(open_, REQUESTS.c.checkpoint_id == BLOCKS.c.need_id)
+    ended = select(PHASES.c.id).where(PHASES.c.state.in_(ENDED_PHASES))
+    unneeded = {Need.CHECKPOINT: ~asked_for.exists(), Need.PHASE: BLOCKS.c.need_id.in_(ended)}
+    for need, condition in unneeded.items():
+        overdue = BLOCKS.c.retry_at < moment(-SECONDS_UNASKED)
+        transaction.execute(delete(BLOCKS).where(BLOCKS.c.need == need.value, overdue, condition))
 
 
 def _about_requests(transaction: Transaction) -> list[Message]:
@@ -122,7 +141,8 @@ def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, s
     """Return, locked, trees that only a message can move: to begin, to apply their answers, or
     to be labelled.
     """
-    phase_ids = select(PHASES.c.id).where(PHASES.c.run_id.in_(run_ids))
+    due = PHASES.c.id.not_in(blocks.not_due(Need.PHASE))
+    phase_ids = select(PHASES.c.id).where(PHASES.c.run_id.in_(run_ids), due)
     statement = select(TREES.c.id, TREES.c.num_attempts).where(
         TREES.c.phase_id.in_(phase_ids), TREES.c.state == state.value
     )

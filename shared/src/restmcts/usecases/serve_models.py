@@ -18,10 +18,10 @@ from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
 from restmcts.adapters.models.interruption import InterruptedCallError, interrupted_by
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import blocks, runs, trees
 from restmcts.adapters.sql.state import requests as queue
-from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
-from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.sql.tables import Need, RequestKind
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import LEAVING, CheckpointError, ModelError, RestMctsError, UnstorableError, reason_of
 from restmcts.messages.base import Message
@@ -105,8 +105,12 @@ class ModelCache(Generic[Model]):
                 with metrics.CHECKPOINT_LOAD_SECONDS.time():
                     self._models[checkpoint_id] = self._load(row.uri)
                 metrics.CHECKPOINT_LOADS.inc()
-            except ModelError as error:
-                raise CheckpointError(f"checkpoint {row.name}: {error}") from error
+            except LEAVING:
+                raise
+            except BaseException as error:
+                if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
+                    raise
+                raise CheckpointError(f"checkpoint {row.name}: {reason_of(error)}") from error
         self._models.move_to_end(checkpoint_id)
         return self._models[checkpoint_id]
 
@@ -129,6 +133,7 @@ def _release(model: object) -> None:
 
 def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings: WorkerSettings) -> int:
     """Serve requests of a kind until none waits, or it is time to end; return how many were served.
+    A model that cannot be had blocks its run, and is asked for again after a pause.
 
     Raises:
         RestMctsError: why some cannot be served now, once all others are served.
@@ -166,6 +171,8 @@ def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings:
                 failed.add(claim.batch)
         except RestMctsError as error:
             unavailable[claim.batch] = error
+            with database.transaction() as transaction:
+                blocks.block_checkpoint(transaction, claim.batch.checkpoint_id, reason_of(error))
         settings.on_batch()
 
 
@@ -259,6 +266,8 @@ class _Claimed:
         with self._database.transaction() as transaction:
             queue.give_back(transaction, self.left)
             queue.fail_attempt(transaction, self.failed_attempts)
+            if self.num_answered and self.error is None:
+                blocks.unblock(transaction, Need.CHECKPOINT, self._claim.batch.checkpoint_id)
             if self.failures:
                 run_ids = trees.runs_of(transaction, list(self.failures))
                 trees.fail(transaction, self.failures)

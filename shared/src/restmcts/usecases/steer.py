@@ -13,7 +13,7 @@ from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun
-from restmcts.adapters.sql.state import promotions, requests, runs, token_budget, trees
+from restmcts.adapters.sql.state import blocks, promotions, requests, runs, token_budget, trees
 from restmcts.adapters.sql.state.requests import REQUESTS
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
@@ -39,7 +39,7 @@ def pause(transaction: Transaction, name: str) -> None:
 
 def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -> None:
     """Let a paused run go on, with another token budget if one is given, and ring for what came in
-    while it was paused.
+    while it was paused; what blocked it is tried again at once.
 
     Raises:
         InputError: if there is no such run, it is not paused, or its token budget is spent.
@@ -49,6 +49,7 @@ def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -
         token_budget.set_limit(transaction, run, max_tokens)
     token_budget.check(transaction, run.id)
     _set_state(transaction, run.id, RunState.RUNNING)
+    blocks.retry_now(transaction, run.id)
     searching = select(TREES.c.id).where(TREES.c.run_id == run.id, TREES.c.state == TreeState.SEARCHING.value)
     tree_ids = list(transaction.execute(searching.order_by(TREES.c.id)).scalars())
     for start in range(0, len(tree_ids), TREES_PER_MESSAGE):

@@ -12,12 +12,13 @@ from dataclasses import dataclass
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.rows import StoredCheckpoint, StoredDataset, StoredPhase
-from restmcts.adapters.sql.state import promotions, runs
-from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.adapters.sql.state import blocks, promotions, runs
+from restmcts.adapters.sql.tables import Need, PhaseState, RunState
 from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.messages.base import PhaseMessage
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.messages.events import CheckpointTrained
+from restmcts.usecases.blocked import block_phase
 from restmcts.usecases.leases import renewed
 
 COMMANDS: dict[str, type[PhaseMessage]] = {"train-policy": TrainPolicy, "train-value": TrainValue}
@@ -139,6 +140,20 @@ class TrainingJobs:
             )
             if wake:
                 transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
+
+    def block(self, claim: Claim, reason: str) -> None:
+        """Give a job back that needs what cannot be had now: nobody takes it before a pause is
+        over.
+        """
+        with self.owned(claim) as transaction:
+            if transaction is not None:
+                block_phase(transaction, claim.run_id, claim.phase_id, reason, attempt=claim.attempt - 1)
+
+    def unblock(self, claim: Claim) -> None:
+        """Note that the job has what it needs."""
+        with self.owned(claim) as transaction:
+            if transaction is not None:
+                blocks.unblock(transaction, Need.PHASE, claim.phase_id)
 
     def fail(self, claim: Claim, reason: str) -> None:
         """End a job that cannot be done."""

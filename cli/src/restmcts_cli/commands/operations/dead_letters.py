@@ -25,7 +25,7 @@ All = Annotated[bool, typer.Option("--all", help="All that there are.")]
 
 @app.command("list")
 def list_(workdir: Workdir = None, json: Json = False) -> None:
-    """List dead letters, the oldest first.
+    """List dead letters, the oldest first; one that failed again for the same reason is counted.
 
     Example: [bold]restmcts dead-letters list[/bold]
     """
@@ -37,7 +37,8 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
         print_json(rows)
         return
     shown = [asdict(row) | {"reason": shortened(row.reason, MAX_CHARACTERS)} for row in rows]
-    print_table(("id", "queue", "name", "reason", "created_at"), shown, empty="no dead letters")
+    columns = ("id", "queue", "name", "reason", "num_times", "created_at", "last_at")
+    print_table(columns, shown, empty="no dead letters")
 
 
 @app.command()

@@ -24,11 +24,13 @@ if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
     from restmcts.adapters.sql.reads.queries import PhaseNumbers
     from restmcts.adapters.sql.rows import ListedRun, StoredRun
+    from restmcts.adapters.sql.state.blocks import Block
 
     from restmcts_cli.reports.run_report_data import IterationResult
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
+MAX_REASON = 80
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
@@ -51,7 +53,7 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
         print_json(rows)
         return
     print_table(
-        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at"),
+        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at", "reason"),
         [_listed(row) for row in rows],
         empty="no runs yet: restmcts runs create",
     )
@@ -61,6 +63,7 @@ def _listed(row: "ListedRun") -> dict[str, object]:
     budget = f"{row.tokens_spent or 0:,}/{row.max_tokens:,}" if row.max_tokens is not None else None
     return {
         **asdict(row),
+        "reason": shortened(row.error, MAX_REASON) if row.error else None,
         "phases": f"{row.num_phases_ended}/{row.num_phases}",
         "trees": f"{row.num_trees_ended:,}/{row.num_trees:,}",
         "token_budget": budget,
@@ -94,8 +97,8 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
             told_why = None
             try:
                 while row.state not in ENDED:
-                    if row.state == "paused" and row.error and row.error != told_why:
-                        print_note(f"run {name} is paused: {row.error}; to go on: {_resumption(name, workdir)}")
+                    if row.state in ("paused", "blocked") and row.error and row.error != told_why:
+                        print_note(f"run {name} is {row.state}: {row.error}; {_how_it_goes_on(row, workdir)}")
                         told_why = row.error
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     row = _row_once_there(connection, name)
@@ -210,6 +213,12 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
         print_note(f"run {name} is {state}")
 
 
+def _how_it_goes_on(row: "StoredRun", workdir: Path | None) -> str:
+    if row.state == "blocked":
+        return "it goes on by itself once that can be had"
+    return f"to go on: {_resumption(row.name, workdir)}"
+
+
 def _resumption(name: str, workdir: Path | None) -> str:
     place = f" --workdir {workdir}" if workdir is not None else ""
     return f"restmcts runs resume {name}{place} --max-tokens LARGER"
@@ -241,7 +250,7 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
 
 def _show(connection: Connection, name: str, json: bool) -> None:
     from restmcts.adapters.sql.reads import queries
-    from restmcts.adapters.sql.state import token_budget
+    from restmcts.adapters.sql.state import blocks, token_budget
 
     from restmcts_cli.reports.run_results import iteration_results
 
@@ -250,6 +259,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         spent = token_budget.spent(transaction, run.id) if run.max_tokens is not None else None
         phases = queries.phase_numbers(transaction, run.id)
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
+        blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
     iterations = iteration_results(connection.database, run.id)
     facts = {
         "run": run.name,
@@ -269,6 +279,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         print_json(
             {
                 **facts,
+                "blocked": [asdict(block) for block in blocked],
                 "phases": [_document(phase) for phase in phases],
                 "iterations": [_iteration(one) for one in iterations],
             }
@@ -276,12 +287,23 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         return
     budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
     shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
+    whys = {f"blocked ({number})": _told(block) for number, block in enumerate(blocked, 1)}
+    reasons = whys or ({"reason": run.error} if run.error else {})
     print_fields(
-        {**shown, "token_budget": budget, "reason": run.error, "promoted": ", ".join(promoted.values()) or None}
+        {
+            **shown,
+            "token_budget": budget,
+            **reasons,
+            "promoted": ", ".join(promoted.values()) or None,
+        }
     )
     print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
     print_fields({phase.name: _came_to(phase) for phase in phases})
     _print_iterations(iterations)
+
+
+def _told(block: "Block") -> str:
+    return f"{block.reason}; tried {block.num_tries} times since {block.since:%H:%M:%S}, again at {block.retry_at:%H:%M:%S}"
 
 
 def _document(phase: "PhaseNumbers") -> dict[str, object]:

@@ -12,6 +12,7 @@ from sqlalchemy import func, select
 from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import OUTBOX, Database, Transaction
 from restmcts.adapters.sql.reads import stack_queries
+from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state.requests import REQUESTS
 from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import RequestKind, RequestState, RunState, TreeState
@@ -51,10 +52,11 @@ def _stored(transaction: Transaction) -> Iterable[Metric]:
         row[0]: int(row[1]) for row in transaction.execute(select(TREES.c.state, func.count()).group_by(TREES.c.state))
     }
     yield _labelled("restmcts_trees", "Trees of all runs.", "state", by_state, list(TreeState))
+    shown = select(blocks.SHOWN_STATE).select_from(RUNS).subquery()
     by_state = {
-        row[0]: int(row[1]) for row in transaction.execute(select(RUNS.c.state, func.count()).group_by(RUNS.c.state))
+        row[0]: int(row[1]) for row in transaction.execute(select(shown.c.state, func.count()).group_by(shown.c.state))
     }
-    yield _labelled("restmcts_runs", "Runs.", "state", by_state, list(RunState))
+    yield _labelled("restmcts_runs", "Runs.", "state", by_state, [*RunState, blocks.BLOCKED])
     requests = {row.kind: row for row in stack_queries.open_requests(transaction)}
     for state, meaning in (
         ("waiting", "wait"),

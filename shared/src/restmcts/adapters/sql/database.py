@@ -29,7 +29,7 @@ from sqlmodel import SQLModel
 
 from restmcts.adapters.sql import bulk, versions
 from restmcts.adapters.sql.clock import moment
-from restmcts.adapters.sql.tables import OutboxRow
+from restmcts.adapters.sql.stack_tables import OutboxRow
 from restmcts.errors import InputError, StorageError, UnstorableError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of

@@ -31,8 +31,13 @@ ANSWERS = frozenset({"answer", "solution"})
 WITHOUT_ANSWERS = frozenset({"tree-search", "policy-generator"})
 """The prm-scorer also evaluates new value models, on labelled trees with their problems."""
 
-_WORKER = {"workers": "INSERT, UPDATE, DELETE", "outbox": "INSERT, UPDATE, DELETE", "dead_letters": "INSERT"}
 _EVERYTHING = "INSERT, UPDATE, DELETE"
+_WORKER = {
+    "workers": _EVERYTHING,
+    "outbox": _EVERYTHING,
+    "dead_letters": "INSERT, UPDATE",
+    "blocks": _EVERYTHING,
+}
 RIGHTS: dict[str, Mapping[str, str]] = {
     "coordinator": {
         **_WORKER,

@@ -64,13 +64,19 @@ class RequestKind(StrEnum):
     SCORE = "score"
 
 
+class Need(StrEnum):
+    CHECKPOINT = "checkpoint"
+    PHASE = "phase"
+    RUN = "run"
+
+
 class NodeOrigin(StrEnum):
     SEARCH = "search"
     ROLLOUT = "rollout"
     SOLUTION = "solution"
 
 
-def _one_of(column: str, states: type[StrEnum], table: str) -> CheckConstraint:
+def one_of(column: str, states: type[StrEnum], table: str) -> CheckConstraint:
     allowed = ", ".join(f"'{state.value}'" for state in states)
     return CheckConstraint(f"{column} IN ({allowed})", name=f"ck_{table}_{column}")
 
@@ -81,16 +87,16 @@ def _only(condition: str) -> dict[str, Any]:
     return {"postgresql_where": text(condition), "sqlite_where": text(condition)}
 
 
-def _big_key() -> Column[int]:
+def big_key() -> Column[int]:
     """Return a 64-bit key column; SQLite counts rows up by itself only in a plain INTEGER."""
     return Column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True, autoincrement=True)
 
 
-def _time(nullable: bool = True) -> Column[datetime]:
+def time_column(nullable: bool = True) -> Column[datetime]:
     return Column(UtcDateTime(), nullable=nullable)
 
 
-def _time_of_insertion() -> Column[datetime]:
+def time_of_insertion() -> Column[datetime]:
     return Column(UtcDateTime(), nullable=False, default=moment())
 
 
@@ -102,7 +108,7 @@ class Run(SQLModel, table=True):
     """
 
     __tablename__ = "runs"
-    __table_args__ = (_one_of("state", RunState, "runs"),)
+    __table_args__ = (one_of("state", RunState, "runs"),)
 
     id: int | None = Field(default=None, primary_key=True)
     name: str = Field(index=True, unique=True)
@@ -112,8 +118,8 @@ class Run(SQLModel, table=True):
     state: str = Field(default=RunState.RUNNING, index=True)
     error: str | None = None
     max_tokens: int | None = Field(default=None, sa_column=Column(BigInteger))
-    created_at: datetime = Field(sa_column=_time_of_insertion())
-    finished_at: datetime | None = Field(default=None, sa_column=_time())
+    created_at: datetime = Field(sa_column=time_of_insertion())
+    finished_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class TokenCountRow(SQLModel, table=True):
@@ -123,7 +129,7 @@ class TokenCountRow(SQLModel, table=True):
 
     __tablename__ = "token_counts"
 
-    id: int | None = Field(default=None, sa_column=_big_key())
+    id: int | None = Field(default=None, sa_column=big_key())
     run_id: int = Field(index=True)
     tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
 
@@ -138,7 +144,7 @@ class ProblemRow(SQLModel, table=True):
     __tablename__ = "problems"
     __table_args__ = (UniqueConstraint("run_id", "set_name", "position"),)
 
-    id: int | None = Field(default=None, sa_column=_big_key())
+    id: int | None = Field(default=None, sa_column=big_key())
     run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE")
     set_name: str
     position: int
@@ -157,7 +163,7 @@ class PhaseRow(SQLModel, table=True):
     """
 
     __tablename__ = "phases"
-    __table_args__ = (UniqueConstraint("run_id", "name"), _one_of("state", PhaseState, "phases"))
+    __table_args__ = (UniqueConstraint("run_id", "name"), one_of("state", PhaseState, "phases"))
 
     id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE")
@@ -171,9 +177,9 @@ class PhaseRow(SQLModel, table=True):
     value_id: int | None = None
     result: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     attempt: int = 0
-    lease_until: datetime | None = Field(default=None, sa_column=_time())
-    started_at: datetime | None = Field(default=None, sa_column=_time())
-    finished_at: datetime | None = Field(default=None, sa_column=_time())
+    lease_until: datetime | None = Field(default=None, sa_column=time_column())
+    started_at: datetime | None = Field(default=None, sa_column=time_column())
+    finished_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class TreeRow(SQLModel, table=True):
@@ -187,10 +193,10 @@ class TreeRow(SQLModel, table=True):
     __table_args__ = (
         UniqueConstraint("phase_id", "problem_id"),
         Index("ix_trees_phase_state", "phase_id", "state", "id"),
-        _one_of("state", TreeState, "trees"),
+        one_of("state", TreeState, "trees"),
     )
 
-    id: int | None = Field(default=None, sa_column=_big_key())
+    id: int | None = Field(default=None, sa_column=big_key())
     run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE", index=True)
     phase_id: int = Field(foreign_key="phases.id", ondelete="CASCADE")
     problem_id: int = Field(sa_column=Column(BigInteger, nullable=False))
@@ -212,9 +218,9 @@ class TreeRow(SQLModel, table=True):
     verdict: str | None = None
     solved: bool | None = None
     error: str | None = Field(default=None, sa_column=Column(Text))
-    started_at: datetime | None = Field(default=None, sa_column=_time())
-    updated_at: datetime | None = Field(default=None, sa_column=_time())
-    ended_at: datetime | None = Field(default=None, sa_column=_time())
+    started_at: datetime | None = Field(default=None, sa_column=time_column())
+    updated_at: datetime | None = Field(default=None, sa_column=time_column())
+    ended_at: datetime | None = Field(default=None, sa_column=time_column())
 
 
 class NodeRow(SQLModel, table=True):
@@ -251,7 +257,8 @@ class RequestRow(SQLModel, table=True):
 
     Requests of one kind, checkpoint and generation settings may share a batch. An answer
     counts only if it comes from the current `attempt`; `error` is why the last one failed. Applied
-    requests in `applied_order` replay their tree.
+    requests in `applied_order` replay their tree. `max_tokens` is how many its answer may cost,
+    where its run has a token budget.
     """
 
     __tablename__ = "requests"
@@ -262,10 +269,10 @@ class RequestRow(SQLModel, table=True):
         Index("ix_requests_waiting", "kind", "id", **_only("state = 'waiting'")),
         Index("ix_requests_batch", "checkpoint_id", "generation", "id", **_only("state = 'waiting'")),
         Index("ix_requests_open", "state", "tree_id", **_only("state IN ('leased', 'answered')")),
-        _one_of("state", RequestState, "requests"),
+        one_of("state", RequestState, "requests"),
     )
 
-    id: int | None = Field(default=None, sa_column=_big_key())
+    id: int | None = Field(default=None, sa_column=big_key())
     tree_id: int = Field(sa_column=Column(BigInteger, nullable=False))
     problem_id: int = Field(sa_column=Column(BigInteger, nullable=False))
     number: int
@@ -273,27 +280,15 @@ class RequestRow(SQLModel, table=True):
     checkpoint_id: int
     generation: str
     num_prompt_chars: int
+    max_tokens: int | None = None
     payload: str = Field(sa_column=Column(Text, nullable=False))
     state: str = RequestState.WAITING
     attempt: int = 0
-    lease_until: datetime | None = Field(default=None, sa_column=_time())
+    lease_until: datetime | None = Field(default=None, sa_column=time_column())
     answer: str | None = Field(default=None, sa_column=Column(Text))
     error: str | None = Field(default=None, sa_column=Column(Text))
     applied_order: int | None = None
     elapsed_seconds: float | None = None
-
-
-class OutboxRow(SQLModel, table=True):
-    """A message that was decided in a transaction and is to be published after it; deleted once
-    published.
-    """
-
-    __tablename__ = "outbox"
-
-    id: int | None = Field(default=None, sa_column=_big_key())
-    name: str
-    body: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: datetime = Field(sa_column=_time_of_insertion())
 
 
 class CheckpointRow(SQLModel, table=True):
@@ -310,7 +305,7 @@ class CheckpointRow(SQLModel, table=True):
     digest: str
     parent: str | None = None
     lineage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    created_at: datetime = Field(sa_column=_time_of_insertion())
+    created_at: datetime = Field(sa_column=time_of_insertion())
 
 
 class PromotionRow(SQLModel, table=True):
@@ -328,7 +323,7 @@ class PromotionRow(SQLModel, table=True):
     kind: str
     checkpoint_id: int = Field(foreign_key="checkpoints.id", ondelete="CASCADE")
     phase_id: int | None = Field(default=None, foreign_key="phases.id", ondelete="CASCADE")
-    created_at: datetime = Field(sa_column=_time_of_insertion())
+    created_at: datetime = Field(sa_column=time_of_insertion())
 
 
 class DatasetRow(SQLModel, table=True):
@@ -343,38 +338,4 @@ class DatasetRow(SQLModel, table=True):
     digest: str
     num_rows: int
     card: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
-    created_at: datetime = Field(sa_column=_time_of_insertion())
-
-
-class DeadLetterRow(SQLModel, table=True):
-    """A message that could not be handled, with its reason."""
-
-    __tablename__ = "dead_letters"
-
-    id: int | None = Field(default=None, primary_key=True)
-    queue: str
-    name: str
-    body: str = Field(sa_column=Column(Text, nullable=False))
-    reason: str = Field(sa_column=Column(Text, nullable=False))
-    created_at: datetime = Field(sa_column=_time_of_insertion())
-
-
-class WorkerRow(SQLModel, table=True):
-    """A process that takes the messages of one queue, as it last told of itself; one that ended as
-    it should is gone.
-
-    `doing` is the wire name of the message that it handles, None while it waits, and `since` when
-    that began; `num_done` counts messages and, within them, batches and reports of training.
-    """
-
-    __tablename__ = "workers"
-
-    id: str = Field(primary_key=True)
-    queue: str
-    host: str
-    pid: int
-    started_at: datetime = Field(sa_column=_time(nullable=False))
-    seen_at: datetime = Field(sa_column=_time(nullable=False))
-    doing: str | None = None
-    since: datetime = Field(sa_column=_time(nullable=False))
-    num_done: int = 0
+    created_at: datetime = Field(sa_column=time_of_insertion())

@@ -7,7 +7,7 @@ from pathlib import Path
 from sqlalchemy import Connection, inspect, text
 from sqlmodel import SQLModel
 
-import restmcts.adapters.sql.tables  # noqa: F401  (fills SQLModel.metadata)
+import restmcts.adapters.sql.stack_tables  # noqa: F401  (fills SQLModel.metadata)
 
 SCRIPTS = Path(__file__).parent / "migrations"
 

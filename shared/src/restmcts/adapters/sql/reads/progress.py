@@ -8,7 +8,7 @@ from sqlalchemy import select
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.tree_counts import TreeCounts, tree_counts
 from restmcts.adapters.sql.rows import JsonObject, StoredPhase
-from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state import blocks, token_budget
 from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import RUNS
 from restmcts.adapters.sql.tables import PhaseState
@@ -34,7 +34,8 @@ class RunProgress:
     """All phases in order, and sums over all trees of the run.
 
     Attributes:
-        state: the run's.
+        state: the run's, as people are shown it.
+        error: why it failed, was paused by itself, or is blocked.
         max_tokens: the run's token budget; None: it has none.
         tokens_spent: of that budget; 0 without one.
     """
@@ -43,6 +44,7 @@ class RunProgress:
     tokens: int
     nodes: int
     state: str
+    error: str | None
     max_tokens: int | None
     tokens_spent: int
 
@@ -84,9 +86,10 @@ def read(transaction: Transaction, run_id: int) -> RunProgress:
     phases = tuple(_phase(row, counts.get(row.id, TreeCounts())) for row in phases_of(transaction, run_id))
     tokens = sum(phase.tokens for phase in counts.values())
     nodes = sum(phase.nodes for phase in counts.values())
-    run = transaction.execute(select(RUNS.c.state, RUNS.c.max_tokens).where(RUNS.c.id == run_id)).one()
+    shown = select(blocks.SHOWN_STATE, blocks.SHOWN_ERROR, RUNS.c.max_tokens).select_from(RUNS)
+    run = transaction.execute(shown.where(RUNS.c.id == run_id)).one()
     spent = token_budget.spent(transaction, run_id) if run.max_tokens is not None else 0
-    return RunProgress(phases, tokens, nodes, run.state, run.max_tokens, spent)
+    return RunProgress(phases, tokens, nodes, run.state, run.error, run.max_tokens, spent)
 
 
 def _phase(row: StoredPhase, counts: TreeCounts) -> PhaseProgress:

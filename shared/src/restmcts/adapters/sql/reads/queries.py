@@ -28,7 +28,7 @@ from restmcts.adapters.sql.rows import (
     TreeWithNodes,
     columns,
 )
-from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state import blocks, token_budget
 from restmcts.adapters.sql.state.promotions import PROMOTIONS
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS, phases_of
@@ -77,13 +77,19 @@ class PhaseNumbers:
         return share(self.num_right, self.num_done)
 
 
+SHOWN_RUN = select(
+    *columns(StoredRun, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR
+).select_from(RUNS)
+"""Rows of runs as people are shown them: one that cannot have what it needs is blocked."""
+
+
 def run_named(transaction: Transaction, name: str) -> StoredRun:
-    """Return the run's row.
+    """Return the run's row, with the state that people are shown.
 
     Raises:
         InputError: if no run has that name; it says which there are.
     """
-    row = transaction.row(StoredRun, select(RUNS).where(RUNS.c.name == name))
+    row = transaction.row(StoredRun, SHOWN_RUN.where(RUNS.c.name == name))
     if row is not None:
         return row
     newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_TOLD)
@@ -98,9 +104,10 @@ def list_runs(transaction: Transaction) -> list[ListedRun]:
     spent = token_budget.spent_by_run(transaction)
     phases = _counts_by_run(transaction, PHASES, PHASES.c.state.in_(ENDED_PHASES))
     trees = _counts_by_run(transaction, TREES, TREES.c.state.in_(ENDED_TREES))
-    stored = columns(ListedRun, RUNS, besides=_COUNTED)
+    stored = columns(ListedRun, RUNS, besides=("state", "error", *_COUNTED))
     rows = []
-    for row in transaction.execute(select(*stored).order_by(RUNS.c.id.desc())).mappings():
+    shown = select(*stored, blocks.SHOWN_STATE, blocks.SHOWN_ERROR).select_from(RUNS)
+    for row in transaction.execute(shown.order_by(RUNS.c.id.desc())).mappings():
         num_phases, num_phases_ended = phases.get(row["id"], (0, 0))
         num_trees, num_trees_ended = trees.get(row["id"], (0, 0))
         rows.append(

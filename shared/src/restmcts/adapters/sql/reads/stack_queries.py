@@ -8,6 +8,7 @@ from sqlalchemy import func, select
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
 from restmcts.adapters.sql.reads.tree_counts import count_if
+from restmcts.adapters.sql.rows import columns
 from restmcts.adapters.sql.state.requests import REQUESTS
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
@@ -17,7 +18,7 @@ from restmcts.adapters.sql.tables import PhaseState, RequestState, RunState
 
 @dataclass(frozen=True, slots=True)
 class DeadLetter:
-    """A message that could not be handled."""
+    """A message that could not be handled, how often, and when last."""
 
     id: int
     queue: str
@@ -25,6 +26,8 @@ class DeadLetter:
     body: str
     reason: str
     created_at: datetime
+    num_times: int
+    last_at: datetime | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +52,7 @@ class TrainingJob:
 
 @dataclass(frozen=True, slots=True)
 class WorkerProcess:
-    """A process, with the meaning of `restmcts.adapters.sql.tables.WorkerRow`."""
+    """A process, with the meaning of `restmcts.adapters.sql.stack_tables.WorkerRow`."""
 
     id: str
     queue: str
@@ -64,7 +67,7 @@ class WorkerProcess:
 
 def list_dead_letters(transaction: Transaction, letter_id: int | None = None) -> list[DeadLetter]:
     """Return the dead letters, the oldest first, or only the one with that id."""
-    statement = select(DEAD_LETTERS).order_by(DEAD_LETTERS.c.id)
+    statement = select(*columns(DeadLetter, DEAD_LETTERS)).order_by(DEAD_LETTERS.c.id)
     if letter_id is not None:
         statement = statement.where(DEAD_LETTERS.c.id == letter_id)
     return transaction.rows(DeadLetter, statement)

@@ -25,6 +25,7 @@ class TreeToLabel:
 
     tree_id: int
     run_id: int
+    phase_id: int
     chosen_node: int | None
     started_at: datetime
     ended_at: datetime
@@ -43,6 +44,7 @@ def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[TreeToLabel
         select(
             TREES.c.id.label("tree_id"),
             TREES.c.run_id,
+            TREES.c.phase_id,
             TREES.c.chosen_node,
             TREES.c.started_at,
             TREES.c.ended_at,

@@ -15,8 +15,10 @@ from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Columns, Condition
+from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
+    Need,
     ProblemRow,
     RequestKind,
     RequestRow,
@@ -127,11 +129,12 @@ def claim(
 
 def _waiting(kind: RequestKind) -> Condition:
     """Return the condition for requests that wait and are wanted: those of trees that search,
-    in runs that are running.
+    in runs that are running, to models that can be had as far as is known.
     """
     # The state as text, not as a parameter: the planner then knows that the index of waiting
     # requests serves.
-    return (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'")) & _wanted()
+    waiting = (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'"))
+    return waiting & REQUESTS.c.checkpoint_id.not_in(blocks.not_due(Need.CHECKPOINT)) & _wanted()
 
 
 def _wanted() -> Condition:

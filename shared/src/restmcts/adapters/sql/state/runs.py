@@ -1,11 +1,14 @@
 """Runs, their problem sets, phases, checkpoints, datasets and dead letters."""
 
+import hashlib
+import json
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from typing import Any
 
 from sqlalchemy import Label, Table, func, insert, select, update
+from sqlalchemy.dialects import postgresql, sqlite
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
@@ -19,12 +22,13 @@ from restmcts.adapters.sql.rows import (
     StoredRun,
     columns,
 )
+from restmcts.adapters.sql.stack_tables import DeadLetterRow
+from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
     DatasetRow,
-    DeadLetterRow,
     PhaseState,
     RunState,
     TreeState,
@@ -86,6 +90,8 @@ def running(transaction: Transaction, run_ids: Sequence[int]) -> list[int]:
 
 
 def finish_run(transaction: Transaction, run_id: int, state: RunState, error: str | None = None) -> None:
+    """End a run; nothing blocks it any more."""
+    blocks.unblock_run(transaction, run_id)
     transaction.execute(
         update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=error, finished_at=moment())
     )
@@ -271,12 +277,17 @@ def labelled_trees(
 
 
 def add_dead_letter(transaction: Transaction, queue: str, name: str, body: str, reason: str) -> None:
-    """Keep a message that could not be handled; what PostgreSQL cannot store as text is written
-    out.
+    """Keep a message that could not be handled, or count it once more if it is kept with the same
+    reason; what PostgreSQL cannot store as text is written out.
     """
     texts = {"queue": queue, "name": name, "body": body, "reason": reason}
     storable = {key: escaped_text(text) for key, text in texts.items()}
-    transaction.execute(insert(DEAD_LETTERS).values(**storable))
+    digest = hashlib.sha256(json.dumps(storable).encode()).hexdigest()
+    is_sqlite = transaction.connection.dialect.name == "sqlite"
+    statement = (sqlite.insert if is_sqlite else postgresql.insert)(DEAD_LETTERS)
+    statement = statement.values(**storable, digest=digest, num_times=1, last_at=moment())
+    again = {"num_times": DEAD_LETTERS.c.num_times + 1, "last_at": moment()}
+    transaction.execute(statement.on_conflict_do_update(index_elements=["digest"], set_=again))
 
 
 def started() -> Columns:

@@ -9,13 +9,15 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BindParameter, bindparam, literal_column, select, update
+from sqlalchemy import BindParameter, bindparam, func, literal_column, select, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Columns
+from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.tables import (
+    Need,
     NodeOrigin,
     NodeRow,
     PhaseRow,
@@ -216,6 +218,14 @@ def applied_row(request_id: int, order: int, elapsed_seconds: float) -> Columns:
     return {"id": request_id, "state": state, "applied_order": order, "elapsed_seconds": elapsed_seconds}
 
 
+def block(transaction: Transaction, tree_ids: Sequence[int], run_id: int, phase_id: int, reason: str) -> None:
+    """Leave trees of a phase as they are, for something that they need cannot be had now; that
+    they were woken counts for nothing.
+    """
+    blocks.block(transaction, run_id, Need.PHASE, phase_id, reason)
+    transaction.execute(update(TREES).where(TREES.c.id.in_(list(tree_ids))).values(num_attempts=0))
+
+
 def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
     """Mark trees as failed, each with its reason."""
     transaction.execute(
@@ -227,6 +237,22 @@ def fail(transaction: Transaction, reasons: Mapping[int, str]) -> None:
     )
     if reasons:
         withdraw(transaction, list(reasons))
+
+
+def why_all_failed(transaction: Transaction, run_id: int, phase_id: int | None = None) -> str | None:
+    """Return the reason for which all trees of a run, or of one of its phases, have failed; None
+    if one has not, or there is none.
+    """
+    of_run = (TREES.c.run_id == run_id) if phase_id is None else (TREES.c.phase_id == phase_id)
+    well = select(TREES.c.id).where(of_run, TREES.c.state != TreeState.FAILED.value).limit(1)
+    if transaction.execute(well).first() is not None:
+        return None
+    failed = select(TREES.c.error, func.count()).where(of_run).group_by(TREES.c.error).order_by(func.count().desc())
+    reasons = transaction.execute(failed).all()
+    if not reasons:
+        return None
+    total = sum(number for _, number in reasons)
+    return f"all {total:,} trees failed; {reasons[0][1]:,} of them: {reasons[0][0]}"
 
 
 def node_row(tree_id: int, node: Node) -> Columns:

@@ -9,7 +9,7 @@ from sqlalchemy import delete
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.tables import WorkerRow
+from restmcts.adapters.sql.stack_tables import WorkerRow
 
 WORKERS = table_of(WorkerRow)
 
