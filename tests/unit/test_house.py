@@ -19,6 +19,7 @@ SOURCE_FOLDERS = ("shared", "services", "cli", "infra", "tests")
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml"))
 HEAVY = ("torch", "transformers", "restmcts.modeling", *(f"restmcts_{name}" for name in SERVICES))
 MAX_FILE_LINES = 400
+MAX_FUNCTION_LINES = 60
 MAX_MODULES = 15  # of one folder
 OWNERS = {"opentelemetry": "opentelemetry-api"}  # of import names that several distributions share
 
@@ -130,6 +131,18 @@ def test_no_python_file_is_too_long() -> None:
         str(path.relative_to(ROOT)): len(path.read_text(encoding="utf-8").splitlines()) for path in python_files()
     }
     assert {path: length for path, length in lengths.items() if length > MAX_FILE_LINES} == {}
+
+
+def test_no_function_is_too_long() -> None:
+    """A command's settings are fields of a document, not parameters."""
+    lengths = {
+        f"{path.relative_to(ROOT)} {node.name}": (node.end_lineno or 0) - node.lineno + 1
+        for path in python_files()
+        if "src" in path.relative_to(ROOT).parts and "migrations" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    }
+    assert {place: length for place, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
 
 
 def test_no_folder_has_too_many_modules() -> None:

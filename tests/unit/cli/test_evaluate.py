@@ -11,8 +11,8 @@ import pytest
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
+from restmcts_cli.arguments.answering_methods import parse_methods
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark
-from restmcts_cli.commands.learning.evaluate import parse_methods
 from restmcts_cli.reports import evaluation_report
 from restmcts_cli.reports.evaluation_report import read_files, write_files
 from restmcts_cli.reports.evaluation_summary import summarise

@@ -2,18 +2,19 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation, evaluation_plan
+from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation
 from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.errors import InputError
 from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_cli.arguments.connection import Connection
 from restmcts_cli.experiments.evaluation_models import given_models, models_of_run
-from restmcts_cli.experiments.evaluation_run import evaluated_on_stack
+from restmcts_cli.experiments.evaluation_run import EvaluationWork, evaluated_on_stack
 from restmcts_cli.reports.evaluation_examples import differing_examples
 from restmcts_cli.reports.evaluation_results import EvaluationResults
 from restmcts_local.services import start
@@ -66,8 +67,8 @@ def stack(tmp_path: Path) -> Iterator[Connection]:
 def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Connection) -> None:
     models = given_models("someone/model", ["someone/values"], lambda model, _: model)
     evaluation = Evaluation(tuple(ANSWERING.get(name) for name in NAMES), (20, 60), (0, 1), models.pairs)
-    work = ({"settings": 1}, evaluation_plan(evaluation), {PROBLEM_SET: PROBLEMS}, models.checkpoints)
-    run_id = evaluated_on_stack(stack, "eval", *work)
+    work = EvaluationWork(evaluation, {PROBLEM_SET: PROBLEMS}, models.checkpoints)
+    run_id = evaluated_on_stack(stack, "eval", work)
     results = EvaluationResults(stack.database, run_id, evaluation, seen=frozenset({3}))
     outcomes = list(results.outcomes())
     assert len(outcomes) == len(PROBLEMS) * (1 + 4 * 2 * 2)
@@ -81,9 +82,9 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
     )
     for example in differing_examples(results, OutcomeTable(outcomes), [problem.question for problem in PROBLEMS]):
         assert sorted((answer.verdict == "right") for answer in example.answers) == [False, True]
-    assert evaluated_on_stack(stack, "eval", *work) == run_id, "asked for again, it is the same"
-    with pytest.raises(InputError, match="other settings: settings"):
-        evaluated_on_stack(stack, "eval", {"settings": 2}, *work[1:])
+    assert evaluated_on_stack(stack, "eval", work) == run_id, "asked for again, it is the same"
+    with pytest.raises(InputError, match="other settings: seeds"):
+        evaluated_on_stack(stack, "eval", replace(work, evaluation=replace(evaluation, seeds=(5,))))
 
 
 def test_a_value_model_may_say_its_format_with_and_without_a_name() -> None:

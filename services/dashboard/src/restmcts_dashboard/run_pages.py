@@ -21,7 +21,13 @@ TREES_ON_A_PAGE = 100
 def run_pages(source: Source) -> APIRouter:
     """Return the routes."""
     pages = APIRouter()
-    known_quality: dict[int, float | None] = {}
+    _add_list(pages, source)
+    _add_run(pages, source)
+    _add_trees(pages, source)
+    return pages
+
+
+def _add_list(pages: APIRouter, source: Source) -> None:
     ended: dict[int, run_reads.RunView] = {}
 
     def view_of(transaction: Transaction, row: ListedRun) -> run_reads.RunView:
@@ -43,6 +49,10 @@ def run_pages(source: Source) -> APIRouter:
     @pages.get("/live")
     async def runs_live(request: Request) -> Response:
         return live.stream(request, list_parts)
+
+
+def _add_run(pages: APIRouter, source: Source) -> None:
+    known_quality: dict[int, float | None] = {}
 
     def parts(run_id: int) -> dict[str, str]:
         with source.database.transaction() as transaction:
@@ -67,6 +77,8 @@ def run_pages(source: Source) -> APIRouter:
             phases = queries.phase_numbers(transaction, run_id)
         return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found))
 
+
+def _add_trees(pages: APIRouter, source: Source) -> None:
     @pages.get("/runs/{run_id}/trees")
     def trees(
         run_id: RowId,
@@ -86,8 +98,6 @@ def run_pages(source: Source) -> APIRouter:
         asked["solved"] = solved
         shown: dict[str, Any] = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked}
         return page("trees.html.j2", source=source, trees=found[:TREES_ON_A_PAGE], more=more, **shown)
-
-    return pages
 
 
 def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) -> dict[str, str]:

@@ -2,29 +2,27 @@
 in one table.
 """
 
-import hashlib
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
-from dataclasses import asdict, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.runs.evaluation import (
-    ANSWERING,
     PROBLEM_SET,
     TRAINING_SET,
-    AnsweringMethod,
     Evaluation,
     VerifierTraining,
-    evaluation_plan,
 )
 from restmcts.errors import InputError, StorageError
 
-from restmcts_cli.arguments.benchmarks import BENCHMARKS, SOURCES, Benchmark, benchmark_named, read_benchmark
-from restmcts_cli.arguments.method_options import MaxTokens
+from restmcts_cli.arguments.answering_methods import parse_methods
+from restmcts_cli.arguments.benchmarks import Benchmark, benchmark_named, read_benchmark
+from restmcts_cli.arguments.documents import takes_document
+from restmcts_cli.arguments.evaluation_request import EvaluationRequest
 from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.reports.shown_tables import print_note
 
@@ -34,90 +32,18 @@ if TYPE_CHECKING:
 
     from restmcts_cli.arguments.connection import Connection
     from restmcts_cli.experiments.evaluation_models import EvaluatedModels
+    from restmcts_cli.experiments.evaluation_run import EvaluationWork
     from restmcts_cli.reports.evaluation_results import EvaluationResults
     from restmcts_cli.reports.evaluation_tables import EvaluationReport
 
 SAMPLING_METHODS = "greedy,self-consistency"
 METHODS_WITH_VALUES = "greedy,self-consistency,best-of-n,gated-best-of-n,sc-value,mcts-star,gated-mcts-star,best-first"
+Sets = dict[str, "list[Problem]"]
 
 
+@takes_document(EvaluationRequest)
 def evaluate(
-    problems: Annotated[
-        str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")
-    ],
-    out: Annotated[
-        Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)
-    ],
-    policy: Annotated[
-        str | None,
-        typer.Option(help="Causal language model: folder, hub id, or openai+http://HOST:PORT/v1?model=NAME."),
-    ] = None,
-    value: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Value model: folder or hub id; or NAME=MODEL: orm=… and ms=… for the methods that ask those."
-        ),
-    ] = None,
-    iterations_of: Annotated[
-        str | None,
-        typer.Option(
-            help="Instead of --policy: every iteration of a run: FOLDER, FOLDER:RUN or, on the stack, RUN; @N: one of them."
-        ),
-    ] = None,
-    verifiers_from: Annotated[
-        str | None,
-        typer.Option(
-            help="Problems on whose samples missing value, orm and ms models are trained; they are not evaluated on."
-        ),
-    ] = None,
-    methods: Annotated[
-        str | None,
-        typer.Option(help="Names with commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model."),
-    ] = None,
-    option: Annotated[
-        list[str] | None, typer.Option("--option", "-o", help="A setting of one method, e.g. mcts-star.branch=4.")
-    ] = None,
-    budgets: Annotated[str, typer.Option(help="Generated tokens a problem, with commas.")] = "500,1000,2000,4000",
-    seeds: Annotated[
-        str, typer.Option(help="Seeds of sampling with commas: the same seeds give the same table.")
-    ] = "0",
-    max_tokens: MaxTokens = None,
-    limit: Annotated[int | None, typer.Option(help="Use only the first so many problems.", min=1)] = None,
-    split: Annotated[
-        str | None, typer.Option(help="The split of a data set of the hub. Without: the benchmark's own, or test.")
-    ] = None,
-    problem_seed: Annotated[
-        int, typer.Option(help="The seed of the demo whose held-out problems are generated.", min=0)
-    ] = 0,
-    strict: Annotated[
-        bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")
-    ] = False,
-    temperature: Annotated[
-        float | None, typer.Option(help="The temperature of sampling. Without: what fits the benchmark, or 0.7.")
-    ] = None,
-    max_step_tokens: Annotated[int | None, typer.Option(help="New tokens of one step at most.", min=1)] = None,
-    max_solution_tokens: Annotated[int | None, typer.Option(help="New tokens of one solution at most.", min=1)] = None,
-    solution_tokens: Annotated[
-        int | None,
-        typer.Option(
-            help="Tokens of a typical solution, which decide how wide beams and trees of thoughts may be.", min=1
-        ),
-    ] = None,
-    run: Annotated[
-        str | None,
-        typer.Option(help="Let the workers of the stack do it, as the run of this name; in --out come its files."),
-    ] = None,
-    template: Annotated[
-        str, typer.Option(help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.")
-    ] = "auto",
-    device: Annotated[
-        str, typer.Option(help="The device of torch that models run on: auto, cpu, cuda or cuda:1.")
-    ] = "cpu",
-    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1)] = 256,
-    max_batch_tokens: Annotated[int, typer.Option(help="The most tokens of one forward pass.", min=1)] = 16_384,
-    trust_remote_code: Annotated[
-        bool, typer.Option("--trust-remote-code", help="Run code that comes with a model.")
-    ] = False,
+    asked: EvaluationRequest,
     plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one JSON document.")] = False,
 ) -> None:
@@ -132,60 +58,56 @@ def evaluate(
         0,1 --out eval[/bold]
     """
     from restmcts_cli.arguments.connection import connect
+    from restmcts_cli.experiments.evaluation_run import EvaluationWork
     from restmcts_cli.reports.evaluation_results import EvaluationResults
 
-    if run is not None:
+    if asked.run is not None:
         refuse_plugins_on_stack()
     begin = time.monotonic()
-    benchmark = benchmark_named(problems)
-    given: dict[str, Any] = {
-        "temperature": temperature,
-        "max_step_tokens": max_step_tokens,
-        "max_solution_tokens": max_solution_tokens,
-        "template": template,
-    }
-    members = _problems(benchmark, split, problem_seed, strict, limit)
-    training = _training_problems(verifiers_from, problem_seed, strict)
-    with connect(None) if run is not None else nullcontext() as stack:
-        models = _models(policy, value or (), iterations_of, stack, trust_remote_code)
-        known = METHODS_WITH_VALUES if training or any(pair.values for pair in models.pairs) else SAMPLING_METHODS
-        evaluation = Evaluation(
-            methods=parse_methods(methods or known, option or (), benchmark),
-            budgets=_numbers(budgets, "budgets"),
-            seeds=_numbers(seeds, "seeds"),
-            models=models.pairs,
-            generation=replace(
-                benchmark.generation, **{name: chosen for name, chosen in given.items() if chosen is not None}
-            ),
-            solution_tokens=solution_tokens or benchmark.solution_tokens,
-            verifiers=VerifierTraining(benchmark.value_training) if training else None,
-        )
-        sets = {PROBLEM_SET: members, **({TRAINING_SET: training} if training else {})}
-        config = _config(evaluation, sets, models)
-        work = (config, evaluation_plan(evaluation), sets, models.checkpoints, max_tokens)
-        options = {
-            "template": template,
-            "device": device,
-            "trust_remote_code": trust_remote_code,
-            "max_batch_tokens": max_batch_tokens,
-            "max_trees_in_flight": trees_in_flight,
-        }
-        with _done(out, options, stack, run, work) as (database, run_id):
+    benchmark = benchmark_named(asked.problems)
+    sets = _sets(asked, benchmark)
+    with connect(None) if asked.run is not None else nullcontext() as stack:
+        models = _models(asked, stack)
+        evaluation = _evaluation(asked, benchmark, models, trains=TRAINING_SET in sets)
+        work = EvaluationWork(evaluation, sets, models.checkpoints, asked.max_tokens)
+        with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
-            report = _report(results, members, problems, config, begin)
-    _show(report, out, json)
+            report = _report(results, work, asked.problems, begin)
+    _show(report, asked.out, json)
+
+
+def _evaluation(
+    asked: EvaluationRequest, benchmark: Benchmark, models: "EvaluatedModels", *, trains: bool
+) -> Evaluation:
+    known = METHODS_WITH_VALUES if trains or any(pair.values for pair in models.pairs) else SAMPLING_METHODS
+    given = {
+        "temperature": asked.temperature,
+        "max_step_tokens": asked.max_step_tokens,
+        "max_solution_tokens": asked.max_solution_tokens,
+        "template": asked.template,
+    }
+    chosen = {name: value for name, value in given.items() if value is not None}
+    return Evaluation(
+        methods=parse_methods(asked.methods or known, asked.option or (), benchmark),
+        budgets=_numbers(asked.budgets, "budgets"),
+        seeds=_numbers(asked.seeds, "seeds"),
+        models=models.pairs,
+        generation=replace(benchmark.generation, **chosen),  # type: ignore[arg-type]
+        solution_tokens=asked.solution_tokens or benchmark.solution_tokens,
+        verifiers=VerifierTraining(benchmark.value_training) if trains else None,
+    )
 
 
 @contextmanager
 def _done(
-    out: Path, options: dict[str, Any], stack: "Connection | None", run: str | None, work: tuple[Any, ...]
+    asked: EvaluationRequest, stack: "Connection | None", work: "EvaluationWork"
 ) -> "Iterator[tuple[Database, int]]":
     """Yield the database and the id of the evaluation's run once it has ended."""
     from restmcts_cli.experiments.evaluation_run import evaluated_here, evaluated_on_stack
 
-    if stack is not None and run is not None:
-        _make(out)
-        yield stack.database, evaluated_on_stack(stack, run, *work)
+    if stack is not None and asked.run is not None:
+        _make(asked.out)
+        yield stack.database, evaluated_on_stack(stack, asked.run, work)
         return
     try:
         from restmcts_local.local_run import ModelOptions
@@ -193,7 +115,14 @@ def _done(
         raise InputError(
             f"the models are not installed here ({error}): restmcts-cli[local], or --run on a stack"
         ) from error
-    with evaluated_here(out, ModelOptions(**options), *work) as done:
+    options = ModelOptions(
+        template=asked.template,
+        device=asked.device,
+        trust_remote_code=asked.trust_remote_code,
+        max_batch_tokens=asked.max_batch_tokens,
+        max_trees_in_flight=asked.trees_in_flight,
+    )
+    with evaluated_here(asked.out, options, work) as done:
         yield done
 
 
@@ -204,26 +133,22 @@ def _make(out: Path) -> None:
         raise StorageError(f"{out} cannot be made: {error.strerror or error}") from error
 
 
-def _models(
-    policy: str | None,
-    values: Sequence[str],
-    iterations_of: str | None,
-    stack: "Connection | None",
-    trust_remote_code: bool,
-) -> "EvaluatedModels":
+def _models(asked: EvaluationRequest, stack: "Connection | None") -> "EvaluatedModels":
     from restmcts_cli.arguments.model_sources import checkpoint_argument, locate_model
     from restmcts_cli.experiments.evaluation_models import given_models, models_of_run
 
     def locate(model: str, kind: str) -> str:
         if stack is not None:
             return locate_model(stack, model, kind)[0]
-        return checkpoint_argument(model, kind, trust_remote_code)
+        return checkpoint_argument(model, kind, asked.trust_remote_code)
 
-    if (policy is None) == (iterations_of is None):
+    if (asked.policy is None) == (asked.iterations_of is None):
         raise InputError("name either the model with --policy, or a run with --iterations-of")
-    if iterations_of is not None and values:
+    if asked.policy is not None:
+        return given_models(asked.policy, asked.value or (), locate)
+    if asked.value:
         raise InputError("--iterations-of brings the value models of its run; leave out --value")
-    return given_models(policy, values, locate) if policy is not None else models_of_run(str(iterations_of), stack)
+    return models_of_run(str(asked.iterations_of), stack)
 
 
 def _numbers(text: str, name: str) -> tuple[int, ...]:
@@ -233,43 +158,19 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
         raise InputError(f"--{name} {text}: give whole numbers with commas between them") from None
 
 
-def parse_methods(text: str, options: Sequence[str], benchmark: Benchmark) -> tuple[AnsweringMethod, ...]:
-    """Return the methods that a person names: [NEW=]KNOWN[@VALUE], with commas, and
-    METHOD.setting=value for each.
-
-    What is not given is as the benchmark has it, and else as the method does.
-
-    Raises:
-        InputError: if a name or a setting is unknown.
-    """
-    from restmcts_cli.arguments.search_options import parse_search
-
-    settings: dict[str, list[str]] = {}
-    for option in options:
-        name, dot, rest = option.partition(".")
-        if not dot:
-            raise InputError(f"option {option!r}: write it as METHOD.setting=value")
-        settings.setdefault(name, []).append(rest)
-    methods = []
-    for part in (part.strip() for part in text.split(",")):
-        new, equals, known = part.partition("=")
-        base, at, value = (known if equals else part).partition("@")
-        method = ANSWERING.get(base)
-        name = new if equals else part
-        own = asdict(method.search)
-        algorithm = method.search.algorithm
-        search = parse_search(algorithm, settings.pop(name, ()), **{**own, **benchmark.settings.get(algorithm, {})})
-        methods.append(replace(method, name=name, search=search, value=value if at else method.value))
-    if settings:
-        raise InputError(f"an option is for {next(iter(settings))!r}, which is none of the methods ({text})")
-    return tuple(methods)
+def _sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
+    """Return the problems to be answered, and those on which missing value models are trained."""
+    sets = {PROBLEM_SET: _problems(benchmark, asked, asked.split, asked.limit)}
+    if asked.verifiers_from is not None:
+        sets[TRAINING_SET] = _problems(benchmark_named(asked.verifiers_from), asked, "train", None)
+    return sets
 
 
-def _problems(benchmark: Benchmark, split: str | None, seed: int, strict: bool, limit: int | None) -> "list[Problem]":
+def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None, limit: int | None) -> "list[Problem]":
     from restmcts.domain.problems import Problem
 
     members = []
-    for item in read_benchmark(benchmark, split=split, seed=seed, strict=strict, limit=limit):
+    for item in read_benchmark(benchmark, split=split, seed=asked.problem_seed, strict=asked.strict, limit=limit):
         if isinstance(item, Problem):
             members.append(item)
         else:
@@ -279,13 +180,7 @@ def _problems(benchmark: Benchmark, split: str | None, seed: int, strict: bool, 
     return members
 
 
-def _training_problems(source: str | None, seed: int, strict: bool) -> "list[Problem]":
-    if source is None:
-        return []
-    return _problems(benchmark_named(source), "train", seed, strict, None)
-
-
-def _seen(sets: "dict[str, list[Problem]]", models: "EvaluatedModels", stack: "Connection | None") -> frozenset[int]:
+def _seen(sets: Sets, models: "EvaluatedModels", stack: "Connection | None") -> frozenset[int]:
     """Return the places of the problems on which any of the models, or of their parents, was
     trained or is to be.
     """
@@ -300,20 +195,7 @@ def _seen(sets: "dict[str, list[Problem]]", models: "EvaluatedModels", stack: "C
     )
 
 
-def _config(evaluation: Evaluation, sets: "dict[str, list[Problem]]", models: "EvaluatedModels") -> dict[str, Any]:
-    """Return what makes an evaluation the same one, as JSON."""
-    from pydantic import TypeAdapter
-
-    return {
-        **TypeAdapter(Evaluation).dump_python(evaluation, mode="json"),
-        "problems": {name: hashlib.sha256(repr(members).encode()).hexdigest() for name, members in sets.items()},
-        "checkpoints": {name: uri for name, (_, uri) in models.checkpoints.items()},
-    }
-
-
-def _report(
-    results: "EvaluationResults", problems: "list[Problem]", source: str, config: dict[str, Any], begin: float
-) -> "EvaluationReport":
+def _report(results: "EvaluationResults", work: "EvaluationWork", source: str, begin: float) -> "EvaluationReport":
     from restmcts.domain.stats.outcomes import OutcomeTable
 
     from restmcts_cli.reports.evaluation_examples import differing_examples
@@ -321,9 +203,9 @@ def _report(
 
     outcomes = list(results.outcomes())
     table = OutcomeTable(outcomes)
-    examples = differing_examples(results, table, [problem.question for problem in problems])
+    examples = differing_examples(results, table, [problem.question for problem in work.problems[PROBLEM_SET]])
     return EvaluationReport(
-        source, config, outcomes, table, pass_at_powers(results.counts()), time.monotonic() - begin, examples
+        source, work.config, outcomes, table, pass_at_powers(results.counts()), time.monotonic() - begin, examples
     )
 
 

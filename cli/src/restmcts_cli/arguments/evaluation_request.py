@@ -1,0 +1,144 @@
+"""What a person asks of `restmcts evaluate`: one document, whose fields are its options."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from restmcts_cli.arguments.benchmarks import BENCHMARKS, SOURCES
+from restmcts_cli.arguments.method_options import MaxTokens
+
+PROBLEMS, MODELS, METHODS = "Problems", "Models", "Methods and budgets"
+SAMPLING, PLACE = "Sampling", "Where it runs"
+
+
+@dataclass(frozen=True, slots=True)
+class EvaluationRequest:
+    """An evaluation as it is typed; each field says in its help what it is."""
+
+    problems: Annotated[
+        str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")
+    ]
+    out: Annotated[
+        Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)
+    ]
+    policy: Annotated[
+        str | None,
+        typer.Option(
+            help="Causal language model: folder, hub id, or openai+http://HOST:PORT/v1?model=NAME.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
+    value: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Value model: folder or hub id; or NAME=MODEL: orm=… and ms=… for the methods that ask those.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
+    iterations_of: Annotated[
+        str | None,
+        typer.Option(
+            help="Instead of --policy: every iteration of a run: FOLDER, FOLDER:RUN or, on the stack, RUN; @N: one "
+            "of them.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
+    verifiers_from: Annotated[
+        str | None,
+        typer.Option(
+            help="Problems on whose samples missing value, orm and ms models are trained; they are not evaluated on.",
+            rich_help_panel=MODELS,
+        ),
+    ] = None
+    template: Annotated[
+        str,
+        typer.Option(
+            help="Prompts: auto (the model's own), chat, plain, raw, few-shot, steps-en, steps-zh.",
+            rich_help_panel=MODELS,
+        ),
+    ] = "auto"
+    trust_remote_code: Annotated[
+        bool,
+        typer.Option("--trust-remote-code", help="Run code that comes with a model.", rich_help_panel=MODELS),
+    ] = False
+    methods: Annotated[
+        str | None,
+        typer.Option(
+            help="Names with commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model.",
+            rich_help_panel=METHODS,
+        ),
+    ] = None
+    option: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--option", "-o", help="A setting of one method, e.g. mcts-star.branch=4.", rich_help_panel=METHODS
+        ),
+    ] = None
+    budgets: Annotated[str, typer.Option(help="Generated tokens a problem, with commas.", rich_help_panel=METHODS)] = (
+        "500,1000,2000,4000"
+    )
+    solution_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Tokens of a typical solution, which decide how wide beams and trees of thoughts may be.",
+            min=1,
+            rich_help_panel=METHODS,
+        ),
+    ] = None
+    max_tokens: MaxTokens = None
+    limit: Annotated[
+        int | None, typer.Option(help="Use only the first so many problems.", min=1, rich_help_panel=PROBLEMS)
+    ] = None
+    split: Annotated[
+        str | None,
+        typer.Option(
+            help="The split of a data set of the hub. Without: the benchmark's own, or test.", rich_help_panel=PROBLEMS
+        ),
+    ] = None
+    problem_seed: Annotated[
+        int,
+        typer.Option(
+            help="The seed of the demo whose held-out problems are generated.", min=0, rich_help_panel=PROBLEMS
+        ),
+    ] = 0
+    strict: Annotated[
+        bool,
+        typer.Option("--strict", help="Stop at the first bad line instead of reporting it.", rich_help_panel=PROBLEMS),
+    ] = False
+    seeds: Annotated[
+        str,
+        typer.Option(
+            help="Seeds of sampling with commas: the same seeds give the same table.", rich_help_panel=SAMPLING
+        ),
+    ] = "0"
+    temperature: Annotated[
+        float | None,
+        typer.Option(
+            help="The temperature of sampling. Without: what fits the benchmark, or 0.7.", rich_help_panel=SAMPLING
+        ),
+    ] = None
+    max_step_tokens: Annotated[
+        int | None, typer.Option(help="New tokens of one step at most.", min=1, rich_help_panel=SAMPLING)
+    ] = None
+    max_solution_tokens: Annotated[
+        int | None, typer.Option(help="New tokens of one solution at most.", min=1, rich_help_panel=SAMPLING)
+    ] = None
+    run: Annotated[
+        str | None,
+        typer.Option(
+            help="Let the workers of the stack do it, as the run of this name; in --out come its files.",
+            rich_help_panel=PLACE,
+        ),
+    ] = None
+    device: Annotated[
+        str,
+        typer.Option(help="The device of torch that models run on: auto, cpu, cuda or cuda:1.", rich_help_panel=PLACE),
+    ] = "cpu"
+    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1, rich_help_panel=PLACE)] = (
+        256
+    )
+    max_batch_tokens: Annotated[
+        int, typer.Option(help="The most tokens of one forward pass.", min=1, rich_help_panel=PLACE)
+    ] = 16_384
