@@ -10,12 +10,13 @@ import json
 import os
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from pathlib import Path
 from queue import Queue
 from typing import Any, TextIO
 
+from restmcts.adapters.files.plugins import load_same_plugins
 from restmcts.errors import ModelError, RestMctsError, is_unavailable
 from restmcts.modeling.training.training_loop import Attempt
 
@@ -62,8 +63,21 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
     def tell(**message: object) -> None:
         print(json.dumps(message), file=out, flush=True)
 
-    job = Job.from_json(request)
-    attempt = Attempt(
+    try:
+        load_same_plugins(request["plugins"])
+        job = Job.from_json(request)
+        report = run_job(job, _attempt(job, tell))
+    except RestMctsError as error:
+        return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
+    except MemoryError:
+        return {"error": "out of memory"}
+    except Exception as error:
+        return {"error": f"{type(error).__name__}: {error}"}
+    return {"report": None if report is None else asdict(report)}
+
+
+def _attempt(job: Job, tell: Callable[..., None]) -> Attempt:
+    return Attempt(
         on_progress=lambda step, num_steps, loss: tell(step=step, num_steps=num_steps, loss=loss),
         folder=job.folder,
         on_saved=lambda step, folder: tell(saved=str(folder), at_step=step),
@@ -72,15 +86,6 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
         log_folder=job.log_folder if job.keeps_log else None,
         trackers=tuple(name for name in os.environ.get(TRACKERS, "").split(",") if name),
     )
-    try:
-        report = run_job(job, attempt)
-    except RestMctsError as error:
-        return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
-    except MemoryError:
-        return {"error": "out of memory"}
-    except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
-    return {"report": None if report is None else asdict(report)}
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
 
+from restmcts.adapters.files.plugins import loaded_plugins
 from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
@@ -53,7 +54,7 @@ class TrainingProcess:
         assert child.stdin is not None and child.stdout is not None
         try:
             if self._num_processes == 1:
-                print(json.dumps(job.to_json()), file=child.stdin, flush=True)
+                print(_request(job), file=child.stdin, flush=True)
             for line in child.stdout:
                 message: dict[str, Any] = json.loads(line)
                 if "step" in message:
@@ -81,7 +82,7 @@ class TrainingProcess:
             command = [sys.executable, *self._launcher(), "-m", "restmcts_trainer.child"]
             if self._num_processes > 1:
                 job_file = job.folder / "job.json"
-                job_file.write_text(json.dumps(job.to_json()), encoding="utf-8")
+                job_file.write_text(_request(job), encoding="utf-8")
                 command.append(str(job_file))
             self._child = subprocess.Popen(
                 command,
@@ -128,6 +129,14 @@ class TrainingProcess:
                     # What a killed child did not read is still to be written.
                     with suppress(BrokenPipeError):
                         pipe.close()
+
+
+def _request(job: Job) -> str:
+    """Return a job as the child reads it: with the plugin files of this process, whose entries the
+    job may name.
+    """
+    plugins = {str(plugin.path): plugin.sha256 for plugin in loaded_plugins()}
+    return json.dumps({"plugins": plugins, **job.to_json()})
 
 
 def _has_gpu() -> bool:

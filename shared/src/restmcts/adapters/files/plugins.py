@@ -7,7 +7,7 @@ A file is imported once, whatever it is named by, under a module name of its own
 import hashlib
 import importlib.util
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -41,6 +41,25 @@ def load_plugins(paths: Sequence[Path]) -> None:
     for path in paths:
         if path.resolve() not in _LOADED:
             _LOADED[path.resolve()] = _imported(path)
+
+
+def load_same_plugins(digests: Mapping[str, str]) -> None:
+    """Import the plugin files of another process, as they were there.
+
+    Args:
+        digests: by path.
+
+    Raises:
+        InputError: if one has changed since, or cannot be imported.
+    """
+    load_plugins([Path(path) for path in digests])
+    for path, sha256 in digests.items():
+        found = _LOADED[Path(path).resolve()].sha256
+        if found != sha256:
+            raise InputError(
+                f"plugin {path} was changed while it was in use (sha256 {sha256[:12]}…, now {found[:12]}…); "
+                "give it back as it was"
+            )
 
 
 def loaded_plugins() -> tuple[Plugin, ...]:
