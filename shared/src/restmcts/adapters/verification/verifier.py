@@ -2,7 +2,8 @@
 computer algebra takes, whatever the text.
 
 Plain numbers, choices, words and the frames of tuples, sets and intervals are compared in this
-process; expressions in a child process, which is killed when it does not answer in time. Knows
+process; expressions in a child process, which is killed when it does not answer in time; programs
+are run in the sandbox. Knows
 nothing of searches or labels.
 """
 
@@ -12,9 +13,11 @@ from dataclasses import dataclass, field
 from importlib.metadata import version
 from types import TracebackType
 
+from restmcts.adapters.verification.code_runs import CodeRuns
 from restmcts.adapters.verification.expression_child import ExpressionChild
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.answers import AnswerTask
+from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome
 from restmcts.domain.tasks.task import TASKS, Judgement, judged
 from restmcts.errors import InputError, RestMctsError
 
@@ -42,12 +45,19 @@ class _Budget:
 
 
 class _Tools:
-    """Compares expressions in the child, as long as the budget of one answer lasts; remembers the
-    verdicts of one tree.
+    """Compares expressions in the child, as long as the budget of one answer lasts; runs programs;
+    remembers the verdicts of one tree.
     """
 
-    def __init__(self, child: ExpressionChild, kind: str, budget: _Budget, verdicts: dict[Hashable, Verdict]) -> None:
-        self._child, self._kind, self._budget, self._verdicts = child, kind, budget, verdicts
+    def __init__(
+        self,
+        child: ExpressionChild,
+        code: CodeRuns,
+        kind: str,
+        budget: _Budget,
+        verdicts: dict[Hashable, Verdict],
+    ) -> None:
+        self._child, self._code, self._kind, self._budget, self._verdicts = child, code, kind, budget, verdicts
 
     def equal(self, truth: str, stated: str, relative_tolerance: float | None) -> Verdict:
         """Return the child's verdict; undecided once the time is spent."""
@@ -63,6 +73,10 @@ class _Tools:
         if (self._kind, key) not in self._verdicts:
             self._verdicts[self._kind, key] = decide()
         return self._verdicts[self._kind, key]
+
+    def run_tests(self, programs: Sequence[str], tests: CodeTests) -> TestOutcome:
+        """Return what the sandbox says, whose time is its own."""
+        return self._code.outcome(programs, tests)
 
 
 class AnswerVerifier:
@@ -82,6 +96,7 @@ class AnswerVerifier:
         if not time_limit_seconds > 0:
             raise InputError(f"the time limit of a check must be above 0 seconds, not {time_limit_seconds}")
         self._child = ExpressionChild()
+        self._code = CodeRuns(time_limit_seconds)
         self.time_limit_seconds = time_limit_seconds
         self.verifier_version = f"restmcts-answers-{OWN_VERSION}+latex2sympy-{version('latex2sympy2_extended')}"
 
@@ -94,8 +109,9 @@ class AnswerVerifier:
         self.close()
 
     def close(self) -> None:
-        """End the child process; the verifier may be used again and then starts another."""
+        """End the child processes; the verifier may be used again and then starts others."""
         self._child.close()
+        self._code.close()
 
     def verify(self, checks: Sequence[Check]) -> list[Verdict]:
         """Return one verdict per check, in order.
@@ -119,7 +135,7 @@ class AnswerVerifier:
     def _judge_one(self, check: Check, budget: _Budget) -> Judgement:
         task, one = TASKS.get(check.kind), budget.for_one()
         try:
-            return task.verify(check, _Tools(self._child, check.kind, one, budget.verdicts))
+            return task.verify(check, _Tools(self._child, self._code, check.kind, one, budget.verdicts))
         except RestMctsError:
             raise
         except Exception as error:
@@ -144,4 +160,4 @@ class AnswerVerifier:
         if not isinstance(task, AnswerTask):
             raise InputError(f"{kind} problems are verified by their whole solution, not by an answer alone")
         budget = _Budget(self.time_limit_seconds, self.time_limit_seconds)
-        return task.compare(truth, stated, _Tools(self._child, kind, budget, {}))
+        return task.compare(truth, stated, _Tools(self._child, self._code, kind, budget, {}))

@@ -3,12 +3,13 @@ is verified. Nothing here knows models or searches.
 """
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome
 from restmcts.registry import Registry
 
 Need = Literal["sandbox", "judge", "network"]
@@ -51,6 +52,12 @@ class Tools(Protocol):
 
     def once(self, key: Hashable, decide: Callable[[], Verdict]) -> Verdict:
         """Return what `decide` returns, asked once for each key while one tree is verified."""
+        ...
+
+    def run_tests(self, programs: Sequence[str], tests: CodeTests) -> TestOutcome:
+        """Return what the tests say of the first of the programs that is Python, run in the
+        sandbox.
+        """
         ...
 
 

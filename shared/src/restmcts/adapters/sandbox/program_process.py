@@ -1,0 +1,151 @@
+"""Runs a program of a stranger in the confined process: as a script that reads and prints, or as a
+module whose functions are called by tests in another process.
+
+Nothing here is believed: a program may do with this process what it likes.
+"""
+
+import ast
+import io
+import json
+import os
+import sys
+import types
+import warnings
+from collections.abc import Callable
+
+from restmcts.adapters.sandbox.plain_values import Coded, decode, encode, read_all, receive, send
+
+SOURCE, REQUESTS, ANSWERS = 3, 4, 5
+MAX_REASON = 300
+MAX_ITEMS = 1_000_000
+FILE_NAME = "<program>"
+
+
+def run_script() -> int:
+    """Run the program that descriptor 3 holds, with standard input and output; return its exit
+    status.
+    """
+    sources: list[str] = json.loads(read_all(SOURCE))
+    sys.stdin = io.TextIOWrapper(io.BufferedReader(io.FileIO(0, "r", closefd=False)), encoding="utf-8")
+    sys.stdout = io.TextIOWrapper(io.BufferedWriter(io.FileIO(1, "w", closefd=False)), encoding="utf-8")
+    try:
+        exec(_compiled(sources, None), _module("__main__").__dict__)
+        sys.stdout.flush()
+    except SystemExit as end:
+        sys.stdout.flush()
+        return end.code if isinstance(end.code, int) else int(end.code is not None)
+    except BaseException as error:
+        os.write(2, reason(error).encode(errors="replace"))
+        return 1
+    return 0
+
+
+def serve_calls() -> int:
+    """Import the program that descriptor 3 holds, then answer requests until they end."""
+    sources, entry_point = json.loads(read_all(SOURCE))
+    try:
+        module = _module("program")
+        exec(_compiled(sources, entry_point), module.__dict__)
+    except BaseException as error:
+        send(ANSWERS, _failure(error))
+        return 1
+    send(ANSWERS, {"value": None})
+    server = _Server(module)
+    while True:
+        try:
+            request = receive(REQUESTS)
+        except EOFError:
+            return 0
+        send(ANSWERS, server.answer(request))
+
+
+def reason(error: BaseException) -> str:
+    """Return an error in one line."""
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_REASON]
+
+
+def _failure(error: BaseException) -> Coded:
+    names = [kind.__name__ for kind in type(error).__mro__]
+    return {"error": [list[Coded](names), " ".join(str(error).split())[:MAX_REASON]]}
+
+
+def _module(name: str) -> types.ModuleType:
+    module = types.ModuleType(name)
+    sys.modules[name] = module
+    return module
+
+
+def _compiled(sources: list[str], entry_point: str | None) -> types.CodeType:
+    """Return the first source that is Python, and defines the entry point, if there is one.
+
+    Raises:
+        SyntaxError: if none is.
+    """
+    error: Exception = SyntaxError("no program")
+    warnings.simplefilter("ignore")
+    for source in sources:
+        try:
+            tree = ast.parse(source, FILE_NAME)
+            if entry_point is None or _defines(tree, entry_point):
+                return compile(tree, FILE_NAME, "exec", dont_inherit=True)
+            error = NameError(f"name '{entry_point}' is not defined")
+        except (SyntaxError, ValueError, RecursionError, MemoryError) as failure:
+            error = failure
+    raise error
+
+
+def _defines(tree: ast.Module, name: str) -> bool:
+    """Return whether a module may define a name at its top, or a class Solution has it."""
+    for node in ast.walk(tree):
+        if isinstance(node, (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef)) and node.name == name:
+            return True
+        if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store) and node.id == name:
+            return True
+        if isinstance(node, ast.alias) and (node.asname or node.name) == name:
+            return True
+    return False
+
+
+class _Server:
+    """Answers requests about the objects of one module."""
+
+    def __init__(self, module: types.ModuleType) -> None:
+        self._module = module
+        self._objects: list[object] = []
+        self._answers: dict[str, Callable[[list[object]], object]] = {
+            "name": lambda given: self._named(str(given[0])),
+            "call": lambda given: given[0](*given[1], **given[2]),  # type: ignore[operator]
+            "get": lambda given: getattr(given[0], str(given[1])),
+            "set": lambda given: setattr(given[0], str(given[1]), given[2]),
+            "list": lambda given: [one for one, _ in zip(given[0], range(MAX_ITEMS), strict=False)],  # type: ignore[call-overload]
+        }
+
+    def answer(self, request: Coded) -> Coded:
+        """Return the answer to one request: a value or an error, and for a call also what became
+        of its arguments.
+        """
+        try:
+            assert isinstance(request, list)
+            name, *given = request
+            arguments = [decode(one, self._object) for one in given]
+            value = encode(self._answers[str(name)](arguments), self._refer)
+            if name == "call":
+                return {"value": value, "arguments": encode(arguments[1], self._refer)}
+            return {"value": value}
+        except BaseException as error:
+            return _failure(error)
+
+    def _named(self, name: str) -> object:
+        if name in self._module.__dict__:
+            return self._module.__dict__[name]
+        solution = self._module.__dict__.get("Solution")
+        if isinstance(solution, type) and hasattr(solution, name):
+            return getattr(solution(), name)
+        raise NameError(f"name '{name}' is not defined")
+
+    def _object(self, number: Coded) -> object:
+        return self._objects[int(number)]  # type: ignore[arg-type]
+
+    def _refer(self, value: object) -> Coded:
+        self._objects.append(value)
+        return {"ref": len(self._objects) - 1}

@@ -1,0 +1,1 @@
+"""Code: problems whose truth is tests, and whose solutions are Python programs."""

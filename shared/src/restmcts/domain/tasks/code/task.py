@@ -1,0 +1,46 @@
+"""The task of code: a solution is right if its program passes all tests; its score is the share
+that it passes.
+"""
+
+from collections.abc import Mapping
+from typing import Any, ClassVar
+
+from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.code.programs import programs_in
+from restmcts.domain.tasks.code.tests import tests_of
+from restmcts.domain.tasks.task import TASKS, Judgement, Need, Task, Tools, judged
+from restmcts.errors import InputError
+
+KIND = "code"
+
+
+class CodeTask(Task):
+    """Problems whose true answer is tests."""
+
+    needs: ClassVar[tuple[Need, ...]] = ("sandbox",)
+
+    def read(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
+        """Return a row with "tests" as one whose "answer" is these tests."""
+        if row.get("tests") is None:
+            raise InputError('no "tests"')
+        return {**row, "answer": tests_of(row["tests"]).dumped()}
+
+    def verify(self, check: Check, tools: Tools) -> Judgement:
+        """Run the tests on the program that a solution holds; one that holds none is wrong."""
+        if check.answer is None:
+            return judged(Verdict.UNDECIDED, "tests", "the problem has no tests")
+        tests = tests_of(check.answer)
+        programs = programs_in(check.solution, tests.prelude, tests.entry_point)
+        if not programs:
+            return judged(Verdict.WRONG, "tests", "no program")
+        outcome = tools.run_tests(programs, tests)
+        if not outcome.is_known:
+            return judged(Verdict.UNDECIDED, "tests", outcome.reason)
+        score = outcome.num_passed / outcome.num_tests
+        reason = f"{outcome.num_passed} of {outcome.num_tests} tests passed"
+        if outcome.num_passed == outcome.num_tests:
+            return Judgement(Verdict.RIGHT, 1.0, "tests", reason)
+        return Judgement(Verdict.WRONG, score, "tests", f"{reason}; {outcome.reason}" if outcome.reason else reason)
+
+
+TASKS.add(KIND, CodeTask())
