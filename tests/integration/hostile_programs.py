@@ -124,7 +124,8 @@ PRETENDS = {
         "m._Count.fail = m._Count.passed\n" + _DEFINES
     ),
     "a report of its own": (
-        "import os\nfor n in range(3, 64):\n    try:\n        os.write(n, b'{\"passed\": 9, \"tests\": 9, \"failure\": \"\", \"broken\": \"\"}')\n"
+        "import os\nfor n in range(3, 64):\n    try:\n        os.write(n, "
+        'b\'{"passed": 9, "tests": 9, "failure": "", "broken": ""}\')\n'
         "    except OSError:\n        pass\n" + _DEFINES
     ),
     "answers before they are asked for": (
@@ -144,7 +145,10 @@ PRETENDS = {
         "    i = b.find(b'sec' + b'ret-')\n    return b[i:i + 15].decode('latin-1') if i >= 0 else None\n"
     ),
     "a trace": "import sys\nsys.settrace(lambda *a: None)\nsys.setprofile(lambda *a: None)\n" + _DEFINES,
-    "a finder of modules": "import sys\nclass A:\n    def find_spec(*a):\n        raise SystemExit(0)\nsys.meta_path.insert(0, A())\nimport nothing\n",
+    "a finder of modules": (
+        "import sys\nclass A:\n    def find_spec(*a):\n        raise SystemExit(0)\n"
+        "sys.meta_path.insert(0, A())\nimport nothing\n"
+    ),
     "not a number": "def f(x):\n    return float('nan')\n",
     "a changed argument": "def f(x):\n    return x\n",
     "unreadable data": "import os\nos.write(5, b'\\xff' * 9000)\n" + _DEFINES,

@@ -171,6 +171,7 @@ def test_the_doctor_misses_workers(call: Call) -> None:
 def test_the_doctor_knows_what_is_wrong(call: Call, stack: Stack, monkeypatch: pytest.MonkeyPatch) -> None:
     found = document(call("doctor", "--json"))
     assert [check["part"] for check in found["checks"] if check["right"]] == [
+        "sandbox",
         "settings",
         "database",
         "tables",

@@ -56,7 +56,8 @@ def sandbox() -> Iterator[Sandbox]:
 def test_a_hostile_program_is_not_right_and_harms_nothing(name: str, sandbox: Sandbox, canary: Canary) -> None:
     program = canary.program(HOSTILE_PROGRAMS[name])
     word = f"secret-{secrets.token_hex(4)}"
-    tests = f"def check(candidate):\n    assert candidate(2) == {word!r}\n    assert all(map(lambda x: candidate(x) == {word!r}, (1, 2)))\n"
+    each = f"    assert all(map(lambda x: candidate(x) == {word!r}, (1, 2)))\n"
+    tests = f"def check(candidate):\n    assert candidate(2) == {word!r}\n{each}"
     found = sandbox.run_tests([program], "f", tests)
     assert found.num_passed == 0, found
     script = sandbox.run_script([program + "\nprint(f(2))\n"], "2\n")

@@ -88,3 +88,23 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
 )
 def test_a_prediction_may_be_a_bare_answer_or_a_solution(prediction: str, answer: str | None) -> None:
     assert answer_of_prediction(prediction) == answer
+
+
+def test_code_is_graded_by_its_tests(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    tests = {"entry_point": "add", "code": "assert add(1, 2) == 3\nassert add(0, 0) == 0"}
+    script = {"stdin": [{"input": "1 2\n", "output": "3\n"}]}
+    path = _file(
+        tmp_path,
+        {"prediction": "```python\ndef add(a, b):\n    return a + b\n```", "kind": "code", "tests": tests},
+        {"prediction": "def add(a, b):\n    return a - b", "kind": "code", "tests": tests},
+        {"prediction": "print(sum(map(int, input().split())))", "kind": "code", "tests": script},
+        {"prediction": "import sys\nsys.exit(0)", "kind": "code", "tests": json.dumps(script)},
+        {"prediction": "", "kind": "code", "tests": script},
+        {"prediction": "x = 1", "kind": "code", "tests": {"entry_point": "add"}},
+        {"prediction": "x = 1", "kind": "code"},
+    )
+    rows, _ = _graded(capsys, path)
+    assert [row["verdict"] for row in rows] == ["right", "wrong", "right", "wrong", "wrong", "undecided", "undecided"]
+    assert [row.get("score") for row in rows] == [1.0, 0.5, 1.0, 0.0, 0.0, None, None]
+    assert rows[1]["reason"] == "1 of 2 tests passed; test 1: AssertionError"
+    assert [row.get("error") for row in rows[5:]] == ['no "code" in "tests"', 'no "tests"']

@@ -160,6 +160,7 @@ def test_doctor_finds_a_healthy_folder_and_a_strange_one(
     found = document("doctor", "--workdir", workdir)
     assert found["right"]
     assert [check["part"] for check in found["checks"]] == [
+        "sandbox",
         "work folder",
         "database",
         "tables",
@@ -180,7 +181,7 @@ def test_doctor_without_settings_says_which_one(tmp_path: Path, call: Command, m
         monkeypatch.delenv(f"RESTMCTS_{name}", raising=False)
     result = call("doctor", "--json")
     assert result.exit_code == 1
-    assert "setting RESTMCTS_" in json.loads(result.stdout)["checks"][0]["found"]
+    assert "setting RESTMCTS_" in json.loads(result.stdout)["checks"][1]["found"]
 
 
 def test_workers_are_listed_and_scaled(workdir: Path, document: Document, shown: Shown, call: Command) -> None:

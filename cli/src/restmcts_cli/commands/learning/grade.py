@@ -52,7 +52,10 @@ class Prediction:
 
 
 def grade(
-    file: Annotated[Path, typer.Argument(help='JSON lines with "prediction", "answer" and, if not "math", "kind".')],
+    file: Annotated[
+        Path,
+        typer.Argument(help='JSON lines with "prediction", "answer" and, if not "math", "kind"; for code, "tests".'),
+    ],
     out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.")] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that one line may take.")] = 5.0,
     plugin: Plugins = None,
@@ -60,6 +63,11 @@ def grade(
 ) -> None:
     """Write each line back with its "verdict" (right, wrong or undecided) and the answer that
     was "extracted".
+
+    Code: {"prediction": "…", "kind": "code", "tests": …}, whose program is taken out of its fences
+    and run in a sandbox. The tests are {"entry_point": "add", "code": "assert add(1, 2) == 3"}, or
+    {"stdin": [{"input": "1 2", "output": "3"}]} for a program that reads and prints. Such a line
+    also comes back with the "score", its share of tests passed, and the "reason".
     """
     counts: Counter[str] = Counter()
     num_bad = 0
@@ -93,10 +101,9 @@ def grade_line(line: bytes, verifier: AnswerVerifier) -> dict[str, Any]:
             raise found
         row = found
         prediction = prediction_of_row(row)
-        verdict = _verdict(prediction, verifier)
+        return {**row, **_graded(prediction, verifier), "extracted": prediction.extracted}
     except InputError as error:
         return {**row, "verdict": str(Verdict.UNDECIDED), "extracted": None, "error": str(error)}
-    return {**row, "verdict": str(verdict), "extracted": prediction.extracted}
 
 
 def prediction_of_row(row: dict[str, Any]) -> Prediction:
@@ -134,13 +141,15 @@ def answer_of_prediction(prediction: str, kind: str = "math") -> str | None:
     return (strip_wrappers(bare) or None) if len(bare) <= MAX_BARE_ANSWER_CHARACTERS else bare
 
 
-def _verdict(prediction: Prediction, verifier: AnswerVerifier) -> Verdict:
+def _graded(prediction: Prediction, verifier: AnswerVerifier) -> dict[str, str | float | None]:
+    """Return the verdict; of whole solutions also the score and the reason."""
     if not isinstance(TASKS.get(prediction.kind), AnswerTask):
         check = Check(prediction.question, prediction.answer, prediction.kind, prediction.text)
-        return verifier.verify([check])[0]
+        (found,) = verifier.judge([check])
+        return {"verdict": str(found.verdict), "score": found.score, "reason": found.reason}
     if prediction.extracted is None:
-        return Verdict.WRONG
-    return verifier.compare_answers(prediction.answer, prediction.extracted, prediction.kind)
+        return {"verdict": str(Verdict.WRONG)}
+    return {"verdict": str(verifier.compare_answers(prediction.answer, prediction.extracted, prediction.kind))}
 
 
 @contextmanager

@@ -55,8 +55,8 @@ class CheckOf:
 
 
 def doctor(workdir: Workdir = None, json: Json = False) -> None:
-    """Check settings, database, Redis, bucket, queues and what waits in them; exit code 1 if
-    something is wrong.
+    """Check the sandbox, settings, database, Redis, bucket, queues and what waits in them; exit
+    code 1 if something is wrong.
 
     Example: [bold]restmcts doctor[/bold]
     """
@@ -85,6 +85,7 @@ def _findings(workdir: Path | None) -> Iterator[Finding]:
     """Yield what each check finds, in the order in which things are best mended."""
     from restmcts.settings import env_file
 
+    yield _sandbox()
     part = "settings" if workdir is None else "work folder"
     try:
         with connect(workdir, any_version=True) as connection:
@@ -98,6 +99,20 @@ def _findings(workdir: Path | None) -> Iterator[Finding]:
             else "name the --workdir of a run"
         )
         yield Finding(part, False, str(error), remedy)
+
+
+def _sandbox() -> Finding:
+    """Say whether this machine confines programs; one that does not can still do all else."""
+    from restmcts.adapters.sandbox.sandbox import Sandbox, SandboxError
+
+    try:
+        with Sandbox() as sandbox:
+            missing = "; ".join(sandbox.missing())
+    except SandboxError as error:
+        missing = str(error)
+    if missing:
+        return Finding("sandbox", True, f"none here (missing: {missing}): solutions of code problems stay undecided")
+    return Finding("sandbox", True, "programs are confined by Landlock, seccomp and limits")
 
 
 def _checked(connection: Connection, checks: Sequence[CheckOf]) -> Iterator[Finding]:

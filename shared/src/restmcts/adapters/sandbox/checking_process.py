@@ -75,7 +75,8 @@ def _run(tree: ast.Module, entry_point: str, program: "_Program", count: "_Count
 
 def _names_of_program(tree: ast.Module) -> Iterator[str]:
     """Yield the names that tests use and do not define: helpers of the program."""
-    used, known = set(), {*dir(builtins), _COUNT}
+    used: set[str] = set()
+    known = {*dir(builtins), _COUNT}
     for node in ast.walk(tree):
         if isinstance(node, ast.Name):
             (used if isinstance(node.ctx, ast.Load) else known).add(node.id)
@@ -122,7 +123,7 @@ class _Count:
     def fail(self, error: BaseException) -> None:
         """Count an assertion that did not hold, or could not be reached."""
         self.num_failed += 1
-        self.failure = self.failure or reason(error)
+        self.failure = self.failure or f"test {self.num_passed + self.num_failed}: {reason(error)}"
 
 
 class _Counting(ast.NodeTransformer):
@@ -133,7 +134,9 @@ class _Counting(ast.NodeTransformer):
 
     def visit_Assert(self, node: ast.Assert) -> ast.Try:
         handler = ast.ExceptHandler(
-            type=ast.Name("Exception", ast.Load()), name="__error", body=[_call("fail", ast.Name("__error", ast.Load()))]
+            type=ast.Name("Exception", ast.Load()),
+            name="__error",
+            body=[_call("fail", ast.Name("__error", ast.Load()))],
         )
         return ast.Try(body=[node], handlers=[handler], orelse=[_call("passed")], finalbody=[])
 
@@ -204,11 +207,9 @@ class _Program:
 
 def _raised(error: Coded) -> Exception:
     """Return what the program raised: an exception of Python's own, if it is one of these."""
-    try:
-        names, text = error  # type: ignore[misc]
-        known = [str(name) for name in names]  # type: ignore[union-attr]
-    except (TypeError, ValueError):
+    if not isinstance(error, list) or len(error) != 2 or not isinstance(error[0], list):
         return ProgramEndedError("the program's answer cannot be read")
+    known, text = [str(name) for name in error[0]], error[1]
     for name in known:
         kind = getattr(builtins, name, None)
         if name in ("Exception", *_ENDS_A_LOOP) or not isinstance(kind, type) or not issubclass(kind, Exception):
@@ -229,7 +230,7 @@ def _bring_up_to_date(before: object, now: object) -> None:
         before[:] = now
     elif isinstance(before, (dict, set)) and isinstance(now, (dict, set)):
         before.clear()
-        before.update(now)  # type: ignore[arg-type]
+        before.update(now)
 
 
 def _refer(value: object) -> Coded:
@@ -264,7 +265,11 @@ class Remote:
         return iter(items if isinstance(items, list) else ())
 
     def __len__(self) -> int:
-        return len(list(self))
+        try:
+            length = self._ask("get", "__len__")
+        except AttributeError:
+            raise TypeError("it has no length") from None
+        return int(length())  # type: ignore[operator]
 
     def __getitem__(self, key: object) -> object:
         getter = self._ask("get", "__getitem__")

@@ -27,9 +27,10 @@ MAX_REQUEST_BYTES = 65_536
 MAX_DESCRIPTORS = 8
 CHECKER_GRACE_SECONDS = 5.0
 # Modules that programs often import: each is then there in every fork.
-PRELOADED = ("bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq")
-PRELOADED += ("itertools", "math", "operator", "queue", "random", "re", "statistics", "string", "threading", "typing")
-PRELOADED += ("numpy",)
+PRELOADED = (
+    "bisect", "cmath", "collections", "copy", "datetime", "decimal", "fractions", "functools", "heapq", "itertools",
+    "math", "numpy", "operator", "queue", "random", "re", "statistics", "string", "threading", "typing",
+)  # fmt: skip
 
 
 @dataclass(slots=True)

@@ -8,7 +8,7 @@ reaches the tests.
 import json
 import os
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from decimal import Decimal
 from fractions import Fraction
 from typing import Protocol
@@ -39,9 +39,9 @@ def encode(value: object, refer: Referring) -> Coded:
         return number if abs(number) < _SAFE_INTEGER else {"int": hex(number)}
     if isinstance(value, float):
         return float.__float__(value)
-    for kind, name in _CONTAINERS:
+    for kind, name, items in _CONTAINERS:
         if isinstance(value, kind):
-            return {name: [encode(one, refer) for one in kind.__iter__(value)]}
+            return {name: [encode(one, refer) for one in items(value)]}
     if isinstance(value, dict):
         return {"dict": [[encode(key, refer), encode(one, refer)] for key, one in dict.items(value)]}
     for kind, name, text in _TEXTS:
@@ -74,14 +74,14 @@ def decode(coded: Coded, resolve: Callable[[Coded], object]) -> object:
     return _MAKE_FROM_TEXT[name](str(inside))
 
 
-_CONTAINERS: tuple[tuple[type, str], ...] = (
-    (list, "list"),
-    (tuple, "tuple"),
-    (set, "set"),
-    (frozenset, "frozenset"),
-    (deque, "deque"),
+_CONTAINERS: tuple[tuple[type, str, Callable[..., Iterator[object]]], ...] = (
+    (list, "list", list.__iter__),
+    (tuple, "tuple", tuple.__iter__),
+    (set, "set", set.__iter__),
+    (frozenset, "frozenset", frozenset.__iter__),
+    (deque, "deque", deque.__iter__),
 )
-_MAKE_CONTAINER: dict[str, Callable[..., object]] = {name: kind for kind, name in _CONTAINERS}
+_MAKE_CONTAINER: dict[str, Callable[..., object]] = {name: kind for kind, name, _ in _CONTAINERS}
 _TEXTS: tuple[tuple[type, str, Callable[..., str]], ...] = (
     (bytes, "bytes", lambda value: bytes.hex(value)),
     (bytearray, "bytearray", lambda value: bytearray.hex(value)),

@@ -61,7 +61,7 @@ def serve_calls() -> int:
 
 def reason(error: BaseException) -> str:
     """Return an error in one line."""
-    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_REASON]
+    return f"{type(error).__name__}: {' '.join(str(error).split())}"[:MAX_REASON].removesuffix(": ")
 
 
 def _failure(error: BaseException) -> Coded:
@@ -106,6 +106,12 @@ def _defines(tree: ast.Module, name: str) -> bool:
     return False
 
 
+def _called(given: list[object]) -> object:
+    function, arguments, named = given
+    assert callable(function) and isinstance(arguments, list) and isinstance(named, dict)
+    return function(*arguments, **named)
+
+
 class _Server:
     """Answers requests about the objects of one module."""
 
@@ -114,7 +120,7 @@ class _Server:
         self._objects: list[object] = []
         self._answers: dict[str, Callable[[list[object]], object]] = {
             "name": lambda given: self._named(str(given[0])),
-            "call": lambda given: given[0](*given[1], **given[2]),  # type: ignore[operator]
+            "call": _called,
             "get": lambda given: getattr(given[0], str(given[1])),
             "set": lambda given: setattr(given[0], str(given[1]), given[2]),
             "list": lambda given: [one for one, _ in zip(given[0], range(MAX_ITEMS), strict=False)],  # type: ignore[call-overload]

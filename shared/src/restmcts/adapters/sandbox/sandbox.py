@@ -22,8 +22,11 @@ from restmcts.errors import RestMctsError
 START_LIMIT_SECONDS = 60.0
 MAX_OUTPUT_BYTES = 16 * 1024**2
 MAX_REASON_BYTES = 64 * 1024
-MEMORY_BYTES = 1024**3
+MEMORY_BYTES = 512 * 1024**2
 ANSWER_GRACE_SECONDS = 30.0
+Answer = dict[str, dict[str, int]]
+"""How each process of a job ended, by its name."""
+
 _SERVER = "restmcts.adapters.sandbox.fork_server"
 
 
@@ -155,9 +158,7 @@ class Sandbox:
             raise SandboxError(f"the tests themselves cannot be run: {report['broken']}")
         return TestsRun(passed, total, str(report["failure"]), timed_out)
 
-    def _run(
-        self, job: str, written: Mapping[str, bytes], read: Mapping[str, int]
-    ) -> tuple[dict[str, dict[str, int]], dict[str, bytes]]:
+    def _run(self, job: str, written: Mapping[str, bytes], read: Mapping[str, int]) -> tuple[Answer, dict[str, bytes]]:
         with self._lock:
             server = self._started()
             if self._missing:
@@ -184,7 +185,7 @@ class Sandbox:
 
     def _collected(
         self, server: socket.socket, ours: dict[int, bytes], wanted: dict[int, str], most: Mapping[str, int]
-    ) -> tuple[dict[str, dict[str, int]], dict[str, bytes]]:
+    ) -> tuple[Answer, dict[str, bytes]]:
         exchange = _Exchange(ours, wanted, most)
         try:
             deadline = time.monotonic() + self._limits["wall_seconds"] + ANSWER_GRACE_SECONDS
@@ -258,24 +259,23 @@ class _Exchange:
         """What was read from each pipe."""
         return {name: b"".join(pieces) for name, pieces in self._pieces.items()}
 
-    def until_answered(self, server: socket.socket, deadline: float) -> dict[str, dict[str, int]] | None:
+    def until_answered(self, server: socket.socket, deadline: float) -> Answer | None:
         """Return the server's answer once all is read; None if there is none in time."""
-        answer = None
+        answer: Answer | None = None
         while answer is None or self._names:
-            inputs = [*self._names, *([server] if answer is None else [])]
+            inputs = [*self._names, *([server.fileno()] if answer is None else [])]
             ready, writable, _ = select.select(inputs, list(self._left), [], max(0.0, deadline - time.monotonic()))
             if not ready and not writable:
                 return answer
             for descriptor in writable:
                 self._write(descriptor)
-            if server in ready:
+            if server.fileno() in ready:
                 received = server.recv(65_536)
                 if not received:
                     return None
                 answer = json.loads(received)
-            for descriptor in ready:
-                if isinstance(descriptor, int):
-                    self._read(descriptor)
+            for descriptor in self._names.keys() & ready:
+                self._read(descriptor)
         return answer
 
     def _write(self, descriptor: int) -> None:

@@ -3,8 +3,7 @@ computer algebra takes, whatever the text.
 
 Plain numbers, choices, words and the frames of tuples, sets and intervals are compared in this
 process; expressions in a child process, which is killed when it does not answer in time; programs
-are run in the sandbox. Knows
-nothing of searches or labels.
+are run in the sandbox. Knows nothing of searches or labels.
 """
 
 import logging

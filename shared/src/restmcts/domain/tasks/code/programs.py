@@ -47,7 +47,7 @@ def _variants(body: str, prelude: str) -> tuple[str, ...]:
     follows = prelude + ("" if prelude.endswith("\n") else "\n") + body
     # The helpers of the prelude are there too, and the solution's own come after them.
     closed = prelude.rstrip() + "\n    pass\n" if imports != prelude.strip() else prelude
-    return tuple(f"{before}\n{body}" for before in (closed, imports)) + (follows, body)
+    return (f"{closed}\n{body}", f"{imports}\n{body}", follows, body)
 
 
 def _without_thoughts(text: str) -> str:

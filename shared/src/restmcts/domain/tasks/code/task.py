@@ -7,7 +7,7 @@ from typing import Any, ClassVar
 
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.code.programs import programs_in
-from restmcts.domain.tasks.code.tests import tests_of
+from restmcts.domain.tasks.code.tests import read_tests
 from restmcts.domain.tasks.task import TASKS, Judgement, Need, Task, Tools, judged
 from restmcts.errors import InputError
 
@@ -23,13 +23,13 @@ class CodeTask(Task):
         """Return a row with "tests" as one whose "answer" is these tests."""
         if row.get("tests") is None:
             raise InputError('no "tests"')
-        return {**row, "answer": tests_of(row["tests"]).dumped()}
+        return {**row, "answer": read_tests(row["tests"]).dumped()}
 
     def verify(self, check: Check, tools: Tools) -> Judgement:
         """Run the tests on the program that a solution holds; one that holds none is wrong."""
         if check.answer is None:
             return judged(Verdict.UNDECIDED, "tests", "the problem has no tests")
-        tests = tests_of(check.answer)
+        tests = read_tests(check.answer)
         programs = programs_in(check.solution, tests.prelude, tests.entry_point)
         if not programs:
             return judged(Verdict.WRONG, "tests", "no program")

@@ -60,7 +60,7 @@ class TestOutcome:
     is_known: bool = True
 
 
-def tests_of(given: object) -> CodeTests:
+def read_tests(given: object) -> CodeTests:
     """Return the tests that a row holds: {"entry_point", "code"} or {"stdin": [{"input", "output"},
     …]}, as an object or as its JSON.
 
