@@ -69,7 +69,8 @@ def in_common_form(row: Row) -> Row:
     Raises:
         InputError: if its kind is not known, or its task cannot read it.
     """
-    if row.get("kind") is None or row.keys() - {"prediction"} <= COMMON_FIELDS:
+    is_common = row.get("answer") is not None and row.keys() - {"prediction"} <= COMMON_FIELDS
+    if row.get("kind") is None or is_common:
         return row
     return {**TASKS.get(kind_of_row(row)).read(row), "kind": row["kind"]}
 

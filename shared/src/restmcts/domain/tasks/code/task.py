@@ -29,7 +29,10 @@ class CodeTask(Task):
         """Run the tests on the program that a solution holds; one that holds none is wrong."""
         if check.answer is None:
             return judged(Verdict.UNDECIDED, "tests", "the problem has no tests")
-        tests = read_tests(check.answer)
+        try:
+            tests = read_tests(check.answer)
+        except InputError as error:
+            return judged(Verdict.UNDECIDED, "tests", str(error))
         programs = programs_in(check.solution, tests.prelude, tests.entry_point)
         if not programs:
             return judged(Verdict.WRONG, "tests", "no program")
