@@ -22,7 +22,7 @@ class Commands(LazyGroup):
     table: ClassVar[Mapping[str, LazyCommand]] = {
         "demo": LazyCommand(
             "learning.demo:demo",
-            "Watch a small model teach itself a puzzle: no server, no GPU, no download, a few minutes.",
+            "Watch a model teach itself: no server, no GPU, a few minutes with the tiny one.",
         ),
         "selftrain": LazyCommand(
             "learning.selftrain:selftrain",
@@ -79,6 +79,7 @@ class Commands(LazyGroup):
         "dead-letters": LazyCommand(
             "operations.dead_letters:app", "See, retry and drop messages that could not be handled."
         ),
+        "storage": LazyCommand("operations.storage:app", "Free what nothing names any more."),
         "db": LazyCommand("operations.db:app", "Bring the database to the tables of this version."),
     }
 

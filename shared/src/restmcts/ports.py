@@ -77,6 +77,18 @@ class Artifact:
     num_bytes: int
 
 
+@dataclass(frozen=True, slots=True)
+class StoredArtifact:
+    """An artifact of a store, or what there is of one whose upload has not ended (not `is_whole`):
+    its size in bytes, and for how long its newest file has been there.
+    """
+
+    uri: str
+    num_bytes: int
+    age_seconds: float
+    is_whole: bool = True
+
+
 class ArtifactStore(Protocol):
     """A place for what is big: an artifact becomes visible only whole, and never changes."""
 
@@ -97,8 +109,17 @@ class ArtifactStore(Protocol):
         """
         ...
 
+    def stored(self, kind: str | None = None) -> Iterator[StoredArtifact]:
+        """Yield the artifacts of a kind, or all.
+
+        Raises:
+            StorageError: if the store does not tell.
+        """
+        ...
+
     def remove(self, uri: str) -> None:
-        """Forget an artifact that nothing names any more; one that is not there is no error.
+        """Forget an artifact that nothing names any more, or what is there of one; one that is not
+        there is no error.
 
         Raises:
             StorageError: if the store does not do it.

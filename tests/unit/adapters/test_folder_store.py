@@ -32,7 +32,7 @@ def test_what_a_dead_process_left_half_written_is_invisible_and_goes(folder: Pat
     kept = FolderArtifactStore(root).put(folder, "checkpoints", {})
     leftover = root / "checkpoints" / ".partial-0123"
     shutil.copytree(folder, leftover)
-    store = FolderArtifactStore(root)
+    store = FolderArtifactStore(root, alone=True)
     assert not leftover.exists()
     assert (store.fetch(kept.uri) / "weights.bin").is_file()
     (root / "checkpoints" / "feed").mkdir()

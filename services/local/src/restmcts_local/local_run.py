@@ -41,6 +41,7 @@ from restmcts.settings import load_policy_server_settings
 from restmcts.usecases import reconcile, steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts.usecases.need_plugins import check_plugins, with_plugins
+from restmcts.usecases.storage import sweep_training_states
 from restmcts.usecases.stored_sets import divided_as_stored
 
 from restmcts_local.services import start
@@ -131,9 +132,10 @@ class LocalRun:
         self._lock = lock_folder(workdir)
         for left_by_a_kill in workdir.glob("training-*"):
             shutil.rmtree(left_by_a_kill, ignore_errors=True)
-        self.artifacts = FolderArtifactStore(workdir / "artifacts")
+        self.artifacts = FolderArtifactStore(workdir / "artifacts", alone=True)
         self.database = Database(f"sqlite:///{workdir / 'run.db'}")
         self.database.create_tables()
+        sweep_training_states(self.database, self.artifacts, 0.0)
         self._context = ServiceContext(
             self.database, self.artifacts, settings, opened or OpenModels(), on_training_step=on_train_progress
         )

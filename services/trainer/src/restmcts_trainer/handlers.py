@@ -15,8 +15,9 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.domain.runs.training_settings import TrainingReport
-from restmcts.errors import LEAVING, RestMctsError, is_retryable, is_unavailable, reason_of
+from restmcts.errors import LEAVING, RestMctsError, StorageError, is_retryable, is_unavailable, reason_of
 from restmcts.messages.commands import TrainPolicy, TrainValue
+from restmcts.usecases.storage import sweep_training_states
 from restmcts.usecases.training_jobs import Claim, NotWanted, TrainingJobs
 
 from restmcts_trainer.job import Job
@@ -27,6 +28,8 @@ from restmcts_trainer.watcher import Watcher
 log = logging.getLogger(__name__)
 
 LOGS = "training-logs"
+SECONDS_BEFORE_NAMED = 3600.0
+"""Within which the row that names a saved state is there, or will never be."""
 
 
 class TrainerHandlers:
@@ -34,6 +37,7 @@ class TrainerHandlers:
 
     def __init__(self, context: ServiceContext) -> None:
         self._artifacts = context.artifacts
+        self._database = context.database
         self._settings = context.settings
         self._on_progress = context.on_training_step
         self._jobs = TrainingJobs(context.database, context.settings.job_lease_seconds)
@@ -59,6 +63,7 @@ class TrainerHandlers:
         claim = None if self._stopping else self._jobs.claim(message.phase_id)
         if claim is None:
             return
+        self._sweep()
         folder = self._settings.workspace / f"training-{uuid.uuid4().hex}"
         try:
             self._do(claim, folder)
@@ -83,6 +88,15 @@ class TrainerHandlers:
                 raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        """Remove the states of trainings that nobody goes on with; where that fails, another time
+        does.
+        """
+        try:
+            sweep_training_states(self._database, self._artifacts, SECONDS_BEFORE_NAMED)
+        except StorageError as error:
+            log.warning("the states of ended trainings are not swept (%s)", error)
 
     def _do(self, claim: Claim, folder: Path) -> None:
         watcher = Watcher(self._jobs, self._artifacts, self._on_progress, claim)

@@ -78,6 +78,7 @@ def ring_all(transaction: Transaction) -> None:
     hold anything (embedded use).
     """
     requests.release_overdue(transaction, all_leases=True)
+    requests.end_unwanted(transaction)
     blocks.retry_now(transaction)
     run_ids = _running(transaction)
     transaction.execute(update(PHASES).where(PHASES.c.run_id.in_(run_ids)).values(lease_until=None))
@@ -97,6 +98,7 @@ def ring_overdue(transaction: Transaction, patience: Patience, taken: Taken) -> 
     if not _hold_round(transaction):
         return
     metrics.RINGS.labels("lease").inc(requests.release_overdue(transaction))
+    requests.end_unwanted(transaction)
     _forget_unneeded(transaction)
     run_ids = _running(transaction)
     _give_up(transaction, requests.exhausted(transaction, patience.max_attempts))

@@ -77,13 +77,14 @@ def set_max_tokens(transaction: Transaction, name: str, max_tokens: int) -> None
 
 
 def cancel(transaction: Transaction, name: str) -> None:
-    """End a run for good; answers that are still under way change nothing.
+    """End a run for good, and its requests; answers that are still under way change nothing.
 
     Raises:
         InputError: if there is no such run, or it has ended.
     """
     run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
     runs.finish_run(transaction, run.id, RunState.CANCELLED)
+    requests.end_unwanted(transaction)
 
 
 def promote(transaction: Transaction, name: str, checkpoint: str) -> None:

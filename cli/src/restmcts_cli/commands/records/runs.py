@@ -18,6 +18,7 @@ from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.commands.records.run_create import create
+from restmcts_cli.commands.records.run_delete import delete
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -35,6 +36,7 @@ PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accurac
 
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
 app.command()(create)
+app.command()(delete)
 
 Name = Annotated[str, typer.Argument(help="The run's name.")]
 

@@ -43,12 +43,13 @@ KEY_FILES = ("restmcts_s3_access_key", "restmcts_s3_secret_key")
 
 @dataclass(frozen=True, slots=True)
 class Access:
-    """The kinds of artifacts that a service reads and writes, and the folder in which it may
-    also remove what it wrote.
+    """The kinds of artifacts that a service reads, writes and removes, and the folder in which it
+    may do all that.
     """
 
     reads: tuple[str, ...]
     writes: tuple[str, ...] = ()
+    removes: tuple[str, ...] = ()
     own: str | None = None
 
     def policy(self, bucket: str) -> dict[str, Any]:
@@ -62,6 +63,8 @@ class Access:
         if self.writes:
             write = ["s3:PutObject", "s3:AbortMultipartUpload"]
             statements.append(_allow(write, [f"{bucket}/{kind}/*" for kind in self.writes]))
+        if self.removes:
+            statements.append(_allow(["s3:DeleteObject"], [f"{bucket}/{kind}/*" for kind in self.removes]))
         if self.own is not None:
             statements.append(_allow(["s3:GetObject", "s3:PutObject", "s3:DeleteObject"], [f"{bucket}/{self.own}/*"]))
         return {"Version": "2012-10-17", "Statement": statements}
@@ -78,7 +81,12 @@ ACCESS = {
         writes=("checkpoints", "training-logs"),
         own="training-states",
     ),
-    "cli": Access(reads=("checkpoints", "datasets", "training-logs"), writes=("checkpoints",), own="doctor"),
+    "cli": Access(
+        reads=("checkpoints", "datasets", "training-logs"),
+        writes=("checkpoints",),
+        removes=("checkpoints", "datasets", "training-logs", "training-states"),
+        own="doctor",
+    ),
 }
 
 

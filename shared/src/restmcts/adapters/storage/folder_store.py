@@ -7,12 +7,16 @@ under a temporary name and renamed.
 import os
 import shutil
 import uuid
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.storage.manifests import (
     MANIFEST,
+    STALE_SECONDS,
     Manifest,
+    age_seconds,
+    artifacts_below,
     check_bytes,
     check_sizes,
     describe_folder,
@@ -20,17 +24,22 @@ from restmcts.adapters.storage.manifests import (
 )
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import StorageError
-from restmcts.ports import Artifact
+from restmcts.ports import Artifact, StoredArtifact
 
 
 class FolderArtifactStore:
-    """Artifacts below one folder, as `<kind>/<digest>/`."""
+    """Artifacts below one folder, as `<kind>/<digest>/`.
 
-    def __init__(self, root: Path) -> None:
+    Args:
+        alone: no other process writes there, so that what is half written is that of one that died.
+    """
+
+    def __init__(self, root: Path, *, alone: bool = False) -> None:
         self._root = root
         self._compared: set[str] = set()
         for leftover in root.glob("*/.partial-*"):
-            shutil.rmtree(leftover, ignore_errors=True)
+            if alone or age_seconds(leftover) > STALE_SECONDS:
+                shutil.rmtree(leftover, ignore_errors=True)
 
     def put(self, folder: Path, kind: str, lineage: dict[str, Any]) -> Artifact:
         """Store a folder's files; the same files are stored once, with the lineage of the first.
@@ -76,6 +85,10 @@ class FolderArtifactStore:
             check_bytes(folder, manifest)
             self._compared.add(uri)
         return folder
+
+    def stored(self, kind: str | None = None) -> Iterator[StoredArtifact]:
+        """Yield the artifacts of a kind, or all."""
+        return artifacts_below(self._root, kind)
 
     def remove(self, uri: str) -> None:
         """Forget an artifact; one that is not there is no error.

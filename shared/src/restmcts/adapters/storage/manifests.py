@@ -6,6 +6,8 @@ It does not know where artifacts are kept.
 
 import hashlib
 import json
+import time
+from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -13,9 +15,12 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import CorruptArtifactError, InputError
-from restmcts.ports import Artifact
+from restmcts.ports import Artifact, StoredArtifact
 
 MANIFEST = "manifest.json"
+STALE_SECONDS = 24 * 3600.0
+"""After which an artifact that is not whole yet is that of a process that died."""
+
 CARD = "README.md"
 """Says which run made an artifact: the same weights of another run have another card."""
 
@@ -133,6 +138,22 @@ def check_bytes(folder: Path, manifest: Manifest) -> None:
             raise CorruptArtifactError(
                 f"{folder / name}: not the bytes that its manifest names; make the artifact again"
             )
+
+
+def artifacts_below(root: Path, kind: str | None = None) -> Iterator[StoredArtifact]:
+    """Yield the artifacts in the folders `<kind>/<digest>` below a root."""
+    for folder in sorted(root.glob(f"{kind or '*'}/[!.]*")):
+        if folder.is_dir():
+            num_bytes = sum(path.stat().st_size for path in folder.rglob("*") if path.is_file())
+            yield StoredArtifact(uri_of(folder.parent.name, folder.name), num_bytes, age_seconds(folder))
+
+
+def age_seconds(folder: Path) -> float:
+    """Return for how long a folder has been as it is; 0 if it is gone."""
+    try:
+        return max(time.time() - folder.stat().st_mtime, 0.0)
+    except FileNotFoundError:
+        return 0.0
 
 
 def _digest(files: dict[str, StoredFile], with_card: bool = False) -> str:

@@ -10,19 +10,24 @@ import os
 import shutil
 import time
 import uuid
-from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections import OrderedDict, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from datetime import UTC, datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any, TypeVar
 
 import urllib3
 from minio import Minio
+from minio.datatypes import Object
 from minio.error import InvalidResponseError, MinioException, S3Error, ServerError
 
 from restmcts.adapters.storage.manifests import (
     MANIFEST,
+    STALE_SECONDS,
     Manifest,
+    age_seconds,
+    artifacts_below,
     check_bytes,
     check_sizes,
     describe_file,
@@ -32,7 +37,7 @@ from restmcts.adapters.storage.manifests import (
 )
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import CorruptArtifactError, StorageError
-from restmcts.ports import Artifact
+from restmcts.ports import Artifact, StoredArtifact
 from restmcts.settings import Settings
 
 Result = TypeVar("Result")
@@ -43,8 +48,6 @@ PART_BYTES = 16 * 2**20
 CHUNK_BYTES = 2**20
 # half a minute in all: a server that is restarted comes back within it
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
-# after which an unfinished download is that of a process that died
-STALE_SECONDS = 24 * 3600.0
 # of what this process fetched last; none of it is evicted while the process lives
 NUM_HELD = 4
 PASSING_CODES = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "XMinioServerNotInitialized"}
@@ -67,7 +70,7 @@ class S3ArtifactStore:
     ) -> None:
         self._where = f"bucket {bucket} at {endpoint}"
         self._bucket = bucket
-        self._cache = ArtifactCache(cache_dir, cache_bytes)
+        self.cache = ArtifactCache(cache_dir, cache_bytes)
         self._pauses_seconds = pauses_seconds
         # retries are made here, around whole operations: the pool's own do not cover a body that
         # breaks off
@@ -105,27 +108,54 @@ class S3ArtifactStore:
         """
         if not uri.startswith(ARTIFACT):
             raise StorageError(f"no artifact {uri} in {self._where}")
-        cached = self._cache.take(uri)
+        cached = self.cache.take(uri)
         if cached is not None:
             return cached
         text = self._retried(uri, lambda: self._read_manifest(uri))
         if text is None:
             raise StorageError(f"no artifact {uri} in {self._where}")
-        return self._cache.add(read_manifest(text, uri), lambda folder, manifest: self._download(folder, manifest))
+        return self.cache.add(read_manifest(text, uri), lambda folder, manifest: self._download(folder, manifest))
 
-    def remove(self, uri: str) -> None:
-        """Forget an artifact, its manifest first, so that it is never seen in part; one that is not
-        there is no error.
+    def stored(self, kind: str | None = None) -> Iterator[StoredArtifact]:
+        """Yield the artifacts of a kind, or all, and what uploads that did not end have left.
 
         Raises:
             StorageError: if the server refuses, or stays away.
         """
-        text = self._retried(uri, lambda: self._read_manifest(uri)) if uri.startswith(ARTIFACT) else None
-        if text is not None:
-            self._cache.drop(uri)
-            for name in (MANIFEST, *read_manifest(text, uri).files):
-                key = f"{uri.removeprefix(ARTIFACT)}/{name}"
-                self._retried(uri, lambda key=key: self._client.remove_object(self._bucket, key))  # type: ignore[misc]
+        sizes: dict[str, int] = defaultdict(int)
+        newest: dict[str, datetime] = {}
+        whole: set[str] = set()
+        for found in self._listed(f"{kind}/" if kind else ""):
+            name = "/".join(str(found.object_name).split("/")[:2])
+            sizes[name] += found.size or 0
+            moment = found.last_modified or datetime.now(UTC)
+            newest[name] = max(newest.get(name, moment), moment)
+            if found.object_name == f"{name}/{MANIFEST}":
+                whole.add(name)
+        for name, num_bytes in sizes.items():
+            age = (datetime.now(UTC) - newest[name]).total_seconds()
+            yield StoredArtifact(ARTIFACT + name, num_bytes, max(age, 0.0), name in whole)
+
+    def _listed(self, prefix: str) -> list[Object]:
+        def listed() -> list[Object]:
+            return list(self._client.list_objects(self._bucket, prefix, recursive=True))
+
+        return self._retried(ARTIFACT + prefix, listed)
+
+    def remove(self, uri: str) -> None:
+        """Forget an artifact, its manifest first, so that it is never seen in part, and whatever is
+        there of one that is not whole; one that is not there is no error.
+
+        Raises:
+            StorageError: if the server refuses, or stays away.
+        """
+        place = uri.removeprefix(ARTIFACT)
+        if not uri.startswith(ARTIFACT) or place.count("/") != 1:
+            return
+        self.cache.drop(uri)
+        keys = [str(found.object_name) for found in self._listed(f"{place}/")]
+        for key in sorted(keys, key=lambda key: key != f"{place}/{MANIFEST}"):
+            self._retried(uri, lambda key=key: self._client.remove_object(self._bucket, key))  # type: ignore[misc]
 
     def _download(self, folder: Path, manifest: Manifest) -> None:
         uri = manifest.artifact.uri
@@ -204,7 +234,7 @@ class ArtifactCache:
         self._held: OrderedDict[str, int] = OrderedDict()
         self._compared: set[str] = set()
         for leftover in root.glob("*/.partial-*"):
-            if leftover.stat().st_mtime < time.time() - STALE_SECONDS:
+            if age_seconds(leftover) > STALE_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def take(self, uri: str) -> Path | None:
@@ -249,6 +279,10 @@ class ArtifactCache:
         self._hold(uri, folder)
         self._evict()
         return folder
+
+    def stored(self) -> Iterator[StoredArtifact]:
+        """Yield the artifacts that are here."""
+        return artifacts_below(self._root)
 
     def drop(self, uri: str) -> None:
         """Give the artifact's folder up for eviction and take it away, unless another process

@@ -24,9 +24,15 @@ def check_artifact_store(open_store: Callable[[], ArtifactStore], scratch: Path)
     (folder / "a.txt").write_text("changed after it was stored")
     assert (open_store().fetch(artifact.uri) / "a.txt").read_text() == "first", "an artifact never changes"
     store = open_store()
+    found = {each.uri: each for each in store.stored("checkpoints")}
+    assert {artifact.uri, other.uri} <= found.keys() == {each.uri for each in store.stored()}
+    assert found[artifact.uri].is_whole and 0 <= found[artifact.uri].age_seconds < 600
+    assert found[artifact.uri].num_bytes > artifact.num_bytes, "its manifest takes room too"
+    assert not list(store.stored("datasets"))
     store.fetch(other.uri)
     for _ in range(2):
         store.remove(other.uri)
+    assert other.uri not in {each.uri for each in open_store().stored()}
     for unknown in (other.uri, artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else"):
         try:
             open_store().fetch(unknown)

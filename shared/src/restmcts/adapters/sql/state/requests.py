@@ -1,7 +1,7 @@
 """Model requests as rows: claimed in batches under a lease, answered once, applied once.
 
 Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its
-    tree ended without it; an answer
+    tree, or its run, ended without it; an answer
 is written only by the attempt that holds the request; an answered request is applied by the
 transaction that advances its tree.
 """
@@ -212,6 +212,20 @@ def withdraw(transaction: Transaction, tree_ids: Sequence[int]) -> None:
     """Delete the requests that still wait of trees that have ended: nobody needs their answers."""
     waiting = REQUESTS.c.state == RequestState.WAITING.value
     transaction.execute(delete(REQUESTS).where(REQUESTS.c.tree_id.in_(list(tree_ids)), waiting))
+
+
+def end_unwanted(transaction: Transaction) -> None:
+    """Delete requests that are not applied and that nobody wants any more: those of trees that
+    search no longer, or in runs that have ended. An answer that a worker still brings changes
+    nothing. Rows that others have locked are left for the next time.
+    """
+    ended = [RunState.DONE.value, RunState.FAILED.value, RunState.CANCELLED.value]
+    going_on = select(_RUNS.c.id).where(_RUNS.c.state.not_in(ended))
+    searching = (_TREES.c.id == REQUESTS.c.tree_id) & (_TREES.c.state == TreeState.SEARCHING.value)
+    wanted = select(_TREES.c.id).where(searching, _TREES.c.run_id.in_(going_on)).exists()
+    for open_ in ("state = 'waiting'", "state IN ('leased', 'answered')"):
+        found = select(REQUESTS.c.id).where(literal_column(f"requests.{open_}"), ~wanted)
+        transaction.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(found.with_for_update(skip_locked=True))))
 
 
 def any_waiting(transaction: Transaction, kind: RequestKind) -> bool:
