@@ -181,7 +181,7 @@ def test_a_foreign_checkpoint_is_asked_what_it_ends_its_steps_with(
     (tmp_path / "foreign" / "restmcts.json").unlink()
     loaded = load_policy(tmp_path / "foreign", template="raw")
     assert loaded.prompts.step_separator is None
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="restmcts"):
         sample = solution(TransformersProposer(loaded), QUESTIONS[0], SETTINGS)
     assert "ends its steps with a blank-line" in caplog.text
     assert sample.steps[0].text.rstrip("\n") == SOLUTIONS[0].partition("\n\n")[0]

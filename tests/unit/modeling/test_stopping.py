@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 from restmcts.domain.requests import Sample
+from restmcts.domain.segmenters import SEGMENTERS, Segmenter
 from restmcts.modeling.decoding.stopping import Continuations, StopRules
 from restmcts.modeling.tokenization import TextDecoder
 from transformers import PreTrainedTokenizerFast
@@ -29,6 +30,8 @@ def run(
     pieces: list[str],
     *,
     separator: str = "\n",
+    segmenter: Segmenter | None = None,
+    in_thought: bool = False,
     max_steps: int = 99,
     max_tokens: int = 99,
     max_step_tokens: int = 99,
@@ -37,7 +40,9 @@ def run(
     """Return the sample that these pieces make, and how many of them it took."""
     decoder = Scripted(sorted(set(pieces) - {END}))
     rules = StopRules(TextDecoder(decoder), separator, [len(decoder) - 1], len(decoder) + 3, keeps_text=keeps_text)
-    row = Continuations(rules, np.array([max_steps]), np.array([max_tokens]), max_step_tokens)
+    if segmenter is not None:
+        rules = rules.divided_by(segmenter)
+    row = Continuations(rules, np.array([max_steps]), np.array([max_tokens]), max_step_tokens, in_thought=[in_thought])
     for taken, piece in enumerate(pieces, start=1):
         row.append(np.array([0]), np.array([decoder.pieces.index(piece)]), np.array([-1.0]))
         if row.finished[0]:
@@ -158,3 +163,54 @@ def test_finished_rows_are_passed_over(tokenizer: PreTrainedTokenizerFast) -> No
     rows.append(both, np.array([a, newline]), np.zeros(2))
     assert [rows.sample(row).num_tokens for row in (0, 1)] == [2, 3]
     assert [rows.sample(row).steps[0].text for row in (0, 1)] == ["a\n", "aa\n"]
+
+
+@pytest.mark.parametrize(
+    ("name", "pieces", "expected"),
+    [
+        (
+            "sentence",
+            ["She has", " 3", ".", "5", " cm", ".", " Then", " 4", "!", END],
+            [("She has 3.5 cm.", 6), (" Then 4!", 4)],
+        ),
+        ("sentence", ["Mr", ".", " Lee", " has", " 2", "\n", "So", " 2", END], [("Mr. Lee has 2", 5), ("\nSo 2", 4)]),
+        ("sentence", ["It is", " 3", ".\n\n", "The", " rest", END], [("It is 3.\n\n", 3), ("The rest", 3)]),
+        (
+            "numbered-step",
+            ["Step", " 1", ": a", "\n", "b", "\n", "Step", " 2", ": c", END],
+            [("Step 1: a\nb\n", 6), ("Step 2: c", 4)],
+        ),
+        ("tokens", ["a", "\n", " b", " c", " d", END], [("a\n b", 3), (" c d", 3)]),
+    ],
+)
+def test_named_segmenters_divide_what_was_written_and_lose_none_of_it(
+    name: str, pieces: list[str], expected: list[tuple[str, int]]
+) -> None:
+    limit = 3 if name == "tokens" else 99
+    sample, _ = run(pieces, segmenter=SEGMENTERS[name], max_step_tokens=limit, keeps_text=True)
+    assert [(step.text, step.num_tokens) for step in sample.steps] == expected
+    assert "".join(step.text for step in sample.steps) == "".join(pieces).removesuffix(END)
+    assert all(step.log_prob == -step.num_tokens for step in sample.steps), "each token is counted once"
+
+
+def test_a_step_that_is_seen_from_what_follows_ends_the_row_before_it() -> None:
+    sample, taken = run(["One", ".", " Two", ".", END], segmenter=SEGMENTERS["sentence"], max_steps=1, keeps_text=True)
+    assert steps(sample) == [("One.", 2, -2.0)]
+    assert taken == 3 and sample.num_tokens == 3, "the token that was read to see it is counted as generated"
+
+
+THOUGHT = ["<think>", "a", "\n", "The answer is 1", "\n", "b", "</think>", "\n", "c", "\n"]
+
+
+def test_a_thought_is_one_step_however_long_and_states_no_answer() -> None:
+    sample, taken = run(THOUGHT, max_step_tokens=3, max_steps=2, keeps_text=True)
+    assert [step.text for step in sample.steps] == ["".join(THOUGHT[:8]), "c\n"]
+    assert taken == len(THOUGHT) and not sample.ended
+    opened, _ = run(THOUGHT[1:], max_step_tokens=3, max_steps=2, keeps_text=True, in_thought=True)
+    assert [step.text for step in opened.steps] == ["".join(THOUGHT[1:8]), "c\n"]
+
+
+def test_a_thought_is_divided_where_it_is_asked_for() -> None:
+    sample, _ = run(THOUGHT, segmenter=Segmenter("\n", split_thoughts=True), keeps_text=True)
+    assert [step.text for step in sample.steps] == ["<think>a\n", "The answer is 1\n", "b</think>\n", "c\n"]
+    assert not sample.ended, "an answer inside a thought ends nothing"

@@ -17,9 +17,9 @@ from restmcts.domain.ranges import AtLeastOne, Positive, PositiveShare, check_ra
 from restmcts.errors import InputError
 
 STEP_SEPARATOR = "\n"
-StepSeparator = Literal["auto", "newline", "blank-line"]
+StepSeparator = Literal["auto", "newline", "blank-line", "numbered-step", "sentence", "tokens"]
 SEPARATORS = MappingProxyType({"newline": STEP_SEPARATOR, "blank-line": "\n\n"})
-"""What may end a step, by the name that a run gives it."""
+"""The separators among `restmcts.domain.segmenters.SEGMENTERS`, by their names."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +33,11 @@ class GenerationSettings:
         max_step_tokens: new tokens of one step at most.
         max_solution_tokens: new tokens of one request at most, over all its steps.
         template: how questions are written, one of restmcts.domain.prompts.TEMPLATE_NAMES.
-        step_separator: what ends a step, by its name in `SEPARATORS`; "auto": what the checkpoint
-            says, else what the model is seen to write.
+        step_separator: what ends a step: "newline" or "blank-line", which are part of it; the next
+            "Step N" ("numbered-step"); the end of a "sentence" or line; "tokens": `max_step_tokens`
+            alone; "auto": what the checkpoint says, else what the model is seen to write.
+        split_thoughts: divide what stands between <think> and </think> like any other text; else a
+            thought is one step, however long.
     """
 
     temperature: Positive = 0.7
@@ -43,6 +46,7 @@ class GenerationSettings:
     max_solution_tokens: AtLeastOne = 1024
     template: str = "auto"
     step_separator: StepSeparator = "auto"
+    split_thoughts: bool = False
 
     def __post_init__(self) -> None:
         check_ranges(self)

@@ -98,14 +98,20 @@ def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
         labels={} if is_graded_alone else label_steps(tree, verdicts, phase.labels),
         added=tree.nodes[num_searched:],
         answer=extract_answer("".join(tree.steps_to(chosen))) if chosen is not None else None,
-        verdict=own.get(chosen.node_id, Verdict.WRONG) if chosen is not None else Verdict.WRONG,
+        # What was not finished, for want of tokens or of time, might have become right.
+        verdict=own.get(chosen.node_id, Verdict.UNDECIDED) if chosen is not None else Verdict.UNDECIDED,
         solved=Verdict.RIGHT in own.values(),
     )
 
 
 def _verify(row: TreeToLabel, tree: Tree, leaves: Sequence[Node], verifier: Verifier) -> dict[int, Verdict]:
+    """Return the verdicts on leaves; one that is not finished may be right, and is never wrong."""
     checks = [Check(row.question, row.answer, row.kind, "".join(tree.steps_to(leaf))) for leaf in leaves]
-    return dict(zip((leaf.node_id for leaf in leaves), verifier.verify(checks), strict=True))
+    verdicts = zip(leaves, verifier.verify(checks), strict=True)
+    return {
+        leaf.node_id: verdict if leaf.final or verdict == Verdict.RIGHT else Verdict.UNDECIDED
+        for leaf, verdict in verdicts
+    }
 
 
 def _observe(row: TreeToLabel, outcome: Labelled) -> None:

@@ -8,6 +8,7 @@ import re
 
 from restmcts.domain.answers.normalisation import matching_brace, strip_wrappers
 from restmcts.domain.answers.quantities import normalise_number
+from restmcts.domain.segmenters import outside_thoughts
 
 __all__ = ["answer_statement", "extract_answer", "is_cut_off", "normalise_number", "states_answer"]
 
@@ -104,9 +105,11 @@ _FUNCTION_WORDS = re.compile(
 
 def states_answer(step: str) -> bool:
     """Tell whether a step states a final answer (and so ends its solution); cheap enough to ask
-    of every generated step.
+    of every generated step. What a thought says (`<think>`) is no answer.
     """
-    return any(gate in step for gate in _GATES) and answer_statement(step) is not None
+    if not any(gate in step for gate in _GATES):
+        return False
+    return answer_statement(outside_thoughts(step)) is not None
 
 
 def extract_answer(solution: str) -> str | None:

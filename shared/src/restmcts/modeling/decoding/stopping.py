@@ -13,6 +13,7 @@ import numpy as np
 
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Alternative, ProposedStep, Sample
+from restmcts.domain.segmenters import Segmenter, thought_is_open
 from restmcts.modeling.tokenization import TextDecoder
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -32,7 +33,8 @@ class StopRules:
     step that states an answer.
 
     Attributes:
-        separator: of steps.
+        segmenter: what divides steps.
+        separator: of lines.
         keeps_text: whether texts survive the way to tokens and back to the last blank, so that a
             step can be exactly what was written. A tokenizer of whole words does not keep them;
             its steps are lines without blanks around them, each with the separator behind it.
@@ -48,25 +50,27 @@ class StopRules:
         keeps_text: bool = False,
     ) -> None:
         self.separator = separator
+        self.segmenter = Segmenter(separator)
         self.keeps_text = keeps_text
         # A token can complete the separator only if it holds the separator's last character.
-        self.may_separate = decoder.tokens_with(separator[-1], vocabulary_size)
+        self._may_separate = decoder.tokens_with(separator[-1], vocabulary_size)
         self.ends = np.zeros(vocabulary_size, dtype=np.bool_)
         self.ends[[i for i in end_token_ids if i < vocabulary_size]] = True
-        self.may_stop = self.may_separate | self.ends
+        self.may_stop = self._may_separate | self.ends
         self.decode: Callable[[Sequence[Sequence[int]]], list[str]] = decoder.decode
 
-    def separated_by(self, separator: str) -> "StopRules":
-        """Return the same rules with another separator that ends in the same character."""
-        rules = copy(self)
-        rules.separator = separator
-        return rules
-
-    def ends_step(self, text: str) -> bool:
-        """Return whether a step's text so far holds the separator behind something written:
-        blank lines before it are part of it.
+    def divided_by(self, segmenter: Segmenter) -> "StopRules":
+        """Return the same rules with another segmenter, whose separator, if it has one, ends in the
+        same character.
         """
-        return self.separator in text.lstrip()
+        rules = copy(self)
+        rules.segmenter = segmenter
+        if segmenter.separator is not None:
+            rules.separator = segmenter.separator
+        else:
+            # Where a step ends is seen from what comes behind it, which may be any token.
+            rules.may_stop = np.ones_like(self.may_stop) if segmenter.boundary is not None else self.ends
+        return rules
 
 
 class Continuations:
@@ -84,6 +88,7 @@ class Continuations:
         min_log_probs: `[R]`, log-probabilities above which they are wanted. None: all are.
         as_lines: `[R]`, rows whose steps are lines even where the tokenizer keeps text. None: no
             row's are.
+        in_thought: whether each row's prompt leaves a thought open. None: no row's does.
     """
 
     def __init__(
@@ -96,8 +101,10 @@ class Continuations:
         num_alternatives: Ints | None = None,
         min_log_probs: Floats | None = None,
         as_lines: Bools | None = None,
+        in_thought: Sequence[bool] | None = None,
     ) -> None:
         num_rows = len(max_steps)
+        self._in_thought = list(in_thought) if in_thought is not None else [False] * num_rows
         self._as_written = np.full(num_rows, rules.keeps_text) & ~(np.False_ if as_lines is None else as_lines)
         self._begun = begun if begun is not None else [()] * num_rows
         self._num_alternatives = (
@@ -188,7 +195,8 @@ class Continuations:
         """
         if not self._as_written[row]:
             return self._rules.separator not in text and bool(text.strip())
-        return not self._rules.ends_step(text) and bool(text.strip()) and _HALF_CHARACTER not in text
+        is_whole = self._rules.segmenter.end(text, self._in_thought[row]) is not None
+        return not is_whole and bool(text.strip()) and _HALF_CHARACTER not in text
 
     def tokens(self, row: int) -> Ints:
         """Return the row's tokens so far, those behind its end left out."""
@@ -210,7 +218,9 @@ class Continuations:
             begin = int(self._step_starts[row])
             log_prob = float(self._log_probs[row, begin : begin + num_tokens].sum())
             self._steps[row].append(ProposedStep(step, num_tokens, log_prob, self._alternatives(row, num_tokens)))
-            self._ended[row] |= states_answer(step.strip())
+            open_after = thought_is_open(step, self._in_thought[row])
+            self._ended[row] |= not open_after and states_answer(step.strip())
+            self._in_thought[row] = open_after
         self._step_starts[row] += num_tokens
         self.finished[row] = self._ended[row] or out_of_tokens or len(self._steps[row]) >= self._max_steps[row]
 
@@ -229,9 +239,13 @@ class Continuations:
 
         What a solution's limit leaves unfinished is no step.
         """
-        if self._ended[row] or self._rules.ends_step(text):
+        if self._ended[row]:
             return (text if text.strip() else ""), len(segment)
-        if len(segment) > self._max_step_tokens:
+        segmenter, in_thought = self._rules.segmenter, self._in_thought[row]
+        end = segmenter.end(text, in_thought)
+        if end is not None:
+            return self._first(row, segment, end)
+        if len(segment) > self._max_step_tokens and not segmenter.goes_on(text, in_thought):
             newest = self._rules.decode([segment[-1:]])[0]
             before = self._rules.decode([[*self._given(row), *segment[:-1]]])[0]
             if _begins_word(newest) and before.strip():
@@ -239,6 +253,16 @@ class Continuations:
             if len(segment) >= self._max_step_tokens + WORD_TOKENS:
                 return text, len(segment)
         return ("", len(segment)) if out_of_tokens else None
+
+    def _first(self, row: int, segment: list[int], end: int) -> tuple[str, int]:
+        """Return the text and number of the first tokens that reach so many characters."""
+        count, text = len(segment), self._rules.decode([[*self._given(row), *segment]])[0]
+        while count > 1:
+            before = self._rules.decode([[*self._given(row), *segment[: count - 1]]])[0]
+            if len(before) < end:
+                break
+            count, text = count - 1, before
+        return text, count
 
     def _grow(self) -> None:
         if self.length == self._tokens.shape[1]:

@@ -7,7 +7,7 @@ Knows requests and texts; which tree they belong to, and what the steps are wort
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,13 +21,14 @@ from restmcts.domain.requests import (
     Sample,
     StepsProposed,
 )
+from restmcts.domain.segmenters import SEGMENTERS, Segmenter, thought_is_open
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.decoding.decode_loop import LockstepRows
 from restmcts.modeling.decoding.forward import ModelForward
 from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, holder
 from restmcts.modeling.decoding.prefix_index import Ints
-from restmcts.modeling.decoding.stopping import WORD_TOKENS, Continuations, StopRules
+from restmcts.modeling.decoding.stopping import Continuations, StopRules
 from restmcts.modeling.decoding.token_sampling import choose_tokens, sample_key, uniforms
 from restmcts.modeling.policy.seen_separator import TRIAL_QUESTIONS, TRIAL_SETTINGS, separator_in
 from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
@@ -113,7 +114,7 @@ class TransformersProposer:
 
     def fits(self, question: str, request: ProposeSteps, settings: GenerationSettings) -> bool:
         """Return whether the request's prompt leaves room in the context for one step."""
-        (prompt,) = self._encode([question], [request], settings.template)[1]
+        _, (prompt,), _ = self._encode([question], [request], settings.template)
         return self._room(len(prompt)) >= settings.max_step_tokens
 
     def propose(
@@ -137,8 +138,8 @@ class TransformersProposer:
         """Yield the answers of `propose`, each with its request's place, when all with its prompt
         are written.
         """
-        self._separator_for(settings)
-        prompt_of_request, encoded = self._encode(questions, requests, settings.template)
+        self._segmenter_for(settings)
+        prompt_of_request, encoded, in_thought = self._encode(questions, requests, settings.template)
         prompts = [np.array(tokens) for tokens in encoded]
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
         samples: list[list[Sample]] = [[] for _ in requests]
@@ -161,7 +162,7 @@ class TransformersProposer:
             yield from answers(prompt)
         for batch in self._batches(rows):
             for row, sample in zip(
-                batch, self._generate(batch, prompts, num_computed, requests, settings), strict=True
+                batch, self._generate(batch, prompts, in_thought, num_computed, requests, settings), strict=True
             ):
                 copies = requests[row.request].num_samples if requests[row.request].greedy else 1
                 samples[row.request].extend([sample] * copies)
@@ -172,8 +173,10 @@ class TransformersProposer:
 
     def _encode(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], template: str
-    ) -> tuple[list[int], list[list[int]]]:
-        """Return the place of each request's prompt among the distinct ones, and those."""
+    ) -> tuple[list[int], list[list[int]], list[bool]]:
+        """Return the place of each request's prompt among the distinct ones, those, and whether
+        each of them leaves a thought open.
+        """
         if template not in self._written:
             own = self._written["auto"][0]
             prompts = PromptFormat(choose_template(template, self._tokenizer), self._tokenizer, own.step_separator)
@@ -181,7 +184,8 @@ class TransformersProposer:
         prompts, encoder = self._written[template]
         texts = [prompts.request_text(question, request) for question, request in zip(questions, requests, strict=True)]
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
-        return [distinct[text] for text in texts], encoder.encode_prompts(list(distinct))
+        places, in_thought = [distinct[text] for text in texts], [thought_is_open(text) for text in distinct]
+        return places, encoder.encode_prompts(list(distinct)), in_thought
 
     def _rows(
         self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings
@@ -196,9 +200,11 @@ class TransformersProposer:
                     )
                 continue
             max_steps = settings.max_solution_tokens if request.max_steps is None else request.max_steps
-            # A step that is too long goes on to the end of its word.
-            step_tokens = settings.max_step_tokens + (WORD_TOKENS if self._rules.keeps_text else 0)
-            max_tokens = min(settings.max_solution_tokens, max_steps * step_tokens, room)
+            max_tokens = min(settings.max_solution_tokens, room)
+            # Where text is kept, a thought is one step however long, and any other that is too long
+            # ends with its word.
+            if not self._rules.keeps_text or request.critic is not None:
+                max_tokens = min(max_tokens, max_steps * settings.max_step_tokens)
             if max_tokens < 1:
                 raise ModelError(f"request {request.number} asks for no step or no token; ask for at least one")
             expected = self._expected.get(request.max_steps, _FIRST_EXPECTED_TOKENS)
@@ -228,6 +234,7 @@ class TransformersProposer:
         self,
         batch: list[_Row],
         prompts: Sequence[Ints],
+        in_thought: Sequence[bool],
         num_computed: list[int],
         requests: Sequence[ProposeSteps],
         settings: GenerationSettings,
@@ -237,7 +244,7 @@ class TransformersProposer:
         """
         num_alternatives = np.array([requests[row.request].num_alternatives for row in batch])
         written = Continuations(
-            self._rules.separated_by(self._separator_for(settings)),
+            self._rules.divided_by(self._segmenter_for(settings)),
             np.array([row.max_steps for row in batch]),
             np.array([row.max_tokens for row in batch]),
             settings.max_step_tokens,
@@ -247,6 +254,7 @@ class TransformersProposer:
                 [-np.inf if least is None else least for least in (requests[row.request].min_log_prob for row in batch)]
             ),
             as_lines=np.array([requests[row.request].critic is not None for row in batch]),
+            in_thought=[in_thought[row.prompt] for row in batch],
         )
         used = list(dict.fromkeys(row.prompt for row in batch))
         kept = self._prefill(used, prompts, num_computed)
@@ -315,13 +323,14 @@ class TransformersProposer:
                 active, tokens = active[kept], tokens.index_select(0, chosen)
             rows.append(tokens)
 
-    def _separator_for(self, settings: GenerationSettings) -> str:
-        """Return what ends a step: what the run says, the checkpoint, or the model's own text."""
-        if settings.step_separator in SEPARATORS:
-            return SEPARATORS[settings.step_separator]
-        if self._separator is None:
-            self._separator = self._seen_separator() if self._rules.keeps_text else STEP_SEPARATOR
-        return self._separator
+    def _segmenter_for(self, settings: GenerationSettings) -> Segmenter:
+        """Return what divides steps: what the run says, the checkpoint, or the model's own text."""
+        segmenter = SEGMENTERS.get(settings.step_separator)
+        if segmenter is None:
+            if self._separator is None:
+                self._separator = self._seen_separator() if self._rules.keeps_text else STEP_SEPARATOR
+            segmenter = Segmenter(self._separator)
+        return replace(segmenter, split_thoughts=settings.split_thoughts)
 
     def _seen_separator(self) -> str:
         requests = [ProposeSteps(number, (), 1, None, seed=0, greedy=True) for number in range(len(TRIAL_QUESTIONS))]

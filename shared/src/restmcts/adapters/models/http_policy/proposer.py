@@ -34,7 +34,7 @@ from restmcts.domain.requests import (
     StepsProposed,
     derive_seed,
 )
-from restmcts.errors import ModelError, ServerUnavailableError
+from restmcts.errors import InputError, ModelError, ServerUnavailableError
 
 # What servers take: torch and numpy seed with 32 bits, JSON numbers are signed in some.
 _MAX_SEED = 2**31
@@ -139,7 +139,7 @@ class HttpProposer:
         self, question: str, request: ProposeSteps, settings: GenerationSettings, samples: range, written: _Written
     ) -> None:
         place = samples.start
-        separator = SEPARATORS.get(settings.step_separator, STEP_SEPARATOR)
+        separator = _separator(settings)
         while place < samples.stop and written.fits:
             writings = [Writing(request, settings, separator)]
             first = self._call(question, request, settings, writings[0], place, samples.stop - place, written)
@@ -264,3 +264,17 @@ def _answer(request: ProposeSteps, written: _Written) -> StepsProposed:
     return StepsProposed(
         request.number, tuple(sample for sample in samples for _ in range(copies)), written.num_prompt_tokens
     )
+
+
+def _separator(settings: GenerationSettings) -> str:
+    """Return what ends a step, which a server is told as its stop text.
+
+    Raises:
+        InputError: if that is seen only from what comes behind a step.
+    """
+    if settings.step_separator != "auto" and settings.step_separator not in SEPARATORS:
+        raise InputError(
+            f"generation.step_separator is {settings.step_separator}: a model behind HTTP ends its steps at a text that it is "
+            f"told; choose {' or '.join(SEPARATORS)}, or run the model in process"
+        )
+    return SEPARATORS.get(settings.step_separator, STEP_SEPARATOR)

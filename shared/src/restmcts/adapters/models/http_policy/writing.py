@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from restmcts.adapters.models.http_policy.completion import Completion, Token
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Alternative, GenerationSettings, ProposedStep, ProposeSteps, Sample
+from restmcts.domain.segmenters import Segmenter, thought_is_open
 from restmcts.errors import LogProbsNotToldError
 
 MAX_BLANK_LINES = 4
@@ -33,10 +34,14 @@ class _Piece:
 class Writing:
     """One sample as it is written, call by call."""
 
-    def __init__(self, request: ProposeSteps, settings: GenerationSettings, separator: str) -> None:
+    def __init__(
+        self, request: ProposeSteps, settings: GenerationSettings, separator: str, *, in_thought: bool = False
+    ) -> None:
         self._request = request
         self._settings = settings
         self._separator = separator
+        self._segmenter = Segmenter(separator, split_thoughts=settings.split_thoughts)
+        self._in_thought = in_thought or thought_is_open("".join(request.steps) + request.begun)
         self._steps: list[ProposedStep] = []
         self._open: list[_Piece] = []
         self._num_tokens = 0
@@ -76,7 +81,7 @@ class Writing:
         for piece in self._pieces(completion):
             self._open.append(piece)
             self.text += piece.text
-            if self._separator in self._open_text().lstrip():
+            if self._segmenter.end(self._open_text(), self._in_thought) is not None:
                 self._close_step(self._open_text())
             if self.complete:
                 return
@@ -118,7 +123,8 @@ class Writing:
         log_prob = min(sum(piece.token.log_prob for piece in pieces), 0.0)
         self._steps.append(ProposedStep(text, num_tokens, log_prob, self._alternatives(pieces)))
         self._begun = ""
-        self.ended = states_answer(text.strip())
+        self._in_thought = thought_is_open(text, self._in_thought)
+        self.ended = not self._in_thought and states_answer(text.strip())
         self.complete = self.ended or len(self._steps) == self._request.max_steps
 
     def _end_call(self, completion: Completion, out_of_tokens: bool) -> None:
@@ -130,7 +136,8 @@ class Writing:
         if text.strip() and (completion.ended or is_line):
             self._close_step(text)
         elif text.strip() and completion.cut and not out_of_tokens:
-            self._cut_step()
+            if not self._segmenter.goes_on(text, self._in_thought):
+                self._cut_step()
         elif not text.strip():
             self._num_blank += 1
         out_of_patience = self._num_blank >= MAX_BLANK_LINES
