@@ -49,9 +49,19 @@ def test_an_example_is_one_short_file(example: str) -> None:
     assert len((EXAMPLES / example).read_text(encoding="utf-8").splitlines()) <= MAX_LINES
 
 
+# A policy that has seen some solutions, so that its own can be right.
+TAUGHT = [f"seed_training.{one}" for one in ("num_steps=120", "learning_rate=3e-3", "optimizer=muon", "batch_size=32")]
+
+
 @pytest.mark.parametrize(
     ("example", "options", "proof"),
     [
+        (
+            "hard_first_learner.py",
+            ("--learner", "hard-first", "-l", "power=2", "--budget-iterations", 3, *(f"--set={one}" for one in TAUGHT)),
+            """SELECT count(*) * (SELECT num_rows FROM datasets d JOIN phases p ON p.id = d.phase_id WHERE p.name = 'policy-1')
+            FROM phases WHERE name = 'policy-1' AND result LIKE '%"trained": true%'""",
+        ),
         (
             "likeliest_search.py",
             ("--algorithm", "likeliest", "-o", "num_samples=6"),
@@ -84,7 +94,10 @@ def test_an_example_runs_is_killed_and_resumes_with_its_plugin_alone(
     plugin = tmp_path / example
     shutil.copy(EXAMPLES / example, plugin)
     workdir, log = tmp_path / "work", tmp_path / "log"
-    problems, policy = ("demo:20", "number-paths") if "task" not in example else (anagrams(tmp_path), random_policy)
+    count = 300 if "learner" in example else 20
+    problems, policy = (
+        (f"demo:{count}", "number-paths") if "task" not in example else (anagrams(tmp_path), random_policy)
+    )
     typed = ["selftrain", problems, "--policy", policy, "--workdir", workdir, "--held-out", 0, *options]
     typed += ["--trees-in-flight", 4, "--max-solution-tokens", 24, "--max-step-tokens", 8, "--epochs", 1]
 

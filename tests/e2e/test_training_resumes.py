@@ -20,6 +20,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.domain.learning.decisive import DecisiveLearner
 from restmcts.domain.runs.phases import Phase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
@@ -41,6 +42,7 @@ SETTINGS = TrainingSettings(
     seed=SEED,
 )
 POLICY = TrainPolicyPhase("policy-1", 1, "base", SETTINGS)
+DECISIVE = TrainPolicyPhase("policy-1", 1, "base", SETTINGS, learner=DecisiveLearner())
 VALUE = TrainValuePhase(
     "value-1", 1, None, "base", replace(SETTINGS, validation_share=0.3, evaluate_steps=5, patience=8), objective="soft"
 )
@@ -74,7 +76,8 @@ def rows(phase: Phase) -> Iterator[dict[str, Any]]:
         steps = list(problem.solution or ())
         row = {"question": problem.question, "steps": steps, "problem_id": number, "tree_id": None, "node_id": None}
         if phase.kind == "train-policy":
-            yield {**row, "model_value": 0.0}
+            weights = [1.0] * len(steps) if number % 3 else [*[None] * (len(steps) - 1), -0.3]
+            yield {**row, "model_value": 0.0, "weights": weights, "finished": number % 3 > 0}
         else:
             yield {
                 **row,
@@ -156,7 +159,7 @@ def outcome(database: Database, folder: Path) -> tuple[dict[str, torch.Tensor], 
 
 
 @pytest.mark.timeout(600)
-@pytest.mark.parametrize("phase", [POLICY, VALUE], ids=["policy", "value"])
+@pytest.mark.parametrize("phase", [POLICY, DECISIVE, VALUE], ids=["policy", "decisive", "value"])
 def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
     phase: TrainPolicyPhase | TrainValuePhase, tmp_path: Path
 ) -> None:

@@ -29,7 +29,22 @@ VALUES: list[dict[str, Any]] = [
         **WHERE,
     },
 ]
-SOLUTIONS: list[dict[str, Any]] = [{"question": "q", "steps": ["a\n", "b\n"], "model_value": 0.9, **WHERE}]
+OLD_SOLUTIONS: list[dict[str, Any]] = [{"question": "q", "steps": ["a\n", "b\n"], "model_value": 0.9, **WHERE}]
+SOLUTIONS: list[dict[str, Any]] = [
+    {
+        "question": "q",
+        "steps": ["a\n", "b\n"],
+        "weights": [1.0, 1.0],
+        "values": [0.5, 1.0],
+        "leaf_counts": [2, 1],
+        "log_probs": [-0.5, -0.1],
+        "finished": True,
+        "pair": None,
+        "model_value": 0.9,
+        **WHERE,
+    }
+]
+UNWANTED: dict[str, Any] = {**SOLUTIONS[0], "steps": ["a\n", "c\n"], "weights": [None, -0.3], "finished": False}
 PAIRS: list[dict[str, Any]] = [
     {
         "question": "q",
@@ -74,7 +89,28 @@ def test_the_papers_lines_are_a_step_or_a_solution() -> None:
         {"prompt_answer": "Problem:q\nSolution:\na\nb\n", "label": 1.0},
         {"prompt_answer": "Problem:q\nSolution:\na\nc\n", "label": 0.25},
     ]
-    assert list(convert(SOLUTIONS, "paper-json")) == [{"content": "q", "summary": "a\nb\n", "label": 1}]
+    for rows in (SOLUTIONS, OLD_SOLUTIONS, [*SOLUTIONS, UNWANTED]):
+        assert list(convert(rows, "paper-json")) == [{"content": "q", "summary": "a\nb\n", "label": 1}]
+
+
+def test_weighted_steps_have_a_number_each() -> None:
+    right, unwanted = convert([*SOLUTIONS, UNWANTED], "weighted-steps")
+    assert right == {
+        "prompt": "q",
+        "completions": ["a", "b"],
+        "weights": [1.0, 1.0],
+        "values": [0.5, 1.0],
+        "leaf_counts": [2, 1],
+        "log_probs": [-0.5, -0.1],
+        "pair": None,
+        "finished": True,
+    }
+    assert (unwanted["completions"], unwanted["weights"], unwanted["finished"]) == (["a", "c"], [None, -0.3], False)
+
+
+def test_data_of_a_version_without_weights_are_read() -> None:
+    (row,) = convert(OLD_SOLUTIONS, "weighted-steps")
+    assert (row["weights"], row["values"], row["finished"]) == ([1.0, 1.0], None, True)
 
 
 @pytest.mark.parametrize(

@@ -15,6 +15,7 @@ from restmcts.errors import InputError
 from typer.testing import Result
 
 PAGE = Path(__file__).parents[3] / "docs" / "reference" / "options.md"
+CHOICES = ("algorithm", "name")
 PREPOSITIONS = ("Of", "From", "For", "In", "On", "With", "At", "By", "Between", "Since", "To", "Under")
 
 
@@ -37,7 +38,7 @@ def test_every_setting_of_a_run_file_is_listed() -> None:
     kinds = {"policy_training": "training", "value_training": "training"}
     for name, value in written(RunSpec.model_validate({})).items():
         if isinstance(value, dict):
-            assert {(kinds.get(name, name), one) for one in value if one != "algorithm"} <= listed
+            assert {(kinds.get(name, name), one) for one in value if one not in CHOICES} <= listed
         elif name != "evaluations":
             assert ("run", name) in listed
 

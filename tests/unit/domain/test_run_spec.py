@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from restmcts.adapters.files.run_files import read_run_file, run_file_text
+from restmcts.domain.learning.learner import LEARNERS
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.runs.plans import self_training_plan
@@ -58,11 +59,18 @@ def as_settings(owner: Any) -> st.SearchStrategy[dict[str, Any]]:
 
 
 SEARCH = st.one_of(*(as_settings(owner) for owner in SEARCHES.values()))
+LEARNER = st.one_of(
+    *(settings_in(LEARNERS.get(name)).map(lambda given, name=name: {**given, "name": name}) for name in LEARNERS)
+)
 
 
 def documents() -> st.SearchStrategy[dict[str, Any]]:
     hints = get_type_hints(RunSpec)
-    tables: dict[str, st.SearchStrategy[Any]] = {"search": SEARCH, "plugins": st.lists(st.text(min_size=1))}
+    tables: dict[str, st.SearchStrategy[Any]] = {
+        "search": SEARCH,
+        "learner": LEARNER,
+        "plugins": st.lists(st.text(min_size=1)),
+    }
     evaluation = st.fixed_dictionaries({"name": st.text(min_size=1), "search": SEARCH})
     tables["evaluations"] = st.lists(evaluation, max_size=2)
     for name in RunSpec.model_fields:

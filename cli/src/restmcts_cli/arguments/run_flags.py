@@ -9,7 +9,7 @@ from typing import Annotated, Any
 import typer
 from restmcts.domain.runs.options import Option, as_written, options_of
 from restmcts.domain.runs.spec import RunSpec, with_derived
-from restmcts.domain.runs.spec_settings import ALGORITHM, Setting, section_class
+from restmcts.domain.runs.spec_settings import ALGORITHM, CHOICES, LEARNER, Setting, section_class
 
 from restmcts_cli.arguments.search_options import named_values
 
@@ -68,6 +68,13 @@ VALUE_RATE = Flag(
 DEVICE = Flag("--device", ("models.device",), MACHINE)
 DTYPE = Flag("--dtype", ("models.dtype",), MACHINE)
 TREES_IN_FLIGHT = Flag("--trees-in-flight", ("models.trees_in_flight",), MACHINE)
+LEARNER_FLAG = Flag(
+    "--learner",
+    (LEARNER,),
+    TRAINING,
+    "What the policy learns of the trees; `restmcts options learner` lists the learners and their settings.",
+)
+LEARNER_OPTION = Prefix("--learner-option/-l", "learner.", TRAINING, "A setting of the learner, e.g. strength=0.3.")
 STEPS = Flag(
     "--steps", ("policy_training.num_steps", "value_training.num_steps"), TRAINING, "Optimizer steps of every training."
 )
@@ -117,6 +124,8 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
         TRAINING,
         "Right traces of each problem that train the policy; without: all of them.",
     ),
+    LEARNER_FLAG,
+    LEARNER_OPTION,
     Flag("--epochs", ("policy_training.num_epochs", "value_training.num_epochs"), TRAINING),
     BATCH_SIZE,
     POLICY_RATE,
@@ -140,7 +149,7 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
 LOCAL_FLAGS = (DEVICE, DTYPE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE))
 COMPARE_FLAGS = (
     *(POLICY, TEST, LIMIT, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
-    *(DEVICE, DTYPE, TREES_IN_FLIGHT, SET),
+    *(LEARNER_FLAG, LEARNER_OPTION, DEVICE, DTYPE, TREES_IN_FLIGHT, SET),
 )
 
 
@@ -174,7 +183,7 @@ def _settings(flag: Flag | Prefix, value: Any) -> list[Setting]:
     if isinstance(flag, Flag):
         return [Setting(setting, value, name) for setting in flag.settings]
     found = [Setting(flag.prefix + key, one, name) for key, one in named_values(value).items()]
-    return sorted(found, key=lambda setting: setting.name != ALGORITHM)
+    return sorted(found, key=lambda setting: setting.name not in CHOICES)
 
 
 def _name(flag: Flag | Prefix) -> str:
@@ -197,7 +206,7 @@ def _parameter(flag: Flag | Prefix) -> inspect.Parameter:
 
 def _option(setting: str) -> Option:
     *sections, name = setting.split(".")
-    if setting == ALGORITHM:
+    if setting in CHOICES:
         return Option(name, str, "", "", "")
     owner = RunSpec if not sections else section_class(RunSpec.model_fields[sections[0]].annotation)
     return next(option for option in options_of(owner) if option.name == name)

@@ -3,10 +3,12 @@
 from typing import Any
 
 from restmcts.adapters.files.dataset_shards import read_rows
+from restmcts.domain.learning.losses import SupervisedLoss
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.modeling.checkpoints import ValueScale, new_value_model, save_checkpoint
-from restmcts.modeling.training.training import train_policy, train_preferences, train_value
+from restmcts.modeling.training.path_training import PathExample
+from restmcts.modeling.training.training import train_paths, train_policy, train_preferences, train_value
 from restmcts.modeling.training.training_loop import Attempt
 from restmcts.modeling.training.training_rows import PolicyExample, PreferenceExample, ValueExample
 
@@ -29,11 +31,14 @@ def run_job(job: Job, attempt: Attempt) -> TrainingReport | None:
             return None
         if phase.objective == "dpo":
             return train_preferences(job.parent, [_preference(row) for row in rows], settings, job.output, attempt)
+        if not isinstance(phase.learner.loss, SupervisedLoss):
+            paths = [_path(row) for row in rows]
+            return train_paths(job.parent, paths, phase.learner.loss, settings, job.output, attempt)
         solutions = [PolicyExample(row["question"], tuple(row["steps"])) for row in rows]
         return train_policy(job.parent, solutions, settings, job.output, attempt)
     if rows:
-        paths = [_value(row) for row in rows]
-        return train_value(job.parent, paths, settings, job.output, attempt, objective=phase.objective)
+        valued = [_value(row) for row in rows]
+        return train_value(job.parent, valued, settings, job.output, attempt, objective=phase.objective)
     if phase.parent is None:
         scale: ValueScale = "identity" if phase.objective == "mse" else "logit"
         save_checkpoint(new_value_model(job.parent, settings.seed, value_scale=scale), job.output)
@@ -49,6 +54,10 @@ def _preference(row: dict[str, Any]) -> PreferenceExample:
         chosen_finished=row["chosen_finished"],
         rejected_finished=row["rejected_finished"],
     )
+
+
+def _path(row: dict[str, Any]) -> PathExample:
+    return PathExample(row["question"], tuple(row["steps"]), tuple(row["weights"]), row["finished"])
 
 
 def _value(row: dict[str, Any]) -> ValueExample:

@@ -5,6 +5,7 @@ Rows come in order of tree and node, so the same trees give the same bytes.
 
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
@@ -22,8 +23,10 @@ from restmcts.domain.labels.filtering import (
     value_paths,
 )
 from restmcts.domain.labels.inferred import StepLabel
+from restmcts.domain.learning.learner import LearnableTree, LearningPath
+from restmcts.domain.learning.losses import PreferenceLoss
 from restmcts.domain.requests import derive_seed
-from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.phases import SEARCH_PHASE, TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.tree import Tree
 from restmcts.ports import Artifact, ArtifactStore
 
@@ -45,7 +48,7 @@ def write_dataset(
         card |= {"filter": spec["pairs"]}
         rows, schema = _preference_rows(database, run_id, phase), PREFERENCE_SCHEMA
     elif isinstance(phase, TrainPolicyPhase):
-        card |= {"filter": spec["traces"], "solutions_of": phase.solutions_of}
+        card |= {"filter": spec["traces"], "learner": spec["learner"], "solutions_of": phase.solutions_of}
         rows, schema = _policy_rows(database, run_id, phase), POLICY_SCHEMA
     else:
         rows, schema = _value_rows(database, run_id, phase), VALUE_SCHEMA
@@ -60,22 +63,40 @@ def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> It
             problems = runs.problems_of(transaction, run_id, phase.solutions_of)
         for problem in problems:
             if problem.solution:
-                yield _policy_row(problem.id, problem.question, problem.solution, 0.0, None, None)
+                yield _policy_row(problem.id, problem.question, _given(problem.solution), None)
+    in_pairs = isinstance(phase.learner.loss, PreferenceLoss)
+    paths = _learning_paths(database, run_id, phase)
+    for number, (row, path) in enumerate(paths):
+        yield _policy_row(row.id, row.question, path, row.tree_id) | {"pair": number // 2 if in_pairs else None}
+
+
+def _learning_paths(
+    database: Database, run_id: int, phase: TrainPolicyPhase
+) -> Iterator[tuple[runs.LabelledTree, LearningPath]]:
+    """Yield what the phase's learner makes of its trees."""
     with database.transaction() as transaction:
+        searches = {row.name: row.spec for row in runs.phases_of(transaction, run_id) if row.name in phase.sources}
+        sampled = {name: SEARCH_PHASE.validate_python(spec).search.samples_branches for name, spec in searches.items()}
         for batch in runs.labelled_trees(transaction, run_id, phase.sources):
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
             labels = trees.load_labels(transaction, loaded)
             for row in batch:
-                traces = right_traces(loaded[row.tree_id], labels[row.tree_id][0])
-                for trace in select_traces(traces, phase.traces):
-                    yield _policy_row(row.id, row.question, trace.steps, trace.value, row.tree_id, trace.node_id)
+                tree, verdicts = loaded[row.tree_id], labels[row.tree_id][0]
+                traces = select_traces(right_traces(tree, verdicts), phase.traces)
+                found = LearnableTree.of(tree, verdicts, traces, samples_branches=sampled[row.phase])
+                for path in phase.learner.paths(found):
+                    yield row, path
 
 
-def _policy_row(
-    problem_id: int, question: str, steps: Sequence[str], value: float, tree_id: int | None, node_id: int | None
-) -> JsonObject:
-    lineage = {"problem_id": problem_id, "tree_id": tree_id, "node_id": node_id}
-    return {"question": question, "steps": list(steps), "model_value": value, **lineage}
+def _given(solution: Sequence[str]) -> LearningPath:
+    """Return the path of a given solution, which no policy wrote."""
+    every = (None,) * len(solution)
+    return LearningPath(0, tuple(solution), (1.0,) * len(solution), every, (0,) * len(solution), every, finished=True)
+
+
+def _policy_row(problem_id: int, question: str, path: LearningPath, tree_id: int | None) -> JsonObject:
+    lineage = {"problem_id": problem_id, "tree_id": tree_id, "node_id": path.node_id if tree_id is not None else None}
+    return {"question": question, **asdict(path), **lineage}
 
 
 def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[JsonObject]:

@@ -24,6 +24,7 @@ class ExportFormat(StrEnum):
     TRL_STEPWISE = "trl-stepwise"
     PREFERENCE = "preference"
     PAPER_JSON = "paper-json"
+    WEIGHTED_STEPS = "weighted-steps"
 
 
 Run = Annotated[str, typer.Argument(help="The run's name.")]
@@ -153,7 +154,8 @@ def export(
         typer.Option(
             "--format",
             help="trl-stepwise: steps with labels, as TRL trains PRMs; preference: prompt, chosen, rejected; paper-json: as the"
-            " released code reads it.",
+            " released code reads it; weighted-steps: a policy's paths with a weight, value, leaf count and log-probability a"
+            " step.",
         ),
     ],
     workdir: Workdir = None,

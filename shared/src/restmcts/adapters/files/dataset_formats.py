@@ -22,6 +22,9 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
     path to each labelled leaf. "preference": `prompt`, `chosen`, `rejected`; pairs as they were
     written, or of value data all siblings of different values. "paper-json": of value data
     `prompt_answer` and `label`, v_k, a line a step; of solutions `content`, `summary` and `label`.
+    "weighted-steps": of a policy's data `prompt`, `completions`, and a number a step in `weights`,
+    `values`, `leaf_counts` and `log_probs`; `pair` is the same for a chosen step and its rejected
+    one.
 
     Raises:
         InputError: if these rows do not tell what the format needs.
@@ -33,6 +36,8 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
         return _preferences(rows) if kind == "preference" else _sibling_preferences(rows)
     if to == "paper-json" and kind in ("value", "policy"):
         return _paper_values(rows) if kind == "value" else _paper_solutions(rows)
+    if to == "weighted-steps" and kind == "policy":
+        return _weighted_steps(rows)
     raise InputError(f"{kind} data cannot be written as {to}; choose another phase or format")
 
 
@@ -49,6 +54,16 @@ def _stepwise(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
         labels = [known.get(_prefix(row, number)) for number in range(1, len(row["steps"]) + 1)]
         if None not in labels:
             yield {"prompt": row["question"], "completions": [_bare(step) for step in row["steps"]], "labels": labels}
+
+
+def _weighted_steps(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    for row in rows:
+        # Data of version 0.1 are right solutions, every step alike, and say no more of them.
+        weights = row.get("weights") or [1.0] * len(row["steps"])
+        known = {name: row.get(name) for name in ("values", "leaf_counts", "log_probs", "pair")}
+        finished = row.get("finished", True)
+        completions = [_bare(step) for step in row["steps"]]
+        yield {"prompt": row["question"], "completions": completions, "weights": weights, **known, "finished": finished}
 
 
 def _preferences(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
@@ -76,6 +91,8 @@ def _paper_values(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _paper_solutions(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     for row in rows:
+        if None in row.get("weights", ()) or min(row.get("weights", ()), default=1.0) <= 0.0:
+            continue  # it is no whole solution that the policy is to learn
         yield {"content": row["question"], "summary": "".join(row["steps"]), "label": 1}
 
 

@@ -14,8 +14,21 @@ import pyarrow.parquet as pq
 
 ROWS_PER_SHARD = 50_000
 _LINEAGE = [("problem_id", pa.int64()), ("tree_id", pa.int64()), ("node_id", pa.int64())]
+# A row a path. A weight is null where a step teaches nothing; a value where it is not known. `pair`
+# is the same number for a chosen step and its rejected one, which follows it.
 POLICY_SCHEMA = pa.schema(
-    [("question", pa.string()), ("steps", pa.list_(pa.string())), ("model_value", pa.float64()), *_LINEAGE]
+    [
+        ("question", pa.string()),
+        ("steps", pa.list_(pa.string())),
+        ("weights", pa.list_(pa.float64())),
+        ("values", pa.list_(pa.float64())),
+        ("leaf_counts", pa.list_(pa.int64())),
+        ("log_probs", pa.list_(pa.float64())),
+        ("finished", pa.bool_()),
+        ("pair", pa.int64()),
+        ("model_value", pa.float64()),
+        *_LINEAGE,
+    ]
 )
 VALUE_SCHEMA = pa.schema(
     [

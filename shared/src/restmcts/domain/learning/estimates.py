@@ -148,7 +148,7 @@ def _with_undecided(tree: Tree, verdicts: Mapping[int, Verdict]) -> set[int]:
 
 def prover_value(value: float, num_tries: int) -> float:
     """Return the chance that one of so many tries from a step is right: Q_k = 1 - (1 - V)^k, the
-    value of a best-of-k prover (PAV, arXiv:2410.08146, Section 3).
+    value of a best-of-k prover (PAV, arXiv:2410.08146).
 
     It separates the steps of hard problems, which V alone sees near 0.
 
@@ -161,7 +161,7 @@ def prover_value(value: float, num_tries: int) -> float:
 
 def progress(estimates: Mapping[int, StepEstimate], node: Node, num_tries: int) -> float:
     """Return the gain in prover value that a step brings, A_k(n) = Q_k(n) - Q_k(parent), in
-    [-1, 1] (PAV, arXiv:2410.08146, Section 3); the root's is 0.
+    [-1, 1] (PAV, arXiv:2410.08146); the root's is 0.
     """
     own = prover_value(estimates[node.node_id].value, num_tries)
     parent = estimates[node.parent_id if node.parent_id is not None else ROOT]

@@ -203,7 +203,15 @@ def _samples(run: SelfTraining, iteration: int, policy: str, value: str | None =
 
 
 def _supervised(run: SelfTraining, iteration: int, parent: str, *sources: str) -> TrainPolicyPhase:
-    return TrainPolicyPhase(f"policy-{iteration}", iteration, parent, run.policy_training, sources, None, run.traces)
+    return TrainPolicyPhase(
+        f"policy-{iteration}",
+        iteration,
+        parent,
+        run.policy_training,
+        sources,
+        traces=run.traces,
+        learner=run.learner,
+    )
 
 
 def _value_training(

@@ -6,6 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from restmcts.domain.labels.filtering import TraceFilter
+from restmcts.domain.learning.learner import LEARNERS
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.options import Option, as_written, options_of
@@ -20,6 +21,7 @@ TABLE_OF = {
     "method": "`method`",
     "puzzles": "`[puzzles]`",
     "search": "`[search]`",
+    "learner": "`[learner]`",
     "budget": "`[budget]`",
     "generation": "`[generation]`",
     "traces": "`[traces]`",
@@ -53,7 +55,7 @@ class OptionGroup:
 
     Attributes:
         kind: a key of `TABLE_OF`.
-        name: of a search or a method; "" for kinds that have one group.
+        name: of a search, a learner or a method; "" for kinds that have one group.
         summary: what it is, as sentences.
         options: its settings; none for a method.
     """
@@ -78,6 +80,9 @@ def option_groups() -> Iterator[OptionGroup]:
         yield OptionGroup(
             "search", name, _summary(owner), tuple(option for option in options if option.name != "algorithm")
         )
+    for name in LEARNERS:
+        learner = LEARNERS.get(name)
+        yield OptionGroup("learner", name, _summary(learner), tuple(options_of(learner)))
     for kind, settings in _CLASSES.items():
         options = _with(options_of(settings), derived.get(_SECTION.get(kind, kind), {}))
         summary = " ".join(part for part in (_summary(settings), _ABOUT.get(kind, "")) if part)

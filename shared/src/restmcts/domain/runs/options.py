@@ -49,7 +49,7 @@ class Option:
 def options_of(owner: Any) -> list[Option]:
     """Return the settings of a class, in their order."""
     hints = get_type_hints(owner, include_extras=True)
-    said = attributes_of(owner)
+    said = {name: text for one in reversed(owner.__mro__[:-1]) for name, text in attributes_of(one).items()}
     fields: Mapping[str, Any] = getattr(owner, "model_fields", None) or getattr(owner, "__dataclass_fields__", {})
     return [_option(name, field, hints[name], said.get(name, "")) for name, field in fields.items()]
 

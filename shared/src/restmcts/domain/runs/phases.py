@@ -13,6 +13,8 @@ from pydantic import Discriminator, TypeAdapter
 
 from restmcts.domain.labels.filtering import PairFilter, TraceFilter
 from restmcts.domain.labels.rollouts import LabelSource
+from restmcts.domain.learning.learner import LearnerSettings
+from restmcts.domain.learning.sft import SupervisedLearner
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
@@ -88,7 +90,9 @@ class TrainPolicyPhase:
         solutions_of: a problem set whose given solutions are trained on instead (seed data,
             controls); None: none.
         traces: which right traces are kept, problem by problem.
-        objective: "sft" learns traces and solutions, "dpo" prefers the better of two sibling steps.
+        objective: "sft" learns what `learner` makes of the trees, and given solutions; "dpo"
+            prefers one of two whole solutions.
+        learner: which steps of the trees teach the policy with which weight ("sft").
         pairs: which pairs are kept, problem by problem ("dpo").
     """
 
@@ -100,6 +104,7 @@ class TrainPolicyPhase:
     solutions_of: str | None = None
     traces: TraceFilter = field(default_factory=TraceFilter)
     objective: PolicyObjective = "sft"
+    learner: LearnerSettings = field(default_factory=SupervisedLearner)
     pairs: PairFilter = field(default_factory=PairFilter)
     kind: Literal["train-policy"] = "train-policy"
 

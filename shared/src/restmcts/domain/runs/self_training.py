@@ -4,6 +4,8 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from restmcts.domain.labels.filtering import TraceFilter
+from restmcts.domain.learning.learner import LearnerSettings
+from restmcts.domain.learning.sft import SupervisedLearner
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.promotion import GateSettings
 from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
@@ -48,6 +50,7 @@ class SelfTraining:
         value_training: of V_0 and every iteration.
         value_objective: what V_0 and every iteration's value model learns of the labels.
         traces: which right traces train the policy.
+        learner: what else of the trees does, and how.
         held_out_set: problems on which new checkpoints are judged before the run goes on with them;
             None: it goes on with each.
         gate: how they are judged.
@@ -74,6 +77,7 @@ class SelfTraining:
     value_training: TrainingSettings = field(default_factory=TrainingSettings)
     value_objective: ValueObjective = "mse"
     traces: TraceFilter = field(default_factory=TraceFilter)
+    learner: LearnerSettings = field(default_factory=SupervisedLearner)
     held_out_set: str | None = None
     gate: GateSettings = field(default_factory=GateSettings)
     test_set: str | None = None

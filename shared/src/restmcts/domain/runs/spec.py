@@ -21,6 +21,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from restmcts.domain.labels.filtering import TraceFilter
+from restmcts.domain.learning.learner import LEARNERS, LearnerSettings
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.promotion import GateSettings
@@ -187,6 +188,7 @@ class RunSpec(Document):
     budget: Section[Budget] = Field(description="What each tree may spend.")
     generation: Section[GenerationSettings] = Field(description="How the policy generates.")
     traces: Section[TraceFilter] = Field(default=TraceFilter(), description="Which right traces train the policy.")
+    learner: Section[LearnerSettings] = Field(description="What the policy learns of the trees, and by which loss.")
     policy_training: Section[TrainingSettings] = Field(description="Training of the policy in every iteration.")
     value_training: Section[TrainingSettings] = Field(description="Training of every value model.")
     seed_training: Section[TrainingSettings | None] = Field(
@@ -226,6 +228,7 @@ def with_derived(given: Mapping[str, Any]) -> dict[str, Any]:
             _fill(document, name, {**own, "learning_rate": learning_rate, **shared})
     _fill(document, "budget", {"iterations": 16})
     _fill(document, "generation", {"template": template})
+    _fill(document, "learner", {"name": "sft"})
     _fill(document, "search", {"algorithm": "mcts-star"})
     if isinstance(document["search"], dict):
         _fill(document, "search", _collecting(document["search"]["algorithm"]))
@@ -247,6 +250,11 @@ def _collecting(algorithm: object) -> dict[str, Any]:
 def search_fields(algorithm: object) -> tuple[str, ...]:
     """Return the names of a search's settings; none if there is no such search."""
     return SEARCHES.get(algorithm).option_names() if isinstance(algorithm, str) and algorithm in SEARCHES else ()
+
+
+def learner_fields(name: object) -> tuple[str, ...]:
+    """Return the names of a learner's settings; none if there is no such learner."""
+    return LEARNERS.get(name).option_names() if isinstance(name, str) and name in LEARNERS else ()
 
 
 def _without_none(value: Any) -> Any:

@@ -47,6 +47,7 @@ def self_training(spec: RunSpec) -> SelfTraining:
         value_training=spec.value_training,
         value_objective=spec.value_objective,
         traces=spec.traces,
+        learner=spec.learner,
         held_out_set=HELD_OUT if _holds_out(spec) else None,
         gate=spec.promotion,
         test_set=TEST if spec.test is not None or (puzzles is not None and puzzles.test) else None,

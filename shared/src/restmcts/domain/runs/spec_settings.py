@@ -11,10 +11,12 @@ from typing import Any, get_args, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from restmcts.domain.runs.spec import RunSpec, search_fields, written
+from restmcts.domain.runs.spec import RunSpec, learner_fields, search_fields, written
 from restmcts.errors import InputError
 
-ALGORITHM = "search.algorithm"
+ALGORITHM, LEARNER = "search.algorithm", "learner.name"
+CHOICES = (ALGORITHM, LEARNER)
+"""Settings that say which other settings their section has."""
 # What pydantic calls an error, in the words of whoever wrote a run file.
 _EXPECTED = {
     "int_parsing": "a whole number",
@@ -58,8 +60,8 @@ class Setting:
 def spec_of(settings: Iterable[Setting]) -> RunSpec:
     """Return the run that settings ask for; of two for one name, the later one decides.
 
-    Options of a search do not stay where a later setting names another search: they are that one's
-    no more.
+    Options of a search or a learner do not stay where a later setting names another one: they are
+    that one's no more.
 
     Raises:
         InputError: if a name is not known, or a value does not fit; it says where it was given, and
@@ -93,9 +95,10 @@ def spec_settings(spec: RunSpec, where: str) -> list[Setting]:
 def _decided(settings: Iterable[Setting]) -> dict[str, Setting]:
     decided: dict[str, Setting] = {}
     for setting in settings:
-        known = decided.get(ALGORITHM)
-        if setting.name == ALGORITHM and known is not None and known.value != setting.value:
-            decided = {name: one for name, one in decided.items() if not name.startswith("search.")}
+        known = decided.get(setting.name)
+        if setting.name in CHOICES and known is not None and known.value != setting.value:
+            section = setting.name.partition(".")[0]
+            decided = {name: one for name, one in decided.items() if not name.startswith(f"{section}.")}
         for inner in [name for name in decided if name.startswith(f"{setting.name}.")]:
             del decided[inner]
         decided[setting.name] = setting
@@ -186,6 +189,8 @@ def known_names(section: Sequence[int | str], document: Any) -> tuple[str, ...]:
         document = document[part]
         if part == "search":
             return ("algorithm", *search_fields(document.get("algorithm", "mcts-star")))
+        if part == "learner":
+            return ("name", *learner_fields(document.get("name", "sft")))
         if isinstance(part, str):
             owner = section_class(get_type_hints(owner).get(part))
     return setting_names(owner)

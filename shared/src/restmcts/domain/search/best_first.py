@@ -61,6 +61,10 @@ class BestFirstSettings(SearchSettings):
     gate: float | None = 0.6
     branches_in_flight: AtLeastOne = 1
 
+    @property
+    def samples_branches(self) -> bool:
+        return False
+
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return BestFirst(self, budget, seed, ends)
 

@@ -4,18 +4,14 @@ labeling and evaluation must know of it.
 A search of one's own is a class of settings below `SearchSettings`, registered in `SEARCHES`.
 """
 
-from abc import ABC, abstractmethod
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import Field
-from functools import cache
-from typing import Any, ClassVar, Self
+from abc import abstractmethod
+from collections.abc import Callable, Sequence
+from typing import Self
 
-from pydantic import ConfigDict, GetCoreSchemaHandler, SerializationInfo, TypeAdapter
-from pydantic_core import CoreSchema, PydanticKnownError, core_schema
+from pydantic import TypeAdapter
 
-from restmcts.domain.ranges import check_ranges
+from restmcts.domain.open_settings import OpenSettings, SettingsTable
 from restmcts.domain.search.protocol import Budget, Search
-from restmcts.errors import InputError
 from restmcts.registry import Registry
 
 ALGORITHM = "algorithm"
@@ -23,7 +19,7 @@ Ends = Callable[[str], bool]
 Steps = Sequence[str]
 
 
-class SearchSettings(ABC):
+class SearchSettings(OpenSettings):
     """Base of all settings; every class below it is a frozen dataclass.
 
     As JSON, settings are an object of their fields, beside the field `algorithm` with the name
@@ -31,11 +27,11 @@ class SearchSettings(ABC):
     """
 
     __slots__ = ()
-    __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
-    __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
 
-    def __post_init__(self) -> None:
-        check_ranges(self)
+    @classmethod
+    def table(cls) -> SettingsTable:
+        """Return the table of searches."""
+        return SettingsTable(SEARCHES, ALGORITHM, SearchSettings, "settings of a search")
 
     @abstractmethod
     def build(self, budget: Budget, seed: int, ends: Ends, begins_with: Steps = ()) -> Search:
@@ -53,14 +49,16 @@ class SearchSettings(ABC):
         """The name under which this class is registered."""
         return SEARCHES.name_of(type(self))
 
-    @classmethod
-    def option_names(cls) -> tuple[str, ...]:
-        """Return the names of the settings, without the search's own name."""
-        return tuple(cls.__dataclass_fields__)
-
     @property
     def needs_values(self) -> bool:
         """Whether the search asks a value model."""
+        return True
+
+    @property
+    def samples_branches(self) -> bool:
+        """Whether the tree's branches are samples of the policy, so that a mean over leaves is
+        one over what the policy does; else they were chosen, and leaves must be weighted.
+        """
         return True
 
     @property
@@ -98,39 +96,8 @@ class SearchSettings(ABC):
         """
         return None
 
-    @classmethod
-    def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
-        """Let a field of this type hold the settings of any registered search."""
-        if cls is not SearchSettings:
-            return handler(source)
-        writing = core_schema.plain_serializer_function_ser_schema(_write, info_arg=True)
-        return core_schema.no_info_plain_validator_function(_read, serialization=writing)
-
 
 SEARCHES: Registry[type[SearchSettings]] = Registry("searches", "search")
-
-
-@cache
-def adapter(settings: type[SearchSettings]) -> TypeAdapter[Any]:
-    """Return what checks the fields of a class of settings."""
-    return TypeAdapter(settings)
-
-
-def _read(given: object) -> SearchSettings:
-    if isinstance(given, SearchSettings):
-        return given
-    if not isinstance(given, Mapping):
-        raise PydanticKnownError("dict_type")
-    if not isinstance(given.get(ALGORITHM), str):
-        raise InputError(f"settings of a search are an object with the field {ALGORITHM!r}")
-    fields = {name: value for name, value in given.items() if name != ALGORITHM}
-    settings: SearchSettings = adapter(SEARCHES.get(given[ALGORITHM])).validate_python(fields)
-    return settings
-
-
-def _write(settings: SearchSettings, info: SerializationInfo) -> dict[str, Any]:
-    fields = adapter(type(settings)).dump_python(settings, mode="json" if info.mode == "json" else "python")
-    return {ALGORITHM: settings.algorithm, **fields}
 
 
 # Reads and writes settings as JSON; the field `algorithm` says which.

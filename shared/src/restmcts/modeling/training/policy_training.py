@@ -55,7 +55,7 @@ class SupervisedTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
             batch.setdefault("attention_mask", torch.ones_like(batch["input_ids"]))
         return {**batch, "labels": batch.pop("targets").long()}
 
-    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: int) -> torch.Tensor:
+    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return TRL's loss, which divides by the targets of the step."""
         loss: torch.Tensor = SFTTrainer.compute_loss(self, self.model, inputs, num_items_in_batch=num_targets)
         return loss
@@ -100,7 +100,7 @@ class PreferenceTrainer(StepLoop, DPOTrainer):  # type: ignore[misc]
         """Return the chosen sides, and below them the rejected ones."""
         return dict(self._collator([_fields(row) for row in rows]))
 
-    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: int) -> torch.Tensor:
+    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return TRL's mean over the pairs of a forward pass, weighted by their number."""
         num_pairs = len(inputs["input_ids"]) // 2
         loss: torch.Tensor = DPOTrainer.compute_loss(self, self.model, inputs)

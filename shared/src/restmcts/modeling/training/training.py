@@ -18,6 +18,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
+from restmcts.domain.learning.losses import Loss
 from restmcts.domain.runs.training_settings import TrainingReport, TrainingSettings, ValueObjective
 from restmcts.errors import StorageError, TrainingError
 from restmcts.modeling.checkpoints import (
@@ -33,6 +34,7 @@ from restmcts.modeling.checkpoints import (
 )
 from restmcts.modeling.training.lora import merge_adapters, trained_model
 from restmcts.modeling.training.optimizers import build_optimizer
+from restmcts.modeling.training.path_training import PathExample, PathTrainer, path_rows
 from restmcts.modeling.training.training_loop import Attempt, ProgressCallback, SavingCallback
 from restmcts.modeling.training.training_rows import (
     PolicyExample,
@@ -110,6 +112,29 @@ def train_preferences(
         model = trained_model(loaded, settings)
         optimizer = build_optimizer(model, settings)
         trainer = PreferenceTrainer(loaded, model, reference, rows, settings, optimizer, run.folder, attempt)
+        return run.finish(loaded, model, trainer)
+
+
+def train_paths(
+    parent_path: str | Path,
+    examples: Sequence[PathExample],
+    loss: Loss,
+    settings: TrainingSettings,
+    output_path: Path,
+    attempt: Attempt = _NO_ATTEMPT,
+) -> TrainingReport:
+    """Train a policy on weighted steps and write it as a checkpoint.
+
+    Raises:
+        TrainingError: as `train_policy`, or if the loss compares pairs and the examples are none.
+        ModelError: if the parent cannot be loaded.
+    """
+    with _training(parent_path, output_path, settings, attempt) as run:
+        loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
+        rows = run.usable(loaded, path_rows(loaded, examples, loss))
+        model = trained_model(loaded, settings)
+        optimizer = build_optimizer(model, settings)
+        trainer = PathTrainer(loaded, model, rows, loss, settings, optimizer, run.folder, attempt)
         return run.finish(loaded, model, trainer)
 
 

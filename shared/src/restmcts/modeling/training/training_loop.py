@@ -88,6 +88,10 @@ class StepLoop:
         """Return the tensors of one forward pass."""
         raise NotImplementedError
 
+    def normaliser(self, rows: Sequence[Any]) -> float:
+        """Return what the summed loss of a step's rows is divided by: their number of targets."""
+        return float(sum(row.num_targets for row in rows))
+
     def get_train_dataloader(self) -> Any:
         """Return the rows of each step, in an order that the seed and the epoch decide."""
         step_size = self._settings.batch_size * self._settings.gradient_accumulation
@@ -124,7 +128,7 @@ class StepLoop:
 
     def training_step(self, model: Any, inputs: list[Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Leave the gradients of the step's mean loss with the parameters and return that loss."""
-        num_targets = sum(row.num_targets for row in inputs)
+        num_targets = self.normaliser(inputs)
         loss = None
         while loss is None:
             try:
@@ -140,7 +144,7 @@ class StepLoop:
         # The library shows the mean over all processes.
         return loss * int(self.accelerator.num_processes)
 
-    def _accumulate(self, rows: list[Any], num_targets: int) -> torch.Tensor:
+    def _accumulate(self, rows: list[Any], num_targets: float) -> torch.Tensor:
         self.model.zero_grad()
         total = torch.zeros((), device=self.args.device)
         for part, counts in self._parts(rows):
@@ -164,7 +168,7 @@ class StepLoop:
         """Return this forward pass's share of the step's mean loss."""
         return self.share_of_loss(inputs, num_items_in_batch) * float(self._counts)
 
-    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: int) -> torch.Tensor:
+    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return the loss of one forward pass, summed over its targets and divided by those of
         the whole step.
         """

@@ -136,9 +136,9 @@ def policy_rows(loaded: LoadedModel, examples: Sequence[PolicyExample]) -> list[
     for prompt, text in zip(prompts, texts, strict=True):
         # Where the solution's first letters change the prompt's last token, that token is the
         # solution's. Nothing tells the first.
-        num_shared = max(_num_shared(prompt, text), 1)
-        ids = text + _end(loaded)
-        rows.append(TokenRow(ids, [float(IGNORED)] * num_shared + [float(token) for token in ids[num_shared:]]))
+        first = max(num_shared(prompt, text), 1)
+        ids = text + end_tokens(loaded)
+        rows.append(TokenRow(ids, [float(IGNORED)] * first + [float(token) for token in ids[first:]]))
     return rows
 
 
@@ -150,10 +150,10 @@ def preference_rows(loaded: LoadedModel, examples: Sequence[PreferenceExample]) 
     rejected = encoder.encode([text(example.question, example.steps + example.rejected) for example in examples])
     rows = []
     for example, prompt, first, second in zip(examples, shared, chosen, rejected, strict=True):
-        num_shared = min(_num_shared(prompt, first), _num_shared(prompt, second))
-        first_end = _end(loaded) if example.chosen_finished else []
-        second_end = _end(loaded) if example.rejected_finished else []
-        rows.append(PreferenceRow(first[:num_shared], first[num_shared:] + first_end, second[num_shared:] + second_end))
+        length = min(num_shared(prompt, first), num_shared(prompt, second))
+        first_end = end_tokens(loaded) if example.chosen_finished else []
+        second_end = end_tokens(loaded) if example.rejected_finished else []
+        rows.append(PreferenceRow(first[:length], first[length:] + first_end, second[length:] + second_end))
     return rows
 
 
@@ -232,11 +232,13 @@ def collate_packed(token_ids: Sequence[Sequence[int]], targets: Sequence[Sequenc
     }
 
 
-def _num_shared(first: Sequence[int], second: Sequence[int]) -> int:
+def num_shared(first: Sequence[int], second: Sequence[int]) -> int:
+    """Return how many token ids two texts begin with alike."""
     return next(
         (i for i, (a, b) in enumerate(zip(first, second, strict=False)) if a != b), min(len(first), len(second))
     )
 
 
-def _end(loaded: LoadedModel) -> list[int]:
+def end_tokens(loaded: LoadedModel) -> list[int]:
+    """Return what ends a solution: the end token, or nothing where the tokenizer has none."""
     return [] if loaded.tokenizer.eos_token_id is None else [loaded.tokenizer.eos_token_id]

@@ -54,7 +54,7 @@ class ValueTrainer(StepLoop, Trainer):  # type: ignore[misc]
             return collate_packed(token_ids, targets)
         return collate(token_ids, targets, self._reader.pad_token_id)
 
-    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: int) -> torch.Tensor:
+    def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return the loss of one forward pass, divided by the targets of the step."""
         wanted = inputs["targets"] != IGNORED
         outputs = self._reader.values_at(
