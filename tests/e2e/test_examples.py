@@ -1,15 +1,18 @@
 """The example extensions, each one file, through `selftrain`; killed on the way, and resumed."""
 
 import json
+import random
 import shutil
 import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from pathlib import Path
 
 import pytest
 import torch
+from restmcts.domain.tasks.number_paths import SetSizes, make_problem_sets
 from restmcts.testing.prm_models import make_config, make_tokenizer, save
 from transformers import AutoModelForTokenClassification
 
@@ -41,6 +44,15 @@ def anagrams(folder: Path) -> Path:
     rows = [{"kind": "anagrams", "letters": word[::-1], "word": word} for word in words]
     path = folder / "anagrams.jsonl"
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def demonstrations(folder: Path) -> Path:
+    """Return a file of puzzles with solutions, from which a first policy can learn."""
+    sizes = SetSizes(demonstrations=150, iterations=0, searched=0, test=0, validation=0)
+    sets = make_problem_sets(random.Random(0), sizes)
+    path = folder / "puzzles.jsonl"
+    path.write_text("".join(json.dumps(asdict(problem)) + "\n" for problem in sets.demonstrations))
     return path
 
 
@@ -94,10 +106,8 @@ def test_an_example_runs_is_killed_and_resumes_with_its_plugin_alone(
     plugin = tmp_path / example
     shutil.copy(EXAMPLES / example, plugin)
     workdir, log = tmp_path / "work", tmp_path / "log"
-    count = 300 if "learner" in example else 20
-    problems, policy = (
-        (f"demo:{count}", "number-paths") if "task" not in example else (anagrams(tmp_path), random_policy)
-    )
+    problems, policy = ("demo:20", "number-paths") if "task" not in example else (anagrams(tmp_path), random_policy)
+    problems = demonstrations(tmp_path) if "learner" in example else problems
     typed = ["selftrain", problems, "--policy", policy, "--workdir", workdir, "--held-out", 0, *options]
     typed += ["--trees-in-flight", 4, "--max-solution-tokens", 24, "--max-step-tokens", 8, "--epochs", 1]
 
