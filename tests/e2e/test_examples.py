@@ -49,7 +49,7 @@ def anagrams(folder: Path) -> Path:
 
 def demonstrations(folder: Path) -> Path:
     """Return a file of puzzles with solutions, from which a first policy can learn."""
-    sizes = SetSizes(demonstrations=150, iterations=0, searched=0, test=0, validation=0)
+    sizes = SetSizes(demonstrations=40, iterations=0, searched=0, test=0, validation=0)
     sets = make_problem_sets(random.Random(0), sizes)
     path = folder / "puzzles.jsonl"
     path.write_text("".join(json.dumps(asdict(problem)) + "\n" for problem in sets.demonstrations))
@@ -70,7 +70,17 @@ TAUGHT = [f"seed_training.{one}" for one in ("num_steps=120", "learning_rate=3e-
     [
         (
             "hard_first_learner.py",
-            ("--learner", "hard-first", "-l", "power=2", "--budget-iterations", 3, *(f"--set={one}" for one in TAUGHT)),
+            (
+                "--learner",
+                "hard-first",
+                "-l",
+                "power=2",
+                "--method",
+                "rest-em",
+                "--budget-iterations",
+                4,
+                *(f"--set={one}" for one in TAUGHT),
+            ),
             """SELECT count(*) * (SELECT num_rows FROM datasets d JOIN phases p ON p.id = d.phase_id WHERE p.name = 'policy-1')
             FROM phases WHERE name = 'policy-1' AND result LIKE '%"trained": true%'""",
         ),
