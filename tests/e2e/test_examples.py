@@ -81,8 +81,8 @@ TAUGHT = [f"seed_training.{one}" for one in ("num_steps=120", "learning_rate=3e-
                 4,
                 *(f"--set={one}" for one in TAUGHT),
             ),
-            """SELECT count(*) * (SELECT num_rows FROM datasets d JOIN phases p ON p.id = d.phase_id WHERE p.name = 'policy-1')
-            FROM phases WHERE name = 'policy-1' AND result LIKE '%"trained": true%'""",
+            """SELECT json_extract(result, '$.num_targets') FROM phases
+            WHERE name = 'policy-1' AND result LIKE '%"trained": true%'""",
         ),
         (
             "likeliest_search.py",
