@@ -5,6 +5,8 @@ and never counted twice.
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from typing import Any
 
 import pytest
 from restmcts.adapters.sql.database import Database
@@ -12,6 +14,7 @@ from restmcts.adapters.sql.state import runs, token_budget
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Problem
+from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
@@ -29,8 +32,11 @@ from sqlalchemy import func, select
 
 NUM_TREES = 24
 NUM_WORKERS = 3
+LIMITS = GenerationSettings(max_step_tokens=3, max_solution_tokens=25)
+"""What the models of this file write at most: steps of two tokens, twelve at most, and an end."""
+
 SEARCH = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=2, max_depth=5)
-PHASE = SearchPhase("collect", 1, "collect", "set", "policy", "value", SEARCH, Budget(iterations=8))
+PHASE = SearchPhase("collect", 1, "collect", "set", "policy", "value", SEARCH, Budget(iterations=8), generation=LIMITS)
 
 
 class CountedRun:
@@ -70,6 +76,10 @@ class CountedRun:
     def ask_models(self) -> None:
         models = RandomModels()
         PolicyGeneratorHandlers(self.database, lambda _: models, WorkerSettings()).propose_steps(ProposeWaitingSteps())
+        self.score()
+
+    def score(self) -> None:
+        models = RandomModels()
         PrmScorerHandlers(self.database, lambda _: models, WorkerSettings()).score_steps(ScoreWaitingSteps())
 
     def spent(self) -> tuple[int, int]:
@@ -165,6 +175,35 @@ def test_a_spent_budget_rings_pauses_and_is_raised(counted_run: Callable[[int | 
         run.advance_all_at_once()
     assert run.coordinate() == RunState.RUNNING
     assert run.spent()[0] == run.spent()[1] > paused_at[0]
+
+
+def test_several_workers_at_once_overshoot_by_less_than_one_answer(
+    counted_run: Callable[[int | None], CountedRun],
+) -> None:
+    """Each worker claims while the others generate, and each answer takes its time."""
+    budget, most = 500, SEARCH.branch * LIMITS.max_solution_tokens
+    run = counted_run(budget)
+    under_way = threading.Barrier(NUM_WORKERS, timeout=20)
+
+    class Slow(RandomModels):
+        def propose(self, questions: Any, requests: Any, settings: Any) -> Any:
+            with suppress(threading.BrokenBarrierError):
+                under_way.wait(0.3)
+            under_way.reset()
+            return super().propose(questions, requests, settings)
+
+    def generate() -> None:
+        PolicyGeneratorHandlers(run.database, lambda _: Slow(), WorkerSettings()).propose_steps(ProposeWaitingSteps())
+
+    for _ in range(200):
+        in_threads([generate] * NUM_WORKERS)
+        run.score()
+        run.advance_all_at_once()
+        if run.coordinate() == RunState.PAUSED:
+            break
+    counted, tokens = run.spent()
+    assert counted == tokens
+    assert budget <= tokens < budget + most
 
 
 def test_a_budget_of_a_run_that_was_not_counted_begins_with_what_it_has_generated(

@@ -14,6 +14,7 @@ from restmcts.adapters.sql.state import runs, token_budget
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Problem
+from restmcts.domain.requests import GenerationSettings, ProposeSteps, max_new_tokens
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import SelfConsistencySettings
@@ -113,6 +114,23 @@ def test_a_run_pauses_when_its_budget_is_spent_and_goes_on_to_the_same_trees(beg
     assert (row.state, row.error) == (RunState.DONE, None)
     assert run.spent() == run.sum_of_trees() == total
     assert run.nodes() == nodes, "pausing changed a tree"
+
+
+@pytest.mark.parametrize("share", [0.1, 0.5, 0.9])
+def test_a_budget_is_overshot_by_less_than_one_answer(begin: Callable[..., Run], share: float) -> None:
+    limits = GenerationSettings(max_step_tokens=3, max_solution_tokens=25)
+    total, _ = whole_run(begin)
+    budget = int(total * share)
+    run = begin(budget)
+    assert run.start([replace(COLLECT, generation=limits)]).state == RunState.PAUSED
+    assert budget <= run.spent() < budget + SEARCH.branch * limits.max_solution_tokens
+
+
+def test_what_may_be_generated_is_known_before_it_is_asked_for() -> None:
+    limits = GenerationSettings(max_step_tokens=10, max_solution_tokens=35)
+    asked = {None: 35, 1: 10, 3: 30, 4: 35}
+    for max_steps, tokens in asked.items():
+        assert max_new_tokens(ProposeSteps(0, (), 2, max_steps, seed=0), limits) == 2 * tokens
 
 
 def test_no_tree_need_end_for_the_pause(begin: Callable[..., Run]) -> None:

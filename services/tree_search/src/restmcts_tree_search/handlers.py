@@ -19,7 +19,7 @@ from restmcts.adapters.sql.state import blocks, runs, token_budget, trees
 from restmcts.adapters.sql.state.requests import Batch, request_row
 from restmcts.adapters.sql.state.trees import AnsweredRequest, TreeToAdvance
 from restmcts.adapters.sql.tables import Need
-from restmcts.domain.requests import ProposeSteps, Request
+from restmcts.domain.requests import ProposeSteps, Request, max_new_tokens
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.search.protocol import Search
 from restmcts.domain.search.sample_pool import ScoreGivenSamples
@@ -159,9 +159,11 @@ class TreeSearchHandlers:
 
     def _count(self, transaction: Transaction, generated: Mapping[int, int], budgets: Mapping[int, int]) -> None:
         """Count what runs with a token budget generated, and ring for those that have spent it:
-        no tree of theirs need end.
+        no tree of theirs need end. What was reserved for more than it took is free for others.
         """
         token_budget.record(transaction, generated)
+        if generated:
+            transaction.emit(ProposeWaitingSteps())
         over = (run_id for run_id in generated if token_budget.spent(transaction, run_id) >= budgets[run_id])
         transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in over))
 
@@ -237,10 +239,11 @@ class TreeSearchHandlers:
     def _request_row(self, row: TreeToAdvance, phase: SearchPhase, request: Request) -> Columns:
         if isinstance(request, ProposeSteps):
             batch = Batch(row.policy_id, GENERATION.dump_json(phase.generation).decode())
+            max_tokens = max_new_tokens(request, phase.generation)
         else:
             assert row.value_id is not None, "a phase without a value model asks for no values"
-            batch = Batch(row.value_id, "")
-        return request_row(row.id, row.problem_id, request, dump_request(request), batch)
+            batch, max_tokens = Batch(row.value_id, ""), None
+        return request_row(row.id, row.problem_id, request, dump_request(request), batch, max_tokens)
 
     def _wake_ups(self, advances: Sequence[trees.Advance]) -> list[Message]:
         kinds = {request["kind"] for advance in advances for request in advance.requests}

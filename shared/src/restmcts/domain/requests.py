@@ -98,6 +98,14 @@ class ProposeSteps:
     analysis: str = ""
 
 
+def max_new_tokens(request: ProposeSteps, settings: GenerationSettings) -> int:
+    """Return how many tokens the answer to a request may cost at most."""
+    of_steps = (
+        settings.max_solution_tokens if request.max_steps is None else request.max_steps * settings.max_step_tokens
+    )
+    return request.num_samples * min(of_steps, settings.max_solution_tokens)
+
+
 @dataclass(frozen=True, slots=True)
 class Alternative:
     """A token that was not taken inside a step.

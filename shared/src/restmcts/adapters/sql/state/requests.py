@@ -8,6 +8,7 @@ transaction that advances its tree.
 
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 from typing import NamedTuple
 
 from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, update
@@ -25,6 +26,7 @@ from restmcts.adapters.sql.tables import (
     RequestState,
     Run,
     RunState,
+    TokenCountRow,
     TreeRow,
     TreeState,
 )
@@ -36,6 +38,10 @@ PROBLEMS = table_of(ProblemRow)
 _TREES = table_of(TreeRow)
 _RUNS = table_of(Run)
 _CHECKPOINTS = table_of(CheckpointRow)
+_COUNTS = table_of(TokenCountRow)
+
+BUDGET_LOCK = 7_264_002
+"""With a run's id, who reserves tokens of its budget."""
 
 
 _HELD = ("id", "attempt")
@@ -70,8 +76,10 @@ class Claim:
     requests: list[ClaimedRequest]
 
 
-def request_row(tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch) -> Columns:
-    """Return a new request's row."""
+def request_row(
+    tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch, max_tokens: int | None
+) -> Columns:
+    """Return a new request's row; `max_tokens` is what its answer may cost."""
     kind = RequestKind.PROPOSE if isinstance(request, ProposeSteps) else RequestKind.SCORE
     return {
         "tree_id": tree_id,
@@ -80,6 +88,7 @@ def request_row(tree_id: int, problem_id: int, request: Request, payload: str, b
         "kind": kind.value,
         **batch._asdict(),
         "num_prompt_chars": sum(map(len, request.steps)),
+        "max_tokens": max_tokens,
         "payload": payload,
         "state": RequestState.WAITING.value,
         "attempt": 0,
@@ -97,24 +106,84 @@ def claim(
     if nothing waits.
 
     They come sorted by the length of their prompts. Rows that another worker holds are passed over,
-    and the batches `without`.
+    and the batches `without`. Of a run with a token budget come as many as it has tokens left for,
+    all that is under way counted at its limit; only the last one may go beyond that.
     """
+    passed_over = set(without)
+    while (batch := _oldest(transaction, kind, passed_over)) is not None:
+        if rows := _fitting(transaction, kind, batch, max_requests):
+            return _leased(transaction, batch, rows, lease_seconds)
+        passed_over.add(batch)
+    return None
+
+
+def _oldest(transaction: Transaction, kind: RequestKind, without: Collection[Batch]) -> Batch | None:
+    """Return the batch of the oldest request that waits, which is locked."""
     oldest = select(*_BATCH).where(_waiting(kind)).order_by(REQUESTS.c.id).limit(1)
     if without:
         oldest = oldest.where(tuple_(*_BATCH).not_in(without))
     first = transaction.execute(oldest.with_for_update(skip_locked=True)).first()
-    if first is None:
-        return None
-    batch = Batch(*first)
-    rows = transaction.execute(
+    return Batch(*first) if first is not None else None
+
+
+@dataclass(frozen=True, slots=True)
+class _Waiting:
+    """A request that waits, locked."""
+
+    id: int
+    tree_id: int
+    attempt: int
+    question: str
+    payload: str
+    num_prompt_chars: int
+    max_tokens: int | None
+
+
+def _fitting(transaction: Transaction, kind: RequestKind, batch: Batch, max_requests: int) -> list[_Waiting]:
+    """Return, locked, the oldest waiting requests of a batch, as far as their run's budget goes."""
+    left = _tokens_left(transaction, batch.checkpoint_id) if kind == RequestKind.PROPOSE else None
+    if left is not None and left <= 0:
+        return []
+    statement = (
         select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.attempt, PROBLEMS.c.question, REQUESTS.c.payload)
-        .add_columns(REQUESTS.c.num_prompt_chars)
+        .add_columns(REQUESTS.c.num_prompt_chars, REQUESTS.c.max_tokens)
         .join(PROBLEMS, PROBLEMS.c.id == REQUESTS.c.problem_id)
         .where(_waiting(kind), *(column == value for column, value in zip(_BATCH, batch, strict=True)))
         .order_by(REQUESTS.c.id)
         .limit(max_requests)
         .with_for_update(skip_locked=True, of=REQUESTS)
-    ).all()
+    )
+    rows = transaction.rows(_Waiting, statement)
+    if left is None:
+        return rows
+    before = accumulate((row.max_tokens or 0 for row in rows), initial=0)
+    return [row for row, tokens in zip(rows, before, strict=False) if tokens < left]
+
+
+def _tokens_left(transaction: Transaction, checkpoint_id: int) -> int | None:
+    """Return how many tokens a checkpoint's run may still generate if all that is under way takes
+    what it may; None: it has no budget. Nobody else finds that out until this transaction ends.
+    """
+    of_checkpoint = select(_RUNS.c.id, _RUNS.c.max_tokens).join(_CHECKPOINTS, _CHECKPOINTS.c.run_id == _RUNS.c.id)
+    run = transaction.execute(of_checkpoint.where(_CHECKPOINTS.c.id == checkpoint_id)).one()
+    if run.max_tokens is None:
+        return None
+    if transaction.connection.dialect.name == "postgresql":
+        transaction.execute(select(func.pg_advisory_xact_lock(BUDGET_LOCK, run.id)))
+    counted = select(func.sum(_COUNTS.c.tokens)).where(_COUNTS.c.run_id == run.id).scalar_subquery()
+    under_way = (
+        select(func.sum(REQUESTS.c.max_tokens))
+        .join(_TREES, _TREES.c.id == REQUESTS.c.tree_id)
+        .where(_TREES.c.run_id == run.id, _TREES.c.state == TreeState.SEARCHING.value)
+        .where(literal_column("requests.state IN ('leased', 'answered')"))
+        .scalar_subquery()
+    )
+    # One statement: what is answered becomes spent between two.
+    spent, reserved = transaction.execute(select(counted, under_way)).one()
+    return int(run.max_tokens - (spent or 0) - (reserved or 0))
+
+
+def _leased(transaction: Transaction, batch: Batch, rows: Sequence[_Waiting], lease_seconds: float) -> Claim:
     transaction.execute(
         update(REQUESTS)
         .where(REQUESTS.c.id.in_([row.id for row in rows]))

@@ -1,4 +1,6 @@
-"""What a run with a token budget has generated, and whether that was all it may.
+"""What a run with a token budget has generated, and whether that was all it may. What is asked for
+counts before it is generated, at its limit, where requests are claimed
+(`restmcts.adapters.sql.state.requests`): no run generates more than one answer beyond its budget.
 
 Every transaction that advances trees of such a run adds a row with what they generated, so that no
 two of them wait for one another; the coordinator, under the run's lock, makes one row of them. So a
