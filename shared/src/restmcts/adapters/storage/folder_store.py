@@ -15,15 +15,16 @@ from restmcts.adapters.storage.manifests import (
     MANIFEST,
     STALE_SECONDS,
     Manifest,
+    Seen,
     age_seconds,
     artifacts_below,
     check_bytes,
-    check_sizes,
     describe_folder,
     read_manifest,
+    seen,
 )
 from restmcts.adapters.storage.uris import ARTIFACT
-from restmcts.errors import StorageError
+from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
 
 
@@ -36,22 +37,26 @@ class FolderArtifactStore:
 
     def __init__(self, root: Path, *, alone: bool = False) -> None:
         self._root = root
-        self._compared: set[str] = set()
+        self._compared: dict[str, Seen] = {}
         for leftover in root.glob("*/.partial-*"):
             if alone or age_seconds(leftover) > STALE_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
 
     def put(self, folder: Path, kind: str, lineage: dict[str, Any]) -> Artifact:
-        """Store a folder's files; the same files are stored once, with the lineage of the first.
+        """Store a folder's files; the same files are stored once, with the lineage of the first,
+        and again where those that are stored have changed.
 
         Raises:
             StorageError: if the disk does not take them; nothing is left behind.
         """
         manifest = describe_folder(folder, kind, lineage)
-        final = self._root / kind / manifest.digest
-        if not final.exists():
+        artifact, final = manifest.artifact, self._root / kind / manifest.digest
+        try:
+            self.fetch(artifact.uri)
+        except (StorageError, CorruptArtifactError):
+            shutil.rmtree(final, ignore_errors=True)
             self._write(folder, final, manifest)
-        return manifest.artifact
+        return artifact
 
     def _write(self, folder: Path, final: Path, manifest: Manifest) -> None:
         partial = final.parent / f".partial-{uuid.uuid4().hex}"
@@ -70,7 +75,7 @@ class FolderArtifactStore:
 
     def fetch(self, uri: str) -> Path:
         """Return a local folder with the artifact's files, their bytes compared the first time that
-        this store gives them out.
+        this store gives them out, and whenever somebody has written to them.
 
         Raises:
             StorageError: if there is no such artifact.
@@ -80,10 +85,10 @@ class FolderArtifactStore:
         if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
             raise StorageError(f"no artifact {uri} in {self._root}")
         manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
-        check_sizes(folder, manifest)
-        if uri not in self._compared:
+        found = seen(folder, manifest)
+        if self._compared.get(uri) != found:
             check_bytes(folder, manifest)
-            self._compared.add(uri)
+            self._compared[uri] = found
         return folder
 
     def stored(self, kind: str | None = None) -> Iterator[StoredArtifact]:
@@ -99,7 +104,7 @@ class FolderArtifactStore:
         folder = self._root / uri.removeprefix(ARTIFACT)
         if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
             return
-        self._compared.discard(uri)
+        self._compared.pop(uri, None)
         doomed = folder.parent / f".partial-{uuid.uuid4().hex}"
         try:
             folder.rename(doomed)

@@ -126,6 +126,22 @@ def check_sizes(folder: Path, manifest: Manifest) -> None:
             raise CorruptArtifactError(f"{path}: missing or not {stored.size} bytes long, as its manifest says")
 
 
+Seen = tuple[tuple[str, int, int], ...]
+"""Of each file of a folder: its name, its inode, and when it was last written to."""
+
+
+def seen(folder: Path, manifest: Manifest) -> Seen:
+    """Return what a folder's files are, so that whoever compared their bytes once need not as long
+    as nobody has written to them.
+
+    Raises:
+        CorruptArtifactError: naming the first file that is missing or of another size.
+    """
+    check_sizes(folder, manifest)
+    stats = {name: (folder / name).stat() for name in manifest.files}
+    return tuple((name, found.st_ino, found.st_mtime_ns) for name, found in stats.items())
+
+
 def check_bytes(folder: Path, manifest: Manifest) -> None:
     """Compare a folder with its manifest by sizes and digests.
 

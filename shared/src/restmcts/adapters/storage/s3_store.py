@@ -26,13 +26,14 @@ from restmcts.adapters.storage.manifests import (
     MANIFEST,
     STALE_SECONDS,
     Manifest,
+    Seen,
     age_seconds,
     artifacts_below,
     check_bytes,
-    check_sizes,
     describe_file,
     describe_folder,
     read_manifest,
+    seen,
     uri_of,
 )
 from restmcts.adapters.storage.uris import ARTIFACT
@@ -222,8 +223,8 @@ def open_bucket(settings: Settings) -> S3ArtifactStore:
 class ArtifactCache:
     """Artifacts on this machine's disk; several processes may share it.
 
-    The bytes of what an earlier process left are compared with the manifest when this process first
-    takes it; what is not what it should be is fetched anew.
+    The bytes of what is here are compared with the manifest when this process first takes it, and
+    whenever somebody has written to them; what is not what it should be is fetched anew.
     What is not used for longest goes first, and nothing goes that a living process fetched among
     its last few.
     """
@@ -232,7 +233,7 @@ class ArtifactCache:
         self._root = root
         self._max_bytes = max_bytes
         self._held: OrderedDict[str, int] = OrderedDict()
-        self._compared: set[str] = set()
+        self._compared: dict[str, Seen] = {}
         for leftover in root.glob("*/.partial-*"):
             if age_seconds(leftover) > STALE_SECONDS:
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -244,8 +245,10 @@ class ArtifactCache:
             return None
         try:
             manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
-            (check_sizes if uri in self._compared else check_bytes)(folder, manifest)
-            self._compared.add(uri)
+            found = seen(folder, manifest)
+            if self._compared.get(uri) != found:
+                check_bytes(folder, manifest)
+            self._compared[uri] = found
         except (OSError, CorruptArtifactError) as error:
             log.warning("%s is fetched anew: %s", uri, error)
             self._release(uri)
@@ -269,7 +272,7 @@ class ArtifactCache:
             fill(partial, manifest)
             (partial / MANIFEST).write_text(manifest.to_json())
             partial.rename(folder)
-            self._compared.add(uri)
+            self._compared[uri] = seen(folder, manifest)
         except OSError as error:
             # another process may have been quicker with the same files
             if not (folder / MANIFEST).is_file():

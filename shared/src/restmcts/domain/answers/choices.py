@@ -11,6 +11,8 @@ from restmcts.domain.problems import Verdict
 
 MAX_CHARACTERS = 20_000
 MAX_BARE_CHARACTERS = 500
+MAX_NEGATION = 40
+"""Characters before a letter in which a word may negate it."""
 _LETTER = "A-J"
 # A letter alone, in brackets or bold; no word, no symbol of a formula, no article before a noun.
 _MARK = (
@@ -28,7 +30,7 @@ _CHOSEN = tuple(
     )
 )
 _CALLED_RIGHT = re.compile(
-    rf"(?:\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?(?<![a-zA-Z])[*(\[$]*(?P<letters>[{_LETTER}])[*)\]$]*"
+    rf"(?:\b(?:[Oo]ption|[Cc]hoice|[Aa]nswer)\s+)?(?<![a-zA-Z])[*(\[$]{{0,9}}(?P<letters>[{_LETTER}])[*)\]$]{{0,9}}"
     rf"\s+(?:is|must be|would be)\s+(?:the\s+)?"
     rf"(?:correct|right|best|answer|true)|(?<![a-zA-Z])(?P<chinese>[{_LETTER}])(?:选项)?(?:是)?正确"
 )
@@ -104,7 +106,7 @@ def _stated_letters(text: str) -> str | None:
     statements = [(one.start("letters"), _with_others(one["letters"], text, one.end("letters"))[0]) for one in found]
     for one in _CALLED_RIGHT.finditer(text):
         group = "letters" if one["letters"] else "chinese"
-        if not _NEGATED.search(text, 0, one.start(group)):
+        if not _NEGATED.search(text[max(0, one.start(group) - MAX_NEGATION) : one.start(group)]):
             statements.append((one.start(group), one[group]))
     if statements:
         return max(statements)[1]
@@ -121,7 +123,7 @@ def _is_choice(text: str, found: re.Match[str]) -> bool:
     after = text[end : end + 40]
     if re.match(r"[\W]*(?:选项)?(?:是)?(?:错误|不对|不正确)|\W*\s(?:is|are)\s+(?:wrong|incorrect|not|false)", after):
         return False
-    return not _NEGATED.search(text[max(0, found.start("letters") - 40) : found.start("letters")])
+    return not _NEGATED.search(text[max(0, found.start("letters") - MAX_NEGATION) : found.start("letters")])
 
 
 def _with_others(letters: str, text: str, end: int) -> tuple[str, int]:
