@@ -114,6 +114,15 @@ def test_a_folder_of_an_older_version_is_named_with_the_command_that_upgrades_it
         Database(f"sqlite:///{old_folder / 'run.db'}").create_tables()
 
 
+def test_the_folder_of_an_evaluation_is_upgraded_where_its_run_is(old_folder: Path, tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    (out / "work").mkdir(parents=True)
+    (old_folder / "run.db").rename(out / "work" / "run.db")
+    assert run("db", "upgrade", "--workdir", str(out)) == (0, "the database is up to date\n")
+    assert run("runs", "list", "--workdir", str(out / "work"))[0] == 0
+    assert not (out / "run.db").exists(), "no second database is made beside it"
+
+
 def test_a_folder_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     assert run("db", "upgrade", "--workdir", str(tmp_path))[0] == 0
     execute(tmp_path, "UPDATE alembic_version SET version_num = '9999'")

@@ -1,5 +1,6 @@
 """Which models an evaluation takes from a run, and an evaluation that others work on."""
 
+import json
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -12,7 +13,11 @@ from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.errors import InputError
 from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases.same_settings import changed_settings
+from restmcts_cli.arguments.benchmarks import benchmark_named
 from restmcts_cli.arguments.connection import Connection
+from restmcts_cli.arguments.evaluation_request import EvaluationRequest
+from restmcts_cli.commands.learning.evaluate import asked_evaluation, asked_sets
 from restmcts_cli.experiments.evaluation_models import given_models, models_of_run
 from restmcts_cli.experiments.evaluation_run import EvaluationWork, evaluated_on_stack
 from restmcts_cli.reports.evaluation_examples import differing_examples
@@ -85,6 +90,29 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
     assert evaluated_on_stack(stack, "eval", work) == run_id, "asked for again, it is the same"
     with pytest.raises(InputError, match="other settings: seeds"):
         evaluated_on_stack(stack, "eval", replace(work, evaluation=replace(evaluation, seeds=(5,))))
+
+
+def test_an_evaluation_of_an_older_version_is_known_again() -> None:
+    """What version 0.1 stored of `evaluate demo:40 --verifiers-from demo:30 --budgets 50,400 …`."""
+    stored = json.loads((Path(__file__).parents[2] / "evaluation_of_version_0002.json").read_text(encoding="utf-8"))
+    asked = EvaluationRequest(
+        "demo:40",
+        Path("out"),
+        policy="POLICY",
+        verifiers_from="demo:30",
+        methods="greedy,self-consistency,best-first",
+        budgets="50,400",
+        temperature=1.0,
+        max_step_tokens=8,
+        max_solution_tokens=64,
+    )
+    benchmark = benchmark_named(asked.problems)
+    models = given_models("POLICY", [], lambda model, _: model)
+    sets = asked_sets(asked, benchmark)
+    work = EvaluationWork(asked_evaluation(asked, benchmark, models, trains=True), sets, models.checkpoints)
+    assert changed_settings(stored, work.config) == []
+    other = replace(work, evaluation=replace(work.evaluation, solution_tokens=30))
+    assert changed_settings(stored, other.config) == ["solution_tokens (None -> 30)"]
 
 
 def test_a_value_model_may_say_its_format_with_and_without_a_name() -> None:

@@ -65,10 +65,10 @@ def evaluate(
         refuse_plugins_on_stack()
     begin = time.monotonic()
     benchmark = benchmark_named(asked.problems)
-    sets = _sets(asked, benchmark)
+    sets = asked_sets(asked, benchmark)
     with connect(None) if asked.run is not None else nullcontext() as stack:
         models = _models(asked, stack)
-        evaluation = _evaluation(asked, benchmark, models, trains=TRAINING_SET in sets)
+        evaluation = asked_evaluation(asked, benchmark, models, trains=TRAINING_SET in sets)
         work = EvaluationWork(evaluation, sets, models.checkpoints, asked.max_tokens)
         with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
@@ -76,9 +76,18 @@ def evaluate(
     _show(report, asked.out, json)
 
 
-def _evaluation(
+def asked_evaluation(
     asked: EvaluationRequest, benchmark: Benchmark, models: "EvaluatedModels", *, trains: bool
 ) -> Evaluation:
+    """Return what is evaluated.
+
+    Args:
+        models: that answer.
+        trains: whether value models that are missing are trained first.
+
+    Raises:
+        InputError: if a method, a number or a setting is none.
+    """
     known = METHODS_WITH_VALUES if trains or any(pair.values for pair in models.pairs) else SAMPLING_METHODS
     given = {
         "temperature": asked.temperature,
@@ -158,8 +167,12 @@ def _numbers(text: str, name: str) -> tuple[int, ...]:
         raise InputError(f"--{name} {text}: give whole numbers with commas between them") from None
 
 
-def _sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
-    """Return the problems to be answered, and those on which missing value models are trained."""
+def asked_sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
+    """Return the problems to be answered, and those on which missing value models are trained.
+
+    Raises:
+        InputError: if there is no such file, or no problem in it.
+    """
     sets = {PROBLEM_SET: _problems(benchmark, asked, asked.split, asked.limit)}
     if asked.verifiers_from is not None:
         sets[TRAINING_SET] = _problems(benchmark_named(asked.verifiers_from), asked, "train", None)

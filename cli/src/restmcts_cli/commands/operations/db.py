@@ -1,5 +1,7 @@
 """`restmcts db`: the tables of the stack's database, or of a work folder."""
 
+from pathlib import Path
+
 import typer
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
@@ -18,6 +20,8 @@ def upgrade(workdir: Workdir = None, json: Json = False) -> None:
     """Make the tables, or change them to those of this version; what is in them stays. Safe to call
     again.
 
+    For an evaluation, the folder is its [bold]--out[/bold].
+
     Example: [bold]restmcts db upgrade --workdir run1[/bold]
     """
     from restmcts.adapters.sql.migrate import upgrade as migrate
@@ -26,9 +30,17 @@ def upgrade(workdir: Workdir = None, json: Json = False) -> None:
     if workdir is None:
         migrate(stack_settings().database_url.get_secret_value())
     else:
-        with lock_folder(workdir):
-            migrate(f"sqlite:///{workdir / DATABASE_FILE}")
+        folder = _with_runs(workdir)
+        with lock_folder(folder):
+            migrate(f"sqlite:///{folder / DATABASE_FILE}")
     if json:
         print_json({"database": "up to date"})
     else:
         print_note("the database is up to date")
+
+
+def _with_runs(workdir: Path) -> Path:
+    """Return the folder itself, or the one below it in which an evaluation keeps its run."""
+    below = workdir / "work"
+    is_evaluation = (below / DATABASE_FILE).is_file() and not (workdir / DATABASE_FILE).exists()
+    return below if is_evaluation else workdir
