@@ -32,7 +32,8 @@ from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
-from restmcts.usecases.serve_models import WorkerSettings, serve_waiting
+from restmcts.usecases.serve_claims import WorkerSettings
+from restmcts.usecases.serve_models import serve_waiting
 from restmcts_cli.processes.stack_processes import Stack, kind_of
 
 WORKERS = {"coordinator": 1, "tree-search": 1, "value-labeler": 1}

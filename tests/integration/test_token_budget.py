@@ -22,7 +22,7 @@ from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases import steer
-from restmcts.usecases.serve_models import WorkerSettings
+from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers

@@ -29,7 +29,8 @@ from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.services import Around, HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
-from restmcts.usecases.serve_models import WorkerSettings, serve_waiting
+from restmcts.usecases.serve_claims import WorkerSettings
+from restmcts.usecases.serve_models import serve_waiting
 from restmcts_local.services import start
 
 NUM_ITERATIONS = 5

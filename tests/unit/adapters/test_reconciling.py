@@ -21,7 +21,7 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, Pro
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases.reconcile import Patience, ring_overdue
-from restmcts.usecases.serve_models import WorkerSettings
+from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers

@@ -19,8 +19,9 @@ from restmcts.errors import ServerUnavailableError
 from restmcts.messages import commands
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
-from restmcts.usecases import serve_models
-from restmcts.usecases.serve_models import WorkerSettings, serve_waiting
+from restmcts.usecases import serve_claims
+from restmcts.usecases.serve_claims import WorkerSettings
+from restmcts.usecases.serve_models import serve_waiting
 
 PHASE = SearchPhase(
     "collect", 1, "collect", "train", "base", "value-0", MctsStarSettings(mode="collect"), Budget(iterations=2)
@@ -53,7 +54,7 @@ def states(run: Any) -> list[tuple[Any, ...]]:
 
 
 def test_answers_are_written_as_they_come(one: Any, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(serve_models, "SECONDS_BETWEEN_WRITES", 0.0)
+    monkeypatch.setattr(serve_claims, "SECONDS_BETWEEN_WRITES", 0.0)
     seen: list[list[tuple[Any, ...]]] = []
 
     def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:

@@ -11,35 +11,48 @@ from restmcts.adapters.sql.tables import RequestKind
 from restmcts.messages.commands import ProposeWaitingSteps
 from restmcts.messages.wire import GENERATION, dump_response, load_proposal
 from restmcts.ports import StepProposer, StreamingProposer
-from restmcts.usecases.serve_models import ModelCache, WorkerSettings, serve_waiting
+from restmcts.usecases.model_cache import ModelCache
+from restmcts.usecases.serve_claims import WorkerSettings
+from restmcts.usecases.serve_models import Serving
 
 
 class PolicyGeneratorHandlers:
-    """Handlers of the queue `policy`; `load` makes a proposer from a checkpoint's URI."""
+    """Handlers of the queue `policy`.
 
-    def __init__(self, database: Database, load: Callable[[str], StepProposer], settings: WorkerSettings) -> None:
-        self._database = database
-        self._settings = settings
-        self._proposers = ModelCache(database, load, settings.max_models)
+    Args:
+        load: makes a proposer from a checkpoint's URI.
+        is_remote: whether a URI's policy is behind HTTP.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        load: Callable[[str], StepProposer],
+        settings: WorkerSettings,
+        is_remote: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._proposers = ModelCache(database, load, settings.max_models, is_remote)
+        self._serving = Serving(database, RequestKind.PROPOSE, self._serve, settings, self._proposers.is_remote)
 
     def propose_steps(self, message: ProposeWaitingSteps) -> None:
-        """Serve until nothing waits."""
-        serve_waiting(self._database, RequestKind.PROPOSE, self._serve, self._settings)
+        """Serve what waits."""
+        self._serving.wake()
 
     def close(self) -> None:
         """Give up all policies."""
+        self._serving.close()
         self._proposers.close()
 
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
-        proposer = self._proposers.get(claim.batch.checkpoint_id)
         questions = [request.question for request in requests]
         asked = [load_proposal(request.payload) for request in requests]
         generation = GENERATION.validate_json(claim.batch.generation)
-        if isinstance(proposer, StreamingProposer):
-            answers = proposer.stream(questions, asked, generation)
-        else:
-            answers = iter(enumerate(proposer.propose(questions, asked, generation)))
-        for place, answer in answers:
-            metrics.TOKENS.labels("generated").inc(sum(sample.num_tokens for sample in answer.samples))
-            metrics.TOKENS.labels("prompt").inc(answer.num_prompt_tokens)
-            yield place, dump_response(answer)
+        with self._proposers.use(claim.batch.checkpoint_id) as proposer:
+            if isinstance(proposer, StreamingProposer):
+                answers = proposer.stream(questions, asked, generation)
+            else:
+                answers = iter(enumerate(proposer.propose(questions, asked, generation)))
+            for place, answer in answers:
+                metrics.TOKENS.labels("generated").inc(sum(sample.num_tokens for sample in answer.samples))
+                metrics.TOKENS.labels("prompt").inc(answer.num_prompt_tokens)
+                yield place, dump_response(answer)

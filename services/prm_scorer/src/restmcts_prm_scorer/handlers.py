@@ -11,22 +11,35 @@ from restmcts.adapters.sql.tables import RequestKind
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
 from restmcts.ports import StepScorer
-from restmcts.usecases.serve_models import ModelCache, WorkerSettings, serve_waiting
+from restmcts.usecases.model_cache import ModelCache
+from restmcts.usecases.serve_claims import WorkerSettings
+from restmcts.usecases.serve_models import Serving
 
 from restmcts_prm_scorer.judging import judge
 
 
 class PrmScorerHandlers:
-    """Handlers of the queue `prm`; `load` makes a scorer from a checkpoint's URI."""
+    """Handlers of the queue `prm`.
 
-    def __init__(self, database: Database, load: Callable[[str], StepScorer], settings: WorkerSettings) -> None:
+    Args:
+        load: makes a scorer from a checkpoint's URI.
+        is_remote: whether a URI's value model is behind HTTP.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        load: Callable[[str], StepScorer],
+        settings: WorkerSettings,
+        is_remote: Callable[[str], bool] = lambda _: False,
+    ) -> None:
         self._database = database
-        self._settings = settings
-        self._scorers = ModelCache(database, load, settings.max_models)
+        self._scorers = ModelCache(database, load, settings.max_models, is_remote)
+        self._serving = Serving(database, RequestKind.SCORE, self._serve, settings, self._scorers.is_remote)
 
     def score_steps(self, message: ScoreWaitingSteps) -> None:
-        """Serve until nothing waits."""
-        serve_waiting(self._database, RequestKind.SCORE, self._serve, self._settings)
+        """Serve what waits."""
+        self._serving.wake()
 
     def judge_values(self, message: JudgeValues) -> None:
         """Judge a gate's candidate beside the promoted value model on held-out trees, and
@@ -36,12 +49,13 @@ class PrmScorerHandlers:
 
     def close(self) -> None:
         """Give up all value models."""
+        self._serving.close()
         self._scorers.close()
 
     def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
-        scorer = self._scorers.get(claim.batch.checkpoint_id)
-        answers = scorer.score(
-            [request.question for request in requests], [load_scoring(request.payload) for request in requests]
-        )
+        questions = [request.question for request in requests]
+        asked = [load_scoring(request.payload) for request in requests]
+        with self._scorers.use(claim.batch.checkpoint_id) as scorer:
+            answers = scorer.score(questions, asked)
         metrics.TOKENS.labels("scored").inc(sum(answer.num_scored_tokens for answer in answers))
         return [(place, dump_response(answer)) for place, answer in enumerate(answers)]

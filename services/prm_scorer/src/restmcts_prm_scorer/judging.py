@@ -5,8 +5,8 @@ The one place of this service that reads labels; searches never see what it find
 """
 
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.state import blocks, promotions, runs, trees
-from restmcts.adapters.sql.tables import Need, PhaseState
+from restmcts.adapters.sql.state import promotions, runs, trees
+from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
@@ -19,7 +19,7 @@ from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
 from restmcts.usecases import promote
 from restmcts.usecases.blocked import blocking
-from restmcts.usecases.serve_models import ModelCache
+from restmcts.usecases.model_cache import ModelCache
 
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
 
@@ -37,8 +37,8 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
         incumbent = promotions.promoted(transaction, row.run_id, phase.model)
         held_out = _held_out(transaction, row.run_id, phase.evidence)
     with blocking(database, phase_id):
-        new = _figures(scorers.get(candidate.id), held_out)
-        old = _figures(scorers.get(incumbent.id), held_out) if incumbent is not None else dict.fromkeys(new)
+        new = _figures(scorers, candidate.id, held_out)
+        old = _figures(scorers, incumbent.id, held_out) if incumbent is not None else dict.fromkeys(new)
     with database.transaction() as transaction:
         runs.lock_run(transaction, row.run_id)
         row = runs.phase_by_id(transaction, phase_id, lock=True)
@@ -48,7 +48,6 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
         if (now_promoted and now_promoted.id) != (incumbent and incumbent.id):
             transaction.emit(JudgeValues(phase_id=phase_id))
             return
-        blocks.unblock(transaction, Need.PHASE, phase_id)
         promote.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
         transaction.emit(ValuesJudged(run_id=row.run_id))
 
@@ -62,8 +61,11 @@ def _held_out(transaction: Transaction, run_id: int, phase_name: str) -> list[La
     return found
 
 
-def _figures(scorer: StepScorer, held_out: list[LabelledTree]) -> dict[str, Figure | None]:
-    judged = _judged(scorer, [tree for tree in held_out if len(tree[2]) > 1])
+def _figures(
+    scorers: ModelCache[StepScorer], checkpoint_id: int, held_out: list[LabelledTree]
+) -> dict[str, Figure | None]:
+    with scorers.use(checkpoint_id) as scorer:
+        judged = _judged(scorer, [tree for tree in held_out if len(tree[2]) > 1])
     return {"auc": auc(judged), "sibling accuracy": sibling_accuracy(judged)}
 
 

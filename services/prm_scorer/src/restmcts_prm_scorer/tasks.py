@@ -1,9 +1,11 @@
 """What the PRM scorer does with the messages of its queue."""
 
+from restmcts.adapters.models.http_policy.address import is_server
+from restmcts.adapters.models.http_scorer.address import is_scoring_server
 from restmcts.adapters.workers.service import Handlers, ServiceContext
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.ports import StepScorer
-from restmcts.usecases.serve_models import WorkerSettings
+from restmcts.usecases.serve_claims import WorkerSettings
 
 from restmcts_prm_scorer.handlers import PrmScorerHandlers
 
@@ -17,6 +19,10 @@ def start(context: ServiceContext) -> Handlers:
 
         return open_scorer(uri, context.artifacts, context.settings.models)
 
-    handlers = PrmScorerHandlers(context.database, context.opened.scorer or own, WorkerSettings.of(context))
+    def is_remote(uri: str) -> bool:
+        return context.opened.scorer is None and (is_server(uri) or is_scoring_server(uri))
+
+    load = context.opened.scorer or own
+    handlers = PrmScorerHandlers(context.database, load, WorkerSettings.of(context), is_remote)
     context.closers.append(handlers.close)
     return {ScoreWaitingSteps.name: handlers.score_steps, JudgeValues.name: handlers.judge_values}

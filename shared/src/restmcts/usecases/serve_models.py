@@ -1,339 +1,245 @@
-"""What policy and PRM workers share: claim a batch of requests, call the model, write the answers,
-wake the search, again.
+"""What policy and PRM workers share: claims of requests in turn, one batch after another, so that
+no run's model keeps another run waiting.
 
-How a model is loaded and called is the caller's. A request that the model cannot serve at all fails
-its tree, with the reason. What fails as a batch is tried in parts, down to single requests: those
-that fail alone pay an attempt, their neighbours none.
+Models behind HTTP are called side by side, one claim of each batch; what is loaded in
+this process is served one at a time. A model that cannot be had blocks its run, and is asked for
+again after a pause; so is one that serves nothing.
 """
 
 import logging
 import threading
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass, field
-from typing import Generic, Protocol, Self, TypeVar, runtime_checkable
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 
-from restmcts.adapters.models.interruption import InterruptedCallError, interrupted_by
-from restmcts.adapters.observability import logs, metrics, tracing
+from sqlalchemy.exc import OperationalError
+
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import blocks, runs, trees
+from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state import requests as queue
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
-from restmcts.adapters.sql.tables import Need, RequestKind
-from restmcts.adapters.workers.service import ServiceContext
-from restmcts.errors import LEAVING, CheckpointError, ModelError, RestMctsError, UnstorableError, reason_of
+from restmcts.adapters.sql.state.requests import Batch, Claim
+from restmcts.adapters.sql.tables import RequestKind
+from restmcts.errors import RestMctsError, StorageError, reason_of
 from restmcts.messages.base import Message
 from restmcts.messages.commands import ProposeWaitingSteps, ScoreWaitingSteps
-from restmcts.messages.events import RequestsAnswered, TreesLabelled
-from restmcts.usecases.leases import renewed
+from restmcts.usecases.serve_claims import Serve, ServedClaim, WorkerSettings, serve_claim
 
 log = logging.getLogger(__name__)
-Model = TypeVar("Model")
-MAX_ERRORS = 8
-"""Requests that failed alone, where none was served, after which the model is taken for broken."""
+FIRST_PAUSE_SECONDS = 1.0
+LONGEST_PAUSE_SECONDS = 60.0
 
 WAKE_UPS: dict[RequestKind, Message] = {
     RequestKind.PROPOSE: ProposeWaitingSteps(),
     RequestKind.SCORE: ScoreWaitingSteps(),
 }
 
-SECONDS_BETWEEN_WRITES = 5.0
-"""After which answers that have come are written, while others of their claim are under way."""
 
-Serve = Callable[[Claim, Sequence[ClaimedRequest]], Iterable[tuple[int, str]]]
-"""Gives the place of each request and its answer, each as it comes."""
-
-
-@dataclass(frozen=True, slots=True)
-class WorkerSettings:
-    """How a model worker takes its work.
-
-    Attributes:
-        max_requests: of one claim; the model makes its own batches within it.
-        lease_seconds: after which another worker may take the requests of a claim.
-        max_models: checkpoints kept in memory.
-        max_seconds: of one wake-up; then another is sent, so that no message is held for ever, and
-            what is not answered of a claim waits again.
-        stopping: set once the worker was asked to end.
-        on_batch: called after every claim.
+class Turns:
+    """Which batches a worker claims next: each has its turn before one has a second, and one of
+    which nothing was served is passed over, for longer each time.
     """
 
-    max_requests: int = 512
-    lease_seconds: float = 120.0
-    max_models: int = 2
-    max_seconds: float = 60.0
-    stopping: threading.Event = field(default_factory=threading.Event)
-    on_batch: Callable[[], None] = lambda: None
+    def __init__(self, now: Callable[[], float] = time.monotonic) -> None:
+        self._now = now
+        self._had_theirs: set[Batch] = set()
+        self._pauses: dict[Batch, tuple[float, float]] = {}
+        self._until_woken: set[Batch] = set()
 
-    @classmethod
-    def of(cls, context: ServiceContext) -> Self:
-        """Return how a service takes its work."""
-        settings = context.settings
-        return cls(
-            max_requests=settings.max_requests,
-            lease_seconds=settings.request_lease_seconds,
-            stopping=context.stopping,
-            on_batch=context.on_batch,
-        )
+    def wake(self) -> None:
+        """Begin what a wake-up asks for: requests that failed alone may be tried again."""
+        self._until_woken.clear()
+
+    def passed_over(self) -> set[Batch]:
+        """Return the batches that are not to be claimed now."""
+        return self._until_woken | {batch for batch, (until, _) in self._pauses.items() if until > self._now()}
+
+    def had_theirs(self) -> set[Batch]:
+        """Return the batches that had their turn, while others may wait for theirs."""
+        return set(self._had_theirs)
+
+    def begin_round(self) -> None:
+        """Let every batch have a turn again."""
+        self._had_theirs.clear()
+
+    def give(self, batch: Batch) -> None:
+        """Note that a batch has its turn."""
+        self._had_theirs.add(batch)
+
+    def served(self, batch: Batch, *, failed_some: bool = False) -> None:
+        """Note that a model serves; what failed alone meanwhile waits for the next wake-up."""
+        self._pauses.pop(batch, None)
+        if failed_some:
+            self._until_woken.add(batch)
+
+    def pause(self, batch: Batch) -> None:
+        """Note that a model served nothing."""
+        _, seconds = self._pauses.get(batch, (0.0, FIRST_PAUSE_SECONDS / 2))
+        seconds = min(2 * seconds, LONGEST_PAUSE_SECONDS)
+        self._pauses[batch] = (self._now() + seconds, seconds)
 
 
-class ModelCache(Generic[Model]):
-    """The models most lately used, by checkpoint id."""
+class Serving:
+    """Serves the requests of a kind that wait.
 
-    def __init__(self, database: Database, load: Callable[[str], Model], max_models: int) -> None:
-        self._database = database
-        self._load = load
-        self._max_models = max_models
-        self._models: OrderedDict[int, Model] = OrderedDict()
+    Args:
+        is_remote: whether the model of a checkpoint is behind HTTP.
+    """
 
-    def get(self, checkpoint_id: int) -> Model:
-        """Return the checkpoint's model, loading it if need be.
+    def __init__(
+        self,
+        database: Database,
+        kind: RequestKind,
+        serve: Serve,
+        settings: WorkerSettings,
+        is_remote: Callable[[int], bool] = lambda _: False,
+    ) -> None:
+        self._database, self._kind, self._serve, self._settings = database, kind, serve, settings
+        self._is_remote = is_remote
+        self._lock = threading.RLock()
+        self._turns = Turns()
+        self._busy: set[Batch] = set()
+        self._local: set[Batch] = set()
+        self._errors: dict[Batch, BaseException] = {}
+        self._threads = ThreadPoolExecutor(max(settings.max_at_once, 1), thread_name_prefix=f"model-{kind.value}")
+
+    def wake(self) -> None:
+        """Serve what waits: to its end, or, where models are served side by side, by threads that
+        go on by themselves.
 
         Raises:
-            CheckpointError: if there is no such checkpoint or it cannot be loaded.
+            RestMctsError: why some could not be served; others are served, or begun.
         """
-        if checkpoint_id not in self._models:
-            with self._database.transaction() as transaction:
-                row = runs.checkpoint_by_id(transaction, checkpoint_id)
-            if row is None:
-                raise CheckpointError(f"checkpoint {checkpoint_id} does not exist")
-            while len(self._models) >= self._max_models:
-                _release(self._models.popitem(last=False)[1])
-            try:
-                with metrics.CHECKPOINT_LOAD_SECONDS.time():
-                    self._models[checkpoint_id] = self._load(row.uri)
-                metrics.CHECKPOINT_LOADS.inc()
-            except LEAVING:
-                raise
-            except BaseException as error:
-                if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
-                    raise
-                raise CheckpointError(f"checkpoint {row.name}: {reason_of(error)}") from error
-        self._models.move_to_end(checkpoint_id)
-        return self._models[checkpoint_id]
+        if not self._settings.max_at_once:
+            serve_waiting(self._database, self._kind, self._serve, self._settings)
+            return
+        with self._lock:
+            self._turns.wake()
+            self._begin_all()
+            error = self._errors.popitem()[1] if self._errors else None
+        if error is not None:
+            raise error
 
     def close(self) -> None:
-        """Give up all models."""
-        while self._models:
-            _release(self._models.popitem()[1])
+        """Wait for what is under way, and leave it to other workers; this one must be stopping."""
+        with self._lock:
+            was_busy = bool(self._busy)
+        self._threads.shutdown()
+        if was_busy:
+            with self._database.transaction() as transaction:
+                transaction.emit(WAKE_UPS[self._kind])
 
+    def _begin_all(self) -> None:
+        """Begin to serve every batch that waits and can be served now."""
+        while not self._settings.stopping.is_set() and len(self._busy) < self._settings.max_at_once:
+            local_is_busy = bool(self._busy & self._local)
+            without = self._turns.passed_over() | self._busy | (self._local if local_is_busy else set())
+            claim = _next_claim(self._database, self._kind, self._settings, self._turns, without)
+            if claim is None:
+                return
+            if not self._is_remote(claim.batch.checkpoint_id):
+                self._local.add(claim.batch)
+                if local_is_busy:
+                    with self._database.transaction() as transaction:
+                        queue.give_back(transaction, claim.requests)
+                    continue
+            self._busy.add(claim.batch)
+            self._threads.submit(self._serve_beside, claim)
 
-@runtime_checkable
-class _Closable(Protocol):
-    def close(self) -> None: ...
+    def _serve_beside(self, claim: Claim) -> None:
+        """Serve a claim in a thread of its own, then begin whatever waits."""
+        is_over = partial(_is_over, self._settings.stopping, time.monotonic() + self._settings.max_seconds)
+        claimed, error = None, None
+        try:
+            with self._settings.at_work():
+                claimed = serve_claim(self._database, self._kind, claim, self._serve, self._settings, is_over)
+        except RestMctsError as unavailable:
+            error = unavailable
+            with suppress(StorageError):
+                _block(self._database, claim.batch, unavailable)
+        except BaseException as raised:
+            # Told by the next wake-up, in the thread that knows what to do with it.
+            error = raised
+        self._settings.on_batch()
+        with self._lock:
+            self._busy.discard(claim.batch)
+            self._note(claim.batch, claimed, error)
+            try:
+                self._begin_all()
+            except (RestMctsError, OperationalError) as away:
+                log.warning("%s; the next wake-up goes on", away)
 
-
-def _release(model: object) -> None:
-    """Let go of a model: one behind HTTP holds connections."""
-    if isinstance(model, _Closable):
-        model.close()
+    def _note(self, batch: Batch, claimed: ServedClaim | None, error: BaseException | None) -> None:
+        if error is not None:
+            self._errors[batch] = error
+        if claimed is None or (claimed.failed_attempts and not claimed.num_answered):
+            self._turns.pause(batch)
+        else:
+            self._turns.served(batch, failed_some=bool(claimed.failed_attempts))
 
 
 def serve_waiting(database: Database, kind: RequestKind, serve: Serve, settings: WorkerSettings) -> int:
-    """Serve requests of a kind until none waits, or it is time to end; return how many were served.
-    A model that cannot be had blocks its run, and is asked for again after a pause.
+    """Serve requests of a kind, one claim after the other, until none waits, or it is time to end;
+    return how many were served.
 
     Raises:
         RestMctsError: why some cannot be served now, once all others are served.
     """
-    num_served = 0
-    unavailable: dict[queue.Batch, RestMctsError] = {}
-    failed: set[queue.Batch] = set()
-    deadline = time.monotonic() + settings.max_seconds
-
-    def is_over() -> bool:
-        return settings.stopping.is_set() or time.monotonic() > deadline
-
-    while True:
-        leave = is_over()
-        with database.transaction() as transaction:
-            claim = (
-                None
-                if leave
-                else queue.claim(
-                    transaction, kind, settings.max_requests, settings.lease_seconds, {*unavailable, *failed}
-                )
-            )
-            if leave or (claim is not None and len(claim.requests) == settings.max_requests):
-                transaction.emit(WAKE_UPS[kind])
+    turns, num_served = Turns(), 0
+    unavailable: dict[Batch, RestMctsError] = {}
+    failed: set[Batch] = set()
+    is_over = partial(_is_over, settings.stopping, time.monotonic() + settings.max_seconds)
+    while not is_over():
+        claim = _next_claim(database, kind, settings, turns, {*unavailable, *failed})
         if claim is None:
-            for error in unavailable.values():
-                raise error
+            _raise_first(unavailable)
             return num_served
         try:
-            with _observed(kind, claim, settings.max_requests), _under_lease(database, claim, settings):
-                claimed = _serve_claim(database, kind, claim, serve, is_over)
+            claimed = serve_claim(database, kind, claim, serve, settings, is_over)
             num_served += claimed.num_answered
             if claimed.failed_attempts:
                 # They wait again; the next wake-up is their next attempt.
                 failed.add(claim.batch)
         except RestMctsError as error:
             unavailable[claim.batch] = error
-            with database.transaction() as transaction:
-                blocks.block_checkpoint(transaction, claim.batch.checkpoint_id, reason_of(error))
+            _block(database, claim.batch, error)
         settings.on_batch()
+    with database.transaction() as transaction:
+        transaction.emit(WAKE_UPS[kind])
+    _raise_first(unavailable)
+    return num_served
 
 
-@contextmanager
-def _observed(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[None]:
-    """Count a claim that is served, and let log lines and traces name its trees."""
-    tree_ids = list(dict.fromkeys(request.tree_id for request in claim.requests))
-    metrics.BATCH_REQUESTS.labels(kind.value).observe(len(claim.requests))
-    metrics.BATCH_FILL.labels(kind.value).observe(len(claim.requests) / max_requests)
-    with (
-        logs.about(trees=tree_ids, requests=[request.request_id for request in claim.requests]),
-        tracing.step(f"model.{kind.value}", tree_ids, **{"restmcts.batch": len(claim.requests)}),
-    ):
-        yield
+def _block(database: Database, batch: Batch, error: RestMctsError) -> None:
+    with database.transaction() as transaction:
+        blocks.block_checkpoint(transaction, batch.checkpoint_id, reason_of(error))
 
 
-@contextmanager
-def _under_lease(database: Database, claim: Claim, settings: WorkerSettings) -> Iterator[None]:
-    """Renew the lease of a claim while it is served; interrupt its calls once nobody waits for any
-    of its answers (the run was paused or cancelled, say), or the worker ends.
+def _raise_first(errors: Mapping[Batch, RestMctsError]) -> None:
+    for error in errors.values():
+        raise error
+
+
+def _is_over(stopping: threading.Event, deadline: float) -> bool:
+    return stopping.is_set() or time.monotonic() > deadline
+
+
+def _next_claim(
+    database: Database, kind: RequestKind, settings: WorkerSettings, turns: Turns, without: set[Batch]
+) -> Claim | None:
+    """Claim requests of a batch that has not had its turn, or, where all have, of any but
+    `without`; where more may wait, wake other workers.
     """
-    lost = threading.Event()
-
-    def renew() -> None:
-        with database.transaction() as transaction:
-            wanted = queue.renew(transaction, claim.requests, settings.lease_seconds)
-        if not wanted:
-            lost.set()
-
-    def is_over() -> bool:
-        return lost.is_set() or settings.stopping.is_set()
-
-    with renewed(f"{len(claim.requests)} requests", settings.lease_seconds, renew), interrupted_by(is_over):
-        yield
-
-
-class _Claimed:
-    """A claim that is served: its answers are written as they come, and what fails as a batch is
-    tried in halves, so that what fails alone is found.
-
-    A model that has failed several requests alone and served none is broken: the others fail with
-    it.
-
-    Attributes:
-        num_answered: requests that were answered.
-        fresh: answers that are not written yet.
-        failures: reasons by tree, for good.
-        failed_attempts: reasons by request, of this attempt.
-        left: requests that wait again as if they had not been claimed.
-        error: what keeps the rest from being served now.
-    """
-
-    def __init__(self, database: Database, claim: Claim, serve: Serve, is_over: Callable[[], bool]) -> None:
-        self._database, self._claim, self._serve, self._is_over = database, claim, serve, is_over
-        self._written_at = time.monotonic()
-        self.num_answered = 0
-        self.fresh: list[tuple[ClaimedRequest, str]] = []
-        self.failures: dict[int, str] = {}
-        self.failed_attempts: dict[ClaimedRequest, str] = {}
-        self.left: list[ClaimedRequest] = []
-        self.error: RestMctsError | None = None
-
-    def serve(self, requests: Sequence[ClaimedRequest]) -> None:
-        """Serve requests together, and those that were not answered apart."""
-        if self.error is not None or self._is_over():
-            self.left += requests
-            return
-        unanswered = dict(enumerate(requests))
-        try:
-            for place, answer in self._serve(self._claim, requests):
-                self._take(unanswered.pop(place), answer)
-                if self._is_over():
-                    break
-        except InterruptedCallError:
-            self.left += unanswered.values()
-        except LEAVING:
-            self.left += unanswered.values()
-            raise
-        except BaseException as error:
-            self._serve_apart(list(unanswered.values()), error, alone=len(requests) == 1)
-        else:
-            self.left += unanswered.values()
-
-    def write(self) -> None:
-        """Write what became of the requests.
-
-        Raises:
-            StorageError: if the database is away.
-        """
-        self._write_answers()
-        with self._database.transaction() as transaction:
-            queue.give_back(transaction, self.left)
-            queue.fail_attempt(transaction, self.failed_attempts)
-            if self.num_answered and self.error is None:
-                blocks.unblock(transaction, Need.CHECKPOINT, self._claim.batch.checkpoint_id)
-            if self.failures:
-                run_ids = trees.runs_of(transaction, list(self.failures))
-                trees.fail(transaction, self.failures)
-                transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in run_ids))
-
-    def _serve_apart(self, requests: Sequence[ClaimedRequest], error: BaseException, *, alone: bool) -> None:
-        if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
-            self.left += requests
-            self.error = error
-        elif alone and isinstance(error, ModelError):
-            self.failures[requests[0].tree_id] = str(error)
-        elif alone or (not self.num_answered and len(self.failed_attempts) >= MAX_ERRORS):
-            self.failed_attempts |= dict.fromkeys(requests, reason_of(error))
-        else:
-            log.warning("a batch of %d requests failed: %s", len(requests), reason_of(error))
-            middle = (len(requests) + 1) // 2
-            for half in (requests[:middle], requests[middle:]):
-                if half:
-                    self.serve(half)
-
-    def _take(self, request: ClaimedRequest, answer: str) -> None:
-        """Take an answer; write all that have come when it is time."""
-        self.fresh.append((request, answer))
-        self.num_answered += 1
-        if time.monotonic() - self._written_at > SECONDS_BETWEEN_WRITES:
-            self._write_answers()
-
-    def _write_answers(self) -> None:
-        """Write the fresh answers; one that the database does not take fails its tree, and no
-        other.
-        """
-        answers, self.fresh, self._written_at = self.fresh, [], time.monotonic()
-        try:
-            _write(self._database, answers)
-        except UnstorableError:
-            for pair in answers:
-                try:
-                    _write(self._database, [pair])
-                except UnstorableError as error:
-                    self.failures[pair[0].tree_id] = f"the model's answer cannot be stored ({error})"
-
-
-def _serve_claim(
-    database: Database, kind: RequestKind, claim: Claim, serve: Serve, is_over: Callable[[], bool]
-) -> _Claimed:
-    """Serve a claim and write its answers as they come; once it is over, what is not answered waits
-    again.
-
-    Raises:
-        RestMctsError: what kept requests from being served; they wait again, and whatever was
-            answered is written.
-    """
-    claimed = _Claimed(database, claim, serve, is_over)
-    try:
-        with metrics.FORWARD_SECONDS.labels(kind.value).time():
-            claimed.serve(claim.requests)
-    finally:
-        metrics.GIVEN_BACK.labels(kind.value).inc(len(claimed.left) + len(claimed.failed_attempts))
-        claimed.write()
-    if claimed.error is not None:
-        raise claimed.error
-    return claimed
-
-
-def _write(database: Database, answers: Sequence[tuple[ClaimedRequest, str]]) -> None:
-    if answers:
-        with database.transaction() as transaction:
-            queue.answer(transaction, answers)
-            transaction.emit(RequestsAnswered())
+    limits = (settings.max_requests, settings.lease_seconds)
+    with database.transaction() as transaction:
+        had_theirs = turns.had_theirs()
+        claim = queue.claim(transaction, kind, *limits, without | had_theirs)
+        if claim is None and had_theirs - without:
+            turns.begin_round()
+            claim = queue.claim(transaction, kind, *limits, without)
+        if claim is not None:
+            turns.give(claim.batch)
+            if len(claim.requests) == settings.max_requests:
+                transaction.emit(WAKE_UPS[kind])
+    return claim

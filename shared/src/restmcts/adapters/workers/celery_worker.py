@@ -140,6 +140,7 @@ class _Worker:
             open_bucket(settings),
             settings_of_stack(settings, load_policy_server_settings()),
             on_batch=heartbeat.progress,
+            at_work=heartbeat.beside,
             on_training_step=lambda *_: heartbeat.progress(),
         )
         self._context = WorkerContext(service, settings, bus, heartbeat, presence)

@@ -12,6 +12,8 @@ import os
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -39,6 +41,10 @@ class Heartbeat:
         self._thread = threading.Thread(target=self._run, name="heartbeat", daemon=True)
         self._progress = time.time()
         self._activity = Activity(None, self._progress, 0)
+        self._beside: dict[int, float] = {}
+        self._name = ""
+        self._in_task = False
+        self._lock = threading.Lock()
 
     def start(self) -> None:
         self._path.parent.mkdir(parents=True, exist_ok=True)
@@ -51,18 +57,36 @@ class Heartbeat:
 
     def begin(self, name: str) -> None:
         """Note that a task begins."""
-        self._progress = time.time()
-        self._activity = Activity(name, self._progress, self._activity.num_done)
+        with self._lock:
+            self._name, self._in_task = name, True
+            self._note()
 
     def progress(self) -> None:
         """Note that a part of a task was done: a batch, a training step."""
-        self._progress = time.time()
-        self._activity = replace(self._activity, num_done=self._activity.num_done + 1)
+        with self._lock:
+            self._progress = time.time()
+            self._activity = replace(self._activity, num_done=self._activity.num_done + 1)
 
     def end(self) -> None:
-        """Note that a task was done, and that the worker waits for another."""
-        self._progress = time.time()
-        self._activity = Activity(None, self._progress, self._activity.num_done + 1)
+        """Note that a task was done; the worker waits for another, unless it works beside."""
+        with self._lock:
+            self._in_task = False
+            self._note(num_done=1)
+
+    @contextmanager
+    def beside(self) -> Iterator[None]:
+        """Note that a part of what the last task asked for is done by this thread; it makes
+        progress by coming to its end.
+        """
+        with self._lock:
+            self._beside[threading.get_ident()] = time.time()
+            self._note()
+        try:
+            yield
+        finally:
+            with self._lock:
+                del self._beside[threading.get_ident()]
+                self._note()
 
     def stop(self) -> None:
         """Take the file away: the worker has ended as it should."""
@@ -71,14 +95,25 @@ class Heartbeat:
             self._thread.join()
         self._path.unlink(missing_ok=True)
 
+    def _note(self, num_done: int = 0) -> None:
+        self._progress = time.time()
+        doing = self._name if self._in_task or self._beside else None
+        since = self._activity.since if doing == self._activity.doing else self._progress
+        self._activity = Activity(doing, since, self._activity.num_done + num_done)
+
     def _run(self) -> None:
         while not self._stopped.wait(BEAT_SECONDS):
             self._write()
 
     def _write(self) -> None:
+        with self._lock:
+            # Of several threads the one that is stuck counts, whatever the others do.
+            progress = min(
+                [*self._beside.values(), *([self._progress] if self._in_task else [])], default=self._progress
+            )
         state = {
             "time": time.time(),
-            "progress": self._progress,
+            "progress": progress,
             "busy": self._activity.doing is not None,
             "pid": os.getpid(),
         }

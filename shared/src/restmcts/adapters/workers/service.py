@@ -6,6 +6,7 @@ Each service has one `start(context) -> handlers`, which is the only table of it
 
 import threading
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TypedDict
@@ -14,6 +15,9 @@ from restmcts.adapters.sql.database import Database
 from restmcts.domain.runs.training_settings import Dtype
 from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
 from restmcts.settings import PolicyServerSettings, Settings
+
+MODELS_AT_ONCE = 16
+"""That a worker of the stack calls side by side: more than runs that stand still at once."""
 
 Handler = Callable[[Any], None]
 """Takes messages of one class: that of its wire name."""
@@ -78,6 +82,8 @@ class ServiceSettings:
         models: how models are loaded and called.
         max_requests: of one claim of a model worker.
         request_lease_seconds: after which another worker may take the requests of a silent one.
+        max_models_at_once: models that a worker serves side by side, of which at most one is
+            loaded in its process; 0: one after the other.
         max_trees_in_flight: searching trees of one run.
         max_cached_trees: searches that a search worker keeps in memory.
         verify_seconds: limit for one check of an answer.
@@ -91,6 +97,7 @@ class ServiceSettings:
     models: ModelSettings = field(default_factory=ModelSettings)
     max_requests: int = 256
     request_lease_seconds: float = 20.0
+    max_models_at_once: int = 0
     max_trees_in_flight: int = 256
     max_cached_trees: int = 4096
     verify_seconds: float = 5.0
@@ -113,6 +120,7 @@ def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> Serv
         ),
         max_requests=settings.max_requests,
         request_lease_seconds=settings.request_lease_seconds,
+        max_models_at_once=MODELS_AT_ONCE,
         max_trees_in_flight=settings.max_trees_in_flight,
         verify_seconds=settings.verify_seconds,
         job_lease_seconds=settings.job_lease_seconds,
@@ -138,6 +146,7 @@ class ServiceContext:
     Attributes:
         opened: models and a verifier that are there already.
         on_batch: called after every batch of model requests.
+        at_work: around work that goes on after its message was handled.
         on_training_step: called as a training goes on.
         stopping: set once the process was asked to end; what it does should then end within
             seconds.
@@ -151,6 +160,7 @@ class ServiceContext:
     settings: ServiceSettings
     opened: OpenModels = field(default_factory=OpenModels)
     on_batch: Callable[[], None] = lambda: None
+    at_work: Callable[[], AbstractContextManager[None]] = nullcontext
     on_training_step: TrainProgress = lambda *_: None
     stopping: threading.Event = field(default_factory=threading.Event)
     stoppers: list[Callable[[], None]] = field(default_factory=list)

@@ -1,0 +1,145 @@
+"""Models that are open, by checkpoint: those in this process one at a time, those behind HTTP side
+by side.
+"""
+
+import threading
+from collections import Counter, OrderedDict
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, nullcontext
+from typing import Generic, Protocol, TypeVar, runtime_checkable
+
+from restmcts.adapters.observability import metrics
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
+from restmcts.errors import LEAVING, CheckpointError, InputError, ModelError, RestMctsError, reason_of
+
+Model = TypeVar("Model")
+MAX_SERVERS = 64
+"""Models behind HTTP that stay open: each is a few connections."""
+
+
+class ModelCache(Generic[Model]):
+    """The models most lately used; several threads may use them.
+
+    Args:
+        load: opens a model from its checkpoint's URI.
+        max_models: loaded in this process.
+        is_remote: whether a URI's model is behind HTTP.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        load: Callable[[str], Model],
+        max_models: int,
+        is_remote: Callable[[str], bool] = lambda _: False,
+    ) -> None:
+        self._database = database
+        self._is_remote = is_remote
+        self._uris: dict[int, tuple[str, str]] = {}
+        self._loaded = _Shelf(load, max_models)
+        self._servers = _Shelf(load, MAX_SERVERS)
+        self._turn = threading.RLock()
+
+    def is_remote(self, checkpoint_id: int) -> bool:
+        """Return whether the checkpoint's model is behind HTTP; one that is not known, or whose
+        URI cannot be read, is not.
+        """
+        try:
+            return self._is_remote(self._uri(checkpoint_id)[1])
+        except (CheckpointError, InputError):
+            return False
+
+    @contextmanager
+    def use(self, checkpoint_id: int) -> Iterator[Model]:
+        """Yield the checkpoint's model, loading it if need be; one that is loaded in this process
+        is the only one used meanwhile.
+
+        Raises:
+            CheckpointError: if there is no such checkpoint or it cannot be loaded.
+        """
+        name, uri = self._uri(checkpoint_id)
+        is_remote = self.is_remote(checkpoint_id)
+        shelf = self._servers if is_remote else self._loaded
+        with nullcontext() if is_remote else self._turn, shelf.use(name, uri) as model:
+            yield model
+
+    def close(self) -> None:
+        """Give up all models."""
+        for shelf in (self._loaded, self._servers):
+            shelf.close()
+
+    def _uri(self, checkpoint_id: int) -> tuple[str, str]:
+        if checkpoint_id not in self._uris:
+            with self._database.transaction() as transaction:
+                row = runs.checkpoint_by_id(transaction, checkpoint_id)
+            if row is None:
+                raise CheckpointError(f"checkpoint {checkpoint_id} does not exist")
+            self._uris[checkpoint_id] = (row.name, row.uri)
+        return self._uris[checkpoint_id]
+
+
+class _Shelf(Generic[Model]):
+    """Open models by their URIs; what is in use is not given up."""
+
+    def __init__(self, load: Callable[[str], Model], max_models: int) -> None:
+        self._load = load
+        self._max_models = max_models
+        self._models: OrderedDict[str, Model] = OrderedDict()
+        self._users: Counter[str] = Counter()
+        self._opening: dict[str, threading.Lock] = {}
+        self._lock = threading.Lock()
+
+    @contextmanager
+    def use(self, name: str, uri: str) -> Iterator[Model]:
+        with self._lock:
+            self._users[uri] += 1
+            opening = self._opening.setdefault(uri, threading.Lock())
+        try:
+            # Whoever opens a model keeps only those waiting who want the same.
+            with opening:
+                model = self._opened(name, uri)
+            yield model
+        finally:
+            with self._lock:
+                self._users[uri] -= 1
+
+    def close(self) -> None:
+        while self._models:
+            _release(self._models.popitem()[1])
+
+    def _opened(self, name: str, uri: str) -> Model:
+        with self._lock:
+            if uri in self._models:
+                self._models.move_to_end(uri)
+                return self._models[uri]
+            self._make_room()
+        try:
+            with metrics.CHECKPOINT_LOAD_SECONDS.time():
+                model = self._load(uri)
+        except LEAVING:
+            raise
+        except BaseException as error:
+            if isinstance(error, RestMctsError) and not isinstance(error, ModelError):
+                raise
+            raise CheckpointError(f"checkpoint {name}: {reason_of(error)}") from error
+        metrics.CHECKPOINT_LOADS.inc()
+        with self._lock:
+            self._models[uri] = model
+        return model
+
+    def _make_room(self) -> None:
+        unused = [known for known in self._models if not self._users[known]]
+        for known in unused[: max(len(self._models) - self._max_models + 1, 0)]:
+            _release(self._models.pop(known))
+
+
+@runtime_checkable
+class _Closable(Protocol):
+    def close(self) -> None: ...
+
+
+def _release(model: object) -> None:
+    """Let go of a model: one behind HTTP holds connections."""
+    if isinstance(model, _Closable):
+        model.close()
