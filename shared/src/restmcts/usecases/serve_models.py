@@ -150,17 +150,17 @@ class Serving:
     def _serve_beside(self, claim: Claim) -> None:
         """Serve a claim in a thread of its own, then begin whatever waits."""
         is_over = partial(_is_over, self._settings.stopping, time.monotonic() + self._settings.max_seconds)
-        claimed, error = None, None
+        claimed: ServedClaim | None = None
+        error: BaseException | None = None
         try:
             with self._settings.at_work():
                 claimed = serve_claim(self._database, self._kind, claim, self._serve, self._settings, is_over)
-        except RestMctsError as unavailable:
-            error = unavailable
-            with suppress(StorageError):
-                _block(self._database, claim.batch, unavailable)
         except BaseException as raised:
             # Told by the next wake-up, in the thread that knows what to do with it.
             error = raised
+            if isinstance(raised, RestMctsError):
+                with suppress(StorageError):
+                    _block(self._database, claim.batch, raised)
         self._settings.on_batch()
         with self._lock:
             self._busy.discard(claim.batch)
