@@ -14,6 +14,7 @@ import pytest
 from restmcts.adapters.files.problem_files import BadLine
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Check, Problem, Verdict
+from restmcts.domain.tasks.number_paths import distance
 from restmcts.errors import InputError
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, benchmark_named, read_benchmark
 from restmcts_cli.experiments.demo_plan import DemoSize, demo_problems
@@ -141,9 +142,17 @@ def test_names_and_files_that_do_not_fit_are_said(tmp_path: Path) -> None:
         _read("math", tmp_path)
 
 
-def test_number_paths_are_the_held_out_puzzles_of_the_demo() -> None:
-    read = list(read_benchmark(BENCHMARKS["number-paths"], split=None, seed=3, strict=False, limit=50))
+def test_number_paths_of_its_difficulty_are_the_held_out_puzzles_of_the_demo() -> None:
+    of_demo = benchmark_named(f"number-paths:{DemoSize().difficulty}")
+    read = list(read_benchmark(of_demo, split=None, seed=3, strict=False, limit=50))
     assert read == demo_problems(3, DemoSize())["test"][:50]
+    easy = list(read_benchmark(BENCHMARKS["number-paths"], split=None, seed=3, strict=False, limit=50))
+    assert {distance(problem.question, ()) for problem in easy} == {3, 4, 5, 6}
+
+
+def test_a_difficulty_that_there_is_not_is_said() -> None:
+    with pytest.raises(InputError, match=r"distances of number paths are a range from 1 to 8 such as 2-8, not '5-9'"):
+        list(read_benchmark(benchmark_named("number-paths:5-9"), split=None, seed=3, strict=False, limit=1))
 
 
 def test_word_problems_are_made_too() -> None:

@@ -4,9 +4,11 @@ refuses.
 
 import json
 import random
+from dataclasses import replace
 
 import pytest
 from restmcts.domain.stats.estimates import Figure
+from restmcts_cli.commands.learning.compare import seeds_of
 from restmcts_cli.main import app
 from restmcts_cli.reports.comparison_report import (
     MethodComparison,
@@ -33,14 +35,16 @@ def comparison() -> MethodComparison:
     seeds = []
     for seed in range(3):
         gates = (gate(0, 0.6, True), gate(1, 0.7 + seed / 100, True), gate(2, 0.65, False))
-        methods = {
-            "rest-mcts": MethodRun((outcomes(seed, 0.5), outcomes(seed, 0.6)), (10, 20), 140.0, (120.0, 130.0), gates),
-            "rest-em": MethodRun((outcomes(seed + 10, 0.5), None), (10, 0), 0.0, (125.0, 131.0), ()),
-        }
+        ours = MethodRun((outcomes(seed, 0.5), outcomes(seed, 0.6)), (10, 20), 140.0, (120.0, 130.0), gates)
+        twice = [
+            MethodRun((outcomes(seed + repeat, 0.5), None), (10, 0), 0.0, (125.0, 131.0), (), outcomes(repeat, 0.8))
+            for repeat in (10, 50)
+        ]
+        methods = {"rest-mcts": (replace(ours, solved=outcomes(seed, 0.7)),), "rest-em": tuple(twice)}
         seeds.append(
             SeedRuns(seed, outcomes(seed + 20, 0.3), (outcomes(seed + 30, 0.3), outcomes(seed + 40, 0.3)), methods)
         )
-    return MethodComparison("puzzle", ("rest-mcts", "rest-em"), 2, 110, False, tuple(seeds))
+    return MethodComparison("puzzle", ("rest-mcts", "rest-em"), 2, 110, False, tuple(seeds), 8)
 
 
 def test_methods_are_paired_with_the_control_and_the_first_method() -> None:
@@ -63,6 +67,23 @@ def test_the_table_and_the_numbers_say_the_same() -> None:
     assert f"{100 * last['value']:.1f} % ± {100 * last['standard_error']:.1f}" in text
     assert "auc of V_0 → V_2 on held-out trees: 0.600 ± 0.006 → 0.710 ± 0.006 → 0.650 ± 0.006" in text
     assert document["values"]["rest-em"] == {}
+    assert "| pass@8 |" in text.replace("  ", " ")
+
+
+def test_every_training_is_one_row_of_the_accuracies_and_the_table_has_their_mean() -> None:
+    found = comparison()
+    rows = json.loads(json_line(found))["accuracies"]
+    places = [(row["method"], row["seed"], row.get("repeat"), row["iteration"]) for row in rows]
+    assert len(set(places)) == len(rows) == 3 * (3 + 3 + 2 * 3)
+    last = [row for row in rows if row["method"] == "rest-em" and row["iteration"] == 2]
+    assert all(row["tokens"] == 131.0 and row["pass@8"] is not None for row in last)
+    mean = sum(row["accuracy"] for row in last) / len(last)
+    assert method_summaries(found)[3].accuracy[1].value == pytest.approx(mean)
+
+
+@pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("20,21", (20, 21)), ("7,", (7,)), (" 1 , 0 ", (1, 0))])
+def test_seeds_are_a_count_or_a_list(text: str, seeds: tuple[int, ...]) -> None:
+    assert seeds_of(text) == seeds
 
 
 @pytest.mark.parametrize(
@@ -70,6 +91,10 @@ def test_the_table_and_the_numbers_say_the_same() -> None:
     [
         (("--methods", "rest-mcts,sarsa"), "'sarsa'; did you mean 'star'? There are: math-shepherd"),
         (("--methods", "rest-em,rest-em"), "names one twice"),
+        (("--seeds", "two"), "give a count such as 3, or a list such as 20,21,22"),
+        (("--seeds", "0"), "at least one seed"),
+        (("--seeds", "4,4"), "none twice"),
+        (("--difficulty", "8-5"), "a range from 1 to 8 such as 2-8, not '8-5'"),
         (("--policy", "some/model"), "go with PROBLEMS"),
         (("problems.jsonl", "--quick"), "--quick is the puzzle's"),
         (("problems.jsonl",), "give --policy, --test and --budget-tokens"),

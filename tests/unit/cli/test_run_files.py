@@ -140,8 +140,8 @@ def test_a_bad_run_file_is_refused_with_its_line(run_file: Path, call: Command) 
 def test_a_changed_setting_is_named_with_both_values() -> None:
     models = {"base": ("policy", "someone/model")}
     old = run_config(RunSpec.model_validate({"policy": "a", "seed": 1}), models, {"train": []})
-    new = run_config(RunSpec.model_validate({"policy": "a", "search": {"branch": 4}}), models, {"train": []})
-    assert changed_settings(old, new) == ["seed (1 -> 0)", "search.branch (3 -> 4)"]
+    new = run_config(RunSpec.model_validate({"policy": "a", "search": {"num_alternatives": 3}}), models, {"train": []})
+    assert changed_settings(old, new) == ["seed (1 -> 0)", "search.num_alternatives (4 -> 3)"]
     machine = {"policy": "a", "seed": 1, "models": {"device": "cuda"}, "max_tokens": 5}
     assert changed_settings(old, run_config(RunSpec.model_validate(machine), models, {"train": []})) == []
 

@@ -164,21 +164,21 @@ def test_create_stores_what_was_asked_for(tmp_path: Path, document: Document) ->
         "--iterations",
         2,
         "-o",
-        "branch=4",
+        "num_alternatives=3",
         "--limit",
         4,
         "--max-tokens",
         900,
     )
     made = document("runs", "create", "new", path, *options, "--workdir", tmp_path / "w")
-    assert made == {"run": "new", "id": 1, "state": "running", "problems": {"train": 4, "bootstrap": 4, "test": 3}}
+    assert made == {"run": "new", "id": 1, "state": "running", "problems": {"train": 4, "test": 3}}
     database = Database(f"sqlite:///{tmp_path / 'w' / 'run.db'}")
     with database.transaction() as transaction:
         phases = {row.name: PHASE.validate_python(row.spec) for row in runs.phases_of(transaction, 1)}
         checkpoints = runs.checkpoints_of(transaction, 1)
         assert queries.run_named(transaction, "new").max_tokens == 900
     database.close()
-    assert phases["collect-2"].search.branch == 4
+    assert phases["collect-2"].search.num_alternatives == 3
     assert "grade-policy-2" in phases
     assert {name: row.uri for name, row in checkpoints.items()} == {"base": "someone/model"}
 
@@ -232,7 +232,8 @@ def test_a_model_folder_must_be_of_the_kind_asked_for(tmp_path: Path, call: Comm
 
 def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call: Command, document: Document) -> None:
     workdir = tmp_path / "w"
-    assert document("runs", "create", "new", "--policy", "someone/model", "--workdir", workdir)["state"] == "paused"
+    options = ("--policy", "someone/model", "--method", "rest-mcts-paper", "--workdir", workdir)
+    assert document("runs", "create", "new", *options)["state"] == "paused"
     num_problems = MAX_BOOTSTRAP_PROBLEMS + 200
     path = problem_file(tmp_path, num_problems)
     added = document("problems", "enqueue", "new", path, "--workdir", workdir)["added"]

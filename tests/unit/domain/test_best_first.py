@@ -99,6 +99,16 @@ def test_branches_below_what_the_value_model_likes_come_first() -> None:
     assert branches == ["b", "bb", "bc", "ab", "c", "cb", "cc", "ac"]
 
 
+def test_without_a_value_model_the_policys_probabilities_lead_and_no_value_is_asked() -> None:
+    alone, policy = search(gate=None, score=False)
+    weightless, asked = search(gate=None, value_weight=0.0)
+    assert policy.begun == asked.begun
+    assert not alone.settings.needs_values and weightless.settings.needs_values
+    assert alone.spent.scored_tokens == 0 and {node.model_value for node in alone.tree.nodes} == {None}
+    assert alone.spent.tokens == weightless.spent.tokens
+    assert alone.chosen is not None and alone.tree.steps_to(alone.chosen)[0] == "a\n", "the likeliest solution"
+
+
 def test_log_probabilities_of_branches_are_those_of_the_whole_solution() -> None:
     machine, _ = search(gate=None)
     for node in machine.tree.final_nodes():

@@ -6,10 +6,13 @@ import pytest
 from restmcts.domain.labels.filtering import PairFilter, solution_pairs
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.methods import METHODS
-from restmcts.domain.runs.phases import Phase, TrainPolicyPhase
+from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.plans import control_plan, self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
+from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tree import Tree
 
@@ -43,6 +46,38 @@ def test_every_method_searches_its_problems_under_the_budget_and_knows_its_contr
         assert isinstance(policy, TrainPolicyPhase)
         assert control.training.num_steps == policy.training.num_steps == 5
         assert control.solutions_of == "seeds"
+
+
+def of_document(**document: object) -> dict[str, Phase]:
+    spec = RunSpec.model_validate(
+        {"problems": "p.jsonl", "iterations": 2, "promotion": {"num_problems": 0}, **document}
+    )
+    return {phase.name: phase for phase in spec_plan(spec)}
+
+
+def test_rest_mcts_searches_best_first_without_a_value_model_and_trains_one() -> None:
+    phases = of_document()
+    assert list(phases) == ["collect-1", "value-1", "policy-1", "collect-2", "value-2", "policy-2"]
+    first, second = phases["collect-1"], phases["value-2"]
+    assert isinstance(first, SearchPhase) and isinstance(second, TrainValuePhase)
+    assert (first.search.algorithm, first.search.needs_values, first.value) == ("best-first", False, None)
+    assert (second.parent, second.sources) == ("value-1", ("collect-1", "collect-2"))
+
+
+def test_a_value_model_that_is_given_or_asked_for_leads_the_search() -> None:
+    given = of_document(value="some/model")["collect-1"]
+    assert isinstance(given, SearchPhase) and (given.value, given.search.needs_values) == ("value-0", True)
+    asked = of_document(search={"score": True})
+    assert list(asked)[:2] == ["bootstrap", "value-0"]
+
+
+def test_rest_mcts_paper_does_what_the_paper_does() -> None:
+    phases = of_document(method="rest-mcts-paper")
+    collect = phases["collect-1"]
+    assert isinstance(collect, SearchPhase) and isinstance(collect.search, MctsStarSettings)
+    assert (collect.search.mode, collect.value) == ("collect", "value-0")
+    same = of_document(search={"algorithm": "mcts-star"})
+    assert same == phases, "the name chooses a search where none is named, and nothing else"
 
 
 def test_the_control_alone_is_that_of_the_method() -> None:

@@ -186,6 +186,27 @@ def test_searched_problems_have_distances_spread_over_three_to_six() -> None:
     assert set(counts) == {3, 4, 5, 6} and min(counts.values()) > 100
 
 
+@pytest.mark.parametrize(("difficulty", "distances"), [("5-8", {5, 6, 7, 8}), ("6-8", {6, 7, 8}), ("2", {2})])
+def test_a_difficulty_is_a_range_of_distances(difficulty: str, distances: set[int]) -> None:
+    sets = make_problem_sets(random.Random(2), replace(SMALL, difficulty=difficulty))
+    drawn = [*sets.test, *sets.validation, *sets.searched[0], *sets.searched[1]]
+    assert {distance(problem.question, ()) for problem in drawn} == distances
+    assert make_problem_sets(random.Random(2), SMALL) == make_problem_sets(
+        random.Random(2), replace(SMALL, difficulty="3-6")
+    )
+
+
+@pytest.mark.parametrize("difficulty", ["0-3", "6-5", "5-9", "-3", "3-", "hard", "٣-٥", "3 - 5"])
+def test_what_is_no_difficulty_is_refused(difficulty: str) -> None:
+    with pytest.raises(InputError, match="a range from 1 to 8 such as 2-8"):
+        make_problem_sets(random.Random(0), replace(SMALL, difficulty=difficulty))
+
+
+def test_more_hard_puzzles_than_there_are_is_said_with_their_number() -> None:
+    with pytest.raises(InputError, match=r"there are 1,205 number paths of distance 8, and all are in use after"):
+        make_problem_sets(random.Random(0), replace(SMALL, difficulty="8", searched=700))
+
+
 def test_same_seed_same_sets_and_held_out_sets_do_not_depend_on_the_others() -> None:
     first, again = (make_problem_sets(random.Random(7), SMALL) for _ in range(2))
     other = make_problem_sets(random.Random(7), replace(SMALL, iterations=1, demonstrations=10))

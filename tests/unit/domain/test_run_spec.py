@@ -120,7 +120,7 @@ def test_what_the_seed_and_the_template_decide_is_derived() -> None:
 
 
 def test_a_search_that_collects_spends_its_budget_unless_told_otherwise() -> None:
-    assert run_of().search.mode == "collect"
+    assert run_of(method="rest-mcts-paper").search.mode == "collect"
     collecting = run_of(search={"algorithm": "best-first"}).search
     assert isinstance(collecting, BestFirstSettings) and collecting.gate is None
     kept = run_of(search={"algorithm": "best-first", "gate": 0.5}).search
@@ -128,7 +128,11 @@ def test_a_search_that_collects_spends_its_budget_unless_told_otherwise() -> Non
 
 
 def test_later_settings_decide_and_another_search_begins_afresh() -> None:
-    given = [Setting("search.branch", 5, "run.toml, line 2"), Setting("seed", 1, "run.toml, line 3")]
+    given = [
+        Setting("search.branch", 5, "run.toml, line 2"),
+        Setting("method", "rest-mcts-paper", "run.toml, line 1"),
+        Setting("seed", 1, "run.toml, line 3"),
+    ]
     assert spec_of([*given, Setting("seed", 2, "--seed")]).seed == 2
     spec = spec_of([*given, Setting("search.algorithm", "mcts-star", "--algorithm")])
     assert spec.search.branch == 5
@@ -143,10 +147,13 @@ def test_later_settings_decide_and_another_search_begins_afresh() -> None:
         ("seed = 'x'", "line 1: seed is 'x'; give a whole number"),
         ("iterations = 0", "line 1: iterations is 0; give at least 1"),
         ("\n[search]\nalgorithm = 'mcts'", "line 3: search: no search is called 'mcts'; did you mean 'mcts-star'?"),
-        ("[search]\nbrnch = 4", "line 2: search.brnch: there is no such setting; did you mean 'branch'?"),
-        ("[search]\nbanana = 4", "line 2: search.banana: there is no such setting; there are algorithm, alpha, branch"),
-        ("[search]\n\nbranch = 'x'", "line 3: search.branch is 'x'; give a whole number"),
-        ("[search]\nbranch = 0", "line 2: search.branch is 0; give at least 1"),
+        ("[search]\nbrnch = 4", "line 2: search.brnch: there is no such setting; did you mean 'branch_at'?"),
+        (
+            "[search]\nbanana = 4",
+            "line 2: search.banana: there is no such setting; there are algorithm, branch_at, branches",
+        ),
+        ("[search]\n\nnum_alternatives = 'x'", "line 3: search.num_alternatives is 'x'; give a whole number"),
+        ("[search]\nnum_alternatives = 0", "line 2: search.num_alternatives is 0; give at least 1"),
         ("search = 3", "line 1: search is 3; give a table of settings"),
         ("[policy_training]\nbatch_size = 0", "line 2: policy_training.batch_size is 0; give at least 1"),
         ("[value_training]\nlearning_rate = 'high'", "line 2: value_training.learning_rate is 'high'; give a number"),
@@ -181,8 +188,8 @@ def test_files_are_looked_for_beside_the_run_file(tmp_path: Path) -> None:
 
 def test_differences_name_what_makes_another_run() -> None:
     old = run_of(seed=1, problems="a.jsonl")
-    new = run_of(seed=2, problems="b.jsonl", max_tokens=9, search={"branch": 4}, models={"device": "cuda"})
-    assert differences(old, new) == [("seed", 1, 2), ("search.branch", 3, 4)]
+    new = run_of(seed=2, problems="b.jsonl", max_tokens=9, search={"num_alternatives": 3}, models={"device": "cuda"})
+    assert differences(old, new) == [("seed", 1, 2), ("search.num_alternatives", 4, 3)]
     assert differences(old, old) == []
 
 

@@ -4,6 +4,7 @@ in every sum.
 
 import random
 import re
+from dataclasses import replace
 
 import pytest
 from restmcts.domain.problems import Check, Verdict
@@ -16,6 +17,7 @@ from restmcts.domain.tasks.word_problems import (
     compute,
     make_word_problem_sets,
 )
+from restmcts.errors import InputError
 
 SIZES = SetSizes(demonstrations=200, iterations=2, searched=50, test=100, validation=20)
 QUESTION = "Ann has 12 apples. Ann buys 5 more. How many apples does Ann have now?"
@@ -87,3 +89,12 @@ def test_without_a_true_answer_nothing_is_decided() -> None:
 )
 def test_sums_stay_whole_and_in_range(left: int, sign: str, right: int, result: int | None) -> None:
     assert compute(left, sign, right) == result
+
+
+def test_a_difficulty_is_the_number_of_changes_and_leaves_the_demonstrations_as_they_are() -> None:
+    """A problem of four or five changes says at least five sentences; of one, at most five."""
+    hard = make_word_problem_sets(random.Random(5), replace(SIZES, difficulty="4-5"))
+    assert min(problem.question.count(".") for problem in hard.test) >= 5
+    assert min(problem.question.count(".") for problem in hard.demonstrations) <= 3
+    with pytest.raises(InputError, match="changes in word problems are a range from 1 to 5 such as 2-5, not '6'"):
+        make_word_problem_sets(random.Random(5), replace(SIZES, difficulty="6"))

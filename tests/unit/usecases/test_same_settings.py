@@ -3,8 +3,9 @@ values.
 """
 
 import pytest
+from restmcts.domain.runs.spec import RunSpec
 from restmcts.errors import InputError
-from restmcts.usecases.same_settings import MAX_NAMED, changed_settings, check_same_settings
+from restmcts.usecases.same_settings import MAX_NAMED, changed_settings, check_same_settings, with_stored_search
 
 STORED = {
     "seed": 0,
@@ -49,8 +50,8 @@ def test_what_a_run_of_an_older_version_did_not_store_is_no_change() -> None:
 
 
 def test_runs_with_documents_are_compared_by_these() -> None:
-    old, new = ({"spec": {"policy": "someone/model", "search": {"branch": branch}}} for branch in (3, 4))
-    assert changed_settings(old, new) == ["search.branch (3 -> 4)"]
+    old, new = ({"spec": {"policy": "someone/model", "search": {"num_alternatives": top}}} for top in (3, 4))
+    assert changed_settings(old, new) == ["search.num_alternatives (3 -> 4)"]
     assert changed_settings(old, old) == []
 
 
@@ -69,3 +70,15 @@ def test_long_values_and_many_changes_stay_readable() -> None:
         check_same_settings(old, {}, "run1", "choose another")
     assert " and 3 more; give" in str(refused.value)
     assert len(str(refused.value)) < 2000
+
+
+@pytest.mark.parametrize("with_document", [True, False])
+def test_a_run_begun_with_another_search_of_its_method_goes_on_with_it(with_document: bool) -> None:
+    asked = RunSpec.model_validate({"policy": "someone/model"})
+    begun = RunSpec.model_validate({"policy": "someone/model", "search": {"algorithm": "mcts-star", "branch": 2}})
+    stored = begun.model_dump(mode="json")
+    config = {"spec": stored} if with_document else {"method": "rest-mcts", "search": stored["search"]}
+    assert with_stored_search(asked, config, {"policy", "problems"}).search == begun.search
+    assert with_stored_search(asked, config, {"search.score"}).search == asked.search, "what is named decides"
+    other = asked.model_copy(update={"method": "rest-mcts-paper"})
+    assert with_stored_search(other, config, ()).search == asked.search

@@ -60,6 +60,7 @@ class Benchmark:
             solution can have, say.
         value_training: of value models that are trained for its evaluation.
         file: where it is read from instead of the hub.
+        difficulty: of puzzles; None: their own.
     """
 
     name: str
@@ -72,6 +73,7 @@ class Benchmark:
     settings: Mapping[str, Mapping[str, Any]] = field(default_factory=dict)
     value_training: TrainingSettings = field(default_factory=TrainingSettings)
     file: Path | None = None
+    difficulty: str | None = None
 
 
 _LONG = GenerationSettings(max_step_tokens=256, max_solution_tokens=2048)
@@ -129,7 +131,8 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 
 def benchmark_named(text: str) -> Benchmark:
-    """Return the benchmark that a person names, as NAME or NAME:FILE, or one for any other source.
+    """Return the benchmark that a person names, as NAME, NAME:FILE or, of puzzles, NAME:DIFFICULTY,
+    or one for any other source.
 
     Raises:
         InputError: if the file is not there.
@@ -141,7 +144,9 @@ def benchmark_named(text: str) -> Benchmark:
     if not colon:
         return known
     if known.hub is None:
-        raise InputError(f"{name} is made, not read: give it without a file")
+        if Path(file).suffix:
+            raise InputError(f"{name} is made, not read: give it without a file, or with a difficulty: {name}:2-4")
+        return replace(known, difficulty=file)
     if not Path(file).exists():
         raise InputError(f"{file} does not exist; {name} alone is read from the hub")
     return replace(known, hub=None, file=Path(file))
@@ -157,7 +162,7 @@ def read_benchmark(
         StorageError: if the hub does not give it.
     """
     if benchmark.name in (NUMBER_PATHS, WORD_PROBLEMS):
-        yield from islice(generated_problems(benchmark.name, seed), limit)
+        yield from islice(generated_problems(benchmark.name, seed, benchmark.difficulty), limit)
     elif benchmark.file is not None:
         rows = _file_rows(benchmark.file, benchmark.configs)
         yield from problems_of(rows, str(benchmark.file), strict=strict, limit=limit, reader=benchmark.row)
@@ -169,15 +174,20 @@ def read_benchmark(
         yield from read_source(benchmark.name, split=split or benchmark.split, seed=seed, strict=strict, limit=limit)
 
 
-def generated_problems(kind: str, seed: int) -> list[Problem]:
-    """Return the held-out puzzles of the demo with that seed, which its models were not trained
-    on.
+def generated_problems(kind: str, seed: int, difficulty: str | None = None) -> list[Problem]:
+    """Return the held-out puzzles of that difficulty and seed: no run of the same difficulty trains
+    its models on them.
+
+    Raises:
+        InputError: if there is no such difficulty.
     """
     from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named
 
     from restmcts_cli.experiments.demo_plan import DemoSize
 
-    sizes = SetSizes(demonstrations=0, iterations=0, searched=0, test=DemoSize().test, validation=0)
+    sizes = SetSizes(
+        demonstrations=0, iterations=0, searched=0, test=DemoSize().test, validation=0, difficulty=difficulty
+    )
     return list(puzzle_named(kind).make_sets(random.Random(derive_seed(seed, "problems")), sizes).test)
 
 

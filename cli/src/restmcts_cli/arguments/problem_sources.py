@@ -17,7 +17,7 @@ HUB = "hub:"
 DEMO = "demo:"
 SOURCES = (
     "A file (JSON lines or array, CSV, TSV, Parquet, or .gz of these), a folder of such, hub:OWNER/NAME[:CONFIG],"
-    " demo:COUNT (number paths) or demo:word-problems:COUNT."
+    " demo:COUNT (number paths), demo:KIND:COUNT or demo:KIND:DIFFICULTY:COUNT (number-paths:6-8, word-problems:3-5)."
 )
 
 
@@ -93,14 +93,17 @@ def _puzzles(asked: str, seed: int, limit: int | None) -> Iterator[Problem]:
 
     from restmcts_cli.experiments.demo_plan import DemoSize
 
-    kind, colon, count = asked.rpartition(":")
-    name = kind if colon else KIND
-    if name not in puzzle_names() or not count.isascii() or not count.isdigit() or int(count) < 1:
-        raise InputError(f"{DEMO}{asked}: write {DEMO} and how many puzzles, e.g. {DEMO}200 or {DEMO}word-problems:200")
+    *kind, count = asked.split(":")
+    name, difficulty = (*kind, None, None)[:2] if kind else (KIND, None)
+    if name not in puzzle_names() or not (count.isascii() and count.isdigit() and int(count) > 0) or len(kind) > 2:
+        raise InputError(
+            f"{DEMO}{asked}: write {DEMO} and how many puzzles, e.g. {DEMO}200, {DEMO}word-problems:200 or "
+            f"{DEMO}number-paths:6-8:200"
+        )
     wanted = int(count)
-    # Drawn first, and from the same generator, the demo's held-out puzzles of that seed are none of
-    # these.
-    sizes = SetSizes(demonstrations=0, iterations=1, searched=wanted, test=DemoSize().test, validation=0)
+    # Drawn first, and from the same generator, the held-out puzzles of that seed and difficulty are
+    # none of these.
+    sizes = SetSizes(0, 1, wanted, DemoSize().test, 0, difficulty)
     yield from (
         puzzle_named(name).make_sets(random.Random(derive_seed(seed, "problems")), sizes).searched[0][: limit or wanted]
     )

@@ -79,7 +79,15 @@ STEPS = Flag(
     "--steps", ("policy_training.num_steps", "value_training.num_steps"), TRAINING, "Optimizer steps of every training."
 )
 SET = Prefix(
-    "--set", "", FILE, "Any setting of the run by its dotted name, e.g. search.branch=4; it overrides all else."
+    "--set", "", FILE, "Any setting of the run by its dotted name, e.g. budget.nodes=40; it overrides all else."
+)
+
+DIFFICULTY = Flag(
+    "--difficulty",
+    ("puzzles.difficulty",),
+    PROBLEMS,
+    "How hard the puzzles are: a range of distances of number paths, at most 8, or of changes in word problems, at "
+    "most 5.",
 )
 
 RUN_FLAGS: tuple[Flag | Prefix, ...] = (
@@ -89,7 +97,7 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     LIMIT,
     Flag("--split", ("split",), PROBLEMS),
     Flag("--strict", ("strict",), PROBLEMS),
-    Flag("--method", ("method",), METHOD, "Self-training method, e.g. rest-mcts, rest-em, star or self-rewarding."),
+    Flag("--method", ("method",), METHOD, "Self-training method, e.g. rest-mcts, rest-mcts-paper, rest-em or star."),
     Flag("--labels", ("labels",), METHOD),
     Flag("--iterations", ("iterations",), METHOD),
     Flag("--max-tokens", ("max_tokens",), METHOD),
@@ -112,7 +120,7 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
         SEARCH,
         "Search that collects trees; `restmcts options search` lists them and their settings.",
     ),
-    Prefix("--option/-o", "search.", SEARCH, "A setting of the search, e.g. branch=4."),
+    Prefix("--option/-o", "search.", SEARCH, "A setting of the search, e.g. num_alternatives=3."),
     BUDGET_TOKENS,
     Flag("--budget-iterations", ("budget.iterations",), SEARCH, "Rounds of the search that each tree may spend."),
     Flag("--temperature", ("generation.temperature",), SEARCH),
@@ -148,7 +156,7 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
 )
 LOCAL_FLAGS = (DEVICE, DTYPE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE))
 COMPARE_FLAGS = (
-    *(POLICY, TEST, LIMIT, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
+    *(POLICY, TEST, LIMIT, DIFFICULTY, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
     *(LEARNER_FLAG, LEARNER_OPTION, DEVICE, DTYPE, TREES_IN_FLIGHT, SET),
 )
 

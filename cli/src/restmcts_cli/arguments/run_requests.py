@@ -10,7 +10,7 @@ from restmcts.domain.runs.spec_settings import Setting, spec_of, spec_settings
 
 RUN_FILE_OR_PROBLEMS = (
     "A run file (.toml), or problems: a file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG], demo:COUNT (number paths) or "
-    "demo:word-problems:COUNT."
+    "demo:KIND[:DIFFICULTY]:COUNT (number-paths:6-8, word-problems:3-5)."
 )
 
 

@@ -5,13 +5,14 @@ All are ordinary runs in one work folder, which `runs show` can look at; a run t
 done again.
 """
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Problem
+from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.phases import Phase
 from restmcts.domain.runs.plans import control_plan
 from restmcts.domain.runs.spec import RunSpec, written
@@ -30,9 +31,12 @@ from restmcts_cli.experiments.requested_runs import (
 from restmcts_cli.reports.comparison_report import MethodComparison, MethodRun, SeedRuns
 from restmcts_cli.reports.live_display import LiveDisplay
 from restmcts_cli.reports.run_report_data import IterationResult
-from restmcts_cli.reports.run_results import gates_of, iteration_results, iteration_tokens
+from restmcts_cli.reports.run_results import gates_of, iteration_results, iteration_tokens, phase_solved
 
 CONTROL = "control"
+SAMPLES = "samples"
+REPEAT = 1_000_000
+"""Between the seeds of two trainings of one method with one seed."""
 
 
 # What a comparison on a person's own problems has in place of a run's defaults: a number of steps,
@@ -56,39 +60,58 @@ class SeedPart:
 
 
 @dataclass(frozen=True, slots=True)
+class StudyPlan:
+    """What of a comparison is no setting of its runs.
+
+    Attributes:
+        searches: settings of the search by method, where they are not the method's own.
+        repeats: how often each method is trained with each seed, in another order.
+        num_samples: k of the pass@k that is measured of each method's last policy; 0: none.
+    """
+
+    methods: tuple[str, ...]
+    seeds: tuple[int, ...]
+    searches: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
+    repeats: int = 1
+    num_samples: int = 0
+
+
+@dataclass(frozen=True, slots=True)
 class Study:
-    """What is compared: `setting` gives each seed's part; `same_problems` says whether all
-    seeds share theirs.
+    """What is compared.
+
+    Attributes:
+        spec: the run that every method does in its own way.
+        plan: which methods, seeds and repeats.
+        same_problems: whether all seeds share theirs.
+        setting: returns a seed's part.
     """
 
     title: str
-    methods: tuple[str, ...]
     spec: RunSpec
-    num_seeds: int
+    plan: StudyPlan
     same_problems: bool
     setting: Callable[[int], SeedPart]
 
 
-def study_of(spec: RunSpec, methods: tuple[str, ...], num_seeds: int) -> Study:
+def study_of(spec: RunSpec, plan: StudyPlan) -> Study:
     """Return a comparison of methods that all do this run, each in its way.
 
     Raises:
         InputError: if a file or the model cannot be used.
     """
-    spec = RunSpec.model_validate({**written(spec), "control": True, "evaluations": [], "seed": 0})
+    evaluations = [{"name": SAMPLES, "search": {"algorithm": "self-consistency", "num_samples": plan.num_samples}}]
+    own = {"control": True, "evaluations": evaluations if plan.num_samples else [], "seed": 0}
+    spec = RunSpec.model_validate({**written(spec), **own})
     if spec.puzzles is not None:
-        return Study(
-            spec.puzzles.kind.replace("-", " "),
-            methods,
-            spec,
-            num_seeds,
-            False,
-            lambda seed: _setting(of_seed(spec, seed)),
-        )
+        puzzles = spec.puzzles.model_copy(update={"compared": spec.puzzles.test})
+        spec = spec.model_copy(update={"puzzles": puzzles})
+        title = puzzles.kind.replace("-", " ") + (f", {puzzles.difficulty}" if puzzles.difficulty else "")
+        return Study(title, spec, plan, False, lambda seed: _setting(of_seed(spec, seed)))
     sets = problem_sets(spec)
     given = spec if sets[SEEDS] else spec.model_copy(update={"control": False, "seed_training": None})
     title = Path(spec.problems or "").name
-    return Study(title, methods, given, num_seeds, True, lambda seed: _setting(of_seed(given, seed), sets))
+    return Study(title, given, plan, True, lambda seed: _setting(of_seed(given, seed), sets))
 
 
 def _setting(spec: RunSpec, sets: dict[str, list[Problem]] | None = None) -> SeedPart:
@@ -104,9 +127,16 @@ def run_study(study: Study, workdir: Path) -> MethodComparison:
         RestMctsError: if a run fails; what is done stays done.
     """
     options = model_options(study.spec)
-    found = tuple(_run_seed(study, seed, workdir, options) for seed in range(study.num_seeds))
-    budget = study.spec.budget.tokens or 0
-    return MethodComparison(study.title, study.methods, study.spec.iterations, budget, study.same_problems, found)
+    found = tuple(_run_seed(study, seed, workdir, options) for seed in study.plan.seeds)
+    return MethodComparison(
+        title=study.title,
+        methods=study.plan.methods,
+        num_iterations=study.spec.iterations,
+        budget_tokens=study.spec.budget.tokens or 0,
+        same_problems=study.same_problems,
+        seeds=found,
+        num_samples=study.plan.num_samples,
+    )
 
 
 def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> SeedRuns:
@@ -116,19 +146,37 @@ def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> 
     with LocalRun(workdir, options) as run, run.database.transaction() as transaction:
         checkpoints = runs.checkpoints_of(transaction, control_id)
     first = checkpoints.get("policy-0", checkpoints[BASE]).uri
-    found = []
-    for method in study.methods:
-        spec = setting.spec.model_copy(update={"method": method, "seed_training": None, "control": False})
-        own = SeedPart(spec, setting.problems, first)
-        found.append((method, _do(workdir, options, f"{method}-{seed}", own, spec_plan(spec))))
+    found: dict[str, list[int]] = {}
+    for method in study.plan.methods:
+        for repeat in range(study.plan.repeats):
+            spec = _of_method(setting.spec, method, repeat, study.plan.searches)
+            own = SeedPart(spec, setting.problems, first)
+            name = f"{method}-{seed}" + (f"-{repeat}" if repeat else "")
+            found.setdefault(method, []).append(_do(workdir, options, name, own, spec_plan(spec)))
     with LocalRun(workdir, options) as run:
         graded = iteration_results(run.database, control_id)
         return SeedRuns(
             seed=seed,
             first=graded[0].greedy,
             control=tuple(result.control for result in graded[1:]),
-            methods={method: _outcome(run, run_id, study.spec.iterations) for method, run_id in found},
+            methods={
+                method: tuple(_outcome(run, one, study.spec.iterations) for one in ids) for method, ids in found.items()
+            },
         )
+
+
+def _of_method(spec: RunSpec, method: str, repeat: int, searches: Mapping[str, Mapping[str, object]]) -> RunSpec:
+    """Return what a method does: it searches with the run's settings if these are of the algorithm
+    that it has by itself, or if it is the run's own method.
+    """
+    document = {**written(spec), "method": method, "control": False}
+    document.pop("seed_training", None)
+    own = {"search": searches.get(method, {})}
+    if method != spec.method and METHODS.get(method).search["algorithm"] != spec.search.algorithm:
+        document |= own
+    trainings = {name: document[name] for name in ("policy_training", "value_training") if repeat}
+    document |= {name: {**one, "seed": spec.seed + REPEAT * repeat} for name, one in trainings.items()}
+    return RunSpec.model_validate(document)
 
 
 def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan: Sequence[Phase]) -> int:
@@ -163,4 +211,5 @@ def _outcome(run: LocalRun, run_id: int, num_iterations: int) -> MethodRun:
         tokens_before=iteration_tokens(run.database, run_id, 0),
         tokens=tuple(iteration_tokens(run.database, run_id, result.iteration) for result in results),
         gates=gates_of(run.database, run_id),
+        solved=phase_solved(run.database, run_id, SAMPLES),
     )

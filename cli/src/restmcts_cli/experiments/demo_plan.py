@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
-from restmcts.domain.tasks.number_paths import KIND
+from restmcts.domain.tasks.number_paths import EASY, HARD, KIND
 
 from restmcts_cli.experiments.requested_runs import puzzle_sets
 
@@ -21,7 +21,7 @@ class DemoSize:
 
     demonstrations: int = 1500
     bootstrap: int = 1000
-    searched: int = 2200
+    searched: int = 900
     test: int = 1000
     compared: int = 300
     held_out: int = 200
@@ -29,6 +29,7 @@ class DemoSize:
     policy_steps: int = 250
     value_steps: int = 160
     test_budgets: tuple[int, ...] = (80, 160)
+    difficulty: str = HARD
 
 
 QUICK = DemoSize(
@@ -42,6 +43,7 @@ QUICK = DemoSize(
     policy_steps=20,
     value_steps=20,
     test_budgets=(80,),
+    difficulty=EASY,
 )
 
 
@@ -58,6 +60,20 @@ MODELS = {
 }
 
 
+# What the paper does, on these puzzles: rollouts to the end, all of whose steps are labelled too
+# (the released search throws them away), and no threshold while collecting.
+PAPER_SEARCH = {
+    "algorithm": "mcts-star",
+    "branch": 3,
+    "roll_forward_steps": MAX_DEPTH,
+    "end_gate": 2.0,
+    "max_depth": MAX_DEPTH,
+    "keep_rollouts": True,
+}
+SEARCHES_OF_METHODS = {"rest-mcts-paper": PAPER_SEARCH}
+TOKENS = 170
+
+
 def demo_spec(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -> RunSpec:
     """Return the demo as a run like any other: the loop with its control, then every method at
     equal tokens with the last models.
@@ -69,14 +85,7 @@ def demo_spec(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -
             "seed": seed,
             "iterations": num_iterations,
             "puzzles": _puzzles(size),
-            "search": {
-                "branch": 3,
-                "roll_forward_steps": MAX_DEPTH,
-                "end_gate": 2.0,
-                "max_depth": MAX_DEPTH,
-                "keep_rollouts": True,
-            },
-            "budget": {"iterations": 3},
+            "budget": {"tokens": TOKENS, "iterations": None},
             "generation": {"temperature": 1.0, "max_step_tokens": 8, "max_solution_tokens": 64},
             "traces": {"top_k": 2, "rank": "shortest"},
             # The question names the number to reach, so the answer is no news to the policy.
@@ -106,6 +115,7 @@ def _puzzles(size: DemoSize) -> PuzzleSets:
         test=size.test,
         compared=size.compared,
         held_out=size.held_out,
+        difficulty=size.difficulty,
     )
 
 
@@ -155,11 +165,7 @@ def settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
             "keep_rollouts and stop_on_any_gated; the answer is the finished solution of highest value",
         ),
         ("best-first at test time", "branches at untried tokens, at most 4 a position; gate 0.6 on V + 0.1 log p"),
-        (
-            "keep_rollouts",
-            "on while collecting: the steps of rollouts are labelled too (the released search throws them away)",
-        ),
-        ("end_gate", "none while collecting"),
-        ("search", f"MCTS*, {spec.budget.iterations} iterations, branch 3, rollouts to the end"),
+        ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a puzzle"),
+        ("puzzles", f"difficulty {spec.puzzles.difficulty if spec.puzzles else None}: the exact distance"),
         ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),
     )

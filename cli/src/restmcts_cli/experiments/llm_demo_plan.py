@@ -17,7 +17,7 @@ MAX_DEPTH = 12
 class LlmDemoSize:
     """How much of everything; `test_tokens` are those of a problem at test time."""
 
-    difficulty: int = 2
+    difficulty: str = "2"
     demonstrations: int = 120
     bootstrap: int = 60
     searched: int = 200
@@ -30,7 +30,7 @@ class LlmDemoSize:
 
 
 LLM_QUICK = LlmDemoSize(
-    difficulty=1,
+    difficulty="1",
     demonstrations=8,
     bootstrap=2,
     searched=4,

@@ -3,7 +3,7 @@ a table, Markdown and JSON.
 """
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from statistics import fmean
@@ -29,23 +29,34 @@ class MethodRun:
         tokens_before: generated for the first value model, a problem of the bootstrap set.
         tokens: generated for training data, a searched problem.
         gates: what its gates said, in order.
+        solved: of the last policy, whether any of several samples is right; None if not measured.
     """
 
     greedy: tuple[Figure | None, ...]
-    num_policy_samples: tuple[int, ...]
+    num_policy_samples: tuple[float, ...]
     tokens_before: float
     tokens: tuple[float, ...]
     gates: tuple[dict[str, Any], ...]
+    solved: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class SeedRuns:
-    """Everything of one seed; `control` by iteration from 1, None where there is none."""
+    """Everything of one seed.
+
+    Attributes:
+        control: by iteration from 1, None where there is none.
+        methods: the runs of each method, one for each time it was trained.
+    """
 
     seed: int
     first: Figure | None
     control: tuple[Figure | None, ...]
-    methods: dict[str, MethodRun]
+    methods: dict[str, tuple[MethodRun, ...]]
+
+    def reached(self, method: str, number: int) -> Figure | None:
+        """Return the accuracy of a method after an iteration (from 0), mean over its runs."""
+        return _mean([_latest(self.first, run.greedy[: number + 1]) for run in self.methods[method]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +69,7 @@ class MethodComparison:
     budget_tokens: int
     same_problems: bool
     seeds: tuple[SeedRuns, ...]
+    num_samples: int = 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +85,8 @@ class MethodSummary:
         tokens_before: for the first value model, a problem of the bootstrap set.
         policy_samples: by iteration, mean over seeds.
         rejected: checkpoints that were not promoted, over all seeds, by kind of model.
+        solved: share of problems with a right one among several samples of the last policy.
+        solved_over_first_method: the same, paired, over the first method named.
     """
 
     name: str
@@ -83,6 +97,8 @@ class MethodSummary:
     tokens_before: float = 0.0
     policy_samples: tuple[float, ...] = ()
     rejected: dict[str, int] | None = None
+    solved: Estimate | None = None
+    solved_over_first_method: Estimate | None = None
 
 
 def method_summaries(comparison: MethodComparison) -> list[MethodSummary]:
@@ -103,7 +119,8 @@ def _summary(comparison: MethodComparison, method: str) -> MethodSummary:
     accuracies = [_of(comparison, method, number) for number in range(comparison.num_iterations)]
     control = _control(comparison, last)
     first = comparison.methods[0]
-    members = [seed.methods[method] for seed in comparison.seeds]
+    members = [run for seed in comparison.seeds for run in seed.methods[method]]
+    solved, others = (_solved(comparison, name) for name in (method, first))
     return MethodSummary(
         name=method,
         accuracy=tuple(found.estimate for found in accuracies),
@@ -116,6 +133,8 @@ def _summary(comparison: MethodComparison, method: str) -> MethodSummary:
             model: sum(gate["model"] == model and not gate["promoted"] for member in members for gate in member.gates)
             for model in ("policy", "value")
         },
+        solved=solved.estimate if solved else None,
+        solved_over_first_method=solved.minus(others) if solved and others and method != first else None,
     )
 
 
@@ -129,7 +148,8 @@ def value_figures(comparison: MethodComparison, method: str) -> dict[str, list[E
             figures = [
                 gate["figures"][name]["candidate"]
                 for seed in comparison.seeds
-                for gate in seed.methods[method].gates
+                for run in seed.methods[method]
+                for gate in run.gates
                 if gate["model"] == "value" and gate["iteration"] == number and gate["figures"][name]["candidate"]
             ]
             if figures:
@@ -155,25 +175,40 @@ def _control(comparison: MethodComparison, number: int) -> Figure | None:
 
 
 def _of(comparison: MethodComparison, method: str, number: int) -> Figure:
-    def latest(seed: SeedRuns) -> Figure | None:
-        # Where a method found nothing to train on it stays what it was.
-        known = (seed.first, *seed.methods[method].greedy[: number + 1])
-        return [figure for figure in known if figure is not None][-1]
-
-    found = _accuracy(comparison, latest)
+    found = _accuracy(comparison, lambda seed: seed.reached(method, number))
     assert found is not None
     return found
+
+
+def _solved(comparison: MethodComparison, method: str) -> Figure | None:
+    return _accuracy(comparison, lambda seed: _mean([run.solved for run in seed.methods[method]]))
+
+
+def _latest(first: Figure | None, by_iteration: Sequence[Figure | None]) -> Figure | None:
+    """Return the last accuracy there is: where a method found nothing to train on it stays what
+    it was.
+    """
+    return next((figure for figure in (*reversed(by_iteration), first) if figure is not None), None)
+
+
+def _mean(figures: Sequence[Figure | None]) -> Figure | None:
+    """Return the mean of several trainings with one seed, problem by problem; None if one is
+    missing.
+    """
+    rows = [figure.groups[0][0] for figure in figures if figure is not None]
+    return Figure.of(list(map(fmean, zip(*rows, strict=True)))) if len(rows) == len(figures) else None
 
 
 def comparison_table(comparison: MethodComparison) -> Table:
     """Return the table: a row for the first policy, the control and each method."""
     iterations = [f"iteration {number}" for number in range(1, comparison.num_iterations + 1)]
     over = ["over control", f"over {comparison.methods[0]}"]
-    rows = tuple(_cells(summary, comparison.num_iterations) for summary in method_summaries(comparison))
-    return Table("", ("", *iterations, *over, "tokens a problem", "trained on", "rejected"), rows)
+    samples = [f"pass@{comparison.num_samples}"] if comparison.num_samples else []
+    rows = tuple(_cells(summary, comparison.num_iterations, bool(samples)) for summary in method_summaries(comparison))
+    return Table("", ("", *iterations, *over, *samples, "tokens a problem", "trained on", "rejected"), rows)
 
 
-def _cells(summary: MethodSummary, num_iterations: int) -> tuple[CellValue, ...]:
+def _cells(summary: MethodSummary, num_iterations: int, has_samples: bool) -> tuple[CellValue, ...]:
     accuracies = [percent(figure) for figure in summary.accuracy]
     rejected = ", ".join(f"{count} {model}" for model, count in (summary.rejected or {}).items() if count)
     return (
@@ -182,6 +217,7 @@ def _cells(summary: MethodSummary, num_iterations: int) -> tuple[CellValue, ...]
         *[None] * (num_iterations - len(accuracies)),
         gain(summary.over_control),
         gain(summary.over_first_method),
+        *([percent(summary.solved) if summary.solved else None] if has_samples else []),
         " / ".join(f"{value:.0f}" for value in summary.tokens) or None,
         " / ".join(f"{value:,.0f}" for value in summary.policy_samples) or None,
         rejected or None,
@@ -201,7 +237,8 @@ def sentences(comparison: MethodComparison) -> list[str]:
     for method in comparison.methods:
         for name, figures in value_figures(comparison, method).items():
             trail = " → ".join(f"{decimal(one.value, 3)} ± {one.standard_error:.3f}" for one in figures)
-            found.append(f"{method}: {name} of V_0 → V_{len(figures) - 1} on held-out trees: {trail}")
+            last = comparison.num_iterations
+            found.append(f"{method}: {name} of V_{last + 1 - len(figures)} → V_{last} on held-out trees: {trail}")
     for row in rows:
         if row.tokens_before:
             found.append(
@@ -250,21 +287,44 @@ def json_line(comparison: MethodComparison) -> str:
             for method in comparison.methods
         },
         "gates": {
-            f"{method}-{seed.seed}": seed.methods[method].gates for seed in comparison.seeds for method in seed.methods
-        },
-        "by_seed": {
-            f"{method}-{seed.seed}": [
-                figure.estimate.value if figure else None for figure in seed.methods[method].greedy
-            ]
+            f"{method}-{seed.seed}": [gate for run in members for gate in run.gates]
             for seed in comparison.seeds
-            for method in seed.methods
+            for method, members in seed.methods.items()
         },
+        "accuracies": list(_accuracies(comparison)),
     }
     return json.dumps(document, allow_nan=False)
 
 
+def _accuracies(comparison: MethodComparison) -> Iterator[dict[str, Any]]:
+    """Yield every accuracy that was measured, one for each method, seed, repeat and iteration;
+    tokens are those generated for training data, a problem, and those of V_0 in iteration 0.
+    """
+    for seed in comparison.seeds:
+        controls = enumerate((seed.first, *seed.control))
+        yield from (_row("control", seed.seed, number, figure, 0.0) for number, figure in controls)
+        for method, members in seed.methods.items():
+            for repeat, run in enumerate(members):
+                yield {**_row(method, seed.seed, 0, seed.first, run.tokens_before), "repeat": repeat}
+                for number, tokens in enumerate(run.tokens, start=1):
+                    figure = _latest(seed.first, run.greedy[:number])
+                    row = {**_row(method, seed.seed, number, figure, tokens), "repeat": repeat}
+                    is_last = number == comparison.num_iterations and run.solved is not None
+                    yield row | ({f"pass@{comparison.num_samples}": _value(run.solved)} if is_last else {})
+
+
+def _row(method: str, seed: int, iteration: int, figure: Figure | None, tokens: float) -> dict[str, Any]:
+    accuracy = _value(figure)
+    return {"method": method, "seed": seed, "iteration": iteration, "accuracy": accuracy, "tokens": tokens}
+
+
+def _value(figure: Figure | None) -> float | None:
+    return figure.estimate.value if figure is not None else None
+
+
 def _fields(summary: MethodSummary) -> dict[str, Any]:
-    differences = {"over_control": summary.over_control, "over_first_method": summary.over_first_method}
+    names = ("over_control", "over_first_method", "solved", "solved_over_first_method")
+    differences = {name: getattr(summary, name) for name in names}
     return {
         **asdict(summary),
         "accuracy": list(map(_estimate, summary.accuracy)),

@@ -13,7 +13,7 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
-from sqlalchemy import select
+from sqlalchemy import Column, select
 
 from restmcts_cli.reports.run_report_data import AnsweredProblem, GivenAnswer, IterationResult, SearchResult
 
@@ -48,16 +48,29 @@ def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | Non
     """Return the accuracy of a grading phase, problem by problem in their order; None if it is
     not done or has no tree.
     """
+    return _of_trees(transaction, phase, TREES.c.verdict, Verdict.RIGHT)
+
+
+def _of_trees(transaction: Transaction, phase: StoredPhase | None, column: Column[Any], right: object) -> Figure | None:
     if phase is None or phase.state != PhaseState.DONE:
         return None
     statement = (
-        select(TREES.c.verdict)
+        select(column)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .where(TREES.c.phase_id == phase.id)
         .order_by(PROBLEMS.c.position)
     )
-    verdicts = list(transaction.execute(statement).scalars())
-    return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
+    found = list(transaction.execute(statement).scalars())
+    return Figure.of([one == right for one in found]) if found else None
+
+
+def phase_solved(database: Database, run_id: int, name: str) -> Figure | None:
+    """Return for how many problems of a phase any leaf is right, problem by problem in their order;
+    None if there is no such phase, or it is not done.
+    """
+    with database.transaction() as transaction:
+        phase = next((row for row in runs.phases_of(transaction, run_id) if row.name == name), None)
+        return _of_trees(transaction, phase, TREES.c.solved, True)
 
 
 def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:

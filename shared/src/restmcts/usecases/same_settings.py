@@ -1,13 +1,13 @@
 """Whether a stored run is the one that is asked for again: its settings, one by one."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter
 
 from restmcts.domain.runs.evaluation import Evaluation
 from restmcts.domain.runs.self_training import SelfTraining
-from restmcts.domain.runs.spec import RunSpec, differences
+from restmcts.domain.runs.spec import RunSpec, differences, written
 from restmcts.errors import InputError
 from restmcts.usecases.need_plugins import PLUGINS
 
@@ -36,6 +36,21 @@ def changed_settings(stored: Config, asked: Config) -> list[str]:
     settings = [f"{name} ({_shown(before)} -> {_shown(after)})" for name, before, after in changes]
     # Problems are known by their digest, which says nothing to a person.
     return settings + [f"the problems of the set {name}" for name in others]
+
+
+def with_stored_search(asked: RunSpec, stored: Config, named: Collection[str]) -> RunSpec:
+    """Return the run that is asked for again with the search that it was begun with, unless another
+    is named: how a method searches by itself may change from version to version.
+
+    Args:
+        named: the dotted names of the settings that are given.
+    """
+    document = stored.get("spec", stored)
+    search = document.get("search")
+    is_named = any(name.partition(".")[0] == "search" for name in named)
+    if search is None or is_named or document.get("method", asked.method) != asked.method:
+        return asked
+    return RunSpec.model_validate({**written(asked), "search": search})
 
 
 def check_same_settings(stored: Config, asked: Config, holder: str, way_out: str) -> None:

@@ -19,7 +19,8 @@ from restmcts_cli.reports.shown_tables import console
 if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
 
-PUZZLE_BUDGET = {"tokens": 110, "iterations": None}
+PASS_AT = 8
+MAX_SEEDS = 1000
 
 
 @with_flags(COMPARE_FLAGS)
@@ -29,11 +30,25 @@ def compare(
         str | None,
         typer.Argument(help=f"{RUN_FILE_OR_PROBLEMS} Without: the demo's puzzle.", metavar="[RUN.toml|PROBLEMS]"),
     ] = None,
-    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "rest-mcts,rest-em,self-rewarding",
+    methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "rest-mcts,rest-mcts-paper,rest-em",
     iterations: Annotated[
         int | None, typer.Option(help="Rounds of every method; without: the run file's, or 2.", min=1)
     ] = None,
-    seeds: Annotated[int, typer.Option(help="How often everything is done, with the seeds 0, 1 and so on.", min=1)] = 3,
+    seeds: Annotated[
+        str, typer.Option(help="How many seeds, from 0 on (3); or which ones (20,21,22).", metavar="COUNT|LIST")
+    ] = "3",
+    repeats: Annotated[
+        int, typer.Option(help="How often each method is trained with each seed, in another order.", min=1)
+    ] = 1,
+    pass_at: Annotated[
+        int | None,
+        typer.Option(
+            "--pass-at",
+            help="Samples of each method's last policy to every test problem, of which one is to be right; 0: none. "
+            "Without: 8 for the puzzle, else none.",
+            min=0,
+        ),
+    ] = None,
     workdir: Annotated[
         Path, typer.Option(help="Folder for everything that is made; the same folder resumes it.", file_okay=False)
     ] = Path("compare-out"),
@@ -55,14 +70,18 @@ def compare(
 
     Example: [bold]restmcts compare --methods rest-mcts,rest-em --iterations 2 --seeds 3[/bold]
     """
-    from restmcts_cli.experiments.comparison_runs import run_study, study_of
+    from restmcts_cli.experiments.comparison_runs import StudyPlan, run_study, study_of
+    from restmcts_cli.experiments.demo_plan import SEARCHES_OF_METHODS
     from restmcts_cli.reports.comparison_report import json_line, markdown_table, render, write_markdown
 
     begin = time.monotonic()
     names = _names(methods)
     rounds = [Setting("iterations", iterations, "--iterations")] if iterations is not None else []
     spec = _compared(run, [*rounds, *given], quick)
-    comparison = run_study(study_of(spec, names, seeds), workdir)
+    num_samples = pass_at if pass_at is not None else PASS_AT if run is None else 0
+    searches = SEARCHES_OF_METHODS if run is None else {}
+    plan = StudyPlan(names, seeds_of(seeds), searches, repeats, num_samples)
+    comparison = run_study(study_of(spec, plan), workdir)
     shown = console(stderr=json)
     shown.print(render(comparison))
     shown.print(
@@ -85,6 +104,19 @@ def _names(methods: str) -> tuple[str, ...]:
     return names
 
 
+def seeds_of(text: str) -> tuple[int, ...]:
+    """Return the seeds that are meant by a count or a list."""
+    parts = [part.strip() for part in text.split(",")]
+    if not all(part.isascii() and part.isdigit() for part in parts if part or len(parts) == 1):
+        raise InputError(f"--seeds {text}: give a count such as 3, or a list such as 20,21,22")
+    numbers = tuple(int(part) for part in parts if part)
+    if len(parts) == 1:
+        numbers = tuple(range(min(numbers[0], MAX_SEEDS)))
+    if not numbers or len(set(numbers)) < len(numbers):
+        raise InputError(f"--seeds {text}: give at least one seed, and none twice")
+    return numbers
+
+
 def _compared(run: str | None, given: list[Setting], quick: bool) -> "RunSpec":
     """Return the run that every method does in its own way."""
     from restmcts_cli.experiments.comparison_runs import OWN_PROBLEMS
@@ -95,8 +127,7 @@ def _compared(run: str | None, given: list[Setting], quick: bool) -> "RunSpec":
         if typed & {"policy", "test"}:
             raise InputError("--policy and --test go with PROBLEMS")
         puzzle = demo_spec(0, QUICK if quick else DemoSize())
-        budget = [Setting(f"budget.{name}", value, "") for name, value in PUZZLE_BUDGET.items()]
-        return requested_run(None, [*budget, *given], puzzle)
+        return requested_run(None, given, puzzle)
     if quick:
         raise InputError("--quick is the puzzle's; leave it out with PROBLEMS or a run file")
     spec = requested_run(run, given if is_run_file(run) else [*settings_of(OWN_PROBLEMS, ""), *given])

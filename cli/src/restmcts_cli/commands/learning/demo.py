@@ -11,7 +11,7 @@ from restmcts.adapters.files.run_files import is_run_file
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError
 
-from restmcts_cli.arguments.run_flags import SEED, SET, with_flags
+from restmcts_cli.arguments.run_flags import DIFFICULTY, SEED, SET, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.reports.shown_tables import console
 
@@ -30,7 +30,7 @@ TITLES = {
 NUM_ANSWERED = 5
 
 
-@with_flags((SEED, SET))
+@with_flags((SEED, DIFFICULTY, SET))
 def demo(
     given: list[Setting],
     run_file: Annotated[

@@ -45,13 +45,13 @@ def selftrain(
     settings = requested_settings(run, given)
     check_folder(workdir)
     spec = spec_of(settings)
-    report = _run(spec, workdir, begin)
+    report = _run(spec, workdir, begin, {setting.name for setting in settings})
     _show(report, workdir / "report.html", json)
 
 
-def _run(spec: "RunSpec", workdir: Path, begin: float) -> "Report":
+def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Report":
     from restmcts.domain.runs.spec_plan import spec_plan
-    from restmcts.usecases.same_settings import check_same_settings
+    from restmcts.usecases.same_settings import check_same_settings, with_stored_search
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
@@ -74,6 +74,7 @@ def _run(spec: "RunSpec", workdir: Path, begin: float) -> "Report":
             config = run_config(spec, models, sets)
             run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
         else:
+            spec = with_stored_search(spec, known.config, named)
             config = run_config(spec, models, run.divided_as_stored(known, sets))
             check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = run.known(known, spec.max_tokens)

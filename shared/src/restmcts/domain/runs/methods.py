@@ -7,8 +7,8 @@ checkpoints "value-0", "policy-N" and, where it trains a value model in every it
 the trees "collect-N".
 """
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 from restmcts.domain.labels.filtering import PairFilter
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
@@ -16,7 +16,7 @@ from restmcts.domain.runs.self_training import FirstLabels, SelfTraining
 from restmcts.domain.runs.training_settings import ValueObjective
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings
-from restmcts.domain.search.settings import SearchSettings
+from restmcts.domain.search.settings import ALGORITHM, SearchSettings
 from restmcts.domain.search.step_rollouts import StepRolloutsSettings
 from restmcts.registry import Registry
 
@@ -47,47 +47,61 @@ class Method:
         summary: one line for people.
         iterate: returns the phases of an iteration.
         uses_value: returns whether the run has a value model.
-        first_value: returns the phases that make "value-0" of the first policy; not asked where one
-            is given.
+        first_value: returns the phases that make "value-0" of the first policy, none if the method
+            does without one; not asked where one is given.
+        search: settings of the search of a run that names none, by `algorithm`.
     """
 
     summary: str
     iterate: Callable[[SelfTraining, int, Models], list[Phase]]
     uses_value: Callable[[SelfTraining], bool] = lambda run: False
     first_value: Callable[[SelfTraining, str], list[Phase]] = lambda run, policy: []
+    search: Mapping[str, object] = field(default_factory=lambda: {ALGORITHM: "mcts-star"})
 
 
 def _rest_mcts(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
-    """Search, infer the values of the steps, train both models (arXiv:2406.03816, Algorithm 1)."""
+    """Search, infer the values of the steps, train both models (arXiv:2406.03816, Algorithm 1).
+
+    A search that asks no value model leaves the first one to the trees of the first iteration.
+    """
     collect = SearchPhase(
         name=f"collect-{iteration}",
         iteration=iteration,
         purpose="collect",
         problem_set=run.train_sets[iteration - 1],
         policy=models.policy,
-        value=models.value,
+        value=models.value if run.search.needs_values else None,
         search=run.search,
         budget=run.budget,
         generation=run.generation,
     )
-    phases: list[Phase] = [collect]
-    if models.value is not None:
-        # Values of another source are not mixed with inferred ones.
-        first = () if run.given_value or run.first_labels not in (None, "values") else ("bootstrap",)
-        sources = (*first, *(f"collect-{number}" for number in range(1, iteration + 1)))
-        phases.append(_value_training(run, iteration, models.value, models.first_policy, sources))
-    return [*phases, _supervised(run, iteration, models.policy, collect.name)]
+    # Values of another source are not mixed with inferred ones.
+    has_bootstrap = _asks_first_value(run) and not run.given_value and run.first_labels in (None, "values")
+    first = ("bootstrap",) if has_bootstrap else ()
+    sources = (*first, *(f"collect-{number}" for number in range(1, iteration + 1)))
+    value = _value_training(run, iteration, models.value, models.first_policy, sources)
+    return [collect, value, _supervised(run, iteration, models.policy, collect.name)]
 
 
 def _rest_best_first(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Do as ReST-MCTS* does, over trees of best-first branching that spend the whole budget."""
+    return _rest_mcts(_asking_values(run), iteration, models)
+
+
+def _asking_values(run: SelfTraining) -> SelfTraining:
     search = run.search if isinstance(run.search, BestFirstSettings) else BestFirstSettings(gate=None)
-    return _rest_mcts(replace(run, search=search), iteration, models)
+    return replace(run, search=replace(search, score=True))
+
+
+def _asks_first_value(run: SelfTraining) -> bool:
+    return run.search.needs_values or run.first_labels is not None
 
 
 def _first_value(run: SelfTraining, policy: str) -> list[Phase]:
-    """Return the phases that make V_0's data from the source that the run names, and V_0."""
-    return _first_value_from(run.first_labels or "values", run, policy)
+    """Return the phases that make V_0's data from the source that the run names, and V_0; none
+    where nobody would ask it.
+    """
+    return _first_value_from(run.first_labels or "values", run, policy) if _asks_first_value(run) else []
 
 
 def _first_value_from(labels: FirstLabels, run: SelfTraining, policy: str) -> list[Phase]:
@@ -227,15 +241,26 @@ METHODS: Registry[Method] = Registry("methods", "self-training method")
 METHODS.add(
     "rest-mcts",
     Method(
-        "tree search under a value model; both learn (ReST-MCTS*)",
+        "trees; their right paths train the policy, inferred values of all steps the value model (ReST-MCTS*)",
         _rest_mcts,
-        lambda run: run.search.needs_values,
+        lambda run: True,
         _first_value,
+        {ALGORITHM: "best-first", "score": False},
     ),
 )
 METHODS.add(
+    "rest-mcts-paper",
+    Method("as the paper does it: MCTS* under a value model; both learn", _rest_mcts, lambda run: True, _first_value),
+)
+METHODS.add(
     "rest-best-first",
-    Method("as rest-mcts, over trees of best-first branching", _rest_best_first, lambda run: True, _first_value),
+    Method(
+        "as rest-mcts, over best-first trees that ask the value model",
+        _rest_best_first,
+        lambda run: True,
+        lambda run, policy: _first_value(_asking_values(run), policy),
+        {ALGORITHM: "best-first"},
+    ),
 )
 METHODS.add(
     "math-shepherd",

@@ -105,7 +105,7 @@ def options_page() -> str:
     lines = [
         "# Every setting of a run",
         "",
-        "A run file (TOML) may set all of these; what it leaves out has its default. `--set search.branch=4` sets any",
+        "A run file (TOML) may set all of these; what it leaves out has its default. `--set budget.nodes=40` sets any",
         "of them on the command line. `null` stands for nothing. This page is made by `restmcts options --markdown`.",
     ]
     kind = ""

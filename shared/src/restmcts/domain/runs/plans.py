@@ -24,10 +24,11 @@ def self_training_plan(run: SelfTraining) -> list[Phase]:
     method = METHODS.get(run.method)
     phases, first = _seed_training(run)
     has_value = method.uses_value(run)
-    if has_value and not run.given_value:
-        phases += method.first_value(run, first)
+    first_value = method.first_value(run, first) if has_value and not run.given_value else []
+    phases += first_value
     policy = _gated_policy(run, phases, 0, first, None)
-    value = _gated_value(run, phases, 0, "value-0", None, first) if has_value else None
+    has_first = has_value and (run.given_value or bool(first_value))
+    value = _gated_value(run, phases, 0, "value-0", None, first) if has_first else None
     phases += _grading(run, 0, first, policy)
     for iteration in range(1, run.num_iterations + 1):
         made = method.iterate(run, iteration, Models(first, policy, value))

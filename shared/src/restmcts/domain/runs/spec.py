@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import (
     BaseModel,
+    BeforeValidator,
     ConfigDict,
     Field,
     ValidatorFunctionWrapHandler,
@@ -24,11 +25,12 @@ from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.learning.learner import LEARNERS, LearnerSettings
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.promotion import GateSettings
 from restmcts.domain.runs.self_training import FirstLabels
 from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
-from restmcts.domain.search.settings import SEARCHES, SearchSettings
+from restmcts.domain.search.settings import ALGORITHM, SEARCHES, SearchSettings
 from restmcts.errors import InputError
 
 NONE = "null"
@@ -37,6 +39,7 @@ NONE = "null"
 COLLECTING = {"mode": "collect", "gate": None}
 """What a search that collects trees has in place of its own defaults, where it has them."""
 
+METHOD = "rest-mcts"
 TRAININGS = ("policy_training", "value_training", "seed_training", "preference_training")
 _MAY_CHANGE = ("max_tokens", "plugins", "problems", "test", "limit", "split", "strict")
 T = TypeVar("T")
@@ -54,6 +57,10 @@ Section = Annotated[T, WrapValidator(_reasoned)]
 """Settings under a name of their own."""
 
 
+def _as_text(value: object) -> object:
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 class Document(BaseModel):
     """What is written in a run file: unknown keys are refused, and nothing changes once read."""
 
@@ -65,10 +72,10 @@ class PuzzleSets(Document):
     """Problem sets that are drawn from the run's seed; no two share a question."""
 
     kind: str = Field(default="number-paths", description="The puzzle: number-paths, word-problems or story-problems.")
-    difficulty: int | None = Field(
+    difficulty: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         default=None,
-        ge=1,
-        description="How hard story problems are, 1 (two or three sums) to 5 (nine); without: 3. The others have no levels.",
+        description="How hard all puzzles but clumsy demonstrations are, a level or a range: distances of number paths "
+        "(3-6; at most 8), changes in word problems (1-3; at most 5), levels of story problems (3; at most 5).",
     )
     demonstrations: int = Field(default=1500, ge=0, description="Puzzles with clumsy solutions, for the first policy.")
     bootstrap: int = Field(
@@ -154,7 +161,7 @@ class RunSpec(Document):
     split: str = Field(default="train", description="Split to take of a data set of the hub.")
     strict: bool = Field(default=False, description="Stop at the first bad line instead of passing over it.")
     seed: int = Field(default=0, ge=0, description="Decides every sample and the order of training data.")
-    method: str = Field(default="rest-mcts", description="Self-training method; `restmcts options method` lists them.")
+    method: str = Field(default=METHOD, description="Self-training method; `restmcts options method` lists them.")
     labels: FirstLabels | None = Field(
         default=None, description="Source of the labels of the first value model; without: the method's own."
     )
@@ -229,10 +236,22 @@ def with_derived(given: Mapping[str, Any]) -> dict[str, Any]:
     _fill(document, "budget", {"iterations": 16})
     _fill(document, "generation", {"template": template})
     _fill(document, "learner", {"name": "sft"})
-    _fill(document, "search", {"algorithm": "mcts-star"})
+    _fill(document, "search", search_of_method(document))
     if isinstance(document["search"], dict):
-        _fill(document, "search", _collecting(document["search"]["algorithm"]))
+        _fill(document, "search", _collecting(document["search"][ALGORITHM]))
     return document
+
+
+def search_of_method(document: Mapping[str, Any]) -> Mapping[str, Any]:
+    """Return the settings with which the method of a run's document searches, where the document
+    does not say otherwise: the algorithm, and what of it is the method's own.
+    """
+    method, search = document.get("method", METHOD), document.get("search", {})
+    own = METHODS.get(method if isinstance(method, str) and method in METHODS else METHOD).search
+    if document.get("value") is not None:
+        own = {name: value for name, value in own.items() if name != "score"}
+    named = search.get(ALGORITHM, own[ALGORITHM]) if isinstance(search, Mapping) else own[ALGORITHM]
+    return own if named == own[ALGORITHM] else {ALGORITHM: named}
 
 
 def _fill(document: dict[str, Any], name: str, defaults: Mapping[str, Any]) -> None:

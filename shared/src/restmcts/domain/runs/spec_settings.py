@@ -11,7 +11,8 @@ from typing import Any, get_args, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from restmcts.domain.runs.spec import RunSpec, learner_fields, search_fields, written
+from restmcts.domain.runs.spec import RunSpec, learner_fields, search_fields, search_of_method, written
+from restmcts.domain.search.settings import ALGORITHM as ALGORITHM_FIELD
 from restmcts.errors import InputError
 
 ALGORITHM, LEARNER = "search.algorithm", "learner.name"
@@ -184,11 +185,14 @@ def _instead(path: Sequence[int | str], document: Mapping[str, Any]) -> str:
 
 def known_names(section: Sequence[int | str], document: Any) -> tuple[str, ...]:
     """Return the names of the settings of a section of a run's document."""
-    owner: Any = RunSpec
+    owner, whole = RunSpec, document
     for part in section:
         document = document[part]
         if part == "search":
-            return ("algorithm", *search_fields(document.get("algorithm", "mcts-star")))
+            return (
+                ALGORITHM_FIELD,
+                *search_fields(document.get(ALGORITHM_FIELD, search_of_method(whole)[ALGORITHM_FIELD])),
+            )
         if part == "learner":
             return ("name", *learner_fields(document.get("name", "sft")))
         if isinstance(part, str):

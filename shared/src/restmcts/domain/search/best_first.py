@@ -49,6 +49,8 @@ class BestFirstSettings(SearchSettings):
             if it says something new).
         gate: stop at the first finished solution with a score at or above it; None: go on while the
             budget lasts.
+        score: whether the value model is asked; without it V is 0 everywhere, and the policy's own
+            probabilities lead.
         branches_in_flight: solutions completed at once.
     """
 
@@ -59,6 +61,7 @@ class BestFirstSettings(SearchSettings):
     log_prob_weight: float = 0.1
     merge: Literal["exact", "normalised"] = "exact"
     gate: float | None = 0.6
+    score: bool = True
     branches_in_flight: AtLeastOne = 1
 
     @property
@@ -67,6 +70,10 @@ class BestFirstSettings(SearchSettings):
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return BestFirst(self, budget, seed, ends)
+
+    @property
+    def needs_values(self) -> bool:
+        return self.score
 
 
 @dataclass(frozen=True, slots=True)
@@ -133,7 +140,7 @@ class BestFirst(Search):
             written += self._add(rest, proposed((yield [self._ask(rest, None)])[0]))
         path = [step.node for step in written]
         fresh = [node for node in path if node.node_id >= num_known]
-        if fresh:
+        if fresh and self.settings.score:
             above = self.tree.steps_to(fresh[0])[:-1]
             response = scored((yield [self.score(above, [tuple(node.step for node in fresh)])])[0])
             for node, value in zip(fresh, response.values[0], strict=True):

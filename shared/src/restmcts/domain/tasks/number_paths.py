@@ -25,7 +25,8 @@ FRESH_POLICY = "number-paths:"
 LARGEST_NUMBER = 49
 MAX_MOVES = 8
 MOVES_PER_PUZZLE = 3
-SEARCHED_DISTANCES = (3, 4, 5, 6)
+EASY, HARD = "3-6", "6-8"
+"""Distances of the puzzles that are searched and held out: the domain's own, and the demo's."""
 DEMONSTRATION_MOVES = (4, 8)
 ANSWER_WORDS = "The answer is"
 # A space as small as this one runs dry; so many misses in a row mean that fewer than one draw in
@@ -79,8 +80,12 @@ class Puzzle:
 
 @dataclass(frozen=True, slots=True)
 class SetSizes:
-    """How many problems of each set are wanted, `searched` in each iteration, and how hard they are
-    where a puzzle has levels (None: its own).
+    """How many problems of each set are wanted, and how hard.
+
+    Attributes:
+        searched: of each iteration.
+        difficulty: a range in the puzzle's own measure, e.g. "5-8", of all problems but the
+            demonstrations; None: the puzzle's own.
     """
 
     demonstrations: int = 1500
@@ -88,7 +93,7 @@ class SetSizes:
     searched: int = 2200
     test: int = 1000
     validation: int = 600
-    difficulty: int | None = None
+    difficulty: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +102,7 @@ class ProblemSets:
 
     Attributes:
         demonstrations: with solutions, all right, all longer than they need be.
-        searched: one tuple per iteration, of exact distance 3 to 6 as are the next two.
+        searched: one tuple per iteration, of the difficulty that is wanted as are the next two.
         test: held out for reported accuracies.
         validation: held out for choices.
     """
@@ -202,13 +207,14 @@ def check_number_path(check: Check) -> Verdict:
 def make_problem_sets(generator: random.Random, sizes: SetSizes | None = None) -> ProblemSets:
     """Return the sets that a whole run needs; the same generator state gives the same sets.
 
-    The held-out sets are drawn first, so that they do not depend on how many others are wanted.
+    The held-out sets are drawn first, so that they do not depend on how many others are wanted. The
+    difficulty is the exact distance, "3-6" unless it is given.
 
     Raises:
-        InputError: if the puzzle has not that many problems.
+        InputError: if the puzzle has not that many problems, or no such distances.
     """
     sizes = sizes or SetSizes()
-    source = _Source(generator)
+    source = _Source(generator, difficulties(sizes.difficulty or EASY, MAX_MOVES, "distances of number paths"))
     test = source.draw(sizes.test)
     validation = source.draw(sizes.validation)
     demonstrations = source.demonstrate(sizes.demonstrations)
@@ -216,21 +222,40 @@ def make_problem_sets(generator: random.Random, sizes: SetSizes | None = None) -
     return ProblemSets(demonstrations, searched, test, validation)
 
 
+def difficulties(text: str, largest: int, what: str) -> tuple[int, ...]:
+    """Return the numbers of a range as a person writes it: "5-8" or "5".
+
+    Args:
+        largest: the greatest number that there may be; the least is 1.
+        what: what the numbers are, for messages.
+
+    Raises:
+        InputError: if it is no such range.
+    """
+    match = re.fullmatch(r"([0-9]{1,3})(?:-([0-9]{1,3}))?", text, re.ASCII)
+    first, last = (int(match[1]), int(match[2] or match[1])) if match else (0, 0)
+    if not 1 <= first <= last <= largest:
+        raise InputError(f"{what} are a range from 1 to {largest} such as 2-{largest}, not {text!r}")
+    return tuple(range(first, last + 1))
+
+
 class _Source:
     """Draws problems and remembers their questions, so that none is drawn twice."""
 
-    def __init__(self, generator: random.Random) -> None:
+    def __init__(self, generator: random.Random, distances: tuple[int, ...]) -> None:
         self._generator = generator
+        self._distances = distances
         self._used: set[Puzzle] = set()
-        self._unused: dict[int, list[Puzzle]] = {steps: [] for steps in SEARCHED_DISTANCES}
+        self._unused: dict[int, list[Puzzle]] = {steps: [] for steps in distances}
         for puzzle, steps in _all_puzzles():
             if steps in self._unused:
                 self._unused[steps].append(puzzle)
+        self._num_puzzles = {steps: len(puzzles) for steps, puzzles in self._unused.items()}
         for puzzles in self._unused.values():
             generator.shuffle(puzzles)
 
     def draw(self, count: int) -> tuple[Problem, ...]:
-        return tuple(_as_problem(self._draw_at(self._generator.choice(SEARCHED_DISTANCES))) for _ in range(count))
+        return tuple(_as_problem(self._draw_at(self._generator.choice(self._distances))) for _ in range(count))
 
     def demonstrate(self, count: int) -> tuple[Problem, ...]:
         problems: list[Problem] = []
@@ -254,7 +279,10 @@ class _Source:
             if puzzle not in self._used:
                 self._used.add(puzzle)
                 return puzzle
-        raise InputError(f"no number path of distance {steps} is left after {len(self._used)} problems; ask for fewer")
+        raise InputError(
+            f"there are {self._num_puzzles[steps]:,} number paths of distance {steps}, and all are in use after "
+            f"{len(self._used):,} problems; ask for fewer, or for other distances"
+        )
 
 
 def _all_puzzles() -> Iterator[tuple[Puzzle, int]]:

@@ -28,24 +28,13 @@ class Puzzle(Task):
 
 @dataclass(frozen=True, slots=True)
 class CheckedPuzzle(Puzzle):
-    """A puzzle made of two functions: one draws its sets, one checks a solution; and the number of
-    its levels of difficulty, 0 where it has none.
-    """
+    """A puzzle made of two functions: one draws its sets, one checks a solution."""
 
     draw: Callable[[random.Random, SetSizes], ProblemSets]
     check: Callable[[Check], Verdict]
-    num_levels: int = 0
 
     def make_sets(self, generator: random.Random, sizes: SetSizes) -> ProblemSets:
-        """Return what `draw` does.
-
-        Raises:
-            InputError: also if the puzzle has no such difficulty.
-        """
-        difficulty = sizes.difficulty
-        if difficulty is not None and not 1 <= difficulty <= self.num_levels:
-            levels = f"choose 1 to {self.num_levels}" if self.num_levels else "this puzzle has none; leave it out"
-            raise InputError(f"puzzles.difficulty is {difficulty}; {levels}")
+        """Return what `draw` does."""
         return self.draw(generator, sizes)
 
     def verify(self, check: Check, tools: Tools) -> Judgement:
@@ -55,10 +44,7 @@ class CheckedPuzzle(Puzzle):
 
 TASKS.add(number_paths.KIND, CheckedPuzzle(number_paths.make_problem_sets, number_paths.check_number_path))
 TASKS.add(
-    story_problems.KIND,
-    CheckedPuzzle(
-        story_problems.make_story_problem_sets, story_problems.check_story_problem, len(story_problems.LEVELS)
-    ),
+    story_problems.KIND, CheckedPuzzle(story_problems.make_story_problem_sets, story_problems.check_story_problem)
 )
 TASKS.add(word_problems.KIND, CheckedPuzzle(word_problems.make_word_problem_sets, word_problems.check_word_problem))
 

@@ -14,7 +14,14 @@ from dataclasses import dataclass
 
 from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.domain.requests import STEP_SEPARATOR
-from restmcts.domain.tasks.number_paths import ANSWER_WORDS, MAX_MISSES, ProblemSets, SetSizes, answer_step
+from restmcts.domain.tasks.number_paths import (
+    ANSWER_WORDS,
+    MAX_MISSES,
+    ProblemSets,
+    SetSizes,
+    answer_step,
+    difficulties,
+)
 from restmcts.errors import InputError
 
 KIND = "story-problems"
@@ -170,7 +177,7 @@ LEVELS = (
     _Level((4, 5), 9, 90, 500),
 )
 
-DEFAULT_DIFFICULTY = 3
+DEFAULT_DIFFICULTY = "3"
 
 
 def compute(left: int, sign: str, right: int) -> int | None:
@@ -212,21 +219,23 @@ def make_story_problem_sets(generator: random.Random, sizes: SetSizes | None = N
     Demonstrations come with a solution, in wordings drawn at random.
 
     Raises:
-        InputError: if no new problem is found.
+        InputError: if no new problem is found, or there is no such level.
     """
     sizes = sizes or SetSizes()
-    level = LEVELS[(sizes.difficulty or DEFAULT_DIFFICULTY) - 1]
+    wanted = difficulties(sizes.difficulty or DEFAULT_DIFFICULTY, len(LEVELS), "levels of story problems")
+    levels = [LEVELS[number - 1] for number in wanted]
     used: set[str] = set()
 
     def draw(count: int, solved: bool = False) -> tuple[Problem, ...]:
-        return tuple(_draw(generator, level, used, solved) for _ in range(count))
+        return tuple(_draw(generator, levels, used, solved) for _ in range(count))
 
     test, validation = draw(sizes.test), draw(sizes.validation)
     demonstrations = draw(sizes.demonstrations, solved=True)
     return ProblemSets(demonstrations, tuple(draw(sizes.searched) for _ in range(sizes.iterations)), test, validation)
 
 
-def _draw(generator: random.Random, level: _Level, used: set[str], solved: bool) -> Problem:
+def _draw(generator: random.Random, levels: Sequence[_Level], used: set[str], solved: bool) -> Problem:
+    level = generator.choice(levels) if len(levels) > 1 else levels[0]
     for _ in range(MAX_MISSES):
         drawn = _Story(generator, level).problem()
         if drawn is not None and drawn.question not in used:

@@ -9,19 +9,28 @@ of models or of searches.
 
 import random
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.domain.requests import STEP_SEPARATOR
-from restmcts.domain.tasks.number_paths import ANSWER_WORDS, MAX_MISSES, ProblemSets, SetSizes, answer_step
+from restmcts.domain.tasks.number_paths import (
+    ANSWER_WORDS,
+    MAX_MISSES,
+    ProblemSets,
+    SetSizes,
+    answer_step,
+    difficulties,
+)
 from restmcts.errors import InputError
 
 KIND = "word-problems"
 LARGEST_NUMBER = 49
 LARGEST_START = 30
 LARGEST_CHANGE = 9
-NUM_CHANGES = (1, 2, 3)
+EASY = "1-3"
+MOST_CHANGES = 5
+_MEASURE = "changes in word problems"
 DISTRACTION_RATE = 0.5
 REMARK_RATE = 0.3
 
@@ -113,19 +122,21 @@ def make_word_problem_sets(generator: random.Random, sizes: SetSizes | None = No
     state gives the same sets.
 
     The held-out sets are drawn first, so that they do not depend on how many others are wanted.
-    Demonstrations come with a solution, in wordings drawn at random.
+    Demonstrations come with a solution, in wordings drawn at random. The difficulty is the number
+    of changes, "1-3" unless it is given; that of demonstrations is always "1-3".
 
     Raises:
-        InputError: if no new problem is found.
+        InputError: if no new problem is found, or there is no such difficulty.
     """
     sizes = sizes or SetSizes()
     used: set[str] = set()
+    easy, wanted = (difficulties(text, MOST_CHANGES, _MEASURE) for text in (EASY, sizes.difficulty or EASY))
 
-    def draw(count: int, solved: bool = False) -> tuple[Problem, ...]:
-        return tuple(_draw(generator, used, solved) for _ in range(count))
+    def draw(count: int) -> tuple[Problem, ...]:
+        return tuple(Problem(p.question, p.answer, kind=KIND) for p in _draw(generator, used, wanted, count))
 
     test, validation = draw(sizes.test), draw(sizes.validation)
-    demonstrations = draw(sizes.demonstrations, solved=True)
+    demonstrations = tuple(_draw(generator, used, easy, sizes.demonstrations))
     return ProblemSets(demonstrations, tuple(draw(sizes.searched) for _ in range(sizes.iterations)), test, validation)
 
 
@@ -142,16 +153,18 @@ def all_words() -> tuple[str, ...]:
     return tuple(dict.fromkeys([*words, *"+-*/="]))
 
 
-def _draw(generator: random.Random, used: set[str], solved: bool) -> Problem:
-    for _ in range(MAX_MISSES):
-        drawn = _attempt(generator)
-        if drawn is not None and drawn.question not in used:
-            used.add(drawn.question)
-            return drawn if solved else Problem(drawn.question, drawn.answer, kind=KIND)
-    raise InputError(f"no new word problem is found after {len(used)}; ask for fewer")
+def _draw(generator: random.Random, used: set[str], num_changes: tuple[int, ...], count: int) -> Iterator[Problem]:
+    """Yield new problems with their solutions."""
+    for _ in range(count):
+        attempts = (_attempt(generator, num_changes) for _ in range(MAX_MISSES))
+        drawn = next((found for found in attempts if found is not None and found.question not in used), None)
+        if drawn is None:
+            raise InputError(f"no new word problem is found after {len(used)}; ask for fewer")
+        used.add(drawn.question)
+        yield drawn
 
 
-def _attempt(generator: random.Random) -> Problem | None:
+def _attempt(generator: random.Random, num_changes: tuple[int, ...]) -> Problem | None:
     """Return a problem with a solution, or None if a number on the way leaves 0 to 49."""
     a, b = generator.sample(NAMES, 2)
     i, j = generator.sample(ITEMS, 2)
@@ -160,7 +173,7 @@ def _attempt(generator: random.Random) -> Problem | None:
     first = generator.randint(2, LARGEST_START)
     said = [generator.choice(_START).format(n=first, **words)]
     solution = _Solution(generator, words, first)
-    for _ in range(generator.choice(NUM_CHANGES)):
+    for _ in range(generator.choice(num_changes)):
         sign = generator.choice("++--*")
         change = generator.choice(tuple(_TIMES)) if sign == "*" else generator.randint(2, LARGEST_CHANGE)
         said.append(generator.choice(_CHANGES[sign]).format(n=change, t=_TIMES.get(change), **words))
