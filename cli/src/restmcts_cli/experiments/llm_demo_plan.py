@@ -62,6 +62,7 @@ def llm_demo_spec(seed: int, size: LlmDemoSize) -> RunSpec:
                 compared=size.compared,
                 held_out=0,
             ),
+            "method": "rest-mcts-paper",
             "search": {
                 "branch": 3,
                 "roll_forward_steps": MAX_DEPTH,
