@@ -54,7 +54,7 @@ def test_the_demos_run_file_makes_the_demos_trees(restmcts: Run, tmp_path: Path)
     ended_well(restmcts("selftrain", path, "--workdir", second, timeout=SECONDS))
     trees = trees_of(first)
     assert trees == trees_of(second)
-    assert {"collect-1", "bootstrap", "grade-policy-1", "MCTS* @ 80"} <= {name for name, *_ in trees}
+    assert {"collect-1", "held-out-trees", "grade-policy-1", "MCTS* @ 80"} <= {name for name, *_ in trees}
 
 
 def test_the_example_runs_and_is_resumed_with_its_own_settings_alone(restmcts: Run, tmp_path: Path) -> None:
