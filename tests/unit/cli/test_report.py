@@ -163,11 +163,11 @@ def test_json_line_has_the_promised_fields() -> None:
     line = json_line(make_report(), "out/report.html")
     assert "\n" not in line
     fields = json.loads(line)
-    assert set(fields) == {"seed", "seconds", "iterations", "control", "value_auc", "search", "report"}
+    assert set(fields) == {"seed", "seconds", "iterations", "control", "rest_em", "value_auc", "search", "report"}
     assert fields["iterations"][2] == {
         "iteration": 2, "greedy_accuracy": 0.514, "stderr": 0.01581, "trees": 2200, "solved": 1270, "tokens": 284_000,
     }  # fmt: skip
-    assert fields["control"] == 0.3 and fields["report"] == "out/report.html"
+    assert fields["control"] == 0.3 and fields["rest_em"] is None and fields["report"] == "out/report.html"
     assert fields["search"][0]["budget_tokens"] is None and fields["search"][1]["accuracy"] == 0.578
 
 
@@ -201,6 +201,19 @@ def test_summary_does_not_claim_what_the_numbers_do_not_show(base: int, last: in
     )
     text = said(Report("t", "c", 0, 1.0, iterations=rows))
     assert expected in text and "does not show" in text and "Both differences" not in text
+
+
+def test_a_method_run_beside_has_a_column_a_line_and_a_sentence() -> None:
+    beside = Figure.of(outcomes(450, seed=2))
+    rows = (
+        IterationResult(0, greedy=Figure.of(outcomes(300))),
+        IterationResult(1, greedy=Figure.of(outcomes(514, seed=1)), rest_em=beside),
+    )
+    report = Report("t", "c", 0, 1.0, iterations=rows)
+    assert "It is 6.4 points above ReST^EM (45.0 % ± 1.6), which sampled as many tokens instead of" in said(report)
+    page = render_page(report)
+    assert "ReST^EM: samples, as many tokens" in page and "45.0 % ± 1.6" in page
+    assert json.loads(json_line(report, "r.html"))["rest_em"] == 0.45
 
 
 def test_summary_when_nothing_was_solved() -> None:

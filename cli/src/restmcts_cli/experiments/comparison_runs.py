@@ -143,9 +143,7 @@ def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> 
     setting = study.setting(seed)
     loop = self_training(setting.spec)
     control_id = _do(workdir, options, f"{CONTROL}-{seed}", setting, control_plan(loop))
-    with LocalRun(workdir, options) as run, run.database.transaction() as transaction:
-        checkpoints = runs.checkpoints_of(transaction, control_id)
-    first = checkpoints.get("policy-0", checkpoints[BASE]).uri
+    first = _first_policy(workdir, options, control_id)
     found: dict[str, list[int]] = {}
     for method in study.plan.methods:
         for repeat in range(study.plan.repeats):
@@ -179,6 +177,26 @@ def _of_method(spec: RunSpec, method: str, repeat: int, searches: Mapping[str, M
     return RunSpec.model_validate(document)
 
 
+def run_beside(spec: RunSpec, method: str, problems: dict[str, list[Problem]], run_id: int, workdir: Path) -> int:
+    """Do with another method what is not done yet of a stored run, from its first policy; return
+    the id.
+
+    Raises:
+        RestMctsError: if it fails; what is done stays done.
+    """
+    options = model_options(spec)
+    alone = _of_method(spec, method, 0, {}).model_copy(update={"evaluations": ()})
+    part = SeedPart(alone, problems, _first_policy(workdir, options, run_id))
+    return _do(workdir, options, method, part, spec_plan(alone))
+
+
+def _first_policy(workdir: Path, options: ModelOptions, run_id: int) -> str:
+    """Return the URI of the policy with which a run's iterations began."""
+    with LocalRun(workdir, options) as run, run.database.transaction() as transaction:
+        checkpoints = runs.checkpoints_of(transaction, run_id)
+    return checkpoints.get("policy-0", checkpoints[BASE]).uri
+
+
 def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan: Sequence[Phase]) -> int:
     """Run to its end what is not done yet of one run; return its id.
 
@@ -186,7 +204,7 @@ def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan
         InputError: if the work folder holds a run of that name with other settings.
     """
     spec, models = setting.spec, {BASE: ("policy", setting.base)}
-    display = LiveDisplay(f"restmcts compare, {name}")
+    display = LiveDisplay(f"restmcts, {name}")
     with LocalRun(workdir, options, display.on_training) as run, display:
         known = run.find(name)
         if known is None:

@@ -104,23 +104,31 @@ def _has_control(report: Report) -> bool:
     return any(result.control is not None for result in report.iterations)
 
 
+def _has_rest_em(report: Report) -> bool:
+    return any(result.rest_em is not None for result in report.iterations)
+
+
 def _accuracy(figure: Figure | None) -> str:
     return percent(figure.estimate if figure is not None else None)
 
 
 def _iterations_chart(iterations: tuple[IterationResult, ...]) -> Markup:
-    points, controls = [], []
+    points, controls, others = [], [], []
     for place, result in enumerate(iterations):
         if result.greedy is not None:
             points.append(Point.of(place, result.greedy.estimate))
         if result.control is not None:
             controls.append(Point.of(place, result.control.estimate))
+        if result.rest_em is not None:
+            others.append(Point.of(place, result.rest_em.estimate))
     if not points:
         return Markup("")
     series = [Series("Self-training, greedy", tuple(points))]
     if controls:
         # The control leaves the loop's line where both are still the base policy.
         series.append(Series("Control: demonstrations alone", (points[0], *controls), dashed=True))
+    if others:
+        series.append(Series("ReST^EM: samples, as many tokens", (points[0], *others)))
     x_axis = category_axis("Iteration", [str(result.iteration) for result in iterations])
     return line_chart("Accuracy by iteration", x_axis, accuracy_axis(series), series)
 
@@ -158,11 +166,16 @@ def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
 
 
 def _iterations_table(report: Report) -> Table:
-    measured = [("greedy", _has_accuracy(report)), ("control", _has_control(report))]
+    has_rest_em = _has_rest_em(report)
+    measured = [("greedy", _has_accuracy(report)), ("ReST^EM", has_rest_em), ("control", _has_control(report))]
     shown = [name for name, is_there in measured if is_there]
     rows: list[tuple[CellValue, ...]] = []
     for result in report.iterations:
-        accuracies = {"greedy": _accuracy(result.greedy), "control": _accuracy(result.control)}
+        accuracies = {
+            "greedy": _accuracy(result.greedy),
+            "ReST^EM": _accuracy(result.rest_em),
+            "control": _accuracy(result.control),
+        }
         counts = (result.num_trees, result.num_solved, result.num_tokens)
         learnt = (result.num_policy_samples, result.num_value_samples)
         rows.append((result.iteration, *(accuracies[name] for name in shown), *counts, *learnt))
@@ -171,6 +184,10 @@ def _iterations_table(report: Report) -> Table:
     if _has_control(report):
         about += (
             " The control starts from the same base policy and takes as many further steps on the demonstrations alone."
+        )
+    if has_rest_em:
+        about += (
+            " ReST^EM samples whole solutions of the same puzzles instead of searching, under the same limit of tokens."
         )
     title = "Accuracy by iteration" if _has_accuracy(report) else "Iterations"
     return Table(title, columns, tuple(rows), about)

@@ -26,6 +26,8 @@ class IterationResult:
         greedy: accuracy on held-out problems; None where there are none.
         control: accuracy after as many further steps on the demonstrations alone; None where no
             control was run.
+        rest_em: accuracy of ReST^EM, run beside with the same first policy and budget of tokens;
+            None where it was not.
     """
 
     iteration: int
@@ -36,6 +38,7 @@ class IterationResult:
     num_value_samples: int = 0
     greedy: Figure | None = None
     control: Figure | None = None
+    rest_em: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -155,12 +158,12 @@ def evaluate_values(name: str, values: Sequence[float], distances: Sequence[int 
 
 def json_line(report: Report, report_path: str) -> str:
     """Return the report as one line of JSON, the last line that a command with `--json` prints."""
-    controls = [result.control.estimate for result in report.iterations if result.control is not None]
     line = {
         "seed": report.seed,
         "seconds": round(report.seconds, 1),
         "iterations": [_iteration_fields(result) for result in report.iterations],
-        "control": controls[-1].value if controls else None,
+        "control": _last([result.control for result in report.iterations]),
+        "rest_em": _last([result.rest_em for result in report.iterations]),
         "value_auc": {quality.name: quality.auc_solvable for quality in report.values},
         "search": [
             {
@@ -175,6 +178,10 @@ def json_line(report: Report, report_path: str) -> str:
         "report": report_path,
     }
     return json.dumps(line, allow_nan=False)
+
+
+def _last(figures: Sequence[Figure | None]) -> float | None:
+    return next((figure.estimate.value for figure in reversed(figures) if figure is not None), None)
 
 
 def _iteration_fields(result: IterationResult) -> dict[str, object]:

@@ -68,6 +68,10 @@ def _about_accuracy(iterations: tuple[IterationResult, ...]) -> list[str]:
         sentences.append(f"It is {above_or_below(differences[-1])} {control}{against_noise(differences[-1])}.")
     if len(differences) == 2:
         sentences.append(_CLAIM if all(d.in_standard_errors >= CLAIM_LIMIT for d in differences) else _NO_CLAIM)
+    if last.rest_em is not None:
+        ahead = last.greedy.minus(last.rest_em)
+        other = f"ReST^EM ({percent(last.rest_em.estimate)}), which sampled as many tokens instead of searching"
+        sentences.append(f"It is {above_or_below(ahead)} {other}{against_noise(ahead)}.")
     return sentences
 
 

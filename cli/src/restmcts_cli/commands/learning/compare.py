@@ -20,6 +20,19 @@ if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
 
 PASS_AT = 8
+Seeds = Annotated[
+    str, typer.Option(help="How many seeds, from 0 on (3); or which ones (20,21,22).", metavar="COUNT|LIST")
+]
+Repeats = Annotated[int, typer.Option(help="How often each method is trained with each seed, in another order.", min=1)]
+PassAt = Annotated[
+    int | None,
+    typer.Option(
+        "--pass-at",
+        help="Samples of each method's last policy to every test problem, of which one is to be right; 0: none. "
+        "Without: 8 for the puzzle, else none.",
+        min=0,
+    ),
+]
 MAX_SEEDS = 1000
 
 
@@ -34,21 +47,9 @@ def compare(
     iterations: Annotated[
         int | None, typer.Option(help="Rounds of every method; without: the run file's, or 2.", min=1)
     ] = None,
-    seeds: Annotated[
-        str, typer.Option(help="How many seeds, from 0 on (3); or which ones (20,21,22).", metavar="COUNT|LIST")
-    ] = "3",
-    repeats: Annotated[
-        int, typer.Option(help="How often each method is trained with each seed, in another order.", min=1)
-    ] = 1,
-    pass_at: Annotated[
-        int | None,
-        typer.Option(
-            "--pass-at",
-            help="Samples of each method's last policy to every test problem, of which one is to be right; 0: none. "
-            "Without: 8 for the puzzle, else none.",
-            min=0,
-        ),
-    ] = None,
+    seeds: Seeds = "3",
+    repeats: Repeats = 1,
+    pass_at: PassAt = None,
     workdir: Annotated[
         Path, typer.Option(help="Folder for everything that is made; the same folder resumes it.", file_okay=False)
     ] = Path("compare-out"),

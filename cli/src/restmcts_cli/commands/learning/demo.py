@@ -3,6 +3,7 @@ machine.
 """
 
 import time
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 
     from restmcts_cli.reports.run_report_data import Report
 
-RUN_NAME = "demo"
+RUN_NAME, BESIDE = "demo", "rest-em"
 DemoModel = Literal["tiny", "smollm2"]
 TITLES = {
     "tiny": "ReST-MCTS*: a small model teaches itself number paths",
@@ -55,10 +56,11 @@ def demo(
     """Watch a model teach itself: no server, no GPU, a few minutes with the tiny one.
 
     A Llama of 90,000 parameters learns to write moves of the puzzle "number paths" from clumsy
-    demonstrations. Then, twice: MCTS* searches fresh puzzles under a value model, answers are
-    verified, the value of every step is inferred from the trees, and both models are trained on
-    what was found. At the end: accuracy by iteration beside a control that only saw the
-    demonstrations again, and every search method at equal tokens. With --model smollm2 a real
+    demonstrations. Then, twice: fresh puzzles that it solves seldom are searched, answers are
+    verified, the value of every step is inferred from the trees, and policy and value model are
+    trained on what was found. At the end: accuracy by iteration, beside ReST^EM, which samples as
+    many tokens instead of searching, and beside a control that only saw the demonstrations again;
+    and every search method at equal tokens. With --model smollm2 a real
     language model does the same with word problems in English, and what it wrote before stands
     beside what it writes in the end. All of it runs through the same
     handlers, queue and store as a cluster would. Killed at any moment and started again, it is
@@ -97,6 +99,7 @@ def _run(spec: "RunSpec", model: DemoModel, quick: bool, workdir: Path, begin: f
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
+    from restmcts_cli.experiments.comparison_runs import run_beside
     from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
     from restmcts_cli.reports.live_display import LiveDisplay
 
@@ -114,10 +117,20 @@ def _run(spec: "RunSpec", model: DemoModel, quick: bool, workdir: Path, begin: f
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id)
-        return _report(run, run_id, spec, model, quick, begin)
+    has_beside = model == "tiny" and spec.budget.tokens is not None and spec.method != BESIDE
+    beside = run_beside(spec, BESIDE, sets, run_id, workdir) if has_beside else None
+    with LocalRun(workdir, model_options(spec)) as run:
+        return _report(run, (run_id, beside), spec, model, quick, begin)
 
 
-def _report(run: "LocalRun", run_id: int, spec: "RunSpec", model: DemoModel, quick: bool, begin: float) -> "Report":
+def _report(
+    run: "LocalRun",
+    run_ids: "tuple[int, int | None]",
+    spec: "RunSpec",
+    model: DemoModel,
+    quick: bool,
+    begin: float,
+) -> "Report":
     from restmcts.domain.tasks.number_paths import KIND
 
     from restmcts_cli.experiments.demo_plan import comparison_names, settings_shown
@@ -126,6 +139,11 @@ def _report(run: "LocalRun", run_id: int, spec: "RunSpec", model: DemoModel, qui
     from restmcts_cli.reports.run_report_data import Report
     from restmcts_cli.reports.run_results import answers_beside, example_tree, iteration_results, search_results
 
+    run_id, beside = run_ids
+    iterations = iteration_results(run.database, run_id)
+    if beside is not None:
+        others = {result.iteration: result.greedy for result in iteration_results(run.database, beside)}
+        iterations = tuple(replace(one, rest_em=others.get(one.iteration)) for one in iterations)
     names = comparison_names(spec)
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     return Report(
@@ -133,7 +151,7 @@ def _report(run: "LocalRun", run_id: int, spec: "RunSpec", model: DemoModel, qui
         command=f"restmcts demo --model {model} --seed {spec.seed}" + (" --quick" if quick else ""),
         seed=spec.seed,
         seconds=time.monotonic() - begin,
-        iterations=iteration_results(run.database, run_id),
+        iterations=iterations,
         search=search_results(run.database, run_id, names),
         values=evaluate_checkpoints(run, run_id, names[1][0]) if has_distances else (),
         tree=example_tree(run.database, run_id, f"collect-{spec.iterations}"),
