@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import typer
+from restmcts.messages.routes import MESSAGES
 from restmcts_cli.main import app
 
 ROOT = Path(__file__).parents[2]
@@ -49,7 +50,60 @@ def test_commands_on_the_pages_exist(page: Path) -> None:
         assert any(" ".join(words[:count]) in known - {""} for count in (1, 2)), (page_id(page), words)
 
 
-def test_the_readme_is_short_and_its_prose_narrow() -> None:
-    lines = (ROOT / "README.md").read_text(encoding="utf-8").splitlines()
-    assert len(lines) <= MAX_README_LINES
-    assert [line for line in lines if len(line) > MAX_PROSE_CHARS] == []
+@pytest.mark.parametrize("page", PAGES, ids=page_id)
+def test_make_targets_on_the_pages_exist(page: Path) -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    code = re.findall(r"```.*?```|`[^`]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    named = re.findall(r"(?:^|[\s`])make ([a-z]+)", "\n".join(code))
+    assert [name for name in named if name not in targets] == []
+
+
+def test_every_target_is_phony() -> None:
+    makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
+    phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
+    assert phony is not None
+    assert set(phony.group(1).split()) == set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+
+
+def contributing() -> str:
+    return (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+
+
+def test_the_layout_names_every_part_of_the_shared_package_and_no_other() -> None:
+    named = set(re.findall(r"^\| · `([\w.]+)/?` \|", contributing(), flags=re.MULTILINE))
+    there = {path.name for path in (ROOT / "shared/src/restmcts").iterdir() if not path.name.startswith((".", "_"))}
+    assert named == there - {"py.typed"}
+
+
+def test_folders_of_the_layout_exist() -> None:
+    folders = re.findall(r"^\| `([\w/]+/)` \|", contributing(), flags=re.MULTILINE)
+    assert len(folders) > 3
+    assert [name for name in folders if not (ROOT / name.replace("NAME", "trainer")).is_dir()] == []
+
+
+def test_messages_named_as_examples_have_those_wire_names() -> None:
+    named = re.findall(r"\(`([A-Z]\w+)`,\s(?:wire\sname\s)?`([a-z_.]+)`\)", contributing())
+    assert len(named) == 2
+    assert {wire: MESSAGES[wire].__name__ for _, wire in named} == {wire: name for name, wire in named}
+
+
+def test_decisions_have_numbers_of_their_own_and_titles_that_name_them() -> None:
+    pages = sorted((ROOT / "docs/decisions").glob("[0-9]*.md"))
+    numbers = [page.name[:4] for page in pages]
+    assert len(set(numbers)) == len(numbers)
+    first_lines = [page.read_text(encoding="utf-8").partition("\n")[0] for page in pages[1:]]
+    assert [line for line, number in zip(first_lines, numbers[1:], strict=True) if f"# {number}. " not in line] == []
+
+
+def test_the_readme_is_short() -> None:
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
+
+
+@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "reference"], ids=page_id)
+def test_prose_is_narrow(page: Path) -> None:
+    text = page.read_text(encoding="utf-8")
+    if page.name != "README.md":  # whose first screen is code too
+        text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+    wide = [line for line in text.splitlines() if len(line) > MAX_PROSE_CHARS and not line.startswith("|")]
+    assert wide == []
