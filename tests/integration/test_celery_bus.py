@@ -89,8 +89,8 @@ def test_equal_wake_ups_wait_once_until_one_is_taken(servers: Stack, database: D
     bus = bus_of(servers.settings["RESTMCTS_REDIS_URL"], database)
     bus.publish([WAKE_UP, WAKE_UP])
     assert redis.llen("policy") == 1
-    assert not bus.taken(Queue.POLICY)
+    assert not bus.is_drained(Queue.POLICY)
     bus.hear(WAKE_UP)
     bus.publish([WAKE_UP])
     assert redis.llen("policy") == 2
-    assert bus.taken(Queue.PRM)
+    assert bus.is_drained(Queue.PRM)

@@ -24,7 +24,7 @@ from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, TrainPolicy
-from restmcts.usecases.reconcile import Patience, ring_overdue
+from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
@@ -83,7 +83,7 @@ def states(database: Database, request_ids: list[int]) -> set[str]:
 
 def round_of_coordinator(database: Database) -> None:
     with database.transaction() as transaction:
-        ring_overdue(transaction, Patience(), lambda _: True)
+        wake_overdue(transaction, RetryPolicy(), lambda _: True)
 
 
 @pytest.mark.parametrize("hours", [-1, 1])
@@ -182,7 +182,7 @@ def test_a_frozen_holder_of_a_hopeless_tree_stops_no_round_of_the_coordinator(
         transaction.execute(update(REQUESTS).where(REQUESTS.c.id.in_(request_ids)).values(attempt=3))
     freeze(f"trees WHERE run_id = {locked}", 60.0)
     with database.transaction() as transaction:
-        ring_overdue(transaction, Patience(max_attempts=3), lambda _: True)
+        wake_overdue(transaction, RetryPolicy(max_attempts=3), lambda _: True)
     with database.transaction() as transaction:
         found = dict(
             transaction.execute(select(TREES.c.run_id, TREES.c.state).where(TREES.c.run_id.in_([locked, other]))).all()

@@ -174,17 +174,17 @@ def test_one_message_takes_the_answers_of_all_trees_but_those_that_another_worke
     assert _versions(database, run_id) == dict.fromkeys((held, *free), 2)
 
 
-def test_whoever_was_rung_for_trees_that_others_passed_over_rings_for_what_came_meanwhile(
+def test_whoever_was_woken_for_trees_that_others_passed_over_sends_a_wake_up_for_what_came_meanwhile(
     database: Database, new_run: Callable[[], int], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[Message] = []
     monkeypatch.setattr(database, "publish", lambda messages, _: sent.extend(messages))
     message = AdvanceTrees(tree_ids=tuple(_tree_ids(database, new_run())))
     handlers = TreeSearchHandlers(database)
-    for ringing in (False, True):
+    for wakes in (False, True):
         sent.clear()
         handlers.advance_trees(message)
-        assert (RequestsAnswered() in sent) == ringing
+        assert (RequestsAnswered() in sent) == wakes
 
 
 def test_a_tree_that_cannot_be_stored_fails_alone(database: Database, new_run: Callable[[], int]) -> None:

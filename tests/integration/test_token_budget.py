@@ -151,7 +151,9 @@ def test_counting_waits_for_no_one_who_holds_the_run(counted_run: Callable[[int 
     assert run.spent()[0] == run.spent()[1] > 0
 
 
-def test_a_spent_budget_rings_pauses_and_is_raised(counted_run: Callable[[int | None], CountedRun]) -> None:
+def test_a_spent_budget_wakes_the_coordinator_pauses_and_is_raised(
+    counted_run: Callable[[int | None], CountedRun],
+) -> None:
     run = counted_run(40)
     emitted: list[Message] = []
     run.database.publish = lambda messages, _: emitted.extend(messages)

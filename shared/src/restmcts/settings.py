@@ -91,11 +91,11 @@ class Settings(BucketSettings):
         job_lease_seconds: after which another worker may take a training job whose holder is
             silent.
         reconcile_seconds: between two rounds of the reconciler; also how long something must be
-            overdue to be rung for.
-        max_attempts: times that one tree is rung for, or one job begun, before it is marked as
+            overdue to be woken.
+        max_attempts: times that one tree is woken, or one job started, before it is marked as
             failed.
         verify_seconds: limit for one check of an answer.
-        metrics_port: of /metrics; 0: a free one, told in `run_dir`; None: not served.
+        metrics_port: of /metrics; 0: a free one, written to `run_dir`; None: not served.
         metrics_host: address that /metrics is served on.
         log_format: "json", "text", or "auto": text on a terminal, JSON elsewhere.
         otel_endpoint: of an OpenTelemetry collector (OTLP over HTTP: http://host:4318); empty: no

@@ -1,4 +1,4 @@
-"""What the reconciler rings for, and when it gives up."""
+"""What the reconciler sends again, and when it gives up."""
 
 from collections.abc import Iterator
 from contextlib import nullcontext
@@ -20,14 +20,14 @@ from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts.testing.trees import RandomModels
-from restmcts.usecases.reconcile import Patience, ring_overdue
+from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from sqlalchemy import select, update
 
-PATIENCE = Patience(overdue_seconds=10.0, max_attempts=3)
+RETRIES = RetryPolicy(overdue_seconds=10.0, max_attempts=3)
 
 
 @pytest.fixture
@@ -47,10 +47,10 @@ def database(tmp_path: Path) -> Iterator[Database]:
     database.close()
 
 
-def ring(database: Database, *, taken: bool = True) -> list[Message]:
+def woken(database: Database, *, drained: bool = True) -> list[Message]:
     """Run a round; return what it emits besides AdvanceRun."""
     with database.transaction() as transaction:
-        ring_overdue(transaction, PATIENCE, lambda queue: taken)
+        wake_overdue(transaction, RETRIES, lambda queue: drained)
         return [message for message in transaction.emitted if not isinstance(message, AdvanceRun)]
 
 
@@ -71,32 +71,32 @@ def attempts_of(database: Database) -> int:
 
 
 def test_a_tree_is_rung_for_when_it_stands_still_and_once_a_round(database: Database) -> None:
-    assert ring(database) == []
+    assert woken(database) == []
     grow_old(database)
-    assert ring(database) == [AdvanceTrees(tree_ids=(1,))]
-    assert ring(database) == []
+    assert woken(database) == [AdvanceTrees(tree_ids=(1,))]
+    assert woken(database) == []
 
 
-def test_a_tree_is_given_up_after_rings_that_were_taken(database: Database) -> None:
-    for _ in range(PATIENCE.max_attempts):
+def test_a_tree_is_given_up_after_wake_ups_that_workers_took(database: Database) -> None:
+    for _ in range(RETRIES.max_attempts):
         grow_old(database)
-        assert ring(database) == [AdvanceTrees(tree_ids=(1,))]
+        assert woken(database) == [AdvanceTrees(tree_ids=(1,))]
     grow_old(database)
-    assert ring(database) == []
+    assert woken(database) == []
     state, error = state_of(database)
-    assert (state, "rung for 3 times" in str(error)) == ("failed", True)
+    assert (state, "woken 3 times" in str(error)) == ("failed", True)
 
 
 def test_nothing_is_given_up_while_no_worker_takes_messages(database: Database) -> None:
-    for _ in range(3 * PATIENCE.max_attempts):
+    for _ in range(3 * RETRIES.max_attempts):
         grow_old(database)
-        assert ring(database, taken=False) == [AdvanceTrees(tree_ids=(1,))]
+        assert woken(database, drained=False) == [AdvanceTrees(tree_ids=(1,))]
     assert state_of(database) == ("searching", None)
 
 
 # A round over a tree that nothing has happened to for long: what is emitted, and what it is then.
 @pytest.mark.parametrize(
-    ("state", "attempts", "taken", "emitted", "after"),
+    ("state", "attempts", "drained", "emitted", "after"),
     [
         ("waiting", 0, True, [], ("waiting", 0)),
         ("searching", 0, True, [AdvanceTrees(tree_ids=(1,))], ("searching", 1)),
@@ -112,23 +112,23 @@ def test_nothing_is_given_up_while_no_worker_takes_messages(database: Database) 
     ],
 )
 def test_what_a_round_does_with_a_tree(
-    database: Database, state: str, attempts: int, taken: bool, emitted: list[Message], after: tuple[str, int]
+    database: Database, state: str, attempts: int, drained: bool, emitted: list[Message], after: tuple[str, int]
 ) -> None:
     with database.transaction() as transaction:
         transaction.execute(update(TREES).values(state=state, num_attempts=attempts))
-    assert ring(database, taken=taken) == []
+    assert woken(database, drained=drained) == []
     assert (state_of(database)[0], attempts_of(database)) == (state, attempts), "it is not old yet"
     grow_old(database)
-    assert ring(database, taken=taken) == emitted
+    assert woken(database, drained=drained) == emitted
     assert (state_of(database)[0], attempts_of(database)) == after
     if state != "failed" and after[0] == "failed":
         assert f"3 times while {state}" in str(state_of(database)[1])
 
 
 def test_a_tree_that_gets_on_begins_anew_with_its_attempts(database: Database) -> None:
-    for _ in range(PATIENCE.max_attempts):
+    for _ in range(RETRIES.max_attempts):
         grow_old(database)
-        ring(database)
+        woken(database)
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
     assert (state_of(database)[0], attempts_of(database)) == ("searching", 0)
     with database.transaction() as transaction:
@@ -144,11 +144,11 @@ def test_a_tree_that_gets_on_begins_anew_with_its_attempts(database: Database) -
 
 def test_a_request_that_no_worker_survives_fails_its_tree(database: Database) -> None:
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1,)))
-    for _ in range(PATIENCE.max_attempts):
-        assert ring(database) == [ProposeWaitingSteps()]
+    for _ in range(RETRIES.max_attempts):
+        assert woken(database) == [ProposeWaitingSteps()]
         with database.transaction() as transaction:
             assert requests.claim(transaction, RequestKind.PROPOSE, 10, lease_seconds=-1.0) is not None
-    assert ring(database) == []
+    assert woken(database) == []
     state, error = state_of(database)
     assert (state, "begun 3 times" in str(error)) == ("failed", True)
 

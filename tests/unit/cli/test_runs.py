@@ -101,7 +101,7 @@ def test_a_spent_token_budget_is_shown_and_raised(
     assert (found["error"], found["max_tokens"]) == (None, spent + 10)
 
 
-def test_resume_rings_for_what_came_in_meanwhile(workdir: Path) -> None:
+def test_resume_wakes_what_came_in_meanwhile(workdir: Path) -> None:
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     with database.transaction() as transaction:
         transaction.execute(update(TREES).where(TREES.c.id == 5).values(state="searching"))

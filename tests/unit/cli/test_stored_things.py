@@ -148,7 +148,7 @@ def test_dead_letters_are_retried_or_dropped(workdir: Path, document: Document, 
     assert [row["id"] for row in document("dead-letters", "list", "--workdir", workdir)] == [2]
     assert "no message is named so" in shown("dead-letters", "show", 2, "--workdir", workdir)
     assert call("doctor", "--workdir", workdir).exit_code == 1
-    assert "rings for all its work" in str(call("dead-letters", "retry", 2, "--workdir", workdir).exception)
+    assert "wakes all its work" in str(call("dead-letters", "retry", 2, "--workdir", workdir).exception)
     assert "--all" in str(call("dead-letters", "drop", "--workdir", workdir).exception)
     assert document("dead-letters", "drop", "--all", "--workdir", workdir) == {"dropped": [2]}
     assert "there is no dead letter 2" in str(call("dead-letters", "drop", 2, "--workdir", workdir).exception)

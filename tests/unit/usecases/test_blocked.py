@@ -26,7 +26,7 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, Pro
 from restmcts.ports import Artifact
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases import steer
-from restmcts.usecases.reconcile import Patience, ring_overdue
+from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 from restmcts.usecases.serve_models import WorkerSettings
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_local.local_run import LocalRun, ModelOptions
@@ -38,7 +38,7 @@ from sqlalchemy import select, update
 GRADE = SearchPhase("grade", 1, "evaluate", "set", "policy", None, CotSettings())
 COLLECT = SearchPhase("collect", 1, "collect", "set", "policy", None, CotSettings())
 TRAIN = TrainPolicyPhase("policy-1", 1, "policy", TrainingSettings(), (), solutions_of="set")
-PATIENCE = Patience(overdue_seconds=0.0, max_attempts=3)
+RETRIES = RetryPolicy(overdue_seconds=0.0, max_attempts=3)
 
 
 @pytest.fixture
@@ -94,7 +94,7 @@ def make_due(database: Database) -> None:
 def a_round(database: Database) -> list[object]:
     """Let the reconciler look; return what it emits."""
     with database.transaction() as transaction:
-        ring_overdue(transaction, PATIENCE, lambda _: True)
+        wake_overdue(transaction, RETRIES, lambda _: True)
         return list(transaction.emitted)
 
 
@@ -229,7 +229,7 @@ def test_a_bucket_that_is_away_blocks_the_writing_of_data_and_no_attempt_counts(
     store = AwayStore()
     labeler = ValueLabelerHandlers(database, store, RandomModels())  # type: ignore[arg-type]
     command = WriteDataset(phase_id=1)
-    for _ in range(2 * PATIENCE.max_attempts):
+    for _ in range(2 * RETRIES.max_attempts):
         make_due(database)
         with database.transaction() as transaction:
             transaction.execute(update(PHASES).values(lease_until=None))
@@ -272,7 +272,7 @@ def test_a_plugin_that_a_search_worker_lacks_fails_no_tree(database: Database) -
     with database.transaction() as transaction:
         transaction.execute(update(TREES).values(version=0))
     without_plugin(database, run_id)
-    for _ in range(2 * PATIENCE.max_attempts):
+    for _ in range(2 * RETRIES.max_attempts):
         make_due(database)
         a_round(database)
         TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=tree_ids(database)))

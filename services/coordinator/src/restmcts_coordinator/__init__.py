@@ -1,1 +1,1 @@
-"""The coordinator: admits problems, advances iterations and rings again for what is overdue."""
+"""The coordinator: admits problems, advances iterations and wakes what is overdue."""

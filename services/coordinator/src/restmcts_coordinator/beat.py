@@ -12,7 +12,7 @@ from restmcts.adapters.observability.stack_metrics import StackCollector
 from restmcts.adapters.workers.celery_worker import WorkerContext
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import StorageError
-from restmcts.usecases.reconcile import Patience, ring_overdue
+from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 
 log = logging.getLogger(__name__)
 
@@ -27,19 +27,19 @@ def begin_beat(worker: WorkerContext) -> None:
         collector = StackCollector(service.database, settings.redis_url.get_secret_value())
         REGISTRY.register(collector)
         service.closers.append(lambda: REGISTRY.unregister(collector))
-    patience = Patience(settings.reconcile_seconds, settings.max_attempts)
-    Beat(service, worker.bus, patience).start()
+    retries = RetryPolicy(settings.reconcile_seconds, settings.max_attempts)
+    Beat(service, worker.bus, retries).start()
 
 
 class Beat:
     """A thread that ends with its process, or once the service is stopping; a round of the
-    reconciler every `patience.overdue_seconds`.
+    reconciler every `retries.overdue_seconds`.
     """
 
-    def __init__(self, service: ServiceContext, bus: CeleryBus, patience: Patience) -> None:
+    def __init__(self, service: ServiceContext, bus: CeleryBus, retries: RetryPolicy) -> None:
         self._service = service
         self._bus = bus
-        self._patience = patience
+        self._retries = retries
 
     def start(self) -> None:
         threading.Thread(target=self._run, name="beat", daemon=True).start()
@@ -53,7 +53,7 @@ class Beat:
                     tick()
                 if time.monotonic() >= next_round:
                     self._reconcile()
-                    next_round = time.monotonic() + self._patience.overdue_seconds
+                    next_round = time.monotonic() + self._retries.overdue_seconds
             except StorageError as error:
                 log.warning("the beat waits for the database (%s)", error)
             except Exception:
@@ -63,4 +63,4 @@ class Beat:
 
     def _reconcile(self) -> None:
         with self._service.database.transaction() as transaction:
-            ring_overdue(transaction, self._patience, self._bus.taken)
+            wake_overdue(transaction, self._retries, self._bus.is_drained)

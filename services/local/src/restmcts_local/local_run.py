@@ -49,7 +49,7 @@ from restmcts_local.services import start
 log = logging.getLogger(__name__)
 ProblemSets = Mapping[str, Sequence[Problem]]
 
-LOCAL_PATIENCE = reconcile.Patience(overdue_seconds=0.0, max_attempts=5)
+LOCAL_RETRIES = reconcile.RetryPolicy(overdue_seconds=0.0, max_attempts=5)
 """In one process no message is lost: what does not go on after a few tries never will."""
 
 MAX_ROUNDS = 100
@@ -231,7 +231,7 @@ class LocalRun:
             RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
         with self.database.transaction() as transaction:
-            reconcile.ring_all(transaction)
+            reconcile.wake_all(transaction)
         with _interruptible(self._context.stopping):
             self.bus.run()
             row = self._row(run_id)
@@ -271,7 +271,7 @@ class LocalRun:
     def _reconcile(self) -> None:
         """Wake what did not go on, and give up what was woken too often: nothing else would."""
         with self.database.transaction() as transaction:
-            reconcile.ring_overdue(transaction, LOCAL_PATIENCE, lambda _: True)
+            reconcile.wake_overdue(transaction, LOCAL_RETRIES, lambda _: True)
 
     def _way_on(self, row: StoredRun, takes_max_tokens: bool) -> str:
         if row.error and takes_max_tokens:

@@ -158,8 +158,9 @@ class TreeSearchHandlers:
         return advances
 
     def _count(self, transaction: Transaction, generated: Mapping[int, int], budgets: Mapping[int, int]) -> None:
-        """Count what runs with a token budget generated, and ring for those that have spent it:
-        no tree of theirs need end. What was reserved for more than it took is free for others.
+        """Count what runs with a token budget generated, and wake the coordinator for those that
+        have spent it: no tree of theirs need end. What was reserved for more than it took is free
+        for others.
         """
         token_budget.record(transaction, generated)
         if generated:

@@ -55,7 +55,7 @@ class HandledServices:
     def resume(self) -> None:
         """Go on with all runs until nothing waits, as a process does that has just begun."""
         with self.database.transaction() as transaction:
-            reconcile.ring_all(transaction)
+            reconcile.wake_all(transaction)
         self.bus.run()
 
     def close(self) -> None:

@@ -1,8 +1,8 @@
-"""What is found and rung for when messages were lost or workers died, and given up when ringing
-does not help.
+"""What is found and woken when messages were lost or workers died, and given up when waking does
+not help.
 
-Ringing twice does no harm, and neither do two reconcilers: a round is under a lock, and what it
-    rings for is dated.
+Waking twice does no harm, and neither do two reconcilers: a round is under a lock, and what it
+wakes is dated.
 """
 
 from collections.abc import Callable, Sequence
@@ -40,7 +40,7 @@ SECONDS_UNASKED = 60.0
 
 ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
 
-Taken = Callable[[Queue], bool]
+IsDrained = Callable[[Queue], bool]
 """Says whether workers have taken everything that was in a queue."""
 
 COMMANDS: dict[tuple[str, str], type[PhaseMessage]] = {
@@ -53,12 +53,12 @@ COMMANDS: dict[tuple[str, str], type[PhaseMessage]] = {
 
 
 @dataclass(frozen=True, slots=True)
-class Patience:
-    """When something is rung for, and when it is given up.
+class RetryPolicy:
+    """When something is woken again, and when it is given up.
 
     Attributes:
-        overdue_seconds: without progress after which a tree is rung for.
-        max_attempts: rings for a tree, beginnings of a request or of a job, without progress.
+        overdue_seconds: without progress after which a tree is woken.
+        max_attempts: wake-ups of a tree, beginnings of a request or of a job, without progress.
     """
 
     overdue_seconds: float = 15.0
@@ -73,9 +73,9 @@ class StuckTree:
     num_attempts: int
 
 
-def ring_all(transaction: Transaction) -> None:
-    """Release every lease and ring for all that waits in running runs: no other process can
-    hold anything (embedded use).
+def wake_all(transaction: Transaction) -> None:
+    """Release every lease and wake all that waits in running runs: no other process can have a
+    lease (embedded use).
     """
     requests.release_overdue(transaction, all_leases=True)
     requests.end_unwanted(transaction)
@@ -88,24 +88,24 @@ def ring_all(transaction: Transaction) -> None:
     transaction.emit(*(COMMANDS[row.state, row.kind](phase_id=row.id) for row in _jobs(transaction, run_ids)))
 
 
-def ring_overdue(transaction: Transaction, patience: Patience, taken: Taken) -> None:
-    """Release leases that have ended, ring for what has not gone on in running runs, and fail what
-    was rung for too often.
+def wake_overdue(transaction: Transaction, retries: RetryPolicy, is_drained: IsDrained) -> None:
+    """Release leases that have ended, wake what has not gone on in running runs, and fail what was
+    woken too often.
 
-    A ring counts as an attempt only if workers took what was in the queue: while they are away, or
-    behind, nothing is given up.
+    A wake-up counts as an attempt only if workers took what was in the queue: while they are away,
+    or behind, nothing is given up.
     """
     if not _hold_round(transaction):
         return
-    metrics.RINGS.labels("lease").inc(requests.release_overdue(transaction))
+    metrics.WAKE_UPS.labels("lease").inc(requests.release_overdue(transaction))
     requests.end_unwanted(transaction)
     _forget_unneeded(transaction)
     run_ids = _running(transaction)
-    _give_up(transaction, requests.exhausted(transaction, patience.max_attempts))
+    _give_up(transaction, requests.exhausted(transaction, retries.max_attempts))
     for state, queue in ((TreeState.SEARCHING, Queue.SEARCH), (TreeState.ENDED, Queue.LABELS)):
-        _ring_for_trees(transaction, run_ids, state, patience, counted=taken(queue))
-    transaction.emit(*(message for message in _about_requests(transaction) if taken(queue_of(message.name))))
-    _ring_for_jobs(transaction, run_ids, patience, taken)
+        _wake_trees(transaction, run_ids, state, retries, counted=is_drained(queue))
+    transaction.emit(*(message for message in _about_requests(transaction) if is_drained(queue_of(message.name))))
+    _wake_jobs(transaction, run_ids, retries, is_drained)
     transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in run_ids))
 
 
@@ -156,22 +156,22 @@ def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, s
     return transaction.rows(StuckTree, statement.order_by(TREES.c.id).with_for_update(skip_locked=True))
 
 
-def _ring_for_trees(
-    transaction: Transaction, run_ids: Sequence[int], state: TreeState, patience: Patience, *, counted: bool
+def _wake_trees(
+    transaction: Transaction, run_ids: Sequence[int], state: TreeState, retries: RetryPolicy, *, counted: bool
 ) -> None:
-    stuck = _stuck(transaction, run_ids, state, patience.overdue_seconds)
-    hopeless = [row.id for row in stuck if row.num_attempts >= patience.max_attempts]
+    stuck = _stuck(transaction, run_ids, state, retries.overdue_seconds)
+    hopeless = [row.id for row in stuck if row.num_attempts >= retries.max_attempts]
     _give_up(
         transaction,
-        dict.fromkeys(hopeless, f"rung for {patience.max_attempts} times while {state.value}, without progress"),
+        dict.fromkeys(hopeless, f"woken {retries.max_attempts} times while {state.value}, without progress"),
     )
-    rung = [row.id for row in stuck if row.num_attempts < patience.max_attempts]
+    woken = [row.id for row in stuck if row.num_attempts < retries.max_attempts]
     num_attempts = TREES.c.num_attempts + int(counted)
     transaction.execute(
-        update(TREES).where(TREES.c.id.in_(rung)).values(updated_at=moment(), num_attempts=num_attempts)
+        update(TREES).where(TREES.c.id.in_(woken)).values(updated_at=moment(), num_attempts=num_attempts)
     )
-    metrics.RINGS.labels("tree").inc(len(rung))
-    transaction.emit(*_wake_ups(state, rung))
+    metrics.WAKE_UPS.labels("tree").inc(len(woken))
+    transaction.emit(*_wake_ups(state, woken))
 
 
 def _give_up(transaction: Transaction, reasons: dict[int, str]) -> None:
@@ -189,7 +189,7 @@ def _wake_ups(state: TreeState, tree_ids: Sequence[int]) -> list[Message]:
 
 
 def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[StoredPhase]:
-    """Return, locked, the phases that write data, train or judge and that nobody holds."""
+    """Return, locked, the phases that write data, train or evaluate and that nobody leases."""
     statement = select(PHASES).where(
         PHASES.c.run_id.in_(run_ids),
         PHASES.c.state.in_({state for state, _ in COMMANDS}),
@@ -199,21 +199,21 @@ def _jobs(transaction: Transaction, run_ids: Sequence[int]) -> list[StoredPhase]
     return [row for row in rows if (row.state, row.kind) in COMMANDS]
 
 
-def _ring_for_jobs(transaction: Transaction, run_ids: Sequence[int], patience: Patience, taken: Taken) -> None:
-    """Ring for jobs whose command was taken and who are held by no one; the trainer counts its
+def _wake_jobs(transaction: Transaction, run_ids: Sequence[int], retries: RetryPolicy, is_drained: IsDrained) -> None:
+    """Wake jobs whose command has left the queue and that nobody leases; the trainer counts its
     own beginnings.
     """
     for row in _jobs(transaction, run_ids):
         command = COMMANDS[row.state, row.kind](phase_id=row.id)
-        if row.attempt >= patience.max_attempts:
+        if row.attempt >= retries.max_attempts:
             reason = f"begun {row.attempt} times and never ended; see the dead letters and the workers' logs"
             runs.set_phase(transaction, row.id, PhaseState.FAILED, result={"reason": reason})
-        elif taken(queue_of(command.name)):
+        elif is_drained(queue_of(command.name)):
             if row.state != PhaseState.TRAINING:
-                runs.set_phase(transaction, row.id, PhaseState(row.state), **_rung_now(row, patience))
-            metrics.RINGS.labels("job").inc()
+                runs.set_phase(transaction, row.id, PhaseState(row.state), **_dated(row, retries))
+            metrics.WAKE_UPS.labels("job").inc()
             transaction.emit(command)
 
 
-def _rung_now(row: StoredPhase, patience: Patience) -> Columns:
-    return {"attempt": row.attempt + 1, "lease_until": moment(patience.overdue_seconds)}
+def _dated(row: StoredPhase, retries: RetryPolicy) -> Columns:
+    return {"attempt": row.attempt + 1, "lease_until": moment(retries.overdue_seconds)}

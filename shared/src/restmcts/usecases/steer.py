@@ -38,7 +38,7 @@ def pause(transaction: Transaction, name: str) -> None:
 
 
 def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -> None:
-    """Let a paused run go on, with another token budget if one is given, and ring for what came in
+    """Let a paused run go on, with another token budget if one is given, and wake what came in
     while it was paused; what blocked it is tried again at once.
 
     Raises:

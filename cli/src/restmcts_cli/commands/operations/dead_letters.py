@@ -61,15 +61,15 @@ def show(letter_id: LetterId, workdir: Workdir = None, json: Json = False) -> No
 
 @app.command()
 def retry(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None, json: Json = False) -> None:
-    """Send messages again, on the stack. A local run needs no retry: it rings for everything when
-    it is started again.
+    """Send messages again, on the stack. A local run needs no retry: it wakes everything when it is
+    started again.
 
     Example: [bold]restmcts dead-letters retry 3 4[/bold]
     """
     from restmcts.usecases import steer
 
     if workdir is not None:
-        raise InputError("a local run rings for all its work when it is started again; drop the letter instead")
+        raise InputError("a local run wakes all its work when it is started again; drop the letter instead")
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         chosen = _chosen(transaction, letter_ids, all)
         for letter_id in chosen:

@@ -2,7 +2,7 @@
 kind wait once.
 
 Redis may lose all it holds: messages that were not sent are in the outbox, and whatever waits in
-    the database is rung for again.
+    the database is woken again.
 """
 
 import logging
@@ -22,7 +22,7 @@ from restmcts.messages.routes import MESSAGES, body_of, parse, queue_of
 
 log = logging.getLogger(__name__)
 
-BELL_SECONDS = 10
+WAITING_SECONDS = 10
 """After which a message that says the same is sent again, should the one that waits be lost."""
 
 UNSENT = (OperationalError, RedisError, OSError)
@@ -107,7 +107,7 @@ class CeleryBus:
             except UNSENT as error:
                 log.warning("broker: %d messages still not sent (%s)", len(rows) - num_sent, error)
             outbox.remove(transaction, [row.id for row in rows[:num_sent]])
-        metrics.RINGS.labels("outbox").inc(num_sent)
+        metrics.WAKE_UPS.labels("outbox").inc(num_sent)
         return num_sent
 
     def _relay_one(self, transaction: Transaction, row: outbox.OverdueMessage) -> None:
@@ -119,8 +119,8 @@ class CeleryBus:
             self._send(message)
 
     def _send(self, message: Message) -> None:
-        bell = _bell(message)
-        if bell is not None and not self._redis.set(bell, 1, nx=True, ex=BELL_SECONDS):
+        key = _waiting_key(message)
+        if key is not None and not self._redis.set(key, 1, nx=True, ex=WAITING_SECONDS):
             return
         try:
             self._app.send_task(message.name, kwargs=message.model_dump(mode="json"), retry=False, ignore_result=True)
@@ -132,14 +132,14 @@ class CeleryBus:
         """Note that a message is being handled: one that is published from now on must be sent.
         Call before anything is read.
         """
-        bell = _bell(message)
+        key = _waiting_key(message)
         try:
-            if bell is not None:
-                self._redis.delete(bell)
+            if key is not None:
+                self._redis.delete(key)
         except RedisError as error:
-            log.warning("broker: a bell stays for %d s (%s)", BELL_SECONDS, error)
+            log.warning("broker: the mark of a waiting message stays for %d s (%s)", WAITING_SECONDS, error)
 
-    def taken(self, queue: Queue) -> bool:
+    def is_drained(self, queue: Queue) -> bool:
         """Return whether workers have taken everything from a queue; False if that cannot be
         known.
         """
@@ -169,7 +169,7 @@ def dead_letter(database: Database, queue: str, name: str, body: str, reason: st
     log.error("dead letter lost to the database: queue %s, message %s: %s", queue, name, body)
 
 
-def _bell(message: Message) -> str | None:
+def _waiting_key(message: Message) -> str | None:
     """Return the key that says that an equal message waits; None for those about trees, which
     are seldom equal.
     """

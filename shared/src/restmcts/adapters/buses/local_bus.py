@@ -3,7 +3,7 @@ the other.
 
 Models are called last, when every other handler has nothing to do, so that one call serves all
 trees that wait. Training, which waits for processes of its own, goes on beside. What is lost when
-this process ends is rung for again at the next start, from the database.
+this process ends is woken again at the next start, from the database.
 """
 
 import threading

@@ -63,7 +63,7 @@ PAGE_SECONDS = Histogram(
     "restmcts_page_seconds", "Time until the dashboard began to answer.", ["status"], buckets=SECONDS
 )
 
-RINGS = Counter("restmcts_rings", "Times that something overdue was rung for again.", ["what"])
+WAKE_UPS = Counter("restmcts_rings", "Times that something overdue was woken again.", ["what"])
 
 for _name in routes.MESSAGES:
     MESSAGE_SECONDS.labels(_name)
@@ -80,7 +80,7 @@ for _metric_of, _values in (
     (TREES_ENDED, ("gate", "budget", "complete", "exhausted")),
     (VERDICTS, ("right", "wrong", "undecided")),
     (TRAININGS, ("done", "failed", "given-back")),
-    (RINGS, ("tree", "job", "lease", "outbox")),
+    (WAKE_UPS, ("tree", "job", "lease", "outbox")),
 ):
     for _value in _values:
         _metric_of.labels(_value)

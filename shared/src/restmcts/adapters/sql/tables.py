@@ -186,7 +186,7 @@ class TreeRow(SQLModel, table=True):
     """A search of one problem in one phase: its state, what it has spent, what it answered.
 
     `version` counts the transactions that advanced it; `updated_at` is when it last went on or was
-    rung for, `num_attempts` how often it was rung for since it last went on.
+    woken, `num_attempts` how often it was woken since it last went on.
     """
 
     __tablename__ = "trees"

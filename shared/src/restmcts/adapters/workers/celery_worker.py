@@ -171,7 +171,7 @@ class _Worker:
             except (RestMctsError, OperationalError) as error:
                 if isinstance(error, OperationalError) or error.retryable:
                     outcome = "retry"
-                    log.warning("%s: %s; the coordinator will ring again", name, error)
+                    log.warning("%s: %s; the coordinator will wake it again", name, error)
                 else:
                     self.refuse(name, body, str(error))
             except LEAVING:
