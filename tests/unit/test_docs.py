@@ -53,9 +53,9 @@ def test_commands_on_the_pages_exist(page: Path) -> None:
 @pytest.mark.parametrize("page", PAGES, ids=page_id)
 def test_make_targets_on_the_pages_exist(page: Path) -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
-    targets = set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
     code = re.findall(r"```.*?```|`[^`]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    named = re.findall(r"(?:^|[\s`])make ([a-z]+)", "\n".join(code))
+    named = re.findall(r"(?:^|[\s`])make ([a-z-]+)", "\n".join(code))
     assert [name for name in named if name not in targets] == []
 
 
@@ -63,7 +63,7 @@ def test_every_target_is_phony() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     phony = re.search(r"^\.PHONY: (.*)$", makefile, flags=re.MULTILINE)
     assert phony is not None
-    assert set(phony.group(1).split()) == set(re.findall(r"^([a-z]+):", makefile, flags=re.MULTILINE))
+    assert set(phony.group(1).split()) == set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
 
 
 def contributing() -> str:
