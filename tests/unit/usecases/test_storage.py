@@ -25,7 +25,7 @@ from restmcts.testing.services import HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases import steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
-from restmcts.usecases.reconcile import Patience, ring_overdue
+from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 from restmcts.usecases.storage import STATES, sweep_training_states
 from restmcts_cli.main import app
 from restmcts_local.services import start
@@ -268,7 +268,7 @@ def failed(transaction: Transaction) -> None:
 def test_requests_that_nobody_wants_are_ended(asked: HandledServices, end: Callable[[Transaction], None]) -> None:
     with asked.database.transaction() as transaction:
         end(transaction)
-        ring_overdue(transaction, Patience(), lambda _: True)
+        wake_overdue(transaction, RetryPolicy(), lambda _: True)
     assert waiting(asked.database) == []
 
 
