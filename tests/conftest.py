@@ -4,7 +4,7 @@ them, searched at random.
 
 import gc
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.trees import NODES
 from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
@@ -40,6 +41,13 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(scope="session")
+def verifier() -> Iterator[AnswerVerifier]:
+    """The verifier with its child process, which takes seconds to start."""
+    with AnswerVerifier(time_limit_seconds=30.0) as shared:
+        yield shared
 
 
 @pytest.fixture(scope="session")

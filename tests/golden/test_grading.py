@@ -2,7 +2,6 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -11,12 +10,6 @@ from restmcts_cli.commands.learning.grade import grade_line
 
 FOLDER = Path(__file__).parent
 MIN_AGREEMENT = 0.97
-
-
-@pytest.fixture(scope="module")
-def verifier() -> Iterator[AnswerVerifier]:
-    with AnswerVerifier(time_limit_seconds=30.0) as shared:
-        yield shared
 
 
 @pytest.mark.parametrize("name", ["grading.jsonl", "grading_kinds.jsonl"])

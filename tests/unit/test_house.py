@@ -13,11 +13,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts_cli.main import Commands
 
 ROOT = Path(__file__).parents[2]
 SOURCE_FOLDERS = ("shared", "services", "cli", "infra", "tests")
 SERVICES = sorted(path.parent.name for path in ROOT.glob("services/*/pyproject.toml"))
 HEAVY = ("torch", "transformers", "restmcts.modeling", *(f"restmcts_{name}" for name in SERVICES))
+LOADS_TORCH = ("torch", "transformers", "datasets", "safetensors", "restmcts.testing.prm_models", "restmcts.modeling")
 MAX_FILE_LINES = 400
 MAX_FUNCTION_LINES = 60
 MAX_MODULES = 15  # of one folder
@@ -152,6 +154,24 @@ def test_no_folder_has_too_many_modules() -> None:
     assert {folder: size for folder, size in sizes.items() if size > MAX_MODULES} == {}
 
 
+def test_tests_without_models_do_not_wait_for_torch() -> None:
+    """It takes five seconds of each process that collects them."""
+    offenders = [
+        f"{path.relative_to(ROOT)}: {name}"
+        for folder in ("unit", "golden")
+        for path in (ROOT / "tests" / folder).rglob("*.py")
+        if "modeling" not in path.parts
+        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else _names_in(node))
+        if name.startswith(LOADS_TORCH)
+    ]
+    assert offenders == []
+
+
+def _names_in(node: ast.stmt) -> list[str]:
+    return [alias.name for alias in node.names] if isinstance(node, ast.Import) else []
+
+
 def test_modules_with_tables_do_not_postpone_annotations() -> None:
     """SQLModel reads annotations when a class is made: postponed, relationships of lists break."""
     offenders = []
@@ -185,6 +205,13 @@ def test_the_help_imports_no_command_and_what_commands_need() -> None:
     assert "restmcts_cli.main" in imported
     unwanted = ("numpy", "pydantic", "sqlalchemy", "restmcts.domain", "restmcts.adapters", "restmcts_cli.commands")
     assert imported & {*HEAVY, *unwanted} == set()
+
+
+def test_what_is_listed_of_a_command_is_what_its_help_begins_with() -> None:
+    assert Commands.table
+    for name, listed in Commands.table.items():
+        begins = (listed.load(name).help or "").split("\n\n")[0]
+        assert " ".join(begins.split()) == listed.summary, name
 
 
 @pytest.mark.parametrize("command", ["selftrain --help", "evaluate --help", "runs create --help", "compare --help"])

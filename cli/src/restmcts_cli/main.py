@@ -57,7 +57,8 @@ class Commands(LazyGroup):
         ),
         "doctor": LazyCommand(
             "operations.doctor:doctor",
-            "Check settings, database, Redis, bucket, queues and what waits in them; exit code 1 if something is wrong.",
+            "Check the sandbox, settings, database, Redis, bucket, queues and what waits in them; exit code 1 if "
+            "something is wrong.",
         ),
         "stack": LazyCommand(
             "operations.stack:app", "The workers and their servers as plain processes of this machine."

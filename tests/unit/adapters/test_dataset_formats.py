@@ -5,7 +5,6 @@ from typing import Any
 
 import pyarrow as pa
 import pytest
-from datasets import load_dataset
 from restmcts.adapters.files.dataset_formats import convert
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.errors import InputError
@@ -67,6 +66,8 @@ PAIRS: list[dict[str, Any]] = [
 def test_shards_are_read_by_the_datasets_library(rows: list[dict[str, Any]], schema: pa.Schema, tmp_path: Path) -> None:
     (tmp_path / "data").mkdir()
     write_shards(iter(rows), schema, {}, tmp_path / "data")
+    from datasets import load_dataset  # imports torch
+
     loaded = load_dataset("parquet", data_dir=str(tmp_path / "data"), split="train", cache_dir=str(tmp_path / "cache"))
     assert loaded.to_list() == rows
 

@@ -4,7 +4,6 @@ checkers.
 
 import logging
 import time
-from collections.abc import Iterator
 
 import pytest
 from restmcts.adapters.verification import verifier as verification
@@ -13,12 +12,6 @@ from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged
 from restmcts.errors import InputError
 from restmcts.ports import Verifier
-
-
-@pytest.fixture(scope="module")
-def verifier() -> Iterator[AnswerVerifier]:
-    with AnswerVerifier(time_limit_seconds=30.0) as shared:
-        yield shared
 
 
 def _verdict(verifier: Verifier, truth: str | None, solution: str, kind: str = "math") -> Verdict:

@@ -12,10 +12,10 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from restmcts.adapters.files.problem_files import BadLine
-from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Check, Problem, Verdict
 from restmcts.domain.tasks.number_paths import distance
 from restmcts.errors import InputError
+from restmcts.ports import Verifier
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, benchmark_named, read_benchmark
 from restmcts_cli.experiments.demo_plan import DemoSize, demo_problems
 
@@ -70,7 +70,7 @@ def test_math_boxes_its_answer_and_lies_in_a_folder_of_single_files(tmp_path: Pa
     assert [problem.answer for problem in problems] == [r"\frac{1}{2}", r"\frac{2}{2}"]
 
 
-def test_scibench_names_its_unit_and_is_right_within_five_per_cent(tmp_path: Path) -> None:
+def test_scibench_names_its_unit_and_is_right_within_five_per_cent(tmp_path: Path, verifier: Verifier) -> None:
     own = {"problem_text": "How far?", "answer_number": "−1,200.5", "answer_latex": "", "unit": " m", "source": "fund"}
     released = {"content": "How far? The unit of the answer should be m.", "answer": 3.0, "subset": "fund"}
     path = tmp_path / "fund.json"
@@ -78,11 +78,10 @@ def test_scibench_names_its_unit_and_is_right_within_five_per_cent(tmp_path: Pat
     first, second = (_problem(item) for item in _read("scibench", path))
     assert first.question == "How far? The unit of the answer should be m." and first.answer == "-1200.5"
     assert (first.kind, second.kind, second.answer) == ("numeric", "numeric", "3")
-    with AnswerVerifier() as verifier:
-        near, far = (
-            verifier.verify([Check(first.question, first.answer, first.kind, f"The answer is {said} m")])[0]
-            for said in (-1190, -1000)
-        )
+    near, far = (
+        verifier.verify([Check(first.question, first.answer, first.kind, f"The answer is {said} m")])[0]
+        for said in (-1190, -1000)
+    )
     assert (near, far) == (Verdict.RIGHT, Verdict.WRONG)
 
 
@@ -95,18 +94,16 @@ def test_gpqa_choices_are_shuffled_the_same_way_each_time(tmp_path: Path) -> Non
     assert all(f"{problem.answer}. lead" in problem.question and problem.kind == "choice" for problem in problems)
 
 
-def test_ceval_hard_reads_its_eight_subjects_alone(tmp_path: Path) -> None:
+def test_ceval_hard_reads_its_eight_subjects_alone(tmp_path: Path, verifier: Verifier) -> None:
     (tmp_path / "val").mkdir()
     _csv(tmp_path / "val" / "college_physics_val.csv", [CEVAL])
     _csv(tmp_path / "val" / "law_val.csv", [{**CEVAL, "question": "法律"}])
     problems = [_problem(item) for item in _read("ceval-hard", tmp_path)]
     assert len(problems) == 1 and "B. 2" in problems[0].question
-    with AnswerVerifier() as verifier:
-        checks = [
-            Check("", problems[0].answer, problems[0].kind, text)
-            for text in ("答案是（B）。", "故选B", "答案是（C）。")
-        ]
-        assert verifier.verify(checks) == [Verdict.RIGHT, Verdict.RIGHT, Verdict.WRONG]
+    checks = [
+        Check("", problems[0].answer, problems[0].kind, text) for text in ("答案是（B）。", "故选B", "答案是（C）。")
+    ]
+    assert verifier.verify(checks) == [Verdict.RIGHT, Verdict.RIGHT, Verdict.WRONG]
 
 
 def test_parquet_is_read_like_the_rest(tmp_path: Path) -> None:

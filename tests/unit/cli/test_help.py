@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 import typer
-from restmcts_cli.main import Commands, app
+from restmcts_cli.main import app
 from typer.testing import CliRunner
 
 PREPOSITIONS = ("of", "for", "in", "on", "at", "by", "to", "from", "with", "without", "as", "under", "beside")
@@ -33,13 +33,6 @@ def test_help_is_a_sentence_and_begins_with_no_preposition(place: str, text: str
     first = re.match(r"[\w'-]+", plain)
     assert first is None or first.group().lower() not in PREPOSITIONS, f"{place}: {plain}"
     assert plain.split("\n\n")[0].rstrip().endswith((".", ":", "?")), f"{place}: {plain}"
-
-
-def test_what_is_listed_of_a_command_is_what_its_help_begins_with() -> None:
-    assert Commands.table
-    for name, listed in Commands.table.items():
-        begins = (listed.load(name).help or "").split("\n\n")[0]
-        assert " ".join(begins.split()) == listed.summary, name
 
 
 def test_an_unknown_command_is_answered_with_the_nearest() -> None:

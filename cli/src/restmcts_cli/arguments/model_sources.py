@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 from typing import Any
 
+from restmcts.adapters.models.engines import engine_named, engine_of
 from restmcts.adapters.models.http_policy.address import is_server, parse_address
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
 from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
@@ -102,7 +103,7 @@ def _server(uri: str, kind: str) -> str:
     from restmcts.modeling.prm.reference import parse_reference
 
     if kind == "policy":
-        return parse_address(uri).uri
+        return engine_of(uri).checked(uri) if engine_named(uri) else parse_address(uri).uri
     reference = parse_reference(uri)
     if reference.format == JUDGE.name:
         num_judge_samples(reference.options)

@@ -18,6 +18,7 @@ from restmcts.errors import InputError
 Protocol = Literal["openai", "chat", "tgi"]
 SCORING_PROTOCOLS = ("pooling", "classify")
 """Of servers that score (restmcts.adapters.models.http_scorer); no policies."""
+_SCHEMES = (*get_args(Protocol), *SCORING_PROTOCOLS)
 _OPTIONS = ("model", "template", "prefill", "concurrency")
 
 
@@ -67,8 +68,8 @@ class ServerAddress:
 
 def is_server(uri: str) -> bool:
     """Return whether a model's URI names a server (it may still be malformed)."""
-    scheme = uri.partition("://")[0]
-    return "://" in uri and scheme.partition("+")[0] in (*get_args(Protocol), *SCORING_PROTOCOLS, "http", "https")
+    scheme, is_url, _ = uri.partition("://")
+    return bool(is_url) and (scheme.partition("+")[0] in _SCHEMES or scheme.rpartition("+")[2] in ("http", "https"))
 
 
 def model_named(uri: str) -> str:
