@@ -8,10 +8,10 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.messages.commands import ProposeWaitingSteps
 from restmcts.messages.wire import GENERATION, dump_response, load_proposal
 from restmcts.ports import StepProposer, StreamingProposer
-from restmcts.usecases.model_cache import ModelCache
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import Serving
 

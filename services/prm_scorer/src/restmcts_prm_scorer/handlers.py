@@ -8,10 +8,10 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
 from restmcts.ports import StepScorer
-from restmcts.usecases.model_cache import ModelCache
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import Serving
 

@@ -7,6 +7,7 @@ The one place of this service that reads labels; searches never see what it find
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.state import promotions, runs, trees
 from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
@@ -19,7 +20,6 @@ from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
 from restmcts.usecases import promote
 from restmcts.usecases.blocked import blocking
-from restmcts.usecases.model_cache import ModelCache
 
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
 
