@@ -1,0 +1,140 @@
+"""What a run pays for another one's model: time to finish of a healthy run beside runs whose policy
+and whose value model are broken, slow, dripping or silent, as a multiple of its time alone.
+
+On a real stack with one worker of each kind; models are servers in this process. The median of
+several healthy runs counts.
+
+Run: python tests/bench/bench_fairness.py [--problems 24] [--repeats 3]
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.tables import RunState
+from restmcts.domain.problems import Problem
+from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.messages.workers import WORKERS
+from restmcts.testing import hostile_servers as hostile
+from restmcts.testing.hostile_servers import Answer, HostileServer
+from restmcts.testing.policy_servers import PolicyServer
+from restmcts.testing.runs import await_end
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
+from restmcts_cli.processes.stack_processes import Stack
+
+SETTINGS = {
+    "OMP_NUM_THREADS": "1",
+    "RESTMCTS_RECONCILE_SECONDS": "5",
+    "RESTMCTS_POLICY_TIMEOUT_SECONDS": "20",
+    "RESTMCTS_POLICY_RETRY_SECONDS": "10",
+}
+PHASE = SearchPhase(
+    "collect",
+    1,
+    "collect",
+    "train",
+    "policy",
+    "value",
+    MctsStarSettings(mode="collect", branch=2),
+    Budget(iterations=4),
+    GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=32),
+)
+HOSTILE: dict[str, Answer] = {
+    "broken": hostile.breaks,
+    "dripping": hostile.drips_its_body,
+    "silent": hostile.says_nothing,
+}
+SLOW = "slow"
+SLOW_SECONDS = 5.0
+LIMIT_SECONDS = 300.0
+
+
+def begin(database: Database, policy: str, value: str, num_problems: int) -> int:
+    """Store a run of one search; return its id."""
+    problems = [Problem(f"question {number}", "1") for number in range(num_problems)]
+    with database.transaction() as transaction:
+        checkpoints = {"policy": NewCheckpoint("policy", policy), "value": NewCheckpoint("value", value)}
+        name = f"bench-{time.monotonic_ns()}"
+        new = NewRun(name, "test", 0, [PHASE], problems={"train": problems}, checkpoints=checkpoints)
+        return create_run(transaction, new).run_id
+
+
+def seconds_of(database: Database, policy: str, value: str, num_problems: int) -> float:
+    """Return how long a run takes from its creation to its end."""
+    begun = time.monotonic()
+    run_id = begin(database, policy, value, num_problems)
+    await_end(database, run_id, LIMIT_SECONDS)
+    return time.monotonic() - begun
+
+
+@contextmanager
+def server_of(kind: str) -> Iterator[str]:
+    """Yield the host of a server with that fault."""
+    if kind == SLOW:
+        with PolicyServer(faults=[SLOW] * 10_000, slow_seconds=SLOW_SECONDS) as slow:
+            yield slow.host
+    else:
+        with HostileServer(HOSTILE[kind]) as server:
+            yield server.host
+
+
+@contextmanager
+def disturbed(database: Database, kind: str, policy: str, value: str, num_problems: int) -> Iterator[None]:
+    """Keep two runs beside, one with such a policy, one with such a value model."""
+    with server_of(kind) as host:
+        faulty = f"openai+http://{host}/v1?model=tiny"
+        run_ids = [
+            begin(database, faulty, value, num_problems),
+            begin(database, policy, f"{faulty}&format=judge", num_problems),
+        ]
+        time.sleep(5.0)
+        yield
+        with database.transaction() as transaction:
+            for run_id in run_ids:
+                runs.finish_run(transaction, run_id, RunState.CANCELLED)
+
+
+def measure(folder: Path, num_problems: int, repeats: int) -> dict[str, float]:
+    """Return the median seconds of a healthy run by what runs beside it."""
+    with ExitStack() as opened:
+        policy = opened.enter_context(PolicyServer()).uri("openai")
+        value = opened.enter_context(PolicyServer()).uri("openai", "&format=judge")
+        stack = Stack(folder / "stack", SETTINGS)
+        opened.callback(stack.down)
+        stack.up(dict.fromkeys(WORKERS, 1))
+        database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
+        opened.callback(database.close)
+
+        def timed() -> float:
+            return statistics.median(seconds_of(database, policy, value, num_problems) for _ in range(repeats))
+
+        timed()  # what is opened and imported once
+        found = {"alone": timed()}
+        for kind in (*HOSTILE, SLOW):
+            with disturbed(database, kind, policy, value, num_problems):
+                found[kind] = timed()
+        return found | {"alone again": timed()}
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--problems", type=int, default=24)
+    parser.add_argument("--repeats", type=int, default=3)
+    given = parser.parse_args()
+    with tempfile.TemporaryDirectory() as folder:
+        found = measure(Path(folder), given.problems, given.repeats)
+    for kind, seconds in found.items():
+        print(f"{kind:12} {seconds:6.1f} s   {seconds / found['alone']:.2f} times alone")
+
+
+if __name__ == "__main__":
+    main()
