@@ -16,6 +16,7 @@ from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import InputError, ModelError
 
 from restmcts_cli.arguments.connection import Connection
+from restmcts_cli.arguments.model_checks import check_hub_id, check_server
 from restmcts_cli.reports.shown_tables import print_note
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
@@ -25,14 +26,17 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
     """Return the URI and the digest under which a run names a model.
 
     A local folder is stored as an artifact of the stack, whose workers do not see this machine's
-    disk; a work folder's run reads it where it lies.
+    disk; a work folder's run reads it where it lies. What is elsewhere is looked for, as far as
+    this machine reaches.
 
     Raises:
         InputError: if there is no such model, or a folder's files say that it is of another kind.
         StorageError: if the bucket does not take it.
     """
     if is_server(given):
-        return _server(given, kind), given
+        uri = _server(given, kind)
+        check_server(given)
+        return uri, given
     given = _fetched(given)
     place, options = _options_of(given, kind)
     if place.startswith(ARTIFACT):
@@ -52,6 +56,7 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
             f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
             "or openai+http://HOST:PORT/v1?model=NAME, as value model with &format=judge"
         )
+    check_hub_id(place)
     return given, given
 
 
