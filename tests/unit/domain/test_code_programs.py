@@ -4,6 +4,7 @@ import json
 
 import pytest
 from restmcts.domain.tasks.code.programs import programs_in
+from restmcts.domain.tasks.code.steps import is_whole_line, logical_lines
 from restmcts.domain.tasks.code.tests import CodeTests, is_same_output, read_tests
 from restmcts.errors import InputError
 
@@ -108,3 +109,35 @@ def test_tests_that_are_none_say_why(given: object, message: str) -> None:
 )
 def test_outputs_are_compared_by_line_and_word(wanted: str, printed: str, same: bool) -> None:
     assert is_same_output(wanted, printed) is same
+
+
+@pytest.mark.parametrize(
+    ("text", "whole"),
+    [
+        ("x = 1\n", True),
+        ("x = f(1,\n", False),
+        ("x = f(1,\n      2)\n", True),
+        ("x = [\n", False),
+        ("'''a doc\n", False),
+        ("'''a doc\n'''\n", True),
+        ('s = "(["\n', True),
+        ("s = 'it\\'s ('\n", True),
+        ("x = 1 + \\\n", False),
+        ("# a remark (of no end\n", True),
+        ("Don't stop (yet)\n", True),
+        ("```python\n", True),
+        ("x = 1)\n", True),
+        ('f"""{x}\n', False),
+    ],
+)
+def test_a_step_of_code_is_a_logical_line(text: str, whole: bool) -> None:
+    assert is_whole_line(text) is whole
+
+
+def test_logical_lines_join_to_their_program() -> None:
+    program = "def f(a,\n      b):\n    return {\n        'a': a,  # }\n    }\n\nprint(f(1, 2))\n"
+    assert logical_lines(program) == [
+        "def f(a,\n      b):",
+        "    return {\n        'a': a,  # }\n    }",
+        "print(f(1, 2))",
+    ]

@@ -1,7 +1,7 @@
 """Prompts as text, and the special tokens around them."""
 
 import pytest
-from restmcts.domain.prompts import ENGLISH
+from restmcts.domain.prompts import CODE_CHINESE, CODE_ENGLISH, ENGLISH
 from restmcts.domain.requests import ProposeSteps
 from restmcts.errors import InputError
 from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
@@ -19,6 +19,8 @@ def test_the_templates(tokenizer: PreTrainedTokenizerFast) -> None:
     assert texts[Template.RAW] == "why?\none\ntwo\n"
     assert texts[Template.PLAIN] == "Problem: why?\nSolution:\none\ntwo\n"
     assert texts[Template.CHAT] == f"[user]why?\n\n{ENGLISH.instruction}[assistant]one\ntwo\n"
+    assert texts[Template.CODE_EN] == f"[user]why?\n\n{CODE_ENGLISH.instruction}[assistant]one\ntwo\n"
+    assert CODE_CHINESE.instruction in texts[Template.CODE_ZH]
     assert all(text.endswith("one\ntwo\n") and "why?" in text for text in texts.values())
 
 
@@ -34,6 +36,12 @@ def test_a_critic_is_asked_after_the_solution_and_an_analysis_stands_by_the_ques
     asked = f"[user]why?\n\nA solution so far:\none\n\n{ENGLISH.critics['simple']}[assistant]"
     assert chat.request_text("why?", critic) == asked
     assert chat.request_text("why?", step).endswith("[assistant]one\ntw")
+
+
+def test_code_is_asked_for_without_a_chat_too(tokenizer: PreTrainedTokenizerFast) -> None:
+    tokenizer.chat_template = None
+    text = PromptFormat(Template.CODE_EN, tokenizer).text("Add.", ("```python\n",))
+    assert text == "Problem: Add.\nProgram:\n```python\n"
 
 
 def test_a_longer_partial_solution_extends_the_shorter_ones_text(tokenizer: PreTrainedTokenizerFast) -> None:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 from restmcts.domain.requests import Sample
-from restmcts.domain.segmenters import SEGMENTERS, Segmenter
+from restmcts.domain.segmenters import CODE_LINES, SEGMENTERS, Segmenter
 from restmcts.modeling.decoding.stopping import Continuations, StopRules
 from restmcts.modeling.tokenization import TextDecoder
 from transformers import PreTrainedTokenizerFast
@@ -214,3 +214,16 @@ def test_a_thought_is_divided_where_it_is_asked_for() -> None:
     sample, _ = run(THOUGHT, segmenter=Segmenter("\n", split_thoughts=True), keeps_text=True)
     assert [step.text for step in sample.steps] == ["<think>a\n", "The answer is 1\n", "b</think>\n", "c\n"]
     assert not sample.ended, "an answer inside a thought ends nothing"
+
+
+def test_a_step_of_code_is_a_logical_line_and_the_closing_fence_ends_the_program() -> None:
+    lines = ["```python\n", "answer = f(\n", "    1)\n", "# The answer is 5\n", "\n", "  x\n", "```\n", "more\n"]
+    sample, num_taken = run(lines, keeps_text=True, segmenter=CODE_LINES)
+    assert [step.text for step in sample.steps] == [
+        "```python\n",
+        "answer = f(\n    1)\n",
+        "# The answer is 5\n",
+        "\n  x\n",
+        "```\n",
+    ]
+    assert (sample.ended, num_taken) == (True, 7)

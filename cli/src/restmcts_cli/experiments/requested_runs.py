@@ -11,6 +11,7 @@ from pydantic import TypeAdapter
 from restmcts.adapters.files.problem_files import BadLine
 from restmcts.domain.problem_review import ProblemReview, overlap_remark
 from restmcts.domain.problems import Problem
+from restmcts.domain.prompts import TEMPLATES
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
@@ -28,6 +29,7 @@ from restmcts.domain.runs.spec_plan import (
 )
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, split_held_out
 from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
+from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.problem_sources import read_source, usable
@@ -84,7 +86,25 @@ def _members(spec: RunSpec, source: str, limit: int | None) -> list[Problem]:
     if not found:
         first = next((f"line {one.line_number}: {one.reason}" for one in items if isinstance(one, BadLine)), None)
         raise InputError(f"{source} holds no usable problem ({first or 'it is empty'})")
+    _check_template(spec, source, found)
     return found
+
+
+def _check_template(spec: RunSpec, source: str, problems: Sequence[Problem]) -> None:
+    """Check that the problems can be asked with the run's prompt template.
+
+    Raises:
+        InputError: if some cannot.
+    """
+    chosen = spec.models.template
+    of_code = chosen in TEMPLATES and TEMPLATES[chosen].is_code
+    for kind in sorted({problem.kind for problem in problems}):
+        fitting = TASKS.get(kind).templates
+        if chosen not in fitting if fitting else of_code:
+            ways = " or ".join(fitting) if fitting else "auto"
+            raise InputError(
+                f"{source}: {kind} problems cannot be asked with the template {chosen}; give --template {ways}"
+            )
 
 
 def puzzle_sets(puzzles: PuzzleSets, seed: int, num_iterations: int) -> dict[str, list[Problem]]:

@@ -8,7 +8,7 @@ stand in the user's turn. Knows no tokenizer.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import MappingProxyType
 from typing import Literal
 
@@ -53,12 +53,15 @@ class PromptTemplate:
         opening: what comes before the examples and the question.
         examples: worked problems, each a question and its solution, that come before the question.
         wording: for chat models.
+        is_code: whether solutions are programs: a step is a logical line, and the fence that closes
+            ends them.
     """
 
     frame: str
     wording: Wording
     opening: str = ""
     examples: tuple[tuple[str, str], ...] = ()
+    is_code: bool = False
 
     def question_text(self, question: str) -> str:
         """Return the text that comes before the first step."""
@@ -113,6 +116,32 @@ CHINESE = Wording(
     },
 )
 
+CODE_ENGLISH = replace(
+    ENGLISH,
+    instruction="Write the Python program that is asked for, whole, in one block that begins with ```python and ends with "
+    "```. Write nothing after the block.",
+    go_on="This much is written already:\n{steps}\n\nGo on from there with the next line. Do not repeat what is written.",
+    written="A program so far:\n{steps}",
+    critics={
+        "simple": "Is this program finished, and does it do all that is asked for? Reply with one word, solved or unsolved.",
+        "common": "If this program is finished and does all that is asked for, reply with the one word solved. Otherwise say in "
+        "one line what is missing or wrong, and what the next line should do.",
+        "judge": "Is every line of this program right so far, and does it lead to a program that does what is asked for? Reply "
+        "with one word, yes or no.",
+    },
+)
+CODE_CHINESE = replace(
+    CHINESE,
+    instruction="请写出题目要求的完整 Python 程序，放在一个以 ```python 开头、以 ``` 结尾的代码块中。代码块之后不要再写任何内容。",
+    go_on="已经写出的代码：\n{steps}\n\n请接着写下一行，不要重复已有内容。",
+    written="目前的程序：\n{steps}",
+    critics={
+        "simple": "这个程序是否已经写完并满足全部要求？只回答“已解决”或“未解决”。",
+        "common": "如果这个程序已经写完并满足全部要求，只回答“已解决”。否则用一行说明缺少什么或哪里有错，以及下一行应做什么。",
+        "judge": "这个程序目前的每一行是否都正确，并且能写成满足要求的程序？只回答一个字：“是”或“否”。",
+    },
+)
+
 _FEW_SHOT = (
     (
         "A box holds 12 pencils. Mia buys 3 boxes and gives 7 pencils away. How many pencils has she left?",
@@ -146,9 +175,12 @@ TEMPLATES = MappingProxyType(
             CHINESE,
             opening="请把题目分成小步来解，每行写一步。每一步都由前面的步骤得出，并使解答更进一步。最后一行写：答案是X，其中X是最终答案。\n\n",
         ),
+        "code-en": PromptTemplate("Problem: {question}\nProgram:\n", CODE_ENGLISH, is_code=True),
+        "code-zh": PromptTemplate("题目：{question}\n程序：\n", CODE_CHINESE, is_code=True),
     }
 )
-"""All templates that need no tokenizer, by name."""
+"""All templates that need no tokenizer, by name. Those of code become a chat where the tokenizer or
+the server has one."""
 
 
 def template_named(name: str) -> PromptTemplate:

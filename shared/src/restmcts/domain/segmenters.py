@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
 
+from restmcts.domain.tasks.code.steps import is_whole_line
+
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
 _THOUGHT = re.compile(r"(?:\A(?:(?!<think>).)*?|<think>.*?)</think>", re.DOTALL)
 _UNFINISHED_THOUGHT = re.compile(r"<think>.*\Z", re.DOTALL)
@@ -27,11 +29,14 @@ class Segmenter:
 
     Attributes:
         split_thoughts: whether thoughts are divided like any other text.
+        is_code: whether solutions are programs: their lines are logical lines, and the fence that
+            closes ends them.
     """
 
     separator: str | None = None
     boundary: re.Pattern[str] | None = None
     split_thoughts: bool = False
+    is_code: bool = False
 
     def end(self, text: str, in_thought: bool = False) -> int | None:
         """Return how many characters of a text the step takes that it begins with; None while the
@@ -45,7 +50,8 @@ class Segmenter:
         begin = 0 if self.split_thoughts else max(text.rfind(THOUGHT_ENDS), 0)
         written = text[begin:].lstrip()
         if self.separator is not None:
-            return len(text) if self.separator in written else None
+            ends = self.separator in written and (not self.is_code or is_whole_line(written))
+            return len(text) if ends else None
         if self.boundary is None or not written:
             return None
         found = self.boundary.search(text, len(text) - len(written) + 1)
@@ -66,6 +72,9 @@ SEGMENTERS: Mapping[str, Segmenter] = MappingProxyType(
     }
 )
 """What may divide a solution, by the name that a run gives it."""
+
+CODE_LINES = Segmenter(separator="\n", is_code=True)
+"""What divides a program, whatever a run says."""
 
 
 def thought_is_open(text: str, before: bool = False) -> bool:

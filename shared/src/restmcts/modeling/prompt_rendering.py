@@ -31,6 +31,8 @@ class Template(StrEnum):
     FEW_SHOT = "few-shot"
     STEPS_EN = "steps-en"
     STEPS_ZH = "steps-zh"
+    CODE_EN = "code-en"
+    CODE_ZH = "code-zh"
 
 
 class ChatTokenizer(Protocol):
@@ -61,6 +63,14 @@ def choose_template(name: str, tokenizer: ChatTokenizer) -> Template:
     return Template(name)
 
 
+def is_chat(template: Template, tokenizer: ChatTokenizer) -> bool:
+    """Return whether a template is written by the tokenizer's chat template: those of code are,
+    where it has one.
+    """
+    has_chat = bool(getattr(tokenizer, "chat_template", None))
+    return template == Template.CHAT or (has_chat and TEMPLATES[template].is_code)
+
+
 class PromptFormat:
     """One template with one tokenizer and one step separator; None: whatever the model is seen
     to write.
@@ -86,16 +96,25 @@ class PromptFormat:
         """Return the whole prompt of a request: for a step, or for a critic's line."""
         if request.critic is None:
             return self.text(self._pattern.wording.with_hint(question, request.analysis), request.steps) + request.begun
-        if self.template == Template.CHAT:
+        if self._is_chat:
             return self._chat(self._pattern.chat_messages(question, "".join(request.steps), request.critic))
         return f"{self.text(question, request.steps)}\n{self._pattern.wording.critics[request.critic]}\n"
+
+    @property
+    def is_code(self) -> bool:
+        """Whether solutions are programs."""
+        return self._pattern.is_code
+
+    @property
+    def _is_chat(self) -> bool:
+        return is_chat(self.template, self._tokenizer)
 
     @property
     def _pattern(self) -> PromptTemplate:
         return TEMPLATES["plain" if self.template == Template.CHAT else self.template]
 
     def _render(self, question: str) -> str:
-        if self.template == Template.CHAT:
+        if self._is_chat:
             return self._chat(self._pattern.chat_messages(question))
         return self._pattern.question_text(question)
 

@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from restmcts.modeling.prompt_rendering import Template
+from restmcts.modeling.prompt_rendering import Template, is_chat
 
 # Stands for whatever may follow a prompt.
 _WORD = "A"
@@ -41,7 +41,7 @@ class TextEncoder:
             # silence.
             self._backend.no_truncation()
             self._backend.no_padding()
-        self.prefix, self.suffix = ([], []) if template == Template.CHAT else _special_tokens_around(tokenizer)
+        self.prefix, self.suffix = ([], []) if is_chat(template, tokenizer) else _special_tokens_around(tokenizer)
         self._start_token_id = next(
             (i for i in (tokenizer.bos_token_id, tokenizer.eos_token_id, tokenizer.pad_token_id) if i is not None), 0
         )

@@ -45,3 +45,21 @@ def test_an_earlier_step_may_have_opened_the_thought() -> None:
 def test_steps_that_no_stop_text_ends_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="choose newline or blank-line, or run the model in process"):
         _separator(GenerationSettings(step_separator=name))  # type: ignore[arg-type]
+
+
+PROGRAM = ["```python\n", "answer = f(\n    1)\n", "# The answer is 5\n", "```\n"]
+
+
+def test_code_that_comes_line_by_line_has_logical_lines_as_steps() -> None:
+    writing = Writing(ProposeSteps(0, (), 1, 9, 0), GenerationSettings(), "\n", is_code=True)
+    for line in "".join(PROGRAM).splitlines():
+        assert not writing.complete
+        writing.add(Completion(line, 3, None, False))
+    assert [step.text for step in writing.sample().steps] == PROGRAM
+    assert writing.complete and writing.ended
+
+
+def test_a_whole_program_at_once_has_the_same_steps() -> None:
+    writing = Writing(ProposeSteps(0, (), 1, None, 0), GenerationSettings(), "\n", is_code=True)
+    writing.add(Completion("".join(PROGRAM), 30, None, True))
+    assert [step.text for step in writing.sample().steps] == PROGRAM

@@ -12,7 +12,8 @@ from typing import Any
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import STEP_SEPARATOR
-from restmcts.domain.tasks.task import TASKS
+from restmcts.domain.tasks.code.formats import is_code_row
+from restmcts.domain.tasks.task import TASKS, Task
 from restmcts.errors import InputError
 
 Row = Mapping[str, Any]
@@ -55,11 +56,12 @@ def problem_of_row(row: Row) -> Problem:
     else:
         answer = _answer(row, solution)
     kind = kind_of_row(row, "choice" if choices else "math")
-    steps = _given_steps(solution[1], solution[0]) if solution else []
+    task = TASKS.get(kind)
+    steps = _given_steps(solution[1], solution[0], task) if solution else []
     if gsm8k := _GSM8K_ANSWER.search(answer):
-        steps = steps or _lines(answer[: gsm8k.start()])
+        steps = steps or _steps(answer[: gsm8k.start()], task)
         answer = gsm8k.group(1)
-    return Problem(question, answer, _ended(steps, answer, TASKS.get(kind).ends), kind)
+    return Problem(question, answer, _ended(steps, answer, task.ends), kind)
 
 
 def in_common_form(row: Row) -> Row:
@@ -69,6 +71,8 @@ def in_common_form(row: Row) -> Row:
     Raises:
         InputError: if its kind is not known, or its task cannot read it.
     """
+    if row.get("kind") is None and is_code_row(row):
+        row = {**row, "kind": "code"}
     is_common = row.get("answer") is not None and row.keys() - {"prediction"} <= COMMON_FIELDS
     if row.get("kind") is None or is_common:
         return row
@@ -224,17 +228,17 @@ def kind_of_row(row: Row, otherwise: str = "math") -> str:
     return "numeric" if is_scibench and otherwise == "math" else otherwise
 
 
-def _given_steps(solution: object, name: str) -> list[str]:
+def _given_steps(solution: object, name: str, task: Task) -> list[str]:
     if isinstance(solution, str):
-        return _lines(valid_text(solution, name))
+        return _steps(valid_text(solution, name), task)
     if not isinstance(solution, list) or not all(isinstance(step, str) for step in solution):
         raise InputError(f'"{name}" is neither text nor a list of texts')
-    return [line for step in solution for line in _lines(valid_text(step, name))]
+    return _steps("\n".join(valid_text(step, name).removesuffix(STEP_SEPARATOR) for step in solution), task)
 
 
-def _lines(text: str) -> list[str]:
-    """Return the lines that are not blank, calculator annotations removed."""
-    return [line.strip() for line in _CALCULATOR.sub("", text).splitlines() if line.strip()]
+def _steps(text: str, task: Task) -> list[str]:
+    """Return the steps of a solution, calculator annotations removed."""
+    return task.steps(_CALCULATOR.sub("", text))
 
 
 def _ended(steps: list[str], answer: str, ends: Callable[[str], bool]) -> tuple[str, ...] | None:

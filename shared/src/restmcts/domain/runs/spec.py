@@ -109,7 +109,8 @@ class ModelSettings(Document):
 
     template: str = Field(
         default="auto",
-        description="Prompt template: auto (the model's own), chat, plain, raw, few-shot, steps-en or steps-zh.",
+        description="Prompt template: auto (the model's own), chat, plain, raw, few-shot, steps-en or steps-zh; for code"
+        " code-en or code-zh.",
     )
     device: str = Field(default="cpu", min_length=1, description="Device of torch: cpu, cuda, cuda:1, … or auto.")
     dtype: Dtype = Field(

@@ -66,9 +66,12 @@ class Task(ABC):
 
     Attributes:
         needs: what verification needs beyond this process.
+        templates: the prompt templates that its problems can be asked with; none: all but those of
+            code.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ()
+    templates: ClassVar[tuple[str, ...]] = ()
 
     def read(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a row of the task's own form as one of the common form, with "question" (as the
@@ -81,6 +84,10 @@ class Task(ABC):
             InputError: saying what is wrong with the row.
         """
         return row
+
+    def steps(self, solution: str) -> list[str]:
+        """Return a given solution's steps, without what separates them."""
+        return [line.strip() for line in solution.splitlines() if line.strip()]
 
     def ends(self, step: str) -> bool:
         """Return whether a step ends its solution."""

@@ -14,6 +14,7 @@ import numpy as np
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Alternative, ProposedStep, Sample
 from restmcts.domain.segmenters import Segmenter, thought_is_open
+from restmcts.domain.tasks.code.steps import closes_program
 from restmcts.modeling.tokenization import TextDecoder
 
 Ints = np.ndarray[Any, np.dtype[np.int64]]
@@ -219,7 +220,8 @@ class Continuations:
             log_prob = float(self._log_probs[row, begin : begin + num_tokens].sum())
             self._steps[row].append(ProposedStep(step, num_tokens, log_prob, self._alternatives(row, num_tokens)))
             open_after = thought_is_open(step, self._in_thought[row])
-            self._ended[row] |= not open_after and states_answer(step.strip())
+            ends = closes_program if self._rules.segmenter.is_code else states_answer
+            self._ended[row] |= not open_after and ends(step.strip())
             self._in_thought[row] = open_after
         self._step_starts[row] += num_tokens
         self.finished[row] = self._ended[row] or out_of_tokens or len(self._steps[row]) >= self._max_steps[row]

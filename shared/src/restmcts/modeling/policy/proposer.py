@@ -21,7 +21,7 @@ from restmcts.domain.requests import (
     Sample,
     StepsProposed,
 )
-from restmcts.domain.segmenters import SEGMENTERS, Segmenter, thought_is_open
+from restmcts.domain.segmenters import CODE_LINES, SEGMENTERS, Segmenter, thought_is_open
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.decoding.decode_loop import LockstepRows
@@ -177,15 +177,19 @@ class TransformersProposer:
         """Return the place of each request's prompt among the distinct ones, those, and whether
         each of them leaves a thought open.
         """
-        if template not in self._written:
-            own = self._written["auto"][0]
-            prompts = PromptFormat(choose_template(template, self._tokenizer), self._tokenizer, own.step_separator)
-            self._written[template] = prompts, TextEncoder(self._tokenizer, prompts.template)
-        prompts, encoder = self._written[template]
+        prompts = self._prompts(template)
+        encoder = self._written[template][1]
         texts = [prompts.request_text(question, request) for question, request in zip(questions, requests, strict=True)]
         distinct = {text: place for place, text in enumerate(dict.fromkeys(texts))}
         places, in_thought = [distinct[text] for text in texts], [thought_is_open(text) for text in distinct]
         return places, encoder.encode_prompts(list(distinct)), in_thought
+
+    def _prompts(self, template: str) -> PromptFormat:
+        if template not in self._written:
+            own = self._written["auto"][0]
+            prompts = PromptFormat(choose_template(template, self._tokenizer), self._tokenizer, own.step_separator)
+            self._written[template] = prompts, TextEncoder(self._tokenizer, prompts.template)
+        return self._written[template][0]
 
     def _rows(
         self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings
@@ -325,6 +329,8 @@ class TransformersProposer:
 
     def _segmenter_for(self, settings: GenerationSettings) -> Segmenter:
         """Return what divides steps: what the run says, the checkpoint, or the model's own text."""
+        if self._prompts(settings.template).is_code:
+            return replace(CODE_LINES, split_thoughts=settings.split_thoughts)
         segmenter = SEGMENTERS.get(settings.step_separator)
         if segmenter is None:
             if self._separator is None:

@@ -139,13 +139,14 @@ class HttpProposer:
         self, question: str, request: ProposeSteps, settings: GenerationSettings, samples: range, written: _Written
     ) -> None:
         place = samples.start
-        separator = _separator(settings)
+        is_code = self._template(settings.template).is_code
+        separator = STEP_SEPARATOR if is_code else _separator(settings)
         while place < samples.stop and written.fits:
-            writings = [Writing(request, settings, separator)]
+            writings = [Writing(request, settings, separator, is_code=is_code)]
             first = self._call(question, request, settings, writings[0], place, samples.stop - place, written)
             if first is None:
                 return
-            writings += [Writing(request, settings, separator) for _ in first.samples[1:]]
+            writings += [Writing(request, settings, separator, is_code=is_code) for _ in first.samples[1:]]
             for number, (writing, completion) in enumerate(zip(writings, first.samples, strict=True), start=place):
                 writing.add(completion)
                 while not writing.complete:

@@ -14,6 +14,7 @@ from restmcts.adapters.models.http_policy.completion import Completion, Token
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Alternative, GenerationSettings, ProposedStep, ProposeSteps, Sample
 from restmcts.domain.segmenters import Segmenter, thought_is_open
+from restmcts.domain.tasks.code.steps import closes_program
 from restmcts.errors import LogProbsNotToldError
 
 MAX_BLANK_LINES = 4
@@ -35,12 +36,18 @@ class Writing:
     """One sample as it is written, call by call."""
 
     def __init__(
-        self, request: ProposeSteps, settings: GenerationSettings, separator: str, *, in_thought: bool = False
+        self,
+        request: ProposeSteps,
+        settings: GenerationSettings,
+        separator: str,
+        *,
+        in_thought: bool = False,
+        is_code: bool = False,
     ) -> None:
         self._request = request
         self._settings = settings
         self._separator = separator
-        self._segmenter = Segmenter(separator, split_thoughts=settings.split_thoughts)
+        self._segmenter = Segmenter(separator, split_thoughts=settings.split_thoughts, is_code=is_code)
         self._in_thought = in_thought or thought_is_open("".join(request.steps) + request.begun)
         self._steps: list[ProposedStep] = []
         self._open: list[_Piece] = []
@@ -124,7 +131,8 @@ class Writing:
         self._steps.append(ProposedStep(text, num_tokens, log_prob, self._alternatives(pieces)))
         self._begun = ""
         self._in_thought = thought_is_open(text, self._in_thought)
-        self.ended = not self._in_thought and states_answer(text.strip())
+        ends = closes_program if self._segmenter.is_code else states_answer
+        self.ended = not self._in_thought and ends(text.strip())
         self.complete = self.ended or len(self._steps) == self._request.max_steps
 
     def _end_call(self, completion: Completion, out_of_tokens: bool) -> None:

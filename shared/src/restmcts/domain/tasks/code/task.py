@@ -6,7 +6,9 @@ from collections.abc import Mapping
 from typing import Any, ClassVar
 
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.code.formats import common_row
 from restmcts.domain.tasks.code.programs import programs_in
+from restmcts.domain.tasks.code.steps import END_OF_FENCE, FENCE, closes_program, logical_lines
 from restmcts.domain.tasks.code.tests import read_tests
 from restmcts.domain.tasks.task import TASKS, Judgement, Need, Task, Tools, judged
 from restmcts.errors import InputError
@@ -18,12 +20,22 @@ class CodeTask(Task):
     """Problems whose true answer is tests."""
 
     needs: ClassVar[tuple[Need, ...]] = ("sandbox",)
+    templates: ClassVar[tuple[str, ...]] = ("code-en", "code-zh")
 
     def read(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
-        """Return a row with "tests" as one whose "answer" is these tests."""
-        if row.get("tests") is None:
-            raise InputError('no "tests"')
-        return {**row, "answer": read_tests(row["tests"]).dumped()}
+        """Return a row of a known form as one whose "answer" is its tests: HumanEval, MBPP,
+        EvalPlus, APPS, TACO, CodeContests, LiveCodeBench, or one with "tests".
+        """
+        return common_row(row)
+
+    def steps(self, solution: str) -> list[str]:
+        """Return the logical lines of a program, in a fence."""
+        lines = logical_lines(solution)
+        return lines if lines and closes_program(lines[-1]) else [FENCE, *lines, END_OF_FENCE]
+
+    def ends(self, step: str) -> bool:
+        """Return whether a step closes the program's fence."""
+        return closes_program(step)
 
     def verify(self, check: Check, tools: Tools) -> Judgement:
         """Run the tests on the program that a solution holds; one that holds none is wrong."""
