@@ -254,6 +254,21 @@ def test_evaluate_values_groups_by_distance() -> None:
     assert quality.correlation is not None and quality.correlation > 0.8
 
 
+def test_sibling_accuracy_compares_steps_after_the_same_ones() -> None:
+    """Of x two siblings in the right order, one pair tied, and one of equal distance that is no
+    pair; of y one in the wrong order. What comes twice is compared once.
+    """
+    partial = [("x", "a"), ("x", "b"), ("x", "c"), ("y", "a"), ("y", "b"), ("y", "b")]
+    values, distances = [0.9, 0.4, 0.9, 0.1, 0.2, 0.2], [1, 3, None, 2, None, None]
+    quality = evaluate_values("V", values, distances, partial)
+    # a above b, a level with c, b below c though nearer; then the wrong order of y.
+    assert quality.sibling_accuracy == (1.0 + 0.5 + 0.0 + 0.0) / 4
+    assert evaluate_values("V", values, distances).sibling_accuracy is None
+    report = Report("t", "c", 0, 1.0, values=(quality,))
+    assert "prefers the one nearer to a right answer in 37.5 % of the pairs" in said(report)
+    assert json.loads(json_line(report, "r"))["value_sibling_accuracy"] == {"V": 0.375}
+
+
 def test_small_tree_is_drawn_whole() -> None:
     svg = draw_tree(make_tree())
     assert svg.count('<g class="node') == 6 and "more below" not in svg

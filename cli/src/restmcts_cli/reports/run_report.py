@@ -209,6 +209,7 @@ def _values_table(values: tuple[ValueQuality, ...]) -> Table:
         (
             quality.name,
             decimal(quality.auc_solvable),
+            decimal(quality.sibling_accuracy),
             decimal(quality.correlation),
             sum(point.value.n for point in quality.points),
         )
@@ -217,7 +218,8 @@ def _values_table(values: tuple[ValueQuality, ...]) -> Table:
     about = (
         "The exact distance is the number of moves still needed, found by exhaustive search. A good value model falls "
         "from left to right. AUC: the chance that a partial solution that can still be solved scores above one that "
-        "cannot (0.50 is a guess). Rank correlation: of value and nearness, among those that can be solved."
+        "cannot (0.50 is a guess). Sibling accuracy: the same of two next steps after the same ones, of which one is nearer to "
+        "a right answer. Rank correlation: of value and nearness, among those that can be solved."
     )
-    columns = ("value model", "AUC, still solvable", "rank correlation", "partial solutions")
+    columns = ("value model", "AUC, still solvable", "sibling accuracy", "rank correlation", "partial solutions")
     return Table("Predicted value against exact distance", columns, rows, about)

@@ -3,9 +3,12 @@ HTML, terminals or models.
 """
 
 import json
+import math
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
+from itertools import combinations
+from statistics import fmean
 
 from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.stats.ranks import area_under_curve, rank_correlation
@@ -79,12 +82,16 @@ class ValueQuality:
             None if one kind is missing.
         correlation: rank correlation of value and nearness, among solvable ones; None if either
             does not vary.
+        sibling_accuracy: share of pairs of siblings, one nearer to a right answer than the other,
+            in which the nearer one scores higher, ties counting half; 0.5 is a guess. None if there
+            is no such pair.
     """
 
     name: str
     points: tuple[DistancePoint, ...]
     auc_solvable: float | None
     correlation: float | None
+    sibling_accuracy: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,9 +142,18 @@ class Report:
     notes: tuple[str, ...] = ()
 
 
-def evaluate_values(name: str, values: Sequence[float], distances: Sequence[int | None]) -> ValueQuality:
+def evaluate_values(
+    name: str,
+    values: Sequence[float],
+    distances: Sequence[int | None],
+    partial_solutions: Sequence[tuple[Hashable, str]] | None = None,
+) -> ValueQuality:
     """Return how predicted values agree with exact remaining distances, one of each per partial
     solution.
+
+    Args:
+        partial_solutions: what each goes on from, and its last step; siblings are those that go on
+            from the same. One that comes twice is compared once.
 
     Raises:
         ValueError: if the lengths differ.
@@ -153,7 +169,24 @@ def evaluate_values(name: str, values: Sequence[float], distances: Sequence[int 
         points=points,
         auc_solvable=area_under_curve(values, [left is not None for left in distances]),
         correlation=rank_correlation([value for value, _ in solvable], [nearness for _, nearness in solvable]),
+        sibling_accuracy=_sibling_accuracy(values, distances, partial_solutions or ()),
     )
+
+
+def _sibling_accuracy(
+    values: Sequence[float], distances: Sequence[int | None], partial_solutions: Sequence[tuple[Hashable, str]]
+) -> float | None:
+    known = dict(zip(partial_solutions, zip(distances, values, strict=True), strict=False))
+    families: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
+    for (parent, _), (left, value) in known.items():
+        families[parent].append((math.inf if left is None else left, value))
+    won = [
+        (near_value > far_value) + 0.5 * (near_value == far_value)
+        for family in families.values()
+        for (near, near_value), (far, far_value) in combinations(sorted(family), 2)
+        if near < far
+    ]
+    return fmean(won) if won else None
 
 
 def json_line(report: Report, report_path: str) -> str:
@@ -165,6 +198,7 @@ def json_line(report: Report, report_path: str) -> str:
         "control": _last([result.control for result in report.iterations]),
         "rest_em": _last([result.rest_em for result in report.iterations]),
         "value_auc": {quality.name: quality.auc_solvable for quality in report.values},
+        "value_sibling_accuracy": {quality.name: quality.sibling_accuracy for quality in report.values},
         "search": [
             {
                 "method": result.method,

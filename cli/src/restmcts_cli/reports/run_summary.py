@@ -89,6 +89,21 @@ def _about_values(values: tuple[ValueQuality, ...]) -> list[str]:
     known = [(quality.name, quality.auc_solvable) for quality in values if quality.auc_solvable is not None]
     if not known:
         return []
+    return [*_about_auc(known), *_about_siblings(values)]
+
+
+def _about_siblings(values: tuple[ValueQuality, ...]) -> list[str]:
+    known = [(quality.name, quality.sibling_accuracy) for quality in values if quality.sibling_accuracy is not None]
+    if not known:
+        return []
+    name, accuracy = known[-1]
+    return [
+        f"Of two next steps after the same ones {name} prefers the one nearer to a right answer "
+        f"in {100 * accuracy:.1f} % of the pairs (sibling accuracy; 50 % is a guess)."
+    ]
+
+
+def _about_auc(known: list[tuple[str, float]]) -> list[str]:
     name, auc = known[-1]
     sentence = (
         f"{name} ranks a partial solution that can still be solved above one that cannot "
