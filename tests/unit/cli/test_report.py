@@ -163,7 +163,17 @@ def test_json_line_has_the_promised_fields() -> None:
     line = json_line(make_report(), "out/report.html")
     assert "\n" not in line
     fields = json.loads(line)
-    assert set(fields) == {"seed", "seconds", "iterations", "control", "rest_em", "value_auc", "search", "report"}
+    assert set(fields) == {
+        "seed",
+        "seconds",
+        "iterations",
+        "control",
+        "rest_em",
+        "value_auc",
+        "value_sibling_accuracy",
+        "search",
+        "report",
+    }
     assert fields["iterations"][2] == {
         "iteration": 2, "greedy_accuracy": 0.514, "stderr": 0.01581, "trees": 2200, "solved": 1270, "tokens": 284_000,
     }  # fmt: skip

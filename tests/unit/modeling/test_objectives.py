@@ -8,13 +8,15 @@ from typing import Any
 import pytest
 import torch
 from restmcts.domain.requests import ScoreSteps
-from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
+from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective, gives_values
 from restmcts.errors import TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
 from restmcts.modeling.training.training import train_preferences, train_value
 from restmcts.modeling.training.training_loop import Attempt
 from restmcts.modeling.training.training_rows import PreferenceExample, ValueExample, sibling_pairs
+from restmcts.modeling.value.value_metrics import value_metrics
 from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts.modeling.value.value_reading import ValueReader
 from torch.nn.functional import logsigmoid
 
 SETTINGS = TrainingSettings(num_steps=1, batch_size=16, learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
@@ -41,7 +43,9 @@ def parent(make_policy: Callable[..., LoadedModel], tmp_path: Path) -> Path:
 def value_parent(make_value_model: Callable[..., LoadedModel], tmp_path: Path) -> Callable[[ValueObjective], Path]:
     def make(objective: ValueObjective) -> Path:
         path = tmp_path / f"value-{objective}"
-        save_checkpoint(replace(make_value_model(), value_scale="identity" if objective == "mse" else "logit"), path)
+        save_checkpoint(
+            replace(make_value_model(), value_scale="identity" if gives_values(objective) else "logit"), path
+        )
         return path
 
     return make
@@ -96,12 +100,26 @@ def value_loss_by_hand(loaded: LoadedModel, objective: ValueObjective) -> float:
     if objective == "ranking":
         for (i, n), (j, m) in sibling_pairs(VALUES):
             losses.append(-float(logsigmoid(output(VALUES[i], n) - output(VALUES[j], m))))
+    if objective == "siblings":
+        for (i, n), (j, m) in sibling_pairs(VALUES):
+            losses.append(-0.05 * float(logsigmoid(10 * (output(VALUES[i], n) - output(VALUES[j], m)))))
+    if objective == "progress":
+        # That of a shared step stands in an earlier path.
+        for place, number, before, after in (
+            (0, 2, 0.75, 1.0),
+            (1, 2, 0.75, 0.5),
+            (3, 2, 0.1, 0.2),
+            (3, 3, 0.2, 0.6),
+            (4, 2, 0.1, 0.1),
+        ):
+            gain = output(VALUES[place], number) - output(VALUES[place], number - 1)
+            losses.append(float((gain - (after - before)) ** 2))
     for example in VALUES:
         for number, (value, right) in enumerate(zip(example.targets, example.leads_to_right, strict=True), start=1):
             if value is None or right is None:
                 continue
             own = output(example, number)
-            if objective == "mse":
+            if gives_values(objective):
                 losses.append(float((own - value) ** 2))
             elif objective in ("soft", "hard") or (
                 objective == "orm" and example.finished and number == len(example.steps)
@@ -112,19 +130,33 @@ def value_loss_by_hand(loaded: LoadedModel, objective: ValueObjective) -> float:
 
 
 @pytest.mark.parametrize("packing", [False, True])
-@pytest.mark.parametrize("objective", ["mse", "soft", "hard", "orm", "ranking"])
+@pytest.mark.parametrize("objective", ["mse", "soft", "hard", "orm", "ranking", "siblings", "progress"])
 def test_a_value_loss_is_the_mean_over_what_its_objective_asks(
     value_parent: Any, tmp_path: Path, objective: ValueObjective, packing: bool
 ) -> None:
     path = value_parent(objective)
     report = train_value(path, VALUES, replace(SETTINGS, packing=packing), tmp_path / "out", objective=objective)
     assert report.first_loss == pytest.approx(value_loss_by_hand(load_value_model(path), objective), abs=1e-5)
-    assert report.num_targets == {"mse": 8, "soft": 8, "hard": 8, "orm": 4, "ranking": 3}[objective]
+    num_targets = {"mse": 8, "soft": 8, "hard": 8, "orm": 4, "ranking": 3, "siblings": 11, "progress": 13}
+    assert report.num_targets == num_targets[objective]
 
 
 def test_siblings_are_steps_after_the_same_steps_of_the_same_question() -> None:
     pairs = [(VALUES[i].steps[:n], VALUES[j].steps[:m]) for (i, n), (j, m) in sibling_pairs(VALUES)]
     assert pairs == [(("a\n",), ("dd\n",)), (("a\n", "b\n"), ("a\n", "ccc\n")), (("a\n", "d\n"), ("a\n", "e\n"))]
+
+
+@pytest.mark.parametrize("objective", ["siblings", "progress"])
+def test_the_order_of_siblings_is_learnt_beside_their_values(
+    parent: Path, tmp_path: Path, objective: ValueObjective
+) -> None:
+    settings = replace(SETTINGS, num_steps=40, validation_share=0.0)
+    report = train_value(parent, VALUES, settings, tmp_path / "out", objective=objective)
+    assert report.last_loss < 0.3 * report.first_loss
+    reader = ValueReader(load_value_model(tmp_path / "out"), raw=True)
+    metrics = value_metrics(reader, VALUES, objective)
+    assert metrics["sibling_accuracy"] == 1.0 and metrics["mse"] < 0.03
+    assert metrics["loss"] == pytest.approx(value_loss_by_hand(load_value_model(tmp_path / "out"), objective), abs=1e-5)
 
 
 @pytest.mark.parametrize("objective", ["soft", "hard", "orm", "ranking"])

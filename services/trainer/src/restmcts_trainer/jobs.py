@@ -5,7 +5,7 @@ from typing import Any
 from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.domain.learning.losses import SupervisedLoss
 from restmcts.domain.runs.phases import TrainPolicyPhase
-from restmcts.domain.runs.training_settings import TrainingReport
+from restmcts.domain.runs.training_settings import TrainingReport, gives_values
 from restmcts.modeling.checkpoints import ValueScale, new_value_model, save_checkpoint
 from restmcts.modeling.training.path_training import PathExample
 from restmcts.modeling.training.training import train_paths, train_policy, train_preferences, train_value
@@ -40,7 +40,7 @@ def run_job(job: Job, attempt: Attempt) -> TrainingReport | None:
         valued = [_value(row) for row in rows]
         return train_value(job.parent, valued, settings, job.output, attempt, objective=phase.objective)
     if phase.parent is None:
-        scale: ValueScale = "identity" if phase.objective == "mse" else "logit"
+        scale: ValueScale = "identity" if gives_values(phase.objective) else "logit"
         save_checkpoint(new_value_model(job.parent, settings.seed, value_scale=scale), job.output)
     return None
 

@@ -189,7 +189,9 @@ class RunSpec(Document):
         default=True, description="Whether given solutions join the trees of the first labels."
     )
     value_objective: ValueObjective = Field(
-        default="mse", description="What value models learn: mse, soft, hard, orm or ranking of siblings."
+        default="mse",
+        description="What value models learn: mse, soft, hard, orm or ranking of siblings; siblings is mse and their order, "
+        "progress is mse and what each step adds.",
     )
     puzzles: PuzzleSets | None = Field(default=None, description="Problem sets of a puzzle, in place of `problems`.")
     search: Section[SearchSettings] = Field(description="How trees are collected.")

@@ -21,8 +21,15 @@ device computes in it quickly, else float32."""
 PolicyObjective = Literal["sft", "dpo"]
 # "mse": regression on v_k; "soft": cross-entropy on v_k; "hard": cross-entropy on "leads to a right
 # answer"; "orm": the same, at the ends of whole solutions alone; "ranking": of sibling steps, the
-# one of higher v_k above the other (Bradley-Terry).
-ValueObjective = Literal["mse", "soft", "hard", "orm", "ranking"]
+# one of higher v_k above the other (Bradley-Terry); "siblings": "mse", and the same order of
+# siblings; "progress": "mse", and regression of what a step adds, V(p_k) - V(p_{k-1}), on
+# v_k - v_{k-1}.
+ValueObjective = Literal["mse", "soft", "hard", "orm", "ranking", "siblings", "progress"]
+
+
+def gives_values(objective: ValueObjective) -> bool:
+    """Return whether a model with that objective gives values as they are; else log-odds."""
+    return objective in ("mse", "siblings", "progress")
 
 
 @dataclass(frozen=True, slots=True)

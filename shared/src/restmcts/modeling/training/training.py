@@ -19,7 +19,7 @@ import torch
 from transformers import PrinterCallback
 
 from restmcts.domain.learning.losses import Loss
-from restmcts.domain.runs.training_settings import TrainingReport, TrainingSettings, ValueObjective
+from restmcts.domain.runs.training_settings import TrainingReport, TrainingSettings, ValueObjective, gives_values
 from restmcts.errors import StorageError, TrainingError
 from restmcts.modeling.checkpoints import (
     LoadedModel,
@@ -41,9 +41,9 @@ from restmcts.modeling.training.training_rows import (
     PreferenceExample,
     Row,
     ValueExample,
+    compared_rows,
     policy_rows,
     preference_rows,
-    ranking_rows,
     value_rows,
 )
 from restmcts.modeling.training.value_training import EarlyStopping, ValueTrainer, split_by_problem
@@ -162,10 +162,10 @@ def train_value(
         loaded = _value_parent(parent_path, settings, objective)
         reader = ValueReader(loaded, raw=True)
         learnt, held_out = split_by_problem(examples, settings.validation_share)
-        rows: Sequence[Row] = (
-            ranking_rows(reader, learnt) if objective == "ranking" else value_rows(reader, learnt, objective)
-        )
-        rows = run.usable(loaded, rows)
+        rows: list[Row] = [*compared_rows(reader, learnt, objective)]
+        if objective != "ranking":
+            rows = [*value_rows(reader, learnt, objective), *rows]
+        rows = list(run.usable(loaded, rows))
 
         def evaluate() -> dict[str, float]:
             loaded.model.eval()
@@ -186,7 +186,7 @@ def train_value(
 
 
 def _value_parent(parent_path: str | Path, settings: TrainingSettings, objective: ValueObjective) -> LoadedModel:
-    scale: ValueScale = "identity" if objective == "mse" else "logit"
+    scale: ValueScale = "identity" if gives_values(objective) else "logit"
     if checkpoint_kind(parent_path) != "value":
         return new_value_model(parent_path, settings.seed, value_scale=scale)
     loaded = load_value_model(parent_path, dtype=torch.float32)

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
-from restmcts.domain.runs.training_settings import ValueObjective
+from restmcts.domain.runs.training_settings import ValueObjective, gives_values
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.tokenization import TextEncoder
 from restmcts.modeling.training.losses import IGNORED
@@ -56,7 +56,7 @@ class ValueExample:
         """Return what a model with that objective is to give after each step, None where
         nothing is asked.
         """
-        if objective in ("mse", "soft", "ranking"):
+        if gives_values(objective) or objective in ("soft", "ranking"):
             return self.targets
         right = tuple(None if told is None else float(told) for told in self.leads_to_right) or (None,) * len(
             self.steps
@@ -113,10 +113,13 @@ class PreferenceRow:
 
 @dataclass(frozen=True, slots=True)
 class ReadingPairRow:
-    """Two partial solutions of the same problem: the first is to be valued above the second."""
+    """Two partial solutions of the same problem: the first is to be valued above the second, by
+    `gap`.
+    """
 
     chosen: Reading
     rejected: Reading
+    gap: float
 
     num_targets = 1
 
@@ -189,14 +192,55 @@ def sibling_pairs(examples: Sequence[ValueExample]) -> Iterator[tuple[tuple[int,
                     yield (first, second) if value > other_value else (second, first)
 
 
-def ranking_rows(reader: ValueReader, examples: Sequence[ValueExample]) -> list[ReadingPairRow]:
-    """Return one row for each pair of sibling steps with different values."""
+Pair = tuple[tuple[int, int], tuple[int, int], float]
+"""Two steps, each as (place in the examples, number of steps), and the gap of their targets."""
+
+
+def compared_steps(examples: Sequence[ValueExample], objective: ValueObjective) -> list[Pair]:
+    """Return the pairs that an objective compares; none for objectives that compare nothing.
+
+    For "ranking" and "siblings" siblings, the one of higher value first; for "progress" each step
+    with the one before it, where both values are known.
+    """
+    if objective == "progress":
+        return list(_steps_with_parents(examples))
+    if objective not in ("ranking", "siblings"):
+        return []
+    pairs = sibling_pairs(examples)
+    return [(first, second, _target(examples, first) - _target(examples, second)) for first, second in pairs]
+
+
+def _target(examples: Sequence[ValueExample], step: tuple[int, int]) -> float:
+    place, number = step
+    return float(examples[place].targets[number - 1] or 0.0)
+
+
+def _steps_with_parents(examples: Sequence[ValueExample]) -> Iterator[Pair]:
+    # The value of a shared step stands in the first path of its tree, and trees follow one another:
+    # what was known last of a partial solution is of the same tree.
+    known: dict[tuple[str, tuple[str, ...]], float] = {}
+    for place, example in enumerate(examples):
+        for number, target in enumerate(example.targets, start=1):
+            before = known.get((example.question, example.steps[: number - 1]))
+            if target is not None:
+                known[example.question, example.steps[:number]] = target
+                if before is not None:
+                    yield (place, number), (place, number - 1), target - before
+
+
+def compared_rows(
+    reader: ValueReader, examples: Sequence[ValueExample], objective: ValueObjective
+) -> list[ReadingPairRow]:
+    """Return one row for each pair of steps that the objective compares."""
 
     def reading(place: int, number: int) -> Reading:
         example = examples[place]
         return reader.readings(example.question, example.steps[:number], number)[0]
 
-    return [ReadingPairRow(reading(*first), reading(*second)) for first, second in sibling_pairs(examples)]
+    return [
+        ReadingPairRow(reading(*first), reading(*second), gap)
+        for first, second, gap in compared_steps(examples, objective)
+    ]
 
 
 def pad(rows: Sequence[Sequence[float]], fill: float, dtype: Any) -> torch.Tensor:

@@ -14,7 +14,7 @@ from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from restmcts.domain.problems import question_digest
 from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
-from restmcts.modeling.training.losses import IGNORED, summed_ranking_loss, summed_value_loss
+from restmcts.modeling.training.losses import IGNORED, summed_pair_loss, summed_value_loss
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import ReadingPairRow, TokenRow, ValueExample, collate, collate_packed
 from restmcts.modeling.value.value_reading import ValueReader
@@ -44,15 +44,18 @@ class ValueTrainer(StepLoop, Trainer):  # type: ignore[misc]
         super().__init__(model=model, args=arguments, train_dataset=rows, optimizers=(optimizer, None))
 
     def collate_rows(self, rows: Sequence[Any]) -> dict[str, torch.Tensor]:
-        """Return the tensors of a forward pass; of pairs the chosen sides, and below them the
-        rejected ones.
+        """Return the tensors of a forward pass: paths, below them the chosen sides of pairs, and
+        then the rejected ones; `gaps`, `[pairs]`.
         """
-        if self._objective == "ranking":
-            rows = [_marked(row, side) for side in ("chosen", "rejected") for row in rows]
-        token_ids, targets = [row.token_ids for row in rows], [row.targets for row in rows]
+        pairs = [row for row in rows if isinstance(row, ReadingPairRow)]
+        paths = [row for row in rows if not isinstance(row, ReadingPairRow)]
+        read = paths + [_marked(row, side) for side in ("chosen", "rejected") for row in pairs]
+        token_ids, targets = [row.token_ids for row in read], [row.targets for row in read]
         if self._settings.packing and self._reader.reads_every_step:
-            return collate_packed(token_ids, targets)
-        return collate(token_ids, targets, self._reader.pad_token_id)
+            batch = collate_packed(token_ids, targets)
+        else:
+            batch = collate(token_ids, targets, self._reader.pad_token_id)
+        return {**batch, "gaps": torch.tensor([row.gap for row in pairs])}
 
     def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return the loss of one forward pass, divided by the targets of the step."""
@@ -60,9 +63,14 @@ class ValueTrainer(StepLoop, Trainer):  # type: ignore[misc]
         outputs = self._reader.values_at(
             inputs["input_ids"], inputs.get("attention_mask"), wanted, inputs.get("position_ids")
         )
-        if self._objective == "ranking":
-            return summed_ranking_loss(*outputs.chunk(2)) / num_targets
-        return summed_value_loss(outputs, inputs["targets"][wanted], self._objective) / num_targets
+        gaps = inputs["gaps"]
+        num_paths = len(outputs) - 2 * len(gaps)
+        valued, compared = outputs[:num_paths], outputs[num_paths:]
+        loss = summed_value_loss(valued, inputs["targets"][wanted][:num_paths], self._objective)
+        if len(gaps):
+            chosen, rejected = compared.chunk(2)
+            loss = loss + summed_pair_loss(chosen, rejected, gaps, self._objective)
+        return loss / num_targets
 
 
 def _marked(row: ReadingPairRow, side: str) -> TokenRow:

@@ -6,10 +6,10 @@ from statistics import fmean
 
 import torch
 
-from restmcts.domain.runs.training_settings import ValueObjective
+from restmcts.domain.runs.training_settings import ValueObjective, gives_values
 from restmcts.domain.stats.ranks import area_under_curve
-from restmcts.modeling.training.losses import summed_ranking_loss, summed_value_loss
-from restmcts.modeling.training.training_rows import ValueExample, sibling_pairs
+from restmcts.modeling.training.losses import summed_pair_loss, summed_value_loss
+from restmcts.modeling.training.training_rows import ValueExample, compared_steps, sibling_pairs
 from restmcts.modeling.value.readings import token_batches
 from restmcts.modeling.value.value_reading import ValueReader
 
@@ -41,7 +41,7 @@ def value_metrics(reader: ValueReader, examples: Sequence[ValueExample], objecti
         v_k that the model orders rightly, ties counting half; "num_steps".
     """
     raw = value_outputs(reader, examples)
-    is_logit = objective != "mse"
+    is_logit = not gives_values(objective)
     values = [[_clamped(_sigmoid(output) if is_logit else output) for output in outputs] for outputs in raw]
     places = [
         (i, k) for i, example in enumerate(examples) for k, target in enumerate(example.targets) if target is not None
@@ -63,7 +63,7 @@ def value_metrics(reader: ValueReader, examples: Sequence[ValueExample], objecti
     pairs = [(raw[i][n - 1], raw[j][m - 1]) for (i, n), (j, m) in sibling_pairs(examples)]
     if pairs:
         metrics["sibling_accuracy"] = sum((a > b) + 0.5 * (a == b) for a, b in pairs) / len(pairs)
-    loss = _objective_loss(raw, pairs, examples, objective)
+    loss = _objective_loss(raw, examples, objective)
     return metrics if loss is None else {"loss": loss, **metrics}
 
 
@@ -79,24 +79,21 @@ def calibration_error(judged: Sequence[tuple[float, bool]]) -> float:
 
 
 def _objective_loss(
-    raw: list[list[float]],
-    pairs: Sequence[tuple[float, float]],
-    examples: Sequence[ValueExample],
-    objective: ValueObjective,
+    raw: list[list[float]], examples: Sequence[ValueExample], objective: ValueObjective
 ) -> float | None:
-    if objective == "ranking":
-        first, second = (
-            (torch.tensor(side) for side in zip(*pairs, strict=True)) if pairs else (torch.empty(0), torch.empty(0))
-        )
-        return float(summed_ranking_loss(first, second)) / len(pairs) if pairs else None
     asked = [
         (outputs[k], target)
         for outputs, example in zip(raw, examples, strict=True)
         for k, target in enumerate(example.objective_targets(objective))
-        if target is not None
+        if target is not None and objective != "ranking"
     ]
+    compared = [(raw[i][n - 1], raw[j][m - 1], gap) for (i, n), (j, m), gap in compared_steps(examples, objective)]
+    if not asked and not compared:
+        return None
     outputs, targets = torch.tensor([a for a, _ in asked]), torch.tensor([b for _, b in asked])
-    return float(summed_value_loss(outputs, targets, objective)) / len(asked) if asked else None
+    first, second, gaps = (torch.tensor([pair[side] for pair in compared]) for side in range(3))
+    total = summed_value_loss(outputs, targets, objective) + summed_pair_loss(first, second, gaps, objective)
+    return float(total) / (len(asked) + len(compared))
 
 
 def _sigmoid(output: float) -> float:
