@@ -18,17 +18,11 @@ from pathlib import Path
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import RunState
-from restmcts.domain.problems import Problem
-from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.runs.phases import SearchPhase
-from restmcts.domain.search.mcts_star import MctsStarSettings
-from restmcts.domain.search.protocol import Budget
 from restmcts.messages.workers import WORKERS
 from restmcts.testing import hostile_servers as hostile
 from restmcts.testing.hostile_servers import Answer, HostileServer
 from restmcts.testing.policy_servers import PolicyServer
-from restmcts.testing.runs import await_end
-from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
+from restmcts.testing.runs import await_end, begin_search
 from restmcts_cli.processes.stack_processes import Stack
 
 SETTINGS = {
@@ -37,17 +31,6 @@ SETTINGS = {
     "RESTMCTS_POLICY_TIMEOUT_SECONDS": "20",
     "RESTMCTS_POLICY_RETRY_SECONDS": "10",
 }
-PHASE = SearchPhase(
-    "collect",
-    1,
-    "collect",
-    "train",
-    "policy",
-    "value",
-    MctsStarSettings(mode="collect", branch=2),
-    Budget(iterations=4),
-    GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=32),
-)
 HOSTILE: dict[str, Answer] = {
     "broken": hostile.breaks,
     "dripping": hostile.drips_its_body,
@@ -58,20 +41,10 @@ SLOW_SECONDS = 5.0
 LIMIT_SECONDS = 300.0
 
 
-def begin(database: Database, policy: str, value: str, num_problems: int) -> int:
-    """Store a run of one search; return its id."""
-    problems = [Problem(f"question {number}", "1") for number in range(num_problems)]
-    with database.transaction() as transaction:
-        checkpoints = {"policy": NewCheckpoint("policy", policy), "value": NewCheckpoint("value", value)}
-        name = f"bench-{time.monotonic_ns()}"
-        new = NewRun(name, "test", 0, [PHASE], problems={"train": problems}, checkpoints=checkpoints)
-        return create_run(transaction, new).run_id
-
-
 def seconds_of(database: Database, policy: str, value: str, num_problems: int) -> float:
     """Return how long a run takes from its creation to its end."""
     begun = time.monotonic()
-    run_id = begin(database, policy, value, num_problems)
+    run_id = begin_search(database, policy, value, num_problems)
     await_end(database, run_id, LIMIT_SECONDS)
     return time.monotonic() - begun
 
@@ -93,8 +66,8 @@ def disturbed(database: Database, kind: str, policy: str, value: str, num_proble
     with server_of(kind) as host:
         faulty = f"openai+http://{host}/v1?model=tiny"
         run_ids = [
-            begin(database, faulty, value, num_problems),
-            begin(database, policy, f"{faulty}&format=judge", num_problems),
+            begin_search(database, faulty, value, num_problems),
+            begin_search(database, policy, f"{faulty}&format=judge", num_problems),
         ]
         time.sleep(5.0)
         yield

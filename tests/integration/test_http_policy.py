@@ -6,6 +6,7 @@ OpenAI), well and badly. test_transformers_serve.py has the real one.
 import logging
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from functools import partial
 
 import pytest
 from pydantic import SecretStr
@@ -157,6 +158,18 @@ def test_what_passes_is_tried_again(server: PolicyServer, open_: Open, protocol:
     server.faults = [fault, fault]
     assert texts(proposer.propose(["q"], [STEP], SETTINGS)[0]) == expected
     assert not server.faults
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+@pytest.mark.parametrize("poison", ["\0", "\ud800"], ids=["nul", "surrogate"])
+def test_text_that_no_request_can_hold_is_cleaned_before_it_is_gone_on_from(
+    server: PolicyServer, open_: Open, protocol: str, poison: str
+) -> None:
+    server.log_probs_of = partial(log_probs_after, vocabulary=(f"a{poison}", "\n", END))
+    proposer = open_(protocol)
+    answers = [proposer.propose(["q"], [replace(STEP, seed=seed)], SETTINGS)[0] for seed in range(4)]
+    written = [step.text for answer in answers for sample in answer.samples for step in sample.steps]
+    assert any("a\ufffd" in text for text in written) and not any(poison in text for text in written)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)

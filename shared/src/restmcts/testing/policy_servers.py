@@ -11,6 +11,7 @@ import math
 import random
 import time
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from hashlib import blake2b
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -42,7 +43,7 @@ def judge_log_probs(prompt: str, vocabulary: Sequence[str]) -> dict[str, float]:
 
 
 def _log_probs(read: str, vocabulary: Sequence[str]) -> dict[str, float]:
-    digests = [blake2b(f"{read}{token}".encode(), digest_size=1).digest() for token in vocabulary]
+    digests = [blake2b(f"{read}{token}".encode(errors="surrogatepass"), digest_size=1).digest() for token in vocabulary]
     logits = [digest[0] / 64 - _RARE.get(token, 0.0) for digest, token in zip(digests, vocabulary, strict=True)]
     total = math.log(sum(math.exp(logit) for logit in logits))
     return {token: logit - total for token, logit in zip(vocabulary, logits, strict=True)}
@@ -221,7 +222,8 @@ class _Handler(BaseHTTPRequestHandler):
         }.items():
             self.send_header(name, value)
         self.end_headers()
-        self.wfile.write(content[: len(content) // 2] if half else content)
+        with suppress(BrokenPipeError, ConnectionResetError):  # whoever asked has given up
+            self.wfile.write(content[: len(content) // 2] if half else content)
         self.close_connection = self.close_connection or half
 
     def log_message(self, format: str, *args: object) -> None:
@@ -253,7 +255,7 @@ def _tgi(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
     tokens, reason = generate(body["inputs"], limit, given["seed"], temperature, stop, num_top, server.log_probs_of)
 
     def shown(text: str, log_prob: float) -> dict[str, Any]:
-        return {"id": sum(text.encode()), "text": text, "logprob": log_prob, "special": text == END}
+        return {"id": sum(text.encode(errors="surrogatepass")), "text": text, "logprob": log_prob, "special": text == END}
 
     details: dict[str, Any] = {
         "finish_reason": reason,

@@ -18,7 +18,7 @@ from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.runs.phases import PHASE, Phase
+from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
 from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -71,6 +71,29 @@ def begin_run(
             problems={"train": problems, "test": problems},
             checkpoints={"base": NewCheckpoint("policy", artifact.uri, artifact.digest)},
         )
+        return create_run(transaction, new).run_id
+
+
+SEARCH = SearchPhase(
+    "collect",
+    1,
+    "collect",
+    "train",
+    "policy",
+    "value",
+    MctsStarSettings(mode="collect", branch=2),
+    Budget(iterations=4),
+    GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=32),
+)
+
+
+def begin_search(database: Database, policy: str, value: str, num_problems: int) -> int:
+    """Store a run of one search by models at these URIs; return its id."""
+    problems = [Problem(f"question {number}", "1") for number in range(num_problems)]
+    checkpoints = {"policy": NewCheckpoint("policy", policy), "value": NewCheckpoint("value", value)}
+    name = f"search-{time.monotonic_ns()}"
+    with database.transaction() as transaction:
+        new = NewRun(name, "test", 0, [SEARCH], problems={"train": problems}, checkpoints=checkpoints)
         return create_run(transaction, new).run_id
 
 

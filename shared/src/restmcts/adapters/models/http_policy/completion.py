@@ -1,10 +1,11 @@
 """What is asked of a server and what it answers, the same for every protocol."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from restmcts.domain.prompts import Critic, PromptTemplate
+from restmcts.domain.text import clean_text
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,20 @@ class Completions:
     samples: tuple[Completion, ...]
     num_prompt_tokens: int
     model: str
+
+    def cleaned(self) -> "Completions":
+        """Return them without what no request can hold: what is written is a prompt's end later."""
+        return replace(self, samples=tuple(map(_cleaned, self.samples)))
+
+
+def _cleaned(sample: Completion) -> Completion:
+    tokens = sample.tokens
+    if tokens is not None:
+        tokens = tuple(
+            Token(clean_text(one.text), one.log_prob, tuple((clean_text(text), value) for text, value in one.top))
+            for one in tokens
+        )
+    return replace(sample, text=clean_text(sample.text), tokens=tokens)
 
 
 class Backend(Protocol):

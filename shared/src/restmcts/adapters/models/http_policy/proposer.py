@@ -188,7 +188,7 @@ class HttpProposer:
                 num_alternatives=request.num_alternatives,
             )
             try:
-                found = self._caller.call(partial(self._backend.complete, ask))
+                found = self._caller.call(partial(self._backend.complete, ask)).cleaned()
             except PromptTooLongError as error:
                 if max_tokens > settings.max_step_tokens:
                     max_tokens = max(max_tokens // 2, settings.max_step_tokens)
