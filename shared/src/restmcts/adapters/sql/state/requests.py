@@ -77,7 +77,7 @@ class Claim:
 
 
 def request_row(
-    tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch, max_tokens: int | None
+    tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch, max_tokens: int | None = None
 ) -> Columns:
     """Return a new request's row; `max_tokens` is what its answer may cost."""
     kind = RequestKind.PROPOSE if isinstance(request, ProposeSteps) else RequestKind.SCORE
