@@ -255,7 +255,12 @@ def _tgi(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
     tokens, reason = generate(body["inputs"], limit, given["seed"], temperature, stop, num_top, server.log_probs_of)
 
     def shown(text: str, log_prob: float) -> dict[str, Any]:
-        return {"id": sum(text.encode(errors="surrogatepass")), "text": text, "logprob": log_prob, "special": text == END}
+        return {
+            "id": sum(text.encode(errors="surrogatepass")),
+            "text": text,
+            "logprob": log_prob,
+            "special": text == END,
+        }
 
     details: dict[str, Any] = {
         "finish_reason": reason,
