@@ -14,6 +14,7 @@ from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, Sc
 from restmcts.domain.scoring import Aggregation
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search.forked import ForkedSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search, StopReason
 from restmcts.domain.search.settings import SEARCH_SETTINGS, SearchSettings
@@ -55,6 +56,8 @@ SETTINGS: dict[str, SearchSettings] = {
     "best-first, no gate": BestFirstSettings(gate=None, branch_at="untried-mass"),
     "best-first, merging": BestFirstSettings(gate=None, branch_at="entropy", merge="normalised"),
     "best-first, 4 in flight": BestFirstSettings(gate=None, merge="normalised", branches_in_flight=4),
+    "forked": ForkedSettings(max_samples=12),
+    "forked, 3 roots": ForkedSettings(num_roots=3, max_samples=12),
     "tot-bfs": TotBfsSettings(width=3, branch=3, max_depth=6),
     "tot-bfs, gated": TotBfsSettings(width=3, branch=3, max_depth=6, gate=0.8),
     "tot-dfs": TotDfsSettings(branch=3, max_depth=4, prune_below=0.2),

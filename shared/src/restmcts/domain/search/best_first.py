@@ -204,7 +204,7 @@ class BestFirst(Search):
         by_position: dict[int, list[Alternative]] = defaultdict(list)
         for untried in allowed:
             by_position[untried.position].append(untried)
-        measure = _untried_mass if how == "untried-mass" else _entropy
+        measure = _untried_mass if how == "untried-mass" else entropy
         return max(by_position.values(), key=measure)
 
     def _stop_at_gate(self, path: Sequence[Node]) -> None:
@@ -217,8 +217,8 @@ def _untried_mass(position: Sequence[Alternative]) -> float:
     return math.fsum(math.exp(untried.log_prob) for untried in position)
 
 
-def _entropy(position: Sequence[Alternative]) -> float:
-    """Return the entropy in nats of the untried tokens and of all others taken as one."""
+def entropy(position: Sequence[Alternative]) -> float:
+    """Return the entropy in nats of the untried tokens of a position and of all others as one."""
     rest = max(1.0 - _untried_mass(position), 0.0)
     masses = [math.exp(untried.log_prob) for untried in position] + [rest]
     return -math.fsum(mass * math.log(mass) for mass in masses if mass > 0.0)
