@@ -18,6 +18,7 @@ Command = Callable[..., Result]
 def node(node_id: int, parent_id: int | None, step: str, depth: int, **facts: Any) -> dict[str, Any]:
     fields = {
         "search_value": 0.5,
+        "model_value": 0.5,
         "visits": 1,
         "final": False,
         "origin": "search",
@@ -54,6 +55,13 @@ def test_whole_tree_with_verdicts_in_words() -> None:
         "    └── c  V 0.50 · n 1",
         '        └── The answer is "4"  V 0.90 · n 1  WRONG',
     ]
+
+
+def test_where_no_value_model_was_asked_no_value_is_shown() -> None:
+    tree = [node(0, None, "", 0), node(1, 0, "a\n", 1, model_value=None, search_value=0.0)]
+    assert [line.plain for line in tree_lines(tree, None, TreeView())][-1] == "└── a  n 1"
+    backed_up = [node(0, None, "", 0), node(1, 0, "a\n", 1, model_value=None, search_value=0.25)]
+    assert "V 0.25" in list(tree_lines(backed_up, None, TreeView()))[-1].plain, "what a search backed up is a value"
 
 
 def test_folding_counts_what_it_hides() -> None:

@@ -146,7 +146,7 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTr
     nodes = tuple(
         DrawnNode(
             node.step.strip(),
-            node.search_value if node.parent_id is not None else None,
+            node.search_value if node.model_value is not None or node.search_value != 0.0 else None,
             node.visits,
             node.parent_id,
             verdicts[node.node_id].value if node.node_id in verdicts else None,

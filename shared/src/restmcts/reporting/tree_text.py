@@ -132,9 +132,10 @@ def _value_style(value: float) -> str:
 
 def node_facts(node: Node) -> list[str]:
     """Return what the search and the labels say of a node, in the paper's symbols: V, n, m, r
-    (0 right, 1 wrong), w, v.
+    (0 right, 1 wrong), w, v. V is left out where no value model was asked.
     """
-    facts = [f"V {node['search_value']:.2f}"] if node["parent_id"] is not None else []
+    has_value = node["parent_id"] is not None and (node["model_value"] is not None or node["search_value"] != 0.0)
+    facts = [f"V {node['search_value']:.2f}"] if has_value else []
     facts.append(f"n {node['visits']}")
     if node["quality_value"] is not None:
         facts.append(f"m {node['reasoning_distance']}")
