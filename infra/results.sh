@@ -8,7 +8,7 @@ fast="--trees-in-flight 1100 --max-batch-tokens 65536"
 searches=greedy,self-consistency,best-of-n,best-of-n-min,gated-best-of-n,sc-value,step-beam,tot-bfs,gated-tot-dfs
 searches=$searches,mcts-star,mcts-star-parallel,gated-mcts-star,best-first
 
-"$restmcts" compare --methods rest-mcts,rest-em,rest-mcts-paper --seeds 20,21,22,23,24,25 --difficulty 6-8 --workdir "$out/harder" \
+"$restmcts" compare --methods rest-mcts,rest-em --seeds 20,21,22,23,24,25 --difficulty 6-8 --workdir "$out/harder" \
     --markdown "$out/harder.md"
 "$restmcts" compare --methods rest-mcts-paper,rest-em,self-rewarding,rest-best-first --seeds 3 --difficulty 3-6 \
     --set puzzles.searched=2200 --budget-tokens 110 --workdir "$out/training" --markdown "$out/training.md"
