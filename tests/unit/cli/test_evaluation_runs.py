@@ -78,7 +78,7 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
     outcomes = list(results.outcomes())
     assert len(outcomes) == len(PROBLEMS) * (1 + 4 * 2 * 2)
     assert {outcome.problem for outcome in outcomes if outcome.seen} == {3}
-    assert {outcome.verdict for outcome in outcomes} == {"right", "wrong"}
+    assert {outcome.verdict for outcome in outcomes} == {"right", "wrong", "undecided"}, "some were cut short"
     looked_at = {(outcome.method, outcome.budget) for outcome in outcomes if outcome.wasted is not None}
     assert looked_at == {(name, None if name == "greedy" else 60) for name in NAMES}
     assert all(

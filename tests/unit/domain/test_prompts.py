@@ -36,7 +36,7 @@ def test_examples_are_solved_as_solutions_are_to_be_written() -> None:
     assert [extract_answer(solution) for _, solution in TEMPLATES["few-shot"].examples] == ["29", "7", "1/4"]
 
 
-@pytest.mark.parametrize("name", TEMPLATES)
+@pytest.mark.parametrize("name", [name for name in TEMPLATES if not name.startswith("code-")])
 def test_the_form_of_answers_that_a_template_asks_for_is_read(name: str) -> None:
     asked = TEMPLATES[name].wording.instruction
     form = next(form for form in ("The answer is X", "答案是X") if form in asked)
