@@ -184,7 +184,7 @@ def test_a_run_that_goes_on_is_seen_to_advance(
     assert len(set(seen)) >= 4, "the page did not follow the run"
     expect(page.locator("#summary .state")).to_have_text(re.compile("done"), timeout=10_000)
     expect(page.locator("#phases")).to_contain_text("collect-1")
-    expect(page.locator("#lineage")).to_contain_text("value-0")
+    expect(page.locator("#lineage")).to_contain_text("value-1")
 
 
 def test_a_tree_is_folded_hovered_over_opened_and_played_again(page: Page, address: str) -> None:

@@ -98,7 +98,7 @@ TAUGHT = [f"seed_training.{one}" for one in ("num_steps=120", "learning_rate=3e-
         ),
         (
             "anagrams_task.py",
-            ("--budget-iterations", 2),
+            ("--method", "rest-mcts-paper", "--budget-iterations", 2),
             """SELECT count(*) FROM nodes n JOIN trees t ON t.id = n.tree_id JOIN phases p ON p.id = t.phase_id
             WHERE p.name = 'bootstrap' AND n.step LIKE 'Word: %' AND n.verdict = 'right'""",
         ),

@@ -19,6 +19,7 @@ TRAINING = "SELECT count(*) FROM phases WHERE state = 'training'"
 def arguments(problems: Path, policy: Path, workdir: Path) -> list[object]:
     settings = {
         "--policy": policy,
+        "--method": "rest-mcts-paper",
         "--workdir": workdir,
         "--temperature": 1.0,
         "--max-step-tokens": 8,

@@ -79,7 +79,7 @@ def model_folder(folder: Path) -> Path:
 def test_a_run_is_stored_and_rung_for(call: Call, tmp_path: Path) -> None:
     before = waiting(call, "coordinator")
     made = document(call("runs", "create", "first", "demo:20", "--policy", model_folder(tmp_path), "--json"))
-    assert (made["state"], made["problems"]) == ("running", {"train": 18, "bootstrap": 18, "held-out": 2})
+    assert (made["state"], made["problems"]) == ("running", {"train": 18, "held-out": 2})
     assert waiting(call, "coordinator") == before + 1
     (base,) = document(call("checkpoints", "list", "first", "--json"))
     assert base["uri"] == f"artifact:checkpoints/{base['digest']}"
