@@ -23,6 +23,8 @@ from restmcts.errors import ModelError, ServerUnavailableError
 
 MAX_ANSWER_BYTES = 32 * 2**20
 MAX_REDIRECTS = 3
+SECONDS_TO_CLOSE = 1.0
+SHARE_TO_CONNECT = 0.9
 _DEFAULT_PORTS = {"http": 80, "https": 443}
 # Of the headers of an answer, those that speak of its body on the way.
 _OF_THE_WAY = {"content-length", "transfer-encoding", "content-encoding"}
@@ -54,7 +56,9 @@ class BoundedTransport(httpx2.BaseTransport):
         """Return the server's answer, read to its end."""
         check_interruption()
         headers = {**request.headers, "accept-encoding": "identity"}
-        sent = httpx2.Request(request.method, request.url, headers=headers, content=request.read())
+        # a TLS handshake that is cancelled leaves its socket open, one that times out does not
+        limits = {"timeout": {"connect": SHARE_TO_CONNECT * self._deadline_seconds}}
+        sent = httpx2.Request(request.method, request.url, headers=headers, content=request.read(), extensions=limits)
         future = self._begun().start_task_soon(self._exchange, sent)
         try:
             while not wait([future], SECONDS_BETWEEN_LOOKS).done:
@@ -86,7 +90,9 @@ class BoundedTransport(httpx2.BaseTransport):
                 try:
                     return await self._whole(response)
                 finally:
-                    await response.aclose()
+                    # a call that ends at its deadline closes its connection all the same
+                    with anyio.move_on_after(SECONDS_TO_CLOSE, shield=True):
+                        await response.aclose()
         except TimeoutError:
             raise httpx2.ReadTimeout(f"no whole answer within {self._deadline_seconds:g} s", request=request) from None
 
