@@ -197,7 +197,7 @@ def test_a_model_that_fails_every_request_is_asked_again_after_a_pause(
     for _ in range(5):
         server.wake()
     assert serves.order.count("first") == num_calls
-    assert states(one)["second"] == ANSWERED
+    await_true(lambda: states(one)["second"] == ANSWERED)
 
 
 def test_a_worker_that_ends_interrupts_its_calls_and_leaves_the_requests_to_others(
