@@ -38,3 +38,4 @@ def llama_cpp() -> Iterator[str]:
     yield address
     server.stdin.close()
     server.wait(timeout=60)
+    server.stdout.close()

@@ -124,6 +124,18 @@ def demo_problems(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATION
     return puzzle_sets(_puzzles(size), seed, num_iterations)
 
 
+def mcts_star(max_depth: int) -> dict[str, object]:
+    """Return the settings of the MCTS* that a demo's comparison shows."""
+    return {
+        "algorithm": "mcts-star",
+        "max_depth": max_depth,
+        "roll_forward_steps": max_depth,
+        "keep_rollouts": True,
+        "stop_on_any_gated": True,
+        "choose": "leaf",
+    }
+
+
 def _evaluations(size: DemoSize) -> Iterator[dict[str, object]]:
     yield {"name": "greedy", "search": {"algorithm": "cot"}}
     samples = {"algorithm": "best-of-n", "num_samples": 64, "samples_at_once": 1}
@@ -138,14 +150,7 @@ def _evaluations(size: DemoSize) -> Iterator[dict[str, object]]:
                 "max_depth": MAX_DEPTH,
             },
             "best-first": {"algorithm": "best-first"},
-            "MCTS*": {
-                "algorithm": "mcts-star",
-                "max_depth": MAX_DEPTH,
-                "roll_forward_steps": MAX_DEPTH,
-                "keep_rollouts": True,
-                "stop_on_any_gated": True,
-                "choose": "leaf",
-            },
+            "MCTS*": mcts_star(MAX_DEPTH),
         }
         for name, search in methods.items():
             yield {"name": f"{name} @ {tokens}", "search": search, "budget": {"tokens": tokens}}

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
 from restmcts.domain.tasks.story_problems import KIND
 
+from restmcts_cli.experiments.demo_plan import mcts_star
+
 MODEL = "smollm2"
 BASE_ANSWERS, TRAINED_ANSWERS = "base model, greedy", "greedy"
 MAX_DEPTH = 12
@@ -105,14 +107,7 @@ def _evaluations(size: LlmDemoSize) -> Iterator[dict[str, object]]:
     yield {"name": TRAINED_ANSWERS, "search": {"algorithm": "cot"}}
     methods: dict[str, dict[str, object]] = {
         "best-of-n": {"algorithm": "best-of-n", "num_samples": 8, "samples_at_once": 1},
-        "MCTS*": {
-            "algorithm": "mcts-star",
-            "max_depth": MAX_DEPTH,
-            "roll_forward_steps": MAX_DEPTH,
-            "keep_rollouts": True,
-            "stop_on_any_gated": True,
-            "choose": "leaf",
-        },
+        "MCTS*": mcts_star(MAX_DEPTH),
     }
     for name, search in methods.items():
         yield {"name": f"{name} @ {size.test_tokens}", "search": search, "budget": {"tokens": size.test_tokens}}
