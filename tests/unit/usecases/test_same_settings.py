@@ -55,6 +55,18 @@ def test_runs_with_documents_are_compared_by_these() -> None:
     assert changed_settings(old, old) == []
 
 
+@pytest.mark.parametrize(
+    ("setting", "name"),
+    [({"learn_from": "newest"}, "learn_from"), ({"search": {"algorithm": "of-tomorrow"}}, "search")],
+)
+def test_a_run_that_another_version_stored_is_refused_by_the_setting_not_understood(
+    setting: dict[str, object], name: str
+) -> None:
+    asked = {"spec": {"policy": "someone/model"}}
+    with pytest.raises(InputError, match=f"another version of restmcts: its setting {name}.* is not understood here"):
+        changed_settings({"spec": {"policy": "someone/model", **setting}}, asked)
+
+
 def test_the_refusal_says_who_holds_the_run_and_the_way_out() -> None:
     with pytest.raises(InputError) as refused:
         check_same_settings({"seed": 0}, {"seed": 1}, "run1", "choose another --workdir")

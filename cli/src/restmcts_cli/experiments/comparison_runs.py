@@ -5,7 +5,7 @@ All are ordinary runs in one work folder, which `runs show` can look at; a run t
 done again.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -17,7 +17,7 @@ from restmcts.domain.runs.phases import Phase
 from restmcts.domain.runs.plans import control_plan
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.spec_plan import SEEDS, of_seed, self_training, spec_plan
-from restmcts.usecases.same_settings import check_same_settings
+from restmcts.usecases.same_settings import check_same_settings, with_stored_search
 from restmcts_local.local_run import LocalRun, ModelOptions
 
 from restmcts_cli.arguments.model_sources import checkpoint_argument
@@ -67,6 +67,7 @@ class StudyPlan:
         searches: settings of the search by method, where they are not the method's own.
         repeats: how often each method is trained with each seed, in another order.
         num_samples: k of the pass@k that is measured of each method's last policy; 0: none.
+        named: the dotted names of the settings that are given.
     """
 
     methods: tuple[str, ...]
@@ -74,6 +75,7 @@ class StudyPlan:
     searches: Mapping[str, Mapping[str, object]] = field(default_factory=dict)
     repeats: int = 1
     num_samples: int = 0
+    named: frozenset[str] = frozenset()
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,9 @@ def study_of(spec: RunSpec, plan: StudyPlan) -> Study:
     own = {"control": True, "evaluations": evaluations if plan.num_samples else [], "seed": 0}
     spec = RunSpec.model_validate({**written(spec), **own})
     if spec.puzzles is not None:
-        puzzles = spec.puzzles.model_copy(update={"compared": spec.puzzles.test})
-        spec = spec.model_copy(update={"puzzles": puzzles})
+        puzzles = spec.puzzles
+        if plan.num_samples:
+            spec = spec.model_copy(update={"puzzles": puzzles.model_copy(update={"compared": puzzles.test})})
         title = puzzles.kind.replace("-", " ") + (f", {puzzles.difficulty}" if puzzles.difficulty else "")
         return Study(title, spec, plan, False, lambda seed: _setting(of_seed(spec, seed)))
     sets = problem_sets(spec)
@@ -150,7 +153,7 @@ def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> 
             spec = _of_method(setting.spec, method, repeat, study.plan.searches)
             own = SeedPart(spec, setting.problems, first)
             name = f"{method}-{seed}" + (f"-{repeat}" if repeat else "")
-            found.setdefault(method, []).append(_do(workdir, options, name, own, spec_plan(spec)))
+            found.setdefault(method, []).append(_do(workdir, options, name, own, spec_plan(spec), study.plan.named))
     with LocalRun(workdir, options) as run:
         graded = iteration_results(run.database, control_id)
         return SeedRuns(
@@ -197,8 +200,19 @@ def _first_policy(workdir: Path, options: ModelOptions, run_id: int) -> str:
     return checkpoints.get("policy-0", checkpoints[BASE]).uri
 
 
-def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan: Sequence[Phase]) -> int:
+def _do(
+    workdir: Path,
+    options: ModelOptions,
+    name: str,
+    setting: SeedPart,
+    plan: Sequence[Phase],
+    named: Collection[str] = (),
+) -> int:
     """Run to its end what is not done yet of one run; return its id.
+
+    Args:
+        named: the dotted names of the settings that are given; a stored run keeps the search that
+            it began with if none of these is of the search.
 
     Raises:
         InputError: if the work folder holds a run of that name with other settings.
@@ -211,6 +225,7 @@ def _do(workdir: Path, options: ModelOptions, name: str, setting: SeedPart, plan
             config = run_config(spec, models, setting.problems)
             run_id = run.create(name, spec.method, spec.seed, config, setting.problems, models, plan)
         else:
+            spec = with_stored_search(spec, known.config, named)
             config = run_config(spec, models, run.divided_as_stored(known, setting.problems))
             check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = known.id

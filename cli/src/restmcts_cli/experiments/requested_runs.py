@@ -27,6 +27,7 @@ from restmcts.domain.runs.spec_plan import (
     searched_set,
     self_training,
 )
+from restmcts.domain.runs.spec_settings import stored_spec_of
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, split_held_out
 from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
 from restmcts.domain.tasks.task import TASKS
@@ -171,8 +172,12 @@ def run_config(spec: RunSpec, models: Models, sets: Sets) -> dict[str, Any]:
 
 
 def stored_run(config: Mapping[str, Any]) -> RunSpec | None:
-    """Return the document of a stored run, or None if it has none."""
-    return RunSpec.model_validate(config["spec"]) if "spec" in config else None
+    """Return the document of a stored run, or None if it has none.
+
+    Raises:
+        InputError: if another version of restmcts wrote a setting that this one does not know.
+    """
+    return stored_spec_of(config["spec"]) if "spec" in config else None
 
 
 def _digest(members: Sequence[Problem]) -> str:

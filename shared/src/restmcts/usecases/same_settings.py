@@ -8,6 +8,7 @@ from pydantic import TypeAdapter
 from restmcts.domain.runs.evaluation import Evaluation
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import RunSpec, differences, written
+from restmcts.domain.runs.spec_settings import stored_spec_of
 from restmcts.errors import InputError
 from restmcts.usecases.need_plugins import PLUGINS
 
@@ -25,9 +26,12 @@ Config = Mapping[str, Any]
 def changed_settings(stored: Config, asked: Config) -> list[str]:
     """Return what makes another run of a stored one, each as "name (old -> new)"; empty if it is
     the same run.
+
+    Raises:
+        InputError: if another version of restmcts wrote a setting that this one does not know.
     """
     if "spec" in stored and "spec" in asked:
-        specs = RunSpec.model_validate(stored["spec"]), RunSpec.model_validate(asked["spec"])
+        specs = stored_spec_of(stored["spec"]), RunSpec.model_validate(asked["spec"])
         changes = list(differences(*specs))
     else:
         changes = list(_changes_without_document(stored, asked))
@@ -50,7 +54,7 @@ def with_stored_search(asked: RunSpec, stored: Config, named: Collection[str]) -
     is_named = any(name.partition(".")[0] == "search" for name in named)
     if search is None or is_named or document.get("method", asked.method) != asked.method:
         return asked
-    return RunSpec.model_validate({**written(asked), "search": search})
+    return stored_spec_of({**written(asked), "search": search})
 
 
 def check_same_settings(stored: Config, asked: Config, holder: str, way_out: str) -> None:

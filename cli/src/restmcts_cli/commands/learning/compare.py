@@ -13,7 +13,7 @@ from restmcts.errors import InputError
 
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.arguments.run_flags import COMPARE_FLAGS, with_flags
-from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
+from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run, requested_settings
 from restmcts_cli.reports.shown_tables import console
 
 if TYPE_CHECKING:
@@ -81,7 +81,8 @@ def compare(
     spec = _compared(run, [*rounds, *given], quick)
     num_samples = pass_at if pass_at is not None else PASS_AT if run is None else 0
     searches = SEARCHES_OF_METHODS if run is None else {}
-    plan = StudyPlan(names, seeds_of(seeds), searches, repeats, num_samples)
+    named = frozenset(setting.name for setting in requested_settings(run, given))
+    plan = StudyPlan(names, seeds_of(seeds), searches, repeats, num_samples, named)
     comparison = run_study(study_of(spec, plan), workdir)
     shown = console(stderr=json)
     shown.print(render(comparison))

@@ -76,6 +76,24 @@ def spec_of(settings: Iterable[Setting]) -> RunSpec:
         raise InputError(_reason(_first(error, document, decided), document, decided)) from error
 
 
+def stored_spec_of(document: Mapping[str, Any]) -> RunSpec:
+    """Return the run that a stored document describes.
+
+    Raises:
+        InputError: if this version does not know a setting of it, or its value: another version
+            wrote it.
+    """
+    try:
+        return RunSpec.model_validate(document)
+    except ValidationError as error:
+        first = error.errors()[0]
+        name = ".".join(str(part) for part in first["loc"])
+        raise InputError(
+            f"the run was stored by another version of restmcts: its setting {name} is not understood here "
+            f"({first['msg']}); go on with the version that began it, or begin another run"
+        ) from error
+
+
 def settings_of(document: Mapping[str, Any], where: str) -> list[Setting]:
     """Return what a document sets, one by one, all of it given at one place."""
     found = []
