@@ -46,6 +46,61 @@ def test_a_script_has_the_share_of_its_tests(verifier: AnswerVerifier, program: 
     assert found.verdict is (Verdict.RIGHT if score == 1.0 else Verdict.WRONG)
 
 
+PRINTS = "import atexit, os, sys, threading\ndef main():\n    print(sum(map(int, input().split())), flush=True)\n"
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "sys.exit(main())",
+        "main()\nexit()",
+        "main()\nquit(0)",
+        "main()\nraise SystemExit",
+        "def leave():\n    main()\n    sys.exit()\n    print(9)\nif __name__ == '__main__':\n    leave()",
+        "try:\n    main()\nexcept EOFError:\n    print(0)\nelse:\n    sys.exit(0)",
+        "try:\n    int('x')\nexcept ValueError:\n    main()\n    sys.exit(0)",
+        "threading.stack_size(2**26)\nthreading.Thread(target=lambda: (threading.Event().wait(0.1), main())).start()",
+        "def later():\n    one = threading.Thread(target=main)\n    one.start()\nthreading.Thread(target=later).start()",
+        "atexit.register(main)",
+        "import io\nsys.stdout = io.StringIO()\nmain()\nsys.__stdout__.write(sys.stdout.getvalue())",
+        "main()\nsys.stdout = None",
+        "open(1, 'w').write(str(sum(map(int, input().split()))))",
+    ],
+)
+def test_a_script_may_end_as_scripts_do(verifier: AnswerVerifier, end: str) -> None:
+    found = judged(verifier, PRINTS + end, SUM)
+    assert (found.verdict, found.reason) == (Verdict.RIGHT, "4 of 4 tests passed")
+
+
+@pytest.mark.parametrize(
+    "end",
+    [
+        "main()\nsys.exit(0)\nprint(9)",
+        "main(); sys.exit(0); print(9)",
+        "main()\nexit()\nx = 1",
+        "if True:\n    main()\n    sys.exit()\n    print(9)",
+        "if True:\n    main()\n    sys.exit()\nelse:\n    pass\nprint(9)",
+        "try:\n    main()\n    sys.exit()\nfinally:\n    x = 1",
+        "def leave():\n    main()\n    sys.exit()\nleave()\nprint(9)",
+        "main()\nraise SystemExit\nprint(9)",
+        "main()\nos._exit(0)",
+        "main()\nos._exit(0)\nprint(9)",
+        "main()\nsys.exit(77)",
+        "main()\nsys.exit(256)",
+        "main()\nsys.exit('no')",
+        "main()\nos.close(1)\nprint(9)",
+        "main()\nsys.stdout.close()\nprint(9)",
+        "main()\nsys.stdout.close()",
+        "main()\nraise KeyboardInterrupt",
+        "main()\nos.abort()",
+        "exec('main()\\nsys.exit(0)')\nprint(9)",
+    ],
+)
+def test_a_script_that_ends_early_passes_nothing(verifier: AnswerVerifier, end: str) -> None:
+    found = judged(verifier, PRINTS + end, SUM)
+    assert (found.verdict, found.score) == (Verdict.WRONG, 0.0)
+
+
 @pytest.mark.parametrize(
     ("program", "score"),
     [

@@ -17,6 +17,7 @@ from pathlib import Path
 from types import TracebackType
 
 import restmcts
+from restmcts.adapters.sandbox.program_process import AT_ITS_END, ENDED_EARLY
 from restmcts.errors import RestMctsError
 
 START_LIMIT_SECONDS = 60.0
@@ -40,7 +41,7 @@ class ScriptRun:
 
     Attributes:
         output: what it printed.
-        status: its exit status; negative: the signal that ended it.
+        status: 0 if it came to its end, and ended well; negative: the signal that ended it.
         reason: the error that ended it, in a line; may be empty.
         timed_out: whether it overran its time.
         is_too_long: whether it printed more than is taken.
@@ -127,7 +128,10 @@ class Sandbox:
         program, output = ended["program"], read["output"]
         reason = read["errors"].decode(errors="replace").strip().rpartition("\n")[2][:300]
         too_long = len(output) >= MAX_OUTPUT_BYTES
-        return ScriptRun(output, int(program["status"]), reason, _overran(program), too_long)
+        status = int(program["status"])
+        if status == 0:
+            status, reason = 1, ENDED_EARLY
+        return ScriptRun(output, 0 if status == AT_ITS_END else status, reason, _overran(program), too_long)
 
     def run_tests(self, sources: Sequence[str], entry_point: str, tests: str) -> TestsRun:
         """Run tests, as Python code, that call a program's functions.
