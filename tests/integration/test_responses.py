@@ -5,14 +5,16 @@ on real PostgreSQL.
 import random
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import requests as queue
 from restmcts.adapters.sql.state import runs, trees
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import PROBLEMS, Claim, ClaimedRequest
 from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import RequestKind, RunState, TreeState
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.domain.runs.phases import SearchPhase
@@ -22,6 +24,7 @@ from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees
 from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
+from restmcts.usecases.label import label_trees
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
 from restmcts_tree_search.handlers import TreeSearchHandlers
@@ -34,20 +37,20 @@ PHASE = SearchPhase(
 
 
 @pytest.fixture
-def new_run(idle_servers: Stack, database: Database) -> Iterator[Callable[[], int]]:
+def new_run(idle_servers: Stack, database: Database) -> Iterator[Callable[..., int]]:
     """Return a function that makes a run whose trees search; no worker runs, so that the test
     alone moves them.
     """
     run_ids: list[int] = []
 
-    def make() -> int:
+    def make(phase: SearchPhase = PHASE) -> int:
         problems = [Problem(question=f"question {number}", answer="1") for number in range(NUM_TREES)]
         with database.transaction() as transaction:
             run_id = runs.create_run(transaction, f"responses-{time.monotonic_ns()}", "rest-mcts", 0, {})
             runs.add_problems(transaction, run_id, "set", problems)
             for name in ("policy", "value"):
                 runs.add_checkpoint(transaction, run_id, name, name, "nowhere", "0")
-            runs.add_phases(transaction, run_id, [PHASE])
+            runs.add_phases(transaction, run_id, [phase])
         CoordinatorHandlers(database).advance_run(AdvanceRun(run_id=run_id))
         run_ids.append(run_id)
         return run_id
@@ -206,6 +209,29 @@ def test_a_tree_that_cannot_be_stored_fails_alone(database: Database, new_run: C
     failed = {row.id: row.error for row in rows if row.state == TreeState.FAILED}
     assert list(failed) == [tree_ids[2]] and "out of range" in failed[tree_ids[2]]
     assert {version for tree_id, version in _versions(database, run_id).items() if tree_id not in failed} == {2}
+
+
+def test_a_given_solution_that_cannot_be_stored_fails_its_tree_alone(
+    database: Database, new_run: Callable[..., int], verifier: AnswerVerifier
+) -> None:
+    run_id = new_run(replace(PHASE, merge_solutions=True))
+    finish(database, run_id, lambda claims: None)
+    tree_ids = _tree_ids(database, run_id)
+    with database.transaction() as transaction:
+        poisoned = select(TREES.c.problem_id).where(TREES.c.id == tree_ids[1]).scalar_subquery()
+        of_run = update(PROBLEMS).where(PROBLEMS.c.run_id == run_id)
+        transaction.execute(of_run.values(solution=["a step\n", "The answer is 1\n"]))
+        transaction.execute(of_run.where(PROBLEMS.c.id == poisoned).values(solution=["a\0step\n", "The answer is 1\n"]))
+    label_trees(database, verifier, tree_ids)
+    with database.transaction() as transaction:
+        found = {
+            row.id: (row.state, row.error) for row in transaction.execute(select(TREES).where(TREES.c.run_id == run_id))
+        }
+        loaded = trees.load_trees(transaction, tree_ids)
+    state, error = found.pop(tree_ids[1])
+    assert state == TreeState.FAILED and "cannot be stored" in str(error) and "NUL" in str(error)
+    assert set(found.values()) == {(TreeState.LABELLED, None)}
+    assert all("a step\n" in {node.step for node in loaded[tree_id].nodes} for tree_id in found)
 
 
 def _versions(database: Database, run_id: int) -> dict[int, int]:

@@ -1,6 +1,8 @@
 """Checkpoints, data sets, dead letters, workers, tables and the doctor, on a work folder."""
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from collections.abc import Callable
@@ -62,6 +64,23 @@ def test_checkpoints_are_listed_shown_and_pulled(
     assert "it has base, value-0, policy-1" in str(
         call("checkpoints", "show", "mine", "x", "--workdir", trained).exception
     )
+
+
+@pytest.mark.parametrize("command", [("checkpoints", "pull", "mine"), ("datasets", "export", "mine")])
+def test_who_may_not_write_there_is_told_the_way_out_and_nothing_is_left(
+    trained: Path, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, command: tuple[str, str, str]
+) -> None:
+    def refuse(*_: object, **__: object) -> None:
+        raise PermissionError(errno.EACCES, "Permission denied", "out")
+
+    for written in ("pathlib.Path.write_text", "os.makedirs"):
+        monkeypatch.setattr(written, refuse)
+    out = tmp_path / "out"
+    options = ["--format", "paper-json"] if command[1] == "export" else []
+    said = str(call(*command, "policy-1", out, *options, "--workdir", trained).exception)
+    assert f"{out}: not written: user {os.getuid()} may not write there (Permission denied); name a folder" in said
+    assert "CLI_UID in .env" in said
+    assert not out.exists()
 
 
 def test_a_row_is_traced_to_its_tree_and_the_tree_to_its_rows(

@@ -1,6 +1,7 @@
 """A run is stored whole or not at all, and its problems go to the sets that it uses."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -102,6 +103,33 @@ def test_a_run_whose_problems_cannot_be_read_is_not_stored(database: Database, s
     create(database)
     with pytest.raises(InputError, match="exists already"):
         create(database)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("question", "a\0b"),
+        ("question", "half \ud800"),
+        ("answer", "5\0"),
+        ("solution", ("a step\n", "a\0step\n")),
+        ("solution", ("\udfff\n",)),
+        ("kind", "math\0"),
+    ],
+)
+def test_a_problem_that_no_database_holds_is_named_and_nothing_is_stored(
+    database: Database, field: str, value: Any
+) -> None:
+    poisoned = replace(Problem("question 2", "2"), **{field: value})
+    for fill in (
+        lambda: create(database, problems={"train": [*problems(0, 2), poisoned]}),
+        lambda: create(database, problems={"test": [*problems(0, 2), poisoned]}),
+    ):
+        with pytest.raises(InputError, match=f'problem 3: "{field}" (holds a NUL|is not valid)'):
+            fill()
+    create(database, problems={"train": problems(0, 2)})
+    with pytest.raises(InputError, match=f'problem 1: "{field}"'), database.transaction() as transaction:
+        enqueue_problems(transaction, "run", "train", [poisoned])
+    assert sets(database) == {"train": ["0", "1"], "bootstrap": ["0", "1"], "held-out": []}
 
 
 @pytest.mark.parametrize(

@@ -22,6 +22,21 @@ def clean_text(text: str) -> str:
     return text
 
 
+def valid_text(text: str, name: str) -> str:
+    """Return the text itself.
+
+    Raises:
+        InputError: naming it, if it holds NUL or half of a surrogate pair, which no database takes.
+    """
+    if "\0" in text:
+        raise InputError(f'"{name}" holds a NUL character')
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        raise InputError(f'"{name}" is not valid Unicode') from None
+    return text
+
+
 def escaped_text(text: str) -> str:
     """Return the text with NUL and lone surrogates written out (`\\x00`, `\\ud800`), for people who
     look for what was wrong with it.

@@ -12,7 +12,8 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
 from restmcts.domain.runs.spec_plan import BOOTSTRAP, HELD_OUT, SEEDS, TRAIN
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, HeldOut
-from restmcts.domain.text import check_name
+from restmcts.domain.text import check_name, valid_text
+from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
 
@@ -168,7 +169,8 @@ class _Intake:
 
     def passed_on(self, problems: Iterable[Problem]) -> Iterator[Problem]:
         """Yield the problems that are not held out, and keep what other sets are to have."""
-        for problem in problems:
+        for number, problem in enumerate(problems, start=1):
+            _check(problem, number)
             if self._filled.num_held_out and self._rule.takes(problem):
                 self.kept[HELD_OUT].append(problem)
                 continue
@@ -177,6 +179,16 @@ class _Intake:
             if self._filled.has_seeds and problem.solution:
                 self.kept[SEEDS].append(problem)
             yield problem
+
+
+def _check(problem: Problem, number: int) -> None:
+    """Refuse a problem that no database can hold, wherever it comes from."""
+    texts = [("question", problem.question), ("answer", problem.answer or ""), ("kind", problem.kind)]
+    try:
+        for name, text in [*texts, *(("solution", step) for step in problem.solution or ())]:
+            valid_text(text, name)
+    except InputError as error:
+        raise InputError(f"problem {number}: {error}") from None
 
 
 def _fill(

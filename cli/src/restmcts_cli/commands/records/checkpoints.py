@@ -1,5 +1,7 @@
 """`restmcts checkpoints`: the models that runs began with and made."""
 
+import errno
+import os
 import shutil
 from dataclasses import asdict
 from pathlib import Path
@@ -188,10 +190,20 @@ def copy_folder(folder: Path, out: Path) -> None:
         InputError: if something is there.
         StorageError: if the disk does not take them.
     """
-    if out.exists() and any(out.iterdir()):
-        raise InputError(f"{out} is not empty; name a new folder")
     try:
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"{out} is not empty; name a new folder")
         shutil.copytree(folder, out, dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
         shutil.rmtree(out, ignore_errors=True)
-        raise StorageError(f"{out}: not written ({error})") from error
+        raise not_written(out, error) from error
+
+
+def not_written(out: Path, error: OSError | shutil.Error) -> StorageError:
+    """Return why something was not written, and the way out where this user may not write."""
+    if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
+        return StorageError(
+            f"{out}: not written: user {os.getuid()} may not write there ({error.strerror}); name a folder that this "
+            "user owns, or, with docker compose, the user whose folder it is: CLI_UID in .env (`id -u`)"
+        )
+    return StorageError(f"{out}: not written ({error})")

@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from restmcts.errors import InputError, StorageError
+from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder
+from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder, not_written
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -181,7 +181,7 @@ def export(
         out.write_text("".join(lines), encoding="utf-8")
     except OSError as error:
         out.unlink(missing_ok=True)
-        raise StorageError(f"{out}: not written ({error})") from error
+        raise not_written(out, error) from error
     if json:
         print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
     else:

@@ -14,6 +14,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.domain.tasks.code.formats import is_code_row
 from restmcts.domain.tasks.task import TASKS, Task
+from restmcts.domain.text import valid_text
 from restmcts.errors import InputError
 
 Row = Mapping[str, Any]
@@ -193,21 +194,6 @@ def _letter(row: Row, choices: list[str]) -> str:
     if choices.count(text) == 1:
         return LETTERS[choices.index(text)]
     raise InputError(f'"{name}" names none of the {len(choices)} choices')
-
-
-def valid_text(text: str, name: str) -> str:
-    """Return the text itself.
-
-    Raises:
-        InputError: if it holds NUL or half of a surrogate pair, which no database takes.
-    """
-    if "\0" in text:
-        raise InputError(f'"{name}" holds a NUL character')
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise InputError(f'"{name}" is not valid Unicode') from None
-    return text
 
 
 def kind_of_row(row: Row, otherwise: str = "math") -> str:
