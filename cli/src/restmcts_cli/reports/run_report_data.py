@@ -209,6 +209,7 @@ def json_line(report: Report, report_path: str) -> str:
             }
             for result in report.search
         ],
+        "notes": list(report.notes),
         "report": report_path,
     }
     return json.dumps(line, allow_nan=False)

@@ -13,6 +13,7 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
+from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import Column, select
 
 from restmcts_cli.reports.run_report_data import AnsweredProblem, GivenAnswer, IterationResult, SearchResult
@@ -192,6 +193,13 @@ def _answers(transaction: Transaction, run_id: int, phase: str, policy: str, cou
         last = tree[row.chosen_node] if row.chosen_node is not None else tree.nodes[-1]
         found[row.question] = GivenAnswer(policy, "".join(tree.steps_to(last)).strip(), row.verdict or "undecided")
     return found
+
+
+def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
+    """Return what must be said of a run's value models, a sentence each."""
+    with database.transaction() as transaction:
+        phases = runs.phases_of(transaction, run_id)
+    return tuple(f"{warning}." for warning in value_warnings(phases))
 
 
 def failed_trees(database: Database, run_id: int) -> int:

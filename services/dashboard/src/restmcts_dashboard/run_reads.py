@@ -19,6 +19,7 @@ from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Verdict
 from restmcts.errors import InputError
+from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import case, func, select
 
 WINDOW = timedelta(minutes=5)
@@ -106,6 +107,11 @@ class RunView:
     def budget_ends_first(self) -> bool:
         """Whether the token budget seems too small for what is still to be searched."""
         return bool(self.budget and self.forecast and (self.forecast.tokens or 0) > self.budget.left)
+
+    @property
+    def warnings(self) -> list[str]:
+        """What must be said of the run's value models."""
+        return value_warnings(self.phases)
 
     @property
     def iteration(self) -> int:

@@ -43,8 +43,11 @@ def make_tokenizer(chat: bool = False, bos: bool = True) -> PreTrainedTokenizerF
     return tokenizer
 
 
-def make_config(family: str = "qwen2", **changes: Any) -> Any:
-    """Return a configuration of a tiny model, its weights large enough for scores to differ."""
+def make_config(family: str = "llama", **changes: Any) -> Any:
+    """Return a configuration of a tiny model, its weights large enough for scores to differ.
+
+    No family whose tokenizer the library builds anew from its own pattern: newlines are lost.
+    """
     sizes = {"hidden_size": 32, "intermediate_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4}
     settings = {
         "num_key_value_heads": 2,

@@ -136,7 +136,13 @@ def _report(
     from restmcts_cli.experiments.llm_demo_plan import BASE_ANSWERS, TRAINED_ANSWERS, llm_settings_shown
     from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
     from restmcts_cli.reports.run_report_data import Report
-    from restmcts_cli.reports.run_results import answers_beside, example_tree, iteration_results, search_results
+    from restmcts_cli.reports.run_results import (
+        answers_beside,
+        example_tree,
+        iteration_results,
+        search_results,
+        warnings_of,
+    )
 
     run_id, beside = run_ids
     iterations = iteration_results(run.database, run_id)
@@ -144,6 +150,7 @@ def _report(
         others = {result.iteration: result.greedy for result in iteration_results(run.database, beside)}
         iterations = tuple(replace(one, rest_em=others.get(one.iteration)) for one in iterations)
     names = comparison_names(spec)
+    smoke = ("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else ()
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     return Report(
         title=TITLES[model],
@@ -158,5 +165,5 @@ def _report(
             run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
         ),
         settings=settings_shown(spec) if model == "tiny" else llm_settings_shown(spec),
-        notes=("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else (),
+        notes=(*smoke, *warnings_of(run.database, run_id)),
     )

@@ -1,19 +1,21 @@
 """`restmcts prm`: process reward models, their formats and their health."""
 
 from dataclasses import asdict
-from pathlib import Path
-from tempfile import TemporaryDirectory
+from itertools import islice
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from restmcts.errors import InputError, ModelError
+from restmcts.errors import InputError
 
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
 
 if TYPE_CHECKING:
+    from restmcts.domain.problems import Problem
     from restmcts.modeling.prm.doctor import Finding
     from restmcts.modeling.prm.format import PrmFormat
+
+    from restmcts_cli.reward_models.opened import OpenedPrm
 
 _FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "marker", "routes", "good_class")
 
@@ -52,67 +54,72 @@ def doctor(
             help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME says the format."
         ),
     ],
+    problems: Annotated[
+        str | None,
+        typer.Option(
+            help="Your solved problems, any source of `problems check`: whether the model tells their steps from "
+            "steps with a wrong number decides then, and the built-in arithmetic is shown beside."
+        ),
+    ] = None,
+    limit: Annotated[int, typer.Option(help="Problems of --problems that are read at most.", min=1)] = 50,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Load a PRM, say which format it seems to have, and test it; exit code 1 if something is
-    wrong.
+    """Load a PRM, say which format it seems to have, and test it: whether it can be read, and
+    whether right steps score above wrong ones; exit code 1 if something is wrong.
 
-    Example: [bold]restmcts prm doctor Qwen/Qwen2.5-Math-PRM-7B[/bold]
+    Example: [bold]restmcts prm doctor Qwen/Qwen2.5-Math-PRM-7B --problems solved.jsonl[/bold]
     """
-    findings, known, said = _examined(model, device, trust_remote_code)
-    right = all(finding.right for finding in findings)
+    from restmcts_cli.reward_models.opened import opened_prm
+
+    solved = _solved(problems, limit) if problems is not None else None
+    with opened_prm(model, device=device, trust_remote_code=trust_remote_code) as opened:
+        findings = _findings(opened, problems, solved)
+    right = all(finding.right for finding in findings if finding.decides)
     if json:
-        shown = {**_described(known), "said": said}
+        shown = {**_described(opened.format), "said": opened.said}
         print_json(
             {"model": model, "format": shown, "right": right, "checks": [asdict(finding) for finding in findings]}
         )
     else:
-        how = "as said" if said else "as its files show"
+        known, how = opened.format, "as said" if opened.said else "as its files show"
         meaning = {"meaning": known.meaning, "whole solutions": f"the {known.aggregation} of their steps' scores"}
         print_fields({"model": model.partition("?")[0], "format": f"{known.name}, {how}", **meaning})
-        rows = [asdict(finding) | {"right": "right" if finding.right else "WRONG"} for finding in findings]
+        rows = [asdict(finding) | {"right": _mark(finding)} for finding in findings]
         print_table(("right", "check", "found", "remedy"), rows, empty="no checks")
         print_fields({"verdict": "fit for use" if right else "not fit as it is: see what is wrong"})
     if not right:
         raise typer.Exit(1)
 
 
-def _examined(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Finding], PrmFormat, bool]":
-    """Return what is found of a model, its format, and whether that was said.
+def _mark(finding: "Finding") -> str:
+    return "right" if finding.right else "WRONG" if finding.decides else "wrong"
+
+
+def _solved(source: str, limit: int) -> "list[Problem]":
+    """Return the solved ones among the first problems of a source.
 
     Raises:
-        InputError: if the model cannot be loaded, or is no PRM that is known.
+        InputError: if it cannot be read, or has none.
     """
-    from restmcts.modeling.prm.doctor import examine
-    from restmcts.modeling.prm.known.own import JUDGE
-    from restmcts.modeling.prm.loading import load_prm
-    from restmcts.modeling.prm.reference import parse_reference
+    from restmcts_cli.arguments.problem_sources import read_source, usable
 
-    reference = parse_reference(model)
-    try:
-        if reference.format == JUDGE.name or "://" in reference.place:
-            return _asked(model, device, trust_remote_code)
-        prm = load_prm(reference, reference.place, device=device, trust_remote_code=trust_remote_code)
-    except ModelError as error:
-        raise InputError(str(error)) from error
-    return list(examine(prm)), prm.format, reference.format is not None
+    rows = read_source(source, split="train", seed=0, strict=False, limit=None)
+    solved = list(islice((problem for problem in usable(source, rows) if problem.solution), limit))
+    if not solved:
+        raise InputError(f"{source} has no problem with a solution; give solved problems, or leave out --problems")
+    return solved
 
 
-def _asked(model: str, device: str, trust_remote_code: bool) -> "tuple[list[Finding], PrmFormat, bool]":
-    """Return the same of a judge, or of a model behind HTTP."""
-    from restmcts.adapters.storage.folder_store import FolderArtifactStore
-    from restmcts.adapters.workers.service import ModelSettings
-    from restmcts.modeling.prm.doctor import examine_scorer
-    from restmcts.modeling.prm.format import PRM_FORMATS
-    from restmcts.modeling.prm.reference import parse_reference
-    from restmcts.settings import load_policy_server_settings
-    from restmcts_prm_scorer.opening import open_scorer
+def _findings(opened: "OpenedPrm", source: str | None, solved: "list[Problem] | None") -> "list[Finding]":
+    """Return what is found of a model: first whether it can be read, then what its scores mean."""
+    from restmcts.modeling.prm.doctor import examine, examine_scorer
+    from restmcts.modeling.prm.meaning import ARITHMETIC, arithmetic_problems, examine_meaning
 
-    servers = load_policy_server_settings()
-    settings = ModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
-    with TemporaryDirectory() as folder:
-        scorer = open_scorer(model, FolderArtifactStore(Path(folder)), settings)
-        return list(examine_scorer(scorer)), PRM_FORMATS.get(str(parse_reference(model).format)), True
+    found = list(examine(opened.prm) if opened.prm is not None else examine_scorer(opened.scorer))
+    found.append(examine_meaning(opened.scorer, ARITHMETIC, arithmetic_problems(), decides=solved is None))
+    if source is not None and solved is not None:
+        found.append(examine_meaning(opened.scorer, source, solved, decides=True))
+    return found

@@ -253,6 +253,7 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
 def _show(connection: Connection, name: str, json: bool) -> None:
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.state import blocks, token_budget
+    from restmcts.reporting.value_warnings import value_warnings
 
     from restmcts_cli.reports.run_results import iteration_results
 
@@ -263,6 +264,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
     iterations = iteration_results(connection.database, run.id)
+    warnings = value_warnings(phases)
     facts = {
         "run": run.name,
         "method": run.method,
@@ -282,6 +284,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
             {
                 **facts,
                 "blocked": [asdict(block) for block in blocked],
+                "warnings": warnings,
                 "phases": [_document(phase) for phase in phases],
                 "iterations": [_iteration(one) for one in iterations],
             }
@@ -302,6 +305,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
     print_fields({phase.name: _came_to(phase) for phase in phases})
     _print_iterations(iterations)
+    print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
 
 
 def _told(block: "Block") -> str:

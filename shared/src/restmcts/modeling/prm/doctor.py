@@ -12,6 +12,7 @@ import torch
 
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.errors import ModelError, ServerUnavailableError
+from restmcts.modeling.prm.layouts import token_ids
 from restmcts.modeling.prm.loading import LoadedPrm
 from restmcts.modeling.value.readings import Reading
 from restmcts.modeling.value.value_model import TransformersScorer
@@ -34,35 +35,38 @@ SOLUTIONS = (
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """What one check found; `remedy` is empty where all is right."""
+    """What one check found; `remedy` is empty where all is right. One that does not `decide` is
+    shown, and does not count for the verdict.
+    """
 
     check: str
     right: bool
     found: str
     remedy: str = ""
+    decides: bool = True
 
 
 def examine(prm: LoadedPrm) -> Iterator[Finding]:
     """Yield what each check finds."""
     tolerance = _TOLERANCES.get(prm.loaded.model.dtype, _COARSE_TOLERANCE)
-    yield _check("markers", lambda: _markers(prm))
+    yield checked("markers", lambda: _markers(prm))
     for name, check in (
         ("padding side", _padding),
         ("last position", _last_position),
         ("batch", _batch),
         ("prefixes", _prefixes),
     ):
-        yield _check(name, lambda check=check: check(prm, tolerance))  # type: ignore[misc]
-    yield _check("range", lambda: _range(prm))
-    yield _check("length limit", lambda: _length(prm))
+        yield checked(name, lambda check=check: check(prm, tolerance))  # type: ignore[misc]
+    yield checked("range", lambda: _range(prm))
+    yield checked("length limit", lambda: _length(prm))
 
 
 def examine_scorer(scorer: StepScorer) -> Iterator[Finding]:
     """Yield what each check finds of a model that is not at hand, but asked: a judge, or one
     behind HTTP.
     """
-    yield _check("answers", lambda: _answers(scorer))
-    yield _check("whole solutions", lambda: _whole(scorer))
+    yield checked("answers", lambda: _answers(scorer))
+    yield checked("whole solutions", lambda: _whole(scorer))
 
 
 def _answers(scorer: StepScorer) -> tuple[str, str]:
@@ -91,25 +95,43 @@ def _asked(scorer: StepScorer, *, whole: bool) -> list[StepsScored]:
     return scorer.score(QUESTIONS, requests)
 
 
-def _check(name: str, look: Callable[[], tuple[str, str]]) -> Finding:
+def checked(name: str, look: Callable[[], tuple[str, str]], *, decides: bool = True) -> Finding:
+    """Return what a look found, its own failure too: what it saw, and the remedy, if any."""
     try:
         found, remedy = look()
     except ModelError as error:
         found, remedy = str(error), "choose another format, or fetch the model again"
     except ServerUnavailableError as error:
         found, remedy = str(error), "start the server, or check its URL"
-    return Finding(name, not remedy, found, remedy)
+    return Finding(name, not remedy, found, remedy, decides)
 
 
 def _markers(prm: LoadedPrm) -> tuple[str, str]:
-    marker = prm.format.marker
-    num_places = sum(len(reading.places) for reading in _readings(prm))
+    marker, readings = prm.format.marker, _readings(prm)
+    num_places = sum(len(reading.places) for reading in readings)
     wanted = sum(map(len, SOLUTIONS))
     if num_places != wanted:
         return f"{num_places} places of reading for {wanted} steps", "say another format (MODEL?format=NAME)"
+    written = marker or prm.separator
+    lost = sum(not _is_read_at(prm, written, reading, place) for reading in readings for place in reading.places)
+    if lost:
+        return (
+            f"{written!r} is not in the text where {lost} of {wanted} scores are read",
+            "its tokenizer drops or joins the separator: say another (MODEL?separator=TEXT) or another format",
+        )
     return (
-        f"{marker!r} is read" if marker else "read at the last token of each step"
+        f"{marker!r} is read" if marker else f"read at the last token of each step, which ends with {written!r},"
     ) + f" after each of {wanted} steps", ""
+
+
+def _is_read_at(prm: LoadedPrm, written: str, reading: Reading, place: int) -> bool:
+    """Return whether a separator is among the tokens that a score is read at, or right before."""
+    tokenizer = prm.loaded.tokenizer
+    num_tokens = len(token_ids(tokenizer, written))
+    # A format may read at the token that says its marker next.
+    near = reading.token_ids[max(place + 1 - num_tokens, 0) : place + 2]
+    text = str(tokenizer.decode(near, skip_special_tokens=False, clean_up_tokenization_spaces=False))
+    return num_tokens > 0 and written.strip(" ") in text
 
 
 def _padding(prm: LoadedPrm, tolerance: float) -> tuple[str, str]:

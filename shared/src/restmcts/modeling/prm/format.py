@@ -49,7 +49,8 @@ class PrmFormat(ABC):
         low: of its own range; values are mapped from [low, high] to [0, 1].
         high: likewise.
         aggregation: of the steps' values to a whole solution's score, as its authors do it.
-        marker: the text at whose token the score is read; empty: the step's own last token.
+        marker: the text at whose token the score is read; empty: the step's own last token, that
+            of its separator.
         routes: of scoring servers, which publish this format ("pooling" is vLLM's, "classify"
             SGLang's); what has a value head of its own they do not.
         good_class: whose probability the score is, of the two that a server gives; None: it gives

@@ -49,11 +49,14 @@ class FormatReader(StepReader):
 
 @dataclass(frozen=True)
 class LoadedPrm:
-    """A process reward model ready for use."""
+    """A process reward model ready for use; `separator` is what its texts have between steps where
+    the format has no marker.
+    """
 
     format: PrmFormat
     loaded: LoadedModel
     reader: StepReader
+    separator: str = STEP_SEPARATOR
 
 
 def load_prm(
@@ -89,11 +92,12 @@ def load_prm(
         return LoadedPrm(VALUE, loaded, ValueReader(loaded))
     with checkpoints.broken_is_model_error(path), checkpoints.quiet_library():
         weights = _weights(ModelFolder(folder, reference.place), chosen_device(device), dtype, trust_remote_code)
-        layout = prm_format.layout(weights.tokenizer, reference.separator or STEP_SEPARATOR)
+        separator = reference.separator or STEP_SEPARATOR
+        layout = prm_format.layout(weights.tokenizer, separator)
         scoring = prm_format.load(weights)
     prompts = PromptFormat(choose_template("auto", weights.tokenizer), weights.tokenizer)
     loaded = checkpoints.ready(LoadedModel("value", scoring.model, weights.tokenizer, prompts))
-    return LoadedPrm(prm_format, loaded, FormatReader(loaded, scoring, layout, prm_format))
+    return LoadedPrm(prm_format, loaded, FormatReader(loaded, scoring, layout, prm_format), separator)
 
 
 def _weights(

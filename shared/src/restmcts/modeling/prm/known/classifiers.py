@@ -21,7 +21,6 @@ class Trl(PrmFormat):
     models = "token classifiers of TRL's PRMTrainer"
     meaning = RIGHT
     aggregation = "min"
-    marker = "the step separator"
     routes = (POOLING,)
     good_class = 1
 

@@ -1,0 +1,1 @@
+"""Reward models at the command line: opened, scored on benches, and reported."""

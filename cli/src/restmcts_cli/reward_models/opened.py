@@ -1,0 +1,77 @@
+"""A reward model opened from what a person calls it: weights on this machine, a judge, or a
+server.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import ModelSettings
+from restmcts.errors import InputError, ModelError
+from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat
+from restmcts.modeling.prm.known.own import JUDGE
+from restmcts.modeling.prm.loading import LoadedPrm, load_prm
+from restmcts.modeling.prm.reference import ModelReference, parse_reference
+from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts.ports import ArtifactStore, StepScorer
+from restmcts.settings import load_policy_server_settings
+from restmcts_prm_scorer.opening import open_scorer
+
+
+@dataclass(frozen=True, slots=True)
+class OpenedPrm:
+    """A reward model ready to be asked.
+
+    Attributes:
+        prm: its weights; None where it is asked: a judge, or a server.
+        said: whether the person said the format.
+    """
+
+    format: PrmFormat
+    scorer: StepScorer
+    prm: LoadedPrm | None
+    said: bool
+
+
+@contextmanager
+def opened_prm(
+    model: str, *, device: str, trust_remote_code: bool, artifacts: ArtifactStore | None = None
+) -> Iterator[OpenedPrm]:
+    """Open a model, and give it back at the end.
+
+    Args:
+        model: as --value takes it.
+        artifacts: where a checkpoint's files are; None: nowhere.
+
+    Raises:
+        InputError: if it cannot be loaded, or is no PRM that is known.
+    """
+    reference = parse_reference(model)
+    with TemporaryDirectory() as folder:
+        store = artifacts or FolderArtifactStore(Path(folder))
+        try:
+            opened = _open(model, reference, store, device, trust_remote_code)
+        except ModelError as error:
+            raise InputError(str(error)) from error
+        try:
+            yield opened
+        finally:
+            if hasattr(opened.scorer, "close"):
+                opened.scorer.close()
+
+
+def _open(
+    model: str, reference: ModelReference, artifacts: ArtifactStore, device: str, trust_remote_code: bool
+) -> OpenedPrm:
+    if reference.format == JUDGE.name or "://" in reference.place:
+        servers = load_policy_server_settings()
+        settings = ModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
+        scorer = open_scorer(model, artifacts, settings)
+        return OpenedPrm(PRM_FORMATS.get(str(reference.format)), scorer, None, said=True)
+    prm = load_prm(reference, reference.place, device=device, trust_remote_code=trust_remote_code)
+    aggregation = reference.aggregation or prm.format.aggregation
+    own = TransformersScorer(prm.loaded, reader=prm.reader, aggregation=aggregation)
+    return OpenedPrm(prm.format, own, prm, said=reference.format is not None)
