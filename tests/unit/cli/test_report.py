@@ -172,6 +172,7 @@ def test_json_line_has_the_promised_fields() -> None:
         "value_auc",
         "value_sibling_accuracy",
         "search",
+        "notes",
         "report",
     }
     assert fields["iterations"][2] == {
