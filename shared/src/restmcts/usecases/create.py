@@ -1,4 +1,4 @@
-"""Runs begin here: stored whole in one transaction, and given their problems."""
+"""Runs begin here: stored whole in one transaction, given their problems, and later extended."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -6,7 +6,9 @@ from typing import Any, Self
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
-from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.rows import StoredPhase
+from restmcts.adapters.sql.state import promotions, runs, token_budget
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
@@ -17,6 +19,7 @@ from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
 
+_EXTENDED_STATES = (RunState.DONE, RunState.RUNNING, RunState.PAUSED)
 Config = Mapping[str, Any]
 """What makes a run the same run, as JSON."""
 
@@ -196,3 +199,71 @@ def _fill(
 ) -> dict[str, int]:
     counts = {set_name: add(set_name, intake.passed_on(problems))}
     return counts | {name: add(name, found) for name, found in intake.kept.items() if found}
+
+
+@dataclass(frozen=True, slots=True)
+class Extension:
+    """What a run is to be.
+
+    Attributes:
+        config: what makes it the same run when it is asked for again.
+        phases: all of them, those that are stored too.
+        problems: by set; of sets that are stored, nothing is added.
+        max_tokens: that it may generate in all; None: what it has.
+    """
+
+    config: Mapping[str, Any]
+    phases: Sequence[Phase]
+    problems: Mapping[str, Sequence[Problem]]
+    max_tokens: int | None = None
+
+
+def extend_run(transaction: Transaction, name: str, extension: Extension) -> tuple[str, ...]:
+    """Add to a run the phases and problem sets that it has not, and let a run that was done go on;
+    return the names of the new phases.
+
+    The run is then the one that would have been made with all phases from the beginning: seeds are
+    those of the phases' names.
+
+    Raises:
+        InputError: if there is no such run, it has failed or was cancelled, a phase of its is
+            another now, or a new phase needs what the run skipped.
+    """
+    run = runs.lock_run(transaction, run_named(transaction, name).id)
+    if run is None or run.state not in _EXTENDED_STATES:
+        state = "gone" if run is None else run.state
+        raise InputError(f"run {name} is {state}; a run that is done, running or paused can be extended")
+    stored = {row.name: row for row in runs.phases_of(transaction, run.id)}
+    added = [phase for phase in extension.phases if phase.name not in stored]
+    _check_same(name, stored, extension.phases)
+    _check_needs(name, stored, added, promotions.models(transaction, run.id))
+    for set_name, problems in extension.problems.items():
+        if not runs.digests_of(transaction, run.id, set_name):
+            runs.add_problems(transaction, run.id, set_name, problems)
+    runs.add_phases(transaction, run.id, added)
+    if extension.max_tokens is not None:
+        token_budget.set_limit(transaction, run, extension.max_tokens)
+    runs.change_run(transaction, run.id, dict(extension.config), goes_on=run.state == RunState.DONE)
+    transaction.emit(AdvanceRun(run_id=run.id))
+    return tuple(phase.name for phase in added)
+
+
+def _check_same(name: str, stored: Mapping[str, StoredPhase], phases: Sequence[Phase]) -> None:
+    for phase in phases:
+        row = stored.get(phase.name)
+        if row is not None and PHASE.validate_python(row.spec) != phase:
+            raise InputError(
+                f"run {name} cannot be extended: its phase {phase.name} was stored with other settings than this "
+                "version of restmcts gives it; clone it (`restmcts runs clone`)"
+            )
+
+
+def _check_needs(
+    name: str, stored: Mapping[str, StoredPhase], added: Sequence[Phase], models: Mapping[str, object]
+) -> None:
+    given_up = {row.name: row for row in stored.values() if row.state == PhaseState.SKIPPED}
+    for phase in added:
+        for need in phase.needs():
+            if need in given_up and need not in models:
+                reason = given_up[need].result.get("reason", "skipped")
+                raise InputError(f"run {name} cannot be extended: it has no {need}, as {reason}")

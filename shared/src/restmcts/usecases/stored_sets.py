@@ -37,6 +37,12 @@ def divided_as_stored(
     return {name: divided.get(name, members) for name, members in sets.items()}
 
 
+def stored_problem_sets(transaction: Transaction, run_id: int) -> dict[str, list[Problem]]:
+    """Return the problems that a stored run was given, by set; without those it derived itself."""
+    sets = {name: _given(transaction, run_id, name) for name in runs.set_names_of(transaction, run_id)}
+    return {name: members for name, members in sets.items() if members}
+
+
 def _given(transaction: Transaction, run_id: int, set_name: str) -> list[Problem]:
     return [
         Problem(row.question, row.answer, tuple(row.solution) if row.solution is not None else None, row.kind)

@@ -23,12 +23,19 @@ RUN_NAME = "selftrain"
 
 @with_flags((*RUN_FLAGS, *LOCAL_FLAGS))
 def selftrain(
-    run: Annotated[str, typer.Argument(help=RUN_FILE_OR_PROBLEMS, metavar="RUN.toml|PROBLEMS")],
     workdir: Annotated[
         Path,
-        typer.Option(help="Folder for everything the run makes; the same folder resumes it.", file_okay=False),
+        typer.Option(
+            help="Folder for everything the run makes; with the run's own folder alone, it is resumed.", file_okay=False
+        ),
     ],
     given: list[Setting],
+    run: Annotated[
+        str | None,
+        typer.Argument(
+            help=f"{RUN_FILE_OR_PROBLEMS} Without: the run that WORKDIR holds.", metavar="[RUN.toml|PROBLEMS]"
+        ),
+    ] = None,
     plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
@@ -36,17 +43,33 @@ def selftrain(
     both models, again.
 
     A run file holds all settings of a run; flags override it. Killed at any moment and started
-    again with the same [bold]--workdir[/bold], the run is resumed. The report lies in
-    [bold]WORKDIR/report.html[/bold], the checkpoints in [bold]WORKDIR/artifacts[/bold].
+    again with the same [bold]--workdir[/bold], the run is resumed; the folder alone is enough. The
+    report lies in [bold]WORKDIR/report.html[/bold], the checkpoints in
+    [bold]WORKDIR/artifacts[/bold].
 
     Example: [bold]restmcts selftrain problems.jsonl --policy Qwen/Qwen3-0.6B --workdir run1[/bold]
     """
     begin = time.monotonic()
-    settings = requested_settings(run, given)
+    stored = _stored(workdir) if run is None else None
+    settings = requested_settings(run, given, stored)
     check_folder(workdir)
     spec = spec_of(settings)
     report = _run(spec, workdir, begin, {setting.name for setting in settings})
     _show(report, workdir / "report.html", json)
+
+
+def _stored(workdir: Path) -> "RunSpec | None":
+    """Return the run that a work folder holds, or None if it holds none."""
+    from restmcts.adapters.sql.state import runs
+
+    from restmcts_cli.arguments.connection import DATABASE_FILE, connect
+    from restmcts_cli.experiments.requested_runs import stored_run
+
+    if not (workdir / DATABASE_FILE).is_file():
+        return None
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        row = runs.find_run(transaction, RUN_NAME)
+    return stored_run(row.config) if row is not None else None
 
 
 def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Report":

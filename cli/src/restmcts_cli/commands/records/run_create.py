@@ -65,12 +65,12 @@ def create(
         refuse_plugins_on_stack()
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:
-        created = _store(connection, _new_run(connection, name, spec, paused, reviews))
+        created = store(connection, new_run(connection, name, spec, paused, reviews))
     note_reviews(spec, reviews[TRAIN], reviews[TEST])
     if json:
         print_json(created)
     else:
-        _tell(created, workdir)
+        show_created(created, workdir)
 
 
 def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "RunSpec":
@@ -84,9 +84,18 @@ def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "R
     return requested_run(run, given, demo_spec(0, QUICK if quick else DemoSize()) if demo else None)
 
 
-def _new_run(
+def new_run(
     connection: Connection, name: str, spec: "RunSpec", paused: bool, reviews: "dict[str, ProblemReview]"
 ) -> "NewRun":
+    """Return the run that a document asks for, ready to be stored.
+
+    Args:
+        connection: to where it is to be stored.
+        reviews: of the problems for training and for testing, filled while these are read.
+
+    Raises:
+        InputError: if a model, a file or a setting cannot be used.
+    """
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.create import NewCheckpoint, NewRun
     from restmcts.usecases.need_plugins import with_plugins
@@ -137,7 +146,7 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
 
 
 @dataclass(frozen=True, slots=True)
-class _CreatedRun:
+class CreatedRun:
     """A new run; the names are those of the JSON document, `problems` are counted by set."""
 
     run: str
@@ -146,7 +155,7 @@ class _CreatedRun:
     problems: dict[str, int]
 
 
-def _store(connection: Connection, new: "NewRun") -> _CreatedRun:
+def store(connection: Connection, new: "NewRun") -> CreatedRun:
     """Write the run in one transaction: all of it, or nothing."""
     from restmcts.usecases.create import create_run
 
@@ -156,10 +165,11 @@ def _store(connection: Connection, new: "NewRun") -> _CreatedRun:
         empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
         if empty is not None:
             raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
-    return _CreatedRun(new.name, created.run_id, "paused" if new.paused else "running", counts)
+    return CreatedRun(new.name, created.run_id, "paused" if new.paused else "running", counts)
 
 
-def _tell(created: _CreatedRun, workdir: Path | None) -> None:
+def show_created(created: CreatedRun, workdir: Path | None) -> None:
+    """Say what was stored, and what can be done with it."""
     place = f" --workdir {workdir}" if workdir is not None else ""
     sets = ", ".join(f"{count:,} problems in {name}" for name, count in created.problems.items())
     print_note(f"run {created.run} is {created.state}: {sets}")

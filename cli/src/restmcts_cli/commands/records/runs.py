@@ -19,6 +19,7 @@ from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.commands.records.run_create import create
 from restmcts_cli.commands.records.run_delete import delete
+from restmcts_cli.commands.records.run_extend import clone, extend
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -37,6 +38,8 @@ PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accurac
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
 app.command()(create)
 app.command()(delete)
+app.command()(extend)
+app.command()(clone)
 
 Name = Annotated[str, typer.Argument(help="The run's name.")]
 

@@ -97,6 +97,14 @@ def finish_run(transaction: Transaction, run_id: int, state: RunState, error: st
     )
 
 
+def change_run(transaction: Transaction, run_id: int, config: JsonObject, *, goes_on: bool) -> None:
+    """Store what a run is to be known by; one that `goes_on` is running again."""
+    values: Columns = {"config": config}
+    if goes_on:
+        values |= {"state": RunState.RUNNING.value, "error": None, "finished_at": None}
+    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(**values))
+
+
 def add_problems(transaction: Transaction, run_id: int, set_name: str, problems: Iterable[Problem]) -> int:
     """Append problems to a set of a run as they come, however many; return how many."""
     last = transaction.execute(
@@ -130,6 +138,12 @@ def problems_of(transaction: Transaction, run_id: int, set_name: str) -> list[St
     return transaction.rows(StoredProblem, statement.order_by(PROBLEMS.c.position))
 
 
+def set_names_of(transaction: Transaction, run_id: int) -> list[str]:
+    """Return the names of a run's problem sets."""
+    statement = select(PROBLEMS.c.set_name).where(PROBLEMS.c.run_id == run_id).distinct()
+    return list(transaction.execute(statement.order_by(PROBLEMS.c.set_name)).scalars())
+
+
 def digests_of(transaction: Transaction, run_id: int, set_name: str) -> list[str]:
     """Return the digests of the questions of a problem set, in order."""
     statement = select(PROBLEMS.c.digest).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
@@ -138,6 +152,7 @@ def digests_of(transaction: Transaction, run_id: int, set_name: str) -> list[str
 
 def add_phases(transaction: Transaction, run_id: int, phases: Sequence[Phase]) -> None:
     """Append phases to a run, in order."""
+    last = transaction.execute(select(func.max(PHASES.c.position)).where(PHASES.c.run_id == run_id)).scalar()
     rows = [
         {
             "run_id": run_id,
@@ -150,7 +165,7 @@ def add_phases(transaction: Transaction, run_id: int, phases: Sequence[Phase]) -
             "result": {},
             "attempt": 0,
         }
-        for position, phase in enumerate(phases)
+        for position, phase in enumerate(phases, 0 if last is None else last + 1)
     ]
     if rows:
         transaction.execute(insert(PHASES), rows)

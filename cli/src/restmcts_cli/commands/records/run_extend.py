@@ -1,0 +1,151 @@
+"""`restmcts runs extend` and `restmcts runs clone`: what comes after a run that is stored."""
+
+from dataclasses import replace
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from restmcts.domain.runs.spec_settings import Setting
+from restmcts.errors import InputError
+
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.method_options import MaxTokens
+from restmcts_cli.arguments.plugin_files import Plugins, check_folder, refuse_plugins_on_stack
+from restmcts_cli.arguments.run_flags import RUN_FLAGS, with_flags
+from restmcts_cli.arguments.run_requests import requested_run
+from restmcts_cli.commands.records.run_create import new_run, show_created, store
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.rows import StoredRun
+    from restmcts.domain.problems import Problem
+    from restmcts.domain.runs.spec import RunSpec
+    from restmcts.usecases.create import Extension
+
+Name = Annotated[str, typer.Argument(help="The run's name.")]
+_OF_PROBLEMS = ("problems", "test", "puzzles", "split", "limit", "strict")
+
+
+def extend(
+    name: Name,
+    iterations: Annotated[int, typer.Option(help="How many iterations the run is to have in all.", min=1)],
+    max_tokens: MaxTokens = None,
+    workdir: Workdir = None,
+    plugin: Plugins = None,
+    json: Json = False,
+) -> None:
+    """Give a run more iterations: what it has done stays, and it goes on from its last models.
+
+    It is then the run that it would have been with as many iterations from the beginning. The
+    evaluations at its end are made again with the new models.
+
+    Example: [bold]restmcts runs extend demo --iterations 3[/bold]
+    """
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.usecases.create import extend_run
+
+    if workdir is not None:
+        check_folder(workdir)
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        row = queries.run_named(transaction, name)
+        added = extend_run(transaction, name, replace(_extension(row, iterations), max_tokens=max_tokens))
+    if json:
+        print_json({"run": name, "iterations": iterations, "phases": added})
+        return
+    place = f" --workdir {workdir}" if workdir is not None else ""
+    print_note(f"run {name} has {iterations} iterations now; {len(added)} phases were added: {', '.join(added)}")
+    command = "watch" if workdir is None else "work"
+    print_note(f"to {'see it' if workdir is None else 'let it'} work: restmcts runs {command} {name}{place}")
+
+
+def _extension(row: "StoredRun", iterations: int) -> "Extension":
+    from restmcts.domain.runs.spec_plan import spec_plan
+    from restmcts.usecases.create import Extension
+
+    from restmcts_cli.experiments.requested_runs import puzzle_sets, run_config
+
+    spec = _stored(row)
+    if iterations <= spec.iterations:
+        raise InputError(f"run {row.name} has {spec.iterations} iterations; to extend it, give more in all")
+    later = tuple(one.model_copy(update={"name": f"{one.name}, iteration {iterations}"}) for one in spec.evaluations)
+    extended = spec.model_copy(update={"iterations": iterations})
+    sets = puzzle_sets(spec.puzzles, spec.seed, iterations) if spec.puzzles is not None else {}
+    stored = row.config.get("problems", {})
+    config = run_config(extended, _models(row), {name: found for name, found in sets.items() if stored})
+    return Extension(
+        config={**row.config, **config, "problems": {**stored, **config["problems"]}},
+        phases=spec_plan(extended.model_copy(update={"evaluations": later})),
+        problems=sets,
+    )
+
+
+def _models(row: "StoredRun") -> dict[str, tuple[str, str]]:
+    """Return the models that a run began with by checkpoint name: kind and URI."""
+    from restmcts.domain.runs.spec_plan import FIRST_VALUE
+
+    uris: dict[str, str] = row.config.get("checkpoints", {})
+    return {name: ("value" if name == FIRST_VALUE else "policy", uri) for name, uri in uris.items()}
+
+
+@with_flags(RUN_FLAGS)
+def clone(
+    name: Name,
+    new_name: Annotated[str, typer.Argument(help="The new run's name.", metavar="NEW")],
+    given: list[Setting],
+    paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
+    workdir: Workdir = None,
+    plugin: Plugins = None,
+    json: Json = False,
+) -> None:
+    """Store a new run with a stored run's settings and problems; flags and [bold]--set[/bold]
+    change what is to be another.
+
+    Example: [bold]restmcts runs clone first second --set search.branch=4[/bold]
+    """
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.domain.problem_review import ProblemReview
+    from restmcts.domain.runs.spec_plan import TEST, TRAIN
+    from restmcts.domain.text import check_name
+
+    check_name(new_name, "run")
+    if workdir is None:
+        refuse_plugins_on_stack()
+    else:
+        check_folder(workdir)
+    with connect(workdir) as connection:
+        with connection.database.transaction() as transaction:
+            row = queries.run_named(transaction, name)
+        stored = _stored(row)
+        spec = requested_run(None, given, stored)
+        reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
+        made = new_run(connection, new_name, spec, paused, reviews)
+        if not _has_other_problems(stored, spec):
+            made = replace(made, problems=_problems(connection, row.id), paused=paused)
+        created = store(connection, made)
+    if json:
+        print_json(created)
+    else:
+        show_created(created, workdir)
+
+
+def _stored(row: "StoredRun") -> "RunSpec":
+    from restmcts_cli.experiments.requested_runs import stored_run
+
+    found = stored_run(row.config)
+    if found is None:
+        raise InputError(f"run {row.name} has no run file: it is an evaluation, or of a version that stored none")
+    return found
+
+
+def _has_other_problems(stored: "RunSpec", asked: "RunSpec") -> bool:
+    """Return whether a clone reads or makes its problems itself; puzzles are made from the seed, a
+    set for each iteration.
+    """
+    of_puzzles = ("seed", "iterations") if asked.puzzles is not None else ()
+    return any(getattr(stored, name) != getattr(asked, name) for name in (*_OF_PROBLEMS, *of_puzzles))
+
+
+def _problems(connection: Connection, run_id: int) -> "dict[str, list[Problem]]":
+    from restmcts.usecases.stored_sets import stored_problem_sets
+
+    with connection.database.transaction() as transaction:
+        return stored_problem_sets(transaction, run_id)

@@ -1,0 +1,140 @@
+"""A run that is given more iterations is the run that it would have been with them from the
+beginning; a clone is the same run under another name.
+"""
+
+import sqlite3
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from typer.testing import Result
+
+SIZES = {"puzzles.demonstrations": 6, "puzzles.bootstrap": 2, "puzzles.searched": 3, "puzzles.test": 4,
+         "puzzles.compared": 2, "puzzles.held_out": 2}  # fmt: skip
+SMALL = tuple(text for name, value in SIZES.items() for text in ("--set", f"{name}={value}"))
+DEMO = ("--demo", "--quick", *SMALL)
+PHASES = (
+    "SELECT phases.name, iteration, spec FROM phases JOIN runs ON runs.id = run_id WHERE runs.name = ? "
+    "ORDER BY phases.position"
+)
+PROBLEMS = (
+    "SELECT set_name, problems.position, question, answer FROM problems JOIN runs ON runs.id = run_id "
+    "WHERE runs.name = ? ORDER BY 1, 2"
+)
+
+
+def rows(workdir: Path, query: str, name: str) -> list[Any]:
+    database = sqlite3.connect(workdir / "run.db")
+    found = database.execute(query, (name,)).fetchall()
+    database.close()
+    return found
+
+
+def change(workdir: Path, statement: str) -> None:
+    database = sqlite3.connect(workdir / "run.db")
+    with database:
+        database.execute(statement)
+    database.close()
+
+
+def message(result: Result) -> str:
+    assert result.exit_code != 0, result.output
+    return str(result.exception)
+
+
+@pytest.fixture
+def workdir(document: Callable[..., Any], tmp_path: Path) -> Path:
+    """A work folder with a run of one iteration, called "short"."""
+    folder = tmp_path / "w"
+    document("runs", "create", "short", *DEMO, "--iterations", 1, "--workdir", folder)
+    return folder
+
+
+@pytest.mark.parametrize("state", ["done", "running", "paused"])
+def test_an_extended_run_is_the_one_that_was_longer_from_the_beginning(
+    document: Callable[..., Any], workdir: Path, state: str
+) -> None:
+    change(workdir, f"UPDATE runs SET state = '{state}', finished_at = created_at")
+    added = document("runs", "extend", "short", "--iterations", 3, "--workdir", workdir)["phases"]
+    document("runs", "create", "long", *DEMO, "--iterations", 3, "--workdir", workdir)
+    assert rows(workdir, PROBLEMS, "short") == rows(workdir, PROBLEMS, "long")
+    extended, long = (rows(workdir, PHASES, name) for name in ("short", "long"))
+    again = [phase for phase in extended if phase[0].endswith(", iteration 3")]
+    assert [name for name, *_ in again] == ["greedy, iteration 3", *(n for n in added if " @ " in n)]
+    of_loop = {name: phase for name, *phase in long if " @ " not in name and name != "greedy"}
+    assert {name: phase for name, *phase in extended if name in of_loop} == of_loop
+    assert {"collect-3", "policy-3", "control-3"} <= set(added) <= {name for name, *_ in extended}
+    assert len(set(rows(workdir, "SELECT phases.position FROM phases JOIN runs ON runs.id = run_id WHERE runs.name = ?",
+                        "short"))) == len(extended)  # fmt: skip
+    listed = {run["name"]: run for run in document("runs", "list", "--workdir", workdir)}
+    assert listed["short"]["state"] == ("paused" if state == "paused" else "running")
+    assert listed["short"]["finished_at"] is None or state != "done"
+
+
+def test_an_extended_run_is_asked_for_again_with_its_iterations(
+    document: Callable[..., Any], shown: Callable[..., str], workdir: Path
+) -> None:
+    document("runs", "extend", "short", "--iterations", 2, "--max-tokens", 7, "--workdir", workdir)
+    assert "iterations = 2\n" in shown("runs", "spec", "short", "--workdir", workdir)
+    assert rows(workdir, "SELECT max_tokens FROM runs WHERE name = ?", "short") == [(7,)]
+
+
+@pytest.mark.parametrize(
+    ("before", "reason"),
+    [
+        ("SELECT 1", "has 1 iterations; to extend it, give more in all"),
+        ("UPDATE runs SET state = 'failed'", "run short is failed; a run that is done, running or paused"),
+        ("UPDATE runs SET state = 'cancelled'", "run short is cancelled"),
+        (
+            "UPDATE phases SET state = 'skipped', result = '{\"reason\": \"collect-1 solved no problem\"}' "
+            "WHERE name = 'gate-policy-1'",
+            "it has no gate-policy-1, as collect-1 solved no problem",
+        ),
+        (
+            "UPDATE phases SET spec = json_set(spec, '$.generation.temperature', 0.5) WHERE name = 'collect-1'",
+            "its phase collect-1 was stored with other settings",
+        ),
+    ],
+)
+def test_what_cannot_be_extended_is_refused_and_stays_as_it_is(
+    call: Callable[..., Result], workdir: Path, before: str, reason: str
+) -> None:
+    change(workdir, before)
+    phases = rows(workdir, PHASES, "short")
+    number = 1 if "give more" in reason else 2
+    assert reason in message(call("runs", "extend", "short", "--iterations", number, "--workdir", workdir))
+    assert rows(workdir, PHASES, "short") == phases
+
+
+def test_a_clone_has_the_settings_and_the_problems_of_its_run(
+    document: Callable[..., Any], shown: Callable[..., str], workdir: Path
+) -> None:
+    change(workdir, "UPDATE problems SET question = 'edited', digest = 'edited' WHERE set_name = 'search-1'")
+    document("runs", "clone", "short", "twin", "--workdir", workdir)
+    assert rows(workdir, PHASES, "twin") == rows(workdir, PHASES, "short")
+    assert rows(workdir, PROBLEMS, "twin") == rows(workdir, PROBLEMS, "short")
+    assert shown("runs", "spec", "twin", "--workdir", workdir) == shown("runs", "spec", "short", "--workdir", workdir)
+
+
+def test_a_clone_is_changed_by_flags_and_draws_puzzles_of_another_seed(
+    document: Callable[..., Any], shown: Callable[..., str], workdir: Path
+) -> None:
+    document("runs", "clone", "short", "other", "--seed", 5, "--budget-tokens", 99, "--paused", "--workdir", workdir)
+    text = shown("runs", "spec", "other", "--workdir", workdir)
+    assert "seed = 5\n" in text and "tokens = 99\n" in text
+    assert rows(workdir, PROBLEMS, "other") != rows(workdir, PROBLEMS, "short")
+    assert rows(workdir, "SELECT state FROM runs WHERE name = ?", "other") == [("paused",)]
+
+
+def test_a_run_that_was_filled_from_a_file_is_cloned_without_the_file(
+    document: Callable[..., Any], tmp_path: Path
+) -> None:
+    path, workdir = tmp_path / "problems.jsonl", tmp_path / "w"
+    path.write_text("".join(f'{{"question": "{number} + 1?", "answer": "{number + 1}"}}\n' for number in range(30)))
+    options = ("--policy", "someone/model", "--workdir", workdir)
+    document("runs", "create", "first", path, *options)
+    path.unlink()
+    counts = document("runs", "clone", "first", "second", "--workdir", workdir)["problems"]
+    assert sum(counts[name] for name in ("train", "held-out")) == 30
+    assert rows(workdir, PROBLEMS, "second") == rows(workdir, PROBLEMS, "first")
