@@ -46,6 +46,10 @@ class Commands(LazyGroup):
             "learning.grade:grade",
             'Write each line back with its "verdict" (right, wrong or undecided) and the answer that was "extracted".',
         ),
+        "regrade": LazyCommand(
+            "records.regrade:regrade",
+            "Grade the trees of a run again, with the verifier of this version and your plugins.",
+        ),
         "options": LazyCommand(
             "operations.options:options",
             "List the settings of a run: their type, default, range, and what they do.",

@@ -9,6 +9,7 @@ from typing import Any, Protocol, runtime_checkable
 
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed, StepsScored
+from restmcts.domain.tasks.task import Judgement
 
 
 class StepProposer(Protocol):
@@ -65,6 +66,10 @@ class Verifier(Protocol):
 
     def verify(self, checks: Sequence[Check]) -> list[Verdict]:
         """Return one verdict per check, in order."""
+        ...
+
+    def judge(self, checks: Sequence[Check]) -> list[Judgement]:
+        """Return one verdict per check, in order, with its score, source and reason."""
         ...
 
 

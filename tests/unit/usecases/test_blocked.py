@@ -287,7 +287,7 @@ def test_a_task_that_the_labeler_lacks_fails_no_tree(database: Database) -> None
     run_id = begin(database, "run")
 
     class Lacking:
-        def verify(self, checks: Any) -> Any:
+        def judge(self, checks: Any) -> Any:
             from restmcts.domain.tasks.task import TASKS
 
             return TASKS.get("of-a-plugin")

@@ -28,7 +28,7 @@ def outcome(*paths: tuple[str, ...], chosen: int | None, purpose: Purpose = "eva
     row = TreeToLabel(1, 1, 1, chosen, now, now, spec, "How many?", "42", None, "math")
     with AnswerVerifier() as verifier:
         found = outcome_of(row, tree, verifier)
-    return found.verdict, {tree[node_id].step: verdict for node_id, verdict in found.verdicts.items()}
+    return found.verdict, {tree[node_id].step: one.verdict for node_id, one in found.judgements.items()}
 
 
 def test_an_answer_is_right_or_wrong() -> None:

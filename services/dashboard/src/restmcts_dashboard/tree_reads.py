@@ -30,6 +30,8 @@ NODE_FIELDS = (
     "final",
     "origin",
     "verdict",
+    "score",
+    "reason",
     "reasoning_distance",
     "step_is_right",
     "weighted_reward",

@@ -79,11 +79,13 @@ def _learning_paths(
         sampled = {name: SEARCH_PHASE.validate_python(spec).search.samples_branches for name, spec in searches.items()}
         for batch in runs.labelled_trees(transaction, run_id, phase.sources):
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
-            labels = trees.load_labels(transaction, loaded)
+            labels, scores = trees.load_labels(transaction, loaded), trees.load_scores(transaction, loaded)
             for row in batch:
                 tree, verdicts = loaded[row.tree_id], labels[row.tree_id][0]
                 traces = select_traces(right_traces(tree, verdicts), phase.traces)
-                found = LearnableTree.of(tree, verdicts, traces, samples_branches=sampled[row.phase])
+                found = LearnableTree.of(
+                    tree, verdicts, traces, samples_branches=sampled[row.phase], scores=scores[row.tree_id]
+                )
                 for path in phase.learner.paths(found):
                     yield row, path
 

@@ -141,6 +141,7 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
         return [f"is {row.state} ({row.error})"]
     stored = trees.load_trees(transaction, [row.id])[row.id]
     verdicts, labels = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
+    scores = trees.load_scores(transaction, [row.id])[row.id]
     search = _replayed(transaction, row, phase)
     checks = {
         "is not what its responses make it": _nodes(stored.nodes) == _nodes(search.tree.nodes),
@@ -148,7 +149,7 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
         and row.model_calls == search.spent.model_calls,
         "is not the tree of a finished search": search.finished,
         "has labels that its verdicts do not imply": phase.purpose == "evaluate"
-        or labels == label_steps(stored, verdicts, phase.labels),
+        or labels == label_steps(stored, verdicts, phase.labels, scores),
         "was not visited once an iteration": not isinstance(phase.search, MctsStarSettings)
         or stored.root.visits == row.iterations,
     }

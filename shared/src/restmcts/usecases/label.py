@@ -3,22 +3,26 @@ are stored. With the reports, the one place that reads true answers.
 """
 
 import logging
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 
 from restmcts.adapters.observability import metrics, tracing
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import blocks, labelling, trees
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import blocks, labelling, regrading, runs, trees
 from restmcts.adapters.sql.state.labelling import Labelled, TreeToLabel
-from restmcts.adapters.sql.tables import Need
+from restmcts.adapters.sql.state.regrading import TreePair
+from restmcts.adapters.sql.tables import Need, RunState
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.labels.inferred import end_leaves
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
-from restmcts.domain.tasks.task import TASKS
+from restmcts.domain.tasks.task import TASKS, Judgement, judged
 from restmcts.domain.tree import Node, Tree
-from restmcts.errors import LEAVING, UnknownEntryError, is_retryable, reason_of
+from restmcts.errors import LEAVING, InputError, UnknownEntryError, is_retryable, reason_of
 from restmcts.messages.events import TreesLabelled
 from restmcts.ports import Verifier
 
@@ -89,13 +93,15 @@ def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
         tree.add_path(tree.root, steps, lambda step: TASKS.get(row.kind).ends(step.text))
     is_graded_alone = phase.purpose == "evaluate"
     threshold = None if is_graded_alone else phase.search.verified_threshold
-    verdicts = _verify(row, tree, end_leaves(tree, threshold), verifier)
+    judgements = _verify(row, tree, end_leaves(tree, threshold), verifier)
+    verdicts = {node_id: found.verdict for node_id, found in judgements.items()}
+    scores = {node_id: found.score for node_id, found in judgements.items() if found.score is not None}
     chosen = tree[row.chosen_node] if row.chosen_node is not None else None
     own = {node_id: verdict for node_id, verdict in verdicts.items() if node_id < num_searched}
     return Labelled(
         tree_id=row.tree_id,
-        verdicts=verdicts,
-        labels={} if is_graded_alone else label_steps(tree, verdicts, phase.labels),
+        judgements=judgements,
+        labels={} if is_graded_alone else label_steps(tree, verdicts, phase.labels, scores),
         added=tree.nodes[num_searched:],
         answer=extract_answer("".join(tree.steps_to(chosen))) if chosen is not None else None,
         # What was not finished, for want of tokens or of time, might have become right.
@@ -104,20 +110,118 @@ def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
     )
 
 
-def _verify(row: TreeToLabel, tree: Tree, leaves: Sequence[Node], verifier: Verifier) -> dict[int, Verdict]:
-    """Return the verdicts on leaves; one that is not finished may be right, and is never wrong."""
+def _verify(row: TreeToLabel, tree: Tree, leaves: Sequence[Node], verifier: Verifier) -> dict[int, Judgement]:
+    """Return what leaves were found to be; one that is not finished is never wrong."""
     checks = [Check(row.question, row.answer, row.kind, "".join(tree.steps_to(leaf))) for leaf in leaves]
-    verdicts = zip(leaves, verifier.verify(checks), strict=True)
-    return {
-        leaf.node_id: verdict if leaf.final or verdict == Verdict.RIGHT else Verdict.UNDECIDED
-        for leaf, verdict in verdicts
-    }
+    found = zip(leaves, verifier.judge(checks), strict=True)
+    return {leaf.node_id: one if leaf.final or one.verdict == Verdict.RIGHT else _open(one) for leaf, one in found}
+
+
+def _open(found: Judgement) -> Judgement:
+    return judged(Verdict.UNDECIDED, found.source, "the solution is not finished")
 
 
 def _observe(row: TreeToLabel, outcome: Labelled) -> None:
     """Count what was labelled, and end the tree's trace."""
     metrics.TREES_LABELLED.inc()
-    for verdict in outcome.verdicts.values():
-        metrics.VERDICTS.labels(verdict.value).inc()
+    for found in outcome.judgements.values():
+        metrics.VERDICTS.labels(found.verdict.value).inc()
     of_tree = {"restmcts.run": row.run_id, "restmcts.verdict": outcome.verdict.value}
     tracing.whole(row.tree_id, row.started_at, row.ended_at, **of_tree)
+
+
+@dataclass(slots=True)
+class Regraded:
+    """What became of the trees of a run.
+
+    Attributes:
+        name: of the run that holds the new verdicts.
+        num_trees: graded in this call.
+        verdicts: how many leaves had which verdict before and after.
+        solved: how many trees were solved before and after.
+        num_labels: steps that had a label before or have one now.
+        num_labels_changed: those whose quality value is another one, or that have one only before
+            or only now.
+    """
+
+    name: str
+    num_trees: int = 0
+    verdicts: Counter[tuple[str, str]] = field(default_factory=Counter)
+    solved: Counter[tuple[bool, bool]] = field(default_factory=Counter)
+    num_labels: int = 0
+    num_labels_changed: int = 0
+
+    @property
+    def num_verdicts_changed(self) -> int:
+        """How many leaves have another verdict than before."""
+        return sum(count for (before, after), count in self.verdicts.items() if before != after)
+
+
+def regrade(
+    database: Database,
+    verifier: Verifier,
+    verifier_version: str,
+    run: str,
+    name: str,
+    on_trees: Callable[[int], None] = lambda _: None,
+) -> Regraded:
+    """Grade the labelled trees of a run again, as a new run; one that was begun is gone on with.
+
+    Args:
+        verifier_version: stored with the new run.
+        run: whose trees are graded; it stays as it is.
+        name: of the new run.
+        on_trees: called with the number of trees that are graded so far.
+
+    Raises:
+        InputError: if there is no such run, it has no labelled trees, or another run has the name.
+    """
+    with database.transaction() as transaction:
+        new_run = _begun(transaction, run, name, verifier_version)
+    found = Regraded(name)
+    while True:
+        with database.transaction() as transaction:
+            pairs = regrading.trees_to_grade(transaction, new_run, TREES_PER_TRANSACTION)
+        if not pairs:
+            break
+        _grade(database, verifier, pairs, found)
+        on_trees(found.num_trees)
+    with database.transaction() as transaction:
+        runs.finish_run(transaction, new_run, RunState.DONE)
+    return found
+
+
+def _begun(transaction: Transaction, run: str, name: str, verifier_version: str) -> int:
+    """Return the id of the copy, which is made if it is not there."""
+    source, known = queries.run_named(transaction, run), runs.find_run(transaction, name)
+    if known is None:
+        new_run = regrading.copy_run(transaction, source, name, verifier_version)
+        if not regrading.trees_to_grade(transaction, new_run, 1):
+            raise InputError(f"run {run!r} has no labelled tree to grade again")
+        return new_run
+    regraded = known.config.get("regraded")
+    if regraded != {"run": run, "verifier": verifier_version} or known.state == RunState.DONE.value:
+        raise InputError(f"a run named {name!r} exists already: choose another name with --name")
+    return known.id
+
+
+def _grade(database: Database, verifier: Verifier, pairs: list[TreePair], found: Regraded) -> None:
+    new_ids, old_ids = [pair.new_id for pair in pairs], [pair.old_id for pair in pairs]
+    with database.transaction() as transaction:
+        rows = labelling.ended(transaction, new_ids)
+        loaded = trees.load_trees(transaction, new_ids)
+        before = trees.load_labels(transaction, old_ids)
+    outcomes = {row.tree_id: outcome_of(row, loaded[row.tree_id], verifier) for row in rows}
+    with database.transaction() as transaction:
+        still_ended = labelling.lock_ended(transaction, new_ids)
+        labelling.save(transaction, [outcomes[tree_id] for tree_id in still_ended])
+    for pair in pairs:
+        verdicts, labels = before[pair.old_id]
+        outcome = outcomes[pair.new_id]
+        found.num_trees += 1
+        found.solved[bool(pair.was_solved), outcome.solved] += 1
+        for node_id in verdicts.keys() & outcome.judgements.keys():
+            found.verdicts[str(verdicts[node_id]), str(outcome.judgements[node_id].verdict)] += 1
+        labelled = labels.keys() | outcome.labels.keys()
+        found.num_labels += len(labelled)
+        found.num_labels_changed += sum(labels.get(one) != outcome.labels.get(one) for one in labelled)

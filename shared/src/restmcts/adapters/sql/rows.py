@@ -213,6 +213,9 @@ class ShownNode:
     multiplicity: int
     origin: str
     verdict: str | None
+    score: float | None
+    verdict_source: str | None
+    reason: str | None
     reasoning_distance: int | None
     step_is_right: bool | None
     weighted_reward: float | None

@@ -245,6 +245,9 @@ class NodeRow(SQLModel, table=True):
     multiplicity: int = 0
     origin: str = NodeOrigin.SEARCH
     verdict: str | None = None
+    score: float | None = None
+    verdict_source: str | None = None
+    reason: str | None = Field(default=None, sa_column=Column(Text))
     reasoning_distance: int | None = None
     step_is_right: bool | None = None
     weighted_reward: float | None = None

@@ -5,7 +5,7 @@ A node's own verdict is never guessed: below a leaf that could not be decided no
 wrong.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.problems import Verdict
@@ -39,17 +39,25 @@ def end_leaves(tree: Tree, end_gate: float | None = None) -> list[Node]:
     return [node for node in tree.depth_first() if node.final or _is_gated_leaf(node, end_gate)]
 
 
-def infer_labels(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, StepLabel]:
+def infer_labels(
+    tree: Tree, verdicts: Mapping[int, Verdict], scores: Mapping[int, float] | None = None
+) -> dict[int, StepLabel]:
     """Return the labels of all nodes that lead to a verified leaf, the root's included, by node id;
-    empty for an unsolved tree.
+    empty for an unsolved tree of whose leaves none has a score above 0.
+
+    Departure: where wrong leaves have scores (the share of tests that a program passes), a tree
+    without a right leaf is labelled as if its best leaves were right; its values and rewards are
+    those times the best score, and none of its steps counts as right.
 
     Pruned: nodes above no verified leaf, and nodes that are not known to be right while an
         undecided leaf lies below them.
 
     Args:
         verdicts: of the end leaves, by node id.
+        scores: in [0, 1], of wrong leaves by node id; those left out have 0.
     """
-    distances = _distances(tree, verdicts)
+    best, goals = _goals(verdicts, scores or {})
+    distances = _distances(tree, goals)
     if ROOT not in distances:
         return {}
     verified = _ancestors(tree, [node_id for node_id, verdict in verdicts.items() if verdict != Verdict.UNDECIDED])
@@ -59,7 +67,21 @@ def infer_labels(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, StepL
         known_wrong = node.node_id in verified and node.node_id not in undecided
         if node.parent_id in labels and (node.node_id in distances or known_wrong):
             labels[node.node_id] = _label_below(labels[node.parent_id], distances.get(node.node_id))
-    return labels
+    return labels if best == 1.0 else {node_id: _scaled(label, best) for node_id, label in labels.items()}
+
+
+def _goals(verdicts: Mapping[int, Verdict], scores: Mapping[int, float]) -> tuple[float, list[int]]:
+    """Return the best score of a tree and the leaves that have it; none where it is 0."""
+    right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
+    if right:
+        return 1.0, right
+    wrong = {node_id: scores.get(node_id, 0.0) for node_id, verdict in verdicts.items() if verdict == Verdict.WRONG}
+    best = max(wrong.values(), default=0.0)
+    return best, [node_id for node_id, score in wrong.items() if score == best > 0]
+
+
+def _scaled(label: StepLabel, factor: float) -> StepLabel:
+    return StepLabel(label.reasoning_distance, False, factor * label.weighted_reward, factor * label.quality_value)
 
 
 def _is_gated_leaf(node: Node, end_gate: float | None) -> bool:
@@ -74,10 +96,10 @@ def _label_below(parent: StepLabel, own_distance: int | None) -> StepLabel:
     return StepLabel(distance, step_is_right, weighted, quality_value(parent.quality_value, weighted))
 
 
-def _distances(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, int]:
-    """Return m of every node with a right leaf at or below it."""
+def _distances(tree: Tree, goals: Sequence[int]) -> dict[int, int]:
+    """Return m of every node with one of the leaves at or below it."""
     distances: dict[int, int] = {}
-    for leaf_id in (node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT):
+    for leaf_id in goals:
         for distance, node in enumerate(reversed(tree.lineage(tree[leaf_id]))):
             distances[node.node_id] = min(distance, distances.get(node.node_id, distance))
     return distances

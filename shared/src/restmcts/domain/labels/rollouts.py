@@ -1,6 +1,7 @@
 """Step labels from the rollouts below a step, and where to look next for the first wrong step."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from restmcts.domain.labels.inferred import StepLabel, infer_labels
@@ -10,7 +11,9 @@ from restmcts.domain.tree import ROOT, Tree
 LabelSource = Literal["values", "hard-rollouts", "soft-rollouts"]
 
 
-def rollout_labels(tree: Tree, verdicts: Mapping[int, Verdict], *, soft: bool) -> dict[int, StepLabel]:
+def rollout_labels(
+    tree: Tree, verdicts: Mapping[int, Verdict], *, soft: bool, scores: Mapping[int, float] | None = None
+) -> dict[int, StepLabel]:
     """Return the labels of the steps that rollouts were begun from, and of those before them, by
     node id; the root's included.
 
@@ -19,29 +22,37 @@ def rollout_labels(tree: Tree, verdicts: Mapping[int, Verdict], *, soft: bool) -
     inferred values they exist for unsolved trees too. Departure: every sample that passes through a
     step counts, not only those begun at it. `weighted_reward` is 0.
 
+    A wrong sample that has a score counts as that much of a right one: soft values are mean scores,
+    hard ones the best.
+
     Where a search completed only the last of given steps, and no completion is right, nothing is
     said of the steps before it: another way on from them might be.
     """
-    counts = _samples_below(tree, verdicts)
+    counts = _samples_below(tree, verdicts, scores or {})
     labels = {}
     for node in tree.depth_first():
-        num_right, num_samples, distance = counts[node.node_id]
-        if node.from_rollout or not num_samples:
+        found = counts[node.node_id]
+        if node.from_rollout or not found.num_samples:
             continue
-        right = num_right > 0
-        value = num_right / num_samples if soft else float(right)
-        labels[node.node_id] = StepLabel(distance, right, 0.0, value)
+        value = found.total_score / found.num_samples if soft else found.best_score
+        labels[node.node_id] = StepLabel(found.distance, found.num_right > 0, 0.0, value)
     return {
         node_id: label for node_id, label in labels.items() if label.step_is_right or _is_known_wrong(tree, node_id)
     }
 
 
-def label_steps(tree: Tree, verdicts: Mapping[int, Verdict], source: LabelSource) -> dict[int, StepLabel]:
-    """Return a finished tree's labels from the source that its phase names, by node id."""
+def label_steps(
+    tree: Tree, verdicts: Mapping[int, Verdict], source: LabelSource, scores: Mapping[int, float] | None = None
+) -> dict[int, StepLabel]:
+    """Return a finished tree's labels from the source that its phase names, by node id.
+
+    Args:
+        scores: in [0, 1], of wrong leaves by node id; those left out have 0.
+    """
     return (
-        infer_labels(tree, verdicts)
+        infer_labels(tree, verdicts, scores)
         if source == "values"
-        else rollout_labels(tree, verdicts, soft=source == "soft-rollouts")
+        else rollout_labels(tree, verdicts, soft=source == "soft-rollouts", scores=scores)
     )
 
 
@@ -53,19 +64,39 @@ def _is_known_wrong(tree: Tree, node_id: int) -> bool:
     return node_id == ROOT or node.final or any(tree[child].from_rollout for child in node.children)
 
 
-def _samples_below(tree: Tree, verdicts: Mapping[int, Verdict]) -> dict[int, tuple[int, int, int]]:
-    """Return for each node the right samples at or below it, all decided samples there, and the
-    steps to the nearest right one (to the deepest end where none is right).
+@dataclass(frozen=True, slots=True)
+class _Samples:
+    """The decided samples at or below a node.
+
+    Attributes:
+        total_score: of all samples; a right one has 1.
+        distance: steps to the nearest right one, to the deepest end where none is right.
     """
-    counts: dict[int, tuple[int, int, int]] = {}
+
+    num_right: int
+    num_samples: int
+    total_score: float
+    best_score: float
+    distance: int
+
+
+def _samples_below(tree: Tree, verdicts: Mapping[int, Verdict], scores: Mapping[int, float]) -> dict[int, _Samples]:
+    counts: dict[int, _Samples] = {}
     for node in reversed(tree.nodes):
         verdict = verdicts.get(node.node_id, Verdict.WRONG)
         own = 0 if verdict == Verdict.UNDECIDED else node.multiplicity
-        right, total, distance = (own if verdict == Verdict.RIGHT else 0), own, 0
+        right = own if verdict == Verdict.RIGHT else 0
+        score = (1.0 if right else scores.get(node.node_id, 0.0)) if own else 0.0
         below = [counts[child] for child in node.children]
-        right_distances = [0] if right else [steps + 1 for num_right, _, steps in below if num_right]
-        distance = min(right_distances) if right_distances else max((steps + 1 for _, _, steps in below), default=0)
-        counts[node.node_id] = (right + sum(one[0] for one in below), total + sum(one[1] for one in below), distance)
+        right_distances = [0] if right else [one.distance + 1 for one in below if one.num_right]
+        deepest = max((one.distance + 1 for one in below), default=0)
+        counts[node.node_id] = _Samples(
+            num_right=right + sum(one.num_right for one in below),
+            num_samples=own + sum(one.num_samples for one in below),
+            total_score=own * score + sum(one.total_score for one in below),
+            best_score=max([score, *(one.best_score for one in below)]),
+            distance=min(right_distances) if right_distances else deepest,
+        )
     return counts
 
 

@@ -55,7 +55,12 @@ class _Leaves:
 
 
 def estimate_steps(
-    tree: Tree, verdicts: Mapping[int, Verdict], *, probability_weight: float = 0.0, shrinkage: float = 1.0
+    tree: Tree,
+    verdicts: Mapping[int, Verdict],
+    *,
+    probability_weight: float = 0.0,
+    shrinkage: float = 1.0,
+    scores: Mapping[int, float] | None = None,
 ) -> dict[int, StepEstimate]:
     """Return the estimates of all nodes with a decided leaf at or below, by node id; the root's
     included.
@@ -75,8 +80,9 @@ def estimate_steps(
         verdicts: of finished leaves, by node id; those of unfinished leaves are not used.
         probability_weight: τ, in [0, 1].
         shrinkage: κ, leaves' worth of trust in the parent; at least 0.
+        scores: c_l in [0, 1], of wrong leaves by node id; those left out have 0.
     """
-    found = _leaves(tree, verdicts, probability_weight)
+    found = _leaves(tree, verdicts, probability_weight, scores or {})
     undecided = _with_undecided(tree, verdicts)
     estimates: dict[int, StepEstimate] = {}
     for node in tree.depth_first():
@@ -97,7 +103,9 @@ def estimate_steps(
     return estimates
 
 
-def _leaves(tree: Tree, verdicts: Mapping[int, Verdict], probability_weight: float) -> dict[int, _Leaves]:
+def _leaves(
+    tree: Tree, verdicts: Mapping[int, Verdict], probability_weight: float, scores: Mapping[int, float]
+) -> dict[int, _Leaves]:
     """Return what lies below each node, from the leaves up; nodes without a decided leaf are left
     out. Weights are kept as logarithms: those of long texts are too small for numbers.
     """
@@ -108,7 +116,7 @@ def _leaves(tree: Tree, verdicts: Mapping[int, Verdict], probability_weight: flo
             for child in node.children
             if child in found
         ]
-        own = _own(node, verdicts.get(node.node_id), probability_weight)
+        own = _own(node, verdicts.get(node.node_id), probability_weight, scores.get(node.node_id, 0.0))
         if own is not None:
             parts.append((own.log_weight, own))
         if parts:
@@ -116,13 +124,13 @@ def _leaves(tree: Tree, verdicts: Mapping[int, Verdict], probability_weight: flo
     return found
 
 
-def _own(node: Node, verdict: Verdict | None, probability_weight: float) -> _Leaves | None:
+def _own(node: Node, verdict: Verdict | None, probability_weight: float, score: float) -> _Leaves | None:
     if not node.final or verdict not in _DECIDED:
         return None
     num_samples = max(node.multiplicity, 1)
     weight = num_samples ** (1.0 - probability_weight)
     is_right = verdict == Verdict.RIGHT
-    return _Leaves(math.log(weight), float(is_right), num_samples, num_samples * is_right, weight)
+    return _Leaves(math.log(weight), 1.0 if is_right else score, num_samples, num_samples * is_right, weight)
 
 
 def _together(parts: Sequence[tuple[float, _Leaves]]) -> _Leaves:

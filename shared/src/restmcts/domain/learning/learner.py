@@ -7,7 +7,7 @@ needs no torch: the losses are there (restmcts.domain.learning.losses).
 
 from abc import abstractmethod
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from pydantic import TypeAdapter
 
@@ -55,6 +55,7 @@ class LearnableTree:
 
     Attributes:
         verdicts: on finished leaves, by node id.
+        scores: of wrong leaves, in [0, 1], by node id; those left out have 0.
         traces: the right solutions that the run keeps of it, best first.
         samples_branches: whether the search that made it sampled its branches.
         estimates: of its nodes, by node id; of a learner that has settings for them, under these.
@@ -65,20 +66,29 @@ class LearnableTree:
     traces: Sequence[Trace]
     samples_branches: bool
     estimates: Mapping[int, StepEstimate]
+    scores: Mapping[int, float] = field(default_factory=dict)
 
     @classmethod
     def of(
-        cls, tree: Tree, verdicts: Mapping[int, Verdict], traces: Sequence[Trace], *, samples_branches: bool
+        cls,
+        tree: Tree,
+        verdicts: Mapping[int, Verdict],
+        traces: Sequence[Trace],
+        *,
+        samples_branches: bool,
+        scores: Mapping[int, float] | None = None,
     ) -> "LearnableTree":
         """Return a tree with the estimates that a learner without settings for them sees."""
         weight = 0.0 if samples_branches else 1.0
-        estimates = estimate_steps(tree, verdicts, probability_weight=weight)
-        return cls(tree, verdicts, traces, samples_branches, estimates)
+        estimates = estimate_steps(tree, verdicts, probability_weight=weight, scores=scores)
+        return cls(tree, verdicts, traces, samples_branches, estimates, scores or {})
 
     def estimated(self, probability_weight: float | None, shrinkage: float) -> "LearnableTree":
         """Return the tree with other estimates; without a weight, that of its search's kind."""
         weight = probability_weight if probability_weight is not None else 0.0 if self.samples_branches else 1.0
-        estimates = estimate_steps(self.tree, self.verdicts, probability_weight=weight, shrinkage=shrinkage)
+        estimates = estimate_steps(
+            self.tree, self.verdicts, probability_weight=weight, shrinkage=shrinkage, scores=self.scores
+        )
         return replace(self, estimates=estimates)
 
     def parent(self, node: Node) -> StepEstimate:

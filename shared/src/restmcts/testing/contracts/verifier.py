@@ -22,3 +22,5 @@ def check_verifier(verifier: Verifier) -> None:
     assert verifier.verify(checks) == expected, "one verdict a check, in order"
     assert verifier.verify(checks[::-1]) == expected[::-1]
     assert verifier.verify([]) == []
+    scores = {Verdict.RIGHT: 1.0, Verdict.WRONG: 0.0, Verdict.UNDECIDED: None}
+    assert [(one.verdict, one.score) for one in verifier.judge(checks)] == [(one, scores[one]) for one in expected]

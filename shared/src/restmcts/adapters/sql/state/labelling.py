@@ -14,6 +14,7 @@ from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES, node_row
 from restmcts.adapters.sql.tables import NodeOrigin, TreeState
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
+from restmcts.domain.tasks.task import Judgement
 from restmcts.domain.tree import Node
 
 _NODE_KEY = ("tree_id", "node_id")
@@ -71,7 +72,7 @@ class Labelled:
     """What one ended tree came to.
 
     Attributes:
-        verdicts: of leaves, by node.
+        judgements: of leaves, by node.
         labels: of steps, by node.
         added: nodes of the given solution that the tree had not.
         answer: of the chosen node, if there is one.
@@ -80,7 +81,7 @@ class Labelled:
     """
 
     tree_id: int
-    verdicts: Mapping[int, Verdict]
+    judgements: Mapping[int, Judgement]
     labels: Mapping[int, StepLabel]
     added: Sequence[Node]
     answer: str | None
@@ -99,12 +100,15 @@ def save(transaction: Transaction, labelled: Sequence[Labelled]) -> None:
 
 
 def _label_rows(tree: Labelled) -> Iterator[Columns]:
-    for node_id in sorted({*tree.verdicts, *tree.labels}):
-        label = tree.labels.get(node_id)
+    for node_id in sorted({*tree.judgements, *tree.labels}):
+        label, found = tree.labels.get(node_id), tree.judgements.get(node_id)
         yield {
             "tree_id": tree.tree_id,
             "node_id": node_id,
-            "verdict": tree.verdicts[node_id].value if node_id in tree.verdicts else None,
+            "verdict": found.verdict.value if found else None,
+            "score": found.score if found else None,
+            "verdict_source": found.source if found else None,
+            "reason": (found.reason or None) if found else None,
             "reasoning_distance": label.reasoning_distance if label else None,
             "step_is_right": label.step_is_right if label else None,
             "weighted_reward": label.weighted_reward if label else None,

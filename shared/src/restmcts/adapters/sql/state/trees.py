@@ -336,6 +336,17 @@ def load_labels(
     return found
 
 
+def load_scores(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, dict[int, float]]:
+    """Return the scores of the verdicts of labelled trees, by tree and node; those of runs that an
+    older version labelled are not known.
+    """
+    statement = select(NODES.c.tree_id, NODES.c.node_id, NODES.c.score)
+    found: dict[int, dict[int, float]] = defaultdict(dict)
+    for row in transaction.execute(statement.where(NODES.c.tree_id.in_(list(tree_ids)), NODES.c.score.is_not(None))):
+        found[row.tree_id][row.node_id] = row.score
+    return found
+
+
 def runs_of(transaction: Transaction, tree_ids: Sequence[int]) -> list[int]:
     """Return the ids of the runs that the trees belong to."""
     return list(transaction.execute(select(TREES.c.run_id).where(TREES.c.id.in_(list(tree_ids))).distinct()).scalars())

@@ -1,0 +1,98 @@
+"""Stored trees graded again: a run of its own, equal labels where the verifier is the same, and
+what changed where it is another one.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import trees
+from restmcts.adapters.sql.state.trees import NODES, TREES
+from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.task import Judgement
+from restmcts.usecases import label
+from restmcts.usecases.label import regrade
+from sqlalchemy import func, select
+from typer.testing import Result
+
+Document = Callable[..., Any]
+
+
+class Halving:
+    """Calls nothing right, and gives every solution half a score."""
+
+    def judge(self, checks: Sequence[Check]) -> list[Judgement]:
+        return [Judgement(Verdict.WRONG, 0.5, "tests", "1 of 2 tests passed") for _ in checks]
+
+    def verify(self, checks: Sequence[Check]) -> list[Verdict]:
+        return [one.verdict for one in self.judge(checks)]
+
+
+@pytest.fixture
+def database(workdir: Path) -> Database:
+    return Database(f"sqlite:///{workdir / 'run.db'}")
+
+
+def labels_of(database: Database, run: str) -> list[Any]:
+    """Return what a run's trees came to, in order of phase and problem, without numbers."""
+    with database.transaction() as transaction:
+        row = queries.run_named(transaction, run)
+        found = transaction.execute(select(TREES).where(TREES.c.run_id == row.id).order_by(TREES.c.id)).all()
+        labels = trees.load_labels(transaction, [tree.id for tree in found])
+        return [(tree.verdict, tree.answer, tree.solved, tree.tokens, labels[tree.id]) for tree in found]
+
+
+def test_the_same_verifier_gives_the_same_labels(workdir: Path, document: Document, database: Database) -> None:
+    found = document("regrade", "mine", "--workdir", workdir)
+    assert found["run"] == "mine-regraded"
+    assert found["num_trees"] > 5 and found["num_labels"] > 0
+    assert (found["num_verdicts_changed"], found["num_labels_changed"]) == (0, 0)
+    assert found["solved_before"] == found["solved_now"] > 0
+    assert labels_of(database, "mine-regraded") == labels_of(database, "mine")
+    (listed,) = [run for run in document("runs", "list", "--workdir", workdir) if run["name"] == "mine-regraded"]
+    assert listed["state"] == "done"
+
+
+def test_another_verifier_changes_the_copy_and_says_how(database: Database) -> None:
+    before = labels_of(database, "mine")
+    found = regrade(database, Halving(), "halving", "mine", "half")
+    assert found.num_verdicts_changed > 0
+    assert {after for _, after in found.verdicts} == {"wrong", "undecided"}, "unfinished leaves are open"
+    assert sum(count for (was, now), count in found.solved.items() if was and not now) > 0
+    assert labels_of(database, "mine") == before
+    with database.transaction() as transaction:
+        run = queries.run_named(transaction, "half")
+        assert run.config["regraded"] == {"run": "mine", "verifier": "halving"}
+        of_run = NODES.join(TREES, TREES.c.id == NODES.c.tree_id)
+        verified = select(NODES.c.score, NODES.c.verdict_source, NODES.c.reason).select_from(of_run).distinct()
+        rows = transaction.execute(verified.where(TREES.c.run_id == run.id, NODES.c.verdict == "wrong")).all()
+        assert [tuple(row) for row in rows] == [(0.5, "tests", "1 of 2 tests passed")]
+        most = select(func.max(NODES.c.quality_value)).select_from(of_run).where(TREES.c.run_id == run.id)
+        assert transaction.execute(most).scalar_one() == pytest.approx(0.5)
+
+
+def test_one_that_was_stopped_goes_on_where_it_was(database: Database, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(label, "TREES_PER_TRANSACTION", 2)
+
+    def stop(num_trees: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        regrade(database, Halving(), "halving", "mine", "half", stop)
+    with database.transaction() as transaction:
+        assert queries.run_named(transaction, "half").state == "paused"
+    rest = regrade(database, Halving(), "halving", "mine", "half")
+    assert rest.num_trees + 2 == len(labels_of(database, "half")) == len(labels_of(database, "mine"))
+
+
+def test_bad_input_is_one_line_and_changes_nothing(
+    workdir: Path, call: Callable[..., Result], document: Document
+) -> None:
+    document("regrade", "mine", "--workdir", workdir)
+    again = call("regrade", "mine", "--workdir", workdir)
+    assert "choose another name with --name" in str(again.exception)
+    assert "no run" in str(call("regrade", "nobody", "--workdir", workdir).exception)
+    assert len(document("runs", "list", "--workdir", workdir)) == 2
