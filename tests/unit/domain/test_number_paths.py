@@ -207,6 +207,19 @@ def test_more_hard_puzzles_than_there_are_is_said_with_their_number() -> None:
         make_problem_sets(random.Random(0), replace(SMALL, difficulty="8", searched=700))
 
 
+def test_a_distance_that_is_used_up_leaves_the_others() -> None:
+    """What is drawn before that does not change: the held-out puzzles are the same."""
+    few, many = (
+        make_problem_sets(random.Random(0), replace(SMALL, difficulty="7-8", searched=searched))
+        for searched in (100, 1250)
+    )
+    assert (few.test, few.validation) == (many.test, many.validation)
+    counts = Counter(distance(problem.question, ()) for problem in (*many.test, *many.validation, *many.searched[0]))
+    assert counts[8] == pytest.approx(counts[7], rel=0.2)
+    drawn = [problem for part in (many.test, many.validation, *many.searched) for problem in part]
+    assert Counter(distance(problem.question, ()) for problem in drawn)[8] == 1205
+
+
 def test_same_seed_same_sets_and_held_out_sets_do_not_depend_on_the_others() -> None:
     first, again = (make_problem_sets(random.Random(7), SMALL) for _ in range(2))
     other = make_problem_sets(random.Random(7), replace(SMALL, iterations=1, demonstrations=10))

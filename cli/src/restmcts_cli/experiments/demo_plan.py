@@ -17,7 +17,9 @@ MAX_DEPTH = 9
 
 @dataclass(frozen=True, slots=True)
 class DemoSize:
-    """How much of everything; `test_budgets` are tokens a problem at test time."""
+    """How much of everything; `test_budgets` are tokens a problem at test time. What is not given
+    is as much as comparisons take (docs/results.md).
+    """
 
     demonstrations: int = 1500
     bootstrap: int = 1000
@@ -31,6 +33,10 @@ class DemoSize:
     test_budgets: tuple[int, ...] = (80, 160)
     difficulty: str = HARD
 
+
+# Search teaches the more the less often the first policy is right (docs/results.md). As many test
+# puzzles as these keep the error of the difference from ReST^EM near a point.
+DEMO = DemoSize(seed_steps=400, test=2000, compared=200)
 
 QUICK = DemoSize(
     demonstrations=600,

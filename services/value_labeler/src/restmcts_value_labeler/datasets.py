@@ -4,6 +4,7 @@ Rows come in order of tree and node, so the same trees give the same bytes.
 """
 
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
@@ -73,7 +74,10 @@ def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> It
 def _learning_paths(
     database: Database, run_id: int, phase: TrainPolicyPhase
 ) -> Iterator[tuple[runs.LabelledTree, LearningPath]]:
-    """Yield what the phase's learner makes of its trees."""
+    """Yield what the phase's learner makes of its trees. Where several sources have a tree of one
+    problem, the traces that are kept are those of the problem, none of them twice.
+    """
+    kept: dict[int, set[tuple[str, ...]]] = defaultdict(set)
     with database.transaction() as transaction:
         searches = {row.name: row.spec for row in runs.phases_of(transaction, run_id) if row.name in phase.sources}
         sampled = {name: SEARCH_PHASE.validate_python(spec).search.samples_branches for name, spec in searches.items()}
@@ -82,7 +86,10 @@ def _learning_paths(
             labels, scores = trees.load_labels(transaction, loaded), trees.load_scores(transaction, loaded)
             for row in batch:
                 tree, verdicts = loaded[row.tree_id], labels[row.tree_id][0]
-                traces = select_traces(right_traces(tree, verdicts), phase.traces)
+                fresh = [trace for trace in right_traces(tree, verdicts) if trace.steps not in kept[row.id]]
+                most = phase.traces.top_k
+                traces = select_traces(fresh, phase.traces)[: None if most is None else most - len(kept[row.id])]
+                kept[row.id] |= {trace.steps for trace in traces}
                 found = LearnableTree.of(
                     tree, verdicts, traces, samples_branches=sampled[row.phase], scores=scores[row.tree_id]
                 )

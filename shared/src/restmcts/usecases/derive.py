@@ -1,19 +1,22 @@
-"""Problems as a later phase asks them: those that earlier phases left open, with a hint, or
-begun with part of a wrong solution.
+"""Problems as a later phase asks them: those that earlier phases left open, with a hint, as they
+are and under a larger budget, or begun with part of a wrong solution.
 """
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
-from sqlalchemy import func, insert, literal, select
+from sqlalchemy import case, func, insert, literal, select, update
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Columns, StoredProblem
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
-from restmcts.adapters.sql.state.trees import PHASES, TREES
+from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.domain.labels.rollouts import next_prefix, wrong_solution
-from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.problems import Verdict
+from restmcts.domain.runs.allocation import ProbedProblem, budget_of_open
+from restmcts.domain.runs.phases import PHASE, SearchPhase
 
 COPIED = ("run_id", "answer", "solution", "kind", "digest")
 
@@ -22,7 +25,9 @@ def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -
     """Store the problems of a phase that follows others, as a set named for it; return their
     rows, in order.
     """
-    if phase.hint is not None:
+    if phase.allocates:
+        _allocated(transaction, run_id, phase)
+    elif phase.hint is not None:
         _hinted(transaction, run_id, phase, phase.hint)
     else:
         transaction.execute(insert(PROBLEMS), list(_begun(transaction, run_id, phase)))
@@ -78,3 +83,73 @@ def _begun(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterato
                 "derived_from": problem.id,
                 "begins_with": list(steps[:length]),
             }
+
+
+def _allocated(transaction: Transaction, run_id: int, phase: SearchPhase) -> None:
+    """Store the problems that are worth a tree, and the budget of each in the phase itself, from
+    which trees are searched and played again.
+    """
+    samples = _samples_of(transaction, run_id, phase.follows[0])
+    in_vain = _searched_in_vain(transaction, run_id, phase.follows[1:])
+    problems = runs.problems_of(transaction, run_id, phase.problem_set)
+    left = [
+        problem
+        for problem in problems
+        if problem.id not in samples
+        or replace(samples[problem.id].problem, searched_in_vain=problem.id in in_vain).is_open
+    ]
+    if not left:
+        return
+    kept = [
+        {
+            **{name: getattr(problem, name) for name in (*COPIED, "position", "question", "begins_with")},
+            "set_name": phase.name,
+            "derived_from": problem.id,
+        }
+        for problem in left
+    ]
+    transaction.execute(insert(PROBLEMS), kept)
+    tokens = sum(sample.tokens for sample in samples.values())
+    num_samples = sum(sample.problem.num_samples for sample in samples.values())
+    budget = budget_of_open(phase.budget, len(problems), len(left), tokens, num_samples)
+    transaction.execute(
+        update(PHASES)
+        .where(PHASES.c.run_id == run_id, PHASES.c.name == phase.name)
+        .values(spec=PHASE.dump_python(replace(phase, budget=budget), mode="json"))
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Sampled:
+    """What a probe says of a problem, and the tokens that it took."""
+
+    problem: ProbedProblem
+    tokens: int
+
+
+def _samples_of(transaction: Transaction, run_id: int, name: str) -> dict[int, _Sampled]:
+    """Return what the trees of a probe came to, by problem; of a tree that failed, that no sample
+    is right.
+    """
+    is_right = case((NODES.c.verdict == Verdict.RIGHT.value, NODES.c.multiplicity), else_=0)
+    statement = (
+        select(TREES.c.problem_id, TREES.c.iterations, TREES.c.tokens, func.coalesce(func.sum(is_right), 0).label("right"))
+        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
+        .outerjoin(NODES, NODES.c.tree_id == TREES.c.id)
+        .where(PHASES.c.run_id == run_id, PHASES.c.name == name)
+        .group_by(TREES.c.id, TREES.c.problem_id, TREES.c.iterations, TREES.c.tokens)
+    )
+    return {
+        row.problem_id: _Sampled(ProbedProblem(row.iterations, int(row.right)), row.tokens)
+        for row in transaction.execute(statement)
+    }
+
+
+def _searched_in_vain(transaction: Transaction, run_id: int, names: Sequence[str]) -> set[int]:
+    """Return the problems that some of the phases searched and none of them solved."""
+    searched, solved = set(), set()
+    for name in names:
+        for batch in runs.labelled_trees(transaction, run_id, (name,)):
+            searched |= {row.id for row in batch}
+            solved |= {row.id for row in batch if row.solved}
+    return searched - solved

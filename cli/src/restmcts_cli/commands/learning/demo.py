@@ -84,11 +84,11 @@ def demo(
 
 
 def _spec(model: DemoModel, quick: bool) -> "RunSpec":
-    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
+    from restmcts_cli.experiments.demo_plan import DEMO, QUICK, demo_spec
     from restmcts_cli.experiments.llm_demo_plan import LLM_QUICK, LlmDemoSize, llm_demo_spec
 
     if model == "tiny":
-        return demo_spec(0, QUICK if quick else DemoSize())
+        return demo_spec(0, QUICK if quick else DEMO)
     return llm_demo_spec(0, LLM_QUICK if quick else LlmDemoSize())
 
 

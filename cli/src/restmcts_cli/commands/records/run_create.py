@@ -74,14 +74,14 @@ def create(
 
 
 def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "RunSpec":
-    from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
+    from restmcts_cli.experiments.demo_plan import DEMO, QUICK, demo_spec
 
     if quick and not demo:
         raise InputError("--quick goes with --demo")
     own_models = any(setting.name in ("problems", "test", "value") for setting in given)
     if demo and ((run is not None and not is_run_file(run)) or own_models):
         raise InputError("--demo brings its own problems and value model; leave out PROBLEMS, --test and --value")
-    return requested_run(run, given, demo_spec(0, QUICK if quick else DemoSize()) if demo else None)
+    return requested_run(run, given, demo_spec(0, QUICK if quick else DEMO) if demo else None)
 
 
 def new_run(

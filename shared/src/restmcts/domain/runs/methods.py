@@ -24,6 +24,9 @@ NUM_HALVINGS = 4
 """Enough to find the first wrong step of sixteen; of more the place stays known to
 within a few steps."""
 
+NUM_PROBES = 2
+"""Samples of each problem that decide whether it is searched."""
+
 MAX_SAMPLES = 1024
 """Of a problem where the budget says how many there are."""
 
@@ -81,6 +84,31 @@ def _rest_mcts(run: SelfTraining, iteration: int, models: Models) -> list[Phase]
     sources = (*first, *(f"collect-{number}" for number in range(1, iteration + 1)))
     value = _value_training(run, iteration, models.value, models.first_policy, sources)
     return [collect, value, _supervised(run, iteration, models.policy, collect.name)]
+
+
+def _rest_mcts_probed(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
+    """Do as ReST-MCTS* does, with the same budget in all, but sample each problem twice first, and
+    search those alone that are neither settled nor hopeless (restmcts.domain.runs.allocation).
+
+    Both models learn from the samples too.
+    """
+    collect, value, policy = _rest_mcts(run, iteration, models)
+    assert isinstance(collect, SearchPhase) and isinstance(value, TrainValuePhase)
+    assert isinstance(policy, TrainPolicyPhase)
+    probe = replace(
+        _samples(run, iteration, models.policy),
+        name=f"probe-{iteration}",
+        search=SelfConsistencySettings(num_samples=NUM_PROBES),
+    )
+    own_set = run.train_sets[iteration - 1]
+    earlier = (f"collect-{number}" for number in range(1, iteration) if run.train_sets[number - 1] == own_set)
+    probes = tuple(f"probe-{number}" for number in range(1, iteration + 1))
+    return [
+        probe,
+        replace(collect, follows=(probe.name, *earlier), allocates=True),
+        replace(value, sources=(*value.sources, *probes)),
+        replace(policy, sources=(*policy.sources, probe.name)),
+    ]
 
 
 def _rest_best_first(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
@@ -243,6 +271,16 @@ METHODS.add(
     Method(
         "trees; their right paths train the policy, inferred values of all steps the value model (ReST-MCTS*)",
         _rest_mcts,
+        lambda run: True,
+        _first_value,
+        {ALGORITHM: "best-first", "score": False},
+    ),
+)
+METHODS.add(
+    "rest-mcts-probed",
+    Method(
+        "as rest-mcts, after two samples of each problem: what these settle is not searched",
+        _rest_mcts_probed,
         lambda run: True,
         _first_value,
         {ALGORITHM: "best-first", "score": False},

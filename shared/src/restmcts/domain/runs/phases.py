@@ -43,7 +43,11 @@ class SearchPhase:
             those words (`{question}`, `{answer}`; STaR, arXiv:2203.14465). Without: the problems
             with a wrong solution in the first of them, begun with the part of it where a binary
             search for its first wrong step looks next (OmegaPRM, arXiv:2406.06592); what is found
-            already is not searched.
+            already is not searched. Where it `allocates`: the problems that the first of them,
+            which sampled all, and the others, which searched earlier, leave neither settled nor
+            hopeless.
+        allocates: divide what the first phase that it follows left of the budget of all problems
+            among those that are searched (restmcts.domain.runs.allocation).
         samples_of: a phase over the same problems whose samples the value model scores, instead of
             a search of its own; `search` is then not used, and nothing is generated.
         generation: how the policy generates; no solution may be longer than the budget of its
@@ -63,6 +67,7 @@ class SearchPhase:
     labels: LabelSource = "values"
     follows: tuple[str, ...] = ()
     hint: str | None = None
+    allocates: bool = False
     samples_of: str | None = None
     kind: Literal["search"] = "search"
 

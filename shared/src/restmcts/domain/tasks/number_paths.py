@@ -208,13 +208,14 @@ def make_problem_sets(generator: random.Random, sizes: SetSizes | None = None) -
     """Return the sets that a whole run needs; the same generator state gives the same sets.
 
     The held-out sets are drawn first, so that they do not depend on how many others are wanted. The
-    difficulty is the exact distance, "3-6" unless it is given.
+    difficulty is the exact distance, "3-6" unless it is given; all distances are drawn equally often
+    until one of them is used up.
 
     Raises:
         InputError: if the puzzle has not that many problems, or no such distances.
     """
     sizes = sizes or SetSizes()
-    source = _Source(generator, difficulties(sizes.difficulty or EASY, MAX_MOVES, "distances of number paths"))
+    source = _Source(generator, sizes.difficulty or EASY)
     test = source.draw(sizes.test)
     validation = source.draw(sizes.validation)
     demonstrations = source.demonstrate(sizes.demonstrations)
@@ -242,20 +243,21 @@ def difficulties(text: str, largest: int, what: str) -> tuple[int, ...]:
 class _Source:
     """Draws problems and remembers their questions, so that none is drawn twice."""
 
-    def __init__(self, generator: random.Random, distances: tuple[int, ...]) -> None:
+    def __init__(self, generator: random.Random, difficulty: str) -> None:
         self._generator = generator
-        self._distances = distances
+        self._difficulty = difficulty
+        self._distances = distances = difficulties(difficulty, MAX_MOVES, "distances of number paths")
         self._used: set[Puzzle] = set()
         self._unused: dict[int, list[Puzzle]] = {steps: [] for steps in distances}
         for puzzle, steps in _all_puzzles():
             if steps in self._unused:
                 self._unused[steps].append(puzzle)
-        self._num_puzzles = {steps: len(puzzles) for steps, puzzles in self._unused.items()}
+        self._num_puzzles = sum(map(len, self._unused.values()))
         for puzzles in self._unused.values():
             generator.shuffle(puzzles)
 
     def draw(self, count: int) -> tuple[Problem, ...]:
-        return tuple(_as_problem(self._draw_at(self._generator.choice(self._distances))) for _ in range(count))
+        return tuple(_as_problem(self._draw_one()) for _ in range(count))
 
     def demonstrate(self, count: int) -> tuple[Problem, ...]:
         problems: list[Problem] = []
@@ -272,15 +274,19 @@ class _Source:
             problems.append(_as_problem(*walked))
         return tuple(problems)
 
-    def _draw_at(self, steps: int) -> Puzzle:
-        unused = self._unused[steps]
-        while unused:
-            puzzle = unused.pop()
-            if puzzle not in self._used:
-                self._used.add(puzzle)
-                return puzzle
+    def _draw_one(self) -> Puzzle:
+        """Return an unused puzzle of a distance that is drawn from those that are not used up."""
+        while self._distances:
+            steps = self._generator.choice(self._distances)
+            unused = self._unused[steps]
+            while unused:
+                puzzle = unused.pop()
+                if puzzle not in self._used:
+                    self._used.add(puzzle)
+                    return puzzle
+            self._distances = tuple(other for other in self._distances if other != steps)
         raise InputError(
-            f"there are {self._num_puzzles[steps]:,} number paths of distance {steps}, and all are in use after "
+            f"there are {self._num_puzzles:,} number paths of distance {self._difficulty}, and all are in use after "
             f"{len(self._used):,} problems; ask for fewer, or for other distances"
         )
 
