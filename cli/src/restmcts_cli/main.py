@@ -24,6 +24,10 @@ class Commands(LazyGroup):
             "learning.demo:demo",
             "Watch a model teach itself: no server, no GPU, a few minutes with the tiny one.",
         ),
+        "probe": LazyCommand(
+            "learning.probe:probe",
+            "See whether search will pay on your problems before you spend the tokens of a run.",
+        ),
         "selftrain": LazyCommand(
             "learning.selftrain:selftrain",
             "Let a model teach itself your problems: search, verify, infer the value of every step, train both "

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+from restmcts.adapters.sql.reads.sample_counts import sample_counts
 from restmcts.adapters.sql.state import runs
 from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.problems import Problem
@@ -65,6 +66,11 @@ def test_settled_problems_leave_their_budget_to_the_others_and_hopeless_ones_do_
 ) -> None:
     run = handled_run({"base": Uneven()}, PROBLEMS)
     run.do([phase for number in (1, 2) for phase in iteration(number) if isinstance(phase, SearchPhase)])
+    with run.database.transaction() as transaction:
+        counts = sample_counts(transaction, run.run_id, "probe-1")
+    assert [(one.position, one.num_samples, one.num_right, one.solved, one.tokens) for one in counts] == [
+        (place, 2, num_right, num_right > 0, 2 * TOKENS) for place, num_right in enumerate((2, 1, 0, 0))
+    ]
     total, probes = BUDGET * len(QUESTIONS), 2 * TOKENS * len(QUESTIONS)
     first, second = searched(run, "collect-1"), searched(run, "collect-2")
     assert first.keys() == {"mixed", "hard", "hopeless"}

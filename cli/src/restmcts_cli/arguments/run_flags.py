@@ -82,6 +82,19 @@ SET = Prefix(
     "--set", "", FILE, "Any setting of the run by its dotted name, e.g. budget.nodes=40; it overrides all else."
 )
 
+ALGORITHM_FLAG = Flag(
+    "--algorithm",
+    (ALGORITHM,),
+    SEARCH,
+    "Search that collects trees; `restmcts options search` lists them and their settings.",
+)
+SEARCH_OPTION = Prefix("--option/-o", "search.", SEARCH, "A setting of the search, e.g. num_alternatives=3.")
+GENERATION_FLAGS = (
+    Flag("--temperature", ("generation.temperature",), SEARCH),
+    Flag("--max-step-tokens", ("generation.max_step_tokens",), SEARCH),
+    Flag("--max-solution-tokens", ("generation.max_solution_tokens",), SEARCH),
+)
+SPLIT, STRICT = Flag("--split", ("split",), PROBLEMS), Flag("--strict", ("strict",), PROBLEMS)
 DIFFICULTY = Flag(
     "--difficulty",
     ("puzzles.difficulty",),
@@ -95,8 +108,8 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     Flag("--value", ("value",), PROBLEMS),
     TEST,
     LIMIT,
-    Flag("--split", ("split",), PROBLEMS),
-    Flag("--strict", ("strict",), PROBLEMS),
+    SPLIT,
+    STRICT,
     Flag("--method", ("method",), METHOD, "Self-training method, e.g. rest-mcts, rest-mcts-paper, rest-em or star."),
     Flag("--labels", ("labels",), METHOD),
     Flag("--iterations", ("iterations",), METHOD),
@@ -114,18 +127,11 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
         METHOD,
         "A new checkpoint is promoted unless it is so many standard errors worse than the one before it.",
     ),
-    Flag(
-        "--algorithm",
-        (ALGORITHM,),
-        SEARCH,
-        "Search that collects trees; `restmcts options search` lists them and their settings.",
-    ),
-    Prefix("--option/-o", "search.", SEARCH, "A setting of the search, e.g. num_alternatives=3."),
+    ALGORITHM_FLAG,
+    SEARCH_OPTION,
     BUDGET_TOKENS,
     Flag("--budget-iterations", ("budget.iterations",), SEARCH, "Rounds of the search that each tree may spend."),
-    Flag("--temperature", ("generation.temperature",), SEARCH),
-    Flag("--max-step-tokens", ("generation.max_step_tokens",), SEARCH),
-    Flag("--max-solution-tokens", ("generation.max_solution_tokens",), SEARCH),
+    *GENERATION_FLAGS,
     Flag(
         "--top-k",
         ("traces.top_k",),
@@ -158,6 +164,10 @@ LOCAL_FLAGS = (DEVICE, DTYPE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("mod
 COMPARE_FLAGS = (
     *(POLICY, TEST, LIMIT, DIFFICULTY, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
     *(LEARNER_FLAG, LEARNER_OPTION, DEVICE, DTYPE, TREES_IN_FLIGHT, SET),
+)
+PROBE_FLAGS = (
+    *(POLICY, LIMIT, SPLIT, STRICT, TEMPLATE, SEED, ALGORITHM_FLAG, SEARCH_OPTION, *GENERATION_FLAGS),
+    *(*LOCAL_FLAGS, SET),
 )
 
 

@@ -4,17 +4,17 @@ are and under a larger budget, or begun with part of a wrong solution.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 
-from sqlalchemy import case, func, insert, literal, select, update
+from sqlalchemy import func, insert, literal, select, update
 
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.sample_counts import sample_counts
 from restmcts.adapters.sql.rows import Columns, StoredProblem
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
-from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.domain.labels.rollouts import next_prefix, wrong_solution
-from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.allocation import ProbedProblem, budget_of_open
 from restmcts.domain.runs.phases import PHASE, SearchPhase
 
@@ -89,14 +89,13 @@ def _allocated(transaction: Transaction, run_id: int, phase: SearchPhase) -> Non
     """Store the problems that are worth a tree, and the budget of each in the phase itself, from
     which trees are searched and played again.
     """
-    samples = _samples_of(transaction, run_id, phase.follows[0])
+    samples = {one.problem_id: one for one in sample_counts(transaction, run_id, phase.follows[0])}
     in_vain = _searched_in_vain(transaction, run_id, phase.follows[1:])
     problems = runs.problems_of(transaction, run_id, phase.problem_set)
     left = [
         problem
         for problem in problems
-        if problem.id not in samples
-        or replace(samples[problem.id].problem, searched_in_vain=problem.id in in_vain).is_open
+        if ProbedProblem(samples[problem.id].num_samples, samples[problem.id].num_right, problem.id in in_vain).is_open
     ]
     if not left:
         return
@@ -110,39 +109,13 @@ def _allocated(transaction: Transaction, run_id: int, phase: SearchPhase) -> Non
     ]
     transaction.execute(insert(PROBLEMS), kept)
     tokens = sum(sample.tokens for sample in samples.values())
-    num_samples = sum(sample.problem.num_samples for sample in samples.values())
+    num_samples = sum(sample.num_samples for sample in samples.values())
     budget = budget_of_open(phase.budget, len(problems), len(left), tokens, num_samples)
     transaction.execute(
         update(PHASES)
         .where(PHASES.c.run_id == run_id, PHASES.c.name == phase.name)
         .values(spec=PHASE.dump_python(replace(phase, budget=budget), mode="json"))
     )
-
-
-@dataclass(frozen=True, slots=True)
-class _Sampled:
-    """What a probe says of a problem, and the tokens that it took."""
-
-    problem: ProbedProblem
-    tokens: int
-
-
-def _samples_of(transaction: Transaction, run_id: int, name: str) -> dict[int, _Sampled]:
-    """Return what the trees of a probe came to, by problem; of a tree that failed, that no sample
-    is right.
-    """
-    is_right = case((NODES.c.verdict == Verdict.RIGHT.value, NODES.c.multiplicity), else_=0)
-    statement = (
-        select(TREES.c.problem_id, TREES.c.iterations, TREES.c.tokens, func.coalesce(func.sum(is_right), 0).label("right"))
-        .join(PHASES, PHASES.c.id == TREES.c.phase_id)
-        .outerjoin(NODES, NODES.c.tree_id == TREES.c.id)
-        .where(PHASES.c.run_id == run_id, PHASES.c.name == name)
-        .group_by(TREES.c.id, TREES.c.problem_id, TREES.c.iterations, TREES.c.tokens)
-    )
-    return {
-        row.problem_id: _Sampled(ProbedProblem(row.iterations, int(row.right)), row.tokens)
-        for row in transaction.execute(statement)
-    }
 
 
 def _searched_in_vain(transaction: Transaction, run_id: int, names: Sequence[str]) -> set[int]:

@@ -208,8 +208,8 @@ def make_problem_sets(generator: random.Random, sizes: SetSizes | None = None) -
     """Return the sets that a whole run needs; the same generator state gives the same sets.
 
     The held-out sets are drawn first, so that they do not depend on how many others are wanted. The
-    difficulty is the exact distance, "3-6" unless it is given; all distances are drawn equally often
-    until one of them is used up.
+    difficulty is the exact distance, "3-6" unless it is given; all distances are drawn equally
+    often until one of them is used up.
 
     Raises:
         InputError: if the puzzle has not that many problems, or no such distances.
