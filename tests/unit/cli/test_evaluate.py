@@ -15,8 +15,7 @@ from restmcts_cli.arguments.answering_methods import parse_methods
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark
 from restmcts_cli.reports import evaluation_report
 from restmcts_cli.reports.evaluation_report import read_files, write_files
-from restmcts_cli.reports.evaluation_summary import summarise
-from restmcts_cli.reports.evaluation_tables import EvaluationReport
+from restmcts_cli.reports.evaluation_tables import EvaluationReport, summarise
 from typer.testing import Result
 
 Command = Callable[..., Result]

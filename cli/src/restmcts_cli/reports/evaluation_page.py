@@ -19,8 +19,7 @@ from restmcts.reporting.line_charts import (
 )
 from restmcts.reporting.tree_pictures import draw_tree
 
-from restmcts_cli.reports.evaluation_summary import summarise
-from restmcts_cli.reports.evaluation_tables import EvaluationReport, named, report_tables
+from restmcts_cli.reports.evaluation_tables import EvaluationReport, named, report_tables, summarise
 
 
 @dataclass(frozen=True, slots=True)

@@ -16,8 +16,13 @@ from restmcts.errors import InputError, StorageError
 from restmcts.reporting.tables import Table
 from rich.text import Text
 
-from restmcts_cli.reports.evaluation_summary import summarise
-from restmcts_cli.reports.evaluation_tables import EvaluationReport, limit_table, matched_table, report_tables
+from restmcts_cli.reports.evaluation_tables import (
+    EvaluationReport,
+    limit_table,
+    matched_table,
+    report_tables,
+    summarise,
+)
 from restmcts_cli.reports.shown_tables import console
 
 
