@@ -9,6 +9,7 @@ from restmcts.errors import InputError
 
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
+from restmcts_cli.reward_models.bench import bench
 
 if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
@@ -17,11 +18,12 @@ if TYPE_CHECKING:
 
     from restmcts_cli.reward_models.opened import OpenedPrm
 
-_FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "marker", "routes", "good_class")
+_FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "rule", "marker", "routes", "good_class")
 
 app = typer.Typer(
     help="Look at process reward models (PRMs): known formats, and whether a model is fit to guide a search."
 )
+app.command()(bench)
 
 
 @app.command()
@@ -38,7 +40,7 @@ def formats(plugin: Plugins = None, json: Json = False) -> None:
         return
     for row in rows:
         row["range"] = f"{row['low']:g} to {row['high']:g}"
-    print_table(("name", "models", "meaning", "range", "aggregation"), rows, empty="no formats")
+    print_table(("name", "models", "meaning", "range", "aggregation", "rule"), rows, empty="no formats")
 
 
 def _described(known: "PrmFormat") -> dict[str, object]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from restmcts.domain.scoring import Aggregation
+from restmcts.domain.stats.first_errors import Rule
 from restmcts.errors import ModelError
 from restmcts.modeling.prm.folders import ModelFolder
 from restmcts.modeling.prm.layouts import Layout
@@ -49,6 +50,8 @@ class PrmFormat(ABC):
         low: of its own range; values are mapped from [low, high] to [0, 1].
         high: likewise.
         aggregation: of the steps' values to a whole solution's score, as its authors do it.
+        rule: by which a value calls a step wrong: a chance that is "below" a threshold, or progress
+            that "drop"s.
         marker: the text at whose token the score is read; empty: the step's own last token, that
             of its separator.
         routes: of scoring servers, which publish this format ("pooling" is vLLM's, "classify"
@@ -64,6 +67,7 @@ class PrmFormat(ABC):
     low: float = 0.0
     high: float = 1.0
     aggregation: Aggregation = "last"
+    rule: Rule = "below"
     marker: str = ""
     routes: tuple[str, ...] = ()
     good_class: int | None = None

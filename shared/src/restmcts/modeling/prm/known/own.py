@@ -30,6 +30,7 @@ class Value(_NotRead):
 
     models = "a value model trained here"
     meaning = "progress so far: 1 at a right solution (arXiv:2406.03816, Eq. 1)"
+    rule = "drop"
 
     def shows_in(self, folder: ModelFolder) -> bool:
         """Return whether the checkpoint says so."""

@@ -19,6 +19,7 @@ class Thudm(PrmFormat):
 
     models = "state_dict of the released ReST-MCTS*"
     meaning = "progress so far, read from the language model's logits"
+    rule = "drop"
 
     def shows_in(self, folder: ModelFolder) -> bool:
         """Return whether there is one file of pickled weights, a whole model's, and no other."""
