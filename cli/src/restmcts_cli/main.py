@@ -46,6 +46,11 @@ class Commands(LazyGroup):
             "Compare self-training methods: the same problems, first policy, training steps and tokens, one table with "
             "errors.",
         ),
+        "gains": LazyCommand(
+            "learning.gains:gains",
+            "Map where search pays: the gain of each method over ReST^EM at equal tokens, against how often the first "
+            "policy was right.",
+        ),
         "grade": LazyCommand(
             "learning.grade:grade",
             'Write each line back with its "verdict" (right, wrong or undecided) and the answer that was "extracted".',

@@ -97,6 +97,38 @@ def line_chart(title: str, x_axis: Axis, y_axis: Axis, series: Sequence[Series])
     return Markup('<div class="scroll">{}</div><ul class="legend">{}</ul>').format(picture, legend)
 
 
+_FILE_STYLE = """
+svg { background: #ffffff; } text { fill: #1d2126; font: 12.5px system-ui, sans-serif; }
+.tick, .label { fill: #5b636d; } .middle { text-anchor: middle; } .end { text-anchor: end; }
+.grid { stroke: #dfe2e6; fill: none; } .axis { stroke: #5b636d; fill: none; }
+.line { fill: none; stroke: currentColor; stroke-width: 2; } .line.dashed { stroke-dasharray: 5 4; }
+.error { fill: none; stroke: currentColor; stroke-width: 1.2; } .marker { fill: currentColor; }
+.c0 { color: #2a6fdb; } .c1 { color: #b9560c; } .c2 { color: #17824a; } .c3 { color: #7d3fc0; }
+.c4 { color: #b81f57; } .c5 { color: #0a7b8a; } .c6 { color: #75651f; }
+"""
+
+
+def standalone_chart(title: str, x_axis: Axis, y_axis: Axis, series: Sequence[Series]) -> str:
+    """Return the chart as a whole SVG file with colours and a legend of its own; every text is
+    escaped.
+    """
+    lines = [_line(place, one, x_axis, y_axis) for place, one in enumerate(series)]
+    legend = Markup("").join(
+        Markup('<g transform="translate({} {})"><g class="series c{}"><path class="line" d="M0 0H26"/>').format(
+            _LEFT, _HEIGHT + 12 + 20 * place, place % NUM_COLOURS
+        )
+        + Markup('<path class="marker" transform="translate(13 0)" d="{}"/></g>').format(_marker(place))
+        + Markup('<text x="34" y="4">{}</text></g>').format(one.name)
+        for place, one in enumerate(series)
+    )
+    body = Markup("").join([_grid(x_axis, y_axis), *lines, legend])
+    size = Markup('xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {} {}"').format(
+        _WIDTH, _HEIGHT + 20 * len(series) + 8
+    )
+    style = Markup("<style>{}</style>").format(Markup(_FILE_STYLE))
+    return str(Markup("<svg {}><title>{}</title>{}{}</svg>\n").format(size, title, style, body))
+
+
 def _round_step(span: float) -> float:
     """Return the smallest of 1, 2, 5 times a power of ten that cuts the span into at most five
     parts.
