@@ -66,8 +66,14 @@ def measured(path: Path) -> "Iterator[MeasuredAccuracy]":
         document: dict[str, Any] = json_format.loads(lines[-1])
         for row in document["accuracies"]:
             if row["accuracy"] is not None:
-                names = ("method", "seed", "iteration", "accuracy")
-                yield MeasuredAccuracy(document["title"], *(row[name] for name in names), row.get("repeat", 0))
+                yield MeasuredAccuracy(
+                    setting=document["title"],
+                    method=row["method"],
+                    seed=row["seed"],
+                    iteration=row["iteration"],
+                    accuracy=row["accuracy"],
+                    repeat=row.get("repeat", 0),
+                )
     except (IndexError, ValueError, KeyError, TypeError) as error:
         raise InputError(f"{path}: its last line is not what `restmcts compare --json` prints") from error
 
