@@ -2,11 +2,13 @@
 bucket with a cache has to show.
 """
 
+import math
+import os
 import socket
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, nullcontext, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from io import BytesIO
 from pathlib import Path
 
@@ -280,6 +282,28 @@ def test_a_server_that_comes_back_is_waited_for(bucket: Bucket, tmp_path: Path) 
         opener.join()
 
 
+def test_a_server_lost_during_an_upload_leaves_no_artifact_and_the_next_upload_is_whole(
+    bucket: Bucket, tmp_path: Path
+) -> None:
+    folder = make_folder(tmp_path / "made", config="{}")
+    (folder / "weights.bin").write_bytes(os.urandom(12_000_000))
+    port, stop = free_port(), threading.Event()
+    host, _, server_port = bucket.endpoint.partition(":")
+    cut = replace(bucket, endpoint=f"127.0.0.1:{port}").store(tmp_path / "cache")
+    server = threading.Thread(target=forward, args=(port, (host, int(server_port)), stop, 7_000_000))
+    server.start()
+    try:
+        with pytest.raises(StorageError, match=str(port)):
+            cut.put(folder, "checkpoints", {})
+    finally:
+        stop.set()
+        server.join()
+    assert not any(name.endswith("manifest.json") for name in bucket.stored())
+    store = bucket.store(tmp_path / "other")
+    artifact = store.put(folder, "checkpoints", {})
+    assert contents(store.fetch(artifact.uri)) == contents(folder)
+
+
 def test_wrong_keys_are_reported_at_once(bucket: Bucket, tmp_path: Path) -> None:
     store = S3ArtifactStore(bucket.endpoint, bucket.access_key, "wrong", bucket.name, False, tmp_path, 2**30, (60.0,))
     with pytest.raises(StorageError, match=r"SignatureDoesNotMatch|AccessDenied"):
@@ -334,11 +358,14 @@ def free_port() -> int:
         return int(listener.getsockname()[1])
 
 
-def forward(port: int, target: tuple[str, int], stop: threading.Event) -> None:
-    """Pass connections on to the target until told to stop."""
+def forward(port: int, target: tuple[str, int], stop: threading.Event, max_bytes: float = math.inf) -> None:
+    """Pass connections on to the target until told to stop; of what is sent to it not more than
+    that many bytes, at which every connection ends.
+    """
     with ExitStack() as sockets:
         listener = sockets.enter_context(socket.create_server(("127.0.0.1", port)))
         listener.settimeout(0.1)
+        left = [max_bytes]
         pumps: list[threading.Thread] = []
         ends: list[socket.socket] = []
         while not stop.is_set():
@@ -348,8 +375,8 @@ def forward(port: int, target: tuple[str, int], stop: threading.Event) -> None:
                 continue
             far = sockets.enter_context(socket.create_connection(target))
             ends += [near, far]
-            for source, sink in ((near, far), (far, near)):
-                pumps.append(threading.Thread(target=pump, args=(source, sink)))
+            for source, sink, limit in ((near, far, left), (far, near, [math.inf])):
+                pumps.append(threading.Thread(target=pump, args=(source, sink, limit)))
                 pumps[-1].start()
         for end in ends:
             with suppress(OSError):
@@ -358,10 +385,12 @@ def forward(port: int, target: tuple[str, int], stop: threading.Event) -> None:
             thread.join()
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
+def pump(source: socket.socket, sink: socket.socket, left: list[float]) -> None:
+    with suppress(OSError):
         while data := source.recv(65536):
+            left[0] -= len(data)
+            if left[0] < 0:
+                source.shutdown(socket.SHUT_RDWR)
+                break
             sink.sendall(data)
         sink.shutdown(socket.SHUT_WR)
-    except OSError:
-        return

@@ -1,10 +1,13 @@
 """What the supervisor of a stack decides: whom it starts again, and when."""
 
 import json
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+from restmcts.adapters.workers.heartbeat import FILE_NAME, Heartbeat
 from restmcts.errors import InputError
 from restmcts_cli.commands.operations.stack import log_files, parse_workers, status_rows
 from restmcts_cli.processes import supervisor
@@ -86,6 +89,21 @@ def test_status_names_restarts_log_and_when_it_goes_on(tmp_path: Path, monkeypat
     trainer = status_rows(stack, 1000.0)[0]
     assert trainer["state"] == "not running; started again in 8 s"
     assert (trainer["restarts"], trainer["log"]) == (3, str(stack.folder / "logs" / "trainer-1.log"))
+
+
+def test_a_worker_without_progress_is_unwell_after_the_limit_that_was_asked_for(tmp_path: Path) -> None:
+    own = psutil.Process()
+    member = {"name": "trainer-1", "pid": own.pid, "started": own.create_time(), "stop_signal": 15}
+    for limits, seconds, is_well in (({}, 1700, True), ({}, 1900, False), ({"max_stuck_seconds": 60}, 90, False)):
+        stack = stack_of(tmp_path / "stack", members={"trainer-1": member}, limits=limits)
+        heartbeat = Heartbeat(stack.folder / "workers" / "trainer-1")
+        heartbeat.begin("trainer.train_value")
+        heartbeat.start()
+        file = stack.folder / "workers" / "trainer-1" / FILE_NAME
+        file.write_text(json.dumps(json.loads(file.read_text()) | {"progress": time.time() - seconds}))
+        fault = stack.faults()["trainer-1"]
+        heartbeat.stop()
+        assert fault is None if is_well else "no progress for" in str(fault)
 
 
 def test_logs_are_found_by_process_by_kind_and_by_queue(tmp_path: Path) -> None:

@@ -28,6 +28,9 @@ from restmcts_cli.processes.server_processes import SERVERS, Launch, as_user, fr
 
 SUPERVISOR = "supervisor"
 HEARTBEAT_SECONDS = 30.0
+MAX_STUCK_SECONDS = 1800.0
+"""As long as compose's workers may go without progress within one task."""
+
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
 
@@ -89,6 +92,11 @@ class Stack:
         """How many workers of each kind were last asked for; it outlives `down`."""
         return dict(self._state["scale"])
 
+    @property
+    def max_stuck_seconds(self) -> float:
+        """After which a worker that makes no progress within one task is stuck."""
+        return float(self._state["limits"].get("max_stuck_seconds", MAX_STUCK_SECONDS))
+
     def wanted(self) -> list[str]:
         """Return the names of all processes that should live: servers of this stack's own, then
         workers.
@@ -129,9 +137,10 @@ class Stack:
         """Return the processes that were started, servers first, whether they live or not."""
         return [Member(**fields) for fields in self._state["members"].values()]
 
-    def up(self, workers: Mapping[str, int]) -> None:
+    def up(self, workers: Mapping[str, int], max_stuck_seconds: float | None = None) -> None:
         """Start what is not running, and wait until everything is healthy; workers above the given
-        numbers are stopped, kinds that are not named stay as they are.
+        numbers are stopped, kinds that are not named stay as they are, and so does the limit if it
+        is None.
 
         Raises:
             InputError: if there is no such kind of worker.
@@ -143,6 +152,8 @@ class Stack:
                 self.start_server(name)
             self._migrate()
             self._state["scale"] |= asked
+            if max_stuck_seconds is not None:
+                self._state["limits"]["max_stuck_seconds"] = max_stuck_seconds
             self._state["restarts"] = {}
             self._write()
             wanted = self.wanted()
@@ -238,7 +249,7 @@ class Stack:
         return (
             None
             if member.name in (*SERVERS, SUPERVISOR)
-            else fault_of(self.folder / "workers" / member.name, HEARTBEAT_SECONDS)
+            else fault_of(self.folder / "workers" / member.name, HEARTBEAT_SECONDS, self.max_stuck_seconds)
         )
 
     def _lives(self, name: str) -> bool:
@@ -310,7 +321,8 @@ class Stack:
         self._write()
 
     def _read(self) -> dict[str, dict]:  # type: ignore[type-arg]
-        empty: dict[str, dict] = {"servers": {}, "settings": {}, "members": {}, "scale": {}, "restarts": {}}  # type: ignore[type-arg]
+        parts = ("servers", "settings", "members", "scale", "restarts", "limits")
+        empty: dict[str, dict] = {part: {} for part in parts}  # type: ignore[type-arg]
         try:
             return {**empty, **json.loads((self.folder / "state.json").read_text())}
         except FileNotFoundError:

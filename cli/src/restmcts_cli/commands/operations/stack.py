@@ -33,6 +33,14 @@ def up(
             "named stay as they were; at first, one of each runs."
         ),
     ] = "",
+    max_stuck: Annotated[
+        float | None,
+        typer.Option(
+            help="After how many seconds without progress within one task `stack status` calls a worker unwell; "
+            "1800 until it is set, and remembered.",
+            min=1.0,
+        ),
+    ] = None,
 ) -> None:
     """Start PostgreSQL, Redis, an S3 server and the workers, and wait until all are healthy.
 
@@ -41,7 +49,7 @@ def up(
     command scales, and the numbers are remembered. A supervisor starts again what dies.
     """
     stack = _open(folder)
-    stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)})
+    stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)}, max_stuck)
     stack.supervise()
     print_note(
         f"up: {len(stack.members())} processes; other commands find them with: export RESTMCTS_ENV_FILE={stack.env_file}"
