@@ -3,7 +3,7 @@ by side.
 """
 
 import threading
-from collections import Counter, OrderedDict
+from collections import Counter, OrderedDict, deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Generic, Protocol, TypeVar, runtime_checkable
@@ -39,7 +39,7 @@ class ModelCache(Generic[Model]):
         self._uris: dict[int, tuple[str, str]] = {}
         self._loaded = _Shelf(load, max_models)
         self._servers = _Shelf(load, MAX_SERVERS)
-        self._turn = threading.RLock()
+        self._turn = _InTurn()
 
     def is_remote(self, checkpoint_id: int) -> bool:
         """Return whether the checkpoint's model is behind HTTP; one that is not known, or whose
@@ -53,7 +53,7 @@ class ModelCache(Generic[Model]):
     @contextmanager
     def use(self, checkpoint_id: int) -> Iterator[Model]:
         """Yield the checkpoint's model, loading it if need be; one that is loaded in this process
-        is the only one used meanwhile.
+        is the only one used meanwhile, and threads that want one have it in the order of asking.
 
         Raises:
             CheckpointError: if there is no such checkpoint or it cannot be loaded.
@@ -77,6 +77,36 @@ class ModelCache(Generic[Model]):
                 raise CheckpointError(f"checkpoint {checkpoint_id} does not exist")
             self._uris[checkpoint_id] = (row.name, row.uri)
         return self._uris[checkpoint_id]
+
+
+class _InTurn:
+    """A lock that threads hold in the order in which they asked for it: one that gives it back and
+    asks again at once lets the others in between.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._asked: deque[threading.Event] = deque()
+
+    def __enter__(self) -> None:
+        mine = threading.Event()
+        with self._lock:
+            self._asked.append(mine)
+            self._asked[0].set()
+        try:
+            mine.wait()
+        except BaseException:
+            self._leave(mine)
+            raise
+
+    def __exit__(self, *_: object) -> None:
+        self._leave(self._asked[0])
+
+    def _leave(self, whose: threading.Event) -> None:
+        with self._lock:
+            self._asked.remove(whose)
+            if self._asked:
+                self._asked[0].set()
 
 
 class _Shelf(Generic[Model]):
