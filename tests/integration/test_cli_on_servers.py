@@ -22,6 +22,7 @@ from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.workers import forget_silent, tell
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.adapters.workers.presence import Presence
+from restmcts.errors import InputError
 from restmcts.messages.base import Queue
 from restmcts.messages.commands import AdvanceRun, TrainPolicy
 from restmcts.messages.routes import body_of
@@ -86,6 +87,13 @@ def test_a_run_is_stored_and_rung_for(call: Call, tmp_path: Path) -> None:
     document(call("checkpoints", "pull", "first", "base", tmp_path / "pulled", "--json"))
     assert (tmp_path / "pulled" / "config.json").read_text() == (tmp_path / "model" / "config.json").read_text()
     assert document(call("runs", "cancel", "first", "--json"))["state"] == "cancelled"
+
+
+@pytest.mark.parametrize("asked", [("runs", "show", "a\0b"), ("runs", "show", "\udcff"), ("trees", "show", 10**30)])
+def test_what_no_database_can_be_asked_is_one_line(call: Call, asked: tuple[object, ...]) -> None:
+    result = call(*asked)
+    assert isinstance(result.exception, InputError), (result.output, result.exception)
+    assert "\n" not in str(result.exception)
 
 
 def test_a_paused_run_is_not_rung_for_until_it_is_resumed(call: Call) -> None:

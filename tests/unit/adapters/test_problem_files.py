@@ -3,11 +3,13 @@
 import gzip
 import io
 import json
+import os
 from pathlib import Path
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
+from restmcts.adapters.files import row_files
 from restmcts.adapters.files.problem_files import BadLine, load_problems, read_problems
 from restmcts.adapters.files.row_files import form_of_file
 from restmcts.domain.problems import Problem
@@ -140,6 +142,19 @@ def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
         assert "\n" not in str(raised.value)
     with pytest.raises(InputError, match="no usable problem; line 1: not JSON"):
         load_problems(_file(tmp_path, b"nonsense"))
+
+
+def test_what_has_no_end_or_is_read_but_once_is_one_clear_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for path in (Path("/dev/zero"), pipe):
+        with pytest.raises(InputError, match="is a pipe or a device"):
+            load_problems(path)
+    monkeypatch.setattr(row_files, "MAX_LINE_BYTES", 1000)
+    good = {"question": "1 + 1?", "answer": "2"}
+    with pytest.raises(InputError, match="line 2 has more than 1,000 bytes"):
+        load_problems(_file(tmp_path, good, b"\0" * 1001, good))
+    assert len(load_problems(_file(tmp_path, good, b" " * 999, {**good, "question": "q" * 900}))[0]) == 2
 
 
 def test_an_integer_of_400_digits_is_an_answer(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from restmcts.adapters.sql.state import blocks, runs, token_budget
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.domain.runs.phases import PHASE
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
-from restmcts.errors import InputError
+from restmcts.errors import InputError, RestMctsError
 from restmcts.usecases import steer
 from sqlalchemy import update
 from typer.testing import Result
@@ -152,6 +152,28 @@ def test_unknown_run_and_folder_are_one_line(
     for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT"):
         monkeypatch.delenv(f"RESTMCTS_{name}", raising=False)
     assert "--workdir" in message(call("runs", "list"))
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("runs", "show", "\udcff"),
+        ("runs", "cancel", "\udcff"),
+        ("runs", "spec", "\udcff"),
+        ("runs", "delete", "\udcff"),
+        ("checkpoints", "show", "mine", "\udcff"),
+        ("datasets", "show", "mine", "\udcff"),
+        ("trees", "list", "mine", "--phase", "\udcff"),
+        ("trees", "show", 10**30),
+        ("dead-letters", "retry", 10**30),
+        ("dead-letters", "drop", 10**30),
+    ],
+    ids=lambda given: " ".join(map(ascii, given)),
+)
+def test_what_no_database_can_be_asked_is_one_line(workdir: Path, call: Command, arguments: tuple[object, ...]) -> None:
+    result = call(*arguments, "--workdir", workdir)
+    assert isinstance(result.exception, RestMctsError), (result.output, result.exception)
+    assert "\n" not in str(result.exception)
 
 
 def test_create_stores_what_was_asked_for(tmp_path: Path, document: Document) -> None:

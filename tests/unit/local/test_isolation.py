@@ -11,11 +11,12 @@ import pytest
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.workers.service import OpenModels
-from restmcts.domain.problems import Check, Problem, Verdict
+from restmcts.domain.problems import Check, Problem
 from restmcts.domain.requests import ProposeSteps, StepsProposed
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.tasks.task import Judgement
 from restmcts.errors import InputError, ModelError, RestMctsError
 from restmcts.messages import wire
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
@@ -164,14 +165,14 @@ def test_one_tree_that_cannot_be_labelled_fails_alone(run: Any, monkeypatch: pyt
     local = run(RandomModels())
     from restmcts.adapters.verification.verifier import AnswerVerifier
 
-    real = AnswerVerifier.verify
+    real = AnswerVerifier.judge
 
-    def poisoned(self: AnswerVerifier, checks: Sequence[Check], *rest: Any, **options: Any) -> list[Verdict]:
+    def poisoned(self: AnswerVerifier, checks: Sequence[Check], *rest: Any, **options: Any) -> list[Judgement]:
         if any(check.question == POISON for check in checks):
             raise PanicError("the parser panicked")
         return real(self, checks, *rest, **options)
 
-    monkeypatch.setattr(AnswerVerifier, "verify", poisoned)
+    monkeypatch.setattr(AnswerVerifier, "judge", poisoned)
     local.run(1)
     found = states(local)
     state, error = found.pop(4)

@@ -23,6 +23,7 @@ FORMS = "JSON lines, a JSON array, CSV, TSV or Parquet, also compressed by gzip"
 SUFFIXES = (".csv", ".json", ".jsonl", ".ndjson", ".parquet", ".tsv")
 MAX_CELL_CHARACTERS = 10_000_000
 MAX_ARRAY_BYTES = 2 * 1024**3
+MAX_LINE_BYTES = 1024**3
 _HEAD_BYTES = 512
 
 _GZIP, _PARQUET = b"\x1f\x8b", b"PAR1"
@@ -125,7 +126,13 @@ def form_of_file(path: Path) -> str:
 
 
 def _opened(path: Path) -> io.BufferedReader:
-    """Open a file to read what it holds, uncompressed."""
+    """Open a file to read what it holds, uncompressed.
+
+    Raises:
+        InputError: if it can be read but once, or without end.
+    """
+    if path.exists() and not path.is_file():
+        raise InputError(f"{path} is a pipe or a device, which cannot be read twice; write its rows into a file")
     file = path.open("rb")
     if file.peek(2)[:2] != _GZIP:
         return file
@@ -167,8 +174,14 @@ def read_lines(path: Path | str) -> Iterator[tuple[int, bytes]]:
 
 
 def numbered_lines(file: IO[bytes]) -> Iterator[tuple[int, bytes]]:
-    """Yield (line number from 1, line) of every line that is not blank."""
-    for number, line in enumerate(file, start=1):
+    """Yield (line number from 1, line) of every line that is not blank.
+
+    Raises:
+        InputError: if a line has no end for longer than any row is.
+    """
+    for number, line in enumerate(iter(lambda: file.readline(MAX_LINE_BYTES + 1), b""), start=1):
+        if len(line) > MAX_LINE_BYTES:
+            raise InputError(f"line {number} has more than {MAX_LINE_BYTES:,} bytes: these are no JSON lines")
         text = line.removeprefix(b"\xef\xbb\xbf") if number == 1 else line
         if text.strip():
             yield number, text

@@ -206,11 +206,14 @@ def _unstorable() -> Iterator[None]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Tell values that are not of their column's type from errors of whoever reads them."""
+    """Tell what no row can be asked by (NUL, lone surrogates, integers beyond the database's range)
+    and values that are not of their column's type from errors of whoever reads.
+    """
     try:
         yield
-    except UnicodeEncodeError:
-        raise  # of what is asked for
+    except (DataError, UnicodeEncodeError, OverflowError) as error:
+        reason = str(getattr(error, "orig", error)).splitlines()[0]
+        raise InputError(f"no row of a database can be what is asked for: {reason}") from error
     except ValueError as error:
         raise StorageError(f"database: a stored value is damaged ({error}); restore it from a copy") from error
 
