@@ -7,7 +7,7 @@ probable.
 
 from dataclasses import dataclass
 
-from restmcts.domain.search.protocol import Budget, Search, Strand, best_final, proposed
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, best_final, proposed
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
 
@@ -27,11 +27,11 @@ class Likeliest(Search):
         super().__init__(budget, seed, ends)
         self.num_left = num_samples
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         self.num_left -= 1
         return self.sample() if self.num_left >= 0 and not self.out_of_budget else None
 
-    def sample(self) -> Strand:
+    def sample(self) -> Coroutine:
         answer = proposed((yield [self.propose(self.tree.root, num_samples=1, max_steps=None)])[0])
         self.add_sample(self.tree.root, answer.samples[0])
 

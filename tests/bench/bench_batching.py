@@ -129,7 +129,7 @@ def make_models(
 
 def measure(workdir: Path, num_in_flight: int, num_trees: int, proposer: Any, scorer: Any) -> dict[str, float]:
     policy, value = Timed(proposer), Timed(scorer)
-    search = MctsStarSettings(mode="collect", branch=3, end_gate=2.0)
+    search = MctsStarSettings(mode="collect", branch=3, stop_threshold=2.0)
     phase = SearchPhase(
         name="collect",
         iteration=1,

@@ -28,7 +28,7 @@ from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
 from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
@@ -43,7 +43,7 @@ MEBIBYTE = 2**20
 POLL_SECONDS = 1.0
 
 
-def propose(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+def propose(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[str]:
     answers = []
     for request in requests:
         proposal = load_proposal(request.payload)
@@ -57,7 +57,7 @@ def propose(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
     return answers
 
 
-def score(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[str]:
+def score(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[str]:
     answers = []
     for request in requests:
         scoring = load_scoring(request.payload)
@@ -152,7 +152,7 @@ def read(stack: Stack, processes: Mapping[str, psutil.Process], num_done: int) -
     return Reading(num_done, time.perf_counter(), cpu, messages(stack))
 
 
-def tell(what: str, before: Reading, after: Reading) -> None:
+def report(what: str, before: Reading, after: Reading) -> None:
     """Print what each tree between two readings cost."""
     num_trees = max(after.num_done - before.num_done, 1)
     cpu = ", ".join(f"{kind} {1000 * (used - before.cpu[kind]) / num_trees:.2f}" for kind, used in after.cpu.items())
@@ -187,11 +187,11 @@ def measure(stack: Stack, database: Database, num_problems: int, folder: Path, l
         reached = [share for share in shares if num_done >= share * num_problems]
         if reached:
             shares, before, last = shares[len(reached) :], last, read(stack, processes, num_done)
-            tell(f"{reached[-1]:.0%}", before, last)
+            report(f"{reached[-1]:.0%}", before, last)
             sizes = ", ".join(f"{kind} {processes[kind].memory_info().rss / MEBIBYTE:.0f}" for kind in WORKERS)
             print(f"       MiB: {sizes}", flush=True)
     last = read(stack, processes, trees_done(database, name))
-    tell(f"{last.num_done} trees in {last.seconds - first.seconds:.1f} s", first, last)
+    report(f"{last.num_done} trees in {last.seconds - first.seconds:.1f} s", first, last)
     restmcts(stack.settings, "runs", "cancel", name)
 
 

@@ -68,7 +68,7 @@ def search(folder: Path, problems: Sequence[Problem], num_iterations: int, polic
         problem_set="train",
         policy="policy",
         value="value",
-        search=MctsStarSettings(mode="collect", branch=3, end_gate=2.0),
+        search=MctsStarSettings(mode="collect", branch=3, stop_threshold=2.0),
         budget=Budget(iterations=num_iterations),
         generation=SETTINGS,
     )

@@ -79,9 +79,9 @@ VERIFIER = AnswerVerifier()
 COLLECTING: dict[str, Callable[[int], SearchSettings]] = {
     "samples": lambda depth: BestOfNSettings(num_samples=1024, samples_at_once=1, score=False),
     "mcts-star": lambda depth: MctsStarSettings(
-        mode="collect", end_gate=2.0, max_depth=depth, roll_forward_steps=depth, keep_rollouts=True
+        mode="collect", stop_threshold=2.0, max_depth=depth, roll_forward_steps=depth, keep_rollouts=True
     ),
-    "best-first": lambda depth: replace(D, gate=None),
+    "best-first": lambda depth: replace(D, stop_threshold=None),
 }
 
 
@@ -92,15 +92,15 @@ def searches_of(depth: int) -> dict[str, SearchSettings]:
     )
     once = replace(D, branch_at="untried-mass")
     return {
-        "gated-greedy": CotSettings(gate=0.9, num_retries=1023),
-        "gated-best-of-n": BestOfNSettings(num_samples=1024, samples_at_once=1, gate=0.9),
+        "gated-greedy": CotSettings(stop_threshold=0.9, num_retries=1023),
+        "gated-best-of-n": BestOfNSettings(num_samples=1024, samples_at_once=1, stop_threshold=0.9),
         "self-consistency": SelfConsistencySettings(num_samples=1024, samples_at_once=1),
         "gated-mcts-star": mcts,
         "gated-mcts-star-puct": replace(mcts, selection="puct"),
-        "gated-mcts-star-log-p": replace(mcts, value_mix=0.1, end_gate=0.6),
+        "gated-mcts-star-log-p": replace(mcts, value_mix=0.1, stop_threshold=0.6),
         "best-first": D,
         "best-first-parallel": replace(D, branches_in_flight=4),
-        "best-first-no-log-p": replace(D, log_prob_weight=0.0, gate=0.9),
+        "best-first-no-log-p": replace(D, log_prob_weight=0.0, stop_threshold=0.9),
         "best-first-more-log-p": replace(D, log_prob_weight=0.2),
         "best-first-less-value": replace(D, value_weight=2.0),
         "best-first-step-start": replace(D, branch_at="step-start"),

@@ -47,11 +47,11 @@ DEPTH = SOLUTION_TOKENS // STEP_TOKENS
 METHODS: dict[str, SearchSettings] = {
     "best-of-n, one by one": BestOfNSettings(num_samples=4096, samples_at_once=1),
     "best-of-n, 4 at once": BestOfNSettings(num_samples=4096, samples_at_once=4),
-    "mcts-star": MctsStarSettings(mode="collect", end_gate=2.0, max_depth=DEPTH, roll_forward_steps=DEPTH),
-    "best-first, tokens": BestFirstSettings(gate=None, min_log_prob=-100.0),
-    "best-first, once a step": BestFirstSettings(gate=None, min_log_prob=-100.0, branch_at="untried-mass"),
+    "mcts-star": MctsStarSettings(mode="collect", stop_threshold=2.0, max_depth=DEPTH, roll_forward_steps=DEPTH),
+    "best-first, tokens": BestFirstSettings(stop_threshold=None, min_log_prob=-100.0),
+    "best-first, once a step": BestFirstSettings(stop_threshold=None, min_log_prob=-100.0, branch_at="untried-mass"),
     "best-first, 4 in flight": BestFirstSettings(
-        gate=None, min_log_prob=-100.0, branch_at="untried-mass", branches_in_flight=4
+        stop_threshold=None, min_log_prob=-100.0, branch_at="untried-mass", branches_in_flight=4
     ),
 }
 

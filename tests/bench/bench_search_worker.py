@@ -20,7 +20,7 @@ import psutil
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import requests as queue
 from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.state.requests import Claim
+from restmcts.adapters.sql.state.requests import ClaimedBatch
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.problems import Problem
@@ -65,7 +65,7 @@ class DatabaseClock:
 
 
 def begin_run(database: Database, num_trees: int, num_nodes: int) -> int:
-    settings = MctsStarSettings(mode="collect", branch=4, end_gate=2.0, max_depth=10_000, roll_forward_steps=1)
+    settings = MctsStarSettings(mode="collect", branch=4, stop_threshold=2.0, max_depth=10_000, roll_forward_steps=1)
     phase = SearchPhase("collect", 1, "collect", "set", "policy", "value", settings, Budget(iterations=num_nodes // 4))
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, f"bench-{time.monotonic_ns()}", "rest-mcts", 0, {})
@@ -79,7 +79,7 @@ def begin_run(database: Database, num_trees: int, num_nodes: int) -> int:
     return run_id
 
 
-def answers(claim: Claim, kind: RequestKind) -> list[str]:
+def answers(claim: ClaimedBatch, kind: RequestKind) -> list[str]:
     return [answer(request.payload, kind) for request in claim.requests]
 
 

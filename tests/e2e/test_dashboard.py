@@ -35,9 +35,11 @@ ARGUMENTS = (
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 LATEX = "Let $f(x) = \\frac{x^2}{2}$. It costs $5 or $6. What is \\[\\int_0^1 f\\]"
 BRANCHES = MctsStarSettings(
-    mode="collect", branch=3, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=6
+    mode="collect", branch=3, stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=6
 )
-BUSHY = MctsStarSettings(mode="collect", branch=6, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=9)
+BUSHY = MctsStarSettings(
+    mode="collect", branch=6, stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=9
+)
 FRAME_MILLISECONDS = 50.0
 
 

@@ -27,7 +27,7 @@ def arguments(problems: Path, policy: Path, workdir: Path) -> list[object]:
         "--epochs": 1,
         "--trees-in-flight": 8,
     }
-    options = ["keep_rollouts=true", "max_depth=9", "roll_forward_steps=9", "end_gate=2.0"]
+    options = ["keep_rollouts=true", "max_depth=9", "roll_forward_steps=9", "stop_threshold=2.0"]
     typed = [text for pair in settings.items() for text in pair]
     return ["selftrain", problems, *typed, *(text for option in options for text in ("-o", option))]
 

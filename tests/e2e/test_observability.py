@@ -104,9 +104,9 @@ def test_every_metric_of_the_grafana_dashboard_is_scraped(scraped: tuple[Stack, 
     dashboard = json.loads(GRAFANA.read_text(encoding="utf-8"))
     expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
     named = {name for expression in expressions for name in re.findall(r"restmcts_\w+", expression)}
-    told = set(re.findall(r"^(restmcts_\w+)[ {]", text, flags=re.MULTILINE))
+    scraped_names = set(re.findall(r"^(restmcts_\w+)[ {]", text, flags=re.MULTILINE))
     assert len(named) > 25
-    assert named - told == set()
+    assert named - scraped_names == set()
 
 
 def test_the_numbers_are_those_of_the_run(scraped: tuple[Stack, str]) -> None:

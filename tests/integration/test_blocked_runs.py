@@ -55,21 +55,21 @@ def show(stack: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Show:
 @pytest.fixture
 def begin(stack: Stack, database: Database) -> Iterator[Callable[[str], tuple[str, int]]]:
     """Begin a run of one grading phase under a policy; it is cancelled at the end."""
-    begun: list[str] = []
+    started: list[str] = []
 
     def one(policy: str) -> tuple[str, int]:
-        begun.append(f"blocked-{time.monotonic_ns()}")
+        started.append(f"blocked-{time.monotonic_ns()}")
         sizes = SetSizes(demonstrations=1, iterations=1, searched=6, test=1, validation=1)
         problems: list[Problem] = list(make_problem_sets(random.Random(0), sizes).searched[0])
         new = NewRun(
-            begun[-1], "test", 0, [GRADE], problems={"test": problems},
+            started[-1], "test", 0, [GRADE], problems={"test": problems},
             checkpoints={"base": NewCheckpoint("policy", policy)},
         )  # fmt: skip
         with database.transaction() as transaction:
-            return begun[-1], create_run(transaction, new).run_id
+            return started[-1], create_run(transaction, new).run_id
 
     yield one
-    for name in begun:
+    for name in started:
         with database.transaction() as transaction:
             if steer.run_named(transaction, name).state in ("running", "blocked"):
                 steer.cancel(transaction, name)

@@ -19,7 +19,7 @@ from restmcts.adapters.sql import migrate
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import stack_queries
 from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.state.workers import forget_silent, tell
+from restmcts.adapters.sql.state.workers import forget_silent, report
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.adapters.workers.presence import Presence
 from restmcts.errors import InputError
@@ -161,7 +161,7 @@ def test_each_process_is_listed_with_what_it_does(call: Call, stack: Stack, work
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
     seen = listed(database)[0]
     with database.transaction() as transaction:
-        tell(transaction, {**asdict(seen), "id": "killed", "seen_at": seen.seen_at - timedelta(seconds=60)})
+        report(transaction, {**asdict(seen), "id": "killed", "seen_at": seen.seen_at - timedelta(seconds=60)})
     assert [row["state"] for row in document(call("workers", "list", "--json"))["processes"]].count("silent") == 1
     with database.transaction() as transaction:
         forget_silent(transaction, 30.0)

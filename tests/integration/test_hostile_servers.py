@@ -67,10 +67,10 @@ def call() -> Iterator[Callable[[str, str], Any]]:
 @pytest.mark.parametrize("keeping", KEEPING)
 @pytest.mark.parametrize("client", CLIENTS)
 def test_a_call_has_a_deadline_for_the_whole_of_it(serve: Any, call: Any, client: str, keeping: str) -> None:
-    server, begun = serve(KEEPING[keeping]), time.monotonic()
+    server, started = serve(KEEPING[keeping]), time.monotonic()
     with pytest.raises(ServerUnavailableError, match="no whole answer in time"):
         call(client, server.host)
-    assert DEADLINE_SECONDS <= time.monotonic() - begun < DEADLINE_SECONDS + SLACK_SECONDS
+    assert DEADLINE_SECONDS <= time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
     assert server.num_connections
 
 
@@ -85,12 +85,12 @@ def test_a_server_that_drips_steps_after_a_good_beginning_has_the_same_deadline(
 
 
 def test_a_handshake_has_the_deadline_too(serve: Any) -> None:
-    server, begun = serve(hostile.drips_its_handshake), time.monotonic()
+    server, started = serve(hostile.drips_its_handshake), time.monotonic()
     settings = PolicyServerSettings(policy_timeout_seconds=DEADLINE_SECONDS, policy_retry_seconds=0)
     policy = open_policy(parse_address(f"openai+https://{server.host}/v1?model=tiny"), settings)
     with pytest.raises(ServerUnavailableError, match="no whole answer in time"):
         policy.propose(["q"], [STEP], SETTINGS)
-    assert time.monotonic() - begun < DEADLINE_SECONDS + SLACK_SECONDS
+    assert time.monotonic() - started < DEADLINE_SECONDS + SLACK_SECONDS
     policy.close()
 
 
@@ -140,10 +140,10 @@ def test_a_redirect_within_a_host_is_followed_and_one_in_a_circle_ends(serve: An
 def test_a_call_that_nobody_waits_for_ends_at_once(serve: Any, call: Any, client: str) -> None:
     server, over = serve(hostile.drips_its_body), threading.Event()
     threading.Timer(0.3, over.set).start()
-    begun = time.monotonic()
+    started = time.monotonic()
     with interrupted_by(over.is_set), pytest.raises(InterruptedCallError):
         call(client, server.host)
-    assert time.monotonic() - begun < DEADLINE_SECONDS
+    assert time.monotonic() - started < DEADLINE_SECONDS
 
 
 def test_a_wait_for_another_try_is_interrupted_too(serve: Any) -> None:
@@ -151,10 +151,10 @@ def test_a_wait_for_another_try_is_interrupted_too(serve: Any) -> None:
     settings = PolicyServerSettings(policy_retry_seconds=600)
     policy = open_policy(parse_address(f"openai+http://{server.host}/v1?model=tiny"), settings)
     threading.Timer(1.0, over.set).start()
-    begun = time.monotonic()
+    started = time.monotonic()
     with interrupted_by(over.is_set), pytest.raises(InterruptedCallError):
         policy.propose(["q"], [STEP], SETTINGS)
-    assert time.monotonic() - begun < 5.0
+    assert time.monotonic() - started < 5.0
     assert server.num_connections > 1
     policy.close()
 

@@ -57,13 +57,13 @@ def test_each_protocol_keeps_the_contract(open_: Open, protocol: str) -> None:
     check_step_proposer(lambda: open_(protocol), "question", ("ab\n", "1\n"))
 
 
-@pytest.mark.parametrize("tells_tokens", [True, False])
+@pytest.mark.parametrize("returns_tokens", [True, False])
 @pytest.mark.parametrize("honours_n", [True, False])
 @pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_all_samples_come_whatever_the_server_makes_of_n(
-    server: PolicyServer, open_: Open, protocol: str, honours_n: bool, tells_tokens: bool
+    server: PolicyServer, open_: Open, protocol: str, honours_n: bool, returns_tokens: bool
 ) -> None:
-    server.honours_n, server.tells_tokens = honours_n, tells_tokens
+    server.honours_n, server.returns_tokens = honours_n, returns_tokens
     proposer = open_(protocol)
     first, again = (proposer.propose(["q"], [STEP], SETTINGS)[0] for _ in range(2))
     assert len(first.samples) == 4
@@ -145,7 +145,7 @@ def test_alternatives_lead_to_steps_that_begin_with_them(open_: Open, protocol: 
 def test_a_search_that_reads_log_probabilities_is_refused_by_a_server_without(
     server: PolicyServer, open_: Open
 ) -> None:
-    server.tells_tokens = False
+    server.returns_tokens = False
     with pytest.raises(ModelError, match="log-probabilities"):
         open_().propose(["q"], [ProposeSteps(0, (), 1, 1, seed=1, needs_log_probs=True)], SETTINGS)
 
@@ -330,9 +330,9 @@ def test_blank_lines_and_ends_of_llama_cpp_cost_no_log_probabilities_and_every_s
             for step in sample.steps:
                 num_blank += step.text.startswith("\n")
                 ended = sample.ended * log_probs_after("ab\n" + step.text)[END]
-                told = [
+                log_probs = [
                     log_probs_after("ab\n" + step.text[:place])[step.text[place]] for place in range(len(step.text))
                 ]
-                assert step.log_prob == pytest.approx(sum(told) + ended)
+                assert step.log_prob == pytest.approx(sum(log_probs) + ended)
                 assert step.num_tokens == len(step.text) + sample.ended
     assert num_blank and num_ended

@@ -12,7 +12,7 @@ import pytest
 from pydantic import SecretStr
 from restmcts.adapters.models.http_scorer.scorer import HttpScorer
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
 from restmcts.modeling.prm.format import PRM_FORMATS
@@ -57,7 +57,7 @@ class Served:
         settings = PolicyServerSettings(policy_tokens={self.server.host: SecretStr(TOKEN)}, **limits)
         uri = self.server.scoring_uri(route, f"&format={self.name}&tokenizer={self.folder}{self.separator}{query}")
         scorer = open_scorer(
-            uri, FolderArtifactStore(self.folder / "artifacts"), ModelSettings(10_000, 0, servers=settings)
+            uri, FolderArtifactStore(self.folder / "artifacts"), WorkerModelSettings(10_000, 0, servers=settings)
         )
         assert isinstance(scorer, HttpScorer)
         self.opened.append(scorer)
@@ -253,11 +253,11 @@ def test_logits_are_not_taken_for_probabilities(
 )
 def test_a_malformed_reference_is_refused_with_the_way_out(tmp_path: Path, uri: str, said: str) -> None:
     with pytest.raises((InputError, ModelError), match=said):
-        open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0))
+        open_scorer(uri, FolderArtifactStore(tmp_path), WorkerModelSettings(10_000, 0))
 
 
 def test_a_password_in_a_reference_is_refused_and_not_shown(tmp_path: Path) -> None:
     with pytest.raises(InputError) as caught:
         uri = "pooling+http://me:hunter2@host:1?model=m&format=orm"
-        open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0))
+        open_scorer(uri, FolderArtifactStore(tmp_path), WorkerModelSettings(10_000, 0))
     assert "hunter2" not in str(caught.value)

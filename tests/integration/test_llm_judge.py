@@ -12,7 +12,7 @@ import torch
 from pydantic import SecretStr
 from restmcts.adapters.models.llm_judge import NEITHER, LlmJudge
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.prompts import CHINESE, ENGLISH, TEMPLATES, read_judgement
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
@@ -47,7 +47,7 @@ def open_(server: PolicyServer, tmp_path: Path) -> Iterator[Open]:
         limits = {"policy_timeout_seconds": 5.0, "policy_retry_seconds": 10.0, **changes}
         settings = PolicyServerSettings(policy_tokens={server.host: SecretStr(TOKEN)}, **limits)
         uri = server.uri(protocol, f"&format=judge{query}")
-        judge = open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0, servers=settings))
+        judge = open_scorer(uri, FolderArtifactStore(tmp_path), WorkerModelSettings(10_000, 0, servers=settings))
         assert isinstance(judge, LlmJudge)
         opened.append(judge)
         return judge
@@ -104,13 +104,13 @@ def test_the_chat_route_is_shown_the_question_and_the_steps(server: PolicyServer
 def test_a_server_without_log_probabilities_is_asked_for_samples(
     server: PolicyServer, open_: Open, protocol: str, caplog: pytest.LogCaptureFixture
 ) -> None:
-    server.tells_tokens = False
+    server.returns_tokens = False
     judge = open_(protocol, "&samples=200")
     (answer,) = judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
     assert "shares of yes among 200 replies" in caplog.text
-    told = open_(protocol)
-    server.tells_tokens = True
-    (exact,) = told.score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
+    judge = open_(protocol)
+    server.returns_tokens = True
+    (exact,) = judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
     # four standard errors of a share of 200
     assert answer.values[0][0] == pytest.approx(exact.values[0][0], abs=0.14)
     assert judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))]) == [answer], "the same replies are sampled again"
@@ -197,7 +197,7 @@ def test_calls_under_way_are_bounded(server: PolicyServer, open_: Open) -> None:
 )
 def test_a_malformed_reference_is_refused_with_the_way_out(tmp_path: Path, uri: str, said: str) -> None:
     with pytest.raises(InputError, match=said):
-        open_scorer(uri, FolderArtifactStore(tmp_path), ModelSettings(10_000, 0))
+        open_scorer(uri, FolderArtifactStore(tmp_path), WorkerModelSettings(10_000, 0))
 
 
 @torch.inference_mode()
@@ -223,7 +223,9 @@ def test_a_judge_in_this_process_reads_the_models_own_probabilities(tmp_path: Pa
 
     def judge() -> LlmJudge:
         uri = f"{tmp_path / 'model'}?format=judge"
-        scorer = open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), ModelSettings(10_000, key_value_bytes))
+        scorer = open_scorer(
+            uri, FolderArtifactStore(tmp_path / "artifacts"), WorkerModelSettings(10_000, key_value_bytes)
+        )
         assert isinstance(scorer, LlmJudge)
         return scorer
 

@@ -11,7 +11,7 @@ import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import requests as queue
 from restmcts.adapters.sql.state import runs, trees
-from restmcts.adapters.sql.state.requests import PROBLEMS, Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import PROBLEMS, ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import RequestKind, RunState, TreeState
 from restmcts.adapters.verification.verifier import AnswerVerifier
@@ -74,7 +74,7 @@ def answer_of(request: ClaimedRequest, kind: RequestKind) -> str:
     return dump_response(StepsScored(scoring.number, values, 1))
 
 
-def claim_all(database: Database, lease_seconds: float = 60.0) -> list[tuple[Claim, RequestKind]]:
+def claim_all(database: Database, lease_seconds: float = 60.0) -> list[tuple[ClaimedBatch, RequestKind]]:
     claims = []
     for kind in RequestKind:
         with database.transaction() as transaction:
@@ -84,14 +84,14 @@ def claim_all(database: Database, lease_seconds: float = 60.0) -> list[tuple[Cla
     return claims
 
 
-def write(database: Database, claims: list[tuple[Claim, RequestKind]]) -> None:
+def write(database: Database, claims: list[tuple[ClaimedBatch, RequestKind]]) -> None:
     for claim, kind in claims:
         with database.transaction() as transaction:
             queue.answer(transaction, [(request, answer_of(request, kind)) for request in claim.requests])
 
 
 def finish(
-    database: Database, run_id: int, disturb: Callable[[list[tuple[Claim, RequestKind]]], None]
+    database: Database, run_id: int, disturb: Callable[[list[tuple[ClaimedBatch, RequestKind]]], None]
 ) -> dict[int, object]:
     """Search to the end; return the trees by position."""
     with database.transaction() as transaction:
@@ -120,9 +120,9 @@ def finish(
 
 def test_answers_that_come_twice_or_late_change_nothing(database: Database, new_run: Callable[[], int]) -> None:
     undisturbed = finish(database, new_run(), lambda claims: None)
-    earlier: list[tuple[Claim, RequestKind]] = []
+    earlier: list[tuple[ClaimedBatch, RequestKind]] = []
 
-    def disturb(claims: list[tuple[Claim, RequestKind]]) -> None:
+    def disturb(claims: list[tuple[ClaimedBatch, RequestKind]]) -> None:
         earlier.extend(claims)
         shuffled = random.Random(0).sample(earlier, len(earlier))
         write(database, shuffled)
@@ -165,16 +165,16 @@ def test_one_message_takes_the_answers_of_all_trees_but_those_that_another_worke
     database: Database, new_run: Callable[[], int]
 ) -> None:
     run_id = new_run()
-    held, *free = _tree_ids(database, run_id)
+    locked, *free = _tree_ids(database, run_id)
     handlers = TreeSearchHandlers(database)
-    handlers.advance_trees(AdvanceTrees(tree_ids=(held, *free)))
+    handlers.advance_trees(AdvanceTrees(tree_ids=(locked, *free)))
     write(database, claim_all(database))
     with database.transaction() as other:
-        assert [row.id for row in trees.lock_searching(other, [held])] == [held]
+        assert [row.id for row in trees.lock_searching(other, [locked])] == [locked]
         handlers.take_answers(RequestsAnswered())
-    assert _versions(database, run_id) == {held: 1, **dict.fromkeys(free, 2)}
+    assert _versions(database, run_id) == {locked: 1, **dict.fromkeys(free, 2)}
     handlers.take_answers(RequestsAnswered())
-    assert _versions(database, run_id) == dict.fromkeys((held, *free), 2)
+    assert _versions(database, run_id) == dict.fromkeys((locked, *free), 2)
 
 
 def test_whoever_was_woken_for_trees_that_others_passed_over_sends_a_wake_up_for_what_came_meanwhile(

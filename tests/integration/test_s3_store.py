@@ -18,7 +18,7 @@ from minio.error import S3Error
 from pydantic import SecretStr
 from restmcts.adapters.storage.bucket_setup import ACCESS, KEY_FILES, set_up
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.storage.s3_store import NUM_HELD, S3ArtifactStore
+from restmcts.adapters.storage.s3_store import NUM_LOCKED, S3ArtifactStore
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import ArtifactStore
 from restmcts.settings import BucketSettings
@@ -229,22 +229,22 @@ def test_the_cache_keeps_to_its_limit_and_what_is_held(bucket: Bucket, tmp_path:
     writer = bucket.store(tmp_path / "unused")
     uris = [
         writer.put(make_folder(tmp_path / str(number), weights=str(number) * 1000), "checkpoints", {}).uri
-        for number in range(NUM_HELD + 3)
+        for number in range(NUM_LOCKED + 3)
     ]
     store, other = bucket.store(tmp_path / "cache", cache_bytes=0), bucket.store(tmp_path / "cache")
-    held_elsewhere = other.fetch(uris[0])
+    locked_elsewhere = other.fetch(uris[0])
     folders = [store.fetch(uri) for uri in uris]
-    assert held_elsewhere.is_dir()
-    assert [folder.is_dir() for folder in folders[1:]] == [False, False, *[True] * NUM_HELD]
+    assert locked_elsewhere.is_dir()
+    assert [folder.is_dir() for folder in folders[1:]] == [False, False, *[True] * NUM_LOCKED]
 
 
 def test_the_longest_unused_goes_first(bucket: Bucket, tmp_path: Path) -> None:
     writer = bucket.store(tmp_path / "unused")
     uris = [
         writer.put(make_folder(tmp_path / str(number), weights=str(number) * 10_000), "checkpoints", {}).uri
-        for number in range(NUM_HELD + 2)
+        for number in range(NUM_LOCKED + 2)
     ]
-    store = bucket.store(tmp_path / "cache", cache_bytes=(NUM_HELD + 1) * 11_000)
+    store = bucket.store(tmp_path / "cache", cache_bytes=(NUM_LOCKED + 1) * 11_000)
     folders = {uri: store.fetch(uri) for uri in uris[:-1]}
     store.fetch(uris[0])
     store.fetch(uris[-1])

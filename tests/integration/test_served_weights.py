@@ -158,8 +158,8 @@ def test_a_run_with_two_policies_has_each_served_in_its_turn(
             most_attempts = transaction.execute(select(func.max(REQUESTS.c.attempt))).scalar()
     assert [(phase.state, phase.num_done, phase.num_failed) for phase in phases] == [("done", 4, 0)] * 2
     assert most_attempts == 1, "waiting for a server uses up no attempt"
-    begun = [line for line in (tmp_path / "log").read_text().splitlines() if "starting with" in line]
-    assert sorted(line.split()[3] for line in begun) == sorted(map(served_name, policies)), "each was started once"
+    started = [line for line in (tmp_path / "log").read_text().splitlines() if "starting with" in line]
+    assert sorted(line.split()[3] for line in started) == sorted(map(served_name, policies)), "each was started once"
 
 
 def test_a_server_that_reloads_is_told_once(tmp_path: Path, policies: list[str]) -> None:

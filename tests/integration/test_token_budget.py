@@ -35,7 +35,7 @@ NUM_WORKERS = 3
 LIMITS = GenerationSettings(max_step_tokens=3, max_solution_tokens=25)
 """What the models of this file write at most: steps of two tokens, twelve at most, and an end."""
 
-SEARCH = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=2, max_depth=5)
+SEARCH = MctsStarSettings(mode="collect", stop_threshold=2.0, roll_forward_steps=2, max_depth=5)
 PHASE = SearchPhase("collect", 1, "collect", "set", "policy", "value", SEARCH, Budget(iterations=8), generation=LIMITS)
 
 

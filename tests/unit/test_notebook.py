@@ -16,7 +16,9 @@ from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from sqlalchemy import text
 
 PAGE = Path(__file__).parents[2] / "docs/notebook.md"
-SEARCH = MctsStarSettings(mode="collect", branch=2, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
+SEARCH = MctsStarSettings(
+    mode="collect", branch=2, stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5
+)
 
 
 @pytest.fixture(scope="module")
@@ -35,9 +37,9 @@ def test_the_documented_example_runs(
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
     exec(compile(example, str(PAGE), "exec"), {"workdir": workdir})
-    told = capsys.readouterr().out
-    assert "done [('collect-1', 5," in told
-    assert "The answer is 7" in told
+    output = capsys.readouterr().out
+    assert "done [('collect-1', 5," in output
+    assert "The answer is 7" in output
     assert (tmp_path / "tree.png").stat().st_size > 5_000
 
 

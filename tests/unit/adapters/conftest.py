@@ -61,12 +61,12 @@ class HandledRun(HandledServices):
 @pytest.fixture
 def handled_run(tmp_path: Path) -> Iterator[Callable[..., HandledRun]]:
     """Begin a run from models and problem sets; it is closed at the end of the test."""
-    begun: list[HandledRun] = []
+    started: list[HandledRun] = []
 
     def begin(models: dict[str, Any], problems: dict[str, list[Problem]]) -> HandledRun:
-        begun.append(HandledRun(tmp_path, models, problems))
-        return begun[-1]
+        started.append(HandledRun(tmp_path, models, problems))
+        return started[-1]
 
     yield begin
-    for one in begun:
+    for one in started:
         one.close()

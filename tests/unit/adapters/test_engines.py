@@ -8,7 +8,7 @@ from restmcts.adapters.models.engines import ENGINES, Engine, engine_named
 from restmcts.adapters.models.http_policy.address import is_server
 from restmcts.adapters.models.http_policy.proposer import HttpProposer
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.errors import InputError
 from restmcts.ports import ArtifactStore, StepProposer
 from restmcts.settings import PolicyServerSettings
@@ -27,7 +27,7 @@ class OwnEngine(Engine):
             raise InputError(f"{uri}: name the model")
         return uri
 
-    def open(self, uri: str, artifacts: ArtifactStore, settings: ModelSettings) -> StepProposer:
+    def open(self, uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepProposer:
         return RandomModels()
 
 
@@ -50,7 +50,7 @@ def test_the_engine_of_a_plugin_opens_its_policies(own: None, tmp_path: Path) ->
     assert checkpoint_argument(OWN, "policy", False) == OWN
     with pytest.raises(InputError, match="name the model"):
         checkpoint_argument("own+http://host:1", "policy", False)
-    assert isinstance(open_proposer(OWN, FolderArtifactStore(tmp_path), ModelSettings()), RandomModels)
+    assert isinstance(open_proposer(OWN, FolderArtifactStore(tmp_path), WorkerModelSettings()), RandomModels)
 
 
 def test_without_the_plugin_its_policies_are_refused(tmp_path: Path) -> None:
@@ -60,7 +60,7 @@ def test_without_the_plugin_its_policies_are_refused(tmp_path: Path) -> None:
 
 def test_checkpoints_of_a_run_are_asked_of_the_server_of_policies(tmp_path: Path) -> None:
     servers = PolicyServerSettings(policy_server="openai+http://host:8000/v1")
-    settings = ModelSettings(servers=servers)
+    settings = WorkerModelSettings(servers=servers)
     opened = open_proposer("artifact://checkpoints/0123456789abcdef99", FolderArtifactStore(tmp_path), settings)
     assert isinstance(opened, HttpProposer)
     opened.close()

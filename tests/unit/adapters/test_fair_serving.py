@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.models import interruption
 from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.state.requests import Batch, Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import Batch, ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
@@ -83,7 +83,7 @@ class Serves:
         self._names, self._do = names(run), do
         self.order: list[str] = []
 
-    def __call__(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def __call__(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
         name = self._names[claim.batch.checkpoint_id]
         self.order.append(name)
         self._do(name)

@@ -12,7 +12,7 @@ import pytest
 from restmcts.adapters.files.dataset_shards import read_rows
 from restmcts.adapters.sql.state import requests as queue
 from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState
 from restmcts.adapters.workers.service import ServiceSettings
 from restmcts.domain.labels.filtering import PairFilter
@@ -36,7 +36,7 @@ from restmcts_local.services import start
 NUM_ITERATIONS = 5
 POISON = "a question that no model can take"
 SEARCH = MctsStarSettings(
-    mode="collect", end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5, leaves_in_flight=2
+    mode="collect", stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5, leaves_in_flight=2
 )
 COLLECT = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=NUM_ITERATIONS))
 
@@ -222,17 +222,17 @@ def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any
     run_id = one.begin()
     one.handle(commands.AdvanceRun(run_id=run_id))
     one.handle(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
-    taken: list[int] = []
+    released: list[int] = []
 
-    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
+    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
         time.sleep(0.7)
         with one.database.transaction() as transaction:
-            taken.append(queue.release_overdue(transaction))
+            released.append(queue.release_overdue(transaction))
         answers = [RandomModels(0).answer(load_proposal(request.payload)) for request in requests]
         return list(enumerate(map(dump_response, answers)))
 
     num_served = serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings(lease_seconds=0.3))
-    assert taken == [0]
+    assert released == [0]
     assert one.rows("SELECT count(*) FROM requests WHERE state = 'answered' AND attempt = 1") == [(num_served,)]
 
 
@@ -287,15 +287,15 @@ def test_a_dataset_that_is_ordered_twice_is_written_once_and_no_row_is_doubled(p
     policy_rows, value_rows = before
     keys = [(row["tree_id"], row["node_id"]) for row in policy_rows]
     assert len(set(keys)) == len(keys)
-    told = [
+    labelled_nodes = [
         (row["tree_id"], *row["steps"][: k + 1])
         for row in value_rows
         for k, t in enumerate(row["targets"])
         if t is not None
     ]
-    assert len(set(told)) == len(told)
+    assert len(set(labelled_nodes)) == len(labelled_nodes)
     labelled = one.rows("SELECT count(*) FROM nodes WHERE quality_value IS NOT NULL AND node_id > 0")
-    assert labelled == [(len(told),)]
+    assert labelled == [(len(labelled_nodes),)]
 
 
 def test_a_run_that_solves_nothing_trains_nothing_and_ends(process: Any) -> None:

@@ -45,10 +45,10 @@ class Erring:
         if "answer is" in question:
             steps = ["because\n", answer_step(RIGHT_ANSWER)]
         else:
-            begun = len(request.steps)
-            errs = "wrong\n" in request.steps or not begun
+            num_given = len(request.steps)
+            errs = "wrong\n" in request.steps or not num_given
             texts = [
-                "wrong\n" if errs and place >= int(question) else "right\n" for place in range(begun + 1, NUM_STEPS)
+                "wrong\n" if errs and place >= int(question) else "right\n" for place in range(num_given + 1, NUM_STEPS)
             ]
             steps = [*texts, answer_step(WRONG_ANSWER if errs else RIGHT_ANSWER)]
         sample = Sample(tuple(ProposedStep(text, 2, -1.0) for text in steps), 2 * len(steps), True)
@@ -62,13 +62,13 @@ def first_value(labels: Any) -> list[Phase]:
 def test_a_binary_search_finds_every_first_wrong_step(handled_run: Any) -> None:
     run = handled_run({"base": Erring()}, PROBLEMS)
     run.do(first_value("first-error"))
-    told: dict[int, dict[int, bool]] = {}
+    labels_of: dict[int, dict[int, bool]] = {}
     for row in run.dataset("value-0"):
         for place, leads_to_right in enumerate(row["leads_to_right"], start=1):
             if leads_to_right is not None:
-                told.setdefault(int(row["question"]), {})[place] = leads_to_right
-    assert set(told) == set(range(1, NUM_STEPS))
-    for first_wrong, steps in told.items():
+                labels_of.setdefault(int(row["question"]), {})[place] = leads_to_right
+    assert set(labels_of) == set(range(1, NUM_STEPS))
+    for first_wrong, steps in labels_of.items():
         assert max((place for place, right in steps.items() if right), default=0) == first_wrong - 1
         assert min(place for place, right in steps.items() if not right) == first_wrong
     assert faults(run.database, run.run_id) == []

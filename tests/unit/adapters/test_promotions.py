@@ -7,7 +7,7 @@ import pytest
 from restmcts.adapters.sql.state import promotions, runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
-from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase
+from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.messages import commands
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
@@ -72,7 +72,7 @@ def policy_gate(number: int, candidate: str) -> list[Phase]:
     previous = f"gate-{number - 1}" if number else None
     return [
         SearchPhase(f"grade-{number}", number, "evaluate", "held-out", candidate, None, CotSettings()),
-        GatePhase(f"gate-{number}", number, "policy", candidate, f"grade-{number}", previous),
+        PromotionPhase(f"gate-{number}", number, "policy", candidate, f"grade-{number}", previous),
     ]
 
 
@@ -105,7 +105,7 @@ def test_a_value_model_is_judged_on_held_out_trees_and_searches_use_the_promoted
     phases: list[Phase] = [SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES)]
     for number in range(3):
         previous = f"gate-{number - 1}" if number else None
-        phases.append(GatePhase(f"gate-{number}", number, "value", f"value-{number}", "trees", previous))
+        phases.append(PromotionPhase(f"gate-{number}", number, "value", f"value-{number}", "trees", previous))
     phases.append(SearchPhase("collect", 3, "collect", "held-out", "sampler", "gate-2", BestOfNSettings(num_samples=2)))
     gates = run.do(phases)
     assert [gate["promoted"] for gate in gates.values()] == [True, True, False]
@@ -121,11 +121,11 @@ def test_judging_again_changes_nothing(run: Any) -> None:
     gates = run.do(
         [
             SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES),
-            GatePhase("gate-0", 0, "value", "value-1", "trees"),
+            PromotionPhase("gate-0", 0, "value", "value-1", "trees"),
         ]
     )
     with run.database.transaction() as transaction:
-        transaction.emit(commands.JudgeValues(phase_id=2))
+        transaction.emit(commands.EvaluateValues(phase_id=2))
     run.bus.run()
     with run.database.transaction() as transaction:
         assert len(promotions.history(transaction, run.run_id)) == 1
@@ -158,7 +158,7 @@ def test_a_candidate_is_compared_with_what_was_promoted_while_it_was_evaluated(h
     gates = run.do(
         [
             SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES),
-            GatePhase("gate-0", 0, "value", "value-1", "trees"),
+            PromotionPhase("gate-0", 0, "value", "value-1", "trees"),
         ]
     )
     assert (gates["gate-0"]["incumbent"], gates["gate-0"]["promoted"]) == ("value-2", False)

@@ -9,7 +9,7 @@ import pytest
 from restmcts.adapters.models import interruption
 from restmcts.adapters.models.interruption import InterruptedCallError
 from restmcts.adapters.sql.state import runs
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind, RunState
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
@@ -57,7 +57,7 @@ def test_answers_are_written_as_they_come(one: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(serve_claims, "SECONDS_BETWEEN_WRITES", 0.0)
     seen: list[list[tuple[Any, ...]]] = []
 
-    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
         for place in reversed(range(len(requests))):
             time.sleep(0.01)
             yield place, answered(requests[place])
@@ -72,7 +72,7 @@ def test_a_call_is_interrupted_once_nobody_waits_for_its_answers(one: Any, end: 
     settings = WorkerSettings(lease_seconds=0.1)
     interruptions: list[InterruptedCallError] = []
 
-    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
         if end is None:
             settings.stopping.set()
         with one.database.transaction() as transaction:
@@ -85,9 +85,9 @@ def test_a_call_is_interrupted_once_nobody_waits_for_its_answers(one: Any, end: 
             raise
         yield 0, answered(requests[0])
 
-    begun = time.monotonic()
+    started = time.monotonic()
     assert serve_waiting(one.database, RequestKind.PROPOSE, serve, settings) == 0
-    assert time.monotonic() - begun < 30.0 and len(interruptions) == 1
+    assert time.monotonic() - started < 30.0 and len(interruptions) == 1
     assert states(one) == [("waiting", 0, 3)]
 
 
@@ -95,7 +95,7 @@ def test_a_call_is_interrupted_once_nobody_waits_for_its_answers(one: Any, end: 
 def test_what_is_answered_when_a_claim_ends_early_is_kept_and_the_rest_waits(one: Any, stops: str) -> None:
     settings = WorkerSettings(max_seconds=0.2 if stops == "time" else 60.0)
 
-    def serve(claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
         if stops == "stop":
             settings.stopping.set()
         time.sleep(0.3 if stops == "time" else 0.0)

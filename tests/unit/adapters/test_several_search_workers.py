@@ -26,13 +26,13 @@ from sqlalchemy import func, select
 
 NUM_TREES = 3
 MODELS = RandomModels(answer_rate=0.1)
-COLLECT = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=1, max_depth=5, leaves_in_flight=4)
-SOLVE = MctsStarSettings(end_gate=0.9, roll_forward_steps=0, alpha=0.0, leaves_in_flight=4)
+COLLECT = MctsStarSettings(mode="collect", stop_threshold=2.0, roll_forward_steps=1, max_depth=5, leaves_in_flight=4)
+SOLVE = MctsStarSettings(stop_threshold=0.9, roll_forward_steps=0, alpha=0.0, leaves_in_flight=4)
 NewDatabase = Callable[[MctsStarSettings], Database]
 
 
 @pytest.fixture
-def begun(tmp_path: Path) -> Iterator[NewDatabase]:
+def new_database(tmp_path: Path) -> Iterator[NewDatabase]:
     """Make a database with trees that are admitted and have not begun."""
     made: list[Database] = []
 
@@ -86,10 +86,10 @@ def search(database: Database, workers: list[TreeSearchHandlers], seed: int) -> 
     return [tuple(node) for node in nodes]
 
 
-def test_several_workers_make_the_trees_that_one_would(begun: NewDatabase) -> None:
-    database = begun(COLLECT)
+def test_several_workers_make_the_trees_that_one_would(new_database: NewDatabase) -> None:
+    database = new_database(COLLECT)
     alone = search(database, [TreeSearchHandlers(database)], seed=1)
-    database = begun(COLLECT)
+    database = new_database(COLLECT)
     workers = [TreeSearchHandlers(database, max_cached_trees) for max_cached_trees in (0, 1, 100)]
     assert search(database, workers, seed=1) == alone
 
@@ -100,8 +100,8 @@ def num_waiting(database: Database) -> int:
         return int(transaction.execute(waiting).scalar_one())
 
 
-def test_what_an_ended_tree_asked_for_is_withdrawn(begun: NewDatabase) -> None:
-    database = begun(SOLVE)
+def test_what_an_ended_tree_asked_for_is_withdrawn(new_database: NewDatabase) -> None:
+    database = new_database(SOLVE)
     worker = TreeSearchHandlers(database)
     worker.advance_trees(AdvanceTrees(tree_ids=(1,)))
     num_before = 0
@@ -128,8 +128,8 @@ def claim_one(database: Database) -> list[tuple[ClaimedRequest, RequestKind]]:
     return [(request, RequestKind.PROPOSE) for request in found.requests] if found is not None else []
 
 
-def test_what_a_failed_tree_asked_for_is_withdrawn_and_its_neighbours_wait_on(begun: NewDatabase) -> None:
-    database = begun(COLLECT)
+def test_what_a_failed_tree_asked_for_is_withdrawn_and_its_neighbours_wait_on(new_database: NewDatabase) -> None:
+    database = new_database(COLLECT)
     TreeSearchHandlers(database).advance_trees(AdvanceTrees(tree_ids=(1, 2, 3)))
     assert num_waiting(database) == NUM_TREES
     with database.transaction() as transaction:

@@ -26,7 +26,7 @@ from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases import steer
 from sqlalchemy import func, select, update
 
-SEARCH = MctsStarSettings(mode="collect", end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
+SEARCH = MctsStarSettings(mode="collect", stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
 COLLECT = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=5))
 PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(6)]
 

@@ -8,7 +8,7 @@ import pytest
 from restmcts.domain.ranges import check_ranges
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.option_groups import option_groups, options_page
-from restmcts.domain.runs.promotion import GateSettings
+from restmcts.domain.runs.promotion import PromotionSettings
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError
@@ -46,7 +46,7 @@ def test_every_setting_of_a_run_file_is_listed() -> None:
 def test_defaults_are_those_of_a_run_file(document: Callable[..., Any]) -> None:
     (search,) = document("options", "search", "best-first")
     defaults = {option["name"]: option["default"] for option in search["options"]}
-    assert (defaults["gate"], defaults["value_weight"]) == ("null", "5.0")
+    assert (defaults["stop_threshold"], defaults["value_weight"]) == ("null", "5.0")
     (training,) = document("options", "training")
     batch = next(option for option in training["options"] if option["name"] == "batch_size")
     assert (batch["default"], batch["range"], batch["type"]) == ("8", "at least 1", "whole number")
@@ -81,4 +81,4 @@ def test_a_value_outside_the_range_of_its_type_is_refused_in_code_too() -> None:
         TrainingSettings(validation_share=1.0)
     with pytest.raises(InputError, match=r"learning_rate is nan; give above 0"):
         TrainingSettings(learning_rate=float("nan"))
-    check_ranges(GateSettings(margin=0.0))
+    check_ranges(PromotionSettings(margin=0.0))

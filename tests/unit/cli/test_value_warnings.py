@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
-from restmcts.domain.runs.phases import GatePhase
+from restmcts.domain.runs.phases import PromotionPhase
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.usecases import promote
 from restmcts_cli.reports.run_results import warnings_of
@@ -30,7 +30,7 @@ def decide(workdir: Path, held_out: Trees) -> Database:
     """Promote `value-0` on the evidence of held-out trees."""
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     with database.transaction() as transaction:
-        phase = GatePhase("decide-value-0", 1, "value", "value-0", "collect-1")
+        phase = PromotionPhase("decide-value-0", 1, "value", "value-0", "collect-1")
         runs.add_phases(transaction, 1, [phase])
         row = next(each for each in runs.phases_of(transaction, 1) if each.name == phase.name)
         candidate = runs.checkpoints_of(transaction, 1)["value-0"]

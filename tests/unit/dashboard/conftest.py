@@ -25,7 +25,7 @@ HOSTILE = "<script>document.title='taken'</script> & <img src=x onerror=alert(1)
 
 def collect(number: int) -> SearchPhase:
     search = MctsStarSettings(
-        mode="collect", branch=2, end_gate=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5
+        mode="collect", branch=2, stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=5
     )
     return SearchPhase(
         f"collect-{number}", number, "collect", "train", "base", "value-0", search, Budget(iterations=6, tokens=500)

@@ -15,7 +15,7 @@ from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, 
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
-from restmcts.domain.runs.phases import GatePhase, TrainValuePhase
+from restmcts.domain.runs.phases import PromotionPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
@@ -92,8 +92,8 @@ def test_losses_by_step_are_drawn_for_each_kind_of_model(failed: Database, serve
     phase = TrainValuePhase("value-2", 2, None, "base", TrainingSettings(), ("collect-2",))
     with failed.transaction() as transaction:
         runs.add_phases(transaction, 1, [phase])
-        told = update(PHASES).where(PHASES.c.name == phase.name)
-        transaction.execute(told.values(state=PhaseState.DONE, result={"losses": [[1, 2.5], [2, 1.25]]}))
+        decided = update(PHASES).where(PHASES.c.name == phase.name)
+        transaction.execute(decided.values(state=PhaseState.DONE, result={"losses": [[1, 2.5], [2, 1.25]]}))
     page = served(Source(Database(str(failed.engine.url), read_only=True), "a test")).text("/runs/1")
     assert "<title>value-2: 2.500</title>" in page and "<title>value-2: 1.250</title>" in page
     assert "Value model: training loss by step" in page
@@ -143,8 +143,8 @@ def test_a_read_only_database_takes_no_change_and_waits_for_no_writer(folder: Pa
     reader, writer = Database(url, read_only=True), Database(url)
     with pytest.raises(StorageError), reader.transaction() as transaction:
         transaction.execute(update(RUNS).values(name="changed"))
-    with writer.transaction() as held, reader.transaction() as transaction:
-        held.execute(update(RUNS).values(seed=RUNS.c.seed))
+    with writer.transaction() as writing, reader.transaction() as transaction:
+        writing.execute(update(RUNS).values(seed=RUNS.c.seed))
         assert transaction.execute(select(RUNS.c.name)).scalar() != "changed"
     reader.close()
     writer.close()
@@ -252,10 +252,10 @@ def runs_name(transaction: Transaction) -> str:
 
 def test_gates_and_promotions_are_shown(failed: Database, served: Callable[[Source], Any]) -> None:
     with failed.transaction() as transaction:
-        runs.add_phases(transaction, 1, [GatePhase("gate-1", 1, "policy", "base", "collect-1")])
-        told = {"candidate": "base", "incumbent": None, "promoted": True, "reason": "there was <none> before"}
+        runs.add_phases(transaction, 1, [PromotionPhase("gate-1", 1, "policy", "base", "collect-1")])
+        decided = {"candidate": "base", "incumbent": None, "promoted": True, "reason": "there was <none> before"}
         gate = update(PHASES).where(PHASES.c.name == "gate-1")
-        transaction.execute(gate.values(state=PhaseState.DONE.value, result=told))
+        transaction.execute(gate.values(state=PhaseState.DONE.value, result=decided))
         promotions.promote(transaction, runs.checkpoints_of(transaction, 1)["base"])
     page = served(Source(Database(str(failed.engine.url), read_only=True), "a test")).text("/runs/1")
     assert 'base <span class="badge">promoted' in page

@@ -81,7 +81,7 @@ def search(
 
 
 def test_branches_are_taken_by_probability_and_nothing_twice() -> None:
-    machine, policy = search(gate=None, value_weight=0.0, log_prob_weight=0.0)
+    machine, policy = search(stop_threshold=None, value_weight=0.0, log_prob_weight=0.0)
     assert policy.begun[0] == ((), "")
     taken = ["".join(steps).replace("\n", "") + begun for steps, begun in policy.begun[1:]]
     assert taken == ["b", "ab", "c", "bb", "ac", "bc", "cb", "cc"], "0.3, 0.18, 0.1, 0.09, 0.06, 0.03, 0.03, 0.01"
@@ -94,14 +94,14 @@ def test_branches_below_what_the_value_model_likes_come_first() -> None:
     """By log p + 5 V: b -1.20; below b, of value 0.9, 2.1 and 1.0; ab -1.21; c -2.30; below c, of
     value 0.5, -1.0 and -2.1; ac -2.31.
     """
-    _, policy = search(partial_values={"a": 0.1, "b": 0.9, "c": 0.5}, gate=None, value_weight=5.0)
+    _, policy = search(partial_values={"a": 0.1, "b": 0.9, "c": 0.5}, stop_threshold=None, value_weight=5.0)
     branches = ["".join(steps).replace("\n", "") + begun for steps, begun in policy.begun[1:]]
     assert branches == ["b", "bb", "bc", "ab", "c", "cb", "cc", "ac"]
 
 
 def test_without_a_value_model_the_policys_probabilities_lead_and_no_value_is_asked() -> None:
-    alone, policy = search(gate=None, score=False)
-    weightless, asked = search(gate=None, value_weight=0.0)
+    alone, policy = search(stop_threshold=None, score=False)
+    weightless, asked = search(stop_threshold=None, value_weight=0.0)
     assert policy.begun == asked.begun
     assert not alone.settings.needs_values and weightless.settings.needs_values
     assert alone.spent.scored_tokens == 0 and {node.model_value for node in alone.tree.nodes} == {None}
@@ -110,33 +110,35 @@ def test_without_a_value_model_the_policys_probabilities_lead_and_no_value_is_as
 
 
 def test_log_probabilities_of_branches_are_those_of_the_whole_solution() -> None:
-    machine, _ = search(gate=None)
+    machine, _ = search(stop_threshold=None)
     for node in machine.tree.final_nodes():
         first, second = (step.strip() for step in machine.tree.steps_to(node)[:2])
         assert machine.tree.log_prob_of(node) == pytest.approx(math.log(LETTERS[first] * LETTERS[second]))
 
 
 def test_it_stops_at_the_gate_with_the_score_that_holds_both_parts() -> None:
-    machine, policy = search(gate=0.6, value_weight=0.0, log_prob_weight=0.1)
-    assert machine.stop_reason == StopReason.GATE
+    machine, policy = search(stop_threshold=0.6, value_weight=0.0, log_prob_weight=0.1)
+    assert machine.stop_reason == StopReason.THRESHOLD
     assert machine.chosen is not None and machine.tree.steps_to(machine.chosen)[-1] == "The answer is ba\n"
     assert len(policy.begun) == machine.spent.iterations == 2
-    exactly, _ = search(gate=VALUES["ba"], value_weight=0.0, log_prob_weight=0.0)
-    assert exactly.stop_reason == StopReason.GATE
-    never, _ = search(gate=0.6, log_prob_weight=1.0)
+    exactly, _ = search(stop_threshold=VALUES["ba"], value_weight=0.0, log_prob_weight=0.0)
+    assert exactly.stop_reason == StopReason.THRESHOLD
+    never, _ = search(stop_threshold=0.6, log_prob_weight=1.0)
     assert never.stop_reason == StopReason.COMPLETE, "0.95 + log(0.18) lies below the gate"
 
 
 def test_improbable_tokens_are_left_alone() -> None:
-    machine, policy = search(gate=None, min_log_prob=math.log(0.2))
+    machine, policy = search(stop_threshold=None, min_log_prob=math.log(0.2))
     assert {begun for _, begun in policy.begun} == {"", "b"}
     assert len(machine.tree.final_nodes()) == 4
 
 
 def test_budget_and_several_branches_in_flight() -> None:
-    machine, _ = search(Budget(iterations=3), gate=None)
+    machine, _ = search(Budget(iterations=3), stop_threshold=None)
     assert (machine.spent.iterations, machine.stop_reason) == (3, StopReason.BUDGET)
-    wide = BestFirst(BestFirstSettings(gate=None, branches_in_flight=4), Budget(iterations=50), 0, states_answer)
+    wide = BestFirst(
+        BestFirstSettings(stop_threshold=None, branches_in_flight=4), Budget(iterations=50), 0, states_answer
+    )
     policy = LetterPolicy()
     requests = wide.begin()
     assert len(requests) == 1, "there is nothing to branch from yet"
@@ -146,7 +148,7 @@ def test_budget_and_several_branches_in_flight() -> None:
         request, *requests = requests
         requests += wide.receive(policy.answer(request))
     assert most == 4
-    assert {node.step for node in wide.tree.nodes} == {node.step for node in search(gate=None)[0].tree.nodes}
+    assert {node.step for node in wide.tree.nodes} == {node.step for node in search(stop_threshold=None)[0].tree.nodes}
 
 
 def test_a_policy_without_alternatives_or_without_words_gives_what_it_has() -> None:
@@ -155,7 +157,9 @@ def test_a_policy_without_alternatives_or_without_words_gives_what_it_has() -> N
     def plain(request: Request) -> Response:
         return policy.answer(replace(request, num_alternatives=0) if isinstance(request, ProposeSteps) else request)
 
-    machine = run_search(BestFirst(BestFirstSettings(gate=None), Budget(iterations=9), 0, states_answer), plain)
+    machine = run_search(
+        BestFirst(BestFirstSettings(stop_threshold=None), Budget(iterations=9), 0, states_answer), plain
+    )
     assert len(machine.tree.final_nodes()) == 1
     silent = BestFirst(BestFirstSettings(), Budget(iterations=9), 0, states_answer)
     run_search(silent, lambda request: StepsProposed(request.number, (Sample((), 1, True),), 1))
@@ -208,7 +212,7 @@ class ClausePolicy:
 )
 def test_where_a_step_is_branched_at(branch_at: str, begun: list[str]) -> None:
     policy = ClausePolicy()
-    settings = BestFirstSettings(branch_at=branch_at, gate=None, value_weight=0.0)  # type: ignore[arg-type]
+    settings = BestFirstSettings(branch_at=branch_at, stop_threshold=None, value_weight=0.0)  # type: ignore[arg-type]
     run_search(BestFirst(settings, Budget(iterations=20), 0, states_answer), policy.answer)
     assert [request.begun for request in policy.asked[1:]] == begun
 
@@ -245,7 +249,7 @@ def test_the_position_is_that_of_the_greatest_mass_or_entropy(
 
 def test_a_paraphrase_costs_one_step_and_is_not_in_the_tree() -> None:
     policy = ClausePolicy()
-    merging = BestFirstSettings(merge="normalised", gate=None)
+    merging = BestFirstSettings(merge="normalised", stop_threshold=None)
     machine = run_search(BestFirst(merging, Budget(iterations=20), 0, states_answer), policy.answer)
     steps = [machine.tree[child].step for child in machine.tree.root.children]
     assert sorted(steps) == ["so x is 2\n", "so x was 2\n", "so y is 2\n", "so z is 2\n"]
@@ -254,7 +258,8 @@ def test_a_paraphrase_costs_one_step_and_is_not_in_the_tree() -> None:
     assert machine.tree[machine.tree.root.children[0]].visits == 2
     assert len(machine.tree.final_nodes()) == 4
     exact = run_search(
-        BestFirst(BestFirstSettings(gate=None), Budget(iterations=20), 0, states_answer), ClausePolicy().answer
+        BestFirst(BestFirstSettings(stop_threshold=None), Budget(iterations=20), 0, states_answer),
+        ClausePolicy().answer,
     )
     assert len(exact.tree.final_nodes()) == 5
 
@@ -264,7 +269,7 @@ def test_its_trees_are_labelled_like_any_other(seed: int) -> None:
     """What is branched at a token stands in the tree as a step of its own, so that labels,
     paths and traces hold.
     """
-    settings = BestFirstSettings(gate=None, branch_at="tokens" if seed % 2 else "untried-mass")
+    settings = BestFirstSettings(stop_threshold=None, branch_at="tokens" if seed % 2 else "untried-mass")
     tree = run_search(BestFirst(settings, Budget(iterations=12), seed, states_answer), RandomModels(seed).answer).tree
     leaves = end_leaves(tree)
     verdicts = {leaf.node_id: Verdict.RIGHT if RIGHT_ANSWER in leaf.step else Verdict.WRONG for leaf in leaves}

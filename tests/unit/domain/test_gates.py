@@ -19,14 +19,14 @@ from restmcts.testing.trees import RandomModels
 
 GATE = 0.8
 GATED: dict[str, SearchSettings] = {
-    "cot": CotSettings(gate=GATE),
-    "self-consistency": SelfConsistencySettings(num_samples=64, samples_at_once=1, gate=GATE),
-    "best-of-n": BestOfNSettings(num_samples=64, samples_at_once=1, gate=GATE),
-    "tot-bfs": TotBfsSettings(gate=GATE, max_depth=6),
-    "tot-dfs": TotDfsSettings(gate=GATE, max_depth=6),
-    "step-beam": StepBeamSettings(gate=GATE, max_depth=6),
-    "mcts-star": MctsStarSettings(end_gate=GATE, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
-    "best-first": BestFirstSettings(gate=GATE, log_prob_weight=0.0),
+    "cot": CotSettings(stop_threshold=GATE),
+    "self-consistency": SelfConsistencySettings(num_samples=64, samples_at_once=1, stop_threshold=GATE),
+    "best-of-n": BestOfNSettings(num_samples=64, samples_at_once=1, stop_threshold=GATE),
+    "tot-bfs": TotBfsSettings(stop_threshold=GATE, max_depth=6),
+    "tot-dfs": TotDfsSettings(stop_threshold=GATE, max_depth=6),
+    "step-beam": StepBeamSettings(stop_threshold=GATE, max_depth=6),
+    "mcts-star": MctsStarSettings(stop_threshold=GATE, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
+    "best-first": BestFirstSettings(stop_threshold=GATE, log_prob_weight=0.0),
 }
 every_method = pytest.mark.parametrize("settings", GATED.values(), ids=GATED.keys())
 
@@ -42,16 +42,16 @@ def passing(tree: Tree) -> list[Node]:
 @every_method
 def test_it_stops_at_the_first_finished_solution_above_the_gate_and_answers_with_it(settings: SearchSettings) -> None:
     searches = [run(settings, seed) for seed in range(20)]
-    stopped = [search for search in searches if search.stop_reason == StopReason.GATE]
+    stopped = [search for search in searches if search.stop_reason == StopReason.THRESHOLD]
     assert stopped and all(search.chosen in passing(search.tree) for search in stopped)
-    assert all(not passing(search.tree) for search in searches if search.stop_reason != StopReason.GATE)
+    assert all(not passing(search.tree) for search in searches if search.stop_reason != StopReason.THRESHOLD)
     assert settings.needs_values
 
 
 @pytest.mark.parametrize("name", ["cot", "self-consistency", "tot-bfs", "step-beam", "best-of-n", "best-first"])
 def test_without_a_gate_it_goes_on(name: str) -> None:
-    settings = replace(GATED[name], gate=None)  # type: ignore[call-arg]
-    assert all(run(settings, seed).stop_reason != StopReason.GATE for seed in range(20))
+    settings = replace(GATED[name], stop_threshold=None)  # type: ignore[call-arg]
+    assert all(run(settings, seed).stop_reason != StopReason.THRESHOLD for seed in range(20))
 
 
 def test_chain_of_thought_tries_the_likeliest_solution_first_and_then_samples_one_by_one() -> None:
@@ -63,7 +63,7 @@ def test_chain_of_thought_tries_the_likeliest_solution_first_and_then_samples_on
             asked.append(request)
         return models.answer(request)
 
-    search = run_search(CotSettings(gate=2.0, num_retries=4).build(Budget(), 0), answer)
+    search = run_search(CotSettings(stop_threshold=2.0, num_retries=4).build(Budget(), 0), answer)
     assert [(request.greedy, request.num_samples) for request in asked] == [(True, 1), *[(False, 1)] * 4]
     finished = search.tree.final_nodes()
     assert search.chosen is max(finished, key=lambda node: node.search_value)
@@ -71,7 +71,7 @@ def test_chain_of_thought_tries_the_likeliest_solution_first_and_then_samples_on
 
 def test_an_unmet_gate_leaves_self_consistency_its_vote() -> None:
     for seed in range(10):
-        search = run(SelfConsistencySettings(num_samples=16, samples_at_once=1, gate=2.0), seed)
+        search = run(SelfConsistencySettings(num_samples=16, samples_at_once=1, stop_threshold=2.0), seed)
         counts: Counter[str] = Counter()
         for node in search.tree.final_nodes():
             counts[node.step] += node.multiplicity if node.step.startswith("The answer") else 0

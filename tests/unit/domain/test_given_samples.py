@@ -15,9 +15,9 @@ from restmcts.testing.trees import RandomModels
 
 SETTINGS = [
     BestOfNSettings(num_samples=100, samples_at_once=1),
-    BestOfNSettings(num_samples=100, samples_at_once=1, gate=0.8),
+    BestOfNSettings(num_samples=100, samples_at_once=1, stop_threshold=0.8),
     BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="min", choose="vote"),
-    BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="own", gate=0.6),
+    BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="own", stop_threshold=0.6),
     BestOfNSettings(num_samples=100, samples_at_once=1, aggregation="own", choose="vote"),
     SelfConsistencySettings(num_samples=100, samples_at_once=1),
 ]

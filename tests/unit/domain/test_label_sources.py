@@ -5,7 +5,7 @@ solutions.
 import random
 
 import pytest
-from restmcts.domain.labels.corruption import corrupted, solution_values
+from restmcts.domain.labels.corruption import corrupted, corrupted_values
 from restmcts.domain.labels.rollouts import next_prefix, rollout_labels
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import ProposedStep
@@ -64,8 +64,8 @@ def test_rollouts_complete_every_unfinished_partial_solution(seed: int) -> None:
     settings = StepRolloutsSettings(num_solutions=2, num_rollouts=3)
     search = StepRollouts(settings, Budget(), seed, lambda text: text.startswith("The answer"))
     run_search(search, RandomModels(seed, answer_rate=0.4).answer)
-    begun = [node for node in search.tree.nodes[1:] if not node.from_rollout and not node.final]
-    assert search.spent.iterations == 2 + 3 * len(begun)
+    expanded = [node for node in search.tree.nodes[1:] if not node.from_rollout and not node.final]
+    assert search.spent.iterations == 2 + 3 * len(expanded)
     assert sum(node.multiplicity for node in search.tree.nodes) == search.spent.iterations
 
 
@@ -81,7 +81,7 @@ def test_rollouts_of_given_steps_begin_at_their_end() -> None:
 
 def test_given_solutions_have_values_and_wrong_steps_lower_ones() -> None:
     solution = ("2 + 3 = 5\n", "so it goes on\n", "5 * 2 = 10\n", answer_step(RIGHT_ANSWER))
-    whole, *negatives = solution_values(solution, seed=3)
+    whole, *negatives = corrupted_values(solution, seed=3)
     assert whole.targets == (0.25, 0.5, 0.75, 1.0)
     # At a wrong first step w = -1 / (4 + 1), cut at 0; at the third v = 0.5 - 0.5 / 3.
     assert [negative.targets[-1] for negative in negatives] == pytest.approx([0.0, 0.5 - 0.5 / 3, 0.75 - 0.25 / 2])
@@ -90,8 +90,8 @@ def test_given_solutions_have_values_and_wrong_steps_lower_ones() -> None:
         assert negative.steps[:place] == solution[:place]
         assert negative.steps[place] != solution[place]
         assert negative.leads_to_right == (*(None,) * place, False)
-    assert list(solution_values(solution, seed=3)) == [whole, *negatives]
-    assert list(solution_values((), seed=3)) == []
+    assert list(corrupted_values(solution, seed=3)) == [whole, *negatives]
+    assert list(corrupted_values((), seed=3)) == []
 
 
 def test_a_corrupted_number_is_another_number() -> None:

@@ -153,12 +153,12 @@ def test_an_undecided_leaf_is_never_labelled_and_makes_nothing_above_it_wrong(se
 def test_value_paths_hold_each_labelled_node_exactly_once(seed: int, num_nodes: int) -> None:
     tree, verdicts = random_tree(seed, num_nodes)
     labels = infer_labels(tree, verdicts)
-    told: list[tuple[tuple[str, ...], float]] = []
+    on_paths: list[tuple[tuple[str, ...], float]] = []
     for path in value_paths(tree, labels):
         assert path.steps == tree.steps_to(tree[path.node_id]) and len(path.steps) == len(path.targets)
-        told += [(path.steps[: k + 1], target) for k, target in enumerate(path.targets) if target is not None]
+        on_paths += [(path.steps[: k + 1], target) for k, target in enumerate(path.targets) if target is not None]
     samples = [(sample.steps, sample.label.quality_value) for sample in value_samples(tree, labels)]
-    assert sorted(told) == sorted(samples)
+    assert sorted(on_paths) == sorted(samples)
     assert len(samples) == max(len(labels) - 1, 0)
 
 

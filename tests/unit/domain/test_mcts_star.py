@@ -14,7 +14,7 @@ from restmcts.testing.trees import RIGHT_ANSWER, answer_step
 # By value alone, so that what else decides shows; a step is one letter.
 GREEDY = MctsStarSettings(
     mode="collect",
-    end_gate=2.0,
+    stop_threshold=2.0,
     branch=2,
     roll_forward_steps=0,
     alpha=0.0,
@@ -45,5 +45,5 @@ def test_a_solution_at_the_stop_threshold_ends_the_search_though_finished_ones_a
     )
     settings = MctsStarSettings(branch=2, roll_forward_steps=0, unvisited_bonus=0.0, skip_finished=True)
     search = run_search(MctsStar(settings, Budget(iterations=10), 0, states_answer), models.answer)
-    assert (search.stop_reason, search.spent.iterations) == (StopReason.GATE, 1)
+    assert (search.stop_reason, search.spent.iterations) == (StopReason.THRESHOLD, 1)
     assert search.chosen is not None and search.chosen.step == answer

@@ -12,7 +12,7 @@ from restmcts.domain.tasks.number_paths import (
     MAX_MOVES,
     MOVE_POOL,
     Move,
-    Puzzle,
+    NumberPath,
     SetSizes,
     answer_step,
     check_number_path,
@@ -36,7 +36,7 @@ def verdict(*steps: str, question: str = QUESTION, answer: str | None = "31") ->
 
 def test_question_is_read_and_written_back() -> None:
     puzzle = parse_question(QUESTION)
-    assert puzzle == Puzzle(7, 31, (Move("+", 3), Move("-", 5), Move("*", 2)))
+    assert puzzle == NumberPath(7, 31, (Move("+", 3), Move("-", 5), Move("*", 2)))
     assert puzzle.question == QUESTION
 
 

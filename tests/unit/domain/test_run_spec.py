@@ -122,9 +122,9 @@ def test_what_the_seed_and_the_template_decide_is_derived() -> None:
 def test_a_search_that_collects_spends_its_budget_unless_told_otherwise() -> None:
     assert run_of(method="rest-mcts-paper").search.mode == "collect"
     collecting = run_of(search={"algorithm": "best-first"}).search
-    assert isinstance(collecting, BestFirstSettings) and collecting.gate is None
-    kept = run_of(search={"algorithm": "best-first", "gate": 0.5}).search
-    assert isinstance(kept, BestFirstSettings) and kept.gate == 0.5
+    assert isinstance(collecting, BestFirstSettings) and collecting.stop_threshold is None
+    kept = run_of(search={"algorithm": "best-first", "stop_threshold": 0.5}).search
+    assert isinstance(kept, BestFirstSettings) and kept.stop_threshold == 0.5
 
 
 def test_later_settings_decide_and_another_search_begins_afresh() -> None:

@@ -40,15 +40,15 @@ def test_what_led_to_no_solution_is_wasted_and_what_stands_nowhere_was_repeated(
 def test_tokens_at_nodes_are_those_spent_when_each_was_there() -> None:
     models, settings = RandomModels(seed=2), MctsStarSettings(keep_rollouts=True, mode="collect")
     search = MctsStar(settings, Budget(iterations=6), 1, states_answer)
-    told: list[tuple[Response, float]] = []
+    responses: list[tuple[Response, float]] = []
     counts: list[tuple[int, int]] = []
     waiting = search.begin()
     while waiting:
         response = models.answer(waiting.pop(0))
-        told.append((response, 0.0))
+        responses.append((response, 0.0))
         waiting += search.receive(response)
         counts.append((len(search.tree), search.spent.tokens))
-    tokens = tokens_at_nodes(MctsStar(settings, Budget(iterations=6), 1, states_answer), told)
+    tokens = tokens_at_nodes(MctsStar(settings, Budget(iterations=6), 1, states_answer), responses)
     assert len(tokens) == len(search.tree) and tokens == sorted(tokens)
     assert all(
         tokens[node_id] == next(spent for size, spent in counts if size > node_id) for node_id in range(1, len(tokens))

@@ -47,6 +47,6 @@ def test_settings_without_a_known_search_are_refused() -> None:
         SEARCH_SETTINGS.validate_python({"branch": 3})
 
 
-def test_only_a_search_with_an_end_gate_has_unfinished_leaves_verified() -> None:
+def test_only_mcts_star_has_unfinished_leaves_verified() -> None:
     thresholds = {name: SEARCHES.get(name)().verified_threshold for name in SEARCHES}
     assert {name: found for name, found in thresholds.items() if found is not None} == {"mcts-star": 0.9}

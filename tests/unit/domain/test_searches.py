@@ -28,40 +28,40 @@ COLLECT = replace(MCTS, mode="collect", max_depth=4)
 SETTINGS: dict[str, SearchSettings] = {
     "solve": MCTS,
     "collect": replace(MCTS, mode="collect"),
-    "collect, no gate": replace(MCTS, mode="collect", end_gate=2.0, max_depth=5),
+    "collect, no gate": replace(MCTS, mode="collect", stop_threshold=2.0, max_depth=5),
     "roll branch 2": replace(MCTS, roll_branch=2),
     "no rollout": replace(MCTS, roll_forward_steps=0, branch=1),
-    "keep rollouts": replace(MCTS, mode="collect", end_gate=2.0, keep_rollouts=True),
+    "keep rollouts": replace(MCTS, mode="collect", stop_threshold=2.0, keep_rollouts=True),
     "keep rollouts, roll branch 3": replace(MCTS, mode="collect", keep_rollouts=True, roll_branch=3, max_depth=6),
     "widening": replace(MCTS, mode="collect", widening=1.5),
-    "skip finished": replace(MCTS, mode="collect", end_gate=2.0, skip_finished=True, max_depth=4),
+    "skip finished": replace(MCTS, mode="collect", stop_threshold=2.0, skip_finished=True, max_depth=4),
     "widening, skip finished": replace(COLLECT, widening=0.7, skip_finished=True, keep_rollouts=True, max_depth=4),
     "value mix": replace(COLLECT, value_mix=1.0, max_depth=4),
     "cumulative": replace(MCTS, value="cumulative", expected_depth=4),
     "any gated": replace(MCTS, stop_on_any_gated=True, keep_rollouts=True, choose="leaf"),
-    "puct": replace(MCTS, selection="puct", end_gate=2.0),
+    "puct": replace(MCTS, selection="puct", stop_threshold=2.0),
     "vote": replace(MCTS, mode="collect", choose="vote", keep_rollouts=True),
-    "no exploration": replace(MCTS, mode="collect", end_gate=2.0, exploration_constant=0.0, max_depth=4),
+    "no exploration": replace(MCTS, mode="collect", stop_threshold=2.0, exploration_constant=0.0, max_depth=4),
     **{"cot": CotSettings(), "cot, sampled": CotSettings(greedy=False)},
-    "cot, gated": CotSettings(gate=0.8, num_retries=7),
-    "self-consistency, gated": SelfConsistencySettings(num_samples=8, samples_at_once=1, gate=0.8),
+    "cot, gated": CotSettings(stop_threshold=0.8, num_retries=7),
+    "self-consistency, gated": SelfConsistencySettings(num_samples=8, samples_at_once=1, stop_threshold=0.8),
     "self-consistency": SelfConsistencySettings(num_samples=8),
     **{"forked": ForkedSettings(num_roots=2, max_samples=12), "best-of-n": BestOfNSettings(num_samples=8)},
     "best-of-n, one by one": BestOfNSettings(num_samples=8, samples_at_once=1),
-    "best-of-n, gated": BestOfNSettings(num_samples=8, samples_at_once=3, gate=0.8, aggregation="mean"),
-    "best-of-n, own": BestOfNSettings(num_samples=8, samples_at_once=3, gate=0.8, aggregation="own"),
+    "best-of-n, gated": BestOfNSettings(num_samples=8, samples_at_once=3, stop_threshold=0.8, aggregation="mean"),
+    "best-of-n, own": BestOfNSettings(num_samples=8, samples_at_once=3, stop_threshold=0.8, aggregation="own"),
     "best-of-n, vote": BestOfNSettings(num_samples=8, choose="vote", aggregation="product"),
     "best-of-n, not scored": BestOfNSettings(num_samples=8, score=False),
-    "best-first": BestFirstSettings(gate=0.9),
-    "best-first, no gate": BestFirstSettings(gate=None, branch_at="untried-mass"),
-    "best-first, merging": BestFirstSettings(gate=None, branch_at="entropy", merge="normalised"),
-    "best-first, 4 in flight": BestFirstSettings(gate=None, merge="normalised", branches_in_flight=4),
+    "best-first": BestFirstSettings(stop_threshold=0.9),
+    "best-first, no gate": BestFirstSettings(stop_threshold=None, branch_at="untried-mass"),
+    "best-first, merging": BestFirstSettings(stop_threshold=None, branch_at="entropy", merge="normalised"),
+    "best-first, 4 in flight": BestFirstSettings(stop_threshold=None, merge="normalised", branches_in_flight=4),
     "tot-bfs": TotBfsSettings(width=3, branch=3, max_depth=6),
-    "tot-bfs, gated": TotBfsSettings(width=3, branch=3, max_depth=6, gate=0.8),
+    "tot-bfs, gated": TotBfsSettings(width=3, branch=3, max_depth=6, stop_threshold=0.8),
     "tot-dfs": TotDfsSettings(branch=3, max_depth=4, prune_below=0.2),
-    "tot-dfs, no gate": TotDfsSettings(branch=2, max_depth=4, gate=None),
+    "tot-dfs, no gate": TotDfsSettings(branch=2, max_depth=4, stop_threshold=None),
     "step-beam": StepBeamSettings(beam_width=3, branch=3, max_depth=6),
-    "step-beam, gated": StepBeamSettings(beam_width=3, branch=3, max_depth=6, gate=0.8),
+    "step-beam, gated": StepBeamSettings(beam_width=3, branch=3, max_depth=6, stop_threshold=0.8),
 }
 IN_FLIGHT = ("solve", "collect", "collect, no gate", "keep rollouts", "widening", "skip finished", "value mix")
 IN_FLIGHT += ("widening, skip finished", "puct", "cumulative", "any gated", "no exploration")
@@ -171,18 +171,18 @@ def test_no_unit_of_work_begins_after_the_budget_is_spent(settings: SearchSettin
     """
     for seed in SEEDS:
         search = settings.build(limit, seed)
-        begun: list[bool] = []
-        next_strand = search.next_strand
+        late: list[bool] = []
+        next_coroutine = search.next_coroutine
 
-        def watched(search: Search = search, begun: list[bool] = begun, next_strand: Any = next_strand) -> Any:
+        def watched(search: Search = search, late: list[bool] = late, next_coroutine: Any = next_coroutine) -> Any:
             spent = search.out_of_budget
-            strand = next_strand()
-            begun.append(spent and strand is not None)
-            return strand
+            coroutine = next_coroutine()
+            late.append(spent and coroutine is not None)
+            return coroutine
 
-        search.next_strand = watched  # type: ignore[method-assign]
+        search.next_coroutine = watched  # type: ignore[method-assign]
         run(search, RandomModels(seed).answer, shuffled(seed))
-        assert not any(begun)
+        assert not any(late)
         if limit.iterations is not None:
             assert search.spent.iterations <= limit.iterations
 
@@ -292,7 +292,7 @@ def test_never_more_than_the_allowed_leaves_are_in_flight(settings: MctsStarSett
 
 
 def test_several_leaves_in_flight_really_are() -> None:
-    settings = replace(MCTS, mode="collect", end_gate=2.0, leaves_in_flight=4)
+    settings = replace(MCTS, mode="collect", stop_threshold=2.0, leaves_in_flight=4)
     search = settings.build(Budget(iterations=20), 3)
     most = 0
 
@@ -306,7 +306,7 @@ def test_several_leaves_in_flight_really_are() -> None:
 
 @pytest.mark.parametrize("seed", SEEDS)
 def test_no_leaf_is_expanded_before_its_own_value_has_come(seed: int) -> None:
-    settings = replace(MCTS, mode="collect", end_gate=2.0, leaves_in_flight=4)
+    settings = replace(MCTS, mode="collect", stop_threshold=2.0, leaves_in_flight=4)
     search = settings.build(Budget(iterations=20), seed)
     models = RandomModels(seed, answer_rate=0.1)
 
@@ -338,15 +338,15 @@ def test_solve_mode_stops_at_the_gate_with_the_gated_node() -> None:
     gated = [
         search
         for seed in range(30)
-        for search in [replace(MCTS, end_gate=0.8).build(Budget(iterations=40), seed)]
-        if run(search, RandomModels(seed).answer) and search.stop_reason == StopReason.GATE
+        for search in [replace(MCTS, stop_threshold=0.8).build(Budget(iterations=40), seed)]
+        if run(search, RandomModels(seed).answer) and search.stop_reason == StopReason.THRESHOLD
     ]
     assert gated
     assert all(search.chosen is not None and search.chosen.search_value >= 0.8 for search in gated)
 
 
 def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
-    settings = replace(MCTS, mode="collect", end_gate=2.0)
+    settings = replace(MCTS, mode="collect", stop_threshold=2.0)
     both = (settings, replace(settings, keep_rollouts=True))
     plain, keeping = (each.build(Budget(iterations=8), 4) for each in both)
     for search in (plain, keeping):
@@ -358,7 +358,7 @@ def test_rollouts_are_kept_for_labels_and_hidden_from_selection() -> None:
 
 
 def test_widening_expands_a_node_again() -> None:
-    settings = replace(MCTS, mode="collect", end_gate=2.0, roll_forward_steps=0)
+    settings = replace(MCTS, mode="collect", stop_threshold=2.0, roll_forward_steps=0)
     both = (replace(settings, widening=widening) for widening in (0.0, 2.0))
     once, again = (each.build(Budget(iterations=20), 0) for each in both)
     for search in (once, again):
@@ -374,7 +374,7 @@ def test_widening_expands_a_node_again() -> None:
         lambda: MctsStarSettings(alpha=1.5),
         lambda: MctsStarSettings(widening=-1.0),
         lambda: SelfConsistencySettings(num_samples=0),
-        lambda: CotSettings(gate=0.5, num_retries=-1),
+        lambda: CotSettings(stop_threshold=0.5, num_retries=-1),
         lambda: BestOfNSettings(samples_at_once=0),
         lambda: StepBeamSettings(beam_width=0),
         lambda: TotBfsSettings(width=0),

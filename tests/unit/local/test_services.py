@@ -8,9 +8,9 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import (
     MODELS_AT_ONCE,
-    ModelSettings,
     ServiceContext,
     ServiceSettings,
+    WorkerModelSettings,
     settings_of_stack,
 )
 from restmcts.messages.base import Queue
@@ -67,5 +67,7 @@ def test_a_worker_without_further_settings_works_by_the_defaults() -> None:
     servers = PolicyServerSettings()
     required = {"database_url": "sqlite://", "redis_url": "redis://nowhere", "s3_endpoint": "nowhere"}
     settings = Settings(**required, _env_file=None, _secrets_dir=None)  # type: ignore[call-arg, arg-type]
-    expected = ServiceSettings(Path("run/training"), ModelSettings(servers=servers), max_models_at_once=MODELS_AT_ONCE)
+    expected = ServiceSettings(
+        Path("run/training"), WorkerModelSettings(servers=servers), max_models_at_once=MODELS_AT_ONCE
+    )
     assert settings_of_stack(settings, servers) == expected

@@ -72,10 +72,10 @@ def test_a_begun_step_is_continued_and_only_new_tokens_count(make_policy: MakePo
     proposer = TransformersProposer(loaded)
     free = ProposeSteps(0, (), 1, 1, seed=0, greedy=True, num_alternatives=2)
     (first,) = proposer.propose(["hi"], [free], SETTINGS)
-    taken = first.samples[0].steps[0].text
-    begun = ProposeSteps(1, (), 1, 1, seed=0, greedy=True, begun=taken[:1])
+    chosen = first.samples[0].steps[0].text
+    begun = ProposeSteps(1, (), 1, 1, seed=0, greedy=True, begun=chosen[:1])
     (same,) = proposer.propose(["hi"], [begun], SETTINGS)
-    assert same.samples[0].steps[0].text[:-1].startswith(taken[:-1])
+    assert same.samples[0].steps[0].text[:-1].startswith(chosen[:-1])
     other = first.samples[0].steps[0].alternatives[0]
     (branched,) = proposer.propose(
         ["hi"], [ProposeSteps(2, (), 1, 1, seed=0, greedy=True, begun=other.begun)], SETTINGS

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError
 from restmcts.modeling.prm.format import PRM_FORMATS
@@ -21,7 +21,7 @@ BRANCHES = (("ab\n", "c\n"), ("d e f\n", "g\n", "h i\n"))
 
 
 def opened(tmp_path: Path, uri: str) -> StepScorer:
-    return open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), ModelSettings(10_000, 2**20))
+    return open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), WorkerModelSettings(10_000, 2**20))
 
 
 @pytest.mark.parametrize("name", BUILDERS)

@@ -24,7 +24,7 @@ def test_slots_belong_to_prefixes() -> None:
         found = index.find(probe)
         known = [tuple(probe[:n]) for n in range(1, 13) if tuple(probe[:n]) in slot_of_prefix]
         assert found.tolist() == [slot_of_prefix[prefix] for prefix in known]
-    assert len(set(slot_of_prefix.values())) == len(slot_of_prefix) == index.num_taken
+    assert len(set(slot_of_prefix.values())) == len(slot_of_prefix) == index.num_used
 
 
 def test_what_was_not_asked_for_longest_goes_first() -> None:
@@ -33,11 +33,11 @@ def test_what_was_not_asked_for_longest_goes_first() -> None:
         index.tick()
         index.add(ids(text))
     index.tick()
-    assert len(index.find(ids("aabbbb"))) == 6 and index.num_taken == 10
+    assert len(index.find(ids("aabbbb"))) == 6 and index.num_used == 10
     start, slots = index.add(ids("dddd"))
     assert (start, len(slots)) == (0, 4) and len(set(slots.tolist()) | set(index.find(ids("aabbbb")).tolist())) == 10
     assert len(index.find(ids("aacccc"))) == 2
-    assert index.num_taken <= 12
+    assert index.num_used <= 12
 
 
 def test_what_is_in_use_stays_and_the_rest_gets_no_slot() -> None:
@@ -63,7 +63,7 @@ def test_slots_are_never_shared_by_different_prefixes_however_much_is_forgotten(
         assert [owner[slot] for slot in index.find(probe).tolist()] == [
             tuple(probe[: n + 1]) for n in range(len(index.find(probe)))
         ]
-        assert index.num_taken <= 40
+        assert index.num_used <= 40
 
 
 def test_shared_beginnings_come_level_by_level() -> None:

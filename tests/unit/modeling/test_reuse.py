@@ -137,7 +137,7 @@ def test_a_tree_is_the_same_with_and_without(make_policy: MakeModel, make_value_
             return proposer.propose([QUESTIONS[0]], [request], replace(SETTINGS, max_solution_tokens=30))[0]
 
         search = MctsStar(
-            MctsStarSettings(mode="collect", branch=3, end_gate=2.0, max_depth=4),
+            MctsStarSettings(mode="collect", branch=3, stop_threshold=2.0, max_depth=4),
             Budget(iterations=8),
             5,
             states_answer,

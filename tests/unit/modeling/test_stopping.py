@@ -43,10 +43,10 @@ def run(
     if segmenter is not None:
         rules = rules.divided_by(segmenter)
     row = Continuations(rules, np.array([max_steps]), np.array([max_tokens]), max_step_tokens, in_thought=[in_thought])
-    for taken, piece in enumerate(pieces, start=1):
+    for num_read, piece in enumerate(pieces, start=1):
         row.append(np.array([0]), np.array([decoder.pieces.index(piece)]), np.array([-1.0]))
         if row.finished[0]:
-            return row.sample(0), taken
+            return row.sample(0), num_read
     return row.sample(0), len(pieces)
 
 
@@ -72,14 +72,14 @@ def test_empty_steps_are_dropped_but_their_tokens_count() -> None:
 
 
 def test_as_many_steps_as_asked_for() -> None:
-    sample, taken = run(["a", "\n", "b", "\n", "c", "\n"], max_steps=2)
-    assert len(sample.steps) == 2 and taken == 4 and not sample.ended
+    sample, num_read = run(["a", "\n", "b", "\n", "c", "\n"], max_steps=2)
+    assert len(sample.steps) == 2 and num_read == 4 and not sample.ended
 
 
 def test_the_end_token_closes_the_step_and_the_solution() -> None:
-    sample, taken = run(["a", "\n", "b", END, "c"])
+    sample, num_read = run(["a", "\n", "b", END, "c"])
     assert steps(sample) == [("a\n", 2, -2.0), ("b\n", 2, -2.0)]
-    assert sample.ended and taken == 4
+    assert sample.ended and num_read == 4
 
 
 def test_the_end_token_at_once_gives_an_ended_sample_without_steps() -> None:
@@ -88,9 +88,9 @@ def test_the_end_token_at_once_gives_an_ended_sample_without_steps() -> None:
 
 
 def test_a_step_that_states_an_answer_ends_the_solution() -> None:
-    sample, taken = run(["a", "\n", "The answer is 3", "\n", "b", "\n"])
+    sample, num_read = run(["a", "\n", "The answer is 3", "\n", "b", "\n"])
     assert [step.text for step in sample.steps] == ["a\n", "The answer is 3\n"]
-    assert sample.ended and taken == 4
+    assert sample.ended and num_read == 4
 
 
 def test_a_long_step_is_cut_and_the_next_one_begins() -> None:
@@ -99,9 +99,9 @@ def test_a_long_step_is_cut_and_the_next_one_begins() -> None:
 
 
 def test_a_solution_out_of_tokens_keeps_what_it_has() -> None:
-    sample, taken = run(["a", "\n", "b", "c", "d"], max_tokens=4)
+    sample, num_read = run(["a", "\n", "b", "c", "d"], max_tokens=4)
     assert steps(sample) == [("a\n", 2, -2.0), ("bc\n", 2, -2.0)]
-    assert taken == 4 and not sample.ended
+    assert num_read == 4 and not sample.ended
 
 
 @pytest.mark.parametrize(
@@ -137,9 +137,9 @@ def test_a_long_step_is_cut_behind_a_word_or_number(pieces: list[str], expected:
 
 
 def test_what_a_solutions_limit_leaves_unfinished_is_no_step() -> None:
-    sample, taken = run(["a", "\n", "She", " makes", " 10"], max_tokens=5, keeps_text=True)
+    sample, num_read = run(["a", "\n", "She", " makes", " 10"], max_tokens=5, keeps_text=True)
     assert [step.text for step in sample.steps] == ["a\n"]
-    assert (sample.num_tokens, taken, sample.ended) == (5, 5, False)
+    assert (sample.num_tokens, num_read, sample.ended) == (5, 5, False)
 
 
 @pytest.mark.parametrize("pieces", [["a", "\n", "\n", "b", "\n\n"], ["a", "\n\n", "b", "\n", "\n"]])
@@ -194,18 +194,20 @@ def test_named_segmenters_divide_what_was_written_and_lose_none_of_it(
 
 
 def test_a_step_that_is_seen_from_what_follows_ends_the_row_before_it() -> None:
-    sample, taken = run(["One", ".", " Two", ".", END], segmenter=SEGMENTERS["sentence"], max_steps=1, keeps_text=True)
+    sample, num_read = run(
+        ["One", ".", " Two", ".", END], segmenter=SEGMENTERS["sentence"], max_steps=1, keeps_text=True
+    )
     assert steps(sample) == [("One.", 2, -2.0)]
-    assert taken == 3 and sample.num_tokens == 3, "the token that was read to see it is counted as generated"
+    assert num_read == 3 and sample.num_tokens == 3, "the token that was read to see it is counted as generated"
 
 
 THOUGHT = ["<think>", "a", "\n", "The answer is 1", "\n", "b", "</think>", "\n", "c", "\n"]
 
 
 def test_a_thought_is_one_step_however_long_and_states_no_answer() -> None:
-    sample, taken = run(THOUGHT, max_step_tokens=3, max_steps=2, keeps_text=True)
+    sample, num_read = run(THOUGHT, max_step_tokens=3, max_steps=2, keeps_text=True)
     assert [step.text for step in sample.steps] == ["".join(THOUGHT[:8]), "c\n"]
-    assert taken == len(THOUGHT) and not sample.ended
+    assert num_read == len(THOUGHT) and not sample.ended
     opened, _ = run(THOUGHT[1:], max_step_tokens=3, max_steps=2, keeps_text=True, in_thought=True)
     assert [step.text for step in opened.steps] == ["".join(THOUGHT[1:8]), "c\n"]
 
@@ -218,7 +220,7 @@ def test_a_thought_is_divided_where_it_is_asked_for() -> None:
 
 def test_a_step_of_code_is_a_logical_line_and_the_closing_fence_ends_the_program() -> None:
     lines = ["```python\n", "answer = f(\n", "    1)\n", "# The answer is 5\n", "\n", "  x\n", "```\n", "more\n"]
-    sample, num_taken = run(lines, keeps_text=True, segmenter=CODE_LINES)
+    sample, num_used = run(lines, keeps_text=True, segmenter=CODE_LINES)
     assert [step.text for step in sample.steps] == [
         "```python\n",
         "answer = f(\n    1)\n",
@@ -226,4 +228,4 @@ def test_a_step_of_code_is_a_logical_line_and_the_closing_fence_ends_the_program
         "\n  x\n",
         "```\n",
     ]
-    assert (sample.ended, num_taken) == (True, 7)
+    assert (sample.ended, num_used) == (True, 7)

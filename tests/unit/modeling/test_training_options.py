@@ -73,10 +73,12 @@ def test_out_of_memory_halves_the_forward_pass_and_keeps_the_step(
     settings = replace(SETTINGS, num_steps=1, gradient_accumulation=2)
     enough = run(parent, examples, settings, tmp_path / "enough")
     limit_memory(4)
-    told: list[int] = []
-    scarce = run(parent, examples, settings, tmp_path / "scarce", Attempt(on_smaller=told.append))
+    reported: list[int] = []
+    scarce = run(parent, examples, settings, tmp_path / "scarce", Attempt(on_smaller=reported.append))
     # A pair is two rows.
-    assert (enough.micro_batch, told, scarce.micro_batch) == ((8, [4, 2], 2) if kind == "preferences" else (8, [4], 4))
+    assert (enough.micro_batch, reported, scarce.micro_batch) == (
+        (8, [4, 2], 2) if kind == "preferences" else (8, [4], 4)
+    )
     assert scarce.first_loss == pytest.approx(enough.first_loss, abs=1e-5)
     load = load_value_model if kind == "value" else load_policy
     first, second = (dict(load(tmp_path / name).model.state_dict()) for name in ("enough", "scarce"))
@@ -186,8 +188,8 @@ def test_training_stops_when_held_out_problems_say_so_and_keeps_the_best(parent:
 
 
 def test_the_calibration_error_is_the_mean_gap_of_the_bins() -> None:
-    told = [(0.05, False), (0.05, True), (0.95, True), (0.95, True), (1.0, False)]
-    assert calibration_error(told) == pytest.approx((2 * abs(0.5 - 0.05) + 3 * abs(2 / 3 - 2.9 / 3)) / 5)
+    reported = [(0.05, False), (0.05, True), (0.95, True), (0.95, True), (1.0, False)]
+    assert calibration_error(reported) == pytest.approx((2 * abs(0.5 - 0.05) + 3 * abs(2 / 3 - 2.9 / 3)) / 5)
 
 
 def test_losses_and_figures_are_in_the_event_files(parent: Path, tmp_path: Path) -> None:

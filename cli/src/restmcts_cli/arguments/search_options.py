@@ -17,7 +17,7 @@ def parse_search(algorithm: str, options: Sequence[str], **defaults: object) -> 
     """
     settings = SEARCHES.get(algorithm)
     known = settings.option_names()
-    given = named_values(options)
+    given = settings.with_present_names(named_values(options))
     unknown = next((name for name in given if name not in known), None)
     if unknown is not None:
         raise InputError(f"{algorithm} has no option {unknown!r}; it has {', '.join(sorted(known))}")

@@ -72,7 +72,7 @@ PAPER_SEARCH = {
     "algorithm": "mcts-star",
     "branch": 3,
     "roll_forward_steps": MAX_DEPTH,
-    "end_gate": 2.0,
+    "stop_threshold": 2.0,
     "max_depth": MAX_DEPTH,
     "keep_rollouts": True,
 }
@@ -148,7 +148,7 @@ def _evaluations(size: DemoSize) -> Iterator[dict[str, object]]:
     for tokens in size.test_budgets:
         methods: dict[str, dict[str, object]] = {
             "best-of-n": samples,
-            "gated best-of-n": {**samples, "gate": 0.9},
+            "gated best-of-n": {**samples, "stop_threshold": 0.9},
             "step beam": {
                 "algorithm": "step-beam",
                 "beam_width": max(tokens // 40, 1),
@@ -175,7 +175,10 @@ def settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
             "MCTS* at test time",
             "keep_rollouts and stop_on_any_gated; the answer is the finished solution of highest value",
         ),
-        ("best-first at test time", "branches at untried tokens, at most 4 a position; gate 0.6 on V + 0.1 log p"),
+        (
+            "best-first at test time",
+            "branches at untried tokens, at most 4 a position; stop threshold 0.6 on V + 0.1 log p",
+        ),
         ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a puzzle"),
         ("puzzles", f"difficulty {spec.puzzles.difficulty if spec.puzzles else None}: the exact distance"),
         ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),

@@ -68,7 +68,7 @@ def llm_demo_spec(seed: int, size: LlmDemoSize) -> RunSpec:
             "search": {
                 "branch": 3,
                 "roll_forward_steps": MAX_DEPTH,
-                "end_gate": 2.0,
+                "stop_threshold": 2.0,
                 "max_depth": MAX_DEPTH,
                 "keep_rollouts": True,
             },

@@ -27,7 +27,7 @@ from rich.text import Text
 SECONDS_BETWEEN_FRAMES = 0.5
 SECONDS_BETWEEN_LINES = 15.0
 MAX_SHARES = 4
-WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.GATING)
+WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.PROMOTING)
 
 
 @dataclass(frozen=True, slots=True)

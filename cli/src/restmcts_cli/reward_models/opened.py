@@ -9,7 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat
 from restmcts.modeling.prm.known.own import JUDGE
@@ -68,7 +68,7 @@ def _open(
 ) -> OpenedPrm:
     if reference.format == JUDGE.name or "://" in reference.place:
         servers = load_policy_server_settings()
-        settings = ModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
+        settings = WorkerModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
         scorer = open_scorer(model, artifacts, settings)
         return OpenedPrm(PRM_FORMATS.get(str(reference.format)), scorer, None, said=True)
     prm = load_prm(reference, reference.place, device=device, trust_remote_code=trust_remote_code)

@@ -12,10 +12,10 @@ from restmcts.adapters.sql.rows import StoredCheckpoint, StoredPhase, StoredRun
 from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees
 from restmcts.adapters.sql.tables import Need, PhaseState, RunState
 from restmcts.domain.requests import derive_seed
-from restmcts.domain.runs.phases import PHASE, GatePhase, Phase, SearchPhase, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.runs.phases import PHASE, Phase, PromotionPhase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.errors import UnknownEntryError, reason_of
 from restmcts.messages.base import RunMessage
-from restmcts.messages.commands import AdvanceRun, AdvanceTrees, JudgeValues, TrainPolicy, TrainValue, WriteDataset
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, EvaluateValues, TrainPolicy, TrainValue, WriteDataset
 from restmcts.usecases import derive, promote
 
 TREES_PER_MESSAGE = 64
@@ -88,11 +88,11 @@ class CoordinatorHandlers:
                 return False
             case PhaseState.PENDING, SearchPhase():
                 self._begin_search(transaction, run, row, phase, checkpoints)
-            case PhaseState.PENDING, GatePhase(model="policy"):
+            case PhaseState.PENDING, PromotionPhase(model="policy"):
                 promote.decide_policy(transaction, row, phase)
-            case PhaseState.PENDING, GatePhase():
-                runs.set_phase(transaction, row.id, PhaseState.GATING, **runs.started())
-                transaction.emit(JudgeValues(phase_id=row.id))
+            case PhaseState.PENDING, PromotionPhase():
+                runs.set_phase(transaction, row.id, PhaseState.PROMOTING, **runs.started())
+                transaction.emit(EvaluateValues(phase_id=row.id))
             case PhaseState.PENDING, _:
                 runs.set_phase(transaction, row.id, PhaseState.WRITING, **runs.started())
                 transaction.emit(WriteDataset(phase_id=row.id))

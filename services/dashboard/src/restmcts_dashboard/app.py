@@ -31,11 +31,11 @@ class Headers:
         self._app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        begun = time.monotonic()
+        started = time.monotonic()
 
         async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                metrics.PAGE_SECONDS.labels(str(message["status"])).observe(time.monotonic() - begun)
+                metrics.PAGE_SECONDS.labels(str(message["status"])).observe(time.monotonic() - started)
                 headers = MutableHeaders(scope=message)
                 for name, value in HEADERS.items():
                     headers.setdefault(name, value)

@@ -30,11 +30,11 @@ def failure_pages(source: Source) -> APIRouter:
         with source.database.transaction() as transaction:
             letters = stack_queries.list_dead_letters(transaction)
             trees = queries.failed_trees(transaction, MAX_SHOWN)
-        told = {
+        notice = {
             "message": "The message was sent again.",
             "tree": "The tree begins again, under another number if its search had not ended.",
         }.get(done, "")
-        return page("failures.html.j2", source=source, letters=letters[-MAX_SHOWN:][::-1], trees=trees, told=told)
+        return page("failures.html.j2", source=source, letters=letters[-MAX_SHOWN:][::-1], trees=trees, notice=notice)
 
     def change(token: str, what: Callable[[Transaction], None], done: str) -> Response:
         if source.writable is None or not source.token:

@@ -186,12 +186,12 @@ def _pace(transaction: Transaction, run: StoredRun) -> Pace | None:
     moment = transaction.now()
     if run.state == RunState.RUNNING:
         statement = statement.where(TREES.c.ended_at >= moment - WINDOW)
-    begun, ended, num_trees, *counts = transaction.execute(statement).one()
-    if not num_trees or begun is None:
+    started, ended, num_trees, *counts = transaction.execute(statement).one()
+    if not num_trees or started is None:
         return None
     if run.state == RunState.RUNNING:
-        begun, ended = max(begun, moment - WINDOW), moment
-    return Pace(max((ended - begun).total_seconds(), 1e-3), int(num_trees), *map(int, counts))
+        started, ended = max(started, moment - WINDOW), moment
+    return Pace(max((ended - started).total_seconds(), 1e-3), int(num_trees), *map(int, counts))
 
 
 def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbers], pace: Pace | None) -> Forecast:
@@ -201,9 +201,9 @@ def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbe
     left: dict[str, int] = {}
     for phase in phases:
         if phase.kind == "search" and phase.state not in ENDED_PHASES:
-            begun = phase.state != "pending"
+            started = phase.state != "pending"
             left[phase.name] = (
-                phase.num_trees if begun else num_problems.get(specs[phase.name]["problem_set"], 0)
+                phase.num_trees if started else num_problems.get(specs[phase.name]["problem_set"], 0)
             ) - phase.num_done
     tokens = _tokens_left(phases, left)
     caps = [specs[name].get("budget", {}).get("tokens") for name in left]

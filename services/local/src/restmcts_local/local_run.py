@@ -25,11 +25,11 @@ from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import (
     Handler,
-    ModelSettings,
     OpenModels,
     ServiceContext,
     ServiceSettings,
     TrainProgress,
+    WorkerModelSettings,
 )
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
@@ -86,7 +86,7 @@ class ModelOptions:
 
 def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
     """Return how services work in this process, which no other shares its leases with."""
-    models = ModelSettings(
+    models = WorkerModelSettings(
         options.max_batch_tokens,
         options.key_value_bytes,
         options.device,

@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.messages.commands import ProposeWaitingSteps
@@ -43,7 +43,7 @@ class PolicyGeneratorHandlers:
         self._serving.close()
         self._proposers.close()
 
-    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def _serve(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
         questions = [request.question for request in requests]
         asked = [load_proposal(request.payload) for request in requests]
         generation = GENERATION.validate_json(claim.batch.generation)

@@ -2,11 +2,11 @@
 
 from restmcts.adapters.models.engines import engine_named, engine_of
 from restmcts.adapters.models.http_policy.opening import policy_address
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.ports import ArtifactStore, StepProposer
 
 
-def open_proposer(uri: str, artifacts: ArtifactStore, settings: ModelSettings) -> StepProposer:
+def open_proposer(uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepProposer:
     """Return the policy of a checkpoint; one that names no engine is asked of the server of
     policies, if the settings name one.
 

@@ -2,7 +2,7 @@
 
 from restmcts.adapters.models.engines import ENGINES, WEIGHTS, Engine
 from restmcts.adapters.storage.uris import local_path
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.ports import ArtifactStore, StepProposer
 
 
@@ -13,7 +13,7 @@ class TransformersEngine(Engine):
         """Return the URI as it is: what it names is looked at when it is opened."""
         return uri
 
-    def open(self, uri: str, artifacts: ArtifactStore, settings: ModelSettings) -> StepProposer:
+    def open(self, uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepProposer:
         """Return the policy, loaded."""
         # Only who loads weights pays for torch: where all policies are behind HTTP, this process
         # needs none.

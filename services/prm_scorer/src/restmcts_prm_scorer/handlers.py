@@ -1,21 +1,21 @@
-"""Serve the requests to value models that wait: batches of one checkpoint; and judge value
-models for gates.
+"""Serve the requests to value models that wait: batches of one checkpoint; and evaluate
+value models for promotions.
 """
 
 from collections.abc import Callable, Sequence
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.model_cache import ModelCache
-from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
+from restmcts.messages.commands import EvaluateValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
 from restmcts.ports import StepScorer
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import Serving
 
-from restmcts_prm_scorer.judging import judge
+from restmcts_prm_scorer.value_evaluation import evaluate
 
 
 class PrmScorerHandlers:
@@ -41,18 +41,18 @@ class PrmScorerHandlers:
         """Serve what waits."""
         self._serving.wake()
 
-    def judge_values(self, message: JudgeValues) -> None:
-        """Judge a gate's candidate beside the promoted value model on held-out trees, and
-        decide; a gate that is decided stays.
+    def evaluate_values(self, message: EvaluateValues) -> None:
+        """Evaluate a candidate beside the promoted value model on held-out trees, and decide;
+        a promotion that is decided stays.
         """
-        judge(self._database, self._scorers, message.phase_id)
+        evaluate(self._database, self._scorers, message.phase_id)
 
     def close(self) -> None:
         """Give up all value models."""
         self._serving.close()
         self._scorers.close()
 
-    def _serve(self, claim: Claim, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
+    def _serve(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
         questions = [request.question for request in requests]
         asked = [load_scoring(request.payload) for request in requests]
         with self._scorers.use(claim.batch.checkpoint_id) as scorer:

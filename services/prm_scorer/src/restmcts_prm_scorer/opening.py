@@ -17,7 +17,7 @@ from restmcts.adapters.models.llm_judge import (
     num_judge_samples,
 )
 from restmcts.adapters.storage.uris import local_path
-from restmcts.adapters.workers.service import ModelSettings
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.prm.format import PRM_FORMATS
@@ -29,7 +29,7 @@ from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.ports import ArtifactStore, StepScorer
 
 
-def open_scorer(uri: str, artifacts: ArtifactStore, settings: ModelSettings) -> StepScorer:
+def open_scorer(uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepScorer:
     """Return a scorer over the model at `PLACE[?format=NAME&…]`
     (restmcts.modeling.prm.reference.ModelReference).
 
@@ -48,7 +48,7 @@ def open_scorer(uri: str, artifacts: ArtifactStore, settings: ModelSettings) -> 
     return TransformersScorer(prm.loaded, settings.max_batch_tokens, settings.key_value_bytes, prm.reader, aggregation)
 
 
-def _judge(reference: ModelReference, artifacts: ArtifactStore, settings: ModelSettings) -> LlmJudge:
+def _judge(reference: ModelReference, artifacts: ArtifactStore, settings: WorkerModelSettings) -> LlmJudge:
     num_samples, aggregation = num_judge_samples(reference.options), reference.aggregation or JUDGE.aggregation
     if is_server(reference.place):
         address = judge_address(reference.place, reference.options)
@@ -60,7 +60,7 @@ def _judge(reference: ModelReference, artifacts: ArtifactStore, settings: ModelS
     return LlmJudge(proposer, num_samples, MAX_ALTERNATIVES, aggregation)
 
 
-def _served(reference: ModelReference, settings: ModelSettings) -> StepScorer:
+def _served(reference: ModelReference, settings: WorkerModelSettings) -> StepScorer:
     address = parse_scoring_address(reference.place, reference.options)
     known = PRM_FORMATS.get(str(reference.format))
     layout = served_layout(reference, address.tokenizer, trust_remote_code=settings.trust_remote_code)

@@ -3,7 +3,7 @@
 from restmcts.adapters.models.http_policy.address import is_server
 from restmcts.adapters.models.http_scorer.address import is_scoring_server
 from restmcts.adapters.workers.service import Handlers, ServiceContext
-from restmcts.messages.commands import JudgeValues, ScoreWaitingSteps
+from restmcts.messages.commands import EvaluateValues, ScoreWaitingSteps
 from restmcts.ports import StepScorer
 from restmcts.usecases.serve_claims import WorkerSettings
 
@@ -25,4 +25,4 @@ def start(context: ServiceContext) -> Handlers:
     load = context.opened.scorer or own
     handlers = PrmScorerHandlers(context.database, load, WorkerSettings.of(context), is_remote)
     context.closers.append(handlers.close)
-    return {ScoreWaitingSteps.name: handlers.score_steps, JudgeValues.name: handlers.judge_values}
+    return {ScoreWaitingSteps.name: handlers.score_steps, EvaluateValues.name: handlers.evaluate_values}

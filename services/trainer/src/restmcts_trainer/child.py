@@ -60,13 +60,13 @@ def _lines() -> Iterator[str]:
 
 
 def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
-    def tell(**message: object) -> None:
+    def send(**message: object) -> None:
         print(json.dumps(message), file=out, flush=True)
 
     try:
         load_same_plugins(request["plugins"])
         job = Job.from_json(request)
-        report = run_job(job, _attempt(job, tell))
+        report = run_job(job, _attempt(job, send))
     except RestMctsError as error:
         return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
     except MemoryError:
@@ -76,13 +76,13 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
     return {"report": None if report is None else asdict(report)}
 
 
-def _attempt(job: Job, tell: Callable[..., None]) -> Attempt:
+def _attempt(job: Job, send: Callable[..., None]) -> Attempt:
     return Attempt(
-        on_progress=lambda step, num_steps, loss: tell(step=step, num_steps=num_steps, loss=loss),
+        on_progress=lambda step, num_steps, loss: send(step=step, num_steps=num_steps, loss=loss),
         folder=job.folder,
-        on_saved=lambda step, folder: tell(saved=str(folder), at_step=step),
+        on_saved=lambda step, folder: send(saved=str(folder), at_step=step),
         resume_from=job.resume_from,
-        on_smaller=lambda micro_batch: tell(micro_batch=micro_batch),
+        on_smaller=lambda micro_batch: send(micro_batch=micro_batch),
         log_folder=job.log_folder if job.keeps_log else None,
         trackers=tuple(name for name in os.environ.get(TRACKERS, "").split(",") if name),
     )

@@ -18,7 +18,7 @@ from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.errors import LEAVING, RestMctsError, StorageError, is_retryable, is_unavailable, reason_of
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.usecases.storage import sweep_training_states
-from restmcts.usecases.training_jobs import Claim, NotWanted, TrainingJobs
+from restmcts.usecases.training_jobs import ClaimedJob, NotWanted, TrainingJobs
 
 from restmcts_trainer.job import Job
 from restmcts_trainer.process import TrainingProcess
@@ -98,7 +98,7 @@ class TrainerHandlers:
         except StorageError as error:
             log.warning("the states of ended trainings are not swept (%s)", error)
 
-    def _do(self, claim: Claim, folder: Path) -> None:
+    def _do(self, claim: ClaimedJob, folder: Path) -> None:
         watcher = Watcher(self._jobs, self._artifacts, self._on_progress, claim)
         with self._jobs.renewed(claim), metrics.TRAINING_SECONDS.time():
             result = self._train(claim, folder, watcher)
@@ -108,7 +108,7 @@ class TrainerHandlers:
                 register(transaction, claim, made, result)
         watcher.forget_saved()
 
-    def _train(self, claim: Claim, folder: Path, watcher: Watcher) -> dict[str, Any]:
+    def _train(self, claim: ClaimedJob, folder: Path, watcher: Watcher) -> dict[str, Any]:
         """Train into `folder`; return what the phase's result says of it. Without data the parent
         goes on, or a fresh value model begins.
         """
@@ -130,7 +130,7 @@ class TrainerHandlers:
             result["log"] = self._artifacts.put(job.log_folder, LOGS, lineage).uri
         return result
 
-    def _fetch_saved(self, claim: Claim) -> Path | None:
+    def _fetch_saved(self, claim: ClaimedJob) -> Path | None:
         """Return the last saved state; None where there is none, or it cannot be had: training
         then begins anew.
         """

@@ -12,7 +12,7 @@ from restmcts.adapters.sql.tables import Need, PhaseState
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.messages.events import CheckpointTrained
 from restmcts.ports import ArtifactStore
-from restmcts.usecases.training_jobs import Claim
+from restmcts.usecases.training_jobs import ClaimedJob
 
 from restmcts_trainer.cards import write_card
 
@@ -27,7 +27,7 @@ class MadeCheckpoint:
 
 
 def store_checkpoint(
-    artifacts: ArtifactStore, claim: Claim, checkpoint: Path, result: dict[str, Any]
+    artifacts: ArtifactStore, claim: ClaimedJob, checkpoint: Path, result: dict[str, Any]
 ) -> MadeCheckpoint:
     """Store what was trained into a folder, before the transaction that names it: it may take
     long.
@@ -43,7 +43,7 @@ def store_checkpoint(
     return MadeCheckpoint(artifact.uri, artifact.digest, lineage)
 
 
-def register(transaction: Transaction, claim: Claim, made: MadeCheckpoint, result: dict[str, Any]) -> None:
+def register(transaction: Transaction, claim: ClaimedJob, made: MadeCheckpoint, result: dict[str, Any]) -> None:
     """End a job with its checkpoint."""
     kind = "policy" if isinstance(claim.phase, TrainPolicyPhase) else "value"
     name, parent = claim.phase.name, claim.parent.name
@@ -53,7 +53,7 @@ def register(transaction: Transaction, claim: Claim, made: MadeCheckpoint, resul
     transaction.emit(CheckpointTrained(run_id=claim.run_id))
 
 
-def _lineage(claim: Claim, result: dict[str, Any]) -> dict[str, Any]:
+def _lineage(claim: ClaimedJob, result: dict[str, Any]) -> dict[str, Any]:
     lineage = {
         "run_id": claim.run_id,
         "phase": claim.phase.name,

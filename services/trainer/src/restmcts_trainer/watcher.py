@@ -8,7 +8,7 @@ from pathlib import Path
 from restmcts.adapters.workers.service import TrainProgress
 from restmcts.errors import StorageError
 from restmcts.ports import ArtifactStore
-from restmcts.usecases.training_jobs import Claim, TrainingJobs
+from restmcts.usecases.training_jobs import ClaimedJob, TrainingJobs
 
 log = logging.getLogger(__name__)
 
@@ -22,7 +22,9 @@ class Watcher:
     wanted.
     """
 
-    def __init__(self, jobs: TrainingJobs, artifacts: ArtifactStore, on_progress: TrainProgress, claim: Claim) -> None:
+    def __init__(
+        self, jobs: TrainingJobs, artifacts: ArtifactStore, on_progress: TrainProgress, claim: ClaimedJob
+    ) -> None:
         self._jobs, self._artifacts, self._on_progress, self._claim = jobs, artifacts, on_progress, claim
         self._saved = claim.saved
         self._next_look = 0.0

@@ -13,7 +13,7 @@ from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCH
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import JsonObject
 from restmcts.adapters.sql.state import runs, trees
-from restmcts.domain.labels.corruption import solution_values
+from restmcts.domain.labels.corruption import corrupted_values
 from restmcts.domain.labels.filtering import (
     PairFilter,
     StepPair,
@@ -168,7 +168,7 @@ def _solution_rows(database: Database, run_id: int, problem_set: str, seed: int)
         problems = runs.problems_of(transaction, run_id, problem_set)
     for problem in problems:
         solution = problem.solution or ()
-        for valued in solution_values(solution, derive_seed(seed, problem.position)):
+        for valued in corrupted_values(solution, derive_seed(seed, problem.position)):
             yield {
                 "question": problem.question,
                 "steps": list(valued.steps),

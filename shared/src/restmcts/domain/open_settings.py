@@ -39,6 +39,7 @@ class OpenSettings(ABC):
     __slots__ = ()
     __dataclass_fields__: ClassVar[dict[str, Field[Any]]]
     __pydantic_config__: ClassVar[ConfigDict] = ConfigDict(extra="forbid")
+    former_names: ClassVar[Mapping[str, str]] = {}
 
     def __post_init__(self) -> None:
         check_ranges(self)
@@ -52,6 +53,22 @@ class OpenSettings(ABC):
     def option_names(cls) -> tuple[str, ...]:
         """Return the names of the settings, without the entry's own name."""
         return tuple(cls.__dataclass_fields__)
+
+    @classmethod
+    def present_name(cls, name: str) -> str:
+        """Return what a setting is called now that run files and stored runs of earlier versions
+        call by a name of `former_names`; a class that has a setting of that name keeps it.
+        """
+        known, new = cls.option_names(), cls.former_names.get(name, name)
+        return new if name not in known and new in known else name
+
+    @classmethod
+    def with_present_names(cls, given: Mapping[str, Any]) -> dict[str, Any]:
+        """Return settings by the names that they have now; a former name beside the present one
+        stays, to be refused.
+        """
+        present = {name: cls.present_name(name) for name in given}
+        return {name if present[name] in given else present[name]: value for name, value in given.items()}
 
     @classmethod
     def __get_pydantic_core_schema__(cls, source: Any, handler: GetCoreSchemaHandler) -> CoreSchema:
@@ -76,8 +93,9 @@ def _read(table: SettingsTable, given: object) -> Any:
         raise PydanticKnownError("dict_type")
     if not isinstance(given.get(table.key), str):
         raise InputError(f"{table.whole} are an object with the field {table.key!r}")
+    kind: type[OpenSettings] = table.registry.get(given[table.key])
     fields = {name: value for name, value in given.items() if name != table.key}
-    return adapter(table.registry.get(given[table.key])).validate_python(fields)
+    return adapter(kind).validate_python(kind.with_present_names(fields))
 
 
 def _write(settings: OpenSettings, info: SerializationInfo) -> dict[str, Any]:

@@ -49,8 +49,8 @@ class TrainValue(PhaseMessage):
     name: ClassVar[str] = "trainer.train_value"
 
 
-class JudgeValues(PhaseMessage):
-    """coordinator -> prm: judge the value model of this gate beside the promoted one."""
+class EvaluateValues(PhaseMessage):
+    """coordinator -> prm: evaluate the value model of this promotion beside the promoted one."""
 
     name: ClassVar[str] = "prm.judge_values"
 

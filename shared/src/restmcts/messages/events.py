@@ -24,7 +24,7 @@ class DatasetWritten(RunMessage):
 
 
 class ValuesJudged(RunMessage):
-    """prm -> coordinator: a gate of this run has been decided."""
+    """prm -> coordinator: a promotion of this run has been decided."""
 
     name: ClassVar[str] = "coordinator.values_judged"
 

@@ -40,7 +40,7 @@ MESSAGES: dict[str, type[Message]] = {
     for message in (
         commands.AdvanceRun,
         commands.AdvanceTrees,
-        commands.JudgeValues,
+        commands.EvaluateValues,
         commands.LabelTrees,
         commands.ProposeWaitingSteps,
         commands.ScoreWaitingSteps,

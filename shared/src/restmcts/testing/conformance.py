@@ -42,6 +42,7 @@ def first_difference(case: Case) -> str | None:
 def _search(case: Case) -> MctsStar:
     config = dict(case["config"])
     budget = Budget(iterations=config.pop("iteration_limit"))
+    config["stop_threshold"] = config.pop("end_gate")
     search = MctsStar(MctsStarSettings(mode=case["mode"], **config), budget, 0, states_answer)
     models = ScriptedModels(case["proposals"], case["values"], states_answer)
     run_search(search, models.answer)

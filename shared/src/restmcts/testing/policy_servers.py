@@ -87,7 +87,7 @@ class PolicyServer:
         max_context: characters of prompt and new tokens together.
         honours_n: whether several samples come in one answer.
         port: 0: any that is free.
-        tells_tokens: whether the routes of OpenAI tell log-probabilities.
+        returns_tokens: whether the routes of OpenAI tell log-probabilities.
         authorizations: the headers of all requests so far.
         bodies: of all generating requests so far.
         num_generated: tokens so far.
@@ -103,7 +103,7 @@ class PolicyServer:
     faults: list[str] = field(default_factory=list)
     max_context: int = 2000
     honours_n: bool = True
-    tells_tokens: bool = True
+    returns_tokens: bool = True
     slow_seconds: float = 2.0
     port: int = 0
     authorizations: list[str] = field(default_factory=list)
@@ -281,7 +281,7 @@ def _completion(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
             "token_logprobs": [token.log_prob for token in tokens],
             "top_logprobs": [dict(token.top) for token in tokens],
         }
-        return {"text": text, "logprobs": listed if server.tells_tokens else None}
+        return {"text": text, "logprobs": listed if server.returns_tokens else None}
 
     if server.like_llama_cpp:
         return _llama_cpp(server, body)
@@ -311,10 +311,10 @@ def _llama_cpp(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
             }
             for place, token in enumerate(tokens)
         ]
-        told = content if streams or not stops else content[:-1]
-        text = "".join(token["token"] for token in told)
+        shown = content if streams or not stops else content[:-1]
+        text = "".join(token["token"] for token in shown)
         finish = "length" if reason == "length" else "stop"
-        logprobs = {"content": told} if told else None
+        logprobs = {"content": shown} if shown else None
         choices.append({"index": index, "text": text, "logprobs": logprobs, "finish_reason": finish})
     usage = {"prompt_tokens": len(body["prompt"]), "completion_tokens": counts[0], "total_tokens": 0}
     answer = {"id": "1", "object": "text_completion", "created": 0, "model": server.model, "usage": usage}
@@ -331,7 +331,7 @@ def _chat(server: PolicyServer, body: dict[str, Any]) -> tuple[int, Any]:
             }
             for token in tokens
         ]
-        listed = {"content": content} if server.tells_tokens else None
+        listed = {"content": content} if server.returns_tokens else None
         return {"message": {"role": "assistant", "content": text}, "logprobs": listed}
 
     prompt = "\n".join(turn["content"] for turn in body["messages"])

@@ -41,7 +41,7 @@ def small_plan(num_iterations: int = 2) -> list[Phase]:
         train_sets=("train",) * num_iterations,
         bootstrap_set="train",
         search=MctsStarSettings(
-            mode="collect", branch=2, roll_forward_steps=9, end_gate=2.0, max_depth=9, keep_rollouts=True
+            mode="collect", branch=2, roll_forward_steps=9, stop_threshold=2.0, max_depth=9, keep_rollouts=True
         ),
         budget=Budget(iterations=3),
         generation=GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64),

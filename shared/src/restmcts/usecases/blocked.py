@@ -23,7 +23,7 @@ def blocking(database: Database, phase_id: int) -> Iterator[None]:
         if is_unavailable(error):
             with database.transaction() as transaction:
                 row = runs.phase_by_id(transaction, phase_id, lock=True)
-                if row is not None and row.state in (PhaseState.WRITING, PhaseState.GATING):
+                if row is not None and row.state in (PhaseState.WRITING, PhaseState.PROMOTING):
                     block_phase(transaction, row.run_id, phase_id, reason_of(error), attempt=0)
         raise
 

@@ -30,7 +30,7 @@ def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -
     elif phase.hint is not None:
         _hinted(transaction, run_id, phase, phase.hint)
     else:
-        transaction.execute(insert(PROBLEMS), list(_begun(transaction, run_id, phase)))
+        transaction.execute(insert(PROBLEMS), list(_started(transaction, run_id, phase)))
     return runs.problems_of(transaction, run_id, phase.name)
 
 
@@ -58,7 +58,7 @@ def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str
     )
 
 
-def _begun(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[Columns]:
+def _started(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[Columns]:
     """Yield the problems whose first wrong step is not found yet, each begun with the steps to
     go on from next.
     """

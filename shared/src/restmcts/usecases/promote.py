@@ -9,12 +9,12 @@ from restmcts.adapters.sql.rows import JsonObject, StoredCheckpoint, StoredPhase
 from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
-from restmcts.domain.runs.phases import GatePhase
+from restmcts.domain.runs.phases import PromotionPhase
 from restmcts.domain.runs.promotion import is_promoted
 from restmcts.domain.stats.estimates import Estimate, Figure
 
 
-def decide_policy(transaction: Transaction, row: StoredPhase, phase: GatePhase) -> None:
+def decide_policy(transaction: Transaction, row: StoredPhase, phase: PromotionPhase) -> None:
     """Decide on a policy from what the held-out phases of its run (`row` is its gate's) found."""
     candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
     incumbent = promotions.promoted(transaction, row.run_id, "policy")
@@ -24,7 +24,7 @@ def decide_policy(transaction: Transaction, row: StoredPhase, phase: GatePhase) 
 
 
 def _held_out_accuracy(
-    transaction: Transaction, run_id: int, phase: GatePhase, policy: StoredCheckpoint
+    transaction: Transaction, run_id: int, phase: PromotionPhase, policy: StoredCheckpoint
 ) -> Figure | None:
     """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
     wrong; None if not measured.
@@ -38,7 +38,7 @@ def _held_out_accuracy(
 def decide(
     transaction: Transaction,
     row: StoredPhase,
-    phase: GatePhase,
+    phase: PromotionPhase,
     candidate: StoredCheckpoint,
     incumbent: StoredCheckpoint | None,
     figures: Mapping[str, tuple[Figure | None, Figure | None]],

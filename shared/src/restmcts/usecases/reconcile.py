@@ -23,7 +23,7 @@ from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,
     AdvanceTrees,
-    JudgeValues,
+    EvaluateValues,
     LabelTrees,
     ProposeWaitingSteps,
     ScoreWaitingSteps,
@@ -48,7 +48,7 @@ COMMANDS: dict[tuple[str, str], type[PhaseMessage]] = {
     (PhaseState.WRITING.value, "train-value"): WriteDataset,
     (PhaseState.TRAINING.value, "train-policy"): TrainPolicy,
     (PhaseState.TRAINING.value, "train-value"): TrainValue,
-    (PhaseState.GATING.value, "gate"): JudgeValues,
+    (PhaseState.PROMOTING.value, "gate"): EvaluateValues,
 }
 
 
@@ -95,7 +95,7 @@ def wake_overdue(transaction: Transaction, retries: RetryPolicy, is_drained: IsD
     A wake-up counts as an attempt only if workers took what was in the queue: while they are away,
     or behind, nothing is given up.
     """
-    if not _hold_round(transaction):
+    if not _lock_round(transaction):
         return
     metrics.WAKE_UPS.labels("lease").inc(requests.release_overdue(transaction))
     requests.end_unwanted(transaction)
@@ -109,7 +109,7 @@ def wake_overdue(transaction: Transaction, retries: RetryPolicy, is_drained: IsD
     transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in run_ids))
 
 
-def _hold_round(transaction: Transaction) -> bool:
+def _lock_round(transaction: Transaction) -> bool:
     lock = text(f"SELECT pg_try_advisory_xact_lock({ROUND_LOCK})")
     return transaction.connection.dialect.name != "postgresql" or bool(transaction.execute(lock).scalar())
 

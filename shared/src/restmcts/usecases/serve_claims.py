@@ -19,7 +19,7 @@ from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import blocks, trees
 from restmcts.adapters.sql.state import requests as queue
-from restmcts.adapters.sql.state.requests import Claim, ClaimedRequest
+from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import Need, RequestKind
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import LEAVING, ModelError, RestMctsError, UnstorableError, reason_of
@@ -33,7 +33,7 @@ MAX_ERRORS = 8
 SECONDS_BETWEEN_WRITES = 5.0
 """After which answers that have come are written, while others of their claim are under way."""
 
-Serve = Callable[[Claim, Sequence[ClaimedRequest]], Iterable[tuple[int, str]]]
+Serve = Callable[[ClaimedBatch, Sequence[ClaimedRequest]], Iterable[tuple[int, str]]]
 """Gives the place of each request and its answer, each as it comes."""
 
 
@@ -80,7 +80,7 @@ class WorkerSettings:
 def serve_claim(
     database: Database,
     kind: RequestKind,
-    claim: Claim,
+    claim: ClaimedBatch,
     serve: Serve,
     settings: WorkerSettings,
     is_over: Callable[[], bool],
@@ -106,7 +106,7 @@ def serve_claim(
 
 
 @contextmanager
-def _observed(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[None]:
+def _observed(kind: RequestKind, claim: ClaimedBatch, max_requests: int) -> Iterator[None]:
     """Count a claim that is served, and let log lines and traces name its trees."""
     tree_ids = list(dict.fromkeys(request.tree_id for request in claim.requests))
     metrics.BATCH_REQUESTS.labels(kind.value).observe(len(claim.requests))
@@ -119,7 +119,7 @@ def _observed(kind: RequestKind, claim: Claim, max_requests: int) -> Iterator[No
 
 
 @contextmanager
-def _under_lease(database: Database, claim: Claim, settings: WorkerSettings) -> Iterator[None]:
+def _under_lease(database: Database, claim: ClaimedBatch, settings: WorkerSettings) -> Iterator[None]:
     """Renew the lease of a claim while it is served; interrupt its calls once nobody waits for any
     of its answers (the run was paused or cancelled, say), or the worker ends.
     """
@@ -154,7 +154,7 @@ class ServedClaim:
         error: what keeps the rest from being served now.
     """
 
-    def __init__(self, database: Database, claim: Claim, serve: Serve, is_over: Callable[[], bool]) -> None:
+    def __init__(self, database: Database, claim: ClaimedBatch, serve: Serve, is_over: Callable[[], bool]) -> None:
         self._database, self._claim, self._serve, self._is_over = database, claim, serve, is_over
         self._written_at = time.monotonic()
         self.num_answered = 0

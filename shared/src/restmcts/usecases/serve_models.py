@@ -19,7 +19,7 @@ from sqlalchemy.exc import OperationalError
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state import requests as queue
-from restmcts.adapters.sql.state.requests import Batch, Claim
+from restmcts.adapters.sql.state.requests import Batch, ClaimedBatch
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.errors import RestMctsError, StorageError, reason_of
 from restmcts.messages.base import Message
@@ -147,7 +147,7 @@ class Serving:
             self._busy.add(claim.batch)
             self._threads.submit(self._serve_beside, claim)
 
-    def _serve_beside(self, claim: Claim) -> None:
+    def _serve_beside(self, claim: ClaimedBatch) -> None:
         """Serve a claim in a thread of its own, then begin whatever waits."""
         is_over = partial(_is_over, self._settings.stopping, time.monotonic() + self._settings.max_seconds)
         claimed: ServedClaim | None = None
@@ -227,7 +227,7 @@ def _is_over(stopping: threading.Event, deadline: float) -> bool:
 
 def _next_claim(
     database: Database, kind: RequestKind, settings: WorkerSettings, turns: Turns, without: set[Batch]
-) -> Claim | None:
+) -> ClaimedBatch | None:
     """Claim requests of a batch that has not had its turn, or, where all have, of any but
     `without`; where more may wait, wake other workers.
     """

@@ -123,10 +123,10 @@ def append_problems(transaction: Transaction, name: str, set_name: str, problems
         raise InputError(
             f"no phase of run {name} uses a problem set {set_name!r}; its phases use {', '.join(known) or 'none'}"
         )
-    begun = next((row for row in users.values() if row.state != PhaseState.PENDING), None)
-    if begun is not None:
+    started = next((row for row in users.values() if row.state != PhaseState.PENDING), None)
+    if started is not None:
         raise InputError(
-            f"run {name}: phase {begun.name} has begun ({begun.state}), and a phase has the problems that its set held then; "
+            f"run {name}: phase {started.name} has begun ({started.state}), and a phase has the problems that its set held then; "
             "create another run for these"
         )
     return runs.add_problems(transaction, run.id, set_name, problems)

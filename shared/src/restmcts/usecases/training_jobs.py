@@ -26,7 +26,7 @@ COMMANDS: dict[str, type[PhaseMessage]] = {"train-policy": TrainPolicy, "train-v
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimedJob:
     """A job that this worker does.
 
     Attributes:
@@ -56,7 +56,7 @@ class TrainingJobs:
         self._database = database
         self._lease_seconds = lease_seconds
 
-    def claim(self, phase_id: int) -> Claim | None:
+    def claim(self, phase_id: int) -> ClaimedJob | None:
         """Take a job; None if it is done, another worker's, or its run was cancelled."""
         with self._database.transaction() as transaction:
             row = runs.phase_by_id(transaction, phase_id, lock=True)
@@ -72,27 +72,27 @@ class TrainingJobs:
             parent = promotions.models(transaction, row.run_id)[phase.needs()[0]]
             dataset = runs.dataset_of(transaction, phase_id)
             assert dataset is not None, "a phase trains once its data are written"
-            return Claim(phase_id, row.run_id, attempt, phase, parent, dataset, row.result.get("saved"))
+            return ClaimedJob(phase_id, row.run_id, attempt, phase, parent, dataset, row.result.get("saved"))
 
-    def renewed(self, claim: Claim) -> AbstractContextManager[None]:
+    def renewed(self, claim: ClaimedJob) -> AbstractContextManager[None]:
         """Renew the lease of a job while the block runs."""
         return renewed(f"phase {claim.phase_id}", self._lease_seconds, lambda: self._renew(claim))
 
-    def _renew(self, claim: Claim) -> None:
+    def _renew(self, claim: ClaimedJob) -> None:
         with self.owned(claim) as transaction:
             if transaction is not None:
                 lease_until = moment(self._lease_seconds)
                 runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=lease_until)
 
     @contextmanager
-    def owned(self, claim: Claim) -> Iterator[Transaction | None]:
+    def owned(self, claim: ClaimedJob) -> Iterator[Transaction | None]:
         """Yield a transaction with the job locked while it is still the claim's, else None."""
         with self._database.transaction() as transaction:
             row = runs.phase_by_id(transaction, claim.phase_id, lock=True)
             mine = row is not None and row.state == PhaseState.TRAINING and row.attempt == claim.attempt
             yield transaction if mine else None
 
-    def row(self, transaction: Transaction, claim: Claim) -> StoredPhase:
+    def row(self, transaction: Transaction, claim: ClaimedJob) -> StoredPhase:
         """Return the job's row.
 
         Raises:
@@ -105,7 +105,7 @@ class TrainingJobs:
             raise NotWanted
         return row
 
-    def check_wanted(self, claim: Claim) -> None:
+    def check_wanted(self, claim: ClaimedJob) -> None:
         """Look whether the job goes on.
 
         Raises:
@@ -114,7 +114,7 @@ class TrainingJobs:
         with self._database.transaction() as transaction:
             self.row(transaction, claim)
 
-    def save_state(self, claim: Claim, uri: str, step: int) -> None:
+    def save_state(self, claim: ClaimedJob, uri: str, step: int) -> None:
         """Store where the state of a step lies, for whoever goes on with the job.
 
         Raises:
@@ -124,13 +124,13 @@ class TrainingJobs:
             result = {**self.row(transaction, claim).result, "saved": uri, "saved_step": step}
             runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, result=result)
 
-    def release(self, claim: Claim) -> None:
+    def release(self, claim: ClaimedJob) -> None:
         """End the lease of a job that is not wanted any more; its attempt counts."""
         with self.owned(claim) as transaction:
             if transaction is not None:
                 runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
 
-    def give_back(self, claim: Claim, *, wake: bool) -> None:
+    def give_back(self, claim: ClaimedJob, *, wake: bool) -> None:
         """Let another worker have the job, as if it had not been begun; at once, if `wake`."""
         with self.owned(claim) as transaction:
             if transaction is None:
@@ -141,7 +141,7 @@ class TrainingJobs:
             if wake:
                 transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
 
-    def block(self, claim: Claim, reason: str) -> None:
+    def block(self, claim: ClaimedJob, reason: str) -> None:
         """Give a job back that needs what cannot be had now: nobody takes it before a pause is
         over.
         """
@@ -149,13 +149,13 @@ class TrainingJobs:
             if transaction is not None:
                 block_phase(transaction, claim.run_id, claim.phase_id, reason, attempt=claim.attempt - 1)
 
-    def unblock(self, claim: Claim) -> None:
+    def unblock(self, claim: ClaimedJob) -> None:
         """Note that the job has what it needs."""
         with self.owned(claim) as transaction:
             if transaction is not None:
                 blocks.unblock(transaction, Need.PHASE, claim.phase_id)
 
-    def fail(self, claim: Claim, reason: str) -> None:
+    def fail(self, claim: ClaimedJob, reason: str) -> None:
         """End a job that cannot be done."""
         with self.owned(claim) as transaction:
             if transaction is not None:

@@ -13,7 +13,7 @@ from restmcts_cli.reward_models.bench import bench
 
 if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
-    from restmcts.modeling.prm.doctor import Finding
+    from restmcts.modeling.prm.doctor import PrmFinding
     from restmcts.modeling.prm.format import PrmFormat
 
     from restmcts_cli.reward_models.opened import OpenedPrm
@@ -96,7 +96,7 @@ def doctor(
         raise typer.Exit(1)
 
 
-def _mark(finding: "Finding") -> str:
+def _mark(finding: "PrmFinding") -> str:
     return "right" if finding.right else "WRONG" if finding.decides else "wrong"
 
 
@@ -115,7 +115,7 @@ def _solved(source: str, limit: int) -> "list[Problem]":
     return solved
 
 
-def _findings(opened: "OpenedPrm", source: str | None, solved: "list[Problem] | None") -> "list[Finding]":
+def _findings(opened: "OpenedPrm", source: str | None, solved: "list[Problem] | None") -> "list[PrmFinding]":
     """Return what is found of a model: first whether it can be read, then what its scores mean."""
     from restmcts.modeling.prm.doctor import examine, examine_scorer
     from restmcts.modeling.prm.meaning import ARITHMETIC, arithmetic_problems, examine_meaning

@@ -74,7 +74,7 @@ def retry(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = Non
         chosen = _chosen(transaction, letter_ids, all)
         for letter_id in chosen:
             steer.retry_dead_letter(transaction, letter_id)
-    _tell("retried", chosen, json)
+    _report("retried", chosen, json)
 
 
 @app.command()
@@ -89,7 +89,7 @@ def drop(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None
         chosen = _chosen(transaction, letter_ids, all)
         for letter_id in chosen:
             steer.drop_dead_letter(transaction, letter_id)
-    _tell("dropped", chosen, json)
+    _report("dropped", chosen, json)
 
 
 def _chosen(transaction: "Transaction", letter_ids: Sequence[int] | None, all: bool) -> list[int]:
@@ -100,7 +100,7 @@ def _chosen(transaction: "Transaction", letter_ids: Sequence[int] | None, all: b
     return [row.id for row in stack_queries.list_dead_letters(transaction)] if all else list(letter_ids or ())
 
 
-def _tell(done: str, letter_ids: Sequence[int], json: bool) -> None:
+def _report(done: str, letter_ids: Sequence[int], json: bool) -> None:
     if json:
         print_json({done: list(letter_ids)})
     else:

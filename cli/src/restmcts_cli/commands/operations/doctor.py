@@ -30,7 +30,7 @@ DOCTORS_FOLDER = "doctor"
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class StackFinding:
     """What one check found: `remedy` is empty where all is right."""
 
     part: str
@@ -39,7 +39,7 @@ class Finding:
     remedy: str = ""
 
 
-Check = Callable[[Connection], Finding]
+Check = Callable[[Connection], StackFinding]
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,7 +71,7 @@ def doctor(workdir: Workdir = None, json: Json = False) -> None:
         raise typer.Exit(1)
 
 
-def _print(findings: Sequence[Finding]) -> None:
+def _print(findings: Sequence[StackFinding]) -> None:
     grid = Table.grid(padding=(0, 2))
     for finding in findings:
         right = Text("right", style="green") if finding.right else Text("WRONG", style="bold red")
@@ -81,7 +81,7 @@ def _print(findings: Sequence[Finding]) -> None:
     console().print(grid)
 
 
-def _findings(workdir: Path | None) -> Iterator[Finding]:
+def _findings(workdir: Path | None) -> Iterator[StackFinding]:
     """Yield what each check finds, in the order in which things are best mended."""
     from restmcts.settings import env_file
 
@@ -90,7 +90,7 @@ def _findings(workdir: Path | None) -> Iterator[Finding]:
     try:
         with connect(workdir, any_version=True) as connection:
             place = f"complete, in the environment or {env_file()}" if workdir is None else str(workdir)
-            yield Finding(part, True, place)
+            yield StackFinding(part, True, place)
             yield from _checked(connection, _STACK_CHECKS if workdir is None else _FOLDER_CHECKS)
     except InputError as error:
         remedy = (
@@ -98,10 +98,10 @@ def _findings(workdir: Path | None) -> Iterator[Finding]:
             if workdir is None
             else "name the --workdir of a run"
         )
-        yield Finding(part, False, str(error), remedy)
+        yield StackFinding(part, False, str(error), remedy)
 
 
-def _sandbox() -> Finding:
+def _sandbox() -> StackFinding:
     """Say whether this machine confines programs; one that does not can still do all else."""
     from restmcts.adapters.sandbox.sandbox import Sandbox, SandboxError
 
@@ -111,11 +111,13 @@ def _sandbox() -> Finding:
     except SandboxError as error:
         missing = str(error)
     if missing:
-        return Finding("sandbox", True, f"none here (missing: {missing}): solutions of code problems stay undecided")
-    return Finding("sandbox", True, "programs are confined by Landlock, seccomp and limits")
+        return StackFinding(
+            "sandbox", True, f"none here (missing: {missing}): solutions of code problems stay undecided"
+        )
+    return StackFinding("sandbox", True, "programs are confined by Landlock, seccomp and limits")
 
 
-def _checked(connection: Connection, checks: Sequence[CheckOf]) -> Iterator[Finding]:
+def _checked(connection: Connection, checks: Sequence[CheckOf]) -> Iterator[StackFinding]:
     broken: set[str] = set()
     for one in checks:
         if one.needs in broken:
@@ -124,62 +126,62 @@ def _checked(connection: Connection, checks: Sequence[CheckOf]) -> Iterator[Find
         try:
             finding = one.check(connection)
         except RestMctsError as error:
-            finding = Finding(one.part, False, " ".join(str(error).split()), one.remedy)
+            finding = StackFinding(one.part, False, " ".join(str(error).split()), one.remedy)
         if not finding.right:
             broken.add(one.part)
         yield finding
 
 
-def _database(connection: Connection) -> Finding:
+def _database(connection: Connection) -> StackFinding:
     from sqlalchemy import text
 
     with connection.database.transaction() as transaction:
         transaction.execute(text("SELECT 1"))
-    return Finding("database", True, f"answers ({connection.database.engine.dialect.name})")
+    return StackFinding("database", True, f"answers ({connection.database.engine.dialect.name})")
 
 
-def _tables(connection: Connection) -> Finding:
+def _tables(connection: Connection) -> StackFinding:
     from restmcts.adapters.sql import versions
 
     wanted = versions.newest()
     with connection.database.transaction() as transaction:
         found = versions.version_of(transaction.connection)
     if found == wanted:
-        return Finding("tables", True, f"version {found}")
+        return StackFinding("tables", True, f"version {found}")
     option = f" --workdir {connection.workdir}" if connection.workdir is not None else ""
     remedy = f"restmcts db upgrade{option}"
-    return Finding("tables", False, f"version {found or 'none'}, this program wants {wanted}", remedy)
+    return StackFinding("tables", False, f"version {found or 'none'}, this program wants {wanted}", remedy)
 
 
-def _folder_artifacts(connection: Connection) -> Finding:
+def _folder_artifacts(connection: Connection) -> StackFinding:
     folder = (connection.workdir or Path()) / ARTIFACTS_FOLDER
     if not os.access(folder if folder.exists() else folder.parent, os.W_OK):
-        return Finding("artifacts", False, f"{folder} cannot be written", "change its owner or its rights")
-    return Finding("artifacts", True, str(folder))
+        return StackFinding("artifacts", False, f"{folder} cannot be written", "change its owner or its rights")
+    return StackFinding("artifacts", True, str(folder))
 
 
-def _redis(connection: Connection) -> Finding:
+def _redis(connection: Connection) -> StackFinding:
     from restmcts.adapters.buses.broker import server_options
 
     options = server_options(_settings(connection).redis_url.get_secret_value(), ("maxmemory-policy", "appendonly"))
     policy, file = options["maxmemory-policy"], options["appendonly"]
     if policy not in ("noeviction", None):
-        return Finding(
+        return StackFinding(
             "redis",
             False,
             f"maxmemory-policy {policy} drops queues in silence",
             "redis-cli config set maxmemory-policy noeviction",
         )
     if file not in ("yes", None):
-        return Finding(
+        return StackFinding(
             "redis", False, "appendonly no: a restart forgets every queue", "redis-cli config set appendonly yes"
         )
-    return Finding(
+    return StackFinding(
         "redis", True, f"answers; maxmemory-policy {policy or 'not reported'}, appendonly {file or 'not reported'}"
     )
 
 
-def _bucket(connection: Connection) -> Finding:
+def _bucket(connection: Connection) -> StackFinding:
     """Write a small object, read it back and remove it."""
     import urllib3
     from minio import Minio
@@ -202,7 +204,7 @@ def _bucket(connection: Connection) -> Finding:
     try:
         # Some servers make the bucket that a write names.
         if not client.bucket_exists(settings.s3_bucket):
-            return Finding("bucket", False, f"{where} is not there", "make it, or check RESTMCTS_S3_BUCKET")
+            return StackFinding("bucket", False, f"{where} is not there", "make it, or check RESTMCTS_S3_BUCKET")
         client.put_object(settings.s3_bucket, name, BytesIO(body), len(body))
         with client.get_object(settings.s3_bucket, name) as response:
             same = response.read() == body
@@ -210,30 +212,30 @@ def _bucket(connection: Connection) -> Finding:
     except (MinioException, urllib3.exceptions.HTTPError, OSError, ValueError) as error:
         raise StorageError(f"{where}: {error}") from error
     if not same:
-        return Finding(
+        return StackFinding(
             "bucket", False, f"{where} gives back other bytes", "look at the log and the disk of the S3 server"
         )
-    return Finding("bucket", True, f"{where}: written, read and removed")
+    return StackFinding("bucket", True, f"{where}: written, read and removed")
 
 
-def _workers(connection: Connection) -> Finding:
+def _workers(connection: Connection) -> StackFinding:
     from restmcts_cli.commands.operations.workers import live_processes
 
     living = Counter(process.worker for process in live_processes(connection) if process.state != "silent")
     found = ", ".join(f"{living[worker]} {worker}" for worker in WORKERS)
     if all(living[worker] for worker in WORKERS):
-        return Finding("workers", True, found)
-    return Finding("workers", False, found, "docker compose up -d, or restmcts stack up; then read their logs")
+        return StackFinding("workers", True, found)
+    return StackFinding("workers", False, found, "docker compose up -d, or restmcts stack up; then read their logs")
 
 
-def _queues(connection: Connection) -> Finding:
+def _queues(connection: Connection) -> StackFinding:
     from restmcts.adapters.buses.broker import queue_lengths
 
     lengths = queue_lengths(_settings(connection).redis_url.get_secret_value())
-    return Finding("queues", True, ", ".join(f"{name} {length:,}" for name, length in lengths.items()))
+    return StackFinding("queues", True, ", ".join(f"{name} {length:,}" for name, length in lengths.items()))
 
 
-def _requests(connection: Connection) -> Finding:
+def _requests(connection: Connection) -> StackFinding:
     from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
@@ -241,40 +243,40 @@ def _requests(connection: Connection) -> Finding:
     found = ", ".join(f"{row.waiting:,} to {row.kind} wait, {row.leased:,} held" for row in rows) or "none open"
     num_overdue = sum(row.overdue for row in rows)
     if num_overdue:
-        return Finding(
+        return StackFinding(
             "requests",
             False,
             f"{num_overdue:,} leases ended and were not released",
             "see that the coordinator and its clock run",
         )
-    return Finding("requests", True, found)
+    return StackFinding("requests", True, found)
 
 
-def _outbox(connection: Connection) -> Finding:
+def _outbox(connection: Connection) -> StackFinding:
     from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
         age = stack_queries.outbox_age_seconds(transaction)
     if age > _grace_seconds(connection):
-        return Finding(
+        return StackFinding(
             "outbox",
             False,
             f"the oldest message waits for {age:,.0f} s",
             "see that Redis answers and the coordinator runs",
         )
-    return Finding("outbox", True, f"the oldest message waits for {age:,.0f} s" if age else "empty")
+    return StackFinding("outbox", True, f"the oldest message waits for {age:,.0f} s" if age else "empty")
 
 
-def _dead_letters(connection: Connection) -> Finding:
+def _dead_letters(connection: Connection) -> StackFinding:
     from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
         count = stack_queries.num_dead_letters(transaction)
     if count:
-        return Finding(
+        return StackFinding(
             "dead letters", False, f"{count:,}", "restmcts dead-letters list says why; then retry or drop them"
         )
-    return Finding("dead letters", True, "none")
+    return StackFinding("dead letters", True, "none")
 
 
 def _grace_seconds(connection: Connection) -> float:

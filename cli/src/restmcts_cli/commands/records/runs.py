@@ -99,12 +99,12 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
         row = _row(connection, name)
         with LiveDisplay(f"run {name}") as display:
             display.watch(connection.database, row.id)
-            told_why = None
+            shown_reason = None
             try:
                 while row.state not in ENDED:
-                    if row.state in ("paused", "blocked") and row.error and row.error != told_why:
+                    if row.state in ("paused", "blocked") and row.error and row.error != shown_reason:
                         print_note(f"run {name} is {row.state}: {row.error}; {_how_it_goes_on(row, workdir)}")
-                        told_why = row.error
+                        shown_reason = row.error
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     row = _row_once_there(connection, name)
             except KeyboardInterrupt:
@@ -238,17 +238,17 @@ def _row(connection: Connection, name: str) -> "StoredRun":
 
 def _row_once_there(connection: Connection, name: str) -> "StoredRun":
     """Return the run's row; while the database does not answer, say so once and ask again."""
-    told_so = False
+    is_noted = False
     while True:
         try:
             row = _row(connection, name)
         except StorageError as error:
-            if not told_so:
+            if not is_noted:
                 print_note(f"the database does not answer ({plain(str(error))}); the run is watched again once it does")
-            told_so = True
+            is_noted = True
             time.sleep(SECONDS_BETWEEN_LOOKS)
             continue
-        if told_so:
+        if is_noted:
             print_note("the database answers again")
         return row
 
@@ -295,7 +295,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         return
     budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
     shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
-    whys = {f"blocked ({number})": _told(block) for number, block in enumerate(blocked, 1)}
+    whys = {f"blocked ({number})": _described(block) for number, block in enumerate(blocked, 1)}
     reasons = whys or ({"reason": run.error} if run.error else {})
     print_fields(
         {
@@ -311,7 +311,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
 
 
-def _told(block: "Block") -> str:
+def _described(block: "Block") -> str:
     return f"{block.reason}; tried {block.num_tries} times since {block.since:%H:%M:%S}, again at {block.retry_at:%H:%M:%S}"
 
 

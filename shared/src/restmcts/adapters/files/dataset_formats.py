@@ -49,7 +49,7 @@ def _kind(rows: Iterable[dict[str, Any]]) -> str:
 
 
 def _stepwise(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    known = dict(_told(rows, "leads_to_right"))
+    known = dict(_known(rows, "leads_to_right"))
     for row in rows:
         labels = [known.get(_prefix(row, number)) for number in range(1, len(row["steps"]) + 1)]
         if None not in labels:
@@ -74,7 +74,7 @@ def _preferences(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
 
 def _sibling_preferences(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
     families: dict[_Prefix, list[tuple[float, str]]] = defaultdict(list)
-    for (tree_id, question, steps), value in _told(rows, "targets"):
+    for (tree_id, question, steps), value in _known(rows, "targets"):
         families[tree_id, question, steps[:-1]].append((value, steps[-1]))
     for (_, question, steps), siblings in families.items():
         for position, (value, step) in enumerate(siblings):
@@ -85,7 +85,7 @@ def _sibling_preferences(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, A
 
 
 def _paper_values(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    for (_, question, steps), value in _told(rows, "targets"):
+    for (_, question, steps), value in _known(rows, "targets"):
         yield {"prompt_answer": f"Problem:{question}\nSolution:\n{''.join(steps)}", "label": value}
 
 
@@ -96,12 +96,12 @@ def _paper_solutions(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]
         yield {"content": row["question"], "summary": "".join(row["steps"]), "label": 1}
 
 
-def _told(rows: Sequence[dict[str, Any]], column: str) -> Iterator[tuple[_Prefix, Any]]:
+def _known(rows: Sequence[dict[str, Any]], column: str) -> Iterator[tuple[_Prefix, Any]]:
     """Yield each partial solution of which the column tells, with what it tells."""
     for row in rows:
-        for number, told in enumerate(row[column], start=1):
-            if told is not None:
-                yield _prefix(row, number), told
+        for number, value in enumerate(row[column], start=1):
+            if value is not None:
+                yield _prefix(row, number), value
 
 
 def _prefix(row: dict[str, Any], number: int) -> _Prefix:

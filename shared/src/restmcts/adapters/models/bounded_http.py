@@ -59,7 +59,7 @@ class BoundedTransport(httpx2.BaseTransport):
         # a TLS handshake that is cancelled leaves its socket open, one that times out does not
         limits = {"timeout": {"connect": SHARE_TO_CONNECT * self._deadline_seconds}}
         sent = httpx2.Request(request.method, request.url, headers=headers, content=request.read(), extensions=limits)
-        future = self._begun().start_task_soon(self._exchange, sent)
+        future = self._started().start_task_soon(self._exchange, sent)
         try:
             while not wait([future], SECONDS_BETWEEN_LOOKS).done:
                 check_interruption()
@@ -75,7 +75,7 @@ class BoundedTransport(httpx2.BaseTransport):
             self._opened.close()
             self._portal = None
 
-    def _begun(self) -> BlockingPortal:
+    def _started(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None:
                 self._portal = self._opened.enter_context(start_blocking_portal(name="model-server"))

@@ -9,7 +9,7 @@ from restmcts.ports import ArtifactStore, StepProposer
 from restmcts.registry import Registry
 
 if TYPE_CHECKING:
-    from restmcts.adapters.workers.service import ModelSettings
+    from restmcts.adapters.workers.service import WorkerModelSettings
 
 WEIGHTS = "transformers"
 """The engine of folders, artifacts and hub ids."""
@@ -27,7 +27,7 @@ class Engine(ABC):
         """
 
     @abstractmethod
-    def open(self, uri: str, artifacts: ArtifactStore, settings: "ModelSettings") -> StepProposer:
+    def open(self, uri: str, artifacts: ArtifactStore, settings: "WorkerModelSettings") -> StepProposer:
         """Return the policy of a URI.
 
         Raises:

@@ -76,10 +76,10 @@ class LlmJudge:
         self._num_samples = num_samples
         self._num_alternatives = num_alternatives
         self._aggregation = aggregation
-        self._tells_log_probs = True
+        self._returns_log_probs = True
         self._num_judged = self._num_neither = 0
         # Whoever reads the log need not be told with every batch.
-        self._tell_at = 1
+        self._warn_at = 1
 
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
         """Return one answer per request, in order; `num_scored_tokens` counts the prompts that the
@@ -93,7 +93,7 @@ class LlmJudge:
         prefixes = [_prefixes(question, request) for question, request in zip(questions, requests, strict=True)]
         distinct = list(dict.fromkeys(prefix for branches in prefixes for branch in branches for prefix in branch))
         judged = dict(zip(distinct, self._judge(distinct), strict=True)) if distinct else {}
-        self._tell_of_neither(judged)
+        self._warn_of_neither(judged)
         answers, paid = [], set[_Prefix]()
         for request, branches in zip(requests, prefixes, strict=True):
             values = [[_value(judged[prefix]) for prefix in branch] for branch in branches]
@@ -113,7 +113,7 @@ class LlmJudge:
             self._proposer.close()
 
     def _judge(self, prefixes: Sequence[_Prefix]) -> list[_Judgement]:
-        if self._tells_log_probs:
+        if self._returns_log_probs:
             try:
                 return [
                     self._read(answer, _by_log_probs)
@@ -121,7 +121,7 @@ class LlmJudge:
                 ]
             except LogProbsNotToldError as error:
                 log.warning("judge: %s; values are shares of yes among %d replies", error, self._num_samples)
-                self._tells_log_probs = False
+                self._returns_log_probs = False
         return [self._read(answer, _by_share) for answer in self._ask(prefixes, _WORDS, self._num_samples, 0)]
 
     def _ask(
@@ -150,11 +150,11 @@ class LlmJudge:
             )
         return _Judgement(read(answer.samples), answer.num_prompt_tokens, answer.num_reused_tokens)
 
-    def _tell_of_neither(self, judged: Mapping[_Prefix, _Judgement]) -> None:
+    def _warn_of_neither(self, judged: Mapping[_Prefix, _Judgement]) -> None:
         self._num_judged += len(judged)
         self._num_neither += sum(each.value is None for each in judged.values())
-        if self._num_neither >= self._tell_at:
-            self._tell_at = 2 * self._num_neither
+        if self._num_neither >= self._warn_at:
+            self._warn_at = 2 * self._num_neither
             log.warning(
                 "judge: %d of %d replies were neither yes nor no, and count %g; choose a model that follows instructions, by chat",
                 self._num_neither,

@@ -80,6 +80,6 @@ class TextLines(logging.Formatter):
 
     def format(self, record: logging.LogRecord) -> str:
         ids = _about.get() or {}
-        told = [f"{name}={','.join(map(str, values[:MAX_IDS]))}" for name, values in ids.items() if values]
-        record.where = " ".join([self._service, *told])
+        shown = [f"{name}={','.join(map(str, values[:MAX_IDS]))}" for name, values in ids.items() if values]
+        record.where = " ".join([self._service, *shown])
         return super().format(record)

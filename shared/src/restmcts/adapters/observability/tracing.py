@@ -52,8 +52,8 @@ class Tracing:
         digest = hashlib.sha256(f"{self._scope} tree {tree_id}".encode()).digest()
         return int.from_bytes(digest[:16], "big"), int.from_bytes(digest[16:24], "big")
 
-    def step(self, name: str, tree_ids: Sequence[int], begun_ns: int, **attributes: Attribute) -> None:
-        """Record that a piece of work was done for trees, from `begun_ns` (Unix time) until now."""
+    def step(self, name: str, tree_ids: Sequence[int], started_ns: int, **attributes: Attribute) -> None:
+        """Record work that was done for trees from `started_ns` (Unix time) until now."""
         from opentelemetry.trace import NonRecordingSpan, SpanContext, TraceFlags, set_span_in_context
 
         end = time.time_ns()
@@ -61,17 +61,17 @@ class Tracing:
             parent = SpanContext(*self._ids(tree_id), is_remote=True, trace_flags=TraceFlags(TraceFlags.SAMPLED))
             context = set_span_in_context(NonRecordingSpan(parent))
             span = self._tracer.start_span(
-                name, context, attributes={"restmcts.tree": tree_id, **attributes}, start_time=begun_ns
+                name, context, attributes={"restmcts.tree": tree_id, **attributes}, start_time=started_ns
             )
             span.end(end)
 
-    def whole(self, tree_id: int, begun: datetime, ended: datetime, **attributes: Attribute) -> None:
+    def whole(self, tree_id: int, started: datetime, ended: datetime, **attributes: Attribute) -> None:
         """Record the whole life of a tree: the span that all others are under."""
         from opentelemetry.context import Context
 
         self._root = self._ids(tree_id)
         try:
-            start = int(begun.timestamp() * NANOSECONDS)
+            start = int(started.timestamp() * NANOSECONDS)
             span = self._tracer.start_span(
                 "tree", Context(), attributes={"restmcts.tree": tree_id, **attributes}, start_time=start
             )
@@ -108,15 +108,15 @@ def close() -> None:
 @contextmanager
 def step(name: str, tree_ids: Sequence[int], **attributes: Attribute) -> Iterator[None]:
     """Record the block as a piece of work for trees."""
-    begun = time.time_ns()
+    started = time.time_ns()
     try:
         yield
     finally:
         if _tracing is not None:
-            _tracing.step(name, tree_ids, begun, **attributes)
+            _tracing.step(name, tree_ids, started, **attributes)
 
 
-def whole(tree_id: int, begun: datetime | None, ended: datetime | None, **attributes: Attribute) -> None:
+def whole(tree_id: int, started: datetime | None, ended: datetime | None, **attributes: Attribute) -> None:
     """Record the whole life of a tree."""
-    if _tracing is not None and begun is not None and ended is not None:
-        _tracing.whole(tree_id, begun, ended, **attributes)
+    if _tracing is not None and started is not None and ended is not None:
+        _tracing.whole(tree_id, started, ended, **attributes)

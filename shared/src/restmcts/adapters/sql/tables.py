@@ -38,7 +38,7 @@ class PhaseState(StrEnum):
     SEARCHING = "searching"
     WRITING = "writing"
     TRAINING = "training"
-    GATING = "gating"
+    PROMOTING = "gating"
     DONE = "done"
     SKIPPED = "skipped"
     FAILED = "failed"

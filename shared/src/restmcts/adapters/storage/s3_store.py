@@ -50,7 +50,7 @@ CHUNK_BYTES = 2**20
 # half a minute in all: a server that is restarted comes back within it
 PAUSES_SECONDS = (0.5, 1.0, 2.0, 4.0, 8.0, 16.0)
 # of what this process fetched last; none of it is evicted while the process lives
-NUM_HELD = 4
+NUM_LOCKED = 4
 PASSING_CODES = {"InternalError", "RequestTimeout", "ServiceUnavailable", "SlowDown", "XMinioServerNotInitialized"}
 ABSENT_CODES = {"NoSuchKey", "NoSuchObject", "NoSuchBucket"}
 
@@ -232,7 +232,7 @@ class ArtifactCache:
     def __init__(self, root: Path, max_bytes: int) -> None:
         self._root = root
         self._max_bytes = max_bytes
-        self._held: OrderedDict[str, int] = OrderedDict()
+        self._locked: OrderedDict[str, int] = OrderedDict()
         self._compared: dict[str, Seen] = {}
         for leftover in root.glob("*/.partial-*"):
             if age_seconds(leftover) > STALE_SECONDS:
@@ -241,7 +241,7 @@ class ArtifactCache:
     def take(self, uri: str) -> Path | None:
         """Return the artifact's folder and mark it as used; None if it is not there whole."""
         folder = self._root / uri.removeprefix(ARTIFACT)
-        if not self._hold(uri, folder):
+        if not self._lock_shared(uri, folder):
             return None
         try:
             manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
@@ -279,7 +279,7 @@ class ArtifactCache:
                 raise StorageError(f"{folder}: artifact not written ({error})") from error
         finally:
             shutil.rmtree(partial, ignore_errors=True)
-        self._hold(uri, folder)
+        self._lock_shared(uri, folder)
         self._evict()
         return folder
 
@@ -291,30 +291,30 @@ class ArtifactCache:
         """Give the artifact's folder up for eviction and take it away, unless another process
         holds it.
         """
-        if uri in self._held:
+        if uri in self._locked:
             self._release(uri)
         _remove_unless_locked(self._root / uri.removeprefix(ARTIFACT))
 
-    def _hold(self, uri: str, folder: Path) -> bool:
+    def _lock_shared(self, uri: str, folder: Path) -> bool:
         """Lock a folder against eviction; return whether it is there."""
-        if uri in self._held:
-            self._held.move_to_end(uri)
+        if uri in self._locked:
+            self._locked.move_to_end(uri)
             return True
         try:
             descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
         except OSError:
             return False
         fcntl.flock(descriptor, fcntl.LOCK_SH)
-        self._held[uri] = descriptor
+        self._locked[uri] = descriptor
         if not folder.exists():
             self._release(uri)
             return False
-        while len(self._held) > NUM_HELD:
-            self._release(next(iter(self._held)))
+        while len(self._locked) > NUM_LOCKED:
+            self._release(next(iter(self._locked)))
         return True
 
     def _release(self, uri: str) -> None:
-        os.close(self._held.pop(uri))
+        os.close(self._locked.pop(uri))
 
     def _evict(self) -> None:
         artifacts = [(path.stat().st_mtime, path) for path in self._root.glob("*/[!.]*") if path.is_dir()]
@@ -323,7 +323,7 @@ class ArtifactCache:
         for _, path in sorted(artifacts):
             if total <= self._max_bytes:
                 return
-            if uri_of(path.parent.name, path.name) not in self._held and _remove_unless_locked(path):
+            if uri_of(path.parent.name, path.name) not in self._locked and _remove_unless_locked(path):
                 total -= sizes[path]
 
 

@@ -161,7 +161,7 @@ class _Worker:
             body = json.dumps(fields)
             if (task.request.delivery_info or {}).get("redelivered"):
                 metrics.REDELIVERIES.labels(self._queue.value).inc()
-            begun, outcome = time.monotonic(), "refused"
+            started, outcome = time.monotonic(), "refused"
             try:
                 message = parse(name, body)
                 self.context.bus.hear(message)
@@ -181,7 +181,7 @@ class _Worker:
                 self.refuse(name, body, traceback.format_exception_only(error)[-1].strip())
             finally:
                 metrics.MESSAGES.labels(name, outcome).inc()
-                metrics.MESSAGE_SECONDS.labels(name).observe(time.monotonic() - begun)
+                metrics.MESSAGE_SECONDS.labels(name).observe(time.monotonic() - started)
                 self.context.heartbeat.end()
 
         return handle

@@ -22,7 +22,7 @@ from restmcts.messages.base import Queue
 
 log = logging.getLogger(__name__)
 
-TELL_SECONDS = 5.0
+REPORT_SECONDS = 5.0
 FORGET_SECONDS = 60.0
 """Of silence, after which a worker that begins takes another for killed; one that
 only could not reach the database writes its row again."""
@@ -64,16 +64,16 @@ class Presence:
             log.warning("killed workers stay in the list of workers (%s)", error)
         while True:
             try:
-                self._tell()
+                self._report()
             except StorageError as error:
                 log.debug("not told this time (%s)", error)
-            if self._stopped.wait(TELL_SECONDS):
+            if self._stopped.wait(REPORT_SECONDS):
                 return
 
-    def _tell(self) -> None:
+    def _report(self) -> None:
         activity = self._heartbeat.activity()
         with self._database.transaction() as transaction:
-            workers.tell(transaction, self._row(activity, transaction.now()))
+            workers.report(transaction, self._row(activity, transaction.now()))
 
     def _row(self, activity: Activity, now: datetime) -> dict[str, Any]:
         """Return the row at a time of the database's; what was before is as long ago as this

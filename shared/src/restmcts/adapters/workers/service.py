@@ -40,7 +40,7 @@ class LoadOptions(TypedDict):
 
 
 @dataclass(frozen=True, slots=True)
-class ModelSettings:
+class WorkerModelSettings:
     """How models are loaded and called.
 
     Attributes:
@@ -94,7 +94,7 @@ class ServiceSettings:
     """
 
     workspace: Path
-    models: ModelSettings = field(default_factory=ModelSettings)
+    models: WorkerModelSettings = field(default_factory=WorkerModelSettings)
     max_requests: int = 256
     request_lease_seconds: float = 20.0
     max_models_at_once: int = 0
@@ -111,7 +111,7 @@ def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> Serv
     """Return what the environment of a worker says of its service."""
     return ServiceSettings(
         workspace=settings.run_dir / "training",
-        models=ModelSettings(
+        models=WorkerModelSettings(
             settings.max_batch_tokens,
             settings.key_value_bytes,
             device=settings.device,

@@ -139,8 +139,8 @@ def compare_words(truth: str, prediction: str, tolerance: float | None) -> Verdi
 def _compare_words(truth: list[str], prediction: list[str]) -> Verdict:
     if truth == prediction or "".join(truth) == "".join(prediction):
         return Verdict.RIGHT
-    holds_truth = any(prediction[place : place + len(truth)] == truth for place in range(len(prediction)))
-    if holds_truth and not _NEGATIONS.intersection(prediction):
+    contains_truth = any(prediction[place : place + len(truth)] == truth for place in range(len(prediction)))
+    if contains_truth and not _NEGATIONS.intersection(prediction):
         return Verdict.UNDECIDED
     return Verdict.WRONG
 

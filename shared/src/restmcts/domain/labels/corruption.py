@@ -24,7 +24,7 @@ class ValuedSteps:
     leads_to_right: tuple[bool | None, ...]
 
 
-def solution_values(steps: Sequence[str], seed: int) -> Iterator[ValuedSteps]:
+def corrupted_values(steps: Sequence[str], seed: int) -> Iterator[ValuedSteps]:
     """Yield a right solution with v_k = k / K, then each of its partial solutions with one
     corrupted step after it, whose value is that of a wrong step there (arXiv:2406.03816, Section
     3.3 and Eqs. 1-2).

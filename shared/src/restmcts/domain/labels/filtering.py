@@ -139,15 +139,15 @@ def value_paths(tree: Tree, labels: Mapping[int, StepLabel]) -> list[ValuePath]:
     """Return the labelled nodes as maximal paths, so that one pass over a path serves all its
     steps.
     """
-    told: set[int] = set()
+    used: set[int] = set()
     paths = []
     for node in tree.depth_first():
         if node.node_id in labels and node.node_id != ROOT and not _has_labelled_child(node, labels):
             lineage = tree.lineage(node)[1:]
-            told_here = [None if n.node_id in told else labels.get(n.node_id) for n in lineage]
-            targets = tuple(None if label is None else label.quality_value for label in told_here)
-            leads_to_right = tuple(None if label is None else label.step_is_right for label in told_here)
-            told.update(ancestor.node_id for ancestor in lineage)
+            own_labels = [None if n.node_id in used else labels.get(n.node_id) for n in lineage]
+            targets = tuple(None if label is None else label.quality_value for label in own_labels)
+            leads_to_right = tuple(None if label is None else label.step_is_right for label in own_labels)
+            used.update(ancestor.node_id for ancestor in lineage)
             paths.append(ValuePath(node.node_id, tuple(n.step for n in lineage), targets, leads_to_right, node.final))
     return paths
 

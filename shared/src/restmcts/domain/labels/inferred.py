@@ -32,11 +32,11 @@ class StepLabel:
     quality_value: float
 
 
-def end_leaves(tree: Tree, end_gate: float | None = None) -> list[Node]:
+def end_leaves(tree: Tree, stop_threshold: float | None = None) -> list[Node]:
     """Return the leaves to be verified, in depth-first order: unexpanded nodes that are final,
-    or have a value at or above the gate and nothing below.
+    or have a value at or above the threshold and nothing below.
     """
-    return [node for node in tree.depth_first() if node.final or _is_gated_leaf(node, end_gate)]
+    return [node for node in tree.depth_first() if node.final or _is_solved_leaf(node, stop_threshold)]
 
 
 def infer_labels(
@@ -84,9 +84,9 @@ def _scaled(label: StepLabel, factor: float) -> StepLabel:
     return StepLabel(label.reasoning_distance, False, factor * label.weighted_reward, factor * label.quality_value)
 
 
-def _is_gated_leaf(node: Node, end_gate: float | None) -> bool:
+def _is_solved_leaf(node: Node, stop_threshold: float | None) -> bool:
     is_leaf = not node.expanded and not node.children and not node.from_rollout and node.node_id != ROOT
-    return is_leaf and end_gate is not None and node.search_value >= end_gate
+    return is_leaf and stop_threshold is not None and node.search_value >= stop_threshold
 
 
 def _label_below(parent: StepLabel, own_distance: int | None) -> StepLabel:

@@ -21,7 +21,7 @@ from restmcts.errors import InputError
 from restmcts.registry import Registry
 
 VALUE = "value"
-GATE = 0.9
+STOP_THRESHOLD = 0.9
 MAX_SAMPLES = 4096
 SAMPLES_AT_ONCE = 4
 PROBLEM_SET = "problems"
@@ -50,7 +50,7 @@ def _best_of_n(name: str, value: str = VALUE, **settings: object) -> AnsweringMe
 
 
 _VOTE = SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=1)
-_MENDED = MctsStarSettings(keep_rollouts=True, stop_on_any_gated=True, choose="leaf")
+_KEEPING_ROLLOUTS = MctsStarSettings(keep_rollouts=True, stop_on_any_gated=True, choose="leaf")
 
 ANSWERING: Registry[AnsweringMethod] = Registry("answering", "answering method")
 """The ways to answer. `orm` and `ms` ask value models of those names (an outcome reward model, a
@@ -59,15 +59,15 @@ as that model's authors do it."""
 
 _METHODS = (
     AnsweringMethod("greedy", CotSettings()),
-    AnsweringMethod("gated-greedy", CotSettings(gate=GATE, num_retries=MAX_SAMPLES)),
+    AnsweringMethod("gated-greedy", CotSettings(stop_threshold=STOP_THRESHOLD, num_retries=MAX_SAMPLES)),
     AnsweringMethod("self-consistency", _VOTE),
-    AnsweringMethod("gated-self-consistency", replace(_VOTE, gate=GATE)),
+    AnsweringMethod("gated-self-consistency", replace(_VOTE, stop_threshold=STOP_THRESHOLD)),
     _best_of_n("best-of-n"),
     _best_of_n("best-of-n-min", aggregation="min"),
     _best_of_n("best-of-n-mean", aggregation="mean"),
     _best_of_n("best-of-n-product", aggregation="product"),
     _best_of_n("best-of-n-own", aggregation="own"),
-    _best_of_n("gated-best-of-n", gate=GATE),
+    _best_of_n("gated-best-of-n", stop_threshold=STOP_THRESHOLD),
     _best_of_n("sc-value", choose="vote"),
     _best_of_n("sc-value-own", aggregation="own", choose="vote"),
     _best_of_n("orm", "orm"),
@@ -75,16 +75,16 @@ _METHODS = (
     _best_of_n("ms", "ms", aggregation="min"),
     _best_of_n("sc-ms", "ms", aggregation="min", choose="vote"),
     AnsweringMethod("tot-bfs", TotBfsSettings()),
-    AnsweringMethod("gated-tot-bfs", TotBfsSettings(gate=GATE)),
-    AnsweringMethod("tot-dfs", TotDfsSettings(gate=None)),
-    AnsweringMethod("gated-tot-dfs", TotDfsSettings(gate=GATE)),
+    AnsweringMethod("gated-tot-bfs", TotBfsSettings(stop_threshold=STOP_THRESHOLD)),
+    AnsweringMethod("tot-dfs", TotDfsSettings(stop_threshold=None)),
+    AnsweringMethod("gated-tot-dfs", TotDfsSettings(stop_threshold=STOP_THRESHOLD)),
     AnsweringMethod("step-beam", StepBeamSettings()),
-    AnsweringMethod("gated-step-beam", StepBeamSettings(gate=GATE)),
+    AnsweringMethod("gated-step-beam", StepBeamSettings(stop_threshold=STOP_THRESHOLD)),
     AnsweringMethod("mcts-star", MctsStarSettings()),
     AnsweringMethod("mcts-star-parallel", MctsStarSettings(leaves_in_flight=4)),
-    AnsweringMethod("gated-mcts-star", _MENDED),
-    AnsweringMethod("gated-mcts-star-parallel", replace(_MENDED, leaves_in_flight=4)),
-    AnsweringMethod("gated-mcts-star-puct", replace(_MENDED, selection="puct")),
+    AnsweringMethod("gated-mcts-star", _KEEPING_ROLLOUTS),
+    AnsweringMethod("gated-mcts-star-parallel", replace(_KEEPING_ROLLOUTS, leaves_in_flight=4)),
+    AnsweringMethod("gated-mcts-star-puct", replace(_KEEPING_ROLLOUTS, selection="puct")),
     AnsweringMethod("best-first", BestFirstSettings()),
     AnsweringMethod("best-first-parallel", BestFirstSettings(branches_in_flight=4)),
     AnsweringMethod("best-first-free-text", BestFirstSettings(branch_at="untried-mass", merge="normalised")),

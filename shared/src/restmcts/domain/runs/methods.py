@@ -117,7 +117,7 @@ def _rest_best_first(run: SelfTraining, iteration: int, models: Models) -> list[
 
 
 def _asking_values(run: SelfTraining) -> SelfTraining:
-    search = run.search if isinstance(run.search, BestFirstSettings) else BestFirstSettings(gate=None)
+    search = run.search if isinstance(run.search, BestFirstSettings) else BestFirstSettings(stop_threshold=None)
     return replace(run, search=replace(search, score=True))
 
 

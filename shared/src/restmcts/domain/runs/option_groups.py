@@ -10,8 +10,8 @@ from restmcts.domain.learning.learner import LEARNERS
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.options import Option, as_written, options_of
-from restmcts.domain.runs.promotion import GateSettings
-from restmcts.domain.runs.spec import Evaluation, ModelSettings, PuzzleSets, RunSpec, with_derived
+from restmcts.domain.runs.promotion import PromotionSettings
+from restmcts.domain.runs.spec import EvaluationSpec, PuzzleSets, RunModelSettings, RunSpec, with_derived
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SEARCHES
@@ -42,9 +42,9 @@ _CLASSES = {
     "generation": GenerationSettings,
     "traces": TraceFilter,
     "training": TrainingSettings,
-    "promotion": GateSettings,
-    "evaluation": Evaluation,
-    "models": ModelSettings,
+    "promotion": PromotionSettings,
+    "evaluation": EvaluationSpec,
+    "models": RunModelSettings,
 }
 _SECTION = {"training": "policy_training"}
 

@@ -2,7 +2,7 @@
 bring.
 
 A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within
-their run ("policy-1"); where a gate decides, its name stands for the checkpoint that it left
+their run ("policy-1"); where a promotion decides, its name stands for the checkpoint that it left
 promoted.
 """
 
@@ -156,9 +156,9 @@ class TrainValuePhase:
 
 
 @dataclass(frozen=True, slots=True)
-class GatePhase:
+class PromotionPhase:
     """Promote a new checkpoint if it is not worse than the promoted one of its kind; what names the
-    gate gets the promoted one.
+    phase gets the promoted one.
 
     Attributes:
         name: of the phase; as a checkpoint's name it means the one that is promoted when it is
@@ -167,9 +167,9 @@ class GatePhase:
         candidate: checkpoint name.
         evidence: for a policy the "evaluate" phase that graded it on held-out problems; for a value
             model the "held-out" phase whose trees it is judged on.
-        previous: the gate before this one; None: there is nothing to compare with, and the
+        previous: the promotion before this one; None: there is nothing to compare with, and the
             candidate is promoted.
-        margin: as in `GateSettings`.
+        margin: as in `PromotionSettings`.
     """
 
     name: str
@@ -187,10 +187,10 @@ class GatePhase:
 
 
 TrainingPhase = Annotated[TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]
-Phase = Annotated[SearchPhase | TrainPolicyPhase | TrainValuePhase | GatePhase, Discriminator("kind")]
+Phase = Annotated[SearchPhase | TrainPolicyPhase | TrainValuePhase | PromotionPhase, Discriminator("kind")]
 
 # Read and write phases as JSON.
 PHASE: TypeAdapter[Phase] = TypeAdapter(Phase)
-GATE_PHASE: TypeAdapter[GatePhase] = TypeAdapter(GatePhase)
+PROMOTION_PHASE: TypeAdapter[PromotionPhase] = TypeAdapter(PromotionPhase)
 SEARCH_PHASE: TypeAdapter[SearchPhase] = TypeAdapter(SearchPhase)
 TRAINING_PHASE: TypeAdapter[TrainPolicyPhase | TrainValuePhase] = TypeAdapter(TrainingPhase)

@@ -7,7 +7,7 @@ What a method does of its own is in restmcts.domain.runs.methods.
 from collections.abc import Iterator
 
 from restmcts.domain.runs.methods import METHODS, Models
-from restmcts.domain.runs.phases import GatePhase, Phase, Purpose, SearchPhase, TrainPolicyPhase
+from restmcts.domain.runs.phases import Phase, PromotionPhase, Purpose, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.search.best_of_n import CotSettings, SelfConsistencySettings
 
@@ -78,9 +78,11 @@ def _gated_policy(run: SelfTraining, phases: list[Phase], iteration: int, candid
     if run.held_out_set is None:
         return candidate
     evidence = _evaluation(run, iteration, f"held-out-{candidate}", "evaluate", run.held_out_set, candidate)
-    gate = GatePhase(f"gate-{candidate}", iteration, "policy", candidate, evidence.name, previous, run.gate.margin)
-    phases += [evidence, gate]
-    return gate.name
+    promotion = PromotionPhase(
+        f"gate-{candidate}", iteration, "policy", candidate, evidence.name, previous, run.gate.margin
+    )
+    phases += [evidence, promotion]
+    return promotion.name
 
 
 def _gated_value(
@@ -90,9 +92,11 @@ def _gated_value(
         return candidate
     if previous is None:
         phases.append(_evaluation(run, 0, HELD_OUT_TREES, "held-out", run.held_out_set, first_policy))
-    gate = GatePhase(f"gate-{candidate}", iteration, "value", candidate, HELD_OUT_TREES, previous, run.gate.margin)
-    phases.append(gate)
-    return gate.name
+    promotion = PromotionPhase(
+        f"gate-{candidate}", iteration, "value", candidate, HELD_OUT_TREES, previous, run.gate.margin
+    )
+    phases.append(promotion)
+    return promotion.name
 
 
 def _grading(run: SelfTraining, iteration: int, name: str, policy: str) -> Iterator[SearchPhase]:

@@ -18,7 +18,7 @@ from restmcts.domain.stats.ranks import average_ranks
 
 
 @dataclass(frozen=True, slots=True)
-class GateSettings:
+class PromotionSettings:
     """How new checkpoints are evaluated.
 
     Attributes:

@@ -7,7 +7,7 @@ from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.learning.learner import LearnerSettings
 from restmcts.domain.learning.sft import SupervisedLearner
 from restmcts.domain.requests import GenerationSettings
-from restmcts.domain.runs.promotion import GateSettings
+from restmcts.domain.runs.promotion import PromotionSettings
 from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
@@ -79,7 +79,7 @@ class SelfTraining:
     traces: TraceFilter = field(default_factory=TraceFilter)
     learner: LearnerSettings = field(default_factory=SupervisedLearner)
     held_out_set: str | None = None
-    gate: GateSettings = field(default_factory=GateSettings)
+    gate: PromotionSettings = field(default_factory=PromotionSettings)
     test_set: str | None = None
     control: bool = False
 

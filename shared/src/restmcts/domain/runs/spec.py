@@ -26,7 +26,7 @@ from restmcts.domain.learning.learner import LEARNERS, LearnerSettings
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.methods import METHODS
-from restmcts.domain.runs.promotion import GateSettings
+from restmcts.domain.runs.promotion import PromotionSettings
 from restmcts.domain.runs.self_training import FirstLabels
 from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
@@ -36,8 +36,9 @@ from restmcts.errors import InputError
 NONE = "null"
 """What a run file writes for a setting that is None: TOML has no word for it."""
 
-COLLECTING = {"mode": "collect", "gate": None}
-"""What a search that collects trees has in place of its own defaults, where it has them."""
+COLLECTING: tuple[tuple[str, Any], ...] = (("mode", "collect"), ("stop_threshold", None))
+"""What a search that collects trees has in place of its own default: the first of these settings
+that it has."""
 
 METHOD = "rest-mcts"
 TRAININGS = ("policy_training", "value_training", "seed_training", "preference_training")
@@ -91,7 +92,7 @@ class PuzzleSets(Document):
     )
 
 
-class Evaluation(Document):
+class EvaluationSpec(Document):
     """A search on test problems with the last promoted models once the iterations are done, or with
     the policy as it was given.
     """
@@ -104,7 +105,7 @@ class Evaluation(Document):
     )
 
 
-class ModelSettings(Document):
+class RunModelSettings(Document):
     """How models are loaded and called by whoever works on the run."""
 
     template: str = Field(
@@ -208,11 +209,11 @@ class RunSpec(Document):
     preference_training: Section[TrainingSettings | None] = Field(
         default=None, description="Training on pairs; without: as `policy_training` at a tenth of its learning rate."
     )
-    promotion: Section[GateSettings] = Field(
-        default=GateSettings(), description="When a new checkpoint replaces the one before it."
+    promotion: Section[PromotionSettings] = Field(
+        default=PromotionSettings(), description="When a new checkpoint replaces the one before it."
     )
-    evaluations: tuple[Evaluation, ...] = Field(default=(), description="Searches compared with the last models.")
-    models: ModelSettings = Field(default=ModelSettings(), description="How models are loaded and called.")
+    evaluations: tuple[EvaluationSpec, ...] = Field(default=(), description="Searches compared with the last models.")
+    models: RunModelSettings = Field(default=RunModelSettings(), description="How models are loaded and called.")
 
     @model_validator(mode="before")
     @classmethod
@@ -239,9 +240,13 @@ def with_derived(given: Mapping[str, Any]) -> dict[str, Any]:
     _fill(document, "budget", {"iterations": 16})
     _fill(document, "generation", {"template": template})
     _fill(document, "learner", {"name": "sft"})
-    _fill(document, "search", search_of_method(document))
-    if isinstance(document["search"], dict):
-        _fill(document, "search", _collecting(document["search"][ALGORITHM]))
+    of_method = search_of_method(document)
+    search = _search_class(of_method[ALGORITHM])
+    if search is not None and isinstance(document.get("search"), Mapping):
+        document["search"] = search.with_present_names(document["search"])
+    _fill(document, "search", of_method)
+    if search is not None:
+        _fill(document, "search", _collecting(search))
     return document
 
 
@@ -264,14 +269,25 @@ def _fill(document: dict[str, Any], name: str, defaults: Mapping[str, Any]) -> N
         document[name] = {**defaults, **section}
 
 
-def _collecting(algorithm: object) -> dict[str, Any]:
-    fields = search_fields(algorithm)
-    return {name: value for name, value in COLLECTING.items() if name in fields}
+def _collecting(search: type[SearchSettings]) -> dict[str, Any]:
+    names = search.option_names()
+    return dict([one for one in COLLECTING if one[0] in names][:1])
+
+
+def _search_class(algorithm: object) -> type[SearchSettings] | None:
+    return SEARCHES.get(algorithm) if isinstance(algorithm, str) and algorithm in SEARCHES else None
 
 
 def search_fields(algorithm: object) -> tuple[str, ...]:
     """Return the names of a search's settings; none if there is no such search."""
-    return SEARCHES.get(algorithm).option_names() if isinstance(algorithm, str) and algorithm in SEARCHES else ()
+    kind = _search_class(algorithm)
+    return kind.option_names() if kind is not None else ()
+
+
+def present_search_name(algorithm: object, name: str) -> str:
+    """Return what a setting of a search is called now."""
+    kind = _search_class(algorithm)
+    return kind.present_name(name) if kind is not None else name
 
 
 def learner_fields(name: object) -> tuple[str, ...]:

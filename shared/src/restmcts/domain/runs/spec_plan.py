@@ -1,10 +1,10 @@
 """What a run's document comes to: its self-training over named problem sets, and its phases."""
 
 from restmcts.domain.runs.methods import METHODS
-from restmcts.domain.runs.phases import GatePhase, Phase, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.plans import BASE, self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
-from restmcts.domain.runs.spec import Evaluation, RunSpec, written
+from restmcts.domain.runs.spec import EvaluationSpec, RunSpec, written
 from restmcts.errors import InputError
 
 TRAIN, BOOTSTRAP, HELD_OUT, TEST = "train", "bootstrap", "held-out", "test"
@@ -48,14 +48,14 @@ def self_training(spec: RunSpec) -> SelfTraining:
         value_objective=spec.value_objective,
         traces=spec.traces,
         learner=spec.learner,
-        held_out_set=HELD_OUT if _holds_out(spec) else None,
+        held_out_set=HELD_OUT if _has_held_out(spec) else None,
         gate=spec.promotion,
         test_set=TEST if spec.test is not None or (puzzles is not None and puzzles.test) else None,
         control=spec.control,
     )
 
 
-def _holds_out(spec: RunSpec) -> bool:
+def _has_held_out(spec: RunSpec) -> bool:
     return bool(spec.promotion.num_problems and (spec.puzzles is None or spec.puzzles.held_out))
 
 
@@ -69,7 +69,7 @@ def spec_plan(spec: RunSpec) -> list[Phase]:
     return [*phases, *(_evaluation(spec, phases, asked) for asked in spec.evaluations)]
 
 
-def _evaluation(spec: RunSpec, phases: list[Phase], asked: Evaluation) -> SearchPhase:
+def _evaluation(spec: RunSpec, phases: list[Phase], asked: EvaluationSpec) -> SearchPhase:
     if spec.puzzles is None and spec.test is None:
         raise InputError(f"evaluation {asked.name}: it answers test problems, and the run names none; give `test`")
     value = _last_value(spec, phases)
@@ -91,7 +91,7 @@ def _evaluation(spec: RunSpec, phases: list[Phase], asked: Evaluation) -> Search
 
 
 def _last_policy(spec: RunSpec, phases: list[Phase]) -> str:
-    promoted = [phase.name for phase in phases if isinstance(phase, GatePhase) and phase.model == "policy"]
+    promoted = [phase.name for phase in phases if isinstance(phase, PromotionPhase) and phase.model == "policy"]
     return promoted[-1] if promoted else f"policy-{spec.iterations}"
 
 
@@ -99,7 +99,7 @@ def _last_value(spec: RunSpec, phases: list[Phase]) -> str | None:
     """Return the name of the run's last value model, or None if its method has none."""
     if not METHODS.get(spec.method).uses_value(self_training(spec)):
         return None
-    promoted = [phase.name for phase in phases if isinstance(phase, GatePhase) and phase.model == "value"]
+    promoted = [phase.name for phase in phases if isinstance(phase, PromotionPhase) and phase.model == "value"]
     trained = [phase.name for phase in phases if isinstance(phase, TrainValuePhase)]
     return (promoted or trained or [FIRST_VALUE])[-1]
 

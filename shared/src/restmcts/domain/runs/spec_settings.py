@@ -4,18 +4,26 @@ Each setting knows where it was given, so that what is wrong with it is said of 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from restmcts.domain.runs.spec import RunSpec, learner_fields, search_fields, search_of_method, written
+from restmcts.domain.runs.spec import (
+    RunSpec,
+    learner_fields,
+    present_search_name,
+    search_fields,
+    search_of_method,
+    written,
+)
 from restmcts.domain.search.settings import ALGORITHM as ALGORITHM_FIELD
 from restmcts.errors import InputError
 
-ALGORITHM, LEARNER = "search.algorithm", "learner.name"
+SEARCH = "search."
+ALGORITHM, LEARNER = f"{SEARCH}algorithm", "learner.name"
 CHOICES = (ALGORITHM, LEARNER)
 """Settings that say which other settings their section has."""
 # What pydantic calls an error, in the words of whoever wrote a run file.
@@ -68,7 +76,7 @@ def spec_of(settings: Iterable[Setting]) -> RunSpec:
         InputError: if a name is not known, or a value does not fit; it says where it was given, and
             the nearest name or what is expected.
     """
-    decided = _decided(settings)
+    decided = _decided(_with_present_names(list(settings)))
     document = _document(decided)
     try:
         return RunSpec.model_validate(document)
@@ -109,6 +117,18 @@ def settings_of(document: Mapping[str, Any], where: str) -> list[Setting]:
 def spec_settings(spec: RunSpec, where: str) -> list[Setting]:
     """Return all settings of a run, for others to override."""
     return settings_of(written(spec), where)
+
+
+def _with_present_names(settings: Sequence[Setting]) -> list[Setting]:
+    last = {one.name: one.value for one in settings}
+    method = {"method": last["method"]} if "method" in last else {}
+    search = last.get(ALGORITHM, search_of_method(method)[ALGORITHM_FIELD])
+    return [
+        replace(one, name=SEARCH + present_search_name(search, one.name.removeprefix(SEARCH)))
+        if one.name.startswith(SEARCH)
+        else one
+        for one in settings
+    ]
 
 
 def _decided(settings: Iterable[Setting]) -> dict[str, Setting]:

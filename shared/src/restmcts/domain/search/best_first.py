@@ -5,10 +5,9 @@ In free text the likeliest untried token often begins a paraphrase: there, branc
 step, and merge what says the same.
 
 Nothing is generated twice: what is known of a solution up to a branch is given to the policy, not
-    asked of it. The policy must tell
-alternatives to its tokens; one that does not leaves the search with a single solution. What a token
-costs inside a step (a backend may have to generate the step's beginning again) is the backend's
-affair.
+asked of it. The policy must tell alternatives to its tokens; one that does not leaves the search
+with a single solution. What a token costs inside a step (a backend may have to generate the step's
+beginning again) is the backend's affair.
 """
 
 import heapq
@@ -22,7 +21,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import Alternative, ProposeSteps, StepsProposed
 from restmcts.domain.search.paraphrases import normalised_step
-from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, StopReason, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import ROOT, Node
 
@@ -47,8 +46,8 @@ class BestFirstSettings(SearchSettings):
             if they are once case, spacing, punctuation and opening connectives are gone
             ("normalised"; the new step is then asked for alone, and the rest of the solution only
             if it says something new).
-        gate: stop at the first finished solution with a score at or above it; None: go on while the
-            budget lasts.
+        stop_threshold: stop at the first finished solution with a score at or above it; None: go on
+            while the budget lasts.
         score: whether the value model is asked; without it V is 0 everywhere, and the policy's own
             probabilities lead.
         branches_in_flight: solutions completed at once.
@@ -60,7 +59,7 @@ class BestFirstSettings(SearchSettings):
     value_weight: float = 5.0
     log_prob_weight: float = 0.1
     merge: Literal["exact", "normalised"] = "exact"
-    gate: float | None = 0.6
+    stop_threshold: float | None = 0.6
     score: bool = True
     branches_in_flight: AtLeastOne = 1
 
@@ -100,8 +99,7 @@ class BestFirst(Search):
     """One completed solution is one iteration; so is a paraphrase that was not completed.
 
     Invariants: a branch is taken at most once; a step's text stands at most once below a node, so
-        what leads to a text that is
-    known already costs its tokens and changes nothing.
+    what leads to a text that is known already costs its tokens and changes nothing.
     """
 
     needs_log_probs = True
@@ -111,16 +109,16 @@ class BestFirst(Search):
     ) -> None:
         super().__init__(budget, seed, states_answer)
         self.settings = settings
-        self.max_strands = settings.branches_in_flight
+        self.max_coroutines = settings.branches_in_flight
         self._waiting: list[tuple[float, int, _Branch]] = [(0.0, 0, _Branch(self.tree.root, "", 0.0))]
         self._num_pushed = 1
-        self._num_begun = 0
+        self._num_started = 0
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         limit = self.budget.iterations
-        if self.out_of_budget or not self._waiting or (limit is not None and self._num_begun >= limit):
+        if self.out_of_budget or not self._waiting or (limit is not None and self._num_started >= limit):
             return None
-        self._num_begun += 1
+        self._num_started += 1
         return self._complete(heapq.heappop(self._waiting)[2])
 
     def choose(self) -> Node | None:
@@ -129,7 +127,7 @@ class BestFirst(Search):
     def _score(self, node: Node) -> float:
         return (node.model_value or 0.0) + self.settings.log_prob_weight * self.tree.log_prob_of(node)
 
-    def _complete(self, branch: _Branch) -> Strand:
+    def _complete(self, branch: _Branch) -> Coroutine:
         num_known = len(self.tree)
         only_step = bool(branch.begun) and self.settings.merge == "normalised"
         answer = proposed((yield [self._ask(branch, 1 if only_step else None)])[0])
@@ -208,9 +206,9 @@ class BestFirst(Search):
         return max(by_position.values(), key=measure)
 
     def _stop_at_gate(self, path: Sequence[Node]) -> None:
-        gate = self.settings.gate
-        if gate is not None and path and path[-1].final and self._score(path[-1]) >= gate:
-            self.stop(StopReason.GATE, path[-1])
+        stop_threshold = self.settings.stop_threshold
+        if stop_threshold is not None and path and path[-1].final and self._score(path[-1]) >= stop_threshold:
+            self.stop(StopReason.THRESHOLD, path[-1])
 
 
 def _untried_mass(position: Sequence[Alternative]) -> float:

@@ -12,7 +12,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.ranges import AtLeastOne, AtLeastZero
 from restmcts.domain.requests import Sample
 from restmcts.domain.scoring import Aggregation, aggregate
-from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, StopReason, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import Node
@@ -25,13 +25,13 @@ class CotSettings(SearchSettings):
 
     Attributes:
         greedy: take the most probable token each time instead of sampling.
-        gate: sample again while no finished solution has a value at or above it, and answer with
-            the solution of highest value; None: one solution, no value asked.
-        num_retries: samples after the first at most, under a gate.
+        stop_threshold: sample again while no finished solution has a value at or above it, and
+            answer with the solution of highest value; None: one solution, no value asked.
+        num_retries: samples after the first at most, under a stop threshold.
     """
 
     greedy: bool = True
-    gate: float | None = None
+    stop_threshold: float | None = None
     num_retries: AtLeastZero = 63
 
     def build(
@@ -41,11 +41,11 @@ class CotSettings(SearchSettings):
 
     @property
     def needs_values(self) -> bool:
-        return self.gate is not None
+        return self.stop_threshold is not None
 
     @property
     def is_budgeted(self) -> bool:
-        return self.gate is not None
+        return self.stop_threshold is not None
 
 
 @SEARCHES.register("self-consistency")
@@ -56,12 +56,13 @@ class SelfConsistencySettings(SearchSettings):
     Attributes:
         num_samples: solutions that vote.
         samples_at_once: solutions that are asked for together; None: all.
-        gate: stop at the first finished solution with a value at or above it; None: ask no value.
+        stop_threshold: stop at the first finished solution with a value at or above it; None: ask
+            no value.
     """
 
     num_samples: AtLeastOne = 16
     samples_at_once: AtLeastOne | None = None
-    gate: float | None = None
+    stop_threshold: float | None = None
 
     def build(
         self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
@@ -70,7 +71,7 @@ class SelfConsistencySettings(SearchSettings):
 
     @property
     def needs_values(self) -> bool:
-        return self.gate is not None
+        return self.stop_threshold is not None
 
     @property
     def reads_pool(self) -> bool:
@@ -88,7 +89,8 @@ class BestOfNSettings(SearchSettings):
         samples_at_once: solutions that are asked for together; 1 is sequential. None: all.
         aggregation: a solution's score from the values of its steps; "own": as the value model's
             authors do it.
-        gate: stop at the first finished solution with a score at or above it; None: never.
+        stop_threshold: stop at the first finished solution with a score at or above it; None:
+            never.
         choose: "best": the solution of highest score, or "vote": the answer with the greatest sum
             of scores (SC+ORM, SC+value).
         score: whether the value model is asked; without it every solution scores 0.
@@ -97,7 +99,7 @@ class BestOfNSettings(SearchSettings):
     num_samples: AtLeastOne = 16
     samples_at_once: AtLeastOne | None = None
     aggregation: Aggregation | Literal["own"] = "last"
-    gate: float | None = None
+    stop_threshold: float | None = None
     choose: Literal["best", "vote"] = "best"
     score: bool = True
 
@@ -116,8 +118,8 @@ class BestOfNSettings(SearchSettings):
 
 
 class SolutionSampling(Search):
-    """Samples whole solutions, a batch after the other, until N are there, the gate is met or
-    the budget is spent.
+    """Samples whole solutions, a batch after the other, until N are there, one reaches the
+    threshold or the budget is spent.
     """
 
     def __init__(
@@ -128,21 +130,21 @@ class SolutionSampling(Search):
         states_answer: Callable[[str], bool],
     ) -> None:
         super().__init__(budget, seed, states_answer)
-        self._num_begun = 0
+        self._num_started = 0
         self._greedy = isinstance(settings, CotSettings) and settings.greedy
         self._votes = isinstance(settings, SelfConsistencySettings)
         self._bon = _as_best_of_n(settings)
         self._scores: dict[int, float] = {}
 
-    def next_strand(self) -> Strand | None:
-        num_left = self._bon.num_samples - self._num_begun
+    def next_coroutine(self) -> Coroutine | None:
+        num_left = self._bon.num_samples - self._num_started
         if self.budget.iterations is not None:
-            num_left = min(num_left, self.budget.iterations - self._num_begun)
+            num_left = min(num_left, self.budget.iterations - self._num_started)
         if num_left <= 0 or self.out_of_budget:
             return None
         num_now = min(num_left, self._bon.samples_at_once or num_left)
-        greedy = self._greedy and self._num_begun == 0
-        self._num_begun += num_now
+        greedy = self._greedy and self._num_started == 0
+        self._num_started += num_now
         return self._sample(num_now, greedy)
 
     def choose(self) -> Node | None:
@@ -152,7 +154,7 @@ class SolutionSampling(Search):
             return best_by_vote(self.tree, lambda node: node.multiplicity * self._scores.get(node.node_id, 0.0))
         return best_final(self.tree, lambda node: self._scores.get(node.node_id, 0.0))
 
-    def _sample(self, num_samples: int, greedy: bool) -> Strand:
+    def _sample(self, num_samples: int, greedy: bool) -> Coroutine:
         answer = proposed((yield [self.propose(self.tree.root, num_samples, None, greedy=greedy)])[0])
         num_known = len(self.tree)
         paths = [path for sample in answer.samples if (path := self._add_path(sample))]
@@ -187,27 +189,29 @@ class SolutionSampling(Search):
         self._scores[path[-1].node_id] = score
 
     def _stop_at_gate(self, paths: Sequence[Sequence[Node]]) -> None:
-        if self._bon.gate is None:
+        if self._bon.stop_threshold is None:
             return
         for path in paths:
-            if path[-1].final and self._scores.get(path[-1].node_id, 0.0) >= self._bon.gate:
-                self.stop(StopReason.GATE, path[-1])
+            if path[-1].final and self._scores.get(path[-1].node_id, 0.0) >= self._bon.stop_threshold:
+                self.stop(StopReason.THRESHOLD, path[-1])
                 return
 
 
 def _as_best_of_n(settings: CotSettings | SelfConsistencySettings | BestOfNSettings) -> BestOfNSettings:
-    """Return how the solutions are sampled, scored and gated."""
+    """Return how the solutions are sampled, scored and stopped."""
     match settings:
         case BestOfNSettings():
             return settings
-        case CotSettings(gate=None):
+        case CotSettings(stop_threshold=None):
             return BestOfNSettings(num_samples=1, score=False)
         case CotSettings():
-            return BestOfNSettings(num_samples=1 + settings.num_retries, samples_at_once=1, gate=settings.gate)
+            return BestOfNSettings(
+                num_samples=1 + settings.num_retries, samples_at_once=1, stop_threshold=settings.stop_threshold
+            )
         case SelfConsistencySettings():
             return BestOfNSettings(
                 num_samples=settings.num_samples,
                 samples_at_once=settings.samples_at_once,
-                gate=settings.gate,
-                score=settings.gate is not None,
+                stop_threshold=settings.stop_threshold,
+                score=settings.stop_threshold is not None,
             )

@@ -17,7 +17,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import Alternative, ProposedStep
 from restmcts.domain.search.best_first import entropy
-from restmcts.domain.search.protocol import ROOT, Budget, Search, Strand, proposed
+from restmcts.domain.search.protocol import ROOT, Budget, Search, Coroutine, proposed
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import Node
@@ -62,13 +62,13 @@ class Forked(Search):
         super().__init__(budget, seed, states_answer)
         self.settings = settings
         self._forks: list[tuple[float, int]] = []
-        self._num_begun = 0
+        self._num_started = 0
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         limit = min(self.settings.max_samples, self.budget.iterations or self.settings.max_samples)
-        if self.out_of_budget or self._num_begun >= limit:
+        if self.out_of_budget or self._num_started >= limit:
             return None
-        self._num_begun += 1
+        self._num_started += 1
         return self._sample(self._next_parent())
 
     def choose(self) -> Node | None:
@@ -76,12 +76,12 @@ class Forked(Search):
 
     def _next_parent(self) -> Node:
         """Return the node from which the next solution is sampled."""
-        if self._num_begun <= self.settings.num_roots or not self._forks:
+        if self._num_started <= self.settings.num_roots or not self._forks:
             return self.tree.root
         parent_id = self.tree[heapq.heappop(self._forks)[1]].parent_id
         return self.tree[ROOT if parent_id is None else parent_id]
 
-    def _sample(self, parent: Node) -> Strand:
+    def _sample(self, parent: Node) -> Coroutine:
         request = replace(self.propose(parent, 1, None), num_alternatives=self.settings.num_alternatives)
         answer = proposed((yield [request])[0])
         num_known = len(self.tree)

@@ -15,7 +15,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.prompts import Critique, read_critique
 from restmcts.domain.ranges import AtLeastOne, AtLeastZero, NotNegative, UnitInterval
 from restmcts.domain.requests import Request, Response, Sample, StepsProposed
-from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, StopReason, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import ROOT, Node
@@ -30,11 +30,11 @@ MAX_DRY_EXPANSIONS = 4
 @dataclass(frozen=True, slots=True)
 class MctsStarSettings(SearchSettings):
     """Parameters of MCTS*, defaults as released (branch 3, roll_branch 1, roll_forward_steps 3, ε
-    0.7, α 0.5, end gate 0.9).
+    0.7, α 0.5, stop threshold 0.9).
 
     Attributes:
-        mode: "solve" ends at the first selected leaf at or above the gate; "collect" spends the
-            whole budget.
+        mode: "solve" ends at the first selected leaf at or above the threshold; "collect" spends
+            the whole budget.
         branch: samples of one expansion (b).
         roll_branch: samples of one rollout step.
         roll_forward_steps: steps of a rollout (R).
@@ -44,7 +44,7 @@ class MctsStarSettings(SearchSettings):
         exploration_constant: weight of exploration in the selection (ε).
         alpha: weight of the rollout's best value against the child's own, in [0, 1] (the released
             code's reading).
-        end_gate: value at which a leaf counts as solved.
+        stop_threshold: value at which a leaf counts as solved.
         unvisited_bonus: bonus on the value of a child that was never visited.
         value: "model" takes V_θ as the node's value (released code); "cumulative" takes the paper's
             v_k, with r_sk = 1 - V_θ and m_k estimated as the steps left to `expected_depth`.
@@ -62,9 +62,9 @@ class MctsStarSettings(SearchSettings):
         value_mix: weight of the partial solution's log-probability, added to every value.
         self_critic: what the policy is asked of a partial solution before it is expanded
             (restmcts.domain.prompts.Critic); what it calls solved is final.
-        choose: the answer where no gate was met: "node" of highest value, final or not (released
-            code); "leaf" of highest value among finished ones; "vote": the answer with the greatest
-            sum of leaf values.
+        choose: the answer where no leaf reached the threshold: "node" of highest value, final or
+            not (released code); "leaf" of highest value among finished ones; "vote": the answer
+            with the greatest sum of leaf values.
     """
 
     mode: Literal["solve", "collect"] = "solve"
@@ -74,7 +74,7 @@ class MctsStarSettings(SearchSettings):
     selection: Literal["ucb", "puct"] = "ucb"
     exploration_constant: NotNegative = 0.7
     alpha: UnitInterval = 0.5
-    end_gate: float = 0.9
+    stop_threshold: float = 0.9
     unvisited_bonus: float = 1.0
     value: Literal["model", "cumulative"] = "model"
     expected_depth: AtLeastOne = 8
@@ -93,17 +93,16 @@ class MctsStarSettings(SearchSettings):
 
     @property
     def verified_threshold(self) -> float:
-        return self.end_gate
+        return self.stop_threshold
 
 
 class MctsStar(Search):
     """One tree of MCTS*.
 
     Invariants: every completed simulation adds exactly one visit to the root; with one leaf in
-        flight the tree is the released
-    search's tree (golden cases in tests/golden). A tree in which nothing can be expanded any more
-    goes on collecting visits only while a limit of iterations will end it; without one, a long row
-    of visits that cost nothing is followed by one that does.
+    flight the tree is the released search's tree (golden cases in tests/golden). A tree in which
+    nothing can be expanded any more goes on collecting visits only while a limit of iterations will
+    end it; without one, a long row of visits that cost nothing is followed by one that does.
     """
 
     def __init__(
@@ -111,31 +110,31 @@ class MctsStar(Search):
     ) -> None:
         super().__init__(budget, seed, states_answer)
         self.settings = settings
-        self.max_strands = settings.leaves_in_flight
+        self.max_coroutines = settings.leaves_in_flight
         self.needs_log_probs = settings.value_mix > 0
         self.finished_at_iteration: int | None = None
-        self._num_begun = 0
+        self._num_started = 0
         self._num_free = 0
         self._num_expansions: dict[int, int] = {}
         self._num_dry: dict[int, int] = {}
         self._closed: set[int] = set()
         self._gated: Node | None = None
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         limit = self.budget.iterations
-        while not self.out_of_budget and (limit is None or self._num_begun < limit):
+        while not self.out_of_budget and (limit is None or self._num_started < limit):
             path = self._select()
             leaf = path[-1]
             if self._is_solved(leaf):
-                self.finished_at_iteration = self._num_begun + 1
-                self.stop(StopReason.GATE, leaf)
+                self.finished_at_iteration = self._num_started + 1
+                self.stop(StopReason.THRESHOLD, leaf)
                 return None
             if self.tree.root.node_id in self._closed and (limit is None or self.settings.skip_finished):
                 self.stop(StopReason.EXHAUSTED)
                 return None
             if leaf.pending_visits:
                 return None
-            self._num_begun += 1
+            self._num_started += 1
             if self._is_expandable(leaf):
                 self._num_free = 0
                 return self._simulate(path)
@@ -162,7 +161,7 @@ class MctsStar(Search):
             children = self.tree.children_of(path[-1])
             if self._skips_finished:
                 children = [child for child in children if child.node_id not in self._closed]
-            if self.max_strands > 1:
+            if self.max_coroutines > 1:
                 children = [child for child in children if not self._is_busy(child)]
             if not children:
                 break
@@ -219,18 +218,18 @@ class MctsStar(Search):
             return False
         if node.expanded:
             return self.settings.widening > 0 and self._num_dry.get(node.node_id, 0) < MAX_DRY_EXPANSIONS
-        return self.settings.mode == "solve" or node.search_value < self.settings.end_gate
+        return self.settings.mode == "solve" or node.search_value < self.settings.stop_threshold
 
     def _is_solved(self, leaf: Node) -> bool:
         may_end = self.settings.mode == "solve" and (leaf.final or not self.settings.stop_on_any_gated)
-        return may_end and leaf.search_value >= self.settings.end_gate and not leaf.expanded
+        return may_end and leaf.search_value >= self.settings.stop_threshold and not leaf.expanded
 
     def _may_widen(self, node: Node) -> bool:
         allowed = 1 + math.floor(self.settings.widening * math.sqrt(node.visits))
         is_dry = self._num_dry.get(node.node_id, 0) >= MAX_DRY_EXPANSIONS
         return not node.pending_visits and not is_dry and self._num_expansions.get(node.node_id, 0) < allowed
 
-    def _simulate(self, path: list[Node]) -> Strand:
+    def _simulate(self, path: list[Node]) -> Coroutine:
         leaf = path[-1]
         for node in path:
             node.pending_visits += 1
@@ -255,7 +254,7 @@ class MctsStar(Search):
             node.pending_visits -= 1
         self._back_propagate(path)
         if self._gated is not None:
-            self.stop(StopReason.GATE, self._gated)
+            self.stop(StopReason.THRESHOLD, self._gated)
 
     def _criticise(self, leaf: Node) -> Generator[Sequence[Request], Sequence[Response], Critique]:
         """Ask the policy what it thinks of a partial solution; of none it can say nothing."""
@@ -288,7 +287,7 @@ class MctsStar(Search):
             node.search_value = self._search_value([*lineage, *branch[: index + 1]])
             if node.node_id != DETACHED:
                 self.tree.touch(node)
-                if self.settings.stop_on_any_gated and node.final and node.search_value >= self.settings.end_gate:
+                if self.settings.stop_on_any_gated and node.final and node.search_value >= self.settings.stop_threshold:
                     self._gated = self._gated or node
 
     def _search_value(self, lineage: Sequence[Node]) -> float:
@@ -306,7 +305,7 @@ class MctsStar(Search):
             value += self.settings.value_mix * sum(node.log_prob for node in lineage)
         return value
 
-    def _roll_out(self, child: Node) -> Strand:
+    def _roll_out(self, child: Node) -> Coroutine:
         """Walk greedily below a child and mix the best value met into the child's own."""
         lineage = self.tree.lineage(child)
         best_value: float | None = None
@@ -355,13 +354,13 @@ class MctsStar(Search):
         self._close(path)
 
     def _close(self, path: Sequence[Node]) -> None:
-        """Close what can bring nothing new: unexpandable leaves (but for gated ones in solve
+        """Close what can bring nothing new: unexpandable leaves (but for solved ones in solve
         mode), then nodes above only such.
         """
         solving = self.settings.mode == "solve"
         for child in self.tree.children_of(path[-1]):
-            gated = solving and child.search_value >= self.settings.end_gate
-            if not self._is_expandable(child) and not child.expanded and not gated:
+            solved = solving and child.search_value >= self.settings.stop_threshold
+            if not self._is_expandable(child) and not child.expanded and not solved:
                 self._closed.add(child.node_id)
         for node in reversed(path):
             children = self.tree.children_of(node)

@@ -2,7 +2,7 @@
 opening connectives are gone.
 
 Knows no meaning: numbers, operators, brackets and every other word count as they stand, in their
-    order.
+order.
 """
 
 import re

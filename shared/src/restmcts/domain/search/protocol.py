@@ -5,9 +5,9 @@ A search is a function of its settings, its seed and the sequence of responses i
 the recorded responses again in the order in which they were received rebuilds it exactly. It knows
 no clock, no I/O and no true answer.
 
-An algorithm is written as *strands*: generators that yield a list of requests and are resumed with
-    their responses. Several
-strands may be under way at once; each is resumed when the last of its responses has come.
+An algorithm is written as *coroutines*: generators that yield a list of requests and are resumed
+with their responses. Several coroutines may be under way at once; each is resumed when the last of
+its responses has come.
 """
 
 from abc import ABC, abstractmethod
@@ -85,20 +85,20 @@ class Spent:
 class StopReason(StrEnum):
     """Why a search ended."""
 
-    GATE = "gate"
+    THRESHOLD = "gate"
     BUDGET = "budget"
     COMPLETE = "complete"
     EXHAUSTED = "exhausted"
 
 
-Strand = Generator[Sequence[Request], Sequence[Response], None]
+Coroutine = Generator[Sequence[Request], Sequence[Response], None]
 
 
 @dataclass(slots=True)
 class _Wait:
-    """A strand waiting for its responses; `responses[i]` answers request `numbers[i]`."""
+    """A coroutine waiting for its responses; `responses[i]` answers request `numbers[i]`."""
 
-    strand: Strand
+    coroutine: Coroutine
     numbers: list[int]
     responses: dict[int, Response] = field(default_factory=dict)
 
@@ -107,11 +107,10 @@ class Search(ABC):
     """Base of all algorithms.
 
     Invariants: every request is issued once and answered at most once; a response that is not
-        awaited changes nothing; a finished
-    search issues no request.
+    awaited changes nothing; a finished search issues no request.
     """
 
-    max_strands = 1
+    max_coroutines = 1
     needs_log_probs = False
 
     def __init__(self, budget: Budget, seed: int, states_answer: Callable[[str], bool]) -> None:
@@ -124,10 +123,10 @@ class Search(ABC):
         self._states_answer = states_answer
         self._num_requests = 0
         self._waits: dict[int, _Wait] = {}
-        self._num_strands = 0
+        self._num_coroutines = 0
 
     @abstractmethod
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         """Return work to begin now, or None while (or because) there is none."""
 
     @abstractmethod
@@ -169,7 +168,7 @@ class Search(ABC):
         if len(wait.responses) < len(wait.numbers):
             return []
         requests: list[Request] = []
-        self._resume(wait.strand, [wait.responses[number] for number in wait.numbers], requests)
+        self._resume(wait.coroutine, [wait.responses[number] for number in wait.numbers], requests)
         return self._pump(requests)
 
     def _account(self, response: Response, elapsed_seconds: float) -> None:
@@ -183,24 +182,24 @@ class Search(ABC):
             self.spent.scored_tokens += response.num_scored_tokens
 
     def _pump(self, requests: list[Request]) -> list[Request]:
-        while not self.finished and self._num_strands < self.max_strands:
-            strand = self.next_strand()
-            if strand is None:
+        while not self.finished and self._num_coroutines < self.max_coroutines:
+            coroutine = self.next_coroutine()
+            if coroutine is None:
                 break
-            self._num_strands += 1
-            self._resume(strand, None, requests)
+            self._num_coroutines += 1
+            self._resume(coroutine, None, requests)
         self.spent.nodes = len(self.tree) - 1
-        if not self.finished and self._num_strands == 0:
+        if not self.finished and self._num_coroutines == 0:
             self.stop(StopReason.BUDGET if self.out_of_budget else StopReason.COMPLETE)
         return [] if self.finished else requests
 
-    def _resume(self, strand: Strand, responses: list[Response] | None, requests: list[Request]) -> None:
+    def _resume(self, coroutine: Coroutine, responses: list[Response] | None, requests: list[Request]) -> None:
         try:
-            asked = list(next(strand) if responses is None else strand.send(responses))
+            asked = list(next(coroutine) if responses is None else coroutine.send(responses))
         except StopIteration:
-            self._num_strands -= 1
+            self._num_coroutines -= 1
             return
-        wait = _Wait(strand, [request.number for request in asked])
+        wait = _Wait(coroutine, [request.number for request in asked])
         self._waits.update(dict.fromkeys(wait.numbers, wait))
         requests.extend(asked)
         self.spent.nodes = len(self.tree) - 1
@@ -295,10 +294,10 @@ def scored(response: Response) -> StepsScored:
 __all__ = [
     "ROOT",
     "Budget",
+    "Coroutine",
     "Search",
     "Spent",
     "StopReason",
-    "Strand",
     "best_final",
     "proposed",
     "scored",

@@ -10,7 +10,7 @@ from dataclasses import dataclass, replace
 
 from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, StepsProposed, StepsScored
 from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings, SolutionSampling
-from restmcts.domain.search.protocol import Budget, Search, Strand, best_final, scored
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, best_final, scored
 from restmcts.domain.tree import Node, Tree
 from restmcts.errors import InputError
 
@@ -44,18 +44,18 @@ class ScoreGivenSamples(Search):
     ) -> None:
         super().__init__(budget, seed, states_answer)
         self._samples = samples
-        self._is_begun = False
+        self._is_started = False
 
-    def next_strand(self) -> Strand | None:
-        if self._is_begun:
+    def next_coroutine(self) -> Coroutine | None:
+        if self._is_started:
             return None
-        self._is_begun = True
+        self._is_started = True
         return self._score_all()
 
     def choose(self) -> Node | None:
         return best_final(self.tree, lambda node: node.model_value or 0.0)
 
-    def _score_all(self) -> Strand:
+    def _score_all(self) -> Coroutine:
         paths: dict[int, list[Node]] = {}
         for sample in self._samples:
             path = self.add_sample(self.tree.root, sample)

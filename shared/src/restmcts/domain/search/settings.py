@@ -6,6 +6,7 @@ A search of one's own is a class of settings below `SearchSettings`, registered 
 
 from abc import abstractmethod
 from collections.abc import Callable, Sequence
+from types import MappingProxyType
 from typing import Self
 
 from pydantic import TypeAdapter
@@ -27,6 +28,7 @@ class SearchSettings(OpenSettings):
     """
 
     __slots__ = ()
+    former_names = MappingProxyType({"gate": "stop_threshold", "end_gate": "stop_threshold"})
 
     @classmethod
     def table(cls) -> SettingsTable:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import ProposedStep, Request, Response
-from restmcts.domain.search.protocol import Budget, Search, Strand, proposed
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, proposed
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
 
@@ -65,7 +65,7 @@ class StepRollouts(Search):
             given = [ProposedStep(text, 0, 0.0) for text in begins_with]
             self._to_complete = self.tree.add_path(self.tree.root, given, self.is_final)[-1:]
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         if self.out_of_budget:
             return None
         if not self._sampled:
@@ -76,11 +76,11 @@ class StepRollouts(Search):
     def choose(self) -> Node | None:
         return next((node for node in self.tree.final_nodes() if not node.from_rollout), None)
 
-    def _solutions(self) -> Strand:
+    def _solutions(self) -> Coroutine:
         for path in (yield from self._sample(self.tree.root, self._settings.num_solutions, from_rollout=False)):
             self._to_complete += [node for node in path if not node.final and node not in self._to_complete]
 
-    def _completions(self, node: Node) -> Strand:
+    def _completions(self, node: Node) -> Coroutine:
         yield from self._sample(node, self._settings.num_rollouts, from_rollout=True)
 
     def _sample(self, node: Node, num_samples: int, *, from_rollout: bool) -> Sampling:

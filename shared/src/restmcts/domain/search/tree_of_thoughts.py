@@ -9,7 +9,7 @@ from typing import Self
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import Request, Response
-from restmcts.domain.search.protocol import Budget, Search, StopReason, Strand, best_final, proposed, scored
+from restmcts.domain.search.protocol import Budget, Coroutine, Search, StopReason, best_final, proposed, scored
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.tree import Node
 
@@ -24,14 +24,14 @@ class StepBeamSettings(SearchSettings):
         beam_width: partial solutions kept.
         branch: samples for each of them and step.
         max_depth: steps of a solution at most.
-        gate: stop at a finished solution of at least this value; None: until all that live on are
-            finished.
+        stop_threshold: stop at a finished solution of at least this value; None: until all that
+            live on are finished.
     """
 
     beam_width: AtLeastOne = 4
     branch: AtLeastOne = 4
     max_depth: AtLeastOne = 32
-    gate: float | None = None
+    stop_threshold: float | None = None
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return LayeredSearch(self, budget, seed, ends)
@@ -57,13 +57,14 @@ class TotBfsSettings(SearchSettings):
         width: states kept a layer.
         branch: samples for each of them.
         max_depth: layers at most.
-        gate: stop at a finished solution of at least this value; None: go through all layers.
+        stop_threshold: stop at a finished solution of at least this value; None: go through all
+            layers.
     """
 
     width: AtLeastOne = 4
     branch: AtLeastOne = 4
     max_depth: AtLeastOne = 32
-    gate: float | None = None
+    stop_threshold: float | None = None
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return LayeredSearch(self, budget, seed, ends)
@@ -89,14 +90,14 @@ class TotDfsSettings(SearchSettings):
         branch: samples of one expansion.
         prune_below: least value of a state that is entered.
         max_depth: steps of a solution at most.
-        gate: stop at a finished solution of at least this value; None: search until nothing is
-            left.
+        stop_threshold: stop at a finished solution of at least this value; None: search until
+            nothing is left.
     """
 
     branch: AtLeastOne = 3
     prune_below: float = 0.0
     max_depth: AtLeastOne = 32
-    gate: float | None = 0.9
+    stop_threshold: float | None = 0.9
 
     def build(
         self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()
@@ -123,7 +124,7 @@ class ExpandingSearch(Search):
     def choose(self) -> Node | None:
         return best_final(self.tree, lambda node: node.search_value)
 
-    def expand(self, nodes: Sequence[Node]) -> Strand:
+    def expand(self, nodes: Sequence[Node]) -> Coroutine:
         """Ask for the children of the nodes and their values, all nodes at once; empty
         expansions leave nodes without children.
         """
@@ -178,12 +179,12 @@ class LayeredSearch(ExpandingSearch):
         self._settings = settings
         self._layer = [self.tree.root]
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         if self.out_of_budget or not any(map(self.is_open, self._layer)):
             return None
         return self._advance()
 
-    def _advance(self) -> Strand:
+    def _advance(self) -> Coroutine:
         parents = [node for node in self._layer if self.is_open(node)]
         yield from self.expand(parents)
         children = [child for parent in parents for child in self.tree.children_of(parent)]
@@ -193,10 +194,14 @@ class LayeredSearch(ExpandingSearch):
             self._layer = self.best_of([*waiting, *children], self._settings.beam_width)
         else:
             self._layer = self.best_of([child for child in children if self.is_open(child)], self._settings.width)
-        gate = self._settings.gate
-        gated = [child for child in children if child.final and gate is not None and child.search_value >= gate]
-        if gated:
-            self.stop(StopReason.GATE, self.best_of(gated, 1)[0])
+        stop_threshold = self._settings.stop_threshold
+        solved = [
+            child
+            for child in children
+            if child.final and stop_threshold is not None and child.search_value >= stop_threshold
+        ]
+        if solved:
+            self.stop(StopReason.THRESHOLD, self.best_of(solved, 1)[0])
 
 
 class DepthFirstSearch(ExpandingSearch):
@@ -211,19 +216,19 @@ class DepthFirstSearch(ExpandingSearch):
         self._settings = settings
         self._stack = [self.tree.root]
 
-    def next_strand(self) -> Strand | None:
+    def next_coroutine(self) -> Coroutine | None:
         if self.out_of_budget or not self._stack:
             return None
         return self._visit(self._stack.pop())
 
-    def _visit(self, node: Node) -> Strand:
+    def _visit(self, node: Node) -> Coroutine:
         yield from self.expand([node])
         self.spent.iterations += 1
         children = self.best_of(self.tree.children_of(node), self.branch)
-        gate = self._settings.gate
+        stop_threshold = self._settings.stop_threshold
         for child in children:
-            if child.final and gate is not None and child.search_value >= gate:
-                self.stop(StopReason.GATE, child)
+            if child.final and stop_threshold is not None and child.search_value >= stop_threshold:
+                self.stop(StopReason.THRESHOLD, child)
                 return
         entered = [
             child for child in children if self.is_open(child) and child.search_value >= self._settings.prune_below

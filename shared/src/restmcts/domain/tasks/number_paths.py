@@ -65,7 +65,7 @@ MOVE_POOL = (Move("+", 3), Move("+", 7), Move("-", 2), Move("-", 5), Move("*", 2
 
 
 @dataclass(frozen=True, slots=True)
-class Puzzle:
+class NumberPath:
     """A question in parts; start and target are numbers from 0 to 49."""
 
     start: int
@@ -113,7 +113,7 @@ class ProblemSets:
     validation: tuple[Problem, ...]
 
 
-def parse_question(question: str) -> Puzzle:
+def parse_question(question: str) -> NumberPath:
     """Return the puzzle that a question states.
 
     Raises:
@@ -125,7 +125,7 @@ def parse_question(question: str) -> Puzzle:
             f"not a number path: {question[:80]!r}; write e.g. 'Start: 7  Target: 31  Moves: +3 -5 *2', numbers 0 to 49"
         )
     moves = tuple(Move(text[0], int(text[1:])) for text in match[3].split(" "))
-    return Puzzle(start=int(match[1]), target=int(match[2]), moves=moves)
+    return NumberPath(start=int(match[1]), target=int(match[2]), moves=moves)
 
 
 def move_step(number: int, move: Move) -> str:
@@ -247,8 +247,8 @@ class _Source:
         self._generator = generator
         self._difficulty = difficulty
         self._distances = distances = difficulties(difficulty, MAX_MOVES, "distances of number paths")
-        self._used: set[Puzzle] = set()
-        self._unused: dict[int, list[Puzzle]] = {steps: [] for steps in distances}
+        self._used: set[NumberPath] = set()
+        self._unused: dict[int, list[NumberPath]] = {steps: [] for steps in distances}
         for puzzle, steps in _all_puzzles():
             if steps in self._unused:
                 self._unused[steps].append(puzzle)
@@ -274,7 +274,7 @@ class _Source:
             problems.append(_as_problem(*walked))
         return tuple(problems)
 
-    def _draw_one(self) -> Puzzle:
+    def _draw_one(self) -> NumberPath:
         """Return an unused puzzle of a distance that is drawn from those that are not used up."""
         while self._distances:
             steps = self._generator.choice(self._distances)
@@ -291,15 +291,15 @@ class _Source:
         )
 
 
-def _all_puzzles() -> Iterator[tuple[Puzzle, int]]:
+def _all_puzzles() -> Iterator[tuple[NumberPath, int]]:
     for moves in combinations(MOVE_POOL, MOVES_PER_PUZZLE):
         for target in range(LARGEST_NUMBER + 1):
             for start, steps in enumerate(distances_to(target, moves)):
                 if steps is not None:
-                    yield Puzzle(start, target, moves), steps
+                    yield NumberPath(start, target, moves), steps
 
 
-def _random_walk(generator: random.Random) -> tuple[Puzzle, tuple[str, ...]] | None:
+def _random_walk(generator: random.Random) -> tuple[NumberPath, tuple[str, ...]] | None:
     """Return a walk without revisits, its end declared the target; None if it got stuck or is
     as short as can be.
     """
@@ -317,14 +317,14 @@ def _random_walk(generator: random.Random) -> tuple[Puzzle, tuple[str, ...]] | N
     shortest = distances_to(path[-1], moves)[path[0]]
     if shortest is None or len(steps) <= shortest:
         return None
-    return Puzzle(path[0], path[-1], moves), (*steps, answer_step(path[-1]))
+    return NumberPath(path[0], path[-1], moves), (*steps, answer_step(path[-1]))
 
 
-def _as_problem(puzzle: Puzzle, solution: tuple[str, ...] | None = None) -> Problem:
+def _as_problem(puzzle: NumberPath, solution: tuple[str, ...] | None = None) -> Problem:
     return Problem(question=puzzle.question, answer=str(puzzle.target), solution=solution, kind=KIND)
 
 
-def _replay(puzzle: Puzzle, lines: Sequence[str]) -> tuple[int, int, bool] | None:
+def _replay(puzzle: NumberPath, lines: Sequence[str]) -> tuple[int, int, bool] | None:
     """Return the number reached, the moves made and whether the answer was stated; None if a
     line is wrong.
     """

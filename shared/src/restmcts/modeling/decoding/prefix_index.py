@@ -51,7 +51,7 @@ class PrefixIndex:
         self._now = 0
 
     @property
-    def num_taken(self) -> int:
+    def num_used(self) -> int:
         """Slots in use."""
         return self._first_fresh - len(self._freed)
 
@@ -104,16 +104,16 @@ class PrefixIndex:
         node.children = {int(rest.tokens[0]): rest}
 
     def _take(self, number: int) -> Ints:
-        room = self.capacity - self.num_taken
+        room = self.capacity - self.num_used
         if number > room:
             self._evict(number - room + int(self.capacity * _FREED_SHARE))
-            number = min(number, self.capacity - self.num_taken)
+            number = min(number, self.capacity - self.num_used)
         num_freed = min(number, len(self._freed))
-        taken = self._freed[len(self._freed) - num_freed :]
+        reused = self._freed[len(self._freed) - num_freed :]
         del self._freed[len(self._freed) - num_freed :]
         fresh = np.arange(self._first_fresh, self._first_fresh + number - num_freed)
         self._first_fresh += len(fresh)
-        return np.concatenate([np.array(taken, dtype=np.int64), fresh])
+        return np.concatenate([np.array(reused, dtype=np.int64), fresh])
 
     def _evict(self, number: int) -> None:
         # Numbered, so that nodes of one age leave in an order that is always the same.

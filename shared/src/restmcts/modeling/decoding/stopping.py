@@ -98,7 +98,7 @@ class Continuations:
         max_steps: Ints,
         max_tokens: Ints,
         max_step_tokens: int,
-        begun: Sequence[Sequence[int]] | None = None,
+        prefixes: Sequence[Sequence[int]] | None = None,
         num_alternatives: Ints | None = None,
         min_log_probs: Floats | None = None,
         as_lines: Bools | None = None,
@@ -107,7 +107,7 @@ class Continuations:
         num_rows = len(max_steps)
         self._in_thought = list(in_thought) if in_thought is not None else [False] * num_rows
         self._as_written = np.full(num_rows, rules.keeps_text) & ~(np.False_ if as_lines is None else as_lines)
-        self._begun = begun if begun is not None else [()] * num_rows
+        self._prefixes = prefixes if prefixes is not None else [()] * num_rows
         self._num_alternatives = (
             num_alternatives if num_alternatives is not None else np.zeros(num_rows, dtype=np.int64)
         )
@@ -161,7 +161,7 @@ class Continuations:
 
     def _given(self, row: int) -> Sequence[int]:
         """Return the tokens that were given at the beginning of the row's present step."""
-        return () if self._step_starts[row] else self._begun[row]
+        return () if self._step_starts[row] else self._prefixes[row]
 
     def _keep_tops(self, rows: Ints, top_ids: Ints, top_log_probs: Floats) -> None:
         ids = np.zeros((len(self._max_steps), top_ids.shape[1]), dtype=np.int64)
@@ -179,16 +179,16 @@ class Continuations:
         found: list[tuple[list[int], float, float, int]] = []
         start = int(self._step_starts[row])
         for place in range(start, start + num_tokens):
-            taken = int(self._tokens[row, place])
+            chosen = int(self._tokens[row, place])
             ids, log_probs = (values[row].tolist() for values in self._tops[place])
-            others = [(i, p) for i, p in zip(ids, log_probs, strict=True) if i != taken and not self._rules.ends[i]]
+            others = [(i, p) for i, p in zip(ids, log_probs, strict=True) if i != chosen and not self._rules.ends[i]]
             wanted = [(i, p) for i, p in others[: self._num_alternatives[row]] if p > self._min_log_probs[row]]
             found += [([*prefix, i], before, p, place - start) for i, p in wanted]
-            prefix.append(taken)
+            prefix.append(chosen)
             before += float(self._log_probs[row, place])
         texts = self._rules.decode([tokens for tokens, *_ in found]) if found else []
-        told = zip(texts, found, strict=True)
-        return tuple(Alternative(text, b, p, at) for text, (_, b, p, at) in told if self._may_begin(row, text))
+        pairs = zip(texts, found, strict=True)
+        return tuple(Alternative(text, b, p, at) for text, (_, b, p, at) in pairs if self._may_begin(row, text))
 
     def _may_begin(self, row: int, text: str) -> bool:
         """Return whether a step may begin with a text: it is no whole step, and no part of a

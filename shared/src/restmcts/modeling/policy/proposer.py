@@ -252,7 +252,7 @@ class TransformersProposer:
             np.array([row.max_steps for row in batch]),
             np.array([row.max_tokens for row in batch]),
             settings.max_step_tokens,
-            [self._begun(requests[row.request].begun) for row in batch],
+            [self._start_tokens(requests[row.request].begun) for row in batch],
             num_alternatives,
             np.array(
                 [-np.inf if least is None else least for least in (requests[row.request].min_log_prob for row in batch)]
@@ -348,7 +348,7 @@ class TransformersProposer:
         log.info("the policy ends its steps with a %s, as its answers to %d questions show", name, len(requests))
         return found
 
-    def _begun(self, text: str) -> list[int]:
+    def _start_tokens(self, text: str) -> list[int]:
         """Return the tokens of a given beginning, for the text of its step only: the prompt is
         encoded as a whole.
         """

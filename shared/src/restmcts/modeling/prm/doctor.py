@@ -34,7 +34,7 @@ SOLUTIONS = (
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class PrmFinding:
     """What one check found; `remedy` is empty where all is right. One that does not `decide` is
     shown, and does not count for the verdict.
     """
@@ -46,7 +46,7 @@ class Finding:
     decides: bool = True
 
 
-def examine(prm: LoadedPrm) -> Iterator[Finding]:
+def examine(prm: LoadedPrm) -> Iterator[PrmFinding]:
     """Yield what each check finds."""
     tolerance = _TOLERANCES.get(prm.loaded.model.dtype, _COARSE_TOLERANCE)
     yield checked("markers", lambda: _markers(prm))
@@ -61,7 +61,7 @@ def examine(prm: LoadedPrm) -> Iterator[Finding]:
     yield checked("length limit", lambda: _length(prm))
 
 
-def examine_scorer(scorer: StepScorer) -> Iterator[Finding]:
+def examine_scorer(scorer: StepScorer) -> Iterator[PrmFinding]:
     """Yield what each check finds of a model that is not at hand, but asked: a judge, or one
     behind HTTP.
     """
@@ -95,7 +95,7 @@ def _asked(scorer: StepScorer, *, whole: bool) -> list[StepsScored]:
     return scorer.score(QUESTIONS, requests)
 
 
-def checked(name: str, look: Callable[[], tuple[str, str]], *, decides: bool = True) -> Finding:
+def checked(name: str, look: Callable[[], tuple[str, str]], *, decides: bool = True) -> PrmFinding:
     """Return what a look found, its own failure too: what it saw, and the remedy, if any."""
     try:
         found, remedy = look()
@@ -103,7 +103,7 @@ def checked(name: str, look: Callable[[], tuple[str, str]], *, decides: bool = T
         found, remedy = str(error), "choose another format, or fetch the model again"
     except ServerUnavailableError as error:
         found, remedy = str(error), "start the server, or check its URL"
-    return Finding(name, not remedy, found, remedy, decides)
+    return PrmFinding(name, not remedy, found, remedy, decides)
 
 
 def _markers(prm: LoadedPrm) -> tuple[str, str]:

@@ -15,7 +15,7 @@ from restmcts.domain.stats.separation import Meaning, Separation, StepPair, sepa
 from restmcts.domain.tasks.puzzles import SetSizes
 from restmcts.domain.tasks.story_problems import make_story_problem_sets
 from restmcts.errors import InputError, ModelError
-from restmcts.modeling.prm.doctor import Finding, checked
+from restmcts.modeling.prm.doctor import PrmFinding, checked
 from restmcts.ports import StepScorer
 
 NUM_ARITHMETIC = 16
@@ -52,7 +52,7 @@ def arithmetic_problems() -> tuple[Problem, ...]:
     return make_story_problem_sets(random.Random(_SEED), sizes).demonstrations
 
 
-def examine_meaning(scorer: StepScorer, name: str, problems: Sequence[Problem], *, decides: bool) -> Finding:
+def examine_meaning(scorer: StepScorer, name: str, problems: Sequence[Problem], *, decides: bool) -> PrmFinding:
     """Return what a scorer makes of right and wrong steps of solved problems.
 
     Args:

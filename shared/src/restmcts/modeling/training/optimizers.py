@@ -112,8 +112,8 @@ class CombinedOptimizer(Optimizer):
 def build_optimizer(model: Any, settings: TrainingSettings) -> Optimizer:
     """Return the optimizer that the settings name over the model's trainable parameters."""
     hidden = _hidden_matrices(model) if settings.optimizer == "muon" else []
-    taken = {id(parameter) for parameter in hidden}
-    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in taken]
+    hidden_ids = {id(parameter) for parameter in hidden}
+    rest = [p for p in model.parameters() if p.requires_grad and id(p) not in hidden_ids]
     adamw = AdamW(_by_decay(rest, settings.weight_decay), lr=settings.learning_rate, betas=ADAMW_BETAS)
     if not hidden:
         return adamw

@@ -280,13 +280,13 @@ class ProgressCallback(TrainerCallback):
             raise TrainingError(
                 f"the loss is {loss} at step {state.global_step} of {state.max_steps}; use a lower learning rate"
             )
-        self._tell(state, loss)
+        self._report(state, loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Tell of a step; a loss that belongs to it comes after."""
-        self._tell(state, None)
+        self._report(state, None)
 
-    def _tell(self, state: Any, loss: float | None) -> None:
+    def _report(self, state: Any, loss: float | None) -> None:
         if self._on_progress is not None and state.is_world_process_zero:
             self._on_progress(state.global_step, state.max_steps, loss)
 

@@ -58,7 +58,7 @@ class ValueExample:
         """
         if gives_values(objective) or objective in ("soft", "ranking"):
             return self.targets
-        right = tuple(None if told is None else float(told) for told in self.leads_to_right) or (None,) * len(
+        right = tuple(None if label is None else float(label) for label in self.leads_to_right) or (None,) * len(
             self.steps
         )
         if objective == "hard":

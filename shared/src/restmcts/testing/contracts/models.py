@@ -101,7 +101,7 @@ def _check_solution_scores(
     assert [len(values) for values in first.values] == [len(branch) for branch in ends], "values of the branch alone"
     expected = [aggregate(values, aggregation) for values in second.values]
     for answer in (first, second):
-        told = zip(answer.solution_scores, expected, strict=True)
-        assert all(abs(score - wanted) < 1e-4 for score, wanted in told), (
+        pairs = zip(answer.solution_scores, expected, strict=True)
+        assert all(abs(score - wanted) < 1e-4 for score, wanted in pairs), (
             "a score is made of all steps, by the model's own rule"
         )

@@ -7,7 +7,7 @@ from restmcts.adapters.models.http_policy.address import Protocol, parse_address
 from restmcts.ports import ArtifactStore, StepProposer
 
 if TYPE_CHECKING:
-    from restmcts.adapters.workers.service import ModelSettings
+    from restmcts.adapters.workers.service import WorkerModelSettings
 
 
 class HttpEngine(Engine):
@@ -17,7 +17,7 @@ class HttpEngine(Engine):
         """Return the URI with its options in one order."""
         return parse_address(uri).uri
 
-    def open(self, uri: str, artifacts: ArtifactStore, settings: "ModelSettings") -> StepProposer:
+    def open(self, uri: str, artifacts: ArtifactStore, settings: "WorkerModelSettings") -> StepProposer:
         """Return a client; what is wrong with the server shows when it is asked."""
         from restmcts.adapters.models.http_policy.opening import open_policy
 

@@ -68,14 +68,14 @@ class CompletionsBackend(_OpenAIServer):
 
     def __init__(self, address: ServerAddress, token: str, timeout_seconds: float) -> None:
         super().__init__(address, token, timeout_seconds)
-        self._tells_tokens = self._hides_stop = False
+        self._returns_tokens = self._hides_stop = False
 
     def complete(self, ask: Ask) -> Completions:
         if not (self._hides_stop and ask.stop is not None):
             answer = self._whole(ask)
             found = completions_of(answer, ask)
-            self._tells_tokens = self._tells_tokens or any(sample.tokens for sample in found.samples)
-            self._hides_stop = self._tells_tokens and (self._hides_stop or _leaves_out_stop(answer, found, ask))
+            self._returns_tokens = self._returns_tokens or any(sample.tokens for sample in found.samples)
+            self._hides_stop = self._returns_tokens and (self._hides_stop or _leaves_out_stop(answer, found, ask))
         return completions_of(self._streamed(ask), ask) if self._hides_stop and ask.stop is not None else found
 
     def _whole(self, ask: Ask) -> Mapping[str, Any]:
@@ -202,9 +202,9 @@ def _leaves_out_stop(answer: Mapping[str, Any], found: Completions, ask: Ask) ->
     """
     if ask.stop is None or any(sample.tokens is None for sample in found.samples):
         return False
-    num_told = sum(len(sample.tokens or ()) for sample in found.samples)
+    num_returned = sum(len(sample.tokens or ()) for sample in found.samples)
     stopped = any(choice.get("finish_reason") == "stop" for choice in answer["choices"])
-    return stopped and int(answer["usage"]["completion_tokens"]) != num_told
+    return stopped and int(answer["usage"]["completion_tokens"]) != num_returned
 
 
 def _renamed(token: dict[str, Any], num_top: int) -> dict[str, Any]:
@@ -221,9 +221,9 @@ def _ended(choice: Mapping[str, Any], text: str, tokens: Sequence[Token] | None,
         return False
     if stop is None or stop in text:
         return stop is None
-    for told in ("stop_reason", "matched_stop"):  # vLLM, SGLang
-        if told in choice:
-            return bool(choice[told] != stop)
+    for field in ("stop_reason", "matched_stop"):  # vLLM, SGLang
+        if field in choice:
+            return bool(choice[field] != stop)
     if not tokens:
         return None
     # The last token that is told holds the stop text, or is the model's end, without a name.

@@ -53,7 +53,7 @@ class Writing:
         self._open: list[_Piece] = []
         self._num_tokens = 0
         self._num_blank = 0
-        self._begun = request.begun
+        self._step_start = request.begun
         self.text = ""
         self.ended = False
         self.complete = False
@@ -82,7 +82,7 @@ class Writing:
             LogProbsNotToldError: if the search needs log-probabilities or alternatives that the
                 server does not tell.
         """
-        self._check_told(completion)
+        self._check_returned(completion)
         out_of_tokens = completion.cut and self.max_tokens < self._settings.max_step_tokens
         self._num_tokens += completion.num_tokens
         for piece in self._pieces(completion):
@@ -94,11 +94,11 @@ class Writing:
                 return
         self._end_call(completion, out_of_tokens or (completion.cut and self.stop is None))
 
-    def _check_told(self, completion: Completion) -> None:
+    def _check_returned(self, completion: Completion) -> None:
         if self._request.needs_log_probs and completion.tokens is None:
             raise LogProbsNotToldError("the server tells no log-probabilities, which this search needs")
-        tells_others = completion.tokens is not None and all(token.top for token in completion.tokens if token.text)
-        if self._request.num_alternatives and not tells_others:
+        returns_others = completion.tokens is not None and all(token.top for token in completion.tokens if token.text)
+        if self._request.num_alternatives and not returns_others:
             raise LogProbsNotToldError("the server tells no alternatives to its tokens, which this search needs")
 
     def _pieces(self, completion: Completion) -> list[_Piece]:
@@ -113,13 +113,13 @@ class Writing:
                 texts[-1] = ending  # a server may name the token that completes the stop text by nothing
             if "".join(texts).startswith(body + (ending if stopped else "")):
                 extra = ending if self._separator not in "".join(texts) else ""
-                told = zip(texts, completion.tokens, strict=True)
-                return [_Piece(text, 1, token) for text, token in told] + _untold(extra, 0, 0.0)
+                returned = zip(texts, completion.tokens, strict=True)
+                return [_Piece(text, 1, token) for text, token in returned] + _unreturned(extra, 0, 0.0)
         log_prob = sum(token.log_prob for token in completion.tokens or ())
-        return _untold(body + ending, completion.num_tokens, log_prob, self._separator)
+        return _unreturned(body + ending, completion.num_tokens, log_prob, self._separator)
 
     def _open_text(self) -> str:
-        return self._begun + "".join(piece.text for piece in self._open)
+        return self._step_start + "".join(piece.text for piece in self._open)
 
     def _close_step(self, text: str, num_pieces: int | None = None) -> None:
         """Add the first so many pieces of what is open as a step of that text; None: all."""
@@ -129,7 +129,7 @@ class Writing:
         num_tokens = sum(piece.num_tokens for piece in pieces)
         log_prob = min(sum(piece.token.log_prob for piece in pieces), 0.0)
         self._steps.append(ProposedStep(text, num_tokens, log_prob, self._alternatives(pieces)))
-        self._begun = ""
+        self._step_start = ""
         self._in_thought = thought_is_open(text, self._in_thought)
         ends = closes_program if self._segmenter.is_code else states_answer
         self.ended = not self._in_thought and ends(text.strip())
@@ -157,7 +157,7 @@ class Writing:
     def _cut_step(self) -> None:
         """End a step that is too long where its last word begins, which is then not of it."""
         for count in range(len(self._open) - 1, 0, -1):
-            before = self._begun + "".join(piece.text for piece in self._open[:count])
+            before = self._step_start + "".join(piece.text for piece in self._open[:count])
             if self._open[count].text[:1].isspace() and before.strip():
                 dropped = "".join(piece.text for piece in self._open[count:])
                 self.text = self.text.removesuffix(dropped)
@@ -169,13 +169,13 @@ class Writing:
         """Return the tokens that this step did not take, by position, most probable first."""
         wanted = self._request.num_alternatives
         found: list[Alternative] = []
-        before, prefix = 0.0, self._begun
+        before, prefix = 0.0, self._step_start
         for position, piece in enumerate(pieces):
             others = [pair for pair in piece.token.top if pair[0] != piece.token.text and not _SPECIAL.search(pair[0])]
             for text, log_prob in sorted(others, key=lambda other: -other[1])[:wanted]:
-                begun = prefix + text
-                if self._separator not in begun.lstrip() and begun.strip():
-                    found.append(Alternative(begun, before, log_prob, position))
+                branch = prefix + text
+                if self._separator not in branch.lstrip() and branch.strip():
+                    found.append(Alternative(branch, before, log_prob, position))
             before += piece.token.log_prob
             prefix += piece.text
         return tuple(found)
@@ -185,7 +185,7 @@ def _written(token: Token) -> str:
     return "" if _SPECIAL.fullmatch(token.text) else token.text
 
 
-def _untold(text: str, num_tokens: int, log_prob: float, separator: str = "") -> list[_Piece]:
+def _unreturned(text: str, num_tokens: int, log_prob: float, separator: str = "") -> list[_Piece]:
     """Return a text's lines, each with its share of the tokens and of their log-probability."""
     lines = re.split(f"(?<={re.escape(separator)})", text) if separator else [text]
     shares = [(line, len(line) / len(text)) for line in lines if line]

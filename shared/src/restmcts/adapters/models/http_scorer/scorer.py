@@ -31,7 +31,7 @@ _SPOKEN = {
 Path = tuple[str, Sequence[str], int]
 
 
-class Reading(Protocol):
+class ServedReading(Protocol):
     """One text in tokens, and where to read in it (restmcts.modeling.value.value_reading)."""
 
     @property
@@ -52,7 +52,7 @@ class ScoreReading:
         aggregation: of the steps' values to a whole solution's score.
     """
 
-    readings_of_paths: Callable[[Sequence[Path]], Iterator[Sequence[Reading]]]
+    readings_of_paths: Callable[[Sequence[Path]], Iterator[Sequence[ServedReading]]]
     good_class: int | None
     low: float
     high: float
@@ -105,7 +105,7 @@ class HttpScorer:
             )
         return answers
 
-    def _values(self, readings: Mapping[Path, Sequence[Reading]]) -> dict[Path, list[float]]:
+    def _values(self, readings: Mapping[Path, Sequence[ServedReading]]) -> dict[Path, list[float]]:
         self._check_model()
         texts = [text for listed in readings.values() for one in listed for text in self._texts(one)]
         pool = ThreadPoolExecutor(self._concurrency, thread_name_prefix="scoring-server")
@@ -120,7 +120,7 @@ class HttpScorer:
             for path, listed in readings.items()
         }
 
-    def _texts(self, reading: Reading) -> list[tuple[list[int], list[int]]]:
+    def _texts(self, reading: ServedReading) -> list[tuple[list[int], list[int]]]:
         """Return tokens and the places to read in them; where a server gives one output a text,
         one text a place.
         """

@@ -38,7 +38,7 @@ from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.errors import InputError
 
 ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
-MAX_NAMES_TOLD = 8
+MAX_NAMES_LISTED = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +92,7 @@ def run_named(transaction: Transaction, name: str) -> StoredRun:
     row = transaction.row(StoredRun, SHOWN_RUN.where(RUNS.c.name == name))
     if row is not None:
         return row
-    newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_TOLD)
+    newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_LISTED)
     known = list(transaction.execute(newest).scalars())
     raise InputError(
         f"no run is named {name!r}" + (f"; there are {', '.join(known)}" if known else "; there is none yet")

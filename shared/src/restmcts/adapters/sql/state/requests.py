@@ -44,7 +44,7 @@ BUDGET_LOCK = 7_264_002
 """With a run's id, who reserves tokens of its budget."""
 
 
-_HELD = ("id", "attempt")
+_LEASE_KEY = ("id", "attempt")
 _BATCH = (REQUESTS.c.checkpoint_id, REQUESTS.c.generation)
 _LEASED = REQUESTS.c.state == literal_column("'leased'")
 
@@ -69,7 +69,7 @@ class ClaimedRequest:
 
 
 @dataclass(frozen=True, slots=True)
-class Claim:
+class ClaimedBatch:
     """Requests that one model call can serve."""
 
     batch: Batch
@@ -101,7 +101,7 @@ def claim(
     max_requests: int,
     lease_seconds: float,
     without: Collection[Batch] = (),
-) -> Claim | None:
+) -> ClaimedBatch | None:
     """Take the oldest `max_requests` waiting requests of the oldest batch under a lease; None
     if nothing waits.
 
@@ -183,14 +183,14 @@ def _tokens_left(transaction: Transaction, checkpoint_id: int) -> int | None:
     return int(run.max_tokens - (spent or 0) - (reserved or 0))
 
 
-def _leased(transaction: Transaction, batch: Batch, rows: Sequence[_Waiting], lease_seconds: float) -> Claim:
+def _leased(transaction: Transaction, batch: Batch, rows: Sequence[_Waiting], lease_seconds: float) -> ClaimedBatch:
     transaction.execute(
         update(REQUESTS)
         .where(REQUESTS.c.id.in_([row.id for row in rows]))
         .values(state=RequestState.LEASED.value, attempt=REQUESTS.c.attempt + 1, lease_until=moment(lease_seconds))
     )
     by_length = sorted(rows, key=lambda row: row.num_prompt_chars)
-    return Claim(
+    return ClaimedBatch(
         batch,
         [ClaimedRequest(row.id, row.tree_id, row.attempt + 1, row.question, row.payload) for row in by_length],
     )
@@ -217,10 +217,10 @@ def _wanted() -> Condition:
 def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str]]) -> None:
     """Write answers of requests that are still held by their attempt; others change nothing."""
     rows = [
-        {"state": RequestState.ANSWERED.value, "answer": response, "lease_until": None, **_held_by(request)}
+        {"state": RequestState.ANSWERED.value, "answer": response, "lease_until": None, **_lease_key(request)}
         for request, response in answers
     ]
-    transaction.alter(REQUESTS, rows, _HELD, _LEASED)
+    transaction.alter(REQUESTS, rows, _LEASE_KEY, _LEASED)
 
 
 def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> bool:
@@ -233,7 +233,7 @@ def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_se
     return bool(renewed.rowcount)
 
 
-def _held_by(request: ClaimedRequest) -> dict[str, int]:
+def _lease_key(request: ClaimedRequest) -> dict[str, int]:
     return {"id": request.request_id, "attempt": request.attempt}
 
 

@@ -14,7 +14,7 @@ from restmcts.adapters.sql.stack_tables import WorkerRow
 WORKERS = table_of(WorkerRow)
 
 
-def tell(transaction: Transaction, row: Mapping[str, Any]) -> None:
+def report(transaction: Transaction, row: Mapping[str, Any]) -> None:
     """Write a worker's row, or write it anew."""
     transaction.upsert(WORKERS, [row], ("id",))
 

@@ -28,14 +28,14 @@ def programs_in(text: str, prelude: str = "", entry_point: str | None = None) ->
     fenced = _fenced(written)
     if fenced:
         named = [one for one in fenced if entry_point is not None and re.search(rf"\b{entry_point}\b", one)]
-        taken = [(named or fenced)[-1]]
+        bodies = [(named or fenced)[-1]]
     else:
-        taken = [written]
-    if not taken[0].strip():
+        bodies = [written]
+    if not bodies[0].strip():
         return ()
     if not fenced and entry_point is not None:
-        taken += [piece for piece in [_STOP.split(written, maxsplit=1)[0]] if piece != written]
-    found = [one for body in taken for one in _variants(body, prelude)]
+        bodies += [piece for piece in [_STOP.split(written, maxsplit=1)[0]] if piece != written]
+    found = [one for body in bodies for one in _variants(body, prelude)]
     return tuple(dict.fromkeys(found))
 
 

@@ -1,5 +1,5 @@
-"""Judge value models for a gate: how well their values tell right steps from wrong ones on held-out
-trees.
+"""Evaluate value models for a promotion: how well their values separate right steps from wrong ones
+on held-out trees.
 
 The one place of this service that reads labels; searches never see what it finds.
 """
@@ -11,11 +11,11 @@ from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
-from restmcts.domain.runs.phases import GATE_PHASE
+from restmcts.domain.runs.phases import PROMOTION_PHASE
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
-from restmcts.messages.commands import JudgeValues
+from restmcts.messages.commands import EvaluateValues
 from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
 from restmcts.usecases import promote
@@ -24,15 +24,15 @@ from restmcts.usecases.blocked import blocking
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
 
 
-def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) -> None:
-    """Decide a gate that waits for it; if another checkpoint is promoted meanwhile, ask for it
-    to be judged again.
+def evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int) -> None:
+    """Decide a promotion that waits for it; if another checkpoint is promoted meanwhile, ask for
+    another evaluation.
     """
     with database.transaction() as transaction:
         row = runs.phase_by_id(transaction, phase_id)
-        if row is None or row.state != PhaseState.GATING:
+        if row is None or row.state != PhaseState.PROMOTING:
             return
-        phase = GATE_PHASE.validate_python(row.spec)
+        phase = PROMOTION_PHASE.validate_python(row.spec)
         candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
         incumbent = promotions.promoted(transaction, row.run_id, phase.model)
         held_out = _held_out(transaction, row.run_id, phase.evidence)
@@ -42,11 +42,11 @@ def judge(database: Database, scorers: ModelCache[StepScorer], phase_id: int) ->
     with database.transaction() as transaction:
         runs.lock_run(transaction, row.run_id)
         row = runs.phase_by_id(transaction, phase_id, lock=True)
-        if row is None or row.state != PhaseState.GATING:
+        if row is None or row.state != PhaseState.PROMOTING:
             return
         now_promoted = promotions.promoted(transaction, row.run_id, phase.model)
         if (now_promoted and now_promoted.id) != (incumbent and incumbent.id):
-            transaction.emit(JudgeValues(phase_id=phase_id))
+            transaction.emit(EvaluateValues(phase_id=phase_id))
             return
         promote.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
         transaction.emit(ValuesJudged(run_id=row.run_id))
@@ -65,20 +65,20 @@ def _figures(
     scorers: ModelCache[StepScorer], checkpoint_id: int, held_out: list[LabelledTree]
 ) -> dict[str, Figure | None]:
     with scorers.use(checkpoint_id) as scorer:
-        judged = _judged(scorer, [tree for tree in held_out if len(tree[2]) > 1])
-    return {"auc": auc(judged), "sibling accuracy": sibling_accuracy(judged)}
+        steps = _held_out_steps(scorer, [tree for tree in held_out if len(tree[2]) > 1])
+    return {"auc": auc(steps), "sibling accuracy": sibling_accuracy(steps)}
 
 
-def _judged(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[HeldOutStep]]:
+def _held_out_steps(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[HeldOutStep]]:
     """Return the labelled steps of each tree with the scorer's values; one request a tree."""
     paths = [value_paths(tree, labels) for _, tree, labels in held_out]
     requests = [ScoreSteps(number, (), tuple(path.steps for path in found)) for number, found in enumerate(paths)]
     answers = scorer.score([question for question, _, _ in held_out], requests)
-    judged = []
+    evaluated = []
     for (_, tree, labels), found, answer in zip(held_out, paths, answers, strict=True):
         steps: dict[int, HeldOutStep] = {}
         for path, values in zip(found, answer.values, strict=True):
             for node, value in zip(tree.lineage(tree[path.node_id])[1:], values, strict=True):
                 steps[node.node_id] = HeldOutStep(node.parent_id or 0, value, labels[node.node_id].step_is_right)
-        judged.append(list(steps.values()))
-    return judged
+        evaluated.append(list(steps.values()))
+    return evaluated
