@@ -138,7 +138,7 @@ def test_it_samples_by_seed_though_the_model_says_nothing_of_sampling(server: st
 def test_it_tells_no_log_probabilities_and_a_search_that_needs_them_hears_it(server: str, model: Path) -> None:
     proposer = opened(server, model)
     request = ProposeSteps(0, (), 1, None, seed=1, greedy=True, num_alternatives=2, needs_log_probs=True)
-    with pytest.raises(ModelError, match="tells no log-probabilities"):
+    with pytest.raises(ModelError, match="returns no log-probabilities"):
         proposer.propose(["question"], [request], SETTINGS)
     proposer.close()
 

@@ -1,4 +1,4 @@
-"""The project's errors: one root, one category per way out, each saying whether a retry can
+"""The project's errors: one root, one category per remedy, each saying whether a retry can
 help.
 """
 
@@ -28,8 +28,8 @@ class ModelError(RestMctsError):
     """A model cannot be loaded, or cannot do what is asked of it."""
 
 
-class LogProbsNotToldError(ModelError):
-    """A policy does not tell the log-probabilities of its tokens, or of the alternatives to
+class MissingLogProbsError(ModelError):
+    """A policy does not return the log-probabilities of its tokens, or of the alternatives to
     them, where they are asked for.
     """
 

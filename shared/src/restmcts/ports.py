@@ -23,8 +23,8 @@ class StepProposer(Protocol):
         Raises:
             ModelError: if a request cannot be served at all (its question alone does not fit the
                 context, say).
-            LogProbsNotToldError: if it wants log-probabilities or alternatives to tokens, and this
-                policy does not tell them.
+            MissingLogProbsError: if it wants log-probabilities or alternatives to tokens, and this
+                policy does not return them.
         """
         ...
 

@@ -28,7 +28,7 @@ class MethodRun:
         num_policy_samples: what its policy was trained on.
         tokens_before: generated for the first value model, a problem of the bootstrap set.
         tokens: generated for training data, a searched problem.
-        gates: what its gates said, in order.
+        gates: what its promotions decided, in order.
         solved: of the last policy, whether any of several samples is right; None if not measured.
     """
 

@@ -90,7 +90,7 @@ def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:
 
 
 def gates_of(database: Database, run_id: int) -> tuple[dict[str, Any], ...]:
-    """Return what each decided gate of a run says, in order, with its "gate", "model" and
+    """Return what each decided promotion of a run says, in order, with its "gate", "model" and
     "iteration".
     """
     with database.transaction() as transaction:

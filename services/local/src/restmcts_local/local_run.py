@@ -2,7 +2,7 @@
 the bus in memory.
 
 What is in the work folder is all there is: killed at any moment and opened again, the run goes on
-    from its last transaction.
+from its last transaction.
 """
 
 import logging

@@ -71,7 +71,7 @@ class TreeSearchHandlers:
         fewer transactions.
 
         Trees that another worker holds are left to it: whoever has advanced a tree looks again for
-            what came meanwhile.
+        what came meanwhile.
         """
         deadline, leaving = time.monotonic() + MAX_SECONDS, False
 

@@ -77,8 +77,8 @@ class ProposeSteps:
             (restmcts.domain.search.best_first); 0: none.
         min_log_prob: alternatives at or below this log-probability are of no use and may be left
             out; None: all are wanted.
-        needs_log_probs: whether the search reads log-probabilities; a policy that cannot tell them
-            refuses the request.
+        needs_log_probs: whether the search reads log-probabilities; a policy that cannot return
+            them refuses the request.
         critic: ask for that critic's line on the partial solution instead of its next step; None: a
             step is wanted.
         analysis: of an earlier critic, put into the prompt.

@@ -68,7 +68,7 @@ class TextEncoder:
         return rows
 
     def encode_prompts_with_ends(self, texts: Sequence[str]) -> list[EncodedText] | None:
-        """Return the same with character offsets; None if this tokenizer cannot tell them.
+        """Return the same with character offsets; None if this tokenizer cannot return them.
 
         A tokenizer may join the blank lines at a text's end that it keeps apart before a word.
         """
@@ -86,7 +86,7 @@ class TextEncoder:
 
     def encode_with_ends(self, texts: Sequence[str]) -> list[EncodedText] | None:
         """Return each text's ids as `encode` does, with character offsets; None if this
-        tokenizer cannot tell them.
+        tokenizer cannot return them.
         """
         if self._backend is None:
             return None

@@ -87,7 +87,7 @@ class PolicyServer:
         max_context: characters of prompt and new tokens together.
         honours_n: whether several samples come in one answer.
         port: 0: any that is free.
-        returns_tokens: whether the routes of OpenAI tell log-probabilities.
+        returns_tokens: whether the routes of OpenAI return log-probabilities.
         authorizations: the headers of all requests so far.
         bodies: of all generating requests so far.
         num_generated: tokens so far.

@@ -2,7 +2,7 @@
 over a model in this process, with faults on demand.
 
 It stands in for servers that need a GPU: the protocol is written from their documents, the model
-    behind it is a real one.
+behind it is a real one.
 """
 
 from collections.abc import Callable

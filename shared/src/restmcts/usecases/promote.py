@@ -15,7 +15,9 @@ from restmcts.domain.stats.estimates import Estimate, Figure
 
 
 def decide_policy(transaction: Transaction, row: StoredPhase, phase: PromotionPhase) -> None:
-    """Decide on a policy from what the held-out phases of its run (`row` is its gate's) found."""
+    """Decide on a policy from what the held-out phases of its run (`row` is its promotion's)
+    found.
+    """
     candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
     incumbent = promotions.promoted(transaction, row.run_id, "policy")
     new = _held_out_accuracy(transaction, row.run_id, phase, candidate)
@@ -26,7 +28,7 @@ def decide_policy(transaction: Transaction, row: StoredPhase, phase: PromotionPh
 def _held_out_accuracy(
     transaction: Transaction, run_id: int, phase: PromotionPhase, policy: StoredCheckpoint
 ) -> Figure | None:
-    """Return the policy's accuracy on the gate's held-out problems, a failed tree counting as
+    """Return the policy's accuracy on the promotion's held-out problems, a failed tree counting as
     wrong; None if not measured.
     """
     evidence = next(row for row in runs.phases_of(transaction, run_id) if row.name == phase.evidence)
@@ -43,8 +45,8 @@ def decide(
     incumbent: StoredCheckpoint | None,
     figures: Mapping[str, tuple[Figure | None, Figure | None]],
 ) -> None:
-    """End a gate: promote the candidate or not, and record why; `figures` holds the candidate's and
-    the incumbent's by name.
+    """End a promotion: promote the candidate or not, and record why; `figures` holds the
+    candidate's and the incumbent's by name.
 
     Without an incumbent the candidate is promoted. A figure that says nothing of the candidate
     decides nothing; one that the incumbent has not (a person promoted a checkpoint that was never

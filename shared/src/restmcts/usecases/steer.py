@@ -88,10 +88,11 @@ def cancel(transaction: Transaction, name: str) -> None:
 
 
 def promote(transaction: Transaction, name: str, checkpoint: str) -> None:
-    """Make a checkpoint the one of its kind that the run goes on with, whatever its gates said.
+    """Make a checkpoint the one of its kind that the run goes on with, whatever its promotions
+    decided.
 
-    Phases that begin from now on use it, and the next gate compares with it; what is under way is
-    left as it is.
+    Phases that begin from now on use it, and the next promotion compares with it; what is under way
+    is left as it is.
 
     Raises:
         InputError: if there is no such run, or it has no such checkpoint.

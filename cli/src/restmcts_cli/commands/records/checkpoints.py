@@ -91,9 +91,9 @@ def pull(
 
 @app.command()
 def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Make a checkpoint the one that its run goes on with, whatever the promotion gate said.
+    """Make a checkpoint the one that its run goes on with, whatever the promotion decided.
 
-    Phases that begin from now on use it, and the next gate compares with it.
+    Phases that begin from now on use it, and the next promotion compares with it.
 
     Example: [bold]restmcts checkpoints promote demo policy-1[/bold]
     """

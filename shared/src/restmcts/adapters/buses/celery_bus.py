@@ -2,7 +2,7 @@
 kind wait once.
 
 Redis may lose all it holds: messages that were not sent are in the outbox, and whatever waits in
-    the database is woken again.
+the database is woken again.
 """
 
 import logging
@@ -61,7 +61,7 @@ class CeleryBus:
     """Sends messages to the queues of their services.
 
     Invariant: what is published is in Redis, in the outbox, or follows from rows that the
-        reconciler looks at.
+    reconciler looks at.
     """
 
     def __init__(self, app: Celery, redis_url: str, database: Database) -> None:

@@ -2,9 +2,8 @@
 worker lives.
 
 What Celery 5.6 and 5.7 do without this: a body that is no JSON, or an envelope without its parts,
-    ends the worker; a message
-without a task's name, or with one that is not known, is dropped with a line in the log; a worker
-whose Redis was away when it acknowledged a message takes no other one.
+ends the worker; a message without a task's name, or with one that is not known, is dropped with a
+line in the log; a worker whose Redis was away when it acknowledged a message takes no other one.
 """
 
 import base64
@@ -31,7 +30,7 @@ class ForgetfulQoS(redis.QoS):
     """Forgets a message whose acknowledgement did not reach Redis: Redis gives it out again.
 
     Kombu holds on to it: with a prefetch of one the worker then takes nothing any more, and has no
-        socket left on which to notice.
+    socket left on which to notice.
     """
 
     def ack(self, delivery_tag: str) -> None:

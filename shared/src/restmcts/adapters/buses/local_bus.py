@@ -24,7 +24,7 @@ class LocalBus:
     """Delivers every message to the handler of its wire name.
 
     Invariants: but for training, handlers never run side by side or inside one another; the first
-        error ends `run`.
+    error ends `run`.
 
     Args:
         interrupted: once it is set, `run` ends before the next message.

@@ -96,7 +96,9 @@ def form_of(path: Path, head: bytes) -> str:
 
 
 def _is_one_line(text: bytes) -> bool:
-    """Tell whether a text opens with a line that is a JSON value of its own, or a very long one."""
+    """Return whether a text opens with a line that is a JSON value of its own, or a very long
+    one.
+    """
     line, newline, _ = text.partition(b"\n")
     if not newline:
         return len(text) >= _HEAD_BYTES

@@ -1,7 +1,7 @@
 """An LLM as judge: a `StepScorer` that asks a policy, through its port, whether a solution so far
 is right and leads to the answer.
 
-A value is P(yes) / (P(yes) + P(no)) of the reply's token; where the policy tells no
+A value is P(yes) / (P(yes) + P(no)) of the reply's token; where the policy returns no
 log-probabilities, the share of yes among sampled replies. Knows neither models nor servers:
 retries, time-outs and bounds are those of the policy.
 """
@@ -25,7 +25,7 @@ from restmcts.domain.requests import (
     derive_seed,
 )
 from restmcts.domain.scoring import Aggregation, first_step, scored_branches
-from restmcts.errors import InputError, LogProbsNotToldError, ModelError
+from restmcts.errors import InputError, MissingLogProbsError, ModelError
 from restmcts.ports import StepProposer
 
 log = logging.getLogger(__name__)
@@ -60,7 +60,7 @@ class LlmJudge:
     """A `StepScorer` over any policy.
 
     Args:
-        num_samples: replies to a partial solution, where no log-probabilities are told.
+        num_samples: replies to a partial solution, where no log-probabilities are returned.
         num_alternatives: to the reply's token that are asked for.
         aggregation: of the steps' values to a whole solution's score.
     """
@@ -119,7 +119,7 @@ class LlmJudge:
                     self._read(answer, _by_log_probs)
                     for answer in self._ask(prefixes, _TOKEN, 1, self._num_alternatives)
                 ]
-            except LogProbsNotToldError as error:
+            except MissingLogProbsError as error:
                 log.warning("judge: %s; values are shares of yes among %d replies", error, self._num_samples)
                 self._returns_log_probs = False
         return [self._read(answer, _by_share) for answer in self._ask(prefixes, _WORDS, self._num_samples, 0)]

@@ -60,8 +60,8 @@ def _stored(transaction: Transaction) -> Iterable[Metric]:
     requests = {row.kind: row for row in stack_queries.open_requests(transaction)}
     for state, meaning in (
         ("waiting", "wait"),
-        ("leased", "are held by a worker"),
-        ("overdue", "are held longer than their lease"),
+        ("leased", "are leased by a worker"),
+        ("overdue", "are leased for longer than their lease lasts"),
     ):
         counts = {kind: getattr(row, state) for kind, row in requests.items()}
         yield _labelled(f"restmcts_requests_{state}", f"Requests that {meaning}.", "kind", counts, list(RequestKind))

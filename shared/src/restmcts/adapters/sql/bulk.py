@@ -2,7 +2,7 @@
 column comes as an array.
 
 SQLite has no arrays, and no round trips either: there a statement writes one row, and is executed
-    once a row.
+once a row.
 """
 
 from collections.abc import Callable, Mapping, Sequence

@@ -267,7 +267,7 @@ class RequestRow(SQLModel, table=True):
     __tablename__ = "requests"
     __table_args__ = (
         UniqueConstraint("tree_id", "number"),
-        # Small however many requests were ever applied: what waits, and what is held or to be
+        # Small however many requests were ever applied: what waits, and what is leased or to be
         # applied.
         Index("ix_requests_waiting", "kind", "id", **_only("state = 'waiting'")),
         Index("ix_requests_batch", "checkpoint_id", "generation", "id", **_only("state = 'waiting'")),
@@ -312,8 +312,8 @@ class CheckpointRow(SQLModel, table=True):
 
 
 class PromotionRow(SQLModel, table=True):
-    """A checkpoint became the one of its kind that its run goes on with, by a gate's decision or by
-    a person's (no phase).
+    """A checkpoint became the one of its kind that its run goes on with, by a promotion's decision
+    or by a person's (no phase).
 
     The newest row of a run and kind is the pointer; nothing is ever changed here.
     """

@@ -59,7 +59,7 @@ def _with_constants(expression: Any) -> Any:
 
 
 def is_beyond_evaluation(expression: Any) -> bool:
-    """Tell whether an expression is too long, or holds a power or factorial of numbers with too
+    """Return whether an expression is too long, or holds a power or factorial of numbers with too
     many digits to write down.
     """
     for count, part in enumerate(sympy.preorder_traversal(expression)):

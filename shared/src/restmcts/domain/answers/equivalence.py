@@ -360,7 +360,7 @@ def _is_interval(parts: Parts) -> bool:
 
 
 def _brackets_differ(truth: Parts, prediction: Parts) -> bool:
-    """Tell whether the brackets make two answers of equal parts different: open or closed ends,
+    """Return whether the brackets make two answers of equal parts different: open or closed ends,
     set or tuple, union or list.
     """
     if _is_interval(truth) and _is_interval(prediction):

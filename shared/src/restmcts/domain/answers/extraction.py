@@ -104,7 +104,7 @@ _FUNCTION_WORDS = re.compile(
 
 
 def states_answer(step: str) -> bool:
-    """Tell whether a step states a final answer (and so ends its solution); cheap enough to ask
+    """Return whether a step states a final answer (and so ends its solution); cheap enough to ask
     of every generated step. What a thought says (`<think>`) is no answer.
     """
     if not any(gate in step for gate in _GATES):
@@ -136,7 +136,7 @@ def answer_statement(text: str) -> str | None:
 
 
 def is_cut_off(solution: str) -> bool:
-    """Tell whether a text breaks off where more must follow: in a formula, a box, a sum or the
+    """Return whether a text breaks off where more must follow: in a formula, a box, a sum or the
     statement of its answer.
     """
     line = solution.rstrip()[-MAX_ANSWER_CHARACTERS:].rpartition("\n")[2]
@@ -188,7 +188,7 @@ def _says_answer(phrase: str, rest: str, answer: str) -> bool:
 
 
 def _is_answer_of_heading(heading: str, phrase: str) -> bool:
-    """Tell whether a heading is one of GSM8K's answers (#### 72) or no more than one."""
+    """Return whether a heading is one of GSM8K's answers (#### 72) or no more than one."""
     said = phrase.strip(" #\t")
     before, _, result = heading.partition(said) if said else ("", "", heading)
     words = re.findall(r"[^\W\d_]{2,}", re.sub(r"\\[a-zA-Z]+", "", result))

@@ -25,13 +25,13 @@ _SET = re.compile(
 
 
 def has_relation(text: str) -> bool:
-    """Tell whether a text holds an inequality."""
+    """Return whether a text holds an inequality."""
     return _RELATION.search(text) is not None
 
 
 def describes_a_set(text: str) -> bool:
-    """Tell whether a text describes a set of real numbers otherwise than by a single interval or a
-    list.
+    """Return whether a text describes a set of real numbers otherwise than by a single interval or
+    a list.
     """
     return has_relation(text) or _SET.search(text) is not None
 

@@ -229,7 +229,7 @@ def _matching_parenthesis(text: str, start: int) -> int | None:
 
 
 def is_balanced(text: str) -> bool:
-    """Tell whether environments and braces close, and round and square brackets (either closing
+    """Return whether environments and braces close, and round and square brackets (either closing
     either, as in [0, 1)) do.
     """
     depths = {"brace": 0, "bracket": 0}

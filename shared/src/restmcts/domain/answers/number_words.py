@@ -38,7 +38,7 @@ _CHINESE_NUMBER = re.compile(
 
 
 def names_a_number(words: list[str]) -> bool:
-    """Tell whether words spell a number or a fraction somewhere ("two thirds")."""
+    """Return whether words spell a number or a fraction somewhere ("two thirds")."""
     spelled = (word in _WORDS or word in _PARTS or word in _SCALES for word in words)
     return any(spelled) or any(set(word) & {*_CHINESE_DIGITS, *_CHINESE_SCALES, "万", "亿"} for word in words)
 

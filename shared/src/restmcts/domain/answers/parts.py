@@ -216,7 +216,7 @@ def unmarked(text: str) -> str:
 
 
 def is_marked_text(text: str) -> bool:
-    """Tell whether the whole answer stands in a text command, and so is words and no product of
+    """Return whether the whole answer stands in a text command, and so is words and no product of
     variables.
     """
     return re.fullmatch(r"\\text\s*\{[^{}]*\}", text) is not None
@@ -253,7 +253,7 @@ class ColonNumbers:
     may_be_time: bool
 
     def same_time(self, other: "ColonNumbers") -> bool:
-        """Tell whether two times of day agree, one of which may leave its half out."""
+        """Return whether two times of day agree, one of which may leave its half out."""
         if self.fields[1:] != other.fields[1:]:
             return False
         hours = {self._hour(half) for half in ([self.half] if self.half else ["", "a", "p"] if other.half else [""])}
@@ -264,7 +264,7 @@ class ColonNumbers:
         return hour if not half or hour > 12 else hour % 12 + 12 * (half == "p")
 
     def same_ratio(self, other: "ColonNumbers") -> bool:
-        """Tell whether two ratios are proportional."""
+        """Return whether two ratios are proportional."""
         if len(self.fields) != len(other.fields):
             return False
         pairs = list(zip(self.fields, other.fields, strict=True))

@@ -2,7 +2,7 @@
 powers of ten, units.
 
 Never evaluates an expression: a text is one number with its trimmings, or it is not a plain number
-    and the answer is None.
+and the answer is None.
 """
 
 import re
@@ -192,7 +192,7 @@ def _unit(rest: str) -> str | None:
 
 
 def equal_quantities(truth: Quantity, prediction: Quantity) -> bool:
-    """Tell whether two numbers agree: exactly, or one being the other rounded to at least six
+    """Return whether two numbers agree: exactly, or one being the other rounded to at least six
     significant digits.
 
     A percent sign on one side only is read both ways, as a factor of 1/100 and as the unit that the
@@ -210,7 +210,7 @@ def equal_quantities(truth: Quantity, prediction: Quantity) -> bool:
 
 
 def close_quantities(truth: Quantity, prediction: Quantity, relative_tolerance: float) -> bool:
-    """Tell whether two numbers differ by at most a share of the larger, in the truth's unit."""
+    """Return whether two numbers differ by at most a share of the larger, in the truth's unit."""
     convert = conversion(prediction.unit, truth.unit)
     if convert is None:
         return False
@@ -229,7 +229,7 @@ def percent_readings(truth: Quantity, predicted: Fraction, predicted_percent: bo
 
 
 def _is_rounded(written: Fraction, num_decimals: int, exact: Fraction) -> bool:
-    """Tell whether `written` is `exact` rounded to its own decimals, with enough significant
+    """Return whether `written` is `exact` rounded to its own decimals, with enough significant
     digits to count as equal.
     """
     units_of_last_place = Fraction(10) ** num_decimals
@@ -239,8 +239,8 @@ def _is_rounded(written: Fraction, num_decimals: int, exact: Fraction) -> bool:
 
 
 def is_close(truth: Fraction, predicted: Fraction, relative_tolerance: float) -> bool:
-    """Tell whether two values differ by at most the tolerance times the larger of them, as SciBench
-    grades.
+    """Return whether two values differ by at most the tolerance times the larger of them, as
+    SciBench grades.
 
     Where the truth is 0 the tolerance would allow nothing but 0 itself; values below 1e-9 then
     count as 0.

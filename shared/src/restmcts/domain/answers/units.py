@@ -142,14 +142,14 @@ _CHANGING_CHINESE = re.compile(
 
 
 def changes_number(text: str) -> bool:
-    """Tell whether words beside a number may make another number of it."""
+    """Return whether words beside a number may make another number of it."""
     words = re.findall(r"[a-z]+", text.casefold())
     changing = any(word in CHANGING_WORDS for word in words) or _FUNCTION_OF.search(text.casefold()) is not None
     return changing or _CHANGING_CHINESE.search(text) is not None
 
 
 def is_unit_text(text: str, glued: bool) -> bool:
-    """Tell whether a text that follows a value names its unit.
+    """Return whether a text that follows a value names its unit.
 
     Args:
         text: what stands after the value, without font commands.

@@ -50,7 +50,7 @@ def infer_labels(
     those times the best score, and none of its steps counts as right.
 
     Pruned: nodes above no verified leaf, and nodes that are not known to be right while an
-        undecided leaf lies below them.
+    undecided leaf lies below them.
 
     Args:
         verdicts: of the end leaves, by node id.

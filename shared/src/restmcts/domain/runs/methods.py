@@ -1,10 +1,10 @@
 """The self-training methods, each by what it does of its own: how its first value model is made,
 and what an iteration does.
 
-A method is an entry of `METHODS`. Everything else (seed training, gates, grading, control) is
-the same for all of them and lies in restmcts.domain.runs.plans. Names of what a method makes: the
-checkpoints "value-0", "policy-N" and, where it trains a value model in every iteration, "value-N";
-the trees "collect-N".
+A method is an entry of `METHODS`. Everything else (seed training, promotion, evaluation, control)
+is the same for all of them and lies in restmcts.domain.runs.plans. Names of what a method makes:
+the checkpoints "value-0", "policy-N" and, where it trains a value model in every iteration,
+"value-N"; the trees "collect-N".
 """
 
 from collections.abc import Callable, Mapping

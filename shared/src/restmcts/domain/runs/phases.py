@@ -1,5 +1,5 @@
-"""What a run is made of: phases that search, train or judge, and name what they need and what they
-bring.
+"""What a run is made of: phases that search, train or evaluate, and name what they need and what
+they bring.
 
 A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within
 their run ("policy-1"); where a promotion decides, its name stands for the checkpoint that it left
@@ -31,7 +31,7 @@ class SearchPhase:
         name: unique in the run.
         iteration: of self-training; 0 before the first.
         purpose: "bootstrap" and "collect" trees are labelled for training, those of "held-out" for
-            judging value models; those of "evaluate" are only graded.
+            evaluating value models; those of "evaluate" are only graded.
         problem_set: name of the problem set.
         policy: checkpoint name.
         value: checkpoint name, or None where the search asks no value model.
@@ -166,7 +166,7 @@ class PromotionPhase:
         model: the checkpoint's kind.
         candidate: checkpoint name.
         evidence: for a policy the "evaluate" phase that graded it on held-out problems; for a value
-            model the "held-out" phase whose trees it is judged on.
+            model the "held-out" phase on whose trees it is evaluated.
         previous: the promotion before this one; None: there is nothing to compare with, and the
             candidate is promoted.
         margin: as in `PromotionSettings`.

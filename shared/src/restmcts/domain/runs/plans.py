@@ -72,7 +72,7 @@ def _control(run: SelfTraining, policy: str) -> list[Phase]:
 
 
 def _gated_policy(run: SelfTraining, phases: list[Phase], iteration: int, candidate: str, previous: str | None) -> str:
-    """Add the gate of a new policy, if the run has gates; return the name by which the promoted
+    """Add the promotion of a new policy, if the run has any; return the name by which the promoted
     policy goes after it.
     """
     if run.held_out_set is None:
@@ -107,8 +107,8 @@ def _grading(run: SelfTraining, iteration: int, name: str, policy: str) -> Itera
 def _evaluation(
     run: SelfTraining, iteration: int, name: str, purpose: Purpose, problem_set: str, policy: str
 ) -> SearchPhase:
-    """Return a phase without a value model: greedy solutions, or as many samples as a gate
-    judges value models on.
+    """Return a phase without a value model: greedy solutions, or as many samples as value models
+    are evaluated on.
     """
     search = CotSettings() if purpose == "evaluate" else SelfConsistencySettings(num_samples=run.gate.num_samples)
     return SearchPhase(name, iteration, purpose, problem_set, policy, None, search, generation=run.generation)

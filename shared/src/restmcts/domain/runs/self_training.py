@@ -53,7 +53,7 @@ class SelfTraining:
         learner: what else of the trees does, and how.
         held_out_set: problems on which new checkpoints are judged before the run goes on with them;
             None: it goes on with each.
-        gate: how they are judged.
+        gate: how they are evaluated.
         test_set: problems on which the policy of every iteration is graded, greedily; None: none.
         control: also train π_0 as many further steps on the seed data alone, and grade it.
     """

@@ -55,7 +55,7 @@ class MctsStarSettings(SearchSettings):
         keep_rollouts: keep the steps of rollouts as nodes for labels and for the answer (selection
             does not see them).
         stop_on_any_gated: end as soon as any finished solution, rollouts included, is at or above
-            the gate; an unfinished leaf that is goes on instead of being the answer.
+            the threshold; an unfinished leaf that is goes on instead of being the answer.
         widening: c; a node of n visits is expanded up to 1 + floor(c * sqrt(n)) times, until some
             expansions in a row bring nothing new. 0: once.
         skip_finished: never select below a node whose every continuation is finished.

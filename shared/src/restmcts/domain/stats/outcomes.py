@@ -115,7 +115,7 @@ class OutcomeTable:
     that differences are paired.
 
     Invariants: every cell has the same problems; a method that was run with one seed only stands
-        for all seeds.
+    for all seeds.
     """
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:

@@ -1,10 +1,9 @@
-"""Number paths: a puzzle small enough for a tiny model, with exact distances to judge a value model
-against.
+"""Number paths: a puzzle small enough for a tiny model, with exact distances to evaluate a value
+model against.
 
 `Start: 7  Target: 31  Moves: +3 -5 *2` asks for at most eight allowed moves that lead from start to
-    target through the numbers
-0 to 49. A step is one move written out, `7 * 2 = 14`; the last one is `The answer is 31`. Knows
-nothing of models or of searches.
+target through the numbers 0 to 49. A step is one move written out, `7 * 2 = 14`; the last one is
+`The answer is 31`. Knows nothing of models or of searches.
 """
 
 import random
@@ -173,7 +172,7 @@ def distance(question: str, steps: Sequence[str]) -> int | None:
     the answer is stated.
 
     None says that no right solution begins so: a step is wrong, or the target is out of reach
-        within eight moves in all.
+    within eight moves in all.
 
     Raises:
         InputError: if the question is not a number path.

@@ -2,9 +2,9 @@
 token a row at a time.
 
 Knows token ids and logits only: no text, no sampling, no rule for when to stop. Works over the
-    library's cache where the model has
-one that can be re-ordered; a model without is run over the whole rows again for every token. What
-is kept of the keys and values of earlier rows is not computed again.
+library's cache where the model has one that can be re-ordered; a model without is run over the
+whole rows again for every token. What is kept of the keys and values of earlier rows is not
+computed again.
 """
 
 from collections.abc import Sequence
@@ -22,8 +22,8 @@ class LockstepRows:
     """Rows with a prompt each, all at the same number of generated tokens.
 
     Invariants: row i continues `prompts[prompt_of_row[i]]`; prompts are padded on the left, so
-        every row's newest token is in the
-    last column; `logits` is `[rows, vocabulary]` for each row's next token.
+    every row's newest token is in the last column; `logits` is `[rows, vocabulary]` for each row's
+    next token.
 
     Args:
         kept: where all of every prompt but its last token is kept; None: prompts are computed here.

@@ -42,8 +42,7 @@ class KeyValues:
     """The kept keys and values of one model.
 
     Invariants: at most `index.capacity` tokens are kept; memory is taken as it is needed.
-        `num_computed_tokens` and
-    `num_padding_tokens` (of `extend`) only grow.
+    `num_computed_tokens` and `num_padding_tokens` (of `extend`) only grow.
     """
 
     def __init__(self, forward: ModelForward, like: Sequence[Sequence[torch.Tensor]], capacity: int) -> None:

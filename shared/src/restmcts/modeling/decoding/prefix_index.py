@@ -37,8 +37,8 @@ class PrefixIndex:
     beginning.
 
     Invariants: a token's slot holds what belongs to it together with all tokens before it; at most
-        `capacity` slots are taken; what
-    was found or added since the last `tick` is not evicted, and all else can be.
+    `capacity` slots are taken; what was found or added since the last `tick` is not evicted, and
+    all else can be.
     """
 
     def __init__(self, capacity: int) -> None:

@@ -63,10 +63,10 @@ class TransformersProposer:
     """A `StepProposer` over a loaded policy.
 
     Invariants: a sample depends on its request's seed and inputs alone, not on what it is batched
-        with, nor on what was kept of
-    earlier ones; what several prompts of a batch begin with is prefilled once, and not at all if
-    its keys and values are kept; a question is never cut. `num_forward_passes`, `forward_seconds`,
-    `num_prefill_tokens` (as computed, padding not counted) and `num_generated_tokens` only grow.
+    with, nor on what was kept of earlier ones; what several prompts of a batch begin with is
+    prefilled once, and not at all if its keys and values are kept; a question is never cut.
+    `num_forward_passes`, `forward_seconds`, `num_prefill_tokens` (as computed, padding not counted)
+    and `num_generated_tokens` only grow.
 
     Args:
         loaded: a policy.

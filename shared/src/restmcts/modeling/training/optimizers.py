@@ -21,8 +21,8 @@ class StackedMuon(Muon):
     the saved state the same.
 
     Departures: matrices of one shape are orthogonalised together, and in float32 on a CPU. The
-        library takes them one by one in
-    bfloat16, which for a tiny model on a CPU costs more than the forward and backward passes.
+    library takes them one by one in bfloat16, which for a tiny model on a CPU costs more than the
+    forward and backward passes.
     """
 
     @torch.no_grad()

@@ -41,7 +41,7 @@ class PreferenceExample:
 @dataclass(frozen=True, slots=True)
 class ValueExample:
     """A path, the value after each of its steps, and whether the step leads to a right answer; None
-    where that is not told.
+    where that is not returned.
 
     `finished` says whether the path is a whole solution.
     """

@@ -29,9 +29,9 @@ class TransformersScorer:
     """A `StepScorer` over a loaded value model.
 
     Invariants: a value depends on its own path alone, not on its batch, the padding side, the steps
-        that follow, or what is kept of
-    earlier ones; a text is never cut. `num_forward_passes`, `forward_seconds`,
-    `num_computed_tokens` (padding not counted) and `num_padding_tokens` only grow.
+    that follow, or what is kept of earlier ones; a text is never cut. `num_forward_passes`,
+    `forward_seconds`, `num_computed_tokens` (padding not counted) and `num_padding_tokens` only
+    grow.
 
     Args:
         loaded: a value model.

@@ -2,9 +2,8 @@
 `openai+http://host:8000/v1?model=NAME`.
 
 The scheme names the protocol: `openai` (completions of raw text: vLLM, SGLang, llama.cpp,
-    `transformers serve`), `chat` (their chat
-route) or `tgi` (text-generation-inference's `/generate`). A URI holds no token: tokens are
-settings, by host.
+`transformers serve`), `chat` (their chat route) or `tgi` (text-generation-inference's `/generate`).
+A URI holds no token: tokens are settings, by host.
 """
 
 from collections.abc import Mapping

@@ -2,7 +2,7 @@
 means.
 
 No message holds a token: what servers and libraries say is cut to one line, and the token is
-    blotted out of it.
+blotted out of it.
 """
 
 import json

@@ -78,7 +78,7 @@ class Completion:
 @dataclass(frozen=True, slots=True)
 class Completions:
     """The answer to a call: at least one continuation, at most as many as asked for; `model`
-    wrote them, "" if that is not told.
+    wrote them, "" if that is not returned.
     """
 
     samples: tuple[Completion, ...]

@@ -60,8 +60,7 @@ class HttpProposer:
     """A `StepProposer` over a policy server.
 
     Invariants: a sample depends on its request's seed and inputs, as far as the server keeps to
-        seeds; a question is never cut; no
-    more than `concurrency` calls are under way.
+    seeds; a question is never cut; no more than `concurrency` calls are under way.
 
     Args:
         token: of the server; empty: none.
@@ -86,7 +85,7 @@ class HttpProposer:
         """Return one answer per request, in order; one without samples where a partial solution
         does not fit the context.
 
-        Where the server tells no log-probabilities, they are 0.
+        Where the server returns no log-probabilities, they are 0.
 
         Raises:
             ModelError: if a question alone does not fit, or the server cannot do what a search

@@ -3,7 +3,7 @@ token by token.
 
 The rules are those of the policy in this process (restmcts.modeling.decoding.stopping), with one
 departure: where a whole solution is asked for, a long line is one step, because not every server
-tells its tokens.
+returns its tokens.
 """
 
 import re
@@ -15,7 +15,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import Alternative, GenerationSettings, ProposedStep, ProposeSteps, Sample
 from restmcts.domain.segmenters import Segmenter, thought_is_open
 from restmcts.domain.tasks.code.steps import closes_program
-from restmcts.errors import LogProbsNotToldError
+from restmcts.errors import MissingLogProbsError
 
 MAX_BLANK_LINES = 4
 # Special tokens come as text from servers that do not say which are special; nothing a step would
@@ -25,7 +25,7 @@ _SPECIAL = re.compile(r"<(?:\|[^<>|]*\||/?s|/?eos|/?bos|pad|unk|end_of_turn|endo
 
 @dataclass(frozen=True, slots=True)
 class _Piece:
-    """A part of a text that is not divided: a token, or a line where tokens are not told."""
+    """A part of a text that is not divided: a token, or a line where tokens are not returned."""
 
     text: str
     num_tokens: int
@@ -79,8 +79,8 @@ class Writing:
         """Take a call's text.
 
         Raises:
-            LogProbsNotToldError: if the search needs log-probabilities or alternatives that the
-                server does not tell.
+            MissingLogProbsError: if the search needs log-probabilities or alternatives that the
+                server does not return.
         """
         self._check_returned(completion)
         out_of_tokens = completion.cut and self.max_tokens < self._settings.max_step_tokens
@@ -96,10 +96,10 @@ class Writing:
 
     def _check_returned(self, completion: Completion) -> None:
         if self._request.needs_log_probs and completion.tokens is None:
-            raise LogProbsNotToldError("the server tells no log-probabilities, which this search needs")
+            raise MissingLogProbsError("the server returns no log-probabilities, which this search needs")
         returns_others = completion.tokens is not None and all(token.top for token in completion.tokens if token.text)
         if self._request.num_alternatives and not returns_others:
-            raise LogProbsNotToldError("the server tells no alternatives to its tokens, which this search needs")
+            raise MissingLogProbsError("the server returns no alternatives to its tokens, which this search needs")
 
     def _pieces(self, completion: Completion) -> list[_Piece]:
         """Return the call's text in pieces that join to exactly what the model wrote, the

@@ -2,8 +2,7 @@
 `pooling+http://HOST:8000?model=NAME&format=NAME&tokenizer=FOLDER_OR_ID`.
 
 The scheme names the route: `pooling` (vLLM's /pooling) or `classify` (SGLang's /classify). A URI
-    holds no token: tokens are
-settings, by host, as those of policy servers are.
+holds no token: tokens are settings, by host, as those of policy servers are.
 """
 
 from collections.abc import Mapping

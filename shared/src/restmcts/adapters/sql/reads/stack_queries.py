@@ -74,7 +74,7 @@ def list_dead_letters(transaction: Transaction, letter_id: int | None = None) ->
 
 
 def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[OpenRequests]:
-    """Return, for each kind of request that waits or is held in running runs, how many wait, are
+    """Return, for each kind of request that waits or is leased in running runs, how many wait, are
     leased, and are overdue.
 
     Overdue are those whose lease ended more than `grace_seconds` ago, and that nobody has released.

@@ -30,7 +30,7 @@ def promoted(transaction: Transaction, run_id: int, kind: str) -> StoredCheckpoi
 
 def promote(transaction: Transaction, checkpoint: StoredCheckpoint, phase_id: int | None = None) -> None:
     """Make a checkpoint (its row) the promoted one of its run and kind; `phase_id` is the
-    gate's, None: a person's decision.
+    promotion's, None: a person's decision.
     """
     values = {
         "run_id": checkpoint.run_id,
@@ -54,13 +54,13 @@ def history(transaction: Transaction, run_id: int) -> list[Promotion]:
 
 def models(transaction: Transaction, run_id: int) -> dict[str, StoredCheckpoint]:
     """Return the run's checkpoints by the names that phases call them by: their own, and those
-    of decided gates, each of which stands for the checkpoint of its kind that is promoted now.
+    of decided promotions, each of which stands for the checkpoint of its kind that is promoted now.
     """
     found = runs.checkpoints_of(transaction, run_id)
     for row in runs.phases_of(transaction, run_id):
         if row.kind == "gate" and row.state == PhaseState.DONE:
             checkpoint = promoted(transaction, run_id, row.spec["model"])
-            assert checkpoint is not None, "a decided gate has promoted, or found one promoted"
+            assert checkpoint is not None, "a decided promotion has promoted, or found one promoted"
             found[row.name] = checkpoint
     return found
 

@@ -1,9 +1,8 @@
 """Model requests as rows: claimed in batches under a lease, answered once, applied once.
 
 Invariants: a request that was issued is waiting, leased, answered or applied, and gone only if its
-    tree, or its run, ended without it; an answer
-is written only by the attempt that holds the request; an answered request is applied by the
-transaction that advances its tree.
+tree, or its run, ended without it; an answer is written only by the attempt that holds the request;
+an answered request is applied by the transaction that advances its tree.
 """
 
 from collections.abc import Collection, Mapping, Sequence
@@ -59,7 +58,7 @@ class Batch(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class ClaimedRequest:
-    """A request held by this worker: `attempt` must be given back with the answer."""
+    """A request leased by this worker: `attempt` must be given back with the answer."""
 
     request_id: int
     tree_id: int
@@ -215,7 +214,7 @@ def _wanted() -> Condition:
 
 
 def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str]]) -> None:
-    """Write answers of requests that are still held by their attempt; others change nothing."""
+    """Write answers of requests that are still leased by their attempt; others change nothing."""
     rows = [
         {"state": RequestState.ANSWERED.value, "answer": response, "lease_until": None, **_lease_key(request)}
         for request, response in answers

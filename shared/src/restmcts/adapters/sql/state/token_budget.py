@@ -57,8 +57,8 @@ def pause_if_spent(transaction: Transaction, run: StoredRun) -> bool:
     """Pause a running run, which this transaction has locked, if its budget is spent and it would
     generate more; return whether.
 
-    Its trees stay as they are, those under way too. A run that only labels, trains or judges goes
-    on to its end.
+    Its trees stay as they are, those under way too. A run that only labels, trains or evaluates
+    goes on to its end.
     """
     if run.max_tokens is None or not _is_stopped(transaction, run.id, run.max_tokens, _settle(transaction, run.id)):
         return False
