@@ -17,7 +17,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.ranges import AtLeastOne
 from restmcts.domain.requests import Alternative, ProposedStep
 from restmcts.domain.search.best_first import entropy
-from restmcts.domain.search.protocol import ROOT, Budget, Search, Coroutine, proposed
+from restmcts.domain.search.protocol import ROOT, Budget, Coroutine, Search, proposed
 from restmcts.domain.search.settings import SEARCHES, Ends, SearchSettings, Steps
 from restmcts.domain.search.voting import best_by_vote
 from restmcts.domain.tree import Node
