@@ -219,3 +219,14 @@ def test_the_help_of_a_command_waits_for_no_model_and_no_service(command: str) -
     imported = imported_by(command)
     assert "restmcts_cli.commands" in imported
     assert imported & set(HEAVY) == set()
+
+
+MUTATIONS = read_toml(ROOT / "tests/mutations/mutations.toml")["mutation"]
+
+
+@pytest.mark.parametrize("mutation", MUTATIONS, ids=[mutation["name"] for mutation in MUTATIONS])
+def test_a_mutation_can_be_put_into_its_file(mutation: dict[str, Any]) -> None:
+    source = (ROOT / mutation["file"]).read_text(encoding="utf-8")
+    assert source.count(mutation["old"]) == 1
+    assert mutation["old"] != mutation["new"]
+    assert [test for test in mutation["tests"] if not (ROOT / test).is_file()] == []
