@@ -108,9 +108,9 @@ def test_a_server_without_log_probabilities_is_asked_for_samples(
     judge = open_(protocol, "&samples=200")
     (answer,) = judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
     assert "shares of yes among 200 replies" in caplog.text
-    judge = open_(protocol)
+    exact_judge = open_(protocol)
     server.returns_tokens = True
-    (exact,) = judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
+    (exact,) = exact_judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
     # four standard errors of a share of 200
     assert answer.values[0][0] == pytest.approx(exact.values[0][0], abs=0.14)
     assert judge.score(["q"], [ScoreSteps(0, (), (("ab\n",),))]) == [answer], "the same replies are sampled again"
