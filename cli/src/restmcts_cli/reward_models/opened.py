@@ -68,7 +68,9 @@ def _open(
 ) -> OpenedPrm:
     if reference.format == JUDGE.name or "://" in reference.place:
         servers = load_policy_server_settings()
-        settings = WorkerModelSettings(key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers)
+        settings = WorkerModelSettings(
+            key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers
+        )
         scorer = open_scorer(model, artifacts, settings)
         return OpenedPrm(PRM_FORMATS.get(str(reference.format)), scorer, None, said=True)
     prm = load_prm(reference, reference.place, device=device, trust_remote_code=trust_remote_code)
