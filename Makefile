@@ -12,8 +12,12 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTHON :=
 SEED := 1
 ARGS :=
-# a process a core, and no more than pay for what each must import
+# a process a core, and no more than pay for what each must import; the tests that share servers
+# mostly wait, and have a process beside those
 PARALLEL := -n logical --maxprocesses 8
+
+# Tests start hundreds of processes, each of which would compile our modules again.
+unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
 .PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check mutations results bench clean
@@ -57,9 +61,9 @@ quick: setup ## Checks beside the unit and golden tests: before every commit
 units:
 	@$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit tests/golden
 
-test: check browser ## Checks, then all tests: unit, golden, integration, e2e
-	@$(BIN)/python -m pytest $(PARALLEL) --dist worksteal tests/unit tests/golden
-	@$(BIN)/python -m pytest $(PARALLEL) --dist loadfile --no-loadscope-reorder tests/e2e tests/integration
+test: browser quick ## Checks beside the unit and golden tests, then integration and e2e
+	@$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 8 \
+		--dist loadgroup --no-loadscope-reorder tests/e2e tests/integration
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py

@@ -4,6 +4,7 @@ them, searched at random.
 
 import gc
 import json
+import os
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -25,14 +26,41 @@ from restmcts_local.services import start
 from sqlalchemy import JSON, Boolean, Column, DateTime, MetaData, create_engine, func, select
 
 MARKED_FOLDERS = ("integration", "e2e")
+# of torch, here and in what tests start: tiny matrices gain nothing from more, and threads that
+# wait for one another take the cores of the other tests
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 Search = Callable[..., int]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """What shares the servers of the integration tests is one group, which one process of several
+    takes, so that they start once; tests that want no worker come before those that want all.
+    """
     for item in items:
-        tier = Path(item.path).relative_to(Path(__file__).parent).parts[0]
+        tier = tier_of(item)
         if tier in MARKED_FOLDERS:
             item.add_marker(tier)
+            item.add_marker(pytest.mark.xdist_group("servers" if shares_servers(item) else item.path.stem))
+    items.sort(key=place_of)
+
+
+def tier_of(item: pytest.Item) -> str:
+    return Path(item.path).relative_to(Path(__file__).parent).parts[0]
+
+
+def shares_servers(item: pytest.Item) -> bool:
+    return "servers" in getattr(item, "fixturenames", ())
+
+
+def place_of(item: pytest.Item) -> int:
+    """Return the place of a test's kind: the quick ones, then those that share servers, which
+    mostly wait, and beside which the others have the cores.
+    """
+    if tier_of(item) not in MARKED_FOLDERS:
+        return 0
+    if not shares_servers(item):
+        return 3
+    return 2 if "stack" in getattr(item, "fixturenames", ()) else 1
 
 
 def pytest_collection_finish() -> None:

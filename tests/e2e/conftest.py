@@ -1,4 +1,7 @@
-"""Models made on the spot, problem files, and the command line as a process of its own."""
+"""Models made on the spot, problem files, and the command line as a process.
+
+What trains is imported where it is needed: xdist reads this file before it starts its processes.
+"""
 
 import json
 import os
@@ -13,16 +16,21 @@ import pytest
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.tasks.number_paths import FRESH_POLICY, SetSizes, make_problem_sets
-from restmcts.modeling.training.training import initialise_policy, train_policy
-from restmcts.modeling.training.training_rows import PolicyExample
-from tokenizers import Tokenizer, decoders, models, pre_tokenizers
-from transformers import LlamaConfig, PreTrainedTokenizerFast
+from restmcts.testing.forked_commands import CommandServer, ForkedCommand
 
 # A shell that starts the tests in the background makes them ignore SIGINT, and with them all that
 # they start.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
 COMMAND = [sys.executable, "-c", f"{INTERRUPTIBLE}; from restmcts_cli.main import run; run()"]
+# what a command with a model imports, seconds of it before it does anything
+IMPORTED = (
+    "restmcts_cli.commands.learning.selftrain",
+    "restmcts_local.local_run",
+    "restmcts.modeling.checkpoints",
+    "transformers.models.llama.modeling_llama",
+)
 NUM_PROBLEMS = 40
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
 
 @pytest.fixture(scope="session")
@@ -31,10 +39,28 @@ def environment() -> dict[str, str]:
 
 
 @pytest.fixture(scope="session")
-def restmcts(environment: dict[str, str]) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """Run the command line to its end; keyword arguments go to `subprocess.run`."""
+def commands(environment: dict[str, str]) -> Iterator[CommandServer]:
+    with CommandServer("restmcts_cli.main:run", IMPORTED, environment) as server:
+        yield server
 
-    def run(*arguments: object, **options: Any) -> subprocess.CompletedProcess[str]:
+
+@pytest.fixture(scope="session")
+def restmcts(commands: CommandServer) -> Run:
+    """Run the command line to its end; keyword arguments go to `CommandServer.run`."""
+
+    def run(*arguments: object, timeout: float = 200.0, **options: Any) -> "subprocess.CompletedProcess[str]":
+        return commands.run([*map(str, arguments)], timeout, **options)
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def restmcts_anew(environment: dict[str, str]) -> Run:
+    """Run the command line to its end in an interpreter of its own; keyword arguments go to
+    `subprocess.run`.
+    """
+
+    def run(*arguments: object, **options: Any) -> "subprocess.CompletedProcess[str]":
         command = [*COMMAND, *map(str, arguments)]
         options.setdefault("timeout", 200)
         return subprocess.run(command, capture_output=True, text=True, env=environment, check=False, **options)
@@ -43,19 +69,15 @@ def restmcts(environment: dict[str, str]) -> Callable[..., subprocess.CompletedP
 
 
 @pytest.fixture(scope="session")
-def start(environment: dict[str, str]) -> Iterator[Callable[..., subprocess.Popen[bytes]]]:
+def start(commands: CommandServer) -> Iterator[Callable[..., ForkedCommand]]:
     """Start the command line, its output going to a file, and return at once; what still runs
     at the end is killed.
     """
-    started: list[subprocess.Popen[bytes]] = []
+    started: list[ForkedCommand] = []
 
-    def run(output: Path, *arguments: object) -> subprocess.Popen[bytes]:
+    def run(output: Path, *arguments: object) -> ForkedCommand:
         with output.open("wb") as file:
-            started.append(
-                subprocess.Popen(
-                    [*COMMAND, *map(str, arguments)], env=environment, stdout=file, stderr=subprocess.STDOUT
-                )
-            )
+            started.append(commands.start([*map(str, arguments)], file, file))
         return started[-1]
 
     yield run
@@ -72,6 +94,9 @@ def puzzles() -> Sequence[Problem]:
 @pytest.fixture(scope="session")
 def puzzle_policy(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Problem]) -> Path:
     """A policy that has learnt the puzzles nearly by heart."""
+    from restmcts.modeling.training.training import train_policy
+    from restmcts.modeling.training.training_rows import PolicyExample
+
     folder = tmp_path_factory.mktemp("models")
     examples = [PolicyExample(problem.question, problem.solution or ()) for problem in puzzles]
     settings = TrainingSettings(
@@ -93,6 +118,10 @@ def puzzle_file(tmp_path_factory: pytest.TempPathFactory, puzzles: Sequence[Prob
 @pytest.fixture(scope="session")
 def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Llama with random weights over bytes: it takes any text and solves nothing."""
+    from restmcts.modeling.training.training import initialise_policy
+    from tokenizers import Tokenizer, decoders, models, pre_tokenizers
+    from transformers import LlamaConfig, PreTrainedTokenizerFast
+
     folder = tmp_path_factory.mktemp("models") / "random"
     alphabet = sorted(pre_tokenizers.ByteLevel.alphabet())
     backend = Tokenizer(models.BPE({token: place for place, token in enumerate([*alphabet, "<eos>"])}, []))

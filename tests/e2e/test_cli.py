@@ -3,7 +3,6 @@ can be learnt.
 """
 
 import json
-import resource
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -191,10 +190,6 @@ def test_a_full_disk_is_one_line_and_exit_code_1_and_leaves_nothing_half_written
     max_bytes: int, restmcts: Run, random_policy: Path, word_problems: Path, tmp_path: Path
 ) -> None:
     """A limit on the size of files stands for the disk: no file may grow past it."""
-
-    def limit() -> None:
-        resource.setrlimit(resource.RLIMIT_FSIZE, (max_bytes, max_bytes))
-
     typed = (
         "--policy",
         random_policy,
@@ -205,7 +200,7 @@ def test_a_full_disk_is_one_line_and_exit_code_1_and_leaves_nothing_half_written
         "--workdir",
         tmp_path / "work",
     )
-    result = restmcts("selftrain", word_problems, *typed, preexec_fn=limit)
+    result = restmcts("selftrain", word_problems, *typed, max_file_bytes=max_bytes)
     assert_one_line(result, 1)
     artifacts = [path for path in (tmp_path / "work").glob("artifacts/*/*") if path.is_dir()]
     assert all((path / "manifest.json").is_file() for path in artifacts)

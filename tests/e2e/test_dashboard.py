@@ -20,6 +20,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.testing.forked_commands import ForkedCommand
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 
 BROWSERS = ("chromium", "chromium-browser", "google-chrome")
@@ -67,9 +68,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[...
 
 
 @pytest.fixture(scope="module")
-def dashboard(
-    start: Callable[..., subprocess.Popen[bytes]], tmp_path_factory: pytest.TempPathFactory
-) -> Callable[[Path], str]:
+def dashboard(start: Callable[..., ForkedCommand], tmp_path_factory: pytest.TempPathFactory) -> Callable[[Path], str]:
     """Start `restmcts ui` on a work folder; return its address."""
 
     def serve(workdir: Path) -> str:
@@ -149,7 +148,7 @@ def place_of(page: Page, node_id: int) -> dict[str, float]:
 def test_a_run_that_goes_on_is_seen_to_advance(
     page: Page,
     dashboard: Callable[[Path], str],
-    start: Callable[..., subprocess.Popen[bytes]],
+    start: Callable[..., ForkedCommand],
     puzzle_file: Path,
     puzzle_policy: Path,
     tmp_path: Path,

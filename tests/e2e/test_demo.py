@@ -3,13 +3,13 @@
 import json
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
+from restmcts.testing.forked_commands import ForkedCommand
+
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-COMMAND = [sys.executable, "-c", "from restmcts_cli.main import run; run()"]
 SMALLER = [
     f"--set={name}={number}"
     for name, number in {
@@ -24,10 +24,12 @@ SMALLER = [
 ]
 
 
-def test_the_demo_is_resumed_kept_and_looked_at(restmcts: Run, tmp_path: Path) -> None:
+def test_the_demo_is_resumed_kept_and_looked_at(
+    restmcts: Run, start: Callable[..., ForkedCommand], tmp_path: Path
+) -> None:
     out = tmp_path / "demo-out"
     options = ["demo", "--quick", *SMALLER, "--out", str(out), "--json"]
-    first = subprocess.Popen([*COMMAND, *options], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+    first = start(tmp_path / "log", *options)
     deadline = time.monotonic() + 120
     while not (out / "run.db").exists():
         assert time.monotonic() < deadline and first.poll() is None

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from restmcts.testing.forked_commands import ForkedCommand
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 METHODS = "greedy,self-consistency,sc-orm,gated-best-of-n,gated-mcts-star,best-first"
@@ -93,7 +94,8 @@ def test_every_method_stands_in_the_table_and_the_files(evaluated: "subprocess.C
 def test_killed_and_started_again_it_comes_to_the_same_table(
     evaluated: "subprocess.CompletedProcess[str]",
     restmcts: Run,
-    start: Callable[..., "subprocess.Popen[bytes]"],
+    restmcts_anew: Run,
+    start: Callable[..., ForkedCommand],
     puzzle_file: Path,
     puzzle_policy: Path,
     tmp_path: Path,
@@ -108,7 +110,7 @@ def test_killed_and_started_again_it_comes_to_the_same_table(
         os.kill(process.pid, signal.SIGKILL)
         process.wait()
         assert not (out / "outcomes.csv").exists(), "it was killed on the way"
-    result = restmcts(*given)
+    result = restmcts_anew(*given)
     assert result.returncode == 0, result.stderr
     assert_same(table(out), table(Path(evaluated.args)))
     again = restmcts(*given)

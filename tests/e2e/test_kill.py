@@ -4,13 +4,13 @@ import os
 import random
 import signal
 import sqlite3
-import subprocess
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from restmcts.testing.forked_commands import ForkedCommand
 
 SEED = 7
 TRAINING = "SELECT count(*) FROM phases WHERE state = 'training'"
@@ -64,9 +64,7 @@ def lives(pid: int) -> bool:
         return False
 
 
-def kill_at(
-    process: "subprocess.Popen[bytes]", moment: Callable[[], bool], delay_seconds: float
-) -> tuple[bool, set[int]]:
+def kill_at(process: ForkedCommand, moment: Callable[[], bool], delay_seconds: float) -> tuple[bool, set[int]]:
     """Kill a run a little after a moment; return whether it was still alive, and its children
     at that time.
     """
@@ -128,7 +126,7 @@ def rows_of_datasets(workdir: Path) -> Iterator[list[tuple[object, ...]]]:
 
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_again_and_again_ends_whole(
-    start: Callable[..., "subprocess.Popen[bytes]"], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
+    start: Callable[..., ForkedCommand], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "work"
     log = tmp_path / "log"
@@ -163,7 +161,7 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(
 
 
 def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
-    start: Callable[..., "subprocess.Popen[bytes]"], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
+    start: Callable[..., ForkedCommand], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "work"
     typed = [*arguments(puzzle_file, puzzle_policy, workdir), "--epochs", 100_000]

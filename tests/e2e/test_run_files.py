@@ -45,13 +45,13 @@ def trees_of(workdir: Path) -> list[Any]:
 
 
 @pytest.mark.timeout(2.5 * SECONDS)
-def test_the_demos_run_file_makes_the_demos_trees(restmcts: Run, tmp_path: Path) -> None:
+def test_the_demos_run_file_makes_the_demos_trees(restmcts: Run, restmcts_anew: Run, tmp_path: Path) -> None:
     first, second, path = tmp_path / "first", tmp_path / "second", tmp_path / "demo.toml"
     smaller = [text for name, value in SMALLER.items() for text in ("--set", f"{name}={value}")]
     ended_well(restmcts("runs", "create", "demo", "--demo", "--quick", *smaller, "--workdir", first))
     ended_well(restmcts("runs", "work", "demo", "--workdir", first, timeout=SECONDS))
     path.write_text(ended_well(restmcts("runs", "spec", "demo", "--workdir", first)))
-    ended_well(restmcts("selftrain", path, "--workdir", second, timeout=SECONDS))
+    ended_well(restmcts_anew("selftrain", path, "--workdir", second, timeout=SECONDS))
     trees = trees_of(first)
     assert trees == trees_of(second)
     assert {"collect-1", "held-out-trees", "grade-policy-1", "MCTS* @ 80"} <= {name for name, *_ in trees}

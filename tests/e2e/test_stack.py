@@ -22,13 +22,13 @@ Restmcts = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture
-def stack(restmcts: Restmcts, tmp_path: Path) -> Iterator[Stack]:
-    done = restmcts("stack", "up", "--dir", tmp_path / "stack", "--workers", "tree-search=2")
+def stack(restmcts_anew: Restmcts, tmp_path: Path) -> Iterator[Stack]:
+    done = restmcts_anew("stack", "up", "--dir", tmp_path / "stack", "--workers", "tree-search=2")
     try:
         assert done.returncode == 0, done.stderr
         yield Stack(tmp_path / "stack")
     finally:
-        done = restmcts("stack", "down", "--dir", tmp_path / "stack")
+        done = restmcts_anew("stack", "down", "--dir", tmp_path / "stack")
         assert done.returncode == 0, done.stderr
 
 
@@ -39,7 +39,7 @@ def artifacts_of(stack: Stack, cache: Path) -> S3ArtifactStore:
 
 
 def test_a_self_training_run_ends_and_every_tree_is_whole(
-    restmcts: Restmcts, stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
+    restmcts_anew: Restmcts, stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
 ) -> None:
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
     artifacts = artifacts_of(stack, tmp_path / "cache")
@@ -59,8 +59,8 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(
         weights = {(artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
         assert len(weights) == len(names), f"each training of a {kind} model changed its weights"
 
-    again = restmcts("stack", "up", "--dir", stack.folder, "--workers", "search=1")
+    again = restmcts_anew("stack", "up", "--dir", stack.folder, "--workers", "search=1")
     assert again.returncode == 0, again.stderr
-    status = restmcts("stack", "status", "--dir", stack.folder, "--json")
+    status = restmcts_anew("stack", "status", "--dir", stack.folder, "--json")
     pids = {row["name"]: row["pid"] for row in json.loads(status.stdout)}
     assert pids == {member.name: member.pid for member in stack.members() if member.name != "tree-search-2"}

@@ -83,7 +83,7 @@ class LockstepRows:
         if self._mask is not None:
             self._mask = self._mask.index_select(0, rows)
         if self._cache is not None:
-            self._cache.reorder_cache(rows)  # type: ignore[arg-type]
+            self._cache.reorder_cache(rows)
 
     def append(self, token_ids: torch.Tensor) -> None:
         """Add one token to every row, `[rows]`, and compute the logits of the next."""

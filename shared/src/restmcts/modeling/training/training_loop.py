@@ -264,7 +264,7 @@ class ShuffledBatches(Sampler[list[int]]):
             yield sorted(order[start : start + self._batch_size], key=lambda place: -self._lengths[place])
 
 
-class ProgressCallback(TrainerCallback):
+class ProgressCallback(TrainerCallback):  # type: ignore[misc]
     """Passes steps and logged losses on, and stops a run whose loss is no number."""
 
     def __init__(self, on_progress: Progress | None) -> None:
@@ -291,7 +291,7 @@ class ProgressCallback(TrainerCallback):
             self._on_progress(state.global_step, state.max_steps, loss)
 
 
-class SavingCallback(TrainerCallback):
+class SavingCallback(TrainerCallback):  # type: ignore[misc]
     """Asks for the state to be saved when so many seconds have passed, and hands the saved
     folder over.
     """

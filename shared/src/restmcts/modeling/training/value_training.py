@@ -93,7 +93,7 @@ def split_by_problem(
     return [e for e in examples if not held_out[e.question]], [e for e in examples if held_out[e.question]]
 
 
-class EarlyStopping(TrainerCallback):
+class EarlyStopping(TrainerCallback):  # type: ignore[misc]
     """Looks at held-out examples now and then, keeps the weights that did best, and ends a run
     that no longer gets better.
     """

@@ -1,12 +1,18 @@
-"""Which policies are behind HTTP, and the proposer of each."""
+"""Which policies are behind HTTP, and the proposer of each.
+
+The clients' libraries take a second to import; whoever has no policy behind HTTP does without.
+"""
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from restmcts.adapters.models.http_policy.address import ServerAddress, is_server, parse_address
-from restmcts.adapters.models.http_policy.calling import ServerLimits
-from restmcts.adapters.models.http_policy.proposer import HttpProposer
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.settings import PolicyServerSettings
+
+if TYPE_CHECKING:
+    from restmcts.adapters.models.http_policy.calling import ServerLimits
+    from restmcts.adapters.models.http_policy.proposer import HttpProposer
 
 _DIGITS_OF_NAME = 16
 
@@ -33,8 +39,10 @@ def policy_address(uri: str, settings: PolicyServerSettings) -> ServerAddress | 
     return None
 
 
-def open_policy(address: ServerAddress, settings: PolicyServerSettings) -> HttpProposer:
+def open_policy(address: ServerAddress, settings: PolicyServerSettings) -> "HttpProposer":
     """Return a proposer; a token goes to the host that it is set for alone."""
+    from restmcts.adapters.models.http_policy.proposer import HttpProposer
+
     return HttpProposer(address, token_of(address.host, settings), limits_of(settings))
 
 
@@ -44,6 +52,8 @@ def token_of(host: str, settings: PolicyServerSettings) -> str:
     return token.get_secret_value() if token is not None else ""
 
 
-def limits_of(settings: PolicyServerSettings) -> ServerLimits:
+def limits_of(settings: PolicyServerSettings) -> "ServerLimits":
     """Return how servers are called."""
+    from restmcts.adapters.models.http_policy.calling import ServerLimits
+
     return ServerLimits(settings.policy_concurrency, settings.policy_timeout_seconds, settings.policy_retry_seconds)
