@@ -120,3 +120,15 @@ def test_data_of_a_version_without_weights_are_read() -> None:
 def test_what_the_rows_do_not_tell_is_bad_input(rows: list[dict[str, Any]], to: str) -> None:
     with pytest.raises(InputError):
         convert(rows, to)
+
+
+def test_a_policys_data_say_how_much_packing_their_trees_would_save(tmp_path: Path) -> None:
+    """Of "q", a, b and "q", a, c (one and two characters), the question and a are read once less."""
+    rows = [*SOLUTIONS, UNWANTED, {**SOLUTIONS[0], "question": "another"}]
+    (tmp_path / "data").mkdir()
+    card = write_shards(iter(rows), POLICY_SCHEMA, {}, tmp_path / "data")
+    assert card["tree_packing_saves"] == pytest.approx(3 / (5 + 5 + 11), abs=1e-3)
+    (tmp_path / "none").mkdir()
+    assert write_shards(iter(()), POLICY_SCHEMA, {}, tmp_path / "none")["tree_packing_saves"] == 0.0
+    (tmp_path / "values").mkdir()
+    assert "tree_packing_saves" not in write_shards(iter(VALUES), VALUE_SCHEMA, {}, tmp_path / "values")

@@ -23,6 +23,7 @@ from pydantic_core import PydanticCustomError
 
 from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.learning.learner import LEARNERS, LearnerSettings
+from restmcts.domain.learning.losses import PreferenceLoss
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.methods import METHODS
@@ -219,6 +220,15 @@ class RunSpec(Document):
     @classmethod
     def _derived(cls, given: object) -> object:
         return with_derived(given) if isinstance(given, Mapping) else given
+
+    @model_validator(mode="after")
+    def _packs_paths(self) -> "RunSpec":
+        packs_pairs = self.policy_training.tree_packing and isinstance(self.learner.loss, PreferenceLoss)
+        others = [self.value_training, self.preference_training]
+        if packs_pairs or any(one is not None and one.tree_packing for one in others):
+            reason = "tree_packing is for paths that a policy learns, not for pairs or value models: leave it out"
+            raise PydanticCustomError("unusable", "{reason}", {"reason": reason})
+        return self
 
     @model_validator(mode="after")
     def _one_source(self) -> "RunSpec":

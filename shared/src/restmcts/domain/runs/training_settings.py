@@ -70,6 +70,8 @@ class TrainingSettings:
             them.
         packing: lay the examples of a forward pass end to end instead of padding them; none sees
             another.
+        tree_packing: compute what the paths of one problem begin with alike once; a batch then
+            counts problems instead of paths. For the policy's learning from trees; not for pairs.
         save_seconds: seconds between two saves of the state from which a killed job is resumed.
     """
 
@@ -95,12 +97,15 @@ class TrainingSettings:
     precision: Precision = "float32"
     gradient_checkpointing: bool = False
     packing: bool = False
+    tree_packing: bool = False
     save_seconds: NotNegative = 600.0
 
     def __post_init__(self) -> None:
         check_ranges(self)
         if self.patience is not None and not self.validation_share:
             raise InputError("training setting patience needs held-out problems: give a validation_share above 0")
+        if self.packing and self.tree_packing:
+            raise InputError("packing lays paths end to end, tree_packing lays them as trees: give one of them")
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,7 +4,8 @@ What a step's weight means, the loss says; where weights come from, nothing here
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
+from itertools import islice
 from typing import Any
 
 import torch
@@ -18,7 +19,8 @@ from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.tokenization import TextEncoder
 from restmcts.modeling.training.losses import IGNORED
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
-from restmcts.modeling.training.training_rows import end_tokens, num_shared, pad
+from restmcts.modeling.training.training_rows import PathRow, end_tokens, num_shared, pad
+from restmcts.modeling.training.tree_packing import PathTree, collate_trees, path_trees
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,41 +34,6 @@ class PathExample:
     steps: tuple[str, ...]
     weights: tuple[float | None, ...]
     finished: bool
-
-
-@dataclass(frozen=True, slots=True)
-class PathRow:
-    """Token ids, and what each of them teaches.
-
-    Attributes:
-        targets: the token's own id, `IGNORED` where it teaches nothing.
-        weights: of its step; of an advantage divided by the step's number of tokens.
-        num_steps: with a weight.
-        old_log_probs: of the targets, under the policy that the training began with; empty before
-            they are known, and for losses that do not ask.
-    """
-
-    token_ids: list[int]
-    targets: list[int]
-    weights: list[float]
-    num_steps: int
-    old_log_probs: list[float] = field(default_factory=list)
-
-    @property
-    def num_tokens(self) -> int:
-        return len(self.token_ids)
-
-    @property
-    def num_targets(self) -> int:
-        return sum(target != IGNORED for target in self.targets)
-
-    @property
-    def positive_weight(self) -> float:
-        return sum(weight for weight in self.weights if weight > 0.0)
-
-    @property
-    def total_weight(self) -> float:
-        return sum(map(abs, self.weights))
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +68,8 @@ def path_rows(loaded: LoadedModel, examples: Sequence[PathExample], loss: Loss) 
     rows = []
     for example in examples:
         ids_of = [next(encoded) for _ in range(len(example.steps) + 1)]
-        rows.append(_path_row(ids_of, end_tokens(loaded) if example.finished else [], example.weights, loss))
+        row = _path_row(ids_of, end_tokens(loaded) if example.finished else [], example.weights, loss)
+        rows.append(replace(row, question=example.question))
     return _pairs(rows) if isinstance(loss, PreferenceLoss) else rows
 
 
@@ -125,6 +93,41 @@ def _pairs(rows: Sequence[PathRow]) -> list[PathPair]:
     return pairs
 
 
+def packed_as_trees(loaded: LoadedModel, rows: Sequence[Any]) -> list[PathTree]:
+    """Return paths as the trees of their problems.
+
+    Raises:
+        TrainingError: if the rows are pairs, or the model does not compute a tree as it does its
+            paths: some do not attend as they are told (windows, states, relative places).
+    """
+    way_out = "leave tree_packing out"
+    if isinstance(rows[0], PathPair):
+        raise TrainingError(f"pairs cannot be packed as trees; {way_out}")
+    trees = path_trees(rows)
+    widest = max(trees, key=lambda tree: sum(map(len, tree.places)) - tree.num_tokens)
+    if not _computes_trees(loaded, widest):
+        raise TrainingError(f"this model does not compute a tree as it does its paths; {way_out}")
+    return trees
+
+
+@torch.no_grad()
+def _computes_trees(loaded: LoadedModel, tree: PathTree) -> bool:
+    loaded.model.eval()
+    batches = collate_trees([tree], as_bool=_masks_are_bool(loaded)), _padded(tree.paths, loaded.pad_token_id)
+    on_device = [{name: one.to(loaded.model.device) for name, one in batch.items()} for batch in batches]
+    try:
+        packed, alone = (target_log_probs(loaded.model, batch) for batch in on_device)
+    except torch.OutOfMemoryError:
+        raise
+    except (RuntimeError, TypeError, ValueError):  # a mask of this form is nothing to the model
+        return False
+    return torch.allclose(packed, alone, atol=1e-3)
+
+
+def _masks_are_bool(loaded: LoadedModel) -> bool:
+    return bool(getattr(loaded.model.config, "_attn_implementation", None) == "sdpa")
+
+
 class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
     """A loss over weighted steps. `model` is what is trained: the loaded model, or adapters around
     it.
@@ -143,6 +146,7 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
     ) -> None:
         self.set_up_loop(rows, settings, attempt)
         self._loss, self._pad_token_id = loss, loaded.pad_token_id
+        self._masks_are_bool = _masks_are_bool(loaded)
         arguments = TrainingArguments(**training_arguments(rows, settings, folder, attempt))
         super().__init__(model=model, args=arguments, train_dataset=rows, optimizers=(optimizer, None))
         if _asks_for_old(loss, rows):
@@ -159,13 +163,14 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
             batch = {name: one.to(self.args.device) for name, one in self.collate_rows(part).items()}
             with self.compute_loss_context_manager():
                 found = iter(target_log_probs(self.model, batch).tolist())
-            sides = [[next(found) for _ in range(one.num_targets)] for one in _sides(part)]
-            for place, row in enumerate(part):
-                if isinstance(row, PathPair):
-                    chosen = replace(row.chosen, old_log_probs=sides[place])
-                    yield PathPair(chosen, replace(row.rejected, old_log_probs=sides[len(part) + place]))
-                else:
-                    yield replace(row, old_log_probs=sides[place])
+            known = [replace(one, old_log_probs=list(islice(found, one.num_targets))) for one in _sides(part)]
+            if isinstance(part[0], PathPair):
+                yield from map(PathPair, known[: len(part)], known[len(part) :])
+            elif isinstance(part[0], PathTree):
+                sides = iter(known)
+                yield from (replace(tree, paths=tuple(islice(sides, len(tree.paths)))) for tree in part)
+            else:
+                yield from known
 
     def normaliser(self, rows: Sequence[Any]) -> float:
         """Return what the summed loss of a step is divided by."""
@@ -179,7 +184,10 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
         rejected ones.
         """
         sides = _sides(rows)
-        batch = _packed(sides) if self._settings.packing else _padded(sides, self._pad_token_id)
+        if isinstance(rows[0], PathTree):
+            batch = collate_trees(rows, as_bool=self._masks_are_bool)
+        else:
+            batch = _packed(sides) if self._settings.packing else _padded(sides, self._pad_token_id)
         row_of = [place for place, row in enumerate(sides) for _ in range(row.num_targets)]
         batch["row_of"] = torch.tensor(row_of)
         if sides[0].old_log_probs:
@@ -189,7 +197,9 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
     def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return the loss of one forward pass, divided by the normaliser of the step."""
         log_probs = target_log_probs(self.model, inputs)
-        weights = inputs["weights"][inputs["targets"] != IGNORED]
+        weights = inputs["weights"]
+        if "targets" in inputs:
+            weights = weights[inputs["targets"] != IGNORED]
         old, row_of = inputs.get("old_log_probs"), inputs["row_of"]
         return summed_path_loss(self._loss, log_probs, old, weights, row_of) / num_targets
 
@@ -197,6 +207,8 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
 def _sides(rows: Sequence[Any]) -> list[PathRow]:
     if rows and isinstance(rows[0], PathPair):
         return [*(row.chosen for row in rows), *(row.rejected for row in rows)]
+    if rows and isinstance(rows[0], PathTree):
+        return [path for tree in rows for path in tree.paths]
     return list(rows)
 
 
@@ -231,10 +243,13 @@ def target_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor
     """Return the log-probability of every target token, row by row, `[targets]`, float32."""
     known = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
     logits = model(**known, use_cache=False).logits
-    targets = batch["targets"][:, 1:]
-    is_target = targets != IGNORED
-    table = logits[:, :-1][is_target].float().log_softmax(-1)
-    found: torch.Tensor = table.gather(-1, targets[is_target].unsqueeze(-1)).squeeze(-1)
+    if "readers" in batch:
+        read, wanted = logits[0, batch["readers"]], batch["target_ids"]
+    else:
+        targets = batch["targets"][:, 1:]
+        is_target = targets != IGNORED
+        read, wanted = logits[:, :-1][is_target], targets[is_target]
+    found: torch.Tensor = read.float().log_softmax(-1).gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
     return found
 
 

@@ -18,7 +18,7 @@ from typing import Any
 import torch
 from transformers import PrinterCallback
 
-from restmcts.domain.learning.losses import Loss
+from restmcts.domain.learning.losses import LikelihoodLoss, Loss
 from restmcts.domain.runs.training_settings import TrainingReport, TrainingSettings, ValueObjective, gives_values
 from restmcts.errors import StorageError, TrainingError
 from restmcts.modeling.checkpoints import (
@@ -34,7 +34,7 @@ from restmcts.modeling.checkpoints import (
 )
 from restmcts.modeling.training.lora import merge_adapters, trained_model
 from restmcts.modeling.training.optimizers import build_optimizer
-from restmcts.modeling.training.path_training import PathExample, PathTrainer, path_rows
+from restmcts.modeling.training.path_training import PathExample, PathTrainer, packed_as_trees, path_rows
 from restmcts.modeling.training.training_loop import Attempt, ProgressCallback, SavingCallback
 from restmcts.modeling.training.training_rows import (
     PolicyExample,
@@ -80,6 +80,9 @@ def train_policy(
     """
     from restmcts.modeling.training.policy_training import SupervisedTrainer
 
+    if settings.tree_packing:
+        paths = [PathExample(one.question, one.steps, (1.0,) * len(one.steps), True) for one in examples]
+        return train_paths(parent_path, paths, LikelihoodLoss(), settings, output_path, attempt)
     with _training(parent_path, output_path, settings, attempt) as run:
         loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, policy_rows(loaded, examples))
@@ -105,6 +108,7 @@ def train_preferences(
     """
     from restmcts.modeling.training.policy_training import PreferenceTrainer
 
+    _refuse_tree_packing(settings, "pairs")
     with _training(parent_path, output_path, settings, attempt) as run:
         loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, preference_rows(loaded, examples))
@@ -132,6 +136,8 @@ def train_paths(
     with _training(parent_path, output_path, settings, attempt) as run:
         loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, path_rows(loaded, examples, loss))
+        if settings.tree_packing:
+            rows = packed_as_trees(loaded, rows)
         model = trained_model(loaded, settings)
         optimizer = build_optimizer(model, settings)
         trainer = PathTrainer(loaded, model, rows, loss, settings, optimizer, run.folder, attempt)
@@ -158,6 +164,7 @@ def train_value(
             wants.
         ModelError: if the parent cannot be loaded.
     """
+    _refuse_tree_packing(settings, "value models")
     with _training(parent_path, output_path, settings, attempt) as run:
         loaded = _value_parent(parent_path, settings, objective)
         reader = ValueReader(loaded, raw=True)
@@ -183,6 +190,11 @@ def train_value(
             run.stopping = EarlyStopping(model, evaluate, trainer.log, every, settings.patience)
         report = run.finish(loaded, model, trainer)
         return replace(report, held_out=evaluate(), held_out_before=before)
+
+
+def _refuse_tree_packing(settings: TrainingSettings, what: str) -> None:
+    if settings.tree_packing:
+        raise TrainingError(f"tree_packing is for paths that a policy learns, not for {what}; leave it out")
 
 
 def _value_parent(parent_path: str | Path, settings: TrainingSettings, objective: ValueObjective) -> LoadedModel:

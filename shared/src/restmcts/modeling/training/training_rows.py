@@ -4,7 +4,7 @@ loop.
 
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -94,6 +94,42 @@ class TokenRow:
     @property
     def num_targets(self) -> int:
         return sum(target != IGNORED for target in self.targets)
+
+
+@dataclass(frozen=True, slots=True)
+class PathRow:
+    """Token ids, and what each of them teaches.
+
+    Attributes:
+        targets: the token's own id, `IGNORED` where it teaches nothing.
+        weights: of its step; of an advantage divided by the step's number of tokens.
+        num_steps: with a weight.
+        old_log_probs: of the targets, under the policy that the training began with; empty before
+            they are known, and for losses that do not ask.
+    """
+
+    token_ids: list[int]
+    targets: list[int]
+    weights: list[float]
+    num_steps: int
+    old_log_probs: list[float] = field(default_factory=list)
+    question: str = ""
+
+    @property
+    def num_tokens(self) -> int:
+        return len(self.token_ids)
+
+    @property
+    def num_targets(self) -> int:
+        return sum(target != IGNORED for target in self.targets)
+
+    @property
+    def positive_weight(self) -> float:
+        return sum(weight for weight in self.weights if weight > 0.0)
+
+    @property
+    def total_weight(self) -> float:
+        return sum(map(abs, self.weights))
 
 
 @dataclass(frozen=True, slots=True)
