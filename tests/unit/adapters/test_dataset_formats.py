@@ -123,7 +123,7 @@ def test_what_the_rows_do_not_tell_is_bad_input(rows: list[dict[str, Any]], to: 
 
 
 def test_a_policys_data_say_how_much_packing_their_trees_would_save(tmp_path: Path) -> None:
-    """Of "q", a, b and "q", a, c (one and two characters), the question and a are read once less."""
+    """Of "q", a, b and "q", a, c the question and a, three characters, are read once less."""
     rows = [*SOLUTIONS, UNWANTED, {**SOLUTIONS[0], "question": "another"}]
     (tmp_path / "data").mkdir()
     card = write_shards(iter(rows), POLICY_SCHEMA, {}, tmp_path / "data")

@@ -89,7 +89,15 @@ def _section(annotation: Any) -> Any:
 def _one_source(document: dict[str, Any]) -> dict[str, Any]:
     if "puzzles" in document:
         document = {name: value for name, value in document.items() if name not in ("problems", "test")}
-    return document
+    return {name: _packed_one_way(name, section) for name, section in document.items()}
+
+
+def _packed_one_way(name: str, section: Any) -> Any:
+    """Return a training that may be: trees are packed of solutions and of paths alone."""
+    if isinstance(section, dict) and "tree_packing" in section:
+        packs = section["tree_packing"] and not section["packing"] and name == "seed_training"
+        return {**section, "tree_packing": packs}
+    return section
 
 
 @given(documents())
