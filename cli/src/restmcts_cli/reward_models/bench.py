@@ -1,32 +1,84 @@
-"""`restmcts prm bench`: a reward model on solutions whose steps people have labelled."""
+"""`restmcts prm bench`: a reward model on solutions whose steps people have labelled, or on the
+labelled trees of a run.
+"""
 
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from restmcts.errors import InputError
 
+from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, console, print_json, print_note
 
 if TYPE_CHECKING:
-    from restmcts_cli.reward_models.results import BenchResult
+    from restmcts.domain.labels.labelled_solutions import LabelledSolution
+    from restmcts.reporting.tables import Table
+
+    from restmcts_cli.reward_models.opened import OpenedPrm
+    from restmcts_cli.reward_models.run_trees import LabelledRunTree
+
+
+Model = Annotated[
+    str,
+    typer.Argument(help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME says the format."),
+]
+On = Annotated[
+    str,
+    typer.Option(
+        help="What it is measured on: [bold]processbench[/bold] or [bold]prmbench[/bold] (from the hub), "
+        "hub:OWNER/NAME, a file or folder in the form of these, of PRM800K or of Math-Shepherd; or the name of a "
+        "run, whose labelled trees are scored."
+    ),
+]
+Out = Annotated[
+    Path | None,
+    typer.Option(
+        help="A folder for values and the page; killed and started again with the same one, it is resumed.",
+        file_okay=False,
+    ),
+]
+CheckpointOf = Annotated[
+    str | None,
+    typer.Option(
+        help="A run: MODEL is the name of one of its checkpoints then, and the result is stored with it, for "
+        "[bold]checkpoints show[/bold], its page and the card that is published with it."
+    ),
+]
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What is asked of a bench; the fields are the command's options."""
+
+    model: str
+    on: str
+    threshold: float | None
+    choose_on: str | None
+    split: str
+    phase: str | None
+    limit: int | None
+    out: Path | None
+    workdir: Path | None
+    checkpoint_of: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class Shown:
+    """What a bench shows: tables, sentences, misses and a document."""
+
+    tables: "list[Table]"
+    sentences: list[str]
+    misses: list[dict[str, Any]]
+    document: dict[str, Any]
 
 
 def bench(
-    model: Annotated[
-        str,
-        typer.Argument(
-            help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME says the format."
-        ),
-    ],
-    on: Annotated[
-        str,
-        typer.Option(
-            help="What it is measured on: [bold]processbench[/bold] or [bold]prmbench[/bold] (from the hub), "
-            "hub:OWNER/NAME, or a file or folder in the form of these, of PRM800K or of Math-Shepherd."
-        ),
-    ],
+    model: Model,
+    on: On,
     threshold: Annotated[
         float | None,
         typer.Option(help="Value below which (or drop above which) a step is wrong. Without: chosen on one split."),
@@ -36,71 +88,112 @@ def bench(
         typer.Option(help="The split on which the threshold with the highest F1 is chosen: gsm8k, or the first one."),
     ] = None,
     split: Annotated[str, typer.Option(help="The split of a data set of the hub.")] = "test",
-    limit: Annotated[int | None, typer.Option(help="Solutions of each split at most.", min=1)] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="A folder for values and the page; killed and started again with the same one, it is resumed.",
-            file_okay=False,
-        ),
+    phase: Annotated[
+        str | None, typer.Option(help="The search of a run. Without: its held-out trees, or all of its searches.")
     ] = None,
+    limit: Annotated[int | None, typer.Option(help="Solutions of each split, or trees, at most.", min=1)] = None,
+    out: Out = None,
+    checkpoint_of: CheckpointOf = None,
+    workdir: Workdir = None,
     device: Annotated[str, typer.Option(help="Torch device.")] = "cpu",
     trust_remote_code: Annotated[bool, typer.Option(help="Run code that comes with the model.")] = False,
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Measure a PRM on labelled solutions: ProcessBench's F1, PRMBench's score, the AUC of its
-    steps, its speed, and what it gets most wrong.
+    """Measure a PRM: ProcessBench's F1, PRMBench's score, the AUC of its steps, its speed, and what
+    it gets most wrong; on a run's trees AUC, sibling accuracy, calibration and ranks by depth.
 
     A chance of being right calls a step wrong below a threshold, a value of progress where it
     drops by more than one; `restmcts prm formats` says which of the two a format has.
 
     Example: [bold]restmcts prm bench Qwen/Qwen2.5-Math-PRM-7B --on processbench --out bench[/bold]
     """
-    from restmcts_cli.reward_models.sources import is_source
-
-    if not is_source(on):
-        raise InputError(f"{on} is no benchmark (processbench, prmbench), and there is no such file")
-    result = _result(model, on, threshold, choose_on, split, limit, out, device, trust_remote_code)
-    _show(result, out, json)
-
-
-def _result(
-    model: str,
-    on: str,
-    threshold: float | None,
-    choose_on: str | None,
-    split: str,
-    limit: int | None,
-    out: Path | None,
-    device: str,
-    trust_remote_code: bool,
-) -> "BenchResult":
     from restmcts_cli.reward_models.opened import opened_prm
-    from restmcts_cli.reward_models.results import bench_result
-    from restmcts_cli.reward_models.scoring import score_solutions
-    from restmcts_cli.reward_models.sources import labelled_solutions
+    from restmcts_cli.reward_models.stored import keep_bench, stored_model
 
-    solutions = labelled_solutions(on, split, limit)
-    with (
-        opened_prm(model, device=device, trust_remote_code=trust_remote_code) as opened,
-        Progress(len(solutions)) as seen,
-    ):
-        scored = score_solutions(opened.scorer, solutions, out, model, seen)
-        rule = opened.format.rule
-        name = opened.format.name
-    return bench_result(model, name, on, rule, solutions, scored, threshold=threshold, choose_on=choose_on)
+    asked = Asked(model, on, threshold, choose_on, split, phase, limit, out, workdir, checkpoint_of)
+    uri, artifacts = (model, None) if checkpoint_of is None else stored_model(workdir, checkpoint_of, model)
+    measure = _prepared(asked)
+    with opened_prm(uri, device=device, trust_remote_code=trust_remote_code, artifacts=artifacts) as opened:
+        shown = measure(opened)
+    if checkpoint_of is not None:
+        keep_bench(workdir, checkpoint_of, model, shown.document)
+    _show(shown, out, json)
+
+
+def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
+    """Return what measures an opened model: what it is measured on is read first, as it is the
+    quicker one to fail.
+
+    Raises:
+        InputError: if there is nothing to measure it on.
+    """
+    from restmcts_cli.reward_models.run_trees import trees_of_run
+    from restmcts_cli.reward_models.sources import is_source, labelled_solutions
+
+    if is_source(asked.on):
+        solutions = labelled_solutions(asked.on, asked.split, asked.limit)
+        return lambda opened: _on_solutions(asked, opened, solutions)
+    with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
+        found = trees_of_run(transaction, asked.on, asked.phase, asked.limit)
+    return lambda opened: _on_trees(asked, opened, found)
+
+
+def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSolution]") -> Shown:
+    from restmcts_cli.reward_models.bench_report import bench_document, bench_table, shown_misses
+    from restmcts_cli.reward_models.results import bench_result, sentences
+    from restmcts_cli.reward_models.scoring import score_solutions
+
+    with Progress("solutions scored", len(solutions)) as seen:
+        name = asked.model if asked.checkpoint_of is None else f"{asked.model} of run {asked.checkpoint_of}"
+        scored = score_solutions(opened.scorer, solutions, asked.out, name, seen)
+    known = opened.format
+    result = bench_result(
+        asked.model,
+        known.name,
+        asked.on,
+        known.rule,
+        solutions,
+        scored,
+        threshold=asked.threshold,
+        choose_on=asked.choose_on,
+    )
+    return Shown([bench_table(result)], sentences(result), shown_misses(result), bench_document(result))
+
+
+def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]") -> Shown:
+    from restmcts.domain.stats.tree_values import tree_values
+
+    from restmcts_cli.reward_models.run_report import RunBench, run_document, run_sentences, run_tables
+    from restmcts_cli.reward_models.run_trees import scored_trees
+
+    begin = time.perf_counter()
+    with Progress("trees scored", len(found)) as seen:
+        scored = scored_trees(opened.scorer, found, seen)
+    seconds, figures = time.perf_counter() - begin, tree_values(scored.problems)
+    result = RunBench(
+        asked.model,
+        opened.format.name,
+        asked.on,
+        asked.phase,
+        figures,
+        len(found) - scored.refused,
+        scored.refused,
+        scored.tokens,
+        seconds,
+    )
+    return Shown(run_tables(result), run_sentences(result), [], run_document(result))
 
 
 class Progress:
     """A bar on the terminal, on standard error; nothing where there is no terminal."""
 
-    def __init__(self, total: int) -> None:
+    def __init__(self, name: str, total: int) -> None:
         from rich.progress import Progress as Bar
 
         shown = console(stderr=True)
         self._bar = Bar(console=shown, transient=True, disable=not shown.is_terminal)
-        self._task = self._bar.add_task("solutions scored", total=total)
+        self._task = self._bar.add_task(name, total=total)
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -114,18 +207,18 @@ class Progress:
         self._bar.update(self._task, completed=completed)
 
 
-def _show(result: "BenchResult", out: Path | None, json: bool) -> None:
-    from restmcts_cli.reward_models.bench_report import PAGE, bench_document, bench_table, shown_misses, write_page
-    from restmcts_cli.reward_models.results import sentences
+def _show(shown: Shown, out: Path | None, json: bool) -> None:
+    from restmcts_cli.reward_models.bench_report import PAGE, write_page
 
-    table = bench_table(result)
     if out is not None:
-        write_page(table.title, sentences(result), [table], shown_misses(result), out / PAGE)
+        out.mkdir(parents=True, exist_ok=True)
+        write_page(shown.tables[0].title, shown.sentences, shown.tables, shown.misses, out / PAGE)
     if json:
-        print_json(bench_document(result))
+        print_json(shown.document)
     else:
-        console().print(table.terminal())
-        for sentence in sentences(result):
+        for table in shown.tables:
+            console().print(table.terminal())
+        for sentence in shown.sentences:
             console().print(f"• {sentence}", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        print_note(f"values and the page lie in {out}")
+        print_note(f"the page lies in {out}")

@@ -9,6 +9,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat
@@ -73,7 +74,9 @@ def _open(
         )
         scorer = open_scorer(model, artifacts, settings)
         return OpenedPrm(PRM_FORMATS.get(str(reference.format)), scorer, None, said=True)
-    prm = load_prm(reference, reference.place, device=device, trust_remote_code=trust_remote_code)
+    prm = load_prm(
+        reference, local_path(reference.place, artifacts), device=device, trust_remote_code=trust_remote_code
+    )
     aggregation = reference.aggregation or prm.format.aggregation
     own = TransformersScorer(prm.loaded, reader=prm.reader, aggregation=aggregation)
     return OpenedPrm(prm.format, own, prm, said=reference.format is not None)

@@ -14,7 +14,7 @@ from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from restmcts.adapters.sql.rows import ListedCheckpoint
+    from restmcts.adapters.sql.rows import JsonObject, ListedCheckpoint
 
 DIGITS_SHOWN = 12
 
@@ -56,7 +56,7 @@ def _listed(row: "ListedCheckpoint") -> dict[str, object]:
 
 @app.command()
 def show(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Show a checkpoint: where it lies and what it was made from.
+    """Show a checkpoint: where it lies, what it was made from, and what it came to on benches.
 
     Example: [bold]restmcts checkpoints show demo policy-1[/bold]
     """
@@ -65,8 +65,13 @@ def show(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> N
     if json:
         print_json(row)
     else:
-        print_fields({key: value for key, value in asdict(row).items() if key not in ("id", "run_id", "lineage")})
+        from restmcts.reporting.benches import bench_lines
+
+        besides = ("id", "run_id", "lineage", "benches")
+        print_fields({key: value for key, value in asdict(row).items() if key not in besides})
         print_fields({f"made from: {key}": value for key, value in row.lineage.items()})
+        lines = bench_lines(row.benches).items()
+        print_fields({f"bench ({number})": f"{on}: {line}" for number, (on, line) in enumerate(lines, 1)})
 
 
 @app.command()
@@ -119,19 +124,30 @@ def push(
     json: Json = False,
 ) -> None:
     """Upload a checkpoint to the Hugging Face hub, as the person that HF_TOKEN or `hf auth login`
-    names.
+    names; its card says what it came to on benches that were stored with it.
 
     Example: [bold]restmcts checkpoints push demo policy-2 me/number-paths[/bold]
     """
     with connect(workdir) as connection:
-        url = _upload(_files(connection, run, name), repository, f"{name} of run {run}", private=not public)
+        folder = _files(connection, run, name)
+        card = published_card(folder, _row(connection, run, name).benches)
+        url = _upload(folder, card, repository, f"{name} of run {run}", private=not public)
     if json:
         print_json({"run": run, "checkpoint": name, "url": url})
     else:
         print_note(f"checkpoint {name} of run {run} lies at {url}")
 
 
-def _upload(folder: Path, repository: str, message: str, *, private: bool) -> str:
+def published_card(folder: Path, benches: "JsonObject") -> str:
+    """Return the model card that goes with a checkpoint's files: their own, and its benches."""
+    from restmcts.reporting.benches import bench_section
+
+    file = folder / "README.md"
+    own = file.read_text(encoding="utf-8") if file.is_file() else ""
+    return "\n".join(part for part in (own, bench_section(benches)) if part)
+
+
+def _upload(folder: Path, card: str, repository: str, message: str, *, private: bool) -> str:
     try:
         from huggingface_hub import HfApi
         from huggingface_hub.errors import HFValidationError
@@ -140,9 +156,12 @@ def _upload(folder: Path, repository: str, message: str, *, private: bool) -> st
     try:
         api = HfApi()
         url = api.create_repo(repository, private=private, exist_ok=True)
-        api.upload_folder(
-            repo_id=repository, folder_path=folder, commit_message=message, ignore_patterns=["manifest.json"]
-        )
+        left_out = ["manifest.json", "README.md"]
+        api.upload_folder(repo_id=repository, folder_path=folder, commit_message=message, ignore_patterns=left_out)
+        if card:
+            api.upload_file(
+                repo_id=repository, path_or_fileobj=card.encode(), path_in_repo="README.md", commit_message=message
+            )
         return str(url)
     except HFValidationError as error:
         raise InputError(f"{repository}: {str(error).splitlines()[0]}") from error

@@ -91,6 +91,7 @@ class StoredCheckpoint:
     digest: str
     parent: str | None
     lineage: JsonObject
+    benches: JsonObject
     created_at: datetime
 
 

@@ -295,7 +295,10 @@ class RequestRow(SQLModel, table=True):
 
 
 class CheckpointRow(SQLModel, table=True):
-    """A model by name within its run; the weights lie where `uri` says, under their digest."""
+    """A model by name within its run; the weights lie where `uri` says, under their digest.
+
+    `benches` holds what it was measured on, and what that came to.
+    """
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("run_id", "name"),)
@@ -308,6 +311,9 @@ class CheckpointRow(SQLModel, table=True):
     digest: str
     parent: str | None = None
     lineage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
+    benches: dict[str, Any] = Field(
+        default_factory=dict, sa_column=Column(JSON, nullable=False, default=dict, server_default="{}")
+    )
     created_at: datetime = Field(sa_column=time_of_insertion())
 
 

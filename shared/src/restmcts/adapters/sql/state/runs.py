@@ -225,6 +225,13 @@ def checkpoint_by_id(transaction: Transaction, checkpoint_id: int) -> StoredChec
     return transaction.row(StoredCheckpoint, select(CHECKPOINTS).where(CHECKPOINTS.c.id == checkpoint_id))
 
 
+def add_bench(transaction: Transaction, checkpoint_id: int, on: str, found: JsonObject) -> None:
+    """Keep what a checkpoint came to on a bench, in place of what it came to there before."""
+    row = CHECKPOINTS.c.id == checkpoint_id
+    known = transaction.execute(select(CHECKPOINTS.c.benches).where(row).with_for_update()).scalar_one()
+    transaction.execute(update(CHECKPOINTS).where(row).values(benches={**known, on: found}))
+
+
 def add_dataset(transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: JsonObject) -> None:
     """Insert a phase's dataset."""
     values = {

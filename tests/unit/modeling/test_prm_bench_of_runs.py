@@ -1,0 +1,94 @@
+"""`restmcts prm bench` on a run's trees, and benches that are stored with a checkpoint."""
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.testing.policy_servers import END, PolicyServer
+from restmcts.testing.prm_models import build_trl
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts_cli.commands.records.checkpoints import published_card
+from restmcts_cli.main import app
+from typer.testing import CliRunner
+
+LINE = {"problem": "What is 1 + 2?", "steps": ["1 + 2 = 3.", "So 3."], "label": -1}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[..., int]) -> Path:
+    """A work folder whose run has searched four problems."""
+    path = tmp_path_factory.mktemp("searched")
+    problems = [Problem(f"problem {number}", RIGHT_ANSWER) for number in range(4)]
+    search = MctsStarSettings(mode="collect", branch=3, roll_forward_steps=2, keep_rollouts=True, max_depth=5)
+    phase = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", search, Budget(iterations=8))
+    search_folder(path, "mine", problems, [phase], RandomModels())
+    return path
+
+
+def call(*arguments: object) -> Any:
+    result = CliRunner().invoke(app, [str(argument) for argument in arguments])
+    assert result.exit_code == 0, (result.output, result.exception)
+    return result.stdout
+
+
+def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path) -> None:
+    """A judge that is surer with every character knows nothing of the trees."""
+    with PolicyServer(
+        log_probs_of=lambda prompt: {"yes": -0.1 - len(prompt) / 5000, "no": -1.0, END: -30.0}, max_context=20_000
+    ) as server:
+        arguments = ("prm", "bench", server.uri("openai", "&format=judge"), "--on", "mine", "--workdir", folder)
+        found = json.loads(call(*arguments, "--json"))
+        said = call(*arguments, "--phase", "collect-1", "--out", tmp_path / "out")
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    with database.transaction() as transaction:
+        rows = [row for batch in runs.labelled_trees(transaction, 1, ("collect-1",)) for row in batch]
+    database.close()
+    assert found["num_problems"] <= len(rows) == 4 and found["trees"] >= 1
+    assert found["num_steps"] == sum(one["num_steps"] for one in found["by_depth"])
+    assert found["num_steps"] == sum(one["share_right"]["n"] for one in found["bins"])
+    for name in ("auc", "siblings", "calibration_error"):
+        assert 0.0 <= found[name]["value"] <= 1.0
+    assert found["auc"]["n"] == found["num_problems"]
+    assert "sibling accuracy" in said and "errors are over problems" in said
+    assert "Value and right leaves, by depth" in (tmp_path / "out" / "report.html").read_text()
+
+
+def test_a_bench_is_stored_with_the_checkpoint_and_shown(
+    folder: Path, tmp_path: Path, search_folder: Callable[..., int]
+) -> None:
+    build_trl(tmp_path / "model")
+    bench = tmp_path / "bench.jsonl"
+    bench.write_text("".join(json.dumps(LINE | {"label": label}) + "\n" for label in (-1, 1)))
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    with database.transaction() as transaction:
+        uri = f"{tmp_path / 'model'}?separator=%0A%0A"
+        runs.add_checkpoint(transaction, 1, "value-1", "value", uri, uri)
+    arguments = ("prm", "bench", "value-1", "--checkpoint-of", "mine", "--workdir", folder)
+    first = json.loads(call(*arguments, "--on", bench, "--json"))
+    call(*arguments, "--on", "mine")
+    shown = json.loads(call("checkpoints", "show", "mine", "value-1", "--workdir", folder, "--json"))
+    assert set(shown["benches"]) == {str(bench), "run:mine"}
+    kept = shown["benches"][str(bench)]
+    assert kept["headline"] == first["headline"] and "misses" not in kept
+    text = " ".join(call("checkpoints", "show", "mine", "value-1", "--workdir", folder).split())
+    assert f"bench (1) {bench}: " in text and "sibling accuracy" in text
+    with database.transaction() as transaction:
+        row = runs.checkpoints_of(transaction, 1)["value-1"]
+        assert runs.checkpoints_of(transaction, 1)["base"].benches == {}
+    database.close()
+    (tmp_path / "README.md").write_text("# value-1\n")
+    card = published_card(tmp_path, row.benches)
+    assert card.startswith("# value-1\n") and "## Measured as a reward model" in card
+    assert "| run:mine | AUC |" in card
+    assert published_card(tmp_path, {}) == "# value-1\n"
+    assert "no checkpoint 'value-9'" in str(
+        CliRunner().invoke(app, ["prm", "bench", "value-9", *map(str, arguments[3:]), "--on", "mine"]).exception
+    )
