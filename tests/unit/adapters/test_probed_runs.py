@@ -5,18 +5,21 @@ from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
 
+import pytest
 from restmcts.adapters.sql.reads.sample_counts import sample_counts
 from restmcts.adapters.sql.state import runs
 from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.problems import Problem
-from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed
+from restmcts.domain.requests import GenerationSettings, ProposedStep, ProposeSteps, Sample, StepsProposed
 from restmcts.domain.runs.methods import METHODS, Models
 from restmcts.domain.runs.phases import Phase, SearchPhase
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.search.best_of_n import BestOfNSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.errors import InputError
 from restmcts.testing.runs import faults
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, answer_step
+from restmcts.usecases.create import Extension, extend_run
 
 QUESTIONS = ("settled", "mixed", "hard", "hopeless")
 PROBLEMS = {"train": [Problem(question, RIGHT_ANSWER) for question in QUESTIONS]}
@@ -96,3 +99,16 @@ def test_where_every_problem_is_settled_nothing_is_searched(handled_run: Any) ->
         rows = {row.name: row for row in runs.phases_of(transaction, run.run_id)}
     assert rows["collect-1"].result["trees"] == 0
     assert len(run.dataset("policy-1")) == 2
+
+
+def test_a_run_whose_budget_was_divided_can_be_extended(handled_run: Any) -> None:
+    run = handled_run({"base": Uneven()}, PROBLEMS)
+    first = [phase for phase in iteration(1) if isinstance(phase, SearchPhase)]
+    run.do(first)
+    second = [phase for phase in iteration(2) if isinstance(phase, SearchPhase)]
+    with run.database.transaction() as transaction:
+        added = extend_run(transaction, "run", Extension({}, [*first, *second], {}))
+    assert added == ("probe-2", "collect-2")
+    other = [replace(phase, generation=GenerationSettings(temperature=0.3)) for phase in first]
+    with pytest.raises(InputError, match="was stored with other settings"), run.database.transaction() as transaction:
+        extend_run(transaction, "run", Extension({}, [*other, *second], {}))

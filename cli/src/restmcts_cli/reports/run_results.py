@@ -37,12 +37,17 @@ def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iterati
         iteration=iteration,
         num_trees=done.get("trees", 0),
         num_solved=done.get("solved", 0),
-        num_tokens=done.get("tokens", 0),
+        num_tokens=sum(row.result.get("tokens", 0) for row in phases.values() if _collects(row, iteration)),
         num_policy_samples=result["policy"].get("num_examples", 0),
         num_value_samples=result["value"].get("num_targets", 0),
         greedy=outcome(transaction, graded),
         control=outcome(transaction, phases.get(f"grade-control-{iteration}")),
     )
+
+
+def _collects(row: StoredPhase, iteration: int) -> bool:
+    is_of = row.iteration == iteration and row.spec.get("purpose") == "collect"
+    return is_of and row.state == PhaseState.DONE
 
 
 def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | None:

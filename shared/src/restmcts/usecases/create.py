@@ -1,7 +1,7 @@
 """Runs begin here: stored whole in one transaction, given their problems, and later extended."""
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 from restmcts.adapters.sql.database import Transaction
@@ -251,11 +251,18 @@ def extend_run(transaction: Transaction, name: str, extension: Extension) -> tup
 def _check_same(name: str, stored: Mapping[str, StoredPhase], phases: Sequence[Phase]) -> None:
     for phase in phases:
         row = stored.get(phase.name)
-        if row is not None and PHASE.validate_python(row.spec) != phase:
+        if row is not None and _as_planned(PHASE.validate_python(row.spec), phase) != phase:
             raise InputError(
                 f"run {name} cannot be extended: its phase {phase.name} was stored with other settings than this "
                 "version of restmcts gives it; clone it (`restmcts runs clone`)"
             )
+
+
+def _as_planned(stored: Phase, planned: Phase) -> Phase:
+    """Return a stored phase before its budget was divided (restmcts.domain.runs.allocation)."""
+    if isinstance(stored, SearchPhase) and isinstance(planned, SearchPhase) and stored.allocates:
+        return replace(stored, budget=planned.budget)
+    return stored
 
 
 def _check_needs(

@@ -82,7 +82,7 @@ def collate_trees(trees: Sequence[PathTree], *, as_bool: bool) -> dict[str, torc
     """Return a forward pass over trees laid end to end, of which none sees another.
 
     `input_ids` and `position_ids` (a token's depth) are `[1, tokens]`, `attention_mask` is `[1, 1,
-    tokens, tokens]`; `readers` (the place at which each target is told), `target_ids` and `weights`
+    tokens, tokens]`; `readers` (the place that predicts each target), `target_ids` and `weights`
     are `[targets]`, path by path.
 
     Args:
