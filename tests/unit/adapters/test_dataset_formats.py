@@ -79,6 +79,13 @@ def test_steps_with_labels_are_those_of_trl() -> None:
     ]
 
 
+def test_soft_labels_stay_soft() -> None:
+    assert list(convert(VALUES, "soft-stepwise")) == [
+        {"prompt": "q", "completions": ["a", "b"], "labels": [0.5, 1.0]},
+        {"prompt": "q", "completions": ["a", "c"], "labels": [0.5, 0.25]},
+    ]
+
+
 @pytest.mark.parametrize("rows", [VALUES, PAIRS])
 def test_pairs_have_a_prompt_and_two_sides(rows: list[dict[str, Any]]) -> None:
     assert list(convert(rows, "preference")) == [{"prompt": "q\na\n", "chosen": "b\n", "rejected": "c\n"}]
@@ -115,7 +122,14 @@ def test_data_of_a_version_without_weights_are_read() -> None:
 
 
 @pytest.mark.parametrize(
-    ("rows", "to"), [(SOLUTIONS, "trl-stepwise"), (SOLUTIONS, "preference"), (PAIRS, "paper-json"), ([], "preference")]
+    ("rows", "to"),
+    [
+        (SOLUTIONS, "trl-stepwise"),
+        (PAIRS, "soft-stepwise"),
+        (SOLUTIONS, "preference"),
+        (PAIRS, "paper-json"),
+        ([], "preference"),
+    ],
 )
 def test_what_the_rows_do_not_tell_is_bad_input(rows: list[dict[str, Any]], to: str) -> None:
     with pytest.raises(InputError):

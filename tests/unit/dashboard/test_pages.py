@@ -263,6 +263,16 @@ def test_gates_and_promotions_are_shown(failed: Database, served: Callable[[Sour
     failed.close()
 
 
+def test_what_a_checkpoint_was_measured_on_is_shown(failed: Database, served: Callable[[Source], Any]) -> None:
+    with failed.transaction() as transaction:
+        value = runs.checkpoints_of(transaction, 1)["value-0"]
+        runs.add_bench(transaction, value.id, "run:<mine>", {"says": ["AUC 0.7.", "Sibling accuracy 0.5."]})
+    page = served(Source(Database(str(failed.engine.url), read_only=True), "a test")).text("/runs/1")
+    assert "value-0, measured as a reward model" in page
+    assert "<strong>run:&lt;mine&gt;</strong>: AUC 0.7. Sibling accuracy 0.5." in page
+    failed.close()
+
+
 def test_lengths_of_time_are_told_in_two_units() -> None:
     assert [duration(seconds) for seconds in (0.2, 3.4, 75, 7500, 200_000)] == [
         "under 1 s",

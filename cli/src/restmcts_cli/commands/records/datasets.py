@@ -22,6 +22,7 @@ class ExportFormat(StrEnum):
     """Formats of `restmcts.adapters.files.dataset_formats`."""
 
     TRL_STEPWISE = "trl-stepwise"
+    SOFT_STEPWISE = "soft-stepwise"
     PREFERENCE = "preference"
     PAPER_JSON = "paper-json"
     WEIGHTED_STEPS = "weighted-steps"
@@ -153,7 +154,8 @@ def export(
         ExportFormat,
         typer.Option(
             "--format",
-            help="trl-stepwise: steps with labels, as TRL trains PRMs; preference: prompt, chosen, rejected; paper-json: as the"
+            help="trl-stepwise: steps with labels, as TRL trains PRMs; soft-stepwise: the same with values from"
+            " 0 to 1 as labels; preference: prompt, chosen, rejected; paper-json: as the"
             " released code reads it; weighted-steps: a policy's paths with a weight, value, leaf count and log-probability a"
             " step.",
         ),

@@ -12,6 +12,9 @@ from typing import Any
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import InputError
 
+STEPWISE = {"trl-stepwise": "leads_to_right", "soft-stepwise": "targets"}
+"""The column of labels that a stepwise format has."""
+
 _Prefix = tuple[Any, str, tuple[str, ...]]
 
 
@@ -19,9 +22,10 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
     """Return the rows in another format.
 
     "trl-stepwise": `prompt`, `completions` and whether each leads to a right answer, `labels`; a
-    path to each labelled leaf. "preference": `prompt`, `chosen`, `rejected`; pairs as they were
-    written, or of value data all siblings of different values. "paper-json": of value data
-    `prompt_answer` and `label`, v_k, a line a step; of solutions `content`, `summary` and `label`.
+    path to each labelled leaf. "soft-stepwise": the same with the steps' values, v_k, as they are.
+    "preference": `prompt`, `chosen`, `rejected`; pairs as they were written, or of value data all
+    siblings of different values. "paper-json": of value data `prompt_answer` and `label`, v_k, a
+    line a step; of solutions `content`, `summary` and `label`.
     "weighted-steps": of a policy's data `prompt`, `completions`, and a number a step in `weights`,
     `values`, `leaf_counts` and `log_probs`; `pair` is the same for a chosen step and its rejected
     one.
@@ -30,8 +34,8 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
         InputError: if these rows do not tell what the format needs.
     """
     kind = _kind(rows)
-    if to == "trl-stepwise" and kind == "value":
-        return _stepwise(rows)
+    if to in STEPWISE and kind == "value":
+        return _stepwise(rows, STEPWISE[to])
     if to == "preference" and kind in ("value", "preference"):
         return _preferences(rows) if kind == "preference" else _sibling_preferences(rows)
     if to == "paper-json" and kind in ("value", "policy"):
@@ -48,8 +52,8 @@ def _kind(rows: Iterable[dict[str, Any]]) -> str:
     return "preference" if "chosen" in first else "value" if "targets" in first else "policy"
 
 
-def _stepwise(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]:
-    known = dict(_known(rows, "leads_to_right"))
+def _stepwise(rows: Sequence[dict[str, Any]], column: str) -> Iterator[dict[str, Any]]:
+    known = dict(_known(rows, column))
     for row in rows:
         labels = [known.get(_prefix(row, number)) for number in range(1, len(row["steps"]) + 1)]
         if None not in labels:
