@@ -34,8 +34,8 @@ class DemoSize:
     difficulty: str = HARD
 
 
-# Search teaches the more the less often the first policy is right (docs/results.md). As many test
-# puzzles as these keep the error of the difference from ReST^EM near a point.
+# A first policy that is trained briefly leaves search more to teach, and as many test puzzles as
+# these keep the error of the difference from ReST^EM near a point (docs/results.md).
 DEMO = DemoSize(seed_steps=400, test=2000, compared=200)
 
 QUICK = DemoSize(
