@@ -47,6 +47,9 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
         arguments = ("prm", "bench", server.uri("openai", "&format=judge"), "--on", "mine", "--workdir", folder)
         found = json.loads(call(*arguments, "--json"))
         said = call(*arguments, "--phase", "collect-1", "--out", tmp_path / "out")
+        asked = len(server.bodies)
+        again = call(*arguments, "--phase", "collect-1", "--out", tmp_path / "out")
+        assert again == said and len(server.bodies) == asked
     database = Database(f"sqlite:///{folder / 'run.db'}")
     with database.transaction() as transaction:
         rows = [row for batch in runs.labelled_trees(transaction, 1, ("collect-1",)) for row in batch]
@@ -58,7 +61,15 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
         assert 0.0 <= found[name]["value"] <= 1.0
     assert found["auc"]["n"] == found["num_problems"]
     assert "sibling accuracy" in said and "errors are over problems" in said
-    assert "Value and right leaves, by depth" in (tmp_path / "out" / "report.html").read_text()
+    page = (tmp_path / "out" / "report.html").read_text()
+    assert "Value and right leaves, by depth" in page and "<svg" in page and "a chance" in page
+
+
+def test_a_model_that_can_score_no_path_is_one_line(folder: Path) -> None:
+    with PolicyServer(max_context=5) as server:
+        arguments = ["prm", "bench", server.uri("openai", "&format=judge"), "--on", "mine", "--workdir", str(folder)]
+        result = CliRunner().invoke(app, arguments)
+    assert "could score no path of run mine: " in str(result.exception) and result.exit_code != 0
 
 
 def test_a_bench_is_stored_with_the_checkpoint_and_shown(

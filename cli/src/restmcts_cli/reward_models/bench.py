@@ -2,24 +2,26 @@
 labelled trees of a run.
 """
 
-import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, console, print_json, print_note
 
 if TYPE_CHECKING:
+    from markupsafe import Markup
     from restmcts.domain.labels.labelled_solutions import LabelledSolution
     from restmcts.reporting.tables import Table
 
     from restmcts_cli.reward_models.opened import OpenedPrm
     from restmcts_cli.reward_models.run_trees import LabelledRunTree
+    from restmcts_cli.reward_models.scoring import ScoredSolution
 
 
 Model = Annotated[
@@ -68,12 +70,15 @@ class Asked:
 
 @dataclass(frozen=True, slots=True)
 class Shown:
-    """What a bench shows: tables, sentences, misses and a document."""
+    """What a bench shows: tables, sentences, misses, a document, and drawings by the title of the
+    table that they stand above.
+    """
 
     tables: "list[Table]"
     sentences: list[str]
     misses: list[dict[str, Any]]
     document: dict[str, Any]
+    charts: "dict[str, Markup]" = field(default_factory=dict)
 
 
 def bench(
@@ -142,11 +147,8 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
 def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSolution]") -> Shown:
     from restmcts_cli.reward_models.bench_report import bench_document, bench_table, shown_misses
     from restmcts_cli.reward_models.results import bench_result, sentences
-    from restmcts_cli.reward_models.scoring import score_solutions
 
-    with Progress("solutions scored", len(solutions)) as seen:
-        name = asked.model if asked.checkpoint_of is None else f"{asked.model} of run {asked.checkpoint_of}"
-        scored = score_solutions(opened.scorer, solutions, asked.out, name, seen)
+    scored = _scored(asked, opened, solutions, "solutions scored")
     known = opened.format
     result = bench_result(
         asked.model,
@@ -164,25 +166,46 @@ def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSo
 def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]") -> Shown:
     from restmcts.domain.stats.tree_values import tree_values
 
-    from restmcts_cli.reward_models.run_report import RunBench, run_document, run_sentences, run_tables
-    from restmcts_cli.reward_models.run_trees import scored_trees
+    from restmcts_cli.reward_models.run_report import (
+        RunBench,
+        calibration_chart,
+        run_document,
+        run_sentences,
+        run_tables,
+    )
+    from restmcts_cli.reward_models.run_trees import paths_of_trees, steps_by_problem
 
-    begin = time.perf_counter()
-    with Progress("trees scored", len(found)) as seen:
-        scored = scored_trees(opened.scorer, found, seen)
-    seconds, figures = time.perf_counter() - begin, tree_values(scored.problems)
+    paths = paths_of_trees(found)
+    scored = _scored(asked, opened, paths, "paths scored")
+    problems = steps_by_problem(found, scored)
+    refused = [one.reason for one in scored if one.values is None]
+    if not problems:
+        raise InputError(f"{asked.model} could score no path of run {asked.on}: {refused[0]}")
+    tokens, seconds = sum(one.tokens for one in scored), sum(one.seconds for one in scored)
     result = RunBench(
         asked.model,
         opened.format.name,
         asked.on,
         asked.phase,
-        figures,
-        len(found) - scored.refused,
-        scored.refused,
-        scored.tokens,
+        tree_values(problems),
+        len(found),
+        len(paths),
+        len(refused),
+        tokens,
         seconds,
     )
-    return Shown(run_tables(result), run_sentences(result), [], run_document(result))
+    tables = run_tables(result)
+    return Shown(tables, run_sentences(result), [], run_document(result), {tables[0].title: calibration_chart(result)})
+
+
+def _scored(
+    asked: Asked, opened: "OpenedPrm", solutions: "Sequence[LabelledSolution]", what: str
+) -> "list[ScoredSolution]":
+    from restmcts_cli.reward_models.scoring import score_solutions
+
+    name = asked.model if asked.checkpoint_of is None else f"{asked.model} of run {asked.checkpoint_of}"
+    with Progress(what, len(solutions)) as seen:
+        return score_solutions(opened.scorer, solutions, asked.out, name, seen)
 
 
 class Progress:
@@ -212,7 +235,7 @@ def _show(shown: Shown, out: Path | None, json: bool) -> None:
 
     if out is not None:
         out.mkdir(parents=True, exist_ok=True)
-        write_page(shown.tables[0].title, shown.sentences, shown.tables, shown.misses, out / PAGE)
+        write_page(shown.tables[0].title, shown.sentences, shown.tables, shown.charts, shown.misses, out / PAGE)
     if json:
         print_json(shown.document)
     else:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.errors import StorageError
 from restmcts.reporting.figures import decimal, percent
@@ -103,8 +104,15 @@ def _miss_document(miss: Miss) -> dict[str, Any]:
     }
 
 
-def write_page(title: str, says: list[str], tables: list[Table], misses: list[dict[str, Any]], path: Path) -> None:
-    """Write the page; every text is escaped.
+def write_page(
+    title: str,
+    says: list[str],
+    tables: list[Table],
+    charts: dict[str, Markup],
+    misses: list[dict[str, Any]],
+    path: Path,
+) -> None:
+    """Write the page; every text is escaped, and a chart stands above the table of its title.
 
     Raises:
         StorageError: if the disk does not take it.
@@ -117,7 +125,7 @@ def write_page(title: str, says: list[str], tables: list[Table], misses: list[di
         lstrip_blocks=True,
     )
     page = environment.get_template("prm_bench.html.j2").render(
-        title=title, sentences=says, tables=tables, misses=misses, num_colours=NUM_COLOURS
+        title=title, sentences=says, tables=tables, charts=charts, misses=misses, num_colours=NUM_COLOURS
     )
     try:
         path.write_text(page, encoding="utf-8", errors="replace")

@@ -3,10 +3,12 @@
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from markupsafe import Markup
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.separation import CHANCE, is_above_chance
 from restmcts.domain.stats.tree_values import TreeValues
 from restmcts.reporting.figures import NONE, decimal, percent
+from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
 from restmcts.reporting.tables import Table
 
 
@@ -20,6 +22,7 @@ class RunBench:
     phase: str | None
     figures: TreeValues
     num_trees: int
+    num_paths: int
     refused: int
     tokens: int
     seconds: float
@@ -46,7 +49,7 @@ def run_sentences(result: RunBench) -> list[str]:
         f"{result.tokens / result.seconds if result.seconds else 0.0:,.0f} a second."
     )
     if result.refused:
-        said.append(f"{result.refused} trees were refused by the model and are left out.")
+        said.append(f"{result.refused} of {result.num_paths} paths were refused by the model and are left out.")
     return said
 
 
@@ -90,6 +93,14 @@ def run_tables(result: RunBench) -> list[Table]:
     ]
 
 
+def calibration_chart(result: RunBench) -> Markup:
+    """Return the share of steps that led to a right answer against their value."""
+    bins = Series(result.model, tuple(Point.of(one.mean_value, one.share_right) for one in result.figures.bins))
+    diagonal = Series("a chance", (Point(0.0, 0.0), Point(1.0, 1.0)), dashed=True)
+    series = [bins, diagonal]
+    return line_chart("Calibration", number_axis("Value", [0.0, 1.0]), accuracy_axis(series), series)
+
+
 def run_document(result: RunBench) -> dict[str, Any]:
     """Return the results for programs."""
     figures = asdict(result.figures)
@@ -101,6 +112,7 @@ def run_document(result: RunBench) -> dict[str, Any]:
         **figures,
         "headline": {"name": "AUC", "value": figures["auc"] and figures["auc"]["value"]},
         "trees": result.num_trees,
+        "paths": result.num_paths,
         "refused": result.refused,
         "tokens": result.tokens,
         "seconds": round(result.seconds, 3),

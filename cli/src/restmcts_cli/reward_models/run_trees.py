@@ -1,23 +1,22 @@
 """The labelled trees of a run with the values of a reward model."""
 
 from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import runs, trees
-from restmcts.domain.labels.filtering import ValuePath, value_paths
+from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
+from restmcts.domain.labels.labelled_solutions import LabelledSolution
 from restmcts.domain.problems import Verdict
-from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.runs.plans import HELD_OUT_TREES
 from restmcts.domain.stats.tree_values import ValuedStep
 from restmcts.domain.tree import Node, Tree
-from restmcts.errors import InputError, ModelError
-from restmcts.ports import StepScorer
+from restmcts.errors import InputError
 
-BATCH = 8
+from restmcts_cli.reward_models.scoring import ScoredSolution
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,60 +56,43 @@ def trees_of_run(transaction: Transaction, run: str, phase: str | None, limit: i
     return usable
 
 
-@dataclass(frozen=True, slots=True)
-class ScoredTrees:
-    """The labelled steps of trees by problem, and what scoring them took."""
-
-    problems: tuple[tuple[ValuedStep, ...], ...]
-    refused: int
-    tokens: int
-
-
-def scored_trees(
-    scorer: StepScorer, found: Sequence[LabelledRunTree], on_progress: Callable[[int], None]
-) -> ScoredTrees:
-    """Return the values of trees' labelled steps; a tree that the model refuses is left out.
-
-    Raises:
-        ModelError: if it refuses all.
+def paths_of_trees(found: Sequence[LabelledRunTree]) -> list[LabelledSolution]:
+    """Return the paths to the trees' labelled leaves as what is scored, tree by tree; their keys
+    name tree and node.
     """
-    by_problem: dict[int, list[ValuedStep]] = defaultdict(list)
-    refused = tokens = 0
-    last: ModelError | None = None
-    for first in range(0, len(found), BATCH):
-        for one, paths, values, num_tokens, error in _scored(scorer, found[first : first + BATCH]):
-            last, refused, tokens = error or last, refused + (error is not None), tokens + num_tokens
-            by_problem[one.problem] += _steps(one, paths, values)
-        on_progress(min(first + BATCH, len(found)))
-    if last is not None and refused == len(found):
-        raise last
-    return ScoredTrees(tuple(tuple(steps) for steps in by_problem.values() if steps), refused, tokens)
-
-
-_Scored = tuple[LabelledRunTree, list[ValuePath], tuple[tuple[float, ...], ...], int, ModelError | None]
-
-
-def _scored(scorer: StepScorer, batch: Sequence[LabelledRunTree]) -> list[_Scored]:
-    paths = [value_paths(one.tree, one.labels) for one in batch]
-    requests = [ScoreSteps(number, (), tuple(path.steps for path in each)) for number, each in enumerate(paths)]
-    try:
-        answers = scorer.score([one.question for one in batch], requests)
-    except ModelError as error:
-        if len(batch) > 1:
-            return [scored for one in batch for scored in _scored(scorer, [one])]
-        return [(batch[0], [], (), 0, error)]
     return [
-        (one, each, answer.values, answer.num_scored_tokens, None)
-        for one, each, answer in zip(batch, paths, answers, strict=True)
+        LabelledSolution(
+            f"{one.tree_id}/{path.node_id}", "trees", one.question, path.steps, path.leads_to_right, first_error=None
+        )
+        for one in found
+        for path in value_paths(one.tree, one.labels)
     ]
 
 
-def _steps(one: LabelledRunTree, paths: Sequence[ValuePath], values: Sequence[Sequence[float]]) -> list[ValuedStep]:
-    value_of = {
-        node.node_id: value
-        for path, listed in zip(paths, values, strict=True)
-        for node, value in zip(one.tree.lineage(one.tree[path.node_id])[1:], listed, strict=True)
-    }
+def steps_by_problem(
+    found: Sequence[LabelledRunTree], scored: Sequence[ScoredSolution]
+) -> tuple[tuple[ValuedStep, ...], ...]:
+    """Return the labelled steps of trees with their values, by problem; those on paths that the
+    model refused are left out.
+
+    Args:
+        found: the trees.
+        scored: of their paths, in the order of `paths_of_trees`.
+    """
+    by_problem: dict[int, list[ValuedStep]] = defaultdict(list)
+    in_order = iter(scored)
+    for one in found:
+        value_of: dict[int, float] = {}
+        for path in value_paths(one.tree, one.labels):
+            values = next(in_order).values
+            if values is not None:
+                lineage = one.tree.lineage(one.tree[path.node_id])[1:]
+                value_of.update((node.node_id, value) for node, value in zip(lineage, values, strict=True))
+        by_problem[one.problem] += _steps(one, value_of)
+    return tuple(tuple(steps) for steps in by_problem.values() if steps)
+
+
+def _steps(one: LabelledRunTree, value_of: Mapping[int, float]) -> list[ValuedStep]:
     leaves = _right_leaves(one.tree, one.verdicts)
     return [
         ValuedStep(
