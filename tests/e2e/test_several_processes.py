@@ -1,6 +1,7 @@
 """Two processes that train one model together, by `accelerate launch`, do what one does."""
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import closing
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -49,13 +50,18 @@ def row(phase: Any, puzzle: Problem) -> dict[str, Any]:
     return {"question": puzzle.question, "steps": [], **sides, **values, **WHERE}
 
 
-def train(job: Job, num_processes: int) -> tuple[TrainingReport, list[int], dict[str, Any]]:
+@pytest.fixture(scope="module")
+def alone() -> Iterator[TrainingProcess]:
+    """The process that does each job by itself."""
+    process = TrainingProcess(num_threads=1)
+    yield process
+    process.close()
+
+
+def train(process: TrainingProcess, job: Job) -> tuple[TrainingReport, list[int], dict[str, Any]]:
     job.folder.mkdir()
-    process, watcher = TrainingProcess(num_threads=1, num_processes=num_processes), Watcher()
-    try:
-        report = process.run(job, watcher)
-    finally:
-        process.close()
+    watcher = Watcher()
+    report = process.run(job, watcher)
     assert report is not None
     return report, watcher.saved, load_file(job.output / "model.safetensors")
 
@@ -63,14 +69,15 @@ def train(job: Job, num_processes: int) -> tuple[TrainingReport, list[int], dict
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("phase", [SFT, DPO, VALUE], ids=["sft", "dpo", "value"])
 def test_two_processes_do_what_one_does(
-    phase: Any, puzzle_policy: Path, puzzles: Sequence[Problem], tmp_path: Path
+    phase: Any, alone: TrainingProcess, puzzle_policy: Path, puzzles: Sequence[Problem], tmp_path: Path
 ) -> None:
     (tmp_path / "data").mkdir()
     schema = POLICY_SCHEMA if phase is SFT else VALUE_SCHEMA if phase is VALUE else PREFERENCE_SCHEMA
     write_shards((row(phase, puzzle) for puzzle in puzzles[:20]), schema, {}, tmp_path / "data")
     job = Job(phase, str(puzzle_policy), tmp_path / "data", tmp_path / "one")
-    report, saved, wanted = train(job, 1)
-    other, saved_by_two, got = train(replace(job, folder=tmp_path / "two"), 2)
+    report, saved, wanted = train(alone, job)
+    with closing(TrainingProcess(num_threads=1, num_processes=2)) as together:
+        other, saved_by_two, got = train(together, replace(job, folder=tmp_path / "two"))
     assert saved == saved_by_two == [1, 2, 3]
     assert (other.num_steps, other.num_targets) == (report.num_steps, report.num_targets)
     assert other.first_loss == pytest.approx(report.first_loss, rel=1e-4)

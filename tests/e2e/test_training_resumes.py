@@ -42,10 +42,13 @@ SETTINGS = TrainingSettings(
     seed=SEED,
 )
 POLICY = TrainPolicyPhase("policy-1", 1, "base", SETTINGS)
-DECISIVE = TrainPolicyPhase("policy-1", 1, "base", SETTINGS, learner=DecisiveLearner())
+DECISIVE = TrainPolicyPhase("policy-2", 1, "base", SETTINGS, learner=DecisiveLearner())
 VALUE = TrainValuePhase(
     "value-1", 1, None, "base", replace(SETTINGS, validation_share=0.3, evaluate_steps=5, patience=8), objective="soft"
 )
+
+
+PHASES: dict[str, TrainPolicyPhase | TrainValuePhase] = {"policy": POLICY, "decisive": DECISIVE, "value": VALUE}
 
 
 def base(folder: Path) -> Path:
@@ -87,29 +90,32 @@ def rows(phase: Phase) -> Iterator[dict[str, Any]]:
             }
 
 
-def prepare(folder: Path, phase: TrainPolicyPhase | TrainValuePhase) -> Database:
-    """Make a run whose only phase waits for a trainer."""
+def prepare(folder: Path, *phases: TrainPolicyPhase | TrainValuePhase) -> Database:
+    """Make a run whose phases wait for a trainer; their ids are 1, 2, ..."""
     folder.mkdir()
     artifacts = FolderArtifactStore(folder / "artifacts")
     database = Database(f"sqlite:///{folder / 'run.db'}")
     database.create_tables()
-    (folder / "data").mkdir()
-    schema = POLICY_SCHEMA if phase.kind == "train-policy" else VALUE_SCHEMA
-    card = write_shards(rows(phase), schema, {}, folder / "data")
-    data = artifacts.put(folder / "data", "datasets", {})
     model = artifacts.put(base(folder / "base"), "checkpoints", {})
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, "run", "rest-mcts", SEED, {})
         runs.add_checkpoint(transaction, run_id, "base", "policy", model.uri, model.digest)
-        runs.add_phases(transaction, run_id, [phase])
-        runs.add_dataset(transaction, 1, phase.kind, data.uri, data.digest, card)
-        runs.set_phase(transaction, 1, PhaseState.TRAINING)
+        runs.add_phases(transaction, run_id, phases)
+        for phase_id, phase in enumerate(phases, start=1):
+            made = folder / f"data-{phase_id}"
+            made.mkdir()
+            schema = POLICY_SCHEMA if phase.kind == "train-policy" else VALUE_SCHEMA
+            card = write_shards(rows(phase), schema, {}, made)
+            data = artifacts.put(made, "datasets", {})
+            runs.add_dataset(transaction, phase_id, phase.kind, data.uri, data.digest, card)
+            runs.set_phase(transaction, phase_id, PhaseState.TRAINING)
     return database
 
 
-def start(folder: Path) -> "subprocess.Popen[str]":
-    program = Path(__file__).with_name("trainer_process.py")
-    return subprocess.Popen([sys.executable, str(program), str(folder), "1"], stdout=subprocess.PIPE, text=True)
+def start(folder: Path, num_phases: int = 1) -> "subprocess.Popen[str]":
+    """Start a trainer that ends with the last of so many phases."""
+    program, ids = Path(__file__).with_name("trainer_process.py"), map(str, range(1, num_phases + 1))
+    return subprocess.Popen([sys.executable, str(program), str(folder), *ids], stdout=subprocess.PIPE, text=True)
 
 
 def wait_for_step(trainer: "subprocess.Popen[str]", step: int) -> tuple[int, int]:
@@ -148,26 +154,31 @@ def finish(trainer: "subprocess.Popen[str]") -> list[int]:
     return [int(line) for line in out.splitlines() if line.isdigit()]
 
 
-def outcome(database: Database, folder: Path) -> tuple[dict[str, torch.Tensor], Any]:
+def outcome(database: Database, folder: Path, phase_id: int = 1) -> tuple[dict[str, torch.Tensor], Any]:
     with database.transaction() as transaction:
-        row = runs.phase_by_id(transaction, 1)
-        checkpoint = (
-            runs.checkpoints_of(transaction, 1).get("value-1") or runs.checkpoints_of(transaction, 1)["policy-1"]
-        )
-    assert row is not None and row.state == PhaseState.DONE, row
+        row = runs.phase_by_id(transaction, phase_id)
+        assert row is not None and row.state == PhaseState.DONE, row
+        checkpoint = runs.checkpoints_of(transaction, 1)[row.name]
     return load_file(FolderArtifactStore(folder / "artifacts").fetch(checkpoint.uri) / "model.safetensors"), row.result
 
 
-@pytest.mark.timeout(600)
-@pytest.mark.parametrize("phase", [POLICY, DECISIVE, VALUE], ids=["policy", "decisive", "value"])
-def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
-    phase: TrainPolicyPhase | TrainValuePhase, tmp_path: Path
-) -> None:
-    undisturbed = prepare(tmp_path / "undisturbed", phase)
-    assert finish(start(tmp_path / "undisturbed"))[0] == 1
-    wanted, report = outcome(undisturbed, tmp_path / "undisturbed")
+@pytest.fixture(scope="module")
+def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dict[str, torch.Tensor], Any]]:
+    """The weights and the report of every training that nobody kills, one after the other."""
+    folder = tmp_path_factory.mktemp("undisturbed") / "run"
+    database = prepare(folder, *PHASES.values())
+    assert finish(start(folder, len(PHASES))).count(1) == len(PHASES)
+    assert states(folder) == set(), "a finished job needs no saved state"
+    return {name: outcome(database, folder, phase_id) for phase_id, name in enumerate(PHASES, start=1)}
 
-    killed = prepare(tmp_path / "killed", phase)
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize("name", PHASES)
+def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
+    name: str, undisturbed: dict[str, tuple[dict[str, torch.Tensor], Any]], tmp_path: Path
+) -> None:
+    wanted, report = undisturbed[name]
+    killed = prepare(tmp_path / "killed", PHASES[name])
     generator = random.Random(SEED)
     saved_step, cut_off = 0, set[str]()
     for _ in range(3):
@@ -187,7 +198,6 @@ def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
     assert got.keys() == wanted.keys()
     assert max(float((got[name] - wanted[name]).abs().max()) for name in wanted) <= 1e-6
     assert killed_report["num_steps"] == report["num_steps"]
-    assert states(tmp_path / "undisturbed") == set(), "a finished job needs no saved state"
     # A kill between a state's storing and its row leaves a state that nobody knows.
     assert states(tmp_path / "killed") <= cut_off, "what a row named is removed"
     assert list(FolderArtifactStore(tmp_path / "killed" / "artifacts").fetch(killed_report["log"]).glob("events*"))
