@@ -29,6 +29,7 @@ MARKED_FOLDERS = ("integration", "e2e")
 # of torch, here and in what tests start: tiny matrices gain nothing from more, and threads that
 # wait for one another take the cores of the other tests
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+gc.disable()  # until all is imported, of which nothing is garbage
 Search = Callable[..., int]
 
 
@@ -69,6 +70,7 @@ def pytest_collection_finish() -> None:
     """
     gc.collect()
     gc.freeze()
+    gc.enable()
 
 
 @pytest.fixture(scope="session")

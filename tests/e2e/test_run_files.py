@@ -22,7 +22,8 @@ SMALLER = {
     "puzzles.compared": 5,
     "puzzles.held_out": 5,
     "puzzles.bootstrap": 15,
-    "seed_training.num_steps": 400,
+    "seed_training.num_steps": 300,
+    "seed_training.batch_size": 16,
 }
 SECONDS = 500
 

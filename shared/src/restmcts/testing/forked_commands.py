@@ -146,6 +146,7 @@ def _next_command(channel: socket.socket) -> Any:
 
 
 def _main(channel: socket.socket, entry: str, imported: Sequence[str]) -> None:
+    gc.disable()  # of what is imported nothing is garbage
     for name in imported:
         import_module(name)
     threads = {file.read_text().strip() for file in Path("/proc/self/task").glob("[0-9]*/comm")}
@@ -155,6 +156,7 @@ def _main(channel: socket.socket, entry: str, imported: Sequence[str]) -> None:
     request = _next_command(channel)
     if request is None:
         return
+    gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
     os.environ.clear()
     os.environ.update(request["environment"])
