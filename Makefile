@@ -63,7 +63,7 @@ units:
 
 test: browser quick ## Checks beside the unit and golden tests, then integration and e2e
 	@$(BIN)/python -m pytest -n $$(($$(getconf _NPROCESSORS_ONLN) + 1)) --maxprocesses 8 \
-		--dist loadgroup --no-loadscope-reorder tests/e2e tests/integration
+		--dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py

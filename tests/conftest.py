@@ -30,38 +30,69 @@ MARKED_FOLDERS = ("integration", "e2e")
 # wait for one another take the cores of the other tests
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 gc.disable()  # until all is imported, of which nothing is garbage
+# The files of tests with the fixture `servers`. They are named, as who deals tests out to processes
+# does not know fixtures, and groups by marks (`--dist loadgroup`) are lost with this pytest.
+SHARING_SERVERS = frozenset(
+    f"test_{name}"
+    for name in (
+        "autoscale",
+        "blocked_runs",
+        "celery_bus",
+        "celery_malformed",
+        "clocks_and_locks",
+        "dashboard_on_servers",
+        "deleted_runs",
+        "judged_runs",
+        "migrations",
+        "responses",
+        "roles",
+        "s3_store",
+        "supervised_stack",
+        "token_budget",
+    )
+)
 Search = Callable[..., int]
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """What shares the servers of the integration tests is one group, which one process of several
-    takes, so that they start once; tests that want no worker come before those that want all.
+    """What shares servers comes first, as it mostly waits, and the others have the cores beside it;
+    of that, what wants no worker comes before what wants all, so that they start once.
     """
+    sharing = {item.path.stem for item in items if "servers" in getattr(item, "fixturenames", ())}
+    if unnamed := sharing - SHARING_SERVERS:
+        raise pytest.UsageError(f"tests/conftest.py: SHARING_SERVERS must name {', '.join(sorted(unnamed))}")
+    with_workers = {item.path.stem for item in items if "stack" in getattr(item, "fixturenames", ())} & SHARING_SERVERS
     for item in items:
-        tier = tier_of(item)
-        if tier in MARKED_FOLDERS:
-            item.add_marker(tier)
-            item.add_marker(pytest.mark.xdist_group("servers" if shares_servers(item) else item.path.stem))
-    items.sort(key=place_of)
+        if tier_of(item) in MARKED_FOLDERS:
+            item.add_marker(tier_of(item))
+    items.sort(key=lambda item: place_of(item, with_workers))
 
 
 def tier_of(item: pytest.Item) -> str:
     return Path(item.path).relative_to(Path(__file__).parent).parts[0]
 
 
-def shares_servers(item: pytest.Item) -> bool:
-    return "servers" in getattr(item, "fixturenames", ())
-
-
-def place_of(item: pytest.Item) -> int:
-    """Return the place of a test's kind: the quick ones, then those that share servers, which
-    mostly wait, and beside which the others have the cores.
-    """
+def place_of(item: pytest.Item, with_workers: set[str]) -> int:
     if tier_of(item) not in MARKED_FOLDERS:
         return 0
-    if not shares_servers(item):
+    if item.path.stem not in SHARING_SERVERS:
         return 3
-    return 2 if "stack" in getattr(item, "fixturenames", ()) else 1
+    return 2 if item.path.stem in with_workers else 1
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, let one of several processes take all files that share servers."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class Scheduling(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            file: str = super()._split_scope(nodeid)
+            return "sharing servers" if Path(file).stem in SHARING_SERVERS else file
+
+    return Scheduling(config, log)
 
 
 def pytest_collection_finish() -> None:
