@@ -113,7 +113,7 @@ def test_a_device_that_is_not_there_is_one_line(name: str, said: str) -> None:
 
 def test_the_device_is_chosen_and_shown(half: Path, caplog: pytest.LogCaptureFixture) -> None:
     assert chosen_device("auto").type == ("cuda" if torch.cuda.is_available() else "cpu")
-    with caplog.at_level("INFO"):
+    with caplog.at_level("INFO", logger="restmcts"):
         load_policy(half, device="cpu", dtype="bfloat16")
     assert "half: bfloat16 on cpu" in caplog.text
     with pytest.raises(InputError, match="choose one of auto, float32, bfloat16"):
