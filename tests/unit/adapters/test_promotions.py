@@ -1,16 +1,31 @@
 """Gates and promotions over the real handlers, with checkpoints whose worth is known."""
 
-from collections.abc import Callable, Sequence
+import threading
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql.state import promotions, runs
+from restmcts.adapters.sql.state import blocks, promotions, runs
+from restmcts.adapters.sql.state.trees import TREES
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
 from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase
 from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.errors import ModelError
 from restmcts.messages import commands
+from restmcts.messages.base import Message
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
+from restmcts.usecases import reconcile
+from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
+from restmcts.usecases.serve_claims import WorkerSettings
+from restmcts_prm_scorer import value_evaluation
+from restmcts_prm_scorer.handlers import PrmScorerHandlers
+from sqlalchemy import select
 
 SAMPLES = SelfConsistencySettings(num_samples=6)
 
@@ -163,3 +178,167 @@ def test_a_candidate_is_compared_with_what_was_promoted_while_it_was_evaluated(h
     )
     assert (gates["gate-0"]["incumbent"], gates["gate-0"]["promoted"]) == ("value-2", False)
     assert run.promoted("value") == "value-2"
+
+
+class Watched(Values):
+    """Values that note each call, and do something in it."""
+
+    def __init__(self, name: str, calls: list[str], do: Callable[[], None] = lambda: None) -> None:
+        super().__init__(0.9, 0.1)
+        self._name, self._calls, self._do = name, calls, do
+
+    def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
+        self._calls.append(self._name)
+        self._do()
+        return [RandomModels().score_one(request) for request in requests]
+
+
+@dataclass
+class Waiting:
+    """A promotion that waits for its evaluation, and a worker of value models beside it.
+
+    Attributes:
+        sent: what was emitted since.
+    """
+
+    run: Any
+    phase_id: int
+    handlers: PrmScorerHandlers
+    settings: WorkerSettings
+    sent: list[Message]
+
+    def ask(self) -> None:
+        self.handlers.evaluate_values(commands.EvaluateValues(phase_id=self.phase_id))
+
+    @property
+    def row(self) -> Any:
+        with self.run.database.transaction() as transaction:
+            return runs.phase_by_id(transaction, self.phase_id)
+
+
+@pytest.fixture
+def waiting(handled_run: Any) -> Iterator[Callable[..., Waiting]]:
+    opened: list[Waiting] = []
+
+    def begin(candidate: Any, other: Any) -> Waiting:
+        models = {**MODELS, "value-1": candidate, "value-2": other}
+        run = handled_run(models, {"held-out": [Problem(str(number), RIGHT_ANSWER) for number in range(20)]})
+        run.do([SearchPhase("trees", 0, "held-out", "held-out", "sampler", None, SAMPLES)])
+        sent: list[Message] = []
+        run.database.publish = lambda messages, _: sent.extend(messages)
+        candidate_phase = PromotionPhase("promotion", 1, "value", "value-1", "trees")
+        with run.database.transaction() as transaction:
+            runs.add_phases(transaction, run.run_id, [candidate_phase])
+            phase_id = next(row.id for row in runs.phases_of(transaction, run.run_id) if row.name == "promotion")
+            runs.set_phase(transaction, phase_id, PhaseState.PROMOTING)
+        settings = WorkerSettings(max_at_once=4, lease_seconds=2.0)
+        handlers = PrmScorerHandlers(run.database, models.__getitem__, settings)
+        opened.append(Waiting(run, phase_id, handlers, settings, sent))
+        return opened[-1]
+
+    yield begin
+    for one in opened:
+        one.settings.stopping.set()
+        one.handlers.close()
+
+
+def await_true(holds: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + 30.0
+    while not holds():
+        assert time.monotonic() < deadline, "it did not come to that"
+        time.sleep(0.01)
+
+
+def test_a_worker_takes_messages_while_it_evaluates_and_keeps_the_promotion_from_others(waiting: Any) -> None:
+    calls: list[str] = []
+    over = threading.Event()
+    promotion = waiting(Watched("candidate", calls, lambda: assert_set(over)), MODELS["value-2"])
+    promotion.ask()
+    await_true(lambda: calls)
+    promotion.ask()
+    first = promotion.row.lease_until
+    assert promotion.row.state == PhaseState.PROMOTING
+    await_true(lambda: promotion.row.lease_until > first)
+    with promotion.run.database.transaction() as transaction:
+        reconcile.wake_overdue(transaction, reconcile.RetryPolicy(), lambda _: True)
+    assert commands.EvaluateValues(phase_id=promotion.phase_id) not in promotion.sent
+    over.set()
+    await_true(lambda: promotion.row.state == PhaseState.DONE)
+    assert calls == ["candidate"]
+
+
+def assert_set(event: threading.Event) -> None:
+    assert event.wait(30.0)
+
+
+def test_requests_have_their_turn_with_models_of_this_process_during_an_evaluation(
+    waiting: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(value_evaluation, "TREES_AT_ONCE", 1)
+    calls: list[str] = []
+    promotion = waiting(Watched("candidate", calls, lambda: time.sleep(0.05)), Watched("other", calls))
+    handlers, database = promotion.run.handlers, promotion.run.database
+    search = SearchPhase(
+        "collect", 1, "collect", "train", "sampler", "value-2", MctsStarSettings(mode="collect"), Budget(iterations=4)
+    )
+    models = {"sampler": NewCheckpoint("policy", "sampler"), "value-2": NewCheckpoint("value", "value-2")}
+    problems = [Problem(str(number), RIGHT_ANSWER) for number in range(4)]
+    with database.transaction() as transaction:
+        new = NewRun("other", "test", 1, [search], problems={"train": problems}, checkpoints=models)
+        other_id = create_run(transaction, new).run_id
+    handlers[commands.AdvanceRun.name](commands.AdvanceRun(run_id=other_id))
+    with database.transaction() as transaction:
+        tree_ids = tuple(transaction.execute(select(TREES.c.id).where(TREES.c.run_id == other_id)).scalars())
+    handlers[commands.AdvanceTrees.name](commands.AdvanceTrees(tree_ids=tree_ids))
+    handlers[commands.ProposeWaitingSteps.name](commands.ProposeWaitingSteps())
+    handlers[commands.AdvanceTrees.name](commands.AdvanceTrees(tree_ids=tree_ids))
+    promotion.ask()
+    await_true(lambda: calls)
+    promotion.handlers.score_steps(commands.ScoreWaitingSteps())
+    await_true(lambda: promotion.row.state == PhaseState.DONE)
+    assert calls.count("candidate") > 10
+    assert "other" in calls[:-1], "they do not wait until all trees are evaluated"
+
+
+def test_a_worker_that_ends_leaves_the_promotion_to_others(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_evaluation, "TREES_AT_ONCE", 1)
+    calls: list[str] = []
+    promotion = waiting(Watched("candidate", calls, lambda: time.sleep(0.05)), MODELS["value-2"])
+    promotion.ask()
+    await_true(lambda: calls)
+    promotion.settings.stopping.set()
+    promotion.handlers.close()
+    assert (promotion.row.state, promotion.row.lease_until) == (PhaseState.PROMOTING, None)
+    assert promotion.sent[-1] == commands.EvaluateValues(phase_id=promotion.phase_id)
+    assert len(calls) < 10
+    with promotion.run.database.transaction() as transaction:
+        assert blocks.blocks_of(transaction, promotion.run.run_id) == []
+
+
+def test_nobody_goes_on_evaluating_for_a_cancelled_run(waiting: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(value_evaluation, "TREES_AT_ONCE", 1)
+    calls: list[str] = []
+    promotion = waiting(Watched("candidate", calls, lambda: time.sleep(0.2)), MODELS["value-2"])
+    promotion.ask()
+    await_true(lambda: calls)
+    with promotion.run.database.transaction() as transaction:
+        runs.finish_run(transaction, promotion.run.run_id, RunState.CANCELLED)
+    promotion.handlers._evaluations.close()
+    assert len(calls) < 15
+    assert commands.EvaluateValues(phase_id=promotion.phase_id) not in promotion.sent
+
+
+def test_what_makes_an_evaluation_fail_is_told_by_the_next_message(waiting: Any) -> None:
+    def fail() -> None:
+        raise ModelError("no value for this text")
+
+    promotion = waiting(Watched("candidate", [], fail), MODELS["value-2"])
+
+    def told() -> bool:
+        try:
+            promotion.ask()
+        except ModelError as error:
+            return "no value for this text" in str(error)
+        return False
+
+    await_true(told)

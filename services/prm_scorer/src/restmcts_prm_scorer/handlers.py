@@ -15,7 +15,7 @@ from restmcts.ports import StepScorer
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import Serving
 
-from restmcts_prm_scorer.value_evaluation import evaluate
+from restmcts_prm_scorer.value_evaluation import Evaluations
 
 
 class PrmScorerHandlers:
@@ -33,8 +33,8 @@ class PrmScorerHandlers:
         settings: WorkerSettings,
         is_remote: Callable[[str], bool] = lambda _: False,
     ) -> None:
-        self._database = database
         self._scorers = ModelCache(database, load, settings.max_models, is_remote)
+        self._evaluations = Evaluations(database, self._scorers, settings)
         self._serving = Serving(database, RequestKind.SCORE, self._serve, settings, self._scorers.is_remote)
 
     def score_steps(self, message: ScoreWaitingSteps) -> None:
@@ -45,10 +45,11 @@ class PrmScorerHandlers:
         """Evaluate a candidate beside the promoted value model on held-out trees, and decide;
         a promotion that is decided stays.
         """
-        evaluate(self._database, self._scorers, message.phase_id)
+        self._evaluations.ask(message.phase_id)
 
     def close(self) -> None:
         """Give up all value models."""
+        self._evaluations.close()
         self._serving.close()
         self._scorers.close()
 

@@ -1,12 +1,21 @@
 """Evaluate value models for a promotion: how well their values separate right steps from wrong ones
 on held-out trees.
 
-The one place of this service that reads labels; searches never see what it finds.
+The one place of this service that reads labels; searches never see what it finds. It takes a few
+trees at a time, so that requests have their turn with the models in between.
 """
 
+import logging
+import threading
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+
+from restmcts.adapters.models.interruption import InterruptedCallError, check_interruption, interrupted_by
+from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.state import promotions, runs, trees
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
@@ -15,41 +24,108 @@ from restmcts.domain.runs.phases import PROMOTION_PHASE
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
+from restmcts.errors import is_retryable
 from restmcts.messages.commands import EvaluateValues
 from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
 from restmcts.usecases import promote
 from restmcts.usecases.blocked import blocking
+from restmcts.usecases.leases import renewed
+from restmcts.usecases.serve_claims import WorkerSettings
 
+log = logging.getLogger(__name__)
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
+TREES_AT_ONCE = 32
 
 
-def evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int) -> None:
-    """Decide a promotion that waits for it; if another checkpoint is promoted meanwhile, ask for
-    another evaluation.
+class Evaluations:
+    """Evaluates for promotions: in the thread that was asked to, or, where models are served side
+    by side, in one of its own, so that the worker goes on taking messages.
     """
+
+    def __init__(self, database: Database, scorers: ModelCache[StepScorer], settings: WorkerSettings) -> None:
+        self._database, self._scorers, self._settings = database, scorers, settings
+        self._lock = threading.Lock()
+        self._under_way: set[int] = set()
+        self._errors: dict[int, BaseException] = {}
+        self._threads = ThreadPoolExecutor(max(settings.max_at_once, 1), thread_name_prefix="evaluation")
+
+    def ask(self, phase_id: int) -> None:
+        """Evaluate for a promotion, unless that is under way.
+
+        Raises:
+            BaseException: why that failed when it was last asked for.
+        """
+        if not self._settings.max_at_once:
+            evaluate(self._database, self._scorers, phase_id, self._settings)
+            return
+        with self._lock:
+            error = self._errors.pop(phase_id, None)
+            if error is None and phase_id not in self._under_way:
+                self._under_way.add(phase_id)
+                self._threads.submit(self._evaluate_beside, phase_id)
+        if error is not None:
+            raise error
+
+    def close(self) -> None:
+        """Wait for what is under way; the worker must be stopping."""
+        self._threads.shutdown()
+
+    def _evaluate_beside(self, phase_id: int) -> None:
+        failed: BaseException | None = None
+        try:
+            evaluate(self._database, self._scorers, phase_id, self._settings)
+        except BaseException as error:
+            log.warning("promotion %d is not evaluated: %s", phase_id, error)
+            # Told by the next message, in the thread that knows what to do with it.
+            failed = None if is_retryable(error) else error
+        with self._lock:
+            self._under_way.discard(phase_id)
+            if failed is not None:
+                self._errors[phase_id] = failed
+
+
+def evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int, settings: WorkerSettings) -> None:
+    """Decide a promotion that waits for it; if another checkpoint is promoted meanwhile, evaluate
+    again. It is left to other workers if this one ends.
+    """
+    try:
+        while not _evaluate(database, scorers, phase_id, settings):
+            pass
+    except InterruptedCallError:
+        if not settings.stopping.is_set():
+            return
+        with database.transaction() as transaction:
+            row = runs.phase_by_id(transaction, phase_id, lock=True)
+            if row is not None and row.state == PhaseState.PROMOTING:
+                runs.set_phase(transaction, phase_id, PhaseState.PROMOTING, lease_until=None)
+                transaction.emit(EvaluateValues(phase_id=phase_id))
+
+
+def _evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int, settings: WorkerSettings) -> bool:
+    """Return whether the promotion waits no more."""
     with database.transaction() as transaction:
         row = runs.phase_by_id(transaction, phase_id)
         if row is None or row.state != PhaseState.PROMOTING:
-            return
+            return True
         phase = PROMOTION_PHASE.validate_python(row.spec)
         candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
         incumbent = promotions.promoted(transaction, row.run_id, phase.model)
         held_out = _held_out(transaction, row.run_id, phase.evidence)
-    with blocking(database, phase_id):
-        new = _figures(scorers, candidate.id, held_out)
-        old = _figures(scorers, incumbent.id, held_out) if incumbent is not None else dict.fromkeys(new)
+    with blocking(database, phase_id), _kept(database, phase_id, settings):
+        new = _figures(scorers, candidate.id, held_out, settings)
+        old = _figures(scorers, incumbent.id, held_out, settings) if incumbent is not None else dict.fromkeys(new)
     with database.transaction() as transaction:
         runs.lock_run(transaction, row.run_id)
         row = runs.phase_by_id(transaction, phase_id, lock=True)
         if row is None or row.state != PhaseState.PROMOTING:
-            return
+            return True
         now_promoted = promotions.promoted(transaction, row.run_id, phase.model)
         if (now_promoted and now_promoted.id) != (incumbent and incumbent.id):
-            transaction.emit(EvaluateValues(phase_id=phase_id))
-            return
+            return False
         promote.decide(transaction, row, phase, candidate, incumbent, {name: (new[name], old[name]) for name in new})
         transaction.emit(ValuesJudged(run_id=row.run_id))
+        return True
 
 
 def _held_out(transaction: Transaction, run_id: int, phase_name: str) -> list[LabelledTree]:
@@ -61,11 +137,40 @@ def _held_out(transaction: Transaction, run_id: int, phase_name: str) -> list[La
     return found
 
 
+@contextmanager
+def _kept(database: Database, phase_id: int, settings: WorkerSettings) -> Iterator[None]:
+    """Keep others from a promotion that is evaluated here; what is done is interrupted if nobody
+    wants it any more, or the worker ends.
+    """
+    lost = threading.Event()
+
+    def renew() -> None:
+        with database.transaction() as transaction:
+            row = runs.phase_by_id(transaction, phase_id, lock=True)
+            is_waiting = row is not None and row.state == PhaseState.PROMOTING
+            if row is None or not is_waiting or runs.state_of(transaction, row.run_id) == RunState.CANCELLED:
+                lost.set()
+                return
+            runs.set_phase(transaction, phase_id, PhaseState.PROMOTING, lease_until=moment(settings.lease_seconds))
+
+    renew()
+    with (
+        renewed(f"promotion {phase_id}", settings.lease_seconds, renew),
+        interrupted_by(lambda: lost.is_set() or settings.stopping.is_set()),
+    ):
+        yield
+
+
 def _figures(
-    scorers: ModelCache[StepScorer], checkpoint_id: int, held_out: list[LabelledTree]
+    scorers: ModelCache[StepScorer], checkpoint_id: int, held_out: list[LabelledTree], settings: WorkerSettings
 ) -> dict[str, Figure | None]:
-    with scorers.use(checkpoint_id) as scorer:
-        steps = _held_out_steps(scorer, [tree for tree in held_out if len(tree[2]) > 1])
+    steps: list[list[HeldOutStep]] = []
+    labelled = [tree for tree in held_out if len(tree[2]) > 1]
+    for start in range(0, len(labelled), TREES_AT_ONCE):
+        check_interruption()
+        with settings.at_work(), scorers.use(checkpoint_id) as scorer:
+            steps += _held_out_steps(scorer, labelled[start : start + TREES_AT_ONCE])
+        settings.on_batch()
     return {"auc": auc(steps), "sibling accuracy": sibling_accuracy(steps)}
 
 

@@ -5,6 +5,7 @@ again after a pause, as often as it takes.
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+from restmcts.adapters.models.interruption import InterruptedCallError
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.state import blocks, runs
@@ -20,7 +21,7 @@ def blocking(database: Database, phase_id: int) -> Iterator[None]:
     try:
         yield
     except RestMctsError as error:
-        if is_unavailable(error):
+        if is_unavailable(error) and not isinstance(error, InterruptedCallError):
             with database.transaction() as transaction:
                 row = runs.phase_by_id(transaction, phase_id, lock=True)
                 if row is not None and row.state in (PhaseState.WRITING, PhaseState.PROMOTING):
