@@ -6,6 +6,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import pytest
@@ -13,6 +14,7 @@ from restmcts.adapters.models import interruption
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.requests import Batch, ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
@@ -216,6 +218,26 @@ def test_a_worker_that_ends_interrupts_its_calls_and_leaves_the_requests_to_othe
     settings.set()
     server.close()
     assert states(one)["first"] == Counter({("waiting", 0): NUM_TREES})
+
+
+def test_models_of_this_process_are_used_in_the_order_of_asking_and_again_by_who_uses_one(one: Any) -> None:
+    first, second, *_ = names(one)
+    cache = ModelCache(one.database, lambda uri: uri, max_models=2)
+    order: list[str] = []
+
+    def use(checkpoint_id: int, name: str) -> None:
+        with cache.use(checkpoint_id):
+            order.append(name)
+
+    with cache.use(first), cache.use(first):
+        others = [threading.Thread(target=use, args=(second, name)) for name in ("second", "third")]
+        for waiting, other in enumerate(others, start=2):
+            other.start()
+            await_true(partial(lambda waiting: len(cache._turn._asked) == waiting, waiting))
+    use(first, "again")
+    for other in others:
+        other.join()
+    assert order == ["second", "third", "again"]
 
 
 def test_pauses_grow_to_a_bound_and_end_with_the_first_answer() -> None:

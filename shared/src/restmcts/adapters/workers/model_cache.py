@@ -81,14 +81,26 @@ class ModelCache(Generic[Model]):
 
 class _InTurn:
     """A lock that threads hold in the order in which they asked for it: one that gives it back and
-    asks again at once lets the others in between.
+    asks again at once lets the others in between. Whoever holds it may take it again.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
         self._asked: deque[threading.Event] = deque()
+        self._holder = threading.local()
 
     def __enter__(self) -> None:
+        depth = getattr(self._holder, "depth", 0)
+        if not depth:
+            self._wait()
+        self._holder.depth = depth + 1
+
+    def __exit__(self, *_: object) -> None:
+        self._holder.depth -= 1
+        if not self._holder.depth:
+            self._leave(self._asked[0])
+
+    def _wait(self) -> None:
         mine = threading.Event()
         with self._lock:
             self._asked.append(mine)
@@ -98,9 +110,6 @@ class _InTurn:
         except BaseException:
             self._leave(mine)
             raise
-
-    def __exit__(self, *_: object) -> None:
-        self._leave(self._asked[0])
 
     def _leave(self, whose: threading.Event) -> None:
         with self._lock:
