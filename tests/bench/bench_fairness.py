@@ -1,17 +1,19 @@
 """What a run pays for another one's model: time to finish of a healthy run beside runs whose policy
 and whose value model are broken, slow, dripping or silent, as a multiple of its time alone.
 
-On a real stack with one worker of each kind; models are servers in this process. The median of
-several healthy runs counts.
+On a real stack with one worker of each kind; models are servers in this process. A ratio is that of
+the means of several healthy runs, with its standard error; a run that takes longer than
+LIMIT_SECONDS counts as that long.
 
 Run: python tests/bench/bench_fairness.py [--problems 24] [--repeats 3]
 """
 
 import argparse
+import math
 import statistics
 import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
@@ -45,8 +47,19 @@ def seconds_of(database: Database, policy: str, value: str, num_problems: int) -
     """Return how long a run takes from its creation to its end."""
     begun = time.monotonic()
     run_id = begin_search(database, policy, value, num_problems)
-    await_end(database, run_id, LIMIT_SECONDS)
+    try:
+        await_end(database, run_id, LIMIT_SECONDS)
+    except TimeoutError:
+        cancel(database, [run_id])
+        return LIMIT_SECONDS
     return time.monotonic() - begun
+
+
+def cancel(database: Database, run_ids: Sequence[int]) -> None:
+    """End runs that nobody waits for any more."""
+    with database.transaction() as transaction:
+        for run_id in run_ids:
+            runs.finish_run(transaction, run_id, RunState.CANCELLED)
 
 
 @contextmanager
@@ -71,13 +84,11 @@ def disturbed(database: Database, kind: str, policy: str, value: str, num_proble
         ]
         time.sleep(5.0)
         yield
-        with database.transaction() as transaction:
-            for run_id in run_ids:
-                runs.finish_run(transaction, run_id, RunState.CANCELLED)
+        cancel(database, run_ids)
 
 
-def measure(folder: Path, num_problems: int, repeats: int) -> dict[str, float]:
-    """Return the median seconds of a healthy run by what runs beside it."""
+def measure(folder: Path, num_problems: int, repeats: int) -> dict[str, list[float]]:
+    """Return the seconds of healthy runs by what runs beside them."""
     with ExitStack() as opened:
         policy = opened.enter_context(PolicyServer()).uri("openai")
         value = opened.enter_context(PolicyServer()).uri("openai", "&format=judge")
@@ -87,8 +98,8 @@ def measure(folder: Path, num_problems: int, repeats: int) -> dict[str, float]:
         database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
         opened.callback(database.close)
 
-        def timed() -> float:
-            return statistics.median(seconds_of(database, policy, value, num_problems) for _ in range(repeats))
+        def timed() -> list[float]:
+            return [seconds_of(database, policy, value, num_problems) for _ in range(repeats)]
 
         timed()  # what is opened and imported once
         found = {"alone": timed()}
@@ -98,15 +109,27 @@ def measure(folder: Path, num_problems: int, repeats: int) -> dict[str, float]:
         return found | {"alone again": timed()}
 
 
+def ratio(seconds: Sequence[float], alone: Sequence[float]) -> tuple[float, float]:
+    """Return the ratio of two means, and its standard error."""
+    found = statistics.mean(seconds) / statistics.mean(alone)
+    shares = [statistics.stdev(each) / len(each) ** 0.5 / statistics.mean(each) for each in (seconds, alone)]
+    return found, found * math.hypot(*shares)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--problems", type=int, default=24)
     parser.add_argument("--repeats", type=int, default=3)
     given = parser.parse_args()
+    if given.repeats < 2:
+        parser.error("--repeats: an error needs two runs at least")
     with tempfile.TemporaryDirectory() as folder:
         found = measure(Path(folder), given.problems, given.repeats)
+    alone = found.pop("alone") + found.pop("alone again")
+    print(f"{'alone':12} {statistics.mean(alone):6.1f} s")
     for kind, seconds in found.items():
-        print(f"{kind:12} {seconds:6.1f} s   {seconds / found['alone']:.2f} times alone")
+        times, error = ratio(seconds, alone)
+        print(f"{kind:12} {statistics.mean(seconds):6.1f} s   {times:.2f} ± {error:.2f} times alone")
 
 
 if __name__ == "__main__":

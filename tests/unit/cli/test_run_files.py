@@ -133,6 +133,14 @@ def test_a_bad_run_file_is_refused_with_its_line(run_file: Path, call: Command) 
     refused = message(call("selftrain", run_file, "--workdir", run_file.parent / "w"))
     assert refused == f"{run_file}, line 9: search.brunch: there is no such setting; did you mean 'branch'?"
     assert not (run_file.parent / "w").exists()
+    for line, reason in (
+        ('problems = "\\u0000"', 'line 2: "problems" holds a NUL character'),
+        ('plugins = ["a\\u0000b"]', 'line 2: "plugins" holds a NUL character'),
+        ("seed = " + "[" * 100_000, "is no TOML file: maximum recursion depth exceeded"),
+    ):
+        run_file.write_text(f'policy = "x"\n{line}\n')
+        refused = message(call("selftrain", run_file, "--workdir", run_file.parent / "w"))
+        assert reason in refused and "\n" not in refused
     assert "does not exist" in message(call("selftrain", "no.toml", "--workdir", run_file.parent / "w"))
     assert "takes a run file" in message(call("demo", "problems.jsonl"))
 

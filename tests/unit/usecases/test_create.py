@@ -105,6 +105,13 @@ def test_a_run_whose_problems_cannot_be_read_is_not_stored(database: Database, s
         create(database)
 
 
+@pytest.mark.parametrize(("field", "what"), [("seed", "seed"), ("max_tokens", "token budget")])
+def test_a_number_that_no_database_holds_is_named(database: Database, field: str, what: str) -> None:
+    with pytest.raises(InputError, match=f"the {what} of a run is {2**63}: at most {2**63 - 1} can be stored"):
+        create(database, **{field: 2**63})
+    create(database, **{field: 2**63 - 1})
+
+
 @pytest.mark.parametrize(
     ("field", "value"),
     [

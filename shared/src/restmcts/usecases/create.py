@@ -20,6 +20,7 @@ from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
 
 _EXTENDED_STATES = (RunState.DONE, RunState.RUNNING, RunState.PAUSED)
+MAX_NUMBER = 2**63 - 1
 Config = Mapping[str, Any]
 """What makes a run the same run, as JSON."""
 
@@ -84,9 +85,13 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
     """Store a run, and wake the coordinator for it unless it is to begin paused.
 
     Raises:
-        InputError: if the name cannot be used or a run has it, or a problem cannot be read.
+        InputError: if the name cannot be used or a run has it, a number is too large, or a problem
+            cannot be read.
     """
     name = check_name(new.name, "run")
+    for what, number in (("seed", new.seed), ("token budget", new.max_tokens or 0)):
+        if abs(number) > MAX_NUMBER:
+            raise InputError(f"the {what} of a run is {number}: at most {MAX_NUMBER} can be stored")
     run_id = runs.create_run(transaction, name, new.method, new.seed, dict(new.config), new.max_tokens)
     runs.add_phases(transaction, run_id, new.phases)
     for model, checkpoint in new.checkpoints.items():

@@ -10,6 +10,7 @@ import tomli_w
 
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.spec_settings import Setting, settings_of
+from restmcts.domain.text import valid_text
 from restmcts.errors import InputError
 
 SUFFIX = ".toml"
@@ -39,15 +40,25 @@ def read_run_file(path: Path) -> list[Setting]:
         raise InputError(f"{path} does not exist; give a run file (.toml) or a file of problems") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{path} is no TOML file: {error}") from None
     lines = dict(_lines(text))
     found = []
     for setting in settings_of(document, str(path)):
         line = lines.get(setting.name)
         where = f"{path}, line {line}" if line is not None else str(path)
+        _check_texts(setting, where)
         found.append(located(Setting(setting.name, setting.value, where), path.parent))
     return found
+
+
+def _check_texts(setting: Setting, where: str) -> None:
+    """Refuse text that names no file and that no database takes."""
+    try:
+        for one in setting.value if isinstance(setting.value, list) else [setting.value]:
+            valid_text(str(one), setting.name)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from None
 
 
 def _lines(text: str) -> Iterator[tuple[str, int]]:
