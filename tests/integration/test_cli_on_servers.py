@@ -205,7 +205,7 @@ def test_the_doctor_knows_what_is_wrong(call: Call, stack: Stack, monkeypatch: p
 def test_the_doctor_finds_a_database_without_tables(call: Call, stack: Stack) -> None:
     migrate.downgrade(stack.settings["RESTMCTS_DATABASE_URL"])
     result = call("doctor")
-    assert "WRONG  tables" in result.stdout and "mend: restmcts db upgrade" in result.stdout
+    assert "WRONG  tables" in result.stdout and "fix: restmcts db upgrade" in result.stdout
     assert call("db", "upgrade").exit_code == 0
     assert "WRONG  tables" not in call("doctor").stdout
 

@@ -74,7 +74,7 @@ def test_a_name_is_registered_by_one_module_only(words: Registry[str], install: 
         "words.more", "more_words", "from restmcts import registry\nregistry._REGISTRIES['words'].add('first', '3')"
     )
     words.add("first", "one")  # a module that is loaded again replaces its own
-    with pytest.raises(InputError, match=r"a word called 'first' is there already, from .*test_registry.py"):
+    with pytest.raises(InputError, match=r"a word called 'first' exists already, from .*test_registry.py"):
         registry.fill_tables_of(__name__)
 
 

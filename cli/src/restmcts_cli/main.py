@@ -22,7 +22,7 @@ class Commands(LazyGroup):
     table: ClassVar[Mapping[str, LazyCommand]] = {
         "demo": LazyCommand(
             "learning.demo:demo",
-            "Watch a model teach itself: no server, no GPU, a few minutes with the tiny one.",
+            "Watch a model teach itself: no server, no GPU, a few minutes with the tiny model.",
         ),
         "probe": LazyCommand(
             "learning.probe:probe",
@@ -35,7 +35,7 @@ class Commands(LazyGroup):
         ),
         "evaluate": LazyCommand(
             "learning.evaluate:evaluate",
-            "See what search buys: every method answers the same problems under the same budget of generated tokens.",
+            "Measure what search gains: every method answers the same problems under the same budget of generated tokens.",
         ),
         "pool": LazyCommand(
             "learning.pool:pool",
@@ -74,27 +74,27 @@ class Commands(LazyGroup):
             "something is wrong.",
         ),
         "stack": LazyCommand(
-            "operations.stack:app", "The workers and their servers as plain processes of this machine."
+            "operations.stack:app", "Run the workers and their servers as plain processes of this machine."
         ),
         "runs": LazyCommand("records.runs:app", "Create, watch and steer runs."),
         "problems": LazyCommand("records.problems:app", "Check and import problems, add them to runs, list them."),
-        "trees": LazyCommand("records.trees:app", "Look at search trees."),
+        "trees": LazyCommand("records.trees:app", "Show search trees."),
         "checkpoints": LazyCommand("records.checkpoints:app", "List, fetch, promote and publish models."),
         "prm": LazyCommand(
             "learning.prm:app",
-            "Look at process reward models (PRMs): known formats, and whether a model is fit to guide a search.",
+            "List formats of process reward models (PRMs), and check whether a model can guide a search.",
         ),
-        "plugins": LazyCommand("operations.plugins:app", "See which searches, methods and other extensions there are."),
+        "plugins": LazyCommand("operations.plugins:app", "List searches, methods and other extensions."),
         "datasets": LazyCommand("records.datasets:app", "List, read and fetch training data."),
         "workers": LazyCommand(
             "operations.workers:app",
-            "See what waits for each kind of worker, and what each process does; scale them.",
+            "Show what waits for each kind of worker and what each process does; scale workers.",
         ),
         "dead-letters": LazyCommand(
-            "operations.dead_letters:app", "See, retry and drop messages that could not be handled."
+            "operations.dead_letters:app", "List, retry and drop messages that could not be handled."
         ),
-        "storage": LazyCommand("operations.storage:app", "Free what nothing names any more."),
-        "db": LazyCommand("operations.db:app", "Bring the database to the tables of this version."),
+        "storage": LazyCommand("operations.storage:app", "Delete what no run needs any more."),
+        "db": LazyCommand("operations.db:app", "Upgrade the database to the tables of this version."),
     }
 
 

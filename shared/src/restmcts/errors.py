@@ -72,7 +72,7 @@ errors of libraries in other languages need not be of the class Exception."""
 
 
 def is_unavailable(error: BaseException) -> bool:
-    """Return whether something that a run needs cannot be had now, which may be had later: a model,
+    """Return whether something that a run needs is not available now, but may be later: a model,
     an artifact, a store, a plugin.
     """
     wanting = (CheckpointError, ServerUnavailableError, StorageError, CorruptArtifactError, UnknownEntryError)

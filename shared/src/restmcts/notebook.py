@@ -94,7 +94,7 @@ class SearchTree:
     @cached_property
     def nodes(self) -> list[TreeNode]:
         """All nodes, the root first, parents before their children; empty before the search has
-        begun.
+        started.
         """
         with self._database.transaction() as transaction:
             rows = queries.tree_with_nodes(transaction, self.id).nodes
@@ -256,7 +256,7 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
     if workdir is not None:
         path = Path(workdir) / DATABASE_FILE
         if not path.is_file():
-            raise InputError(f"{workdir} holds no {DATABASE_FILE}: it is no work folder")
+            raise InputError(f"{workdir} contains no {DATABASE_FILE}: it is not a work folder")
         url = f"sqlite:///{path}"
     database = Database(str(url), read_only=True)
     database.check_version()
@@ -264,7 +264,7 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
 
 
 def _places(nodes: list[TreeNode]) -> dict[int, tuple[float, float]]:
-    """Return x (depth) and y of each node: ends get a row each, parents stand between their
+    """Return x (depth) and y of each node: ends get a row each, parents are between their
     children.
     """
     rows: dict[int, float] = {}

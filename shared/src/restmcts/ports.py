@@ -51,9 +51,9 @@ class StepScorer(Protocol):
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
         """Return one answer per request, in order, values in [0, 1].
 
-        A partial solution's value and a whole solution's score are two things: the score is told
-        where a request asks for it (`whole`), and is made of the values of all the solution's
-        steps, those before the branch too, by the model's own rule.
+        A partial solution's value and a whole solution's score are two things: the score is
+        returned where a request asks for it (`whole`), and is made of the values of all the
+        solution's steps, those before the branch too, by the model's own rule.
 
         Raises:
             ModelError: if a request cannot be served at all.
@@ -75,7 +75,7 @@ class Verifier(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A stored folder of files: where it lies, its digest, and its size in bytes."""
+    """A stored folder of files: where it is, its digest, and its size in bytes."""
 
     uri: str
     digest: str
@@ -118,7 +118,7 @@ class ArtifactStore(Protocol):
         """Yield the artifacts of a kind, or all.
 
         Raises:
-            StorageError: if the store does not tell.
+            StorageError: if the store does not say.
         """
         ...
 

@@ -91,7 +91,7 @@ class Registry(Generic[T]):
         known = self._entries.get(entry.name)
         if known is not None and (known.module, known.file) != (entry.module, entry.file):
             raise InputError(
-                f"a {self.noun} called {entry.name!r} is there already, from {known.origin}; choose another name"
+                f"a {self.noun} called {entry.name!r} exists already, from {known.origin}; choose another name"
             )
         self._entries[entry.name] = entry
 

@@ -86,7 +86,7 @@ class Settings(BucketSettings):
         key_value_bytes: memory for the keys and values that each loaded model keeps of what it has
             read; 0: none.
         request_lease_seconds: after which another worker may take the requests of one that is
-            silent; held ones are renewed.
+            silent; leases that are in use are renewed.
         training_processes: that train one model together, one a GPU.
         job_lease_seconds: after which another worker may take a training job whose holder is
             silent.
@@ -100,7 +100,7 @@ class Settings(BucketSettings):
         log_format: "json", "text", or "auto": text on a terminal, JSON elsewhere.
         otel_endpoint: of an OpenTelemetry collector (OTLP over HTTP: http://host:4318); empty: no
             traces.
-        worker_events: tell Celery's events, for Flower.
+        worker_events: send Celery's events, for Flower.
         dashboard_host: address that the dashboard listens on.
         dashboard_port: of the dashboard.
         dashboard_token: whoever gives it may retry what failed; empty: the dashboard only reads.

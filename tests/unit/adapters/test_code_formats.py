@@ -150,7 +150,7 @@ def test_what_is_read_is_read_again_from_what_is_written(tmp_path: Path) -> None
         ({**MBPP, "test_list": []}, '"test_list" is empty'),
         ({**MBPP, "test_list": ["assert 1"], "code": ""}, "calls no function"),
         ({**APPS_SCRIPT, "input_output": "{"}, '"input_output" is not JSON'),
-        ({**APPS_SCRIPT, "input_output": "{}"}, '"inputs" is no list'),
+        ({**APPS_SCRIPT, "input_output": "{}"}, '"inputs" is not a list'),
         ({**LIVE_CODE_BENCH, "private_test_cases": "%%%"}, "neither JSON nor"),
         ({**LIVE_CODE_BENCH, "metadata": "{}"}, "func_name"),
         ({"question": "?", "kind": "code"}, 'no "tests"'),

@@ -63,7 +63,7 @@ def test_its_entries_are_said_to_come_from_the_file(tmp_path: Path) -> None:
         ("x = 1\nx = (", r"own.py, line 2: SyntaxError"),
         ("x = 1\n\nx.y", r"own.py, line 3: AttributeError"),
         ("import nothing_of_that_name", r"own.py, line 1: ModuleNotFoundError"),
-        (METHOD.format(name="star"), r"own.py: a self-training method called 'star' is there already, from restmcts"),
+        (METHOD.format(name="star"), r"own.py: a self-training method called 'star' exists already, from restmcts"),
     ],
 )
 def test_a_plugin_that_breaks_is_one_line_and_leaves_nothing(source: str, reason: str, tmp_path: Path) -> None:

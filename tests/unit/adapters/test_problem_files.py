@@ -89,16 +89,16 @@ def test_kinds(tmp_path: Path) -> None:
             {"question": "q", "answer": "5", "kind": "nummeric"},
             UNKNOWN.format("nummeric", "numeric"),
         ),
-        ({"question": "a\0b", "answer": "5"}, '"question" holds a NUL character'),
-        ({"question": "q", "answer": "5\0"}, '"answer" holds a NUL character'),
-        ({"question": "q", "answer": "5", "solution": "5\0"}, '"solution" holds a NUL character'),
+        ({"question": "a\0b", "answer": "5"}, '"question" contains a NUL character'),
+        ({"question": "q", "answer": "5\0"}, '"answer" contains a NUL character'),
+        ({"question": "q", "answer": "5", "solution": "5\0"}, '"solution" contains a NUL character'),
         ({"question": "q", "answer": "proof"}, "\"answer\" is 'proof': such a problem has no answer to compare with"),
         (
             {"question": "q", "answer": "notfound"},
             "\"answer\" is 'notfound': such a problem has no answer to compare with",
         ),
         ({"question": "q", "solution": "It is 5."}, 'no "answer", and the "solution" boxes none'),
-        ({"question": "q", "answer": "A", "choices": "red, blue"}, '"choices" is no list of 2 to 10 choices'),
+        ({"question": "q", "answer": "A", "choices": "red, blue"}, '"choices" is not a list of 2 to 10 choices'),
         ({"question": "q", "answer": "green", "choices": ["red", "blue"]}, '"answer" names none of the 2 choices'),
         ({"question": "q", "answer": 2, "choices": ["red", "blue"]}, '"answer" names none of the 2 choices'),
         (b'{"question": "q", "answer": ' + b"7" * 5000 + b"}", "a number of too many digits"),
@@ -134,7 +134,7 @@ def test_a_file_that_cannot_be_used_is_one_clear_line(tmp_path: Path) -> None:
     (tmp_path / "folder").mkdir()
     for path, reason in (
         (tmp_path / "nowhere", "does not exist"),
-        (tmp_path / "folder", "holds no file of rows"),
+        (tmp_path / "folder", "contains no file of rows"),
         (empty, "it is empty"),
     ):
         with pytest.raises(InputError, match=reason) as raised:
@@ -253,7 +253,7 @@ def test_a_folder_is_read_file_by_file(tmp_path: Path) -> None:
     assert len(bad_lines) == 1
     for part in ("train", "test"):
         (tmp_path / part).mkdir()
-    with pytest.raises(InputError, match="holds the parts train and test"):
+    with pytest.raises(InputError, match="contains the parts train and test"):
         load_problems(tmp_path)
 
 

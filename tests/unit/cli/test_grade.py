@@ -69,7 +69,7 @@ def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:
     out = tmp_path / "graded.jsonl"
     with pytest.raises(InputError, match="does not exist"):
         grade(tmp_path / "nowhere.jsonl", out=out)
-    with pytest.raises(InputError, match="holds no lines"):
+    with pytest.raises(InputError, match="contains no lines"):
         grade(empty, out=out)
     with pytest.raises(InputError, match="cannot write"):
         grade(empty, out=tmp_path / "no-folder" / "graded.jsonl")

@@ -78,7 +78,7 @@ def test_a_hub_that_does_not_answer_is_said_and_the_run_stored(
     created = create("someone/unknown")
     assert created.exit_code == 0, created.exception
     assert "someone/unknown is not checked, as the hub does not answer here" in created.stderr
-    assert "is blocked, and goes on by itself" in created.stderr
+    assert "is blocked, and continues by itself" in created.stderr
 
 
 @pytest.mark.parametrize("listens", [True, False])

@@ -73,7 +73,7 @@ def test_enqueue_before_a_phase_begins_but_not_after(
     assert sizes == {"later": 6, "test": 4, "train": 6}
     listed = document("problems", "list", "mine", "--set", "later", "--workdir", workdir)
     assert [row["position"] for row in listed] == [0, 1, 2, 3, 4, 5]
-    assert "phase collect-1 has begun (done)" in str(enqueue("train").exception)
+    assert "phase collect-1 has started (done)" in str(enqueue("train").exception)
     assert "uses a problem set 'nowhere'" in str(enqueue("nowhere").exception)
 
 

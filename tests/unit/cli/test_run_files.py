@@ -116,7 +116,7 @@ def test_the_spec_of_the_demo_makes_the_demo(tmp_path: Path, document: Document,
         (("--value-option", "precision=float8"), "value_training.precision is 'float8'; it should be 'float32'"),
         (("--value-option", "lora_rank=0"), "value_training.lora_rank is 0; give at least 1"),
         (("--algorithm", "mcts"), "--algorithm: search: no search is called 'mcts'; did you mean 'mcts-star'?"),
-        (("--set", "seed.x=3"), "--set: seed is no table of settings"),
+        (("--set", "seed.x=3"), "--set: seed is not a table of settings"),
         (("--method", "sarsa"), "There are: math-shepherd"),
     ],
 )

@@ -133,7 +133,7 @@ def test_a_blocked_run_says_what_it_waits_for(workdir: Path, shown: Shown, docum
     watched = call("runs", "watch", "mine", "--workdir", workdir).stderr
     thread.join()
     database.close()
-    assert "run mine is blocked: someone/model: the hub does not give it; it goes on by itself" in watched
+    assert "run mine is blocked: someone/model: the hub does not give it; it continues by itself" in watched
 
 
 def test_watch_ends_with_the_run(workdir: Path, call: Command) -> None:
@@ -147,7 +147,7 @@ def test_unknown_run_and_folder_are_one_line(
     workdir: Path, call: Command, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     assert message(call("runs", "show", "yours", "--workdir", workdir)) == "no run is named 'yours'; there are mine"
-    assert "holds no run.db" in message(call("runs", "list", "--workdir", tmp_path / "elsewhere"))
+    assert "contains no run.db" in message(call("runs", "list", "--workdir", tmp_path / "elsewhere"))
     monkeypatch.chdir(tmp_path)
     for name in ("DATABASE_URL", "REDIS_URL", "S3_ENDPOINT"):
         monkeypatch.delenv(f"RESTMCTS_{name}", raising=False)

@@ -48,7 +48,7 @@ def decide(workdir: Path, held_out: Trees) -> Database:
         (trees(0.999, 0.998, num_swapped=10), "no better than chance"),
         (trees(0.6, 0.4, num_swapped=9), "no better than chance"),
         ([tree[:1] for tree in trees(0.9, 0.1)], "without being measured"),
-        # Trees of easy problems and of hard ones: their steps are told apart, siblings are not.
+        # Trees of easy problems and of hard ones: their steps are distinguished, siblings are not.
         (
             [[HeldOutStep(0, 0.9, True), HeldOutStep(0, 0.9, False), HeldOutStep(1, 0.9, True)] for _ in range(20)]
             + [[HeldOutStep(0, 0.1, False), HeldOutStep(1, 0.1, False)] for _ in range(20)],

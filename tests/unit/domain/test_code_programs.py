@@ -71,15 +71,15 @@ def test_tests_come_back_from_their_text() -> None:
 @pytest.mark.parametrize(
     ("given", "message"),
     [
-        (None, "is no object"),
-        ([], "is no object"),
+        (None, "is not an object"),
+        ([], "is not an object"),
         ("{", "not JSON"),
         ({}, 'no "entry_point"'),
         ({"entry_point": "add"}, 'no "code"'),
         ({"entry_point": "add", "code": " "}, "is blank"),
         ({"entry_point": "a b", "code": "x"}, "not the name of a function"),
         ({"entry_point": 3, "code": "x"}, "is not text"),
-        ({"stdin": []}, "is no list"),
+        ({"stdin": []}, "is not a list"),
         ({"stdin": [{"input": ""}]}, 'no "output" in test 1'),
         ({"stdin": [{"input": "", "output": "1"}, 3]}, "test 2"),
         ({"stdin": [{"input": "", "output": " \n"}]}, "has an output"),

@@ -167,9 +167,9 @@ def test_later_settings_decide_and_another_search_begins_afresh() -> None:
         ("[value_training]\nlearning_rate = 'high'", "line 2: value_training.learning_rate is 'high'; give a number"),
         ("[models]\ntemplate = 'x'", "line 2: models.template: there is no prompt template 'x'; there are auto"),
         ("[promotion]\nmargn = 1", "line 2: promotion.margn: there is no such setting; did you mean 'margin'?"),
-        ("problems = 'a.jsonl'\n[puzzles]", "puzzles bring their own problems"),
+        ("problems = 'a.jsonl'\n[puzzles]", "puzzles have their own problems"),
         ("labels = 'guesses'", "line 1: labels is 'guesses'; it should be 'values', 'hard-rollouts'"),
-        ("seed = [", "is no TOML file"),
+        ("seed = [", "is not a TOML file"),
         (
             "[[evaluations]]\nname = 'a'\n[evaluations.search]\nalgorithm = 'cot'\ngreddy = true",
             "evaluations.0.search.greddy: there is no such setting; did you mean 'greedy'?",

@@ -275,8 +275,8 @@ def test_what_cannot_be_benched_is_one_line(call: Callable[..., Any], tmp_path: 
     empty = tmp_path / "empty.jsonl"
     empty.write_text('{"question": "Q", "answer": "1"}\n')
     for arguments, said in [
-        (("--on", "nothing", "--workdir", tmp_path), "holds no run"),
-        (("--on", empty), "holds no labelled solution"),
+        (("--on", "nothing", "--workdir", tmp_path), "contains no run"),
+        (("--on", empty), "contains no labelled solution"),
         (("--on", one_row(tmp_path), "--choose-on", "math"), "no split 'math'"),
     ]:
         result = call("prm", "bench", tmp_path / "model", *arguments)

@@ -191,14 +191,14 @@ def test_a_separator_that_the_tokenizer_drops_is_reported(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("pairs", "meaning"),
     [
-        ([(0.9, 0.1)] * 20, "told apart"),
+        ([(0.9, 0.1)] * 20, "separated"),
         ([(0.1, 0.9)] * 20, "flipped"),
         ([(0.6, 0.4), (0.4, 0.6)] * 10, "chance"),
         ([(0.6, 0.4), (0.4, 0.6)] * 2, "too few problems"),
         ([(0.5, 0.5)] * 20, "constant"),
         ([(0.991, 0.99)] * 20, "saturated"),
         ([(0.019, 0.01), (0.01, 0.019)] * 10, "saturated"),
-        ([(1.0, 0.0)] * 20, "told apart"),
+        ([(1.0, 0.0)] * 20, "separated"),
     ],
 )
 def test_the_meaning_of_values_follows_from_pairs(pairs: list[tuple[float, float]], meaning: str) -> None:

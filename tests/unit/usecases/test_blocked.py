@@ -1,5 +1,5 @@
 """A run that cannot have what it needs is blocked, with the reason; nothing else waits for it, and
-it goes on by itself once that is there.
+it continues by itself once that is there.
 """
 
 from collections.abc import Callable, Iterator

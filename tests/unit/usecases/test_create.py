@@ -131,7 +131,7 @@ def test_a_problem_that_no_database_holds_is_named_and_nothing_is_stored(
         lambda: create(database, problems={"train": [*problems(0, 2), poisoned]}),
         lambda: create(database, problems={"test": [*problems(0, 2), poisoned]}),
     ):
-        with pytest.raises(InputError, match=f'problem 3: "{field}" (holds a NUL|is not valid)'):
+        with pytest.raises(InputError, match=f'problem 3: "{field}" (contains a NUL|is not valid)'):
             fill()
     create(database, problems={"train": problems(0, 2)})
     with pytest.raises(InputError, match=f'problem 1: "{field}"'), database.transaction() as transaction:

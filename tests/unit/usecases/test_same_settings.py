@@ -71,7 +71,7 @@ def test_the_refusal_says_who_holds_the_run_and_the_way_out() -> None:
     with pytest.raises(InputError) as refused:
         check_same_settings({"seed": 0}, {"seed": 1}, "run1", "choose another --workdir")
     expected = (
-        "run1 holds a run with other settings: seed (0 -> 1); give the old ones again or choose another --workdir"
+        "run1 contains a run with other settings: seed (0 -> 1); give the old ones again or choose another --workdir"
     )
     assert str(refused.value) == expected
 

@@ -163,7 +163,7 @@ def test_a_folder_in_which_somebody_works_is_left_alone(folder: Folder) -> None:
     folder.end("run")
     with lock_folder(folder.path):
         for arguments in (("runs", "delete", "run", "--yes"), ("storage", "prune", "--yes")):
-            assert "another restmcts works in this folder" in str(folder.call(*arguments, code=2))
+            assert "another restmcts process uses this folder" in str(folder.call(*arguments, code=2))
 
 
 def test_prune_frees_what_nothing_names_and_nothing_else(folder: Folder) -> None:

@@ -23,7 +23,7 @@ def as_it_is(row: Row) -> dict[str, Any]:
 
 
 def math_row(row: Row) -> dict[str, Any]:
-    """Return a row of MATH, whose answer stands boxed in its solution."""
+    """Return a row of MATH, whose answer is boxed in its solution."""
     solution = _text(row, "solution")
     answer = row.get("answer") or extract_answer(solution)
     if answer is None:
@@ -43,7 +43,7 @@ def scibench_row(row: Row) -> dict[str, Any]:
 
 
 def gpqa_row(row: Row) -> dict[str, Any]:
-    """Return a row of GPQA; the choices stand in an order that depends on the question alone."""
+    """Return a row of GPQA; the choices are in an order that depends on the question alone."""
     question = _text(row, "Question")
     right = _text(row, "Correct Answer")
     choices = [right, *(_text(row, f"Incorrect Answer {number}") for number in (1, 2, 3))]

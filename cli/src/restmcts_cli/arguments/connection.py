@@ -23,7 +23,8 @@ SECONDS_TO_READ_PROBLEMS = 600.0
 Workdir = Annotated[
     Path | None,
     typer.Option(
-        help="A local work folder. Without: the stack that RESTMCTS_… in the environment or .env name.", file_okay=False
+        help="A local work folder; if not given, the stack that RESTMCTS_… in the environment or .env name.",
+        file_okay=False,
     ),
 ]
 
@@ -54,8 +55,8 @@ def connect(workdir: Path | None, *, create: bool = False, any_version: bool = F
         any_version: take tables of any version, to look at that alone.
 
     Raises:
-        InputError: if the folder holds no run, the settings of the stack are not complete, or the
-            tables are of another version.
+        InputError: if the folder contains no run, the settings of the stack are not complete, or
+            the tables are of another version.
     """
     connection = _stack() if workdir is None else _folder(workdir, create)
     try:
@@ -74,7 +75,7 @@ def _folder(workdir: Path, create: bool) -> Connection:
     path = workdir / DATABASE_FILE
     if not create and not path.is_file():
         raise InputError(
-            f"{workdir} holds no {DATABASE_FILE}: it is no work folder; `restmcts runs create --workdir` makes one"
+            f"{workdir} contains no {DATABASE_FILE}: it is not a work folder; `restmcts runs create --workdir` makes one"
         )
     try:
         workdir.mkdir(parents=True, exist_ok=True)

@@ -21,7 +21,8 @@ class EvaluationRequest:
         str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")
     ]
     out: Annotated[
-        Path, typer.Option(help="Everything that is made; the same folder goes on with it.", file_okay=False)
+        Path,
+        typer.Option(help="Folder for everything the evaluation makes; the same folder resumes it.", file_okay=False),
     ]
     policy: Annotated[
         str | None,
@@ -48,7 +49,7 @@ class EvaluationRequest:
     verifiers_from: Annotated[
         str | None,
         typer.Option(
-            help="Problems on whose samples missing value, orm and ms models are trained; they are not evaluated on.",
+            help="Problems on whose samples missing value, orm and ms models are trained; the evaluation leaves them out.",
             rich_help_panel=MODELS,
         ),
     ] = None
@@ -66,7 +67,7 @@ class EvaluationRequest:
     methods: Annotated[
         str | None,
         typer.Option(
-            help="Names with commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model.",
+            help="Names, separated by commas; NEW=KNOWN makes a variant, KNOWN@NAME asks another value model.",
             rich_help_panel=METHODS,
         ),
     ] = None
@@ -76,25 +77,30 @@ class EvaluationRequest:
             "--option", "-o", help="A setting of one method, e.g. mcts-star.branch=4.", rich_help_panel=METHODS
         ),
     ] = None
-    budgets: Annotated[str, typer.Option(help="Generated tokens a problem, with commas.", rich_help_panel=METHODS)] = (
-        "500,1000,2000,4000"
-    )
+    budgets: Annotated[
+        str,
+        typer.Option(
+            help="Budgets in generated tokens for each problem, separated by commas.", rich_help_panel=METHODS
+        ),
+    ] = "500,1000,2000,4000"
     solution_tokens: Annotated[
         int | None,
         typer.Option(
-            help="Tokens of a typical solution, which decide how wide beams and trees of thoughts may be.",
+            help="Tokens of a typical solution; they decide how wide beams and trees of thoughts are.",
             min=1,
             rich_help_panel=METHODS,
         ),
     ] = None
     max_tokens: MaxTokens = None
     limit: Annotated[
-        int | None, typer.Option(help="Use only the first so many problems.", min=1, rich_help_panel=PROBLEMS)
+        int | None,
+        typer.Option(help="Use only this many problems, from the first on.", min=1, rich_help_panel=PROBLEMS),
     ] = None
     split: Annotated[
         str | None,
         typer.Option(
-            help="The split of a data set of the hub. Without: the benchmark's own, or test.", rich_help_panel=PROBLEMS
+            help="The split of a data set of the hub; if not given, the benchmark's own, or test.",
+            rich_help_panel=PROBLEMS,
         ),
     ] = None
     problem_seed: Annotated[
@@ -110,13 +116,14 @@ class EvaluationRequest:
     seeds: Annotated[
         str,
         typer.Option(
-            help="Seeds of sampling with commas: the same seeds give the same table.", rich_help_panel=SAMPLING
+            help="Seeds of sampling, separated by commas; the same seeds give the same table.", rich_help_panel=SAMPLING
         ),
     ] = "0"
     temperature: Annotated[
         float | None,
         typer.Option(
-            help="The temperature of sampling. Without: what fits the benchmark, or 0.7.", rich_help_panel=SAMPLING
+            help="The temperature of sampling; if not given, the benchmark's usual one, or 0.7.",
+            rich_help_panel=SAMPLING,
         ),
     ] = None
     max_step_tokens: Annotated[
@@ -128,7 +135,7 @@ class EvaluationRequest:
     run: Annotated[
         str | None,
         typer.Option(
-            help="Let the workers of the stack do it, as the run of this name; in --out come its files.",
+            help="Let the workers of the stack run the evaluation, as a run of this name; its files are written to --out.",
             rich_help_panel=PLACE,
         ),
     ] = None
@@ -136,9 +143,9 @@ class EvaluationRequest:
         str,
         typer.Option(help="The device of torch that models run on: auto, cpu, cuda or cuda:1.", rich_help_panel=PLACE),
     ] = "cpu"
-    trees_in_flight: Annotated[int, typer.Option(help="Trees searched side by side.", min=1, rich_help_panel=PLACE)] = (
-        256
-    )
+    trees_in_flight: Annotated[
+        int, typer.Option(help="Trees that are searched at the same time.", min=1, rich_help_panel=PLACE)
+    ] = 256
     max_batch_tokens: Annotated[
         int, typer.Option(help="The most tokens of one forward pass.", min=1, rich_help_panel=PLACE)
     ] = 16_384

@@ -7,7 +7,7 @@ import typer
 MaxTokens = Annotated[
     int | None,
     typer.Option(
-        help="Generated tokens of the whole run. Once they are spent it is paused; a larger number lets it go on.",
+        help="Generated tokens of the whole run; once they are spent, the run pauses until the number is raised.",
         min=1,
     ),
 ]

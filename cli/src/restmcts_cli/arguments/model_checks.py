@@ -1,6 +1,6 @@
-"""Whether a model that is not on this machine can be had, as far as this machine can tell before a
-run is stored. Workers on other machines may reach what this one cannot: only what the hub itself
-denies is refused.
+"""Whether a model that is not on this machine is available, as far as this machine can find out
+before a run is stored. Workers on other machines may reach what this one cannot: only what the hub
+itself denies is refused.
 """
 
 import socket
@@ -11,7 +11,7 @@ from restmcts.errors import InputError
 from restmcts_cli.reports.shown_tables import print_note
 
 SECONDS = 10.0
-LATER = "a run whose workers cannot have it is blocked, and goes on by itself once they can"
+LATER = "a run whose workers cannot have it is blocked, and continues by itself once they can"
 
 
 def check_hub_id(model: str) -> None:

@@ -26,7 +26,7 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
     """Return the URI and the digest under which a run names a model.
 
     A local folder is stored as an artifact of the stack, whose workers do not see this machine's
-    disk; a work folder's run reads it where it lies. What is elsewhere is looked for, as far as
+    disk; a work folder's run reads it where it is. What is elsewhere is looked for, as far as
     this machine reaches.
 
     Raises:

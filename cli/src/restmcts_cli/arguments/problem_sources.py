@@ -42,7 +42,7 @@ def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int 
 
 
 def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]:
-    """Yield the problems; tell of every bad line, and pass over it."""
+    """Yield the problems; report every bad line, and pass over it."""
     for item in items:
         if isinstance(item, Problem):
             yield item

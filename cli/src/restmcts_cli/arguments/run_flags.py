@@ -26,7 +26,7 @@ class Flag:
     Attributes:
         name: with its dashes; a second one, behind a slash, is accepted too.
         settings: dotted names in the run's document.
-        panel: the group of the help text it stands in.
+        panel: the group of the help text it is in.
         help: what it does; "": what the first setting says of itself.
     """
 
@@ -119,13 +119,13 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
         "--held-out",
         ("promotion.num_problems",),
         METHOD,
-        "Problems, one in ten up to so many, that new checkpoints are evaluated on; 0: each is promoted.",
+        "The most problems, one in ten, that are held out to evaluate new checkpoints on; 0: each checkpoint is promoted.",
     ),
     Flag(
         "--promotion-margin/--gate-margin",
         ("promotion.margin",),
         METHOD,
-        "A new checkpoint is promoted unless it is so many standard errors worse than the one before it.",
+        "A new checkpoint is promoted unless it is more than so many standard errors worse than the one before it.",
     ),
     ALGORITHM_FLAG,
     SEARCH_OPTION,
@@ -136,7 +136,7 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
         "--top-k",
         ("traces.top_k",),
         TRAINING,
-        "Right traces of each problem that train the policy; without: all of them.",
+        "The most right traces of each problem that train the policy; if not given, all of them.",
     ),
     LEARNER_FLAG,
     LEARNER_OPTION,

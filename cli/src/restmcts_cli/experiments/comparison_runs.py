@@ -215,7 +215,7 @@ def _do(
             it began with if none of these is of the search.
 
     Raises:
-        InputError: if the work folder holds a run of that name with other settings.
+        InputError: if the work folder contains a run of that name with other settings.
     """
     spec, models = setting.spec, {BASE: ("policy", setting.base)}
     display = LiveDisplay(f"restmcts, {name}")

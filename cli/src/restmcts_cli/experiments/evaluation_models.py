@@ -32,7 +32,7 @@ def given_models(policy: str, values: Sequence[str], locate: Locate) -> Evaluate
     """Return one pair: a policy, and value models each as MODEL or NAME=MODEL.
 
     Raises:
-        InputError: if a name is taken, or there is no such model.
+        InputError: if a name is used twice, or there is no such model.
     """
     models: dict[str, str] = {}
     for text in values:
@@ -40,7 +40,7 @@ def given_models(policy: str, values: Sequence[str], locate: Locate) -> Evaluate
         # What a model's format is said with has an equals sign too: MODEL?format=NAME.
         name, model = (name, model) if equals and "?" not in name else (VALUE, text)
         if name in models or name == POLICY:
-            raise InputError(f"--value {text}: the name {name!r} is taken")
+            raise InputError(f"--value {text}: the name {name!r} is used already")
         models[name] = model
     checkpoints = {POLICY: (POLICY, locate(policy, POLICY))}
     checkpoints |= {name: (VALUE, locate(model, VALUE)) for name, model in models.items()}
@@ -73,7 +73,7 @@ def _checkpoints(connection: Connection, name: str | None) -> dict[str, StoredCh
         if name is None:
             newest = next(iter(queries.list_runs(transaction)), None)
             if newest is None:
-                raise InputError(f"{connection.workdir} holds no run")
+                raise InputError(f"{connection.workdir} contains no run")
             name = newest.name
         return runs.checkpoints_of(transaction, queries.run_named(transaction, str(name)).id)
 

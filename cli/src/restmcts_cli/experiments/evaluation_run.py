@@ -76,7 +76,7 @@ def evaluated_here(
     """Work on the evaluation of a folder until it has ended; yield its database and the run's id.
 
     Raises:
-        InputError: if the folder holds an evaluation with other settings.
+        InputError: if the folder contains an evaluation with other settings.
         RestMctsError: if the run fails, or is paused since its token budget is spent; what is done
             stays done.
     """

@@ -86,7 +86,7 @@ def _members(spec: RunSpec, source: str, limit: int | None) -> list[Problem]:
     found = list(usable(source, items))
     if not found:
         first = next((f"line {one.line_number}: {one.reason}" for one in items if isinstance(one, BadLine)), None)
-        raise InputError(f"{source} holds no usable problem ({first or 'it is empty'})")
+        raise InputError(f"{source} contains no usable problem ({first or 'it is empty'})")
     _check_template(spec, source, found)
     return found
 

@@ -36,7 +36,7 @@ def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> 
 
     stack = Stack(folder)
     if not stack.members():
-        raise InputError(f"{folder} holds no stack: restmcts stack up --dir {folder}")
+        raise InputError(f"{folder} contains no stack: restmcts stack up --dir {folder}")
     stack.up(counts)
     print_note(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
 
@@ -50,13 +50,13 @@ def _scale_containers(files: Sequence[Path], counts: Mapping[str, int], dry_run:
         return
     missing = next((path for path in files if not path.is_file()), None)
     if missing is not None:
-        raise InputError(f"{missing} is not here: call this where the compose file lies, or name it with --file")
+        raise InputError(f"{missing} is not here: call this where the compose file is, or name it with --file")
     if not shutil.which(command[0]):
         raise InputError("docker is not installed here; --dry-run prints the command for the machine that has it")
     print_note(shlex.join(command))
     done = subprocess.run(command, check=False)
     if done.returncode:
-        raise RestMctsError(f"{command[0]} ended with {done.returncode}; what it said stands above")
+        raise RestMctsError(f"{command[0]} ended with {done.returncode}; its output is above")
 
 
 def _compose() -> list[str]:
@@ -69,9 +69,7 @@ def keep_scaled(
     every: float,
     looks: int | None = None,
 ) -> None:
-    """Scale whenever the decision changes; look every so many seconds, `looks` times or for
-    ever.
-    """
+    """Scale whenever the decision changes; look every so many seconds, `looks` times or forever."""
     running: dict[str, int] = {}
     while looks is None or looks > 0:
         wanted = decide()

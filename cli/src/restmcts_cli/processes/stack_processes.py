@@ -37,7 +37,9 @@ STOP_SECONDS = 30.0
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """A process of the stack; the start time tells it from another one that got its id later."""
+    """A process of the stack; the start time distinguishes it from another one that got its id
+    later.
+    """
 
     name: str
     pid: int
@@ -75,7 +77,7 @@ class Stack:
         self._environment = dict(environment)
         self._locks = 0
         self._state = self._read()
-        # Held, because a child that is let go of is warned about; they are to outlive this process.
+        # Kept, because a child that is let go of is warned about; they are to outlive this process.
         self._children: dict[str, subprocess.Popen[bytes]] = {}
 
     @property

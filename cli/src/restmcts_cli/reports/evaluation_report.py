@@ -45,7 +45,7 @@ def write_files(report: EvaluationReport, out: Path) -> None:
         texts["report.html"] = render_evaluation(report)
     try:
         for name, text in texts.items():
-            # A model may write lone surrogates, which UTF-8 cannot hold.
+            # A model may write lone surrogates, which UTF-8 cannot encode.
             (out / name).write_text(text, encoding="utf-8", errors="replace")
     except OSError as error:
         raise StorageError(f"cannot write the report into {out}: {error.strerror or error}; free some space") from error

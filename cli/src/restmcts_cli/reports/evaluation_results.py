@@ -117,7 +117,7 @@ class EvaluationResults:
         return cell.budget in (None, max(self.evaluation.budgets))
 
     def _quality_of_trees(self, rows: Sequence[EvaluatedTree]) -> dict[int, dict[str, Any]]:
-        """Return the fields that tell how labelled trees spent their tokens, by tree."""
+        """Return the fields that say how labelled trees spent their tokens, by tree."""
         found: dict[int, dict[str, Any]] = {}
         with self.database.transaction() as transaction:
             for row in (row for row in rows if row.state == TreeState.LABELLED):
@@ -181,7 +181,7 @@ class PooledProblem:
         return len(self.pool.samples), sum(right)
 
     def quality(self, search: Search) -> dict[str, Any]:
-        """Return the fields that tell how a search of the pool spent its tokens."""
+        """Return the fields that say how a search of the pool spent its tokens."""
         num_tokens = 0
         for sample in self.pool.samples:
             num_tokens += sample.num_tokens

@@ -68,12 +68,12 @@ ABOUT_LIMIT = (
     "need samples read one pool a problem and seed; their seconds are those until the last sample was drawn."
 )
 ABOUT_MATCHED = (
-    "Between two limits a method's accuracy is that of a mixture of both. A method that cannot spend so much stands with the most "
-    "that it spends; a dash: its smallest limit already costs more."
+    "Between two limits a method's accuracy is that of a mixture of both. A method that cannot spend so much is shown with the "
+    "most that it spends; a dash: its smallest limit already costs more."
 )
 ABOUT_QUALITY = (
     "Under the largest limit. AUC: the chance that a right answer's value lies above a wrong one's. Wasted: expanded nodes below "
-    "which no solution was finished. Repeated: generated tokens that stand in no node, said before or thrown away. Right within: "
+    "which no solution was finished. Repeated: generated tokens that are in no node, said before or thrown away. Right within: "
     "problems with a right solution anywhere after so many tokens."
 )
 ABOUT_PASS = "The chance that one of k samples is right: no method's answer."

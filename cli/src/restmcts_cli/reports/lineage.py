@@ -21,7 +21,7 @@ class TracedRow:
 
     Attributes:
         number: from 0.
-        row: as it stands.
+        row: as it is stored.
         data: of the set.
         origin: None for a given solution.
     """

@@ -48,7 +48,7 @@ def write_report(report: Report, path: Path) -> None:
     unfinished = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        # A model may write lone surrogates, which UTF-8 cannot hold.
+        # A model may write lone surrogates, which UTF-8 cannot encode.
         unfinished.write_text(render_page(report), encoding="utf-8", errors="replace")
         unfinished.replace(path)
     except OSError as error:

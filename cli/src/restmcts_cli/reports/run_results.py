@@ -51,7 +51,7 @@ def _collects(row: StoredPhase, iteration: int) -> bool:
 
 
 def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | None:
-    """Return the accuracy of a grading phase, problem by problem in their order; None if it is
+    """Return the accuracy of an evaluation phase, problem by problem in their order; None if it is
     not done or has no tree.
     """
     return _of_trees(transaction, phase, TREES.c.verdict, Verdict.RIGHT)
@@ -108,7 +108,7 @@ def gates_of(database: Database, run_id: int) -> tuple[dict[str, Any], ...]:
 
 
 def search_results(database: Database, run_id: int, names: Sequence[tuple[str, str]]) -> tuple[SearchResult, ...]:
-    """Return the accuracy and cost of grading phases; `names` pairs each phase with the
+    """Return the accuracy and cost of evaluation phases; `names` pairs each phase with the
     method's name for readers.
     """
     results = []

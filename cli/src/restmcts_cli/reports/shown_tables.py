@@ -72,7 +72,7 @@ def print_note(sentence: str) -> None:
 
 
 def cell(value: object) -> Text:
-    """Return a value as it stands in a table: numbers to the right, times to the second,
+    """Return a value as it is in a table: numbers to the right, times to the second,
     mappings as JSON, None as a dash.
     """
     match value:

@@ -26,7 +26,7 @@ if TYPE_CHECKING:
 
 Model = Annotated[
     str,
-    typer.Argument(help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME says the format."),
+    typer.Argument(help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME gives the format."),
 ]
 On = Annotated[
     str,
@@ -244,4 +244,4 @@ def _show(shown: Shown, out: Path | None, json: bool) -> None:
         for sentence in shown.sentences:
             console().print(f"• {sentence}", markup=False, highlight=False, soft_wrap=True)
     if out is not None:
-        print_note(f"the page lies in {out}")
+        print_note(f"the page is in {out}")

@@ -49,9 +49,9 @@ def score_solutions(
     Args:
         scorer: the model.
         solutions: what it scores.
-        out: folder for what is scored, from which it is gone on with; None: nothing is kept.
-        model: its name: what another has scored is not gone on with.
-        on_progress: is told how many solutions have been scored.
+        out: folder for what is scored, from which it is resumed; None: nothing is kept.
+        model: its name: what another has scored is not resumed.
+        on_progress: is called with how many solutions have been scored.
 
     Raises:
         InputError: if the folder holds values of another model or of other solutions.

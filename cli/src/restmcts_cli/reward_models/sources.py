@@ -31,7 +31,7 @@ def is_source(on: str) -> bool:
 
 
 def labelled_solutions(on: str, split: str, limit: int | None) -> list[LabelledSolution]:
-    """Return the labelled solutions of a source, each once; bad rows are told and passed over.
+    """Return the labelled solutions of a source, each once; bad rows are reported and skipped.
 
     Args:
         on: a benchmark's name, hub:OWNER/NAME[:CONFIG], or a file or folder.
@@ -56,7 +56,7 @@ def labelled_solutions(on: str, split: str, limit: int | None) -> list[LabelledS
     if num_bad > MAX_TOLD:
         print_note(f"{on}: {num_bad - MAX_TOLD} more lines were passed over")
     if not found:
-        raise InputError(f"{on} holds no labelled solution; give {FORMS}")
+        raise InputError(f"{on} contains no labelled solution; give {FORMS}")
     return list(found.values())
 
 

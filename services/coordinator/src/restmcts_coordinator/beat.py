@@ -17,7 +17,7 @@ from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 log = logging.getLogger(__name__)
 
 RELAY_SECONDS = 1.0
-"""Between two looks at the outbox, and the age from which a message there is taken as not sent."""
+"""Between two looks at the outbox, and the age from which a message there counts as not sent."""
 
 
 def begin_beat(worker: WorkerContext) -> None:

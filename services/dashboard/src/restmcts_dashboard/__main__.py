@@ -9,7 +9,7 @@ from restmcts_dashboard.serving import serve_stack
 
 
 def main() -> int:
-    """Serve until the process is told to end; return the exit code."""
+    """Serve until the process is asked to end; return the exit code."""
     try:
         serve_stack(load_settings())
     except RestMctsError as error:

@@ -16,7 +16,7 @@ MAX_TRAININGS = 4
 
 
 def accuracy_chart(phases: Sequence[PhaseNumbers]) -> Markup:
-    """Return the accuracy of what is graded in every iteration; empty where nothing is."""
+    """Return the accuracy of what is evaluated in every iteration; empty where nothing is."""
     points: dict[str, list[Point]] = defaultdict(list)
     for phase in phases:
         stem = re.sub(r"-\d+$", "", phase.name)

@@ -37,7 +37,7 @@ _MAX_ID = 2**63 - 1
 
 def _row_id(number: int) -> int:
     if abs(number) > _MAX_ID:
-        raise HTTPException(400, f"{number} is no id: ids end at {_MAX_ID}.")
+        raise HTTPException(400, f"{number} is not an id: ids end at {_MAX_ID}.")
     return number
 
 
@@ -49,11 +49,11 @@ def check_query(request: Request) -> None:
     """Refuse a query that no database can be asked.
 
     Raises:
-        HTTPException: 400, if a name or a value of it holds NUL.
+        HTTPException: 400, if a name or a value of it contains NUL.
     """
     for name, value in request.query_params.multi_items():
         if "\0" in name + value:
-            raise HTTPException(400, f"The query holds a NUL character, in {escaped_text(name)!r}.")
+            raise HTTPException(400, f"The query contains a NUL character, in {escaped_text(name)!r}.")
 
 
 def count(number: float | None) -> str:
@@ -73,7 +73,7 @@ _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGN
 
 def render(template: str, **values: object) -> str:
     """Return a template as HTML; every value is escaped. A model may write lone surrogates,
-    which UTF-8 cannot hold.
+    which UTF-8 cannot encode.
     """
     return _TEMPLATES.get_template(template).render(values).encode("utf-8", "replace").decode()
 

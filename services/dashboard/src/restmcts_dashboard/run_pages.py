@@ -111,7 +111,7 @@ def _parts(transaction: Transaction, source: Source, view: run_reads.RunView) ->
     lineage = {
         "checkpoints": queries.list_checkpoints(transaction, view.run.id),
         "promotions": promotions.history(transaction, view.run.id),
-        "gates": [phase for phase in view.phases if phase.kind == "gate" and phase.state == "done"],
+        "decisions": [phase for phase in view.phases if phase.kind == "gate" and phase.state == "done"],
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
     drawn = {"accuracy": charts.accuracy_chart(view.phases), "loss": charts.loss_chart(view.phases)}

@@ -56,7 +56,7 @@ class Forecast:
     """What is still to be done, guessed from what was; None where nothing like it was done yet.
 
     Attributes:
-        num_trees: still to be searched, those of phases that have not begun included.
+        num_trees: still to be searched, those of phases that have not started included.
         tokens: the policy will generate for them, at the mean of the trees that have ended.
         token_cap: it cannot generate more than that; None where a phase has no limit of tokens.
         seconds: until the run ends, at the present pace, training included.

@@ -66,8 +66,8 @@ def serve_stack(settings: Settings) -> None:
 
 
 def serve(source: Source, host: str, port: int, on_ready: Callable[[str], None] | None = None) -> None:
-    """Serve until the process is told to end; `on_ready` is told the address once browsers can
-    connect.
+    """Serve until the process is asked to end; `on_ready` is called with the address once browsers
+    can connect.
 
     Raises:
         InputError: if the address cannot be listened on.

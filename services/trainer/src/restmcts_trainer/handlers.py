@@ -131,7 +131,7 @@ class TrainerHandlers:
         return result
 
     def _fetch_saved(self, claim: ClaimedJob) -> Path | None:
-        """Return the last saved state; None where there is none, or it cannot be had: training
+        """Return the last saved state; None where there is none, or it is not available: training
         then begins anew.
         """
         if claim.saved is None:
@@ -139,7 +139,9 @@ class TrainerHandlers:
         try:
             return self._artifacts.fetch(claim.saved)
         except RestMctsError as error:
-            log.warning("phase %s begins anew: its saved state cannot be had (%s)", claim.phase.name, error)
+            log.warning(
+                "phase %s starts from the beginning: its saved state is not available (%s)", claim.phase.name, error
+            )
             return None
 
     def _in_process(self, job: Job, watcher: Watcher) -> TrainingReport | None:

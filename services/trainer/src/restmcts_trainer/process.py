@@ -16,10 +16,10 @@ from restmcts_trainer.job import Job
 
 
 class JobWatcher(Protocol):
-    """Is told of a job while it runs; what it raises ends the job."""
+    """Is called about a job while it runs; what it raises ends the job."""
 
     def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
-        """Take note of a step; now and then with the mean loss since last told."""
+        """Take note of a step; now and then with the mean loss since the last report."""
         ...
 
     def on_saved(self, step: int, folder: Path) -> None:
@@ -48,7 +48,7 @@ class TrainingProcess:
 
         Raises:
             TrainingError: if training fails or the child dies.
-            CheckpointError: if the parent, or a plugin, cannot be had.
+            CheckpointError: if the parent, or a plugin, is not available.
         """
         child = self._started(job)
         assert child.stdin is not None and child.stdout is not None
@@ -70,7 +70,7 @@ class TrainingProcess:
         except BrokenPipeError:
             pass
         self.close()
-        raise TrainingError(f"the training process died (exit code {child.returncode}); is there memory enough?")
+        raise TrainingError(f"the training process died (exit code {child.returncode}); is there enough memory?")
 
     def _started(self, job: Job) -> subprocess.Popen[str]:
         if self._num_processes > 1:

@@ -37,7 +37,7 @@ TREES_PER_TRANSACTION = 64
 """Few enough for several search workers to share the answers of one batch."""
 
 MAX_SECONDS = 5.0
-"""Of one message: then another is sent, so that trees which are to begin need not wait for ever."""
+"""Of one message: then another is sent, so that trees which are to begin need not wait forever."""
 
 Lock = Callable[[Transaction], list[TreeToAdvance]]
 """Locks and returns rows of searching trees."""
@@ -67,7 +67,7 @@ class TreeSearchHandlers:
         self._take(lock)
 
     def take_answers(self, _: RequestsAnswered) -> None:
-        """Advance every tree that has an answer, whichever message told of it: who is behind makes
+        """Advance every tree that has an answer, whichever message named it: who is behind makes
         fewer transactions.
 
         Trees that another worker holds are left to it: whoever has advanced a tree looks again for

@@ -138,7 +138,7 @@ def _pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter) ->
 
 def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iterator[JsonObject]:
     """Yield paths with targets; none of trees if the policy itself solved nothing, for then its
-    attempts cannot be told apart.
+    attempts cannot be distinguished.
     """
     if phase.solutions_of is not None:
         yield from _solution_rows(database, run_id, phase.solutions_of, phase.training.seed)

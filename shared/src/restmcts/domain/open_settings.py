@@ -18,7 +18,7 @@ from restmcts.registry import Registry
 
 @dataclass(frozen=True, slots=True)
 class SettingsTable:
-    """How the settings of one kind are told apart.
+    """How the settings of one kind are distinguished.
 
     Attributes:
         registry: of their classes.

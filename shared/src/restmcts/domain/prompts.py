@@ -3,7 +3,7 @@ reads.
 
 A plain text ends with the steps, each ending in the separator, so the text of a longer partial
 solution extends that of a shorter one. For chat models without a way to continue text, the steps
-stand in the user's turn. Knows no tokenizer.
+are in the user's turn. Knows no tokenizer.
 """
 
 import re
@@ -16,7 +16,7 @@ from restmcts.errors import InputError
 
 Critic = Literal["simple", "common", "judge"]
 """Who is asked about a partial solution. The self-critic of arXiv:2406.03816 is asked of the policy
-before a node is expanded: "simple" tells whether the problem is solved, "common" also says what to
+before a node is expanded: "simple" says whether the problem is solved, "common" also says what to
 do next, which goes into the next prompt. The "judge" says whether the solution so far is right and
 leads to the answer (restmcts.adapters.models.llm_judge)."""
 

@@ -36,7 +36,7 @@ class GenerationSettings:
         step_separator: what ends a step: "newline" or "blank-line", which are part of it; the next
             "Step N" ("numbered-step"); the end of a "sentence" or line; "tokens": `max_step_tokens`
             alone; "auto": what the checkpoint says, else what the model is seen to write.
-        split_thoughts: divide what stands between <think> and </think> like any other text; else a
+        split_thoughts: divide what is between <think> and </think> like any other text; else a
             thought is one step, however long.
     """
 
@@ -108,13 +108,13 @@ def max_new_tokens(request: ProposeSteps, settings: GenerationSettings) -> int:
 
 @dataclass(frozen=True, slots=True)
 class Alternative:
-    """A token that was not taken inside a step.
+    """A token that was not chosen inside a step.
 
     Attributes:
         begun: the step's text up to and with this token.
         log_prob_before: of the step's generated tokens before it, summed.
         log_prob: of the token itself.
-        position: how many of the step's generated tokens stand before it.
+        position: how many of the step's generated tokens are before it.
     """
 
     begun: str

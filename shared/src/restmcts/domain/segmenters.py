@@ -24,7 +24,7 @@ _NUMBERED = re.compile(r"(?<=\n)(?=[ \t]*(?:#+ |\*\*)?step\s+\d)", re.IGNORECASE
 
 @dataclass(frozen=True, slots=True)
 class Segmenter:
-    """One way to divide: by a separator, which is part of the step that it ends, or by what stands
+    """One way to divide: by a separator, which is part of the step that it ends, or by what is
     between two steps. With neither, only the limit of a step's tokens divides.
 
     Attributes:

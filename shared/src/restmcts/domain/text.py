@@ -26,10 +26,11 @@ def valid_text(text: str, name: str) -> str:
     """Return the text itself.
 
     Raises:
-        InputError: naming it, if it holds NUL or half of a surrogate pair, which no database takes.
+        InputError: naming it, if it contains NUL or half of a surrogate pair, which no database
+            takes.
     """
     if "\0" in text:
-        raise InputError(f'"{name}" holds a NUL character')
+        raise InputError(f'"{name}" contains a NUL character')
     try:
         text.encode()
     except UnicodeEncodeError:
@@ -48,12 +49,12 @@ def check_name(name: str, what: str) -> str:
     """Return a name that people give to a run or a set, if it can be typed, printed and stored.
 
     Raises:
-        InputError: if it is empty, too long, or holds characters that are not printed.
+        InputError: if it is empty, too long, or contains characters that are not printed.
     """
     if not name.strip():
         raise InputError(f"the name of a {what} is empty: give at least one letter")
     if len(name) > MAX_NAME_CHARS:
         raise InputError(f"the name of a {what} has {len(name)} characters: at most {MAX_NAME_CHARS} are allowed")
     if not name.isprintable():
-        raise InputError(f"the name of a {what} holds a character that is not printed: {escaped_text(name)!r}")
+        raise InputError(f"the name of a {what} contains a character that is not printed: {escaped_text(name)!r}")
     return name

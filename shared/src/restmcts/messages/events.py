@@ -18,7 +18,7 @@ class TreesLabelled(RunMessage):
 
 
 class DatasetWritten(RunMessage):
-    """labels -> coordinator: the dataset of a training phase of this run lies ready."""
+    """labels -> coordinator: the dataset of a training phase of this run is ready."""
 
     name: ClassVar[str] = "coordinator.dataset_written"
 

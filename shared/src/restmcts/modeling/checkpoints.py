@@ -197,7 +197,7 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
         StorageError: if the folder is there already, or the disk does not take it.
     """
     if path.exists():
-        raise StorageError(f"{path}: a checkpoint is there already; remove it or choose another folder")
+        raise StorageError(f"{path}: a checkpoint exists already; remove it or choose another folder")
     pending = path.with_name(f".{path.name}.{secrets.token_hex(4)}.pending")
     try:
         pending.mkdir(parents=True)
@@ -317,7 +317,7 @@ def locate(path_or_id: str | Path) -> str:
     folder = Path(name).expanduser()
     if folder.is_dir():
         if not (folder / "config.json").is_file():
-            raise ModelError(f"{name}: the folder holds no model (no config.json); give a checkpoint's own folder")
+            raise ModelError(f"{name}: the folder contains no model (no config.json); give a checkpoint's own folder")
         return str(folder)
     if isinstance(path_or_id, Path) or not _HUB_ID.fullmatch(name):
         raise ModelError(f"{name}: there is no such folder; give a checkpoint's folder or a hub id")
@@ -343,7 +343,7 @@ def _read_info(name: str) -> CheckpointInfo | None:
     is_known = info.kind in _CLASSES and info.template in list(Template) and info.value_scale in get_args(ValueScale)
     if not is_known or info.step_separator == "":
         raise ModelError(
-            f"{file}: holds a kind, template, separator or scale that is not known; restore the file or remove it"
+            f"{file}: contains a kind, template, separator or scale that is not known; restore the file or remove it"
         )
     return info
 

@@ -11,13 +11,13 @@ from restmcts.modeling.checkpoints import broken_is_model_error, quiet_library
 
 
 def convert_gguf(file: Path, folder: Path) -> None:
-    """Write what a GGUF file stands for as a folder of the library's own files, in bfloat16.
+    """Write what a GGUF file represents as a folder of the library's own files, in bfloat16.
 
     Raises:
-        ModelError: if the file holds no causal language model.
+        ModelError: if the file contains no causal language model.
     """
     with broken_is_model_error(file), quiet_library(), redirect_stderr(StringIO()):
-        # Only a bar on the error stream, which the library cannot be told to leave out.
+        # Only a bar on the error stream, which the library cannot be asked to leave out.
         options = {"gguf_file": file.name}
         model = AutoModelForCausalLM.from_pretrained(file.parent, dtype=torch.bfloat16, **options)
         tokenizer = AutoTokenizer.from_pretrained(file.parent, **options)

@@ -1,6 +1,6 @@
 """Float32 masters beside the weights of a checkpoint that is used in half precision.
 
-A step of training moves most weights by less than half precision can tell, so training goes on
+A step of training moves most weights by less than half precision can represent, so training goes on
 from the masters; whoever only runs the model reads the folder as any other.
 """
 

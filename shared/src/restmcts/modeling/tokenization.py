@@ -12,7 +12,7 @@ import numpy as np
 
 from restmcts.modeling.prompt_rendering import Template, is_chat
 
-# Stands for whatever may follow a prompt.
+# Represents whatever may follow a prompt.
 _WORD = "A"
 _BLANKS = "A  B\n\n C.\n"
 
@@ -127,7 +127,7 @@ def _ends_open(text: str) -> bool:
 
 
 def _special_tokens_around(tokenizer: Any) -> tuple[list[int], list[int]]:
-    # Asked of the tokenizer by example: its class does not tell what its post-processor adds.
+    # Asked of the tokenizer by example: its class does not say what its post-processor adds.
     bare = list(tokenizer("a", add_special_tokens=False)["input_ids"])
     whole = list(tokenizer("a", add_special_tokens=True)["input_ids"])
     for place in range(len(whole) - len(bare) + 1):

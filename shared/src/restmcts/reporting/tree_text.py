@@ -64,7 +64,7 @@ class _Links:
 
 def tree_lines(nodes: Sequence[Node], chosen: int | None, view: TreeView) -> Iterator[Text]:
     """Yield the tree line by line, a node before its children, children in order of creation;
-    verdicts stand there in words.
+    verdicts are there in words.
     """
     links = _links(nodes)
     if not links.by_id:

@@ -1,4 +1,4 @@
-"""What a run's people must be told of its value models: sentences on promoted ones whose values
+"""What the users of a run must know of its value models: sentences on promoted ones whose values
 are no better than chance, or that nobody could measure.
 """
 
@@ -51,7 +51,7 @@ def _about(decision: Mapping[str, Any]) -> Iterator[str]:
         )
     elif siblings is not None and _lowest(siblings) <= CHANCE:
         yield (
-            f"{name} tells right steps from wrong ones (AUC {auc['value']:.2f}), but not among next steps after the "
+            f"{name} distinguishes right steps from wrong ones (AUC {auc['value']:.2f}), but not among next steps after the "
             f"same ones: it prefers the right one in {_percent(siblings)} of the pairs on held-out trees "
             "(50 % is a guess), so that a search chooses between siblings by chance"
         )

@@ -151,7 +151,7 @@ def _main(channel: socket.socket, entry: str, imported: Sequence[str]) -> None:
         import_module(name)
     threads = {file.read_text().strip() for file in Path("/proc/self/task").glob("[0-9]*/comm")}
     if len(threads - _THREADS_THAT_MAY_BE_MISSING) > 1:
-        raise RuntimeError(f"an import has begun threads, which would be missing in a fork: {threads}")
+        raise RuntimeError(f"an import has started threads, which would be missing in a fork: {threads}")
     gc.freeze()  # what is not looked through is not copied
     request = _next_command(channel)
     if request is None:

@@ -65,7 +65,7 @@ class HostileServer:
             self.num_bytes_sent += len(sent)
 
     def drip(self, connection: socket.socket, sent: bytes) -> None:
-        """Send bytes one by one, then blanks for ever."""
+        """Send bytes one by one, then blanks forever."""
         place = 0
         while not self._ended.wait(SECONDS_BETWEEN_BYTES):
             self.send(connection, sent[place : place + 1] or b" ")
@@ -112,7 +112,7 @@ def says_nothing(server: HostileServer, connection: socket.socket) -> None:
 
 
 def never_ends(server: HostileServer, connection: socket.socket) -> None:
-    """Answer as fast as it goes, for ever."""
+    """Answer as fast as it goes, forever."""
     _read(connection)
     server.send(connection, _OK + b"Transfer-Encoding: chunked\r\n\r\n")
     while not server.ended:

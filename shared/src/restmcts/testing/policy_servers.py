@@ -2,7 +2,7 @@
 `/tokenize`) and of OpenAI (`/v1/completions`, `/v1/chat/completions`, `/v1/models`), over a model
 of characters, with faults on demand.
 
-It stands in for servers that need a GPU; what `transformers serve` can answer is tested against the
+It replaces servers that need a GPU; what `transformers serve` can answer is tested against the
 real one.
 """
 
@@ -94,9 +94,9 @@ class PolicyServer:
         max_at_once: most generating requests under way together.
         on_request: called when one comes.
         log_probs_of: the model: log-probabilities of the next token after a text.
-        like_llama_cpp: whether the token that stops is told in streams alone, nothing is told of an
-            empty text, special tokens have no name, tokens are counted for the first sample alone,
-            and what ended a text is not said.
+        like_llama_cpp: whether the token that stops is returned in streams alone, nothing is
+            returned of an empty text, special tokens have no name, tokens are counted for the first
+            sample alone, and what ended a text is not said.
     """
 
     model: str = "tiny"

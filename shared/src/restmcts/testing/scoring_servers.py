@@ -1,7 +1,7 @@
 """A server of scores after the published schemas of vLLM's `/pooling` and SGLang's `/classify`,
 over a model in this process, with faults on demand.
 
-It stands in for servers that need a GPU: the protocol is written from their documents, the model
+It replaces servers that need a GPU: the protocol is written from their documents, the model
 behind it is a real one.
 """
 

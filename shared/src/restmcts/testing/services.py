@@ -53,7 +53,7 @@ class HandledServices:
         self.handlers[message.name](message)
 
     def resume(self) -> None:
-        """Go on with all runs until nothing waits, as a process does that has just begun."""
+        """Go on with all runs until nothing waits, as a process does that has just started."""
         with self.database.transaction() as transaction:
             reconcile.wake_all(transaction)
         self.bus.run()

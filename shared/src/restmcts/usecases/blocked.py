@@ -1,5 +1,5 @@
-"""Jobs that need what cannot be had now: their run is blocked with the reason, and they are tried
-again after a pause, as often as it takes.
+"""Jobs that need what is not available now: their run is blocked with the reason, and they are
+tried again after a pause, as often as it takes.
 """
 
 from collections.abc import Iterator
@@ -15,7 +15,7 @@ from restmcts.errors import RestMctsError, is_unavailable, reason_of
 
 @contextmanager
 def blocking(database: Database, phase_id: int) -> Iterator[None]:
-    """Let what cannot be had within the block be what blocks a phase, unless the phase went on
+    """Let what is not available within the block be what blocks a phase, unless the phase went on
     meanwhile; it is raised again.
     """
     try:

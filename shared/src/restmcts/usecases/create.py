@@ -40,7 +40,7 @@ class NewCheckpoint:
 
     @property
     def known_digest(self) -> str:
-        """The digest; that of a stored artifact is the end of its URI, any other URI stands for
+        """The digest; that of a stored artifact is the end of its URI, any other URI represents
         itself.
         """
         return self.digest or (self.uri.rpartition("/")[2] if self.uri.startswith(ARTIFACT) else self.uri)
@@ -126,7 +126,7 @@ def enqueue_problems(
 
     Raises:
         InputError: if there is no such run, none of its phases uses the set, or one that does has
-            begun.
+            started.
     """
     run = run_named(transaction, run_name)
     phases = [PHASE.validate_python(row.spec) for row in runs.phases_of(transaction, run.id)]

@@ -1,5 +1,5 @@
 """Problems as a later phase asks them: those that earlier phases left open, with a hint, as they
-are and under a larger budget, or begun with part of a wrong solution.
+are and under a larger budget, or beginning with part of a wrong solution.
 """
 
 from collections import defaultdict
@@ -35,7 +35,7 @@ def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -
 
 
 def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str) -> None:
-    """Write the answers into the questions where they lie: this process does not read them."""
+    """Write the answers into the questions where they are: this process does not read them."""
     solved = (
         select(PROBLEMS.c.position)
         .join(TREES, TREES.c.problem_id == PROBLEMS.c.id)
@@ -59,7 +59,7 @@ def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str
 
 
 def _started(transaction: Transaction, run_id: int, phase: SearchPhase) -> Iterator[Columns]:
-    """Yield the problems whose first wrong step is not found yet, each begun with the steps to
+    """Yield the problems whose first wrong step is not found yet, each beginning with the steps to
     go on from next.
     """
     known: dict[int, dict[int, bool]] = defaultdict(dict)

@@ -165,7 +165,7 @@ def regrade(
     name: str,
     on_trees: Callable[[int], None] = lambda _: None,
 ) -> Regraded:
-    """Grade the labelled trees of a run again, as a new run; one that was begun is gone on with.
+    """Grade the labelled trees of a run again, as a new run; one that was started is continued.
 
     Args:
         verifier_version: stored with the new run.

@@ -41,7 +41,7 @@ SECONDS_UNASKED = 60.0
 ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
 
 IsDrained = Callable[[Queue], bool]
-"""Says whether workers have taken everything that was in a queue."""
+"""Says whether workers have received everything that was in a queue."""
 
 COMMANDS: dict[tuple[str, str], type[PhaseMessage]] = {
     (PhaseState.WRITING.value, "train-policy"): WriteDataset,
@@ -115,7 +115,7 @@ def _lock_round(transaction: Transaction) -> bool:
 
 
 def _running(transaction: Transaction) -> list[int]:
-    """Return the running runs, but for those that wait as a whole for what cannot be had yet."""
+    """Return the running runs, but for those that wait as a whole for what is not available yet."""
     running = select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value)
     due = RUNS.c.id.not_in(blocks.not_due(Need.RUN))
     return list(transaction.execute(running.where(due).order_by(RUNS.c.id)).scalars())
@@ -206,7 +206,7 @@ def _wake_jobs(transaction: Transaction, run_ids: Sequence[int], retries: RetryP
     for row in _jobs(transaction, run_ids):
         command = COMMANDS[row.state, row.kind](phase_id=row.id)
         if row.attempt >= retries.max_attempts:
-            reason = f"begun {row.attempt} times and never ended; see the dead letters and the workers' logs"
+            reason = f"started {row.attempt} times and never ended; see the dead letters and the workers' logs"
             runs.set_phase(transaction, row.id, PhaseState.FAILED, result={"reason": reason})
         elif is_drained(queue_of(command.name)):
             if row.state != PhaseState.TRAINING:

@@ -24,8 +24,8 @@ Config = Mapping[str, Any]
 
 
 def changed_settings(stored: Config, asked: Config) -> list[str]:
-    """Return what makes another run of a stored one, each as "name (old -> new)"; empty if it is
-    the same run.
+    """Return the differences between a stored run and the one asked for, each as
+    "name (old -> new)"; empty if it is the same run.
 
     Raises:
         InputError: if another version of restmcts wrote a setting that this one does not know.
@@ -43,8 +43,8 @@ def changed_settings(stored: Config, asked: Config) -> list[str]:
 
 
 def with_stored_search(asked: RunSpec, stored: Config, named: Collection[str]) -> RunSpec:
-    """Return the run that is asked for again with the search that it was begun with, unless another
-    is named: how a method searches by itself may change from version to version.
+    """Return the run that is asked for again with the search that it was started with, unless
+    another is named: how a method searches by itself may change from version to version.
 
     Args:
         named: the dotted names of the settings that are given.
@@ -72,7 +72,7 @@ def check_same_settings(stored: Config, asked: Config, holder: str, way_out: str
         return
     more = f" and {len(changes) - MAX_NAMED} more" if len(changes) > MAX_NAMED else ""
     raise InputError(
-        f"{holder} holds a run with other settings: {', '.join(changes[:MAX_NAMED])}{more}; "
+        f"{holder} contains a run with other settings: {', '.join(changes[:MAX_NAMED])}{more}; "
         f"give the old ones again or {way_out}"
     )
 

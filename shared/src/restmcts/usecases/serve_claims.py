@@ -28,7 +28,7 @@ from restmcts.usecases.leases import renewed
 
 log = logging.getLogger(__name__)
 MAX_ERRORS = 8
-"""Requests that failed alone, where none was served, after which the model is taken for broken."""
+"""Requests that failed alone, where none was served, after which the model is considered broken."""
 
 SECONDS_BETWEEN_WRITES = 5.0
 """After which answers that have come are written, while others of their claim are under way."""

@@ -2,7 +2,7 @@
 no run's model keeps another run waiting.
 
 Models behind HTTP are called side by side, one claim of each batch; what is loaded in
-this process is served one at a time. A model that cannot be had blocks its run, and is asked for
+this process is served one at a time. A model that is not available blocks its run, and is asked for
 again after a pause; so is one that serves nothing.
 """
 
@@ -109,7 +109,7 @@ class Serving:
         go on by themselves.
 
         Raises:
-            RestMctsError: why some could not be served; others are served, or begun.
+            RestMctsError: why some could not be served; others are served, or started.
         """
         if not self._settings.max_at_once:
             serve_waiting(self._database, self._kind, self._serve, self._settings)
@@ -156,7 +156,7 @@ class Serving:
             with self._settings.at_work():
                 claimed = serve_claim(self._database, self._kind, claim, self._serve, self._settings, is_over)
         except BaseException as raised:
-            # Told by the next wake-up, in the thread that knows what to do with it.
+            # Reported by the next wake-up, in the thread that knows what to do with it.
             error = raised
             if isinstance(raised, RestMctsError):
                 with suppress(StorageError):

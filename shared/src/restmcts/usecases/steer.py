@@ -114,8 +114,8 @@ def append_problems(transaction: Transaction, name: str, set_name: str, problems
     transaction ends.
 
     Raises:
-        InputError: if no phase of the run uses that set, or one that does has begun: its trees, or
-            its training data, are made.
+        InputError: if no phase of the run uses that set, or one that does has started: its trees,
+            or its training data, are made.
     """
     run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
     users = {row.name: row for row in runs.phases_of(transaction, run.id) if set_name in _sets_of(row)}
@@ -127,7 +127,7 @@ def append_problems(transaction: Transaction, name: str, set_name: str, problems
     started = next((row for row in users.values() if row.state != PhaseState.PENDING), None)
     if started is not None:
         raise InputError(
-            f"run {name}: phase {started.name} has begun ({started.state}), and a phase has the problems that its set held then; "
+            f"run {name}: phase {started.name} has started ({started.state}), and a phase has the problems that its set had then; "
             "create another run for these"
         )
     return runs.add_problems(transaction, run.id, set_name, problems)
@@ -142,7 +142,7 @@ def retry_dead_letter(transaction: Transaction, letter_id: int) -> None:
 
     Raises:
         InputError: if there is no such letter, or its message is malformed, which another try would
-            not mend.
+            not fix.
     """
     row = transaction.execute(select(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).first()
     if row is None:

@@ -143,7 +143,7 @@ class Unnamed:
 
     Attributes:
         artifacts: in the store.
-        young: in the store too, and too young to tell, as uploads that have not ended are for a
+        young: in the store too, and too young to decide, as uploads that have not ended are for a
             day.
         copies: on this machine, of artifacts that nothing names.
         rows: of trees and runs that are gone, by table.

@@ -16,7 +16,7 @@ def divided_as_stored(
     """Return the sets of a run that is asked for again, divided as the stored run has them.
 
     Where the stored sets "train" and "held-out" have together the problems that are asked for, in
-    any order, the stored division stands: another version may divide by another rule. Otherwise
+    any order, the stored division is kept: another version may divide by another rule. Otherwise
     the sets are returned as they are, to be compared as they are.
 
     Args:

@@ -115,7 +115,7 @@ class TrainingJobs:
             self.row(transaction, claim)
 
     def save_state(self, claim: ClaimedJob, uri: str, step: int) -> None:
-        """Store where the state of a step lies, for whoever goes on with the job.
+        """Store where the state of a step is, for whoever goes on with the job.
 
         Raises:
             NotWanted: if nobody is to go on with this claim's.
@@ -131,7 +131,7 @@ class TrainingJobs:
                 runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
 
     def give_back(self, claim: ClaimedJob, *, wake: bool) -> None:
-        """Let another worker have the job, as if it had not been begun; at once, if `wake`."""
+        """Let another worker have the job, as if it had not been started; at once, if `wake`."""
         with self.owned(claim) as transaction:
             if transaction is None:
                 return
@@ -142,7 +142,7 @@ class TrainingJobs:
                 transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
 
     def block(self, claim: ClaimedJob, reason: str) -> None:
-        """Give a job back that needs what cannot be had now: nobody takes it before a pause is
+        """Give a job back that needs what is not available now: nobody takes it before a pause is
         over.
         """
         with self.owned(claim) as transaction:

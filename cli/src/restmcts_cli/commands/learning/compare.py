@@ -28,8 +28,8 @@ PassAt = Annotated[
     int | None,
     typer.Option(
         "--pass-at",
-        help="Samples of each method's last policy to every test problem, of which one is to be right; 0: none. "
-        "Without: 8 for the puzzle, else none.",
+        help="Samples of each method's last policy for every test problem, of which one must be right; 0: none. "
+        "If not given, 8 for the puzzle, else none.",
         min=0,
     ),
 ]
@@ -41,11 +41,11 @@ def compare(
     given: list[Setting],
     run: Annotated[
         str | None,
-        typer.Argument(help=f"{RUN_FILE_OR_PROBLEMS} Without: the demo's puzzle.", metavar="[RUN.toml|PROBLEMS]"),
+        typer.Argument(help=f"{RUN_FILE_OR_PROBLEMS} If not given, the demo's puzzle.", metavar="[RUN.toml|PROBLEMS]"),
     ] = None,
     methods: Annotated[str, typer.Option(help="Names, separated by commas.")] = "rest-mcts,rest-mcts-paper,rest-em",
     iterations: Annotated[
-        int | None, typer.Option(help="Rounds of every method; without: the run file's, or 2.", min=1)
+        int | None, typer.Option(help="Rounds of every method; if not given, the run file's, or 2.", min=1)
     ] = None,
     seeds: Seeds = "3",
     repeats: Repeats = 1,
@@ -54,7 +54,7 @@ def compare(
         Path, typer.Option(help="Folder for everything that is made; the same folder resumes it.", file_okay=False)
     ] = Path("compare-out"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="The puzzle in smoke size; its numbers claim nothing.")
+        bool, typer.Option("--quick", help="The puzzle at the size of a smoke test; its numbers mean nothing.")
     ] = False,
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the table to this file, as Markdown.", dir_okay=False)
@@ -66,8 +66,8 @@ def compare(
     one table with errors.
 
     The control trains the first policy for as many steps on the seed data alone (the puzzle's
-    demonstrations; the solutions that PROBLEMS give, where they do). Killed at any moment and
-    started again with the same [bold]--workdir[/bold], it goes on.
+    demonstrations; the solutions that PROBLEMS give, where they do). A comparison that was killed
+    at any moment is resumed when it is started again with the same [bold]--workdir[/bold].
 
     Example: [bold]restmcts compare --methods rest-mcts,rest-em --iterations 2 --seeds 3[/bold]
     """
@@ -87,7 +87,7 @@ def compare(
     shown = console(stderr=json)
     shown.print(render(comparison))
     shown.print(
-        f"{time.monotonic() - begin:.0f} s; everything lies in {workdir}", markup=False, highlight=False, soft_wrap=True
+        f"{time.monotonic() - begin:.0f} s; everything is in {workdir}", markup=False, highlight=False, soft_wrap=True
     )
     if markdown is not None:
         write_markdown(markdown, markdown_table(comparison))

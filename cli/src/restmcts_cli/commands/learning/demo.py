@@ -35,7 +35,7 @@ NUM_ANSWERED = 5
 def demo(
     given: list[Setting],
     run_file: Annotated[
-        str | None, typer.Argument(help="A run file (.toml) whose settings stand in place of the demo's.")
+        str | None, typer.Argument(help="A run file (.toml) whose settings replace the demo's.")
     ] = None,
     model: Annotated[
         DemoModel,
@@ -45,31 +45,30 @@ def demo(
         ),
     ] = "tiny",
     quick: Annotated[
-        bool, typer.Option("--quick", help="A smoke run, far too small for its numbers to claim anything.")
+        bool, typer.Option("--quick", help="A smoke test, too small for its numbers to mean anything.")
     ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder for everything the demo makes; the same folder resumes it.", file_okay=False)
     ] = Path("demo-out"),
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
-    """Watch a model teach itself: no server, no GPU, a few minutes with the tiny one.
+    """Watch a model teach itself: no server, no GPU, a few minutes with the tiny model.
 
     A Llama of 90,000 parameters learns to write moves of the puzzle "number paths" from clumsy
-    demonstrations. Then, twice: fresh puzzles that it solves seldom are searched, answers are
+    demonstrations. Then, twice, new puzzles that it seldom solves are searched, answers are
     verified, the value of every step is inferred from the trees, and policy and value model are
-    trained on what was found. At the end: accuracy by iteration, beside ReST^EM, which samples as
-    many tokens instead of searching, and beside a control that only saw the demonstrations again;
-    and every search method at equal tokens. With --model smollm2 a real
-    language model does the same with word problems in English, and what it wrote before stands
-    beside what it writes in the end. All of it runs through the same
-    handlers, queue and store as a cluster would. Killed at any moment and started again, it is
-    resumed.
+    trained on the results. The report shows accuracy by iteration, beside ReST^EM, which samples as
+    many tokens instead of searching, and beside a control that was trained on the demonstrations
+    again; and every search method with the same number of tokens. With --model smollm2 a real
+    language model does the same with word problems in English, and the report shows what it wrote
+    before and after. All of it uses the same handlers, queue and store as a cluster. A demo that
+    was killed at any moment is resumed when it is started again.
     """
     from restmcts_cli.reports.run_report import render_table, write_report
     from restmcts_cli.reports.run_report_data import json_line
 
     if run_file is not None and not is_run_file(run_file):
-        raise InputError(f"{run_file}: the demo brings its own problems; it takes a run file (.toml) alone")
+        raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
     begin = time.monotonic()
     spec = requested_run(run_file, given, _spec(model, quick))
     report = _run(spec, model, quick, out, begin)

@@ -47,12 +47,12 @@ def evaluate(
     plugin: Plugins = None,
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one JSON document.")] = False,
 ) -> None:
-    """See what search buys: every method answers the same problems under the same budget of
+    """Measure what search gains: every method answers the same problems under the same budget of
     generated tokens.
 
-    Methods that need only samples read them from one pool a problem and seed. In
-    [bold]--out[/bold]: report.md, report.html, results.json, results.csv, outcomes.csv. Killed and
-    started again with the same folder, it goes on where it was.
+    Methods that need only samples share one sample pool for each problem and seed. In
+    [bold]--out[/bold]: report.md, report.html, results.json, results.csv, outcomes.csv. An
+    evaluation that was killed is resumed when it is started again with the same folder.
 
     Example: [bold]restmcts evaluate gsm8k --policy MODEL --value VALUES --budgets 500,2000 --seeds
         0,1 --out eval[/bold]
@@ -156,7 +156,7 @@ def _models(asked: EvaluationRequest, stack: "Connection | None") -> "EvaluatedM
     if asked.policy is not None:
         return given_models(asked.policy, asked.value or (), locate)
     if asked.value:
-        raise InputError("--iterations-of brings the value models of its run; leave out --value")
+        raise InputError("--iterations-of uses the value models of its run; leave out --value")
     return models_of_run(str(asked.iterations_of), stack)
 
 
@@ -189,7 +189,7 @@ def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None,
         else:
             print_note(f"{benchmark.name}, line {item.line_number}: {item.reason}; passed over")
     if not members:
-        raise InputError(f"{benchmark.name} holds no usable problem")
+        raise InputError(f"{benchmark.name} contains no usable problem")
     return members
 
 

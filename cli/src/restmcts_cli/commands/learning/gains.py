@@ -61,7 +61,7 @@ def measured(path: Path) -> "Iterator[MeasuredAccuracy]":
     try:
         lines = path.read_text(encoding="utf-8").strip().splitlines()
     except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is no text'}") from error
+        raise InputError(f"{path} cannot be read: {getattr(error, 'strerror', None) or 'it is not text'}") from error
     try:
         document: dict[str, Any] = json_format.loads(lines[-1])
         for row in document["accuracies"]:

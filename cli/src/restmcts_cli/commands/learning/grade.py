@@ -64,10 +64,10 @@ def grade(
     """Write each line back with its "verdict" (right, wrong or undecided) and the answer that
     was "extracted".
 
-    Code: {"prediction": "…", "kind": "code", "tests": …}, whose program is taken out of its fences
-    and run in a sandbox. The tests are {"entry_point": "add", "code": "assert add(1, 2) == 3"}, or
-    {"stdin": [{"input": "1 2", "output": "3"}]} for a program that reads and prints. Such a line
-    also comes back with the "score", its share of tests passed, and the "reason".
+    Code: {"prediction": "…", "kind": "code", "tests": …}, whose program is extracted from its
+    fences and run in a sandbox. The tests are {"entry_point": "add", "code": "assert add(1, 2) ==
+    3"}, or {"stdin": [{"input": "1 2", "output": "3"}]} for a program that reads and prints. Such a
+    line also comes back with the "score", its share of tests passed, and the "reason".
     """
     counts: Counter[str] = Counter()
     num_bad = 0
@@ -80,7 +80,7 @@ def grade(
             counts[graded["verdict"]] += 1
             destination.write(json.dumps(graded) + "\n")
         if not counts:
-            raise InputError(f"{file} holds no lines; each must be a JSON object with a prediction and an answer")
+            raise InputError(f"{file} contains no lines; each must be a JSON object with a prediction and an answer")
     if summary:
         typer.echo(_summary(counts, num_bad), err=True)
 

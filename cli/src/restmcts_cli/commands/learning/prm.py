@@ -20,9 +20,7 @@ if TYPE_CHECKING:
 
 _FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "rule", "marker", "routes", "good_class")
 
-app = typer.Typer(
-    help="Look at process reward models (PRMs): known formats, and whether a model is fit to guide a search."
-)
+app = typer.Typer(help="List formats of process reward models (PRMs), and check whether a model can guide a search.")
 app.command()(bench)
 
 
@@ -53,13 +51,13 @@ def doctor(
     model: Annotated[
         str,
         typer.Argument(
-            help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME says the format."
+            help="A model as --value takes it: folder, hub id or server; MODEL?format=NAME gives the format."
         ),
     ],
     problems: Annotated[
         str | None,
         typer.Option(
-            help="Your solved problems, any source of `problems check`: whether the model tells their steps from "
+            help="Your solved problems, any source of `problems check`: whether the model distinguishes their steps from "
             "steps with a wrong number decides then, and the built-in arithmetic is shown beside."
         ),
     ] = None,

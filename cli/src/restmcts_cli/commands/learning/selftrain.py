@@ -40,11 +40,11 @@ def selftrain(
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
     """Let a model teach itself your problems: search, verify, infer the value of every step, train
-    both models, again.
+    both models, and repeat.
 
     A run file holds all settings of a run; flags override it. Killed at any moment and started
     again with the same [bold]--workdir[/bold], the run is resumed; the folder alone is enough. The
-    report lies in [bold]WORKDIR/report.html[/bold], the checkpoints in
+    report is in [bold]WORKDIR/report.html[/bold], the checkpoints in
     [bold]WORKDIR/artifacts[/bold].
 
     Example: [bold]restmcts selftrain problems.jsonl --policy Qwen/Qwen3-0.6B --workdir run1[/bold]

@@ -7,7 +7,7 @@ import typer
 from restmcts_cli.arguments.connection import DATABASE_FILE, Workdir, stack_settings
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
-app = typer.Typer(help="Bring the database to the tables of this version.", no_args_is_help=True)
+app = typer.Typer(help="Upgrade the database to the tables of this version.", no_args_is_help=True)
 
 
 @app.callback()
@@ -17,8 +17,8 @@ def _group() -> None:
 
 @app.command()
 def upgrade(workdir: Workdir = None, json: Json = False) -> None:
-    """Make the tables, or change them to those of this version; what is in them stays. Safe to call
-    again.
+    """Make the tables, or upgrade them to this version; their rows are kept. The command may be
+    repeated.
 
     For an evaluation, the folder is its [bold]--out[/bold].
 

@@ -16,11 +16,11 @@ if TYPE_CHECKING:
 
 MAX_CHARACTERS = 80
 
-app = typer.Typer(help="See, retry and drop messages that could not be handled.", no_args_is_help=True)
+app = typer.Typer(help="List, retry and drop messages that could not be handled.", no_args_is_help=True)
 
 LetterId = Annotated[int, typer.Argument(help="The letter's number, as `dead-letters list` shows it.")]
 LetterIds = Annotated[list[int] | None, typer.Argument(help="The letters' numbers.")]
-All = Annotated[bool, typer.Option("--all", help="All that there are.")]
+All = Annotated[bool, typer.Option("--all", help="All dead letters.")]
 
 
 @app.command("list")
@@ -79,7 +79,7 @@ def retry(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = Non
 
 @app.command()
 def drop(letter_ids: LetterIds = None, all: All = False, workdir: Workdir = None, json: Json = False) -> None:
-    """Forget messages.
+    """Drop messages.
 
     Example: [bold]restmcts dead-letters drop --all[/bold]
     """

@@ -1,5 +1,5 @@
 """`restmcts doctor`: looks at every part of the stack, or of a work folder, and says how to
-mend what is not right.
+fix what is not right.
 """
 
 import os
@@ -77,12 +77,12 @@ def _print(findings: Sequence[StackFinding]) -> None:
         right = Text("right", style="green") if finding.right else Text("WRONG", style="bold red")
         grid.add_row(right, Text(finding.part), Text(plain(finding.found)))
         if finding.remedy:
-            grid.add_row("", "", Text(f"mend: {finding.remedy}"))
+            grid.add_row("", "", Text(f"fix: {finding.remedy}"))
     console().print(grid)
 
 
 def _findings(workdir: Path | None) -> Iterator[StackFinding]:
-    """Yield what each check finds, in the order in which things are best mended."""
+    """Yield what each check finds, in the order in which things are best fixed."""
     from restmcts.settings import env_file
 
     yield _sandbox()
@@ -240,7 +240,7 @@ def _requests(connection: Connection) -> StackFinding:
 
     with connection.database.transaction() as transaction:
         rows = stack_queries.open_requests(transaction, _grace_seconds(connection))
-    found = ", ".join(f"{row.waiting:,} to {row.kind} wait, {row.leased:,} held" for row in rows) or "none open"
+    found = ", ".join(f"{row.waiting:,} to {row.kind} wait, {row.leased:,} leased" for row in rows) or "none open"
     num_overdue = sum(row.overdue for row in rows)
     if num_overdue:
         return StackFinding(

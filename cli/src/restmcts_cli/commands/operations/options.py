@@ -18,7 +18,7 @@ COLUMNS = ("setting", "type", "default", "range", "what_it_does")
 def options(
     kind: Annotated[
         str | None,
-        typer.Argument(help="Kind of settings: run, method, search, training, generation, …; without: all kinds."),
+        typer.Argument(help="Kind of settings: run, method, search, training, generation, …; if not given, all kinds."),
     ] = None,
     name: Annotated[str | None, typer.Argument(help="A search or a method, e.g. mcts-star.")] = None,
     markdown: Annotated[

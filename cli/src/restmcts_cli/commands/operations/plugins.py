@@ -5,7 +5,7 @@ import typer
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_json, print_table
 
-app = typer.Typer(help="See which searches, methods and other extensions there are.", no_args_is_help=True)
+app = typer.Typer(help="List searches, methods and other extensions.", no_args_is_help=True)
 
 
 @app.callback()

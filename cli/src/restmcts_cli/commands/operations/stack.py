@@ -14,13 +14,11 @@ from restmcts_cli.reports.shown_tables import Json, print_json, print_note, prin
 if TYPE_CHECKING:
     from restmcts_cli.processes.stack_processes import Stack
 
-Folder = Annotated[
-    Path, typer.Option("--dir", help="The folder that holds data, logs, state and settings.", file_okay=False)
-]
+Folder = Annotated[Path, typer.Option("--dir", help="The folder of data, logs, state and settings.", file_okay=False)]
 DEFAULT_FOLDER = Path("restmcts-stack")
 COLUMNS = ("name", "state", "pid", "restarts", "log")
 
-app = typer.Typer(help="The workers and their servers as plain processes of this machine.", no_args_is_help=True)
+app = typer.Typer(help="Run the workers and their servers as plain processes of this machine.", no_args_is_help=True)
 
 
 @app.command()
@@ -45,8 +43,9 @@ def up(
     """Start PostgreSQL, Redis, an S3 server and the workers, and wait until all are healthy.
 
     Servers that RESTMCTS_DATABASE_URL, RESTMCTS_REDIS_URL or RESTMCTS_S3_ENDPOINT name are used
-    instead. What runs stays as it is; workers above the given numbers are stopped, so that the same
-    command scales, and the numbers are remembered. A supervisor starts again what dies.
+    instead. Processes that run already are left alone; workers above the given numbers are stopped,
+    so the same command also scales, and the numbers are remembered. A supervisor restarts processes
+    that end.
     """
     stack = _open(folder)
     stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)}, max_stuck)
@@ -58,9 +57,9 @@ def up(
 
 @app.command()
 def status(folder: Folder = DEFAULT_FOLDER, json: Json = False) -> None:
-    """Say of each process how it is, how often it was started again, and where its log lies.
+    """Show each process with its state, the number of its restarts, and its log file.
 
-    The exit code is 1 if something should run and does not.
+    The exit code is 1 if a process should run and does not.
     """
     stack = _open(folder)
     rows = status_rows(stack, time.time())
@@ -105,8 +104,8 @@ def status_rows(stack: "Stack", moment: float) -> list[dict[str, object]]:
 def logs(
     worker: Annotated[str, typer.Argument(help="A process of `stack status`, or a kind of worker: all of that kind.")],
     folder: Folder = DEFAULT_FOLDER,
-    lines: Annotated[int, typer.Option("--lines", "-n", help="How many of the last lines are shown.", min=1)] = 50,
-    follow: Annotated[bool, typer.Option("--follow", "-f", help="Go on showing what is written.")] = False,
+    lines: Annotated[int, typer.Option("--lines", "-n", help="The number of last lines that are shown.", min=1)] = 50,
+    follow: Annotated[bool, typer.Option("--follow", "-f", help="Keep showing new lines.")] = False,
 ) -> None:
     """Show the last lines that a worker or server wrote.
 

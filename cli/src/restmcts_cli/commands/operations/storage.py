@@ -18,9 +18,9 @@ if TYPE_CHECKING:
 MIN_AGE_MINUTES = 60.0
 MIB = 2.0**20
 
-app = typer.Typer(help="Free what nothing names any more.", no_args_is_help=True)
+app = typer.Typer(help="Delete what no run needs any more.", no_args_is_help=True)
 
-Yes = Annotated[bool, typer.Option("--yes", help="Do it. Without: only say what would be done.")]
+Yes = Annotated[bool, typer.Option("--yes", help="Do it; if not given, only report what would be done.")]
 
 
 @app.callback()
@@ -42,10 +42,10 @@ def prune(
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
-    """Free artifacts, copies on this machine and rows that no run names: of deleted runs, failed
-    uploads and ended trainings. Says what would go; goes on with --yes.
+    """Delete artifacts, copies on this machine and rows that no run needs: of deleted runs, failed
+    uploads and ended trainings. Lists what would be deleted; deletes it with --yes.
 
-    Workers on other machines make room by themselves.
+    Workers on other machines delete their copies by themselves.
 
     Example: [bold]restmcts storage prune --yes[/bold]
     """

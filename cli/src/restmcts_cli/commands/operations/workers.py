@@ -33,7 +33,7 @@ StackFolder = Annotated[
 ]
 
 app = typer.Typer(
-    help="See what waits for each kind of worker, and what each process does; scale them.", no_args_is_help=True
+    help="Show what waits for each kind of worker and what each process does; scale workers.", no_args_is_help=True
 )
 
 
@@ -42,7 +42,7 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
     """List what waits for each kind of worker (messages, model requests, training jobs), and each
     process with what it does.
 
-    A process tells every few seconds how it is; one that was silent for half a minute was killed,
+    A process reports every few seconds how it is; one that was silent for half a minute was killed,
     or cannot reach the database. What it has done counts messages and, within them, batches and
     reports of training.
 
@@ -61,7 +61,7 @@ def list_(workdir: Workdir = None, json: Json = False) -> None:
 
 @dataclass(frozen=True, slots=True)
 class LiveProcess:
-    """A process that tells of itself; the names are those of the JSON document.
+    """A process that reports itself; the names are those of the JSON document.
 
     Attributes:
         worker: its kind.
@@ -86,7 +86,7 @@ def _listed(process: LiveProcess) -> dict[str, object]:
 
 
 def live_processes(connection: Connection) -> list[LiveProcess]:
-    """Return the processes that tell of themselves."""
+    """Return the processes that report themselves."""
     from restmcts.adapters.sql.reads import stack_queries
 
     with connection.database.transaction() as transaction:
@@ -182,16 +182,16 @@ def autoscale(
     ],
     file: ComposeFiles = None,
     folder: StackFolder = None,
-    every: Annotated[float, typer.Option(help="Seconds between two looks at the database.", min=0.1)] = 10.0,
+    every: Annotated[float, typer.Option(help="Seconds between two checks of the database.", min=0.1)] = 10.0,
     cooldown: Annotated[
-        float, typer.Option(help="Seconds for which fewer workers must have sufficed before some are stopped.", min=0.0)
+        float, typer.Option(help="Seconds for which fewer workers must be enough before some are stopped.", min=0.0)
     ] = 300.0,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Look once, say what would run, and end.")] = False,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Check once, print what would run, and end.")] = False,
 ) -> None:
-    """Keep as many workers running as there is work for, until Ctrl-C.
+    """Keep as many workers running as the work needs, until Ctrl-C.
 
-    The work is what KEDA asks for on Kubernetes too: what waits or is leased in running runs. More
-    workers are started at once; one that is stopped finishes what it does first.
+    Work is counted as for KEDA on Kubernetes: what waits or is leased in running runs. More workers
+    are started at once; a worker that is stopped first finishes its current work.
 
     Example: [bold]restmcts workers autoscale policy-generator=0-4:64 tree-search=1-4:256[/bold]
     """
@@ -222,6 +222,8 @@ def _bounds(texts: Sequence[str]) -> dict[str, Bounds]:
         name, _, bounds = given.partition("=")
         worker = worker_named(name)
         if worker == "coordinator":
-            raise InputError("the coordinator is not scaled: one decides for all, and a second one only stands by")
+            raise InputError(
+                "the coordinator is not scaled: one decides for all, and a second one only waits to replace it"
+            )
         chosen[worker] = parse_bounds(bounds)
     return chosen

@@ -30,7 +30,7 @@ def list_(
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
-    """List checkpoints in order of making.
+    """List checkpoints in the order in which they were made.
 
     Example: [bold]restmcts checkpoints list demo[/bold]
     """
@@ -56,7 +56,7 @@ def _listed(row: "ListedCheckpoint") -> dict[str, object]:
 
 @app.command()
 def show(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Show a checkpoint: where it lies, what it was made from, and what it came to on benches.
+    """Show a checkpoint: where it is, what it was made from, and what it came to on benches.
 
     Example: [bold]restmcts checkpoints show demo policy-1[/bold]
     """
@@ -91,14 +91,14 @@ def pull(
     if json:
         print_json({"run": run, "checkpoint": name, "folder": str(out)})
     else:
-        print_note(f"checkpoint {name} of run {run} lies in {out}")
+        print_note(f"checkpoint {name} of run {run} is in {out}")
 
 
 @app.command()
 def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Make a checkpoint the one that its run goes on with, whatever the promotion decided.
+    """Make a checkpoint the one that its run continues with, whatever the promotion decided.
 
-    Phases that begin from now on use it, and the next promotion compares with it.
+    Phases that start from now on use it, and the next promotion compares with it.
 
     Example: [bold]restmcts checkpoints promote demo policy-1[/bold]
     """
@@ -116,9 +116,9 @@ def promote(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -
 def push(
     run: Run,
     name: Name,
-    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; made if it is not there.")],
+    repository: Annotated[str, typer.Argument(help="OWNER/NAME on the hub; created if it does not exist.")],
     public: Annotated[
-        bool, typer.Option("--public", help="A repository that is made is public; without: private.")
+        bool, typer.Option("--public", help="Make a new repository public; if not given, it is private.")
     ] = False,
     workdir: Workdir = None,
     json: Json = False,
@@ -135,7 +135,7 @@ def push(
     if json:
         print_json({"run": run, "checkpoint": name, "url": url})
     else:
-        print_note(f"checkpoint {name} of run {run} lies at {url}")
+        print_note(f"checkpoint {name} of run {run} is at {url}")
 
 
 def published_card(folder: Path, benches: "JsonObject") -> str:
@@ -168,7 +168,7 @@ def _upload(folder: Path, card: str, repository: str, message: str, *, private: 
     except Exception as error:  # those of whatever HTTP library the hub's client uses are among them
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise StorageError(
-            f"{repository}: the hub did not take it: {reason}; check network and token (`hf auth login`)"
+            f"{repository}: the hub did not accept it: {reason}; check network and token (`hf auth login`)"
         ) from error
 
 
@@ -219,7 +219,7 @@ def copy_folder(folder: Path, out: Path) -> None:
 
 
 def not_written(out: Path, error: OSError | shutil.Error) -> StorageError:
-    """Return why something was not written, and the way out where this user may not write."""
+    """Return why something was not written, and what to do where this user may not write."""
     if isinstance(error, OSError) and error.errno in (errno.EACCES, errno.EPERM, errno.EROFS):
         return StorageError(
             f"{out}: not written: user {os.getuid()} may not write there ({error.strerror}); name a folder that this "

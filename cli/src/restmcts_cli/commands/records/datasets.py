@@ -89,7 +89,7 @@ def trace(
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
-    """Say where a row comes from: problem, tree, node with its label, seed, settings, and the
+    """Show where a row comes from: problem, tree, node with its label, seed, settings, and the
     checkpoints that searched.
 
     The other way round: [bold]restmcts trees rows TREE[/bold].
@@ -142,7 +142,7 @@ def pull(
     if json:
         print_json({"run": run, "phase": phase, "folder": str(out)})
     else:
-        print_note(f"{found.num_rows:,} rows lie in {out}")
+        print_note(f"{found.num_rows:,} rows are in {out}")
 
 
 @app.command()
@@ -175,7 +175,7 @@ def export(
     from restmcts_cli.reports.lineage import dataset_of
 
     if out.exists():
-        raise InputError(f"{out} is there already; name a new file")
+        raise InputError(f"{out} exists already; name a new file")
     with connect(workdir) as connection:
         rows = read_rows(connection.artifacts.fetch(dataset_of(connection, run, phase).uri))
     lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]
@@ -187,4 +187,4 @@ def export(
     if json:
         print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
     else:
-        print_note(f"{len(lines):,} rows lie in {out}")
+        print_note(f"{len(lines):,} rows are in {out}")

@@ -31,7 +31,7 @@ Source = Annotated[str, typer.Argument(help=SOURCES)]
 Split = Annotated[str, typer.Option(help="The split of a data set of the hub.")]
 Seed = Annotated[int, typer.Option(help="The seed of the demo's puzzles.", min=0)]
 Strict = Annotated[bool, typer.Option("--strict", help="Stop at the first bad line instead of reporting it.")]
-Limit = Annotated[int | None, typer.Option(help="Take only the first so many problems.", min=1)]
+Limit = Annotated[int | None, typer.Option(help="Read only this many problems, from the first on.", min=1)]
 
 
 @app.command("import")
@@ -74,7 +74,7 @@ def _write(problems: "Iterable[Problem]", out: Path) -> int:
     finally:
         unfinished.unlink(missing_ok=True)
     if not num_problems:
-        raise InputError("the source holds no usable problem; each needs a question and an answer")
+        raise InputError("the source contains no usable problem; each needs a question and an answer")
     return num_problems
 
 
@@ -98,8 +98,8 @@ def enqueue(
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Add problems to a set of a run, before the phase that searches it begins: all of them, or
-    after an error none.
+    """Add problems to a set of a run, before the phase that searches it starts. After an error,
+    none are added.
 
     Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
     """
@@ -130,8 +130,8 @@ def check(
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Say what would be read: form, kinds of answers, refused lines, questions that come twice or
-    have two answers, and questions shared with a test set.
+    """Report what would be read: format, kinds of answers, refused lines, questions that come twice
+    or have two answers, and questions shared with a test set.
 
     Nothing is written; the exit code is 2 if no problem can be used.
 
@@ -229,7 +229,7 @@ def _at_least_one(problems: "Iterator[Problem]", source: str) -> "Iterator[Probl
         any_came = True
         yield problem
     if not any_came:
-        raise InputError(f"{source} holds no usable problem; each needs a question and an answer")
+        raise InputError(f"{source} contains no usable problem; each needs a question and an answer")
 
 
 @app.command("list")

@@ -30,26 +30,26 @@ if TYPE_CHECKING:
 
 @with_flags(RUN_FLAGS)
 def create(
-    name: Annotated[str, typer.Argument(help="A new name, by which every other command knows the run.")],
+    name: Annotated[str, typer.Argument(help="A new name; every other command finds the run by it.")],
     given: list[Setting],
     run: Annotated[
         str | None,
         typer.Argument(
-            help=f"{RUN_FILE_OR_PROBLEMS} Without: the run is paused until `problems enqueue` fills it.",
+            help=f"{RUN_FILE_OR_PROBLEMS} If not given, the run is paused until `problems enqueue` fills it.",
             metavar="[RUN.toml|PROBLEMS]",
         ),
     ] = None,
     demo: Annotated[
         bool, typer.Option("--demo", help="The run of `restmcts demo`; a run file and flags override it.")
     ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="Take far less of everything; goes with --demo.")] = False,
-    paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="A much smaller run; only with --demo.")] = False,
+    paused: Annotated[bool, typer.Option("--paused", help="Start only when `runs resume` is called.")] = False,
     workdir: Workdir = None,
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Store a run; the workers of the stack begin at once, a work folder's run begins at [bold]runs
-    work[/bold].
+    """Store a run; the workers of the stack start it at once, a work folder's run starts with
+    [bold]runs work[/bold].
 
     Example: [bold]restmcts runs create gsm8k hub:openai/gsm8k:main --policy Qwen/Qwen3-0.6B
         --iterations 2[/bold]
@@ -80,7 +80,7 @@ def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "R
         raise InputError("--quick goes with --demo")
     own_models = any(setting.name in ("problems", "test", "value") for setting in given)
     if demo and ((run is not None and not is_run_file(run)) or own_models):
-        raise InputError("--demo brings its own problems and value model; leave out PROBLEMS, --test and --value")
+        raise InputError("--demo has its own problems and value model; leave out PROBLEMS, --test and --value")
     return requested_run(run, given, demo_spec(0, QUICK if quick else DEMO) if demo else None)
 
 

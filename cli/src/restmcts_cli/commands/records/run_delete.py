@@ -16,12 +16,12 @@ if TYPE_CHECKING:
 
 def delete(
     name: Annotated[str, typer.Argument(help="The run's name.")],
-    yes: Annotated[bool, typer.Option("--yes", help="Do it. Without: only say what would be deleted.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it; if not given, only report what would be deleted.")] = False,
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
     """Delete a run that has ended: its trees, problems and numbers, and the checkpoints and data
-    that no other run names. Says what would go; goes on with --yes.
+    that no other run uses. Lists what would be deleted; deletes it with --yes.
 
     Example: [bold]restmcts runs delete first --yes[/bold]
     """
@@ -46,7 +46,7 @@ def _remove(connection: Connection, deletion: "Deletion") -> None:
     except StorageError as error:
         raise StorageError(
             f"run {deletion.run} is deleted, and some of its artifacts are not ({error}); "
-            "`restmcts storage prune --yes` frees them"
+            "`restmcts storage prune --yes` deletes them"
         ) from error
 
 

@@ -91,7 +91,7 @@ def clone(
     name: Name,
     new_name: Annotated[str, typer.Argument(help="The new run's name.", metavar="NEW")],
     given: list[Setting],
-    paused: Annotated[bool, typer.Option("--paused", help="Begin only at `runs resume`.")] = False,
+    paused: Annotated[bool, typer.Option("--paused", help="Start only when `runs resume` is called.")] = False,
     workdir: Workdir = None,
     plugin: Plugins = None,
     json: Json = False,

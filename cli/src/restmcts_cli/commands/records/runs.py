@@ -88,8 +88,8 @@ def show(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
 @app.command()
 def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Watch a run until it has ended; what is shown at the end is that of `runs show`. Ctrl-C ends
-    the watching, not the run.
+    """Watch a run until it has ended; then show what `runs show` shows. Ctrl-C ends the watching,
+    not the run.
 
     Example: [bold]restmcts runs watch demo[/bold]
     """
@@ -138,13 +138,13 @@ def spec(name: Name, workdir: Workdir = None, plugin: Plugins = None) -> None:
 @with_flags((TEMPLATE, *LOCAL_FLAGS))
 def work(
     name: Name,
-    workdir: Annotated[Path, typer.Option(help="The work folder that holds the run.", file_okay=False)],
+    workdir: Annotated[Path, typer.Option(help="The work folder that contains the run.", file_okay=False)],
     given: list[Setting],
     plugin: Plugins = None,
     json: Json = False,
 ) -> None:
-    """Do a work folder's run in this process, with every service's handlers; killed and called
-    again, it is resumed.
+    """Run a work folder's run in this process, with every service's handlers; after a kill, the
+    same command resumes it.
 
     Example: [bold]restmcts runs work mine --workdir out[/bold]
     """
@@ -176,7 +176,7 @@ def work(
 
 @app.command()
 def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Let nothing new begin in a run; what trains, trains to its end.
+    """Start nothing new in a run; a training that is in progress ends first.
 
     Example: [bold]restmcts runs pause demo[/bold]
     """
@@ -187,7 +187,7 @@ def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
 @app.command()
 def resume(name: Name, max_tokens: MaxTokens = None, workdir: Workdir = None, json: Json = False) -> None:
-    """Let a paused run go on; one that has spent its token budget, with a larger one.
+    """Resume a paused run; a run that has spent its token budget needs a larger one.
 
     Example: [bold]restmcts runs resume demo --max-tokens 2000000[/bold]
     """
@@ -198,7 +198,7 @@ def resume(name: Name, max_tokens: MaxTokens = None, workdir: Workdir = None, js
 
 @app.command()
 def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """End a run for good; what it has made stays.
+    """End a run permanently; its results are kept.
 
     Example: [bold]restmcts runs cancel demo[/bold]
     """
@@ -220,7 +220,7 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
 
 def _how_it_goes_on(row: "StoredRun", workdir: Path | None) -> str:
     if row.state == "blocked":
-        return "it goes on by itself once that can be had"
+        return "it continues by itself once that is available"
     return f"to go on: {_resumption(row.name, workdir)}"
 
 

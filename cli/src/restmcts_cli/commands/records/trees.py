@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 MAX_QUESTION_CHARACTERS = 60
 COLUMNS = ("id", "phase", "question", "state", "verdict", "solved", "nodes", "iterations", "tokens", "note")
 
-app = typer.Typer(help="Look at search trees.", no_args_is_help=True)
+app = typer.Typer(help="Show search trees.", no_args_is_help=True)
 
 TreeId = Annotated[int, typer.Argument(help="The tree's number, as `trees list` shows it.")]
 
@@ -77,7 +77,7 @@ def _listed(tree: "ListedTree") -> dict[str, object]:
 @app.command()
 def show(
     tree_id: TreeId,
-    depth: Annotated[int | None, typer.Option(help="Fold what lies deeper than so many steps.", min=0)] = None,
+    depth: Annotated[int | None, typer.Option(help="Fold the steps below this depth.", min=0)] = None,
     best: Annotated[bool, typer.Option("--best", help="Only the trace to the chosen answer.")] = False,
     wrong: Annotated[bool, typer.Option("--wrong", help="Only the traces to wrong ends.")] = False,
     workdir: Workdir = None,
@@ -108,13 +108,15 @@ def show(
         shown.print(line, soft_wrap=True)
         num_lines += 1
     if not num_lines:
-        shown.print(Text("no node yet: the search of this tree has not begun"))
+        shown.print(Text("no node yet: the search of this tree has not started"))
 
 
 @app.command()
 def export(
     tree_id: TreeId,
-    format: Annotated[Format, typer.Option(help="json: all that is known of it; dot: Graphviz.")] = Format.JSON,
+    format: Annotated[
+        Format, typer.Option(help="json: everything that is stored of the tree; dot: Graphviz.")
+    ] = Format.JSON,
     out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.", dir_okay=False)] = None,
     workdir: Workdir = None,
 ) -> None:

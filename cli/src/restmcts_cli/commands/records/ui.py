@@ -15,16 +15,16 @@ def ui(
     workdir: Workdir = None,
     host: Annotated[str | None, typer.Option(help="Address to listen on.  [default: 127.0.0.1]")] = None,
     port: Annotated[
-        int | None, typer.Option(help="Port; 0 takes a free one.  [default: 8600]", min=0, max=65535)
+        int | None, typer.Option(help="Port; 0 uses a free one.  [default: 8600]", min=0, max=65535)
     ] = None,
     plugin: Plugins = None,
     open_browser: Annotated[bool, typer.Option("--open", help="Open it in a browser.")] = False,
 ) -> None:
-    """Show runs and trees in a browser, until Ctrl-C; a run that is going on in another process is
-    shown as it goes.
+    """Show runs and trees in a browser, until Ctrl-C; a run that is in progress in another process
+    is shown live.
 
-    Nothing is changed: a work folder is only read, and the stack unless RESTMCTS_DASHBOARD_TOKEN is
-        set.
+    Nothing is changed: a work folder is only read, and so is the stack unless
+    RESTMCTS_DASHBOARD_TOKEN is set.
 
     Example: [bold]restmcts ui --workdir demo-out[/bold]
     """
@@ -35,7 +35,7 @@ def ui(
     if workdir is not None:
         path = workdir / DATABASE_FILE
         if not path.is_file():
-            raise InputError(f"{workdir} holds no {DATABASE_FILE}: it is no work folder")
+            raise InputError(f"{workdir} contains no {DATABASE_FILE}: it is not a work folder")
         source, defaults = folder_source(path), ("127.0.0.1", 8600)
         source.database.check_version()
     else:

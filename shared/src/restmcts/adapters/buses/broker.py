@@ -30,7 +30,7 @@ def queue_lengths(redis_url: str) -> dict[str, int]:
 
 
 def server_options(redis_url: str, names: tuple[str, ...]) -> dict[str, str | None]:
-    """Return options of the server by name; None for one that it does not tell.
+    """Return options of the server by name; None for one that it does not return.
 
     Raises:
         StorageError: if Redis does not answer.

@@ -92,7 +92,7 @@ class CeleryBus:
             log.warning("sent messages stay in the outbox and will be sent again (%s)", error)
 
     def relay(self, older_than_seconds: float) -> int:
-        """Send what has lain in the outbox for so long; return how many were sent.
+        """Send what has been in the outbox for so long; return how many were sent.
 
         Raises:
             StorageError: if the database cannot be used.
@@ -140,7 +140,7 @@ class CeleryBus:
             log.warning("broker: the mark of a waiting message stays for %d s (%s)", WAITING_SECONDS, error)
 
     def is_drained(self, queue: Queue) -> bool:
-        """Return whether workers have taken everything from a queue; False if that cannot be
+        """Return whether workers have received everything from a queue; False if that cannot be
         known.
         """
         try:

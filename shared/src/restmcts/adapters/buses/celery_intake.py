@@ -111,7 +111,7 @@ def _envelope_fault(message: object) -> str | None:
     if not {"exchange", "routing_key"} <= delivery.keys() or not isinstance(message.get("headers", {}), dict):
         return "no exchange, routing_key or headers in the envelope"
     if properties.get("body_encoding") not in (None, "base64") or not isinstance(message.get("body"), str):
-        return "a body that is no text, or in an unknown encoding"
+        return "a body that is not text, or in an unknown encoding"
     try:
         base64.b64decode(message["body"] if properties.get("body_encoding") else "")
     except ValueError as error:

@@ -105,6 +105,6 @@ class LocalBus:
 
     def close(self) -> None:
         """Take no more training and wait for the end of what trains; whoever trains must have
-        been told to stop.
+        been asked to stop.
         """
         self._lanes.shutdown(cancel_futures=True)

@@ -31,7 +31,7 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
     one.
 
     Raises:
-        InputError: if these rows do not tell what the format needs.
+        InputError: if these rows do not have what the format needs.
     """
     kind = _kind(rows)
     if to in STEPWISE and kind == "value":
@@ -101,7 +101,7 @@ def _paper_solutions(rows: Sequence[dict[str, Any]]) -> Iterator[dict[str, Any]]
 
 
 def _known(rows: Sequence[dict[str, Any]], column: str) -> Iterator[tuple[_Prefix, Any]]:
-    """Yield each partial solution of which the column tells, with what it tells."""
+    """Yield each partial solution that the column describes, with its value."""
     for row in rows:
         for number, value in enumerate(row[column], start=1):
             if value is not None:

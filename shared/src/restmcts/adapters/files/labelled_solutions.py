@@ -1,5 +1,5 @@
 """Solutions with labelled steps from the forms in which they are published: ProcessBench,
-PRMBench, PRM800K and Math-Shepherd. A row's form is told by its fields.
+PRMBench, PRM800K and Math-Shepherd. A row's form is recognised by its fields.
 """
 
 import re
@@ -113,7 +113,7 @@ def _prmbench(row: Row, number: int) -> Iterator[LabelledSolution]:
         yield solution(f"{CORRECT}_{key}", CORRECT, question, original, [True] * len(original))
     steps, places = _texts(row["modified_process"]), row.get("error_steps")
     if not isinstance(places, list | tuple) or not all(isinstance(each, int) for each in places):
-        raise InputError("error_steps is no list of numbers, counted from 1")
+        raise InputError("error_steps is not a list of numbers, counted from 1")
     wrong = set(places)
     if not wrong <= set(range(1, len(steps) + 1)):
         raise InputError(f"error_steps has {max(wrong)} of {len(steps)} steps, counted from 1")

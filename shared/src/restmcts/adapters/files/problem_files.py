@@ -18,7 +18,7 @@ RowReader = Callable[[Mapping[str, Any]], Mapping[str, Any]]
 
 @dataclass(frozen=True, slots=True)
 class BadLine:
-    """A line that holds no usable problem: its number in the file, from 1, and why."""
+    """A line that contains no usable problem: its number in the file, from 1, and why."""
 
     line_number: int
     reason: str
@@ -31,7 +31,7 @@ def load_problems(
     way.
 
     Raises:
-        InputError: if the file cannot be read or holds no usable problem; in strict mode, at the
+        InputError: if the file cannot be read or contains no usable problem; in strict mode, at the
             first bad line.
     """
     problems: list[Problem] = []
@@ -43,7 +43,9 @@ def load_problems(
             bad_lines.append(item)
     if not problems:
         first = f"; line {bad_lines[0].line_number}: {bad_lines[0].reason}" if bad_lines else " (it is empty)"
-        raise InputError(f"{path} holds no usable problem{first}; give {FORMS}, each row with a question and an answer")
+        raise InputError(
+            f"{path} contains no usable problem{first}; give {FORMS}, each row with a question and an answer"
+        )
     return problems, bad_lines
 
 

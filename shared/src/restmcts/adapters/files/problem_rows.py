@@ -1,5 +1,5 @@
 """Rows of problems as people and data sets write them, as problems: which column is what, where a
-boxed answer or a list of choices stands.
+boxed answer or a list of choices is.
 
 Knows the usual names and forms only, no files.
 """
@@ -162,7 +162,7 @@ def _choices(row: Row) -> list[str]:
     if isinstance(choices, dict):
         choices = choices["text"] if isinstance(choices.get("text"), list) else list(choices.values())
     if not isinstance(choices, list) or not 2 <= len(choices) <= len(LETTERS):
-        raise InputError(f'"{name}" is no list of 2 to {len(LETTERS)} choices')
+        raise InputError(f'"{name}" is not a list of 2 to {len(LETTERS)} choices')
     return [re.sub(r"^\(?[A-J][.):]\s+", "", text_of_answer(choice, name)) for choice in choices]
 
 

@@ -1,8 +1,8 @@
 """Files of rows, whatever their form: JSON lines, a JSON array, CSV, TSV, Parquet, each also
 compressed by gzip, and folders of these.
 
-The form is told by what a file holds, not by its name alone; a form that is not read is refused by
-its name. Knows nothing of problems.
+The form is recognised by what a file contains, not by its name alone; a form that is not read is
+refused by its name. Knows nothing of problems.
 """
 
 import csv
@@ -88,7 +88,7 @@ def form_of(path: Path, head: bytes) -> str:
     if suffix in (".csv", ".tsv"):
         return suffix[1:].upper()
     if suffix == ".parquet":
-        raise InputError(f"{path} is no Parquet file, though its name says so; give {FORMS}")
+        raise InputError(f"{path} is not a Parquet file, though its name says so; give {FORMS}")
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if text.startswith(b"[") or (suffix == ".json" and text.startswith(b"{") and not _is_one_line(text)):
         return "JSON"
@@ -213,7 +213,7 @@ def _json_rows(path: Path, file: IO[bytes]) -> Iterator[NumberedRow]:
         if b"\n" in text.strip() and not isinstance(error, RecursionError):
             yield from _line_rows(io.BytesIO(text))
             return
-        raise InputError(f"{path} is no JSON file: {error}") from None
+        raise InputError(f"{path} is not a JSON file: {error}") from None
     for number, row in enumerate(_listed(found), start=1):
         yield number, row if isinstance(row, dict) else InputError("not a JSON object")
 
@@ -234,7 +234,7 @@ def _table_rows(path: Path, file: IO[bytes], delimiter: str) -> Iterator[Numbere
             for row in reader:
                 yield reader.line_num, _filled_cells(row)
     except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is no table in UTF-8: {error}") from None
+        raise InputError(f"{path} is not a table in UTF-8: {error}") from None
 
 
 def _filled_cells(row: Mapping[str | None, object]) -> Row:
@@ -252,7 +252,7 @@ def _parquet_rows(path: Path, file: IO[bytes]) -> Iterator[NumberedRow]:
         rows = (row for batch in source.iter_batches() for row in batch.to_pylist())
         yield from enumerate(rows, start=1)
     except ArrowException as error:
-        raise InputError(f"{path} is no Parquet file: {str(error).splitlines()[0]}") from None
+        raise InputError(f"{path} is not a Parquet file: {str(error).splitlines()[0]}") from None
 
 
 def _folder_rows(folder: Path) -> Iterator[NumberedRow]:
@@ -272,12 +272,12 @@ def files_of(folder: Path) -> list[Path]:
     """
     parts = [name for name in ("train", "test") if (folder / name).is_dir()]
     if len(parts) == 2:
-        raise InputError(f"{folder} holds the parts train and test; give one of them, such as {folder / 'train'}")
+        raise InputError(f"{folder} contains the parts train and test; give one of them, such as {folder / 'train'}")
     if any(folder.glob("*.arrow")):
         raise InputError(f"{folder} was saved by the package datasets as Arrow; save it with to_parquet or to_json")
     files = [
         file for file in sorted(folder.rglob("*")) if Path(file.name.removesuffix(".gz")).suffix.lower() in SUFFIXES
     ]
     if not files:
-        raise InputError(f"{folder} holds no file of rows ({', '.join(SUFFIXES)})")
+        raise InputError(f"{folder} contains no file of rows ({', '.join(SUFFIXES)})")
     return files

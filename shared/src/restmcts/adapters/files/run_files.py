@@ -41,7 +41,7 @@ def read_run_file(path: Path) -> list[Setting]:
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
     except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise InputError(f"{path} is no TOML file: {error}") from None
+        raise InputError(f"{path} is not a TOML file: {error}") from None
     lines = dict(_lines(text))
     found = []
     for setting in settings_of(document, str(path)):

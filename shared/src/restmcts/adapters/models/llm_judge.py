@@ -32,13 +32,13 @@ log = logging.getLogger(__name__)
 SAMPLES = "samples"
 DEFAULT_SAMPLES = 8
 NEITHER = 0.5
-"""The value where a judge says neither yes nor no: it tells nothing."""
+"""The value where a judge says neither yes nor no: it says nothing."""
 
 MAX_ALTERNATIVES = 19
-"""With the token taken, as many as vLLM, SGLang and the chat route of OpenAI tell (20)."""
+"""With the chosen token, as many as vLLM, SGLang and the chat route of OpenAI return (20)."""
 
 TGI_ALTERNATIVES = 4
-"""With the token taken, as many as text-generation-inference tells unless it is started
+"""With the chosen token, as many as text-generation-inference returns unless it is started
 otherwise (5)."""
 
 # A server may begin a reply with blank tokens.
@@ -78,7 +78,7 @@ class LlmJudge:
         self._aggregation = aggregation
         self._returns_log_probs = True
         self._num_judged = self._num_neither = 0
-        # Whoever reads the log need not be told with every batch.
+        # Whoever reads the log need not read it with every batch.
         self._warn_at = 1
 
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:

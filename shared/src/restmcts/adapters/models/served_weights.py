@@ -4,8 +4,8 @@
 
 FOLDER is shared with the server. The checkpoint to be served is fetched into it and named in
 FOLDER/current (two lines: name and path), which infra/inference/serve.sh follows by restarting the
-server. With --reload, the SGLang server at URL is told to load it while it runs. Settings are those
-of the workers.
+server. With --reload, the SGLang server at URL is asked to load it while it runs. Settings are
+those of the workers.
 """
 
 import argparse
@@ -64,7 +64,7 @@ def wanted_policy(transaction: Transaction, served: str | None) -> str | None:
 
 
 class WeightsFollower:
-    """Fetches weights into a folder, names them there, and tells a server that can reload.
+    """Fetches weights into a folder, names them there, and calls a server that can reload.
 
     Args:
         folder: that the server sees under the same path.
@@ -129,7 +129,7 @@ class WeightsFollower:
 
 
 def main() -> None:
-    """Follow for ever; what fails is told and tried again."""
+    """Follow forever; what fails is reported and tried again."""
     parser = argparse.ArgumentParser(prog="python -m restmcts.adapters.models.served_weights", description=__doc__)
     parser.add_argument("folder", type=Path, help="shared with the server, under the same path")
     parser.add_argument(

@@ -13,7 +13,7 @@ from typing import Literal
 
 Format = Literal["auto", "json", "text"]
 MAX_IDS = 32
-"""Told of each kind in a line; a batch may be about hundreds of trees."""
+"""Named of each kind in a line; a batch may be about hundreds of trees."""
 
 _about: ContextVar[dict[str, tuple[int, ...]] | None] = ContextVar("about", default=None)
 

@@ -47,12 +47,12 @@ CHECKPOINT_LOAD_SECONDS = Histogram(
     "restmcts_checkpoint_load_seconds", "Time to fetch and load a checkpoint.", buckets=SECONDS
 )
 
-EXPANSIONS = Counter("restmcts_expansions", "Answers of policies taken by searches.")
+EXPANSIONS = Counter("restmcts_expansions", "Answers of policies that searches have read.")
 NODES = Counter("restmcts_nodes", "Nodes added to trees.")
 TREES_ENDED = Counter("restmcts_trees_ended", "Searches that ended, by why.", ["reason"])
 
 VERDICTS = Counter("restmcts_verdicts", "Ends of trees verified, by verdict.", ["verdict"])
-TREES_LABELLED = Counter("restmcts_trees_labelled", "Trees labelled or graded.")
+TREES_LABELLED = Counter("restmcts_trees_labelled", "Trees labelled or evaluated.")
 
 TRAININGS = Counter("restmcts_trainings", "Training jobs, by how they ended: done, failed, given back.", ["outcome"])
 TRAINING_SECONDS = Histogram(
@@ -87,7 +87,7 @@ for _metric_of, _values in (
 
 
 def begin(host: str, port: int | None, folder: Path) -> tuple[HTTPServer, Thread] | None:
-    """Begin to serve /metrics, and tell the port in a file of the folder; None where no port is
+    """Begin to serve /metrics, and write the port to a file of the folder; None where no port is
     set.
     """
     if port is None:

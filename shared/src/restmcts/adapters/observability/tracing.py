@@ -88,7 +88,8 @@ _tracing: Tracing | None = None
 
 
 def configure(service: str, endpoint: str, scope: str) -> None:
-    """Record from now on, if an endpoint is given; `scope` tells one stack's trees from another's.
+    """Record from now on, if an endpoint is given; `scope` distinguishes one stack's trees from
+    another's.
 
     Raises:
         InputError: if OpenTelemetry is not installed.

@@ -104,7 +104,7 @@ class _Count:
     """Counts the assertions of tests as they are reached.
 
     Attributes:
-        num_known: assertions that stand in the text.
+        num_known: assertions that are in the text.
     """
 
     def __init__(self) -> None:
@@ -117,11 +117,11 @@ class _Count:
         return max(self.num_passed + self.num_failed, self.num_known, 1)
 
     def passed(self) -> None:
-        """Count an assertion that held."""
+        """Count an assertion that passed."""
         self.num_passed += 1
 
     def fail(self, error: BaseException) -> None:
-        """Count an assertion that did not hold, or could not be reached."""
+        """Count an assertion that failed, or could not be reached."""
         self.num_failed += 1
         self.failure = self.failure or f"test {self.num_passed + self.num_failed}: {reason(error)}"
 
@@ -276,4 +276,4 @@ class Remote:
         return getter(key)  # type: ignore[operator]
 
     def __bool__(self) -> bool:
-        raise TypeError("what the program returned is no plain value")
+        raise TypeError("what the program returned is not a plain value")

@@ -47,7 +47,7 @@ class Cage:
     Attributes:
         rules: descriptor of the rule set of files.
         calls: filter of system calls.
-        capabilities: of root that a process keeps, as a mask. Where Python's libraries lie in
+        capabilities: of root that a process keeps, as a mask. Where Python's libraries are in
             root's home, nobody else can read them: then the right to read is kept, and Landlock
             alone says of what.
     """

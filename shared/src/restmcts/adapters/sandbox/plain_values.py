@@ -1,5 +1,5 @@
 """Values on the way between a program and its tests: plain data of Python's own types goes over as
-a copy, everything else as a number that stands for it.
+a copy, everything else as a number that represents it.
 
 What comes from a program is only ever data: no object of its own, with its own idea of equality,
 reaches the tests.

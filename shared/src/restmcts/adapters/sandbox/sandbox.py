@@ -44,7 +44,7 @@ class ScriptRun:
         status: 0 if it came to its end, and ended well; negative: the signal that ended it.
         reason: the error that ended it, in a line; may be empty.
         timed_out: whether it overran its time.
-        is_too_long: whether it printed more than is taken.
+        is_too_long: whether it printed more than is accepted.
     """
 
     output: bytes

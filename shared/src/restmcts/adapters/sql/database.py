@@ -194,8 +194,8 @@ class Database:
 
 @contextmanager
 def _unstorable() -> Iterator[None]:
-    """Tell values that no database takes (NUL, lone surrogates, integers beyond its range) from a
-    database that is away: sending them again does not help.
+    """Distinguish values that no database takes (NUL, lone surrogates, integers beyond its range)
+    from a database that is away: sending them again does not help.
     """
     try:
         yield
@@ -206,8 +206,8 @@ def _unstorable() -> Iterator[None]:
 
 @contextmanager
 def _readable() -> Iterator[None]:
-    """Tell what no row can be asked by (NUL, lone surrogates, integers beyond the database's range)
-    and values that are not of their column's type from errors of whoever reads.
+    """Distinguish what no row can be asked by (NUL, lone surrogates, integers beyond the database's
+    range) and values that are not of their column's type from errors of whoever reads.
     """
     try:
         yield

@@ -1,6 +1,6 @@
 """Brings a database to the version of the tables that this code knows, by Alembic.
 
-The scripts lie beside this module, in `migrations/`, so that whatever has the package can migrate.
+The scripts are beside this module, in `migrations/`, so that whatever has the package can migrate.
 As a command (`python -m restmcts.adapters.sql.migrate`) it migrates the database at
 RESTMCTS_DATABASE_URL.
 """

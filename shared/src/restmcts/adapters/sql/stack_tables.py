@@ -43,7 +43,7 @@ class DeadLetterRow(SQLModel, table=True):
 
 
 class BlockRow(SQLModel, table=True):
-    """Something that a run needs and that cannot be had now, with the reason: the model of a
+    """Something that a run needs and that is not available now, with the reason: the model of a
     checkpoint, what a phase reads or writes, or a plugin of the whole run.
 
     It is not asked for again before `retry_at`; whoever has it at last deletes the row.
@@ -63,7 +63,7 @@ class BlockRow(SQLModel, table=True):
 
 
 class WorkerRow(SQLModel, table=True):
-    """A process that takes the messages of one queue, as it last told of itself; one that ended as
+    """A process that takes the messages of one queue, as it last reported itself; one that ended as
     it should is gone.
 
     `doing` is the wire name of the message that it handles, None while it waits, and `since` when

@@ -138,7 +138,7 @@ class ProblemRow(SQLModel, table=True):
     """A problem of one set of one run. Only labelers and graders read `answer` and `solution`.
 
     A problem `derived_from` another is that problem as a later phase asks it: in other words, or
-    begun with given steps.
+    beginning with given steps.
     """
 
     __tablename__ = "problems"
@@ -158,8 +158,8 @@ class ProblemRow(SQLModel, table=True):
 
 
 class PhaseRow(SQLModel, table=True):
-    """One phase of a run (restmcts.domain.runs.phases); a training phase is also its job, held
-    by a lease.
+    """One phase of a run (restmcts.domain.runs.phases); a training phase is also its job,
+    which a worker leases.
     """
 
     __tablename__ = "phases"

@@ -5,7 +5,7 @@ once before the services start.
 
 reads the administrator's key as a service would read its own (RESTMCTS_S3_*), and leaves each
 service's key in a folder of its own below RESTMCTS_SECRETS_DIR, as files that Settings reads. Run
-again, it mends what is missing and changes no key.
+again, it fixes what is missing and changes no key.
 """
 
 import hashlib

@@ -25,6 +25,6 @@ def lock_folder(workdir: Path) -> IO[str]:
     except OSError as error:
         file.close()
         raise InputError(
-            f"{workdir}: another restmcts works in this folder; wait for it or choose another --workdir"
+            f"{workdir}: another restmcts process uses this folder; wait for it or choose another --workdir"
         ) from error
     return file

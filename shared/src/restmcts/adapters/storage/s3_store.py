@@ -1,6 +1,6 @@
 """Artifacts in a bucket, with a cache on this machine's disk.
 
-An artifact lies under `<kind>/<digest>/`; its manifest is written last, so that it is seen only
+An artifact is under `<kind>/<digest>/`; its manifest is written last, so that it is seen only
 whole. What is fetched is verified by SHA-256 before it enters the cache.
 """
 

@@ -16,7 +16,7 @@ def local_path(uri: str, artifacts: ArtifactStore) -> str | Path:
 
     The weights of a model on a server are those of the model's name: servers name models by folder
     or hub id. What a URI says of a model behind a question mark
-    (restmcts.modeling.prm.reference) is no part of where it lies.
+    (restmcts.modeling.prm.reference) is no part of where it is.
     """
     if is_server(uri):
         return model_named(uri)

@@ -76,7 +76,7 @@ def main(requests: TextIO, answers: TextIO, memory_bytes: int) -> None:
     for line in requests:
         request = json.loads(line)
         # The default action of the alarm ends the process in whatever code it is stuck: an orphan
-        # must not compute for ever.
+        # must not compute forever.
         signal.setitimer(signal.ITIMER_REAL, request["seconds"] + GRACE_SECONDS)
         verdict, out_of_memory = _answer(request)
         signal.setitimer(signal.ITIMER_REAL, 0)

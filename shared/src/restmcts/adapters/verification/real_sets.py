@@ -110,7 +110,7 @@ def _common(text: str) -> list[str]:
 
 
 def _outside(separator: re.Pattern[str], text: str) -> list[str]:
-    """Split at separators that stand outside all brackets of sets."""
+    """Split at separators that are outside all brackets of sets."""
     parts, start, depth, place = [], 0, 0, 0
     while place < len(text):
         if text.startswith((r"\{", r"\}"), place):

@@ -144,7 +144,7 @@ class AnswerVerifier:
             budget.spent += one.spent
 
     def compare_answers(self, truth: str, stated: str, kind: str = "math") -> Verdict:
-        """Return whether a stated answer, taken out of its solution, is the true one.
+        """Return whether a stated answer, extracted from its solution, is the true one.
 
         Args:
             truth: the true answer, or a reference solution that states it.

@@ -120,7 +120,7 @@ class _Worker:
 
     @property
     def context(self) -> WorkerContext:
-        assert self._context is not None, "the worker has not begun"
+        assert self._context is not None, "the worker has not started"
         return self._context
 
     def begin(self, app: Celery) -> None:
@@ -129,7 +129,7 @@ class _Worker:
         database = Database(settings.database_url.get_secret_value())
         bus = CeleryBus(app, settings.redis_url.get_secret_value(), database)
         database.publish = bus.publish
-        # Each service has a role of its own in the one database that tells stacks apart.
+        # Each service has a role of its own in the one database that distinguishes stacks.
         url = make_url(settings.database_url.get_secret_value())
         scope = f"{url.host}:{url.port}/{url.database}"
         tracing.configure(self._queue.value, settings.otel_endpoint, scope)

@@ -31,7 +31,7 @@ STOP_SECONDS = 5.0
 
 
 class Presence:
-    """Tells of this process until `stop`."""
+    """Reports this process until `stop`."""
 
     def __init__(self, database: Database, queue: Queue, heartbeat: Heartbeat) -> None:
         self._database = database
@@ -66,7 +66,7 @@ class Presence:
             try:
                 self._report()
             except StorageError as error:
-                log.debug("not told this time (%s)", error)
+                log.debug("not reported this time (%s)", error)
             if self._stopped.wait(REPORT_SECONDS):
                 return
 

@@ -17,7 +17,7 @@ from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
 from restmcts.settings import PolicyServerSettings, Settings
 
 MODELS_AT_ONCE = 16
-"""That a worker of the stack calls side by side: more than runs that stand still at once."""
+"""That a worker of the stack calls side by side: more than the runs that wait at once."""
 
 Handler = Callable[[Any], None]
 """Takes messages of one class: that of its wire name."""

@@ -29,7 +29,7 @@ class Assignments:
 
     def in_order(self) -> list[str] | None:
         """Return the values as a tuple would list them: in alphabetical order of the names where
-        these are neighbours (x, y) or stand so; None where it is anybody's guess.
+        these are neighbours (x, y) or are so; None where it is anybody's guess.
         """
         names = list(self.values)
         ordered = sorted(names)

@@ -117,7 +117,7 @@ def extract_answer(solution: str) -> str | None:
     if it states none.
 
     A box that is never closed comes back with its opening, since nobody can know what it would have
-    held.
+    contained.
     """
     if not any(gate in solution for gate in _GATES):
         return None
@@ -204,7 +204,7 @@ def _is_answer_of_heading(heading: str, phrase: str) -> bool:
 
 
 def _boxed(text: str, place: int) -> str | None:
-    """Return what the box at `place` holds, joined with boxes that stand right before it in one
+    """Return what the box at `place` holds, joined with boxes that are right before it in one
     enumeration.
     """
     last = _one_box(text, place)
@@ -235,7 +235,7 @@ def _one_box(text: str, place: int) -> tuple[str, int] | None:
 
 def _sentence_answer(text: str, start: int) -> str | None:
     """Return the answer in the text after an opening phrase: the rest of its sentence, or the
-    math that stands there.
+    math that is there.
     """
     rest = text[start : start + 2 * MAX_ANSWER_CHARACTERS]
     rest = rest[_lead_end(rest) :]

@@ -39,7 +39,7 @@ _DOTTED_DIGITS = re.compile(r"\\dot\s*\{?(\d)\}?(?:(\d*)\\dot\s*\{?(\d)\}?)?")
 
 _LETTER = r"\\(?:pi|alpha|beta|gamma|delta|theta|lambda|mu|phi|omega|infty)(?![a-zA-Z])"
 
-# Order matters: spacing that sits inside numbers goes before the spacing that stands between words.
+# Order matters: spacing that sits inside numbers goes before the spacing that is between words.
 _REWRITES = [
     (re.compile(pattern), replacement)
     for pattern, replacement in (
@@ -246,7 +246,7 @@ def is_balanced(text: str) -> bool:
 
 
 def split_top_level(text: str, separators: str = ",;") -> list[str]:
-    """Return the parts of a text between separators that stand outside every bracket, each
+    """Return the parts of a text between separators that are outside every bracket, each
     stripped.
     """
     parts, depth, start = [], 0, 0

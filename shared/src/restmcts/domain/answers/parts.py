@@ -98,7 +98,7 @@ def equation_sides(text: str) -> list[str]:
 
 
 def with_both_signs(items: Sequence[str]) -> list[str]:
-    """Write an item with one plus-minus sign as the two items it stands for."""
+    """Write an item with one plus-minus sign as the two items it represents."""
     both: list[str] = []
     for item in items:
         halves = re.split(r"\\pm(?![a-z])", item)
@@ -111,7 +111,7 @@ def with_both_signs(items: Sequence[str]) -> list[str]:
 
 
 def inside_brackets(text: str) -> str | None:
-    """Return what stands between brackets that open at the start and close only at the end."""
+    """Return what is between brackets that open at the start and close only at the end."""
     opening = text[:2] if text.startswith(r"\{") else text[:1]
     closing = text[-2:] if text.endswith(r"\}") else text[-1:]
     if (
@@ -216,7 +216,7 @@ def unmarked(text: str) -> str:
 
 
 def is_marked_text(text: str) -> bool:
-    """Return whether the whole answer stands in a text command, and so is words and no product of
+    """Return whether the whole answer is in a text command, and so is words and no product of
     variables.
     """
     return re.fullmatch(r"\\text\s*\{[^{}]*\}", text) is not None

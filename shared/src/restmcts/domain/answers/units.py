@@ -152,7 +152,7 @@ def is_unit_text(text: str, glued: bool) -> bool:
     """Return whether a text that follows a value names its unit.
 
     Args:
-        text: what stands after the value, without font commands.
+        text: what is after the value, without font commands.
         glued: whether no space divides it from the value, when letters may as well be variables.
     """
     if not _UNIT_TEXT.fullmatch(text) or re.search(r"(?<!\^)(?<!\^\{)(?<!\^-)(?<!\^\{-)\d|\s-\s", text):

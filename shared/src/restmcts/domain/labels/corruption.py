@@ -16,7 +16,7 @@ MAX_CHANGE = 9
 @dataclass(frozen=True, slots=True)
 class ValuedSteps:
     """A partial solution with v_k of each step, and whether each leads to a right answer; None
-    where it stands elsewhere.
+    where it is elsewhere.
     """
 
     steps: tuple[str, ...]

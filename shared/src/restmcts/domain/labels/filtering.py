@@ -89,7 +89,7 @@ class ValueSample:
 
 @dataclass(frozen=True, slots=True)
 class ValuePath:
-    """A path from the root with v_k as the target of its steps, None where the target stands in an
+    """A path from the root with v_k as the target of its steps, None where the target is in an
     earlier path already.
 
     The paths of a tree hold each labelled node's target exactly once. `leads_to_right` says of the

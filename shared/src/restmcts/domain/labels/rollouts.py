@@ -14,19 +14,19 @@ LabelSource = Literal["values", "hard-rollouts", "soft-rollouts"]
 def rollout_labels(
     tree: Tree, verdicts: Mapping[int, Verdict], *, soft: bool, scores: Mapping[int, float] | None = None
 ) -> dict[int, StepLabel]:
-    """Return the labels of the steps that rollouts were begun from, and of those before them, by
+    """Return the labels of the steps that rollouts started from, and of those before them, by
     node id; the root's included.
 
-    MATH-SHEPHERD's estimates (arXiv:2312.08935, Section 3.3) stand in `quality_value`: the share of
+    MATH-SHEPHERD's estimates (arXiv:2312.08935, Section 3.3) are in `quality_value`: the share of
     samples through a step that reach a right answer (soft), or 1 if any does, else 0 (hard). Unlike
     inferred values they exist for unsolved trees too. Departure: every sample that passes through a
-    step counts, not only those begun at it. `weighted_reward` is 0.
+    step counts, not only those that started at it. `weighted_reward` is 0.
 
     A wrong sample that has a score counts as that much of a right one: soft values are mean scores,
     hard ones the best.
 
     Where a search completed only the last of given steps, and no completion is right, nothing is
-    said of the steps before it: another way on from them might be.
+    said of the steps before it: another continuation of them might be.
     """
     counts = _samples_below(tree, verdicts, scores or {})
     labels = {}
@@ -57,7 +57,7 @@ def label_steps(
 
 
 def _is_known_wrong(tree: Tree, node_id: int) -> bool:
-    """Return whether samples were taken at the node, or it ends a solution: what is merely on
+    """Return whether samples were drawn at the node, or it ends a solution: what is merely on
     the way to such a node is unknown.
     """
     node = tree[node_id]

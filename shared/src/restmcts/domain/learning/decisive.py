@@ -19,7 +19,7 @@ class DecisiveLearner(EstimatingLearner):
 
     Attributes:
         strength: weight of a decisive step after a step from which every solution is right.
-        min_leaves: finished leaves that must lie at or below a decisive step.
+        min_leaves: finished leaves that must be at or below a decisive step.
         max_ratio: most that a decisive token may have gained for its push to grow with it.
         max_fall: fall of a decisive token's log-probability after which it is left alone.
     """

@@ -149,7 +149,7 @@ def _together(parts: Sequence[tuple[float, _Leaves]]) -> _Leaves:
 
 
 def _with_undecided(tree: Tree, verdicts: Mapping[int, Verdict]) -> set[int]:
-    """Return the nodes that a finished leaf without a verdict lies at or below."""
+    """Return the nodes that a finished leaf without a verdict is at or below."""
     open_leaves = [node for node in tree.final_nodes() if verdicts.get(node.node_id) not in _DECIDED]
     return {node.node_id for leaf in open_leaves for node in tree.lineage(leaf)}
 

@@ -121,7 +121,7 @@ class LearnableTree:
         return [self.path(end, {node.node_id: 1.0 for node in self.tree.lineage(end)}) for end in ends]
 
     def paths_once(self, ends: Sequence[Node], weights: Mapping[int, float]) -> list[LearningPath]:
-        """Return the paths to some nodes, in which each weight stands once: in the first path that
+        """Return the paths to some nodes, in which each weight is once: in the first path that
         has its step. Paths that bring no weight are left out.
         """
         left = dict(weights)

@@ -220,7 +220,7 @@ def _cell(method: AnsweringMethod, budget: int | None, seed: int, pair: ModelPai
 
 
 def evaluation_plan(evaluation: Evaluation) -> list[Phase]:
-    """Return the phases of an evaluation; those with equal budgets stand together, so that a
+    """Return the phases of an evaluation; those with equal budgets are together, so that a
     part of them is a whole comparison.
     """
     return [*_training(evaluation), *_searching(evaluation)]

@@ -2,7 +2,7 @@
 and what an iteration does.
 
 A method is an entry of `METHODS`. Everything else (seed training, promotion, evaluation, control)
-is the same for all of them and lies in restmcts.domain.runs.plans. Names of what a method makes:
+is the same for all of them and is in restmcts.domain.runs.plans. Names of what a method makes:
 the checkpoints "value-0", "policy-N" and, where it trains a value model in every iteration,
 "value-N"; the trees "collect-N".
 """

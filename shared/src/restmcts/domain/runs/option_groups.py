@@ -30,7 +30,7 @@ TABLE_OF = {
     "evaluation": "`[[evaluations]]`",
     "models": "`[models]`",
 }
-"""Where the settings of each kind stand in a run file."""
+"""Where the settings of each kind are in a run file."""
 
 _ABOUT = {
     "training": "Learning rates are 1e-05 for policies, 2e-05 for value models and 1e-06 for preferences, where they "
@@ -106,7 +106,7 @@ def options_page() -> str:
         "# Every setting of a run",
         "",
         "A run file (TOML) may set all of these; what it leaves out has its default. `--set budget.nodes=40` sets any",
-        "of them on the command line. `null` stands for nothing. This page is made by `restmcts options --markdown`.",
+        "of them on the command line. `null` means that there is no value. This page is made by `restmcts options --markdown`.",
     ]
     kind = ""
     for group in option_groups():

@@ -2,7 +2,7 @@
 they bring.
 
 A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within
-their run ("policy-1"); where a promotion decides, its name stands for the checkpoint that it left
+their run ("policy-1"); where a promotion decides, its name represents the checkpoint that it left
 promoted.
 """
 
@@ -31,7 +31,7 @@ class SearchPhase:
         name: unique in the run.
         iteration: of self-training; 0 before the first.
         purpose: "bootstrap" and "collect" trees are labelled for training, those of "held-out" for
-            evaluating value models; those of "evaluate" are only graded.
+            evaluating value models; those of "evaluate" are only evaluated.
         problem_set: name of the problem set.
         policy: checkpoint name.
         value: checkpoint name, or None where the search asks no value model.
@@ -41,11 +41,11 @@ class SearchPhase:
         follows: earlier phases over the same problems whose trees decide what is searched; empty:
             every problem. With a `hint`: the problems that none of them solved, asked again in
             those words (`{question}`, `{answer}`; STaR, arXiv:2203.14465). Without: the problems
-            with a wrong solution in the first of them, begun with the part of it where a binary
-            search for its first wrong step looks next (OmegaPRM, arXiv:2406.06592); what is found
-            already is not searched. Where it `allocates`: the problems that the first of them,
-            which sampled all, and the others, which searched earlier, leave neither settled nor
-            hopeless.
+            with a wrong solution in the first of them, which begins with the part of it where a
+            binary search for its first wrong step looks next (OmegaPRM, arXiv:2406.06592); what is
+            found already is not searched. Where it `allocates`: the problems that the first of
+            them, which sampled all, and the others, which searched earlier, leave neither settled
+            nor hopeless.
         allocates: divide what the first phase that it follows left of the budget of all problems
             among those that are searched (restmcts.domain.runs.allocation).
         samples_of: a phase over the same problems whose samples the value model scores, instead of
@@ -165,8 +165,8 @@ class PromotionPhase:
             asked for.
         model: the checkpoint's kind.
         candidate: checkpoint name.
-        evidence: for a policy the "evaluate" phase that graded it on held-out problems; for a value
-            model the "held-out" phase on whose trees it is evaluated.
+        evidence: for a policy the "evaluate" phase that evaluated it on held-out problems; for a
+            value model the "held-out" phase on whose trees it is evaluated.
         previous: the promotion before this one; None: there is nothing to compare with, and the
             candidate is promoted.
         margin: as in `PromotionSettings`.

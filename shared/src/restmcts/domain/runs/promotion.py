@@ -22,7 +22,7 @@ class PromotionSettings:
     """How new checkpoints are evaluated.
 
     Attributes:
-        margin: standard errors of the difference by which a figure may lie below the old one's.
+        margin: standard errors of the difference by which a figure may be below the old one's.
         num_problems: problems that are held out at most, one in ten until there are so many; 0:
             none, and every checkpoint is promoted.
         num_samples: solutions that the first policy samples for each held-out problem, to

@@ -51,11 +51,12 @@ class SelfTraining:
         value_objective: what V_0 and every iteration's value model learns of the labels.
         traces: which right traces train the policy.
         learner: what else of the trees does, and how.
-        held_out_set: problems on which new checkpoints are judged before the run goes on with them;
-            None: it goes on with each.
+        held_out_set: problems on which new checkpoints are evaluated before the run goes on with
+            them; None: it goes on with each.
         gate: how they are evaluated.
-        test_set: problems on which the policy of every iteration is graded, greedily; None: none.
-        control: also train π_0 as many further steps on the seed data alone, and grade it.
+        test_set: problems on which the policy of every iteration is evaluated, greedily; None:
+            none.
+        control: also train π_0 as many further steps on the seed data alone, and evaluate it.
     """
 
     num_iterations: int

@@ -117,9 +117,9 @@ class RunModelSettings(Document):
     device: str = Field(default="cpu", min_length=1, description="Device of torch: cpu, cuda, cuda:1, … or auto.")
     dtype: Dtype = Field(
         default="auto",
-        description="Number format of weights in use; auto: as stored, where the device is quick at it, else float32.",
+        description="Number format of weights in use; auto: as stored if the device computes in it quickly, else float32.",
     )
-    trees_in_flight: int = Field(default=64, ge=1, description="Trees searched side by side.")
+    trees_in_flight: int = Field(default=64, ge=1, description="Trees that are searched at the same time.")
     trust_remote_code: bool = Field(default=False, description="Whether code that comes with a model may run.")
     max_batch_tokens: int = Field(default=16_384, ge=1, description="Tokens of one forward pass at most.")
     key_value_bytes: int = Field(
@@ -127,9 +127,9 @@ class RunModelSettings(Document):
         ge=0,
         description="Memory for the keys and values that each model keeps of what it has read; 0: none.",
     )
-    num_threads: int | None = Field(default=None, ge=1, description="Threads of torch; without: torch's own choice.")
+    num_threads: int | None = Field(default=None, ge=1, description="Threads of torch; if not given, torch chooses.")
     num_training_threads: int | None = Field(
-        default=None, ge=1, description="Threads of each training process; without: torch's own choice."
+        default=None, ge=1, description="Threads of each training process; if not given, torch chooses."
     )
     keep_training_logs: bool = Field(default=True, description="Whether training writes TensorBoard's event files.")
 
@@ -151,7 +151,7 @@ class RunSpec(Document):
     )
     value: str | None = Field(
         default=None,
-        description="Value model: folder, hub id or server; without: trained from the policy's own samples.",
+        description="Value model: folder, hub id or server; if not given, it is trained from the policy's own samples.",
     )
     problems: str | None = Field(
         default=None,
@@ -160,19 +160,19 @@ class RunSpec(Document):
     test: str | None = Field(
         default=None, description="Problems on which every policy is evaluated, from the same sources."
     )
-    limit: int | None = Field(default=None, ge=1, description="Use only the first so many problems.")
-    split: str = Field(default="train", description="Split to take of a data set of the hub.")
-    strict: bool = Field(default=False, description="Stop at the first bad line instead of passing over it.")
+    limit: int | None = Field(default=None, ge=1, description="Use only this many problems, from the first on.")
+    split: str = Field(default="train", description="Split of a data set of the hub.")
+    strict: bool = Field(default=False, description="Stop at the first bad line instead of skipping it.")
     seed: int = Field(default=0, ge=0, description="Decides every sample and the order of training data.")
     method: str = Field(default=METHOD, description="Self-training method; `restmcts options method` lists them.")
     labels: FirstLabels | None = Field(
-        default=None, description="Source of the labels of the first value model; without: the method's own."
+        default=None, description="Source of the labels of the first value model; if not given, the method's own."
     )
     iterations: int = Field(default=1, ge=1, description="Rounds of search and training.")
     max_tokens: int | None = Field(
         default=None,
         ge=1,
-        description="Generated tokens of the whole run; once spent, it pauses until the number is raised.",
+        description="Generated tokens of the whole run; once they are spent, the run pauses until the number is raised.",
     )
     plugins: tuple[str, ...] = Field(
         default=(), description="Python files that add tasks, searches or methods to this run."
@@ -182,7 +182,7 @@ class RunSpec(Document):
     )
     hint: str = Field(
         default="{question}\n(The answer is {answer}.)",
-        description="How a problem and its answer are put to a policy that is to explain the answer (STaR).",
+        description="Prompt in which a policy is asked to explain the answer of a problem (STaR).",
     )
     num_bootstrap_samples: int = Field(
         default=4, ge=1, description="Solutions of the first policy to each problem, for the first value model."
@@ -205,10 +205,11 @@ class RunSpec(Document):
     value_training: Section[TrainingSettings] = Field(description="Training of every value model.")
     seed_training: Section[TrainingSettings | None] = Field(
         default=None,
-        description="Training of the first policy on given solutions; without: the given policy is the first.",
+        description="Training of the first policy on given solutions; if not given, the given policy is the first.",
     )
     preference_training: Section[TrainingSettings | None] = Field(
-        default=None, description="Training on pairs; without: as `policy_training` at a tenth of its learning rate."
+        default=None,
+        description="Training on pairs; if not given, as `policy_training` with a tenth of its learning rate.",
     )
     promotion: Section[PromotionSettings] = Field(
         default=PromotionSettings(), description="When a new checkpoint replaces the one before it."
@@ -233,7 +234,7 @@ class RunSpec(Document):
     @model_validator(mode="after")
     def _one_source(self) -> "RunSpec":
         if self.puzzles is not None and (self.problems is not None or self.test is not None):
-            raise PydanticCustomError("unusable", "puzzles bring their own problems: leave out problems and test")
+            raise PydanticCustomError("unusable", "puzzles have their own problems: leave out problems and test")
         return self
 
 
@@ -273,7 +274,7 @@ def search_of_method(document: Mapping[str, Any]) -> Mapping[str, Any]:
 
 
 def _fill(document: dict[str, Any], name: str, defaults: Mapping[str, Any]) -> None:
-    """Put defaults under what a section gives; one that is no table stays for the validation."""
+    """Put defaults under what a section gives; one that is not a table stays for the validation."""
     section = document.get(name, {})
     if isinstance(section, Mapping):
         document[name] = {**defaults, **section}

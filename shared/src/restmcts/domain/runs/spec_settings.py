@@ -98,7 +98,7 @@ def stored_spec_of(document: Mapping[str, Any]) -> RunSpec:
         name = ".".join(str(part) for part in first["loc"])
         raise InputError(
             f"the run was stored by another version of restmcts: its setting {name} is not understood here "
-            f"({first['msg']}); go on with the version that began it, or begin another run"
+            f"({first['msg']}); use the version that started it, or start another run"
         ) from error
 
 
@@ -152,7 +152,7 @@ def _document(decided: Mapping[str, Setting]) -> dict[str, Any]:
         for name in tables:
             inner = table.setdefault(name, {})
             if not isinstance(inner, dict):
-                raise InputError(f"{setting.where}: {name} is no table of settings, so it has no {last!r}")
+                raise InputError(f"{setting.where}: {name} is not a table of settings, so it has no {last!r}")
             table = inner
         table[last] = setting.value
     return document
@@ -190,7 +190,7 @@ def _reason(error: ErrorDetails, document: Mapping[str, Any], decided: Mapping[s
 
 
 def _path(location: Sequence[int | str], document: Any) -> list[int | str]:
-    """Return where an error lies in the document, without the names of alternatives between."""
+    """Return where an error is in the document, without the names of alternatives between."""
     path: list[int | str] = []
     place: Any = document
     for index, part in enumerate(location):

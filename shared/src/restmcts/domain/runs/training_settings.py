@@ -55,13 +55,13 @@ class TrainingSettings:
         seed: decides the order of the data, dropout and fresh weights.
         template: template of the prompts that policies are trained on, and name as theirs
             (restmcts.domain.prompts.TEMPLATE_NAMES).
-        dpo_beta: beta of direct preference optimisation: how dear it is to leave the parent.
+        dpo_beta: beta of direct preference optimisation: the penalty for leaving the parent.
         validation_share: share of the problems whose examples are held out (value models); the
             same problems in every training.
-        evaluate_steps: steps between two looks at the held-out examples; None: once a pass over the
-            examples.
-        patience: looks in a row without a lower held-out loss after which training ends; the best
-            weights are kept. None: train to the end and keep the last.
+        evaluate_steps: steps between two evaluations on the held-out examples; None: once a pass
+            over the examples.
+        patience: evaluations in a row without a lower held-out loss after which training ends; the
+            best weights are kept. None: train to the end and keep the last.
         lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
             all weights.
         precision: number format of forward and backward passes; weights and optimizer stay in

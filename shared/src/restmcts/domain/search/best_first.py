@@ -1,11 +1,11 @@
-"""Best-first branching: of all tokens that no solution has taken yet, the most promising is taken
+"""Best-first branching: of all tokens that no solution contains yet, the most promising is taken
 and completed greedily.
 
 In free text the likeliest untried token often begins a paraphrase: there, branch at most once a
 step, and merge what says the same.
 
 Nothing is generated twice: what is known of a solution up to a branch is given to the policy, not
-asked of it. The policy must tell alternatives to its tokens; one that does not leaves the search
+asked of it. The policy must return alternatives to its tokens; one that does not leaves the search
 with a single solution. What a token costs inside a step (a backend may have to generate the step's
 beginning again) is the backend's affair.
 """
@@ -46,8 +46,8 @@ class BestFirstSettings(SearchSettings):
             if they are once case, spacing, punctuation and opening connectives are gone
             ("normalised"; the new step is then asked for alone, and the rest of the solution only
             if it says something new).
-        stop_threshold: stop at the first finished solution with a score at or above it; None: go on
-            while the budget lasts.
+        stop_threshold: stop at the first finished solution with a score at or above it; None: use
+            the whole budget.
         score: whether the value model is asked; without it V is 0 everywhere, and the policy's own
             probabilities lead.
         branches_in_flight: solutions completed at once.
@@ -98,7 +98,7 @@ class _Written:
 class BestFirst(Search):
     """One completed solution is one iteration; so is a paraphrase that was not completed.
 
-    Invariants: a branch is taken at most once; a step's text stands at most once below a node, so
+    Invariants: a branch is taken at most once; a step's text is at most once below a node, so
     what leads to a text that is known already costs its tokens and changes nothing.
     """
 

@@ -104,7 +104,7 @@ class Forked(Search):
 
 
 def _unsureness(step: ProposedStep) -> float:
-    """Return the greatest entropy of a token of a step, in nats; of a policy that tells no
+    """Return the greatest entropy of a token of a step, in nats; of a policy that returns no
     alternatives, how improbable the step was, in nats a token.
     """
     if not step.alternatives:

@@ -1,7 +1,7 @@
 """When two steps say the same in other words: their texts agree once case, spacing, punctuation and
 opening connectives are gone.
 
-Knows no meaning: numbers, operators, brackets and every other word count as they stand, in their
+Knows no meaning: numbers, operators, brackets and every other word count as they are, in their
 order.
 """
 

@@ -33,7 +33,7 @@ Values = Mapping[tuple[str, ...], SolutionValues]
 
 
 class ScoreGivenSamples(Search):
-    """Puts given samples into a tree and asks the value model for every distinct solution;
+    """Puts samples of the pool into a tree and asks the value model for every distinct solution;
     generates nothing.
 
     Every node has V as its `model_value`; where a solution ends, `value` is the score of the whole.
@@ -77,7 +77,7 @@ class ScoreGivenSamples(Search):
 
 
 def _scores(response: StepsScored) -> Sequence[float]:
-    """Return the scores of whole solutions; answers from before they were told have none."""
+    """Return the scores of whole solutions; answers from before they were returned have none."""
     return response.solution_scores or [values[-1] for values in response.values]
 
 

@@ -26,7 +26,7 @@ MAX_THRESHOLDS = 512
 def suspicions(values: Sequence[float], rule: Rule) -> list[float]:
     """Return for each step what is compared with the threshold: the higher, the more wrong.
 
-    For "below" it is minus the value, and the step is wrong where it lies above minus the
+    For "below" it is minus the value, and the step is wrong where it is above minus the
     threshold; for "drop" it is the drop.
     """
     if rule == "below":
@@ -93,7 +93,7 @@ def best_threshold(solutions: Sequence[Sequence[float]], labels: Sequence[int], 
     """Return the threshold with the highest F1 on these solutions, the most cautious one (that
     calls fewest steps wrong) of equals.
 
-    It lies in the middle between two neighbouring values (drops) that there are; of more than
+    It is in the middle between two neighbouring values (drops) that there are; of more than
     512 of them, at as many of their quantiles.
 
     Raises:

@@ -60,7 +60,7 @@ def method_gains(rows: Iterable[MeasuredAccuracy], over: str) -> list[MethodGain
 
     Raises:
         InputError: if a setting does not have the other method or the first policy with a seed, or
-            an accuracy stands twice.
+            an accuracy is given twice.
     """
     by_setting: dict[str, list[MeasuredAccuracy]] = defaultdict(list)
     for row in rows:

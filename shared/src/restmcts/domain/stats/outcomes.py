@@ -35,7 +35,7 @@ class Outcome:
         value: V at its end; None where it was not asked.
         wasted: share of the expanded nodes below which no solution was finished; None where it was
             not looked at.
-        repeated: share of the generated tokens that stand in no node: said before, or thrown away;
+        repeated: share of the generated tokens that are in no node: said before, or thrown away;
             None likewise.
         tokens_to_right: generated until the first right solution was there; None if there is none,
             or likewise.
@@ -114,8 +114,8 @@ class OutcomeTable:
     """All outcomes of an evaluation (or of several, pooled), cell by cell on the same problems, so
     that differences are paired.
 
-    Invariants: every cell has the same problems; a method that was run with one seed only stands
-    for all seeds.
+    Invariants: every cell has the same problems; a method that was run with one seed only
+    represents all seeds.
     """
 
     def __init__(self, outcomes: Iterable[Outcome]) -> None:

@@ -1,7 +1,7 @@
 """How well a search spent its tokens, whatever it answered: what was wasted, what was said twice,
 when a right solution was there.
 
-Judged from an ended search and verdicts that it never saw; knows nothing of where either is stored.
+Computed from an ended search and verdicts that it never saw; does not know where either is stored.
 """
 
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -20,7 +20,7 @@ NUM_BINS = 10
 
 @dataclass(frozen=True, slots=True)
 class Bin:
-    """Answers whose value lies in one tenth of [0, 1]: their mean value, and the share of them
+    """Answers whose value is in one tenth of [0, 1]: their mean value, and the share of them
     that is right.
     """
 
@@ -75,7 +75,7 @@ def wasted_share(tree: Tree) -> float:
 
 
 def repeated_share(tree: Tree, num_generated: int) -> float:
-    """Return the share of the generated tokens that stand in no node."""
+    """Return the share of the generated tokens that are in no node."""
     kept = sum(node.num_tokens for node in tree.nodes)
     return max(1.0 - kept / num_generated, 0.0) if num_generated else 0.0
 

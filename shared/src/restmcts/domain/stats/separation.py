@@ -1,5 +1,5 @@
-"""Whether values tell right steps from wrong ones: a right and a wrong next step after the same
-ones, over several problems, and what the figures mean. Pure arithmetic; knows no models.
+"""Whether values distinguish right steps from wrong ones: a right and a wrong next step after the
+same ones, over several problems, and what the figures mean. Pure arithmetic; knows no models.
 """
 
 from collections.abc import Sequence
@@ -23,7 +23,7 @@ _EQUAL = 1e-6
 class Meaning(StrEnum):
     """What values say of right and wrong steps."""
 
-    TOLD_APART = "told apart"
+    SEPARATED = "separated"
     FLIPPED = "flipped"
     CHANCE = "chance"
     FEW = "too few problems"
@@ -45,7 +45,7 @@ class StepPair:
 
 @dataclass(frozen=True, slots=True)
 class Separation:
-    """How well values tell right steps from wrong ones; errors are over problems.
+    """How well values distinguish right steps from wrong ones; errors are over problems.
 
     Attributes:
         auc: chance that a right step of any problem has a higher value than a wrong step of any,
@@ -66,7 +66,7 @@ class Separation:
 
     @property
     def meaning(self) -> Meaning:
-        """What the figures say: of one that tells nothing the reason, else whether it is the right
+        """What the figures say: of one that says nothing the reason, else whether it is the right
         way round. A figure counts that is above (or below) chance with its 95 % interval.
         """
         if self.high - self.low < _EQUAL:
@@ -74,7 +74,7 @@ class Separation:
         if self.saturated >= SATURATED_FROM:
             return Meaning.SATURATED
         if is_above_chance(self.auc) or is_above_chance(self.siblings):
-            return Meaning.TOLD_APART
+            return Meaning.SEPARATED
         if self.auc.interval[1] < CHANCE or self.siblings.interval[1] < CHANCE:
             return Meaning.FLIPPED
         return Meaning.FEW if self.num_problems < FEWEST_PROBLEMS else Meaning.CHANCE
@@ -86,7 +86,7 @@ def is_above_chance(figure: Estimate) -> bool:
 
 
 def separation(pairs: Sequence[StepPair]) -> Separation:
-    """Return how well the values of pairs tell the right step from the wrong one.
+    """Return how well the values of pairs distinguish the right step from the wrong one.
 
     Raises:
         ValueError: if there is no pair.

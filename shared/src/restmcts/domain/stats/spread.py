@@ -1,5 +1,5 @@
 """How often samples of a policy solve the problems at hand, and how often a search does in as many
-tokens: what tells beforehand whether trees will pay.
+tokens: what shows beforehand whether trees will pay.
 """
 
 from collections.abc import Sequence

@@ -28,7 +28,7 @@ class AnswerTask(Task):
         return extract_answer(solution)
 
     def compare(self, truth: str, stated: str, tools: Tools) -> Verdict:
-        """Return whether a stated answer, taken out of its solution, is the true one.
+        """Return whether a stated answer, extracted from its solution, is the true one.
 
         Args:
             truth: the true answer, or a reference solution that states it.
@@ -55,7 +55,7 @@ class AnswerTask(Task):
 
 
 class ChoiceTask(AnswerTask):
-    """The answer is a letter, which may stand in a sentence of any form."""
+    """The answer is a letter, which may be in a sentence of any form."""
 
     __slots__ = ()
 

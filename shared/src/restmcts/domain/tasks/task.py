@@ -21,7 +21,7 @@ class Judgement:
     """What a verification found.
 
     Attributes:
-        verdict: undecided where the verifier cannot tell, which is never a label.
+        verdict: undecided where the verifier cannot decide, which is never a label.
         score: in [0, 1], how far the solution is right; None where it is undecided.
         source: what the verdict rests on.
         reason: one line for people; may be empty.

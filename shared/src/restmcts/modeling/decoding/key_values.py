@@ -41,7 +41,7 @@ def holder(forward: ModelForward, max_bytes: int) -> "KeyValues | None":
 class KeyValues:
     """The kept keys and values of one model.
 
-    Invariants: at most `index.capacity` tokens are kept; memory is taken as it is needed.
+    Invariants: at most `index.capacity` tokens are kept; memory is allocated as it is needed.
     `num_computed_tokens` and `num_padding_tokens` (of `extend`) only grow.
     """
 

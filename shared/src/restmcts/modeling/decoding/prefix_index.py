@@ -1,7 +1,7 @@
 """Which token sequences begin alike: a radix tree over token ids that gives every kept token a
 slot, of a fixed number.
 
-Knows neither models nor tensors; what lies in a slot is the owner's. When slots run out, the
+Knows neither models nor tensors; what is in a slot is the owner's. When slots run out, the
 sequences that were not asked for longest go first, from their ends.
 """
 
@@ -37,14 +37,14 @@ class PrefixIndex:
     beginning.
 
     Invariants: a token's slot holds what belongs to it together with all tokens before it; at most
-    `capacity` slots are taken; what was found or added since the last `tick` is not evicted, and
+    `capacity` slots are used; what was found or added since the last `tick` is not evicted, and
     all else can be.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self._root = _Node(None, _NONE, _NONE, 0)
-        # Slots from here on were never taken: low ones go first, so that their owner can grow with
+        # Slots from here on were never used: low ones go first, so that their owner can grow with
         # use.
         self._first_fresh = 0
         self._freed: list[int] = []

@@ -204,7 +204,7 @@ class Continuations:
         return self._tokens[row, : self._num_tokens[row]]
 
     def sample(self, row: int) -> Sample:
-        """Return the row's steps as they stand."""
+        """Return the row's steps as they are now."""
         return Sample(tuple(self._steps[row]), int(self._num_tokens[row]), bool(self._ended[row]))
 
     def _look_at(self, row: int, segment: list[int], text: str) -> None:
@@ -273,5 +273,5 @@ class Continuations:
 
 
 def _begins_word(text: str) -> bool:
-    """Return whether a token's text can stand after the end of a word or a number."""
+    """Return whether a token's text can follow the end of a word or a number."""
     return text[:1].isspace() or (text[:1] >= _FIRST_UNSPACED and text[:1] != _HALF_CHARACTER)

@@ -1,7 +1,7 @@
 """A tokenizer for number paths: one token per number, per move and per word, so that a move line is
 five tokens.
 
-The prompt's `*2` and a step's `* 2` are one token; decoding tells them apart by the `=` that
+The prompt's `*2` and a step's `* 2` are one token; decoding distinguishes them by the `=` that
 follows only in a step. Knows the written form of the puzzle and nothing of any model.
 """
 

@@ -267,7 +267,7 @@ class TransformersProposer:
         rows = LockstepRows(self._forward, [prompts[prompt] for prompt in used], prompt_of_row, kept)
         keys = np.array([sample_key(requests[row.request].seed, row.sample) for row in batch], dtype=np.uint64)
         greedy = np.array([requests[row.request].greedy for row in batch])
-        # One more, because the token that was taken may be among them.
+        # One more, because the token that was chosen may be among them.
         num_top = int(num_alternatives.max()) + 1 if num_alternatives.any() else 0
         for active, gone in self._decode(rows, written, keys, greedy, settings, num_top):
             if kept is not None:

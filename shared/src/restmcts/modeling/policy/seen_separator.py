@@ -16,7 +16,7 @@ TRIAL_SETTINGS = GenerationSettings(max_step_tokens=160, max_solution_tokens=160
 
 
 def separator_in(solutions: Sequence[str]) -> str:
-    """Return a blank line if at least two of them stand in each solution, else a newline."""
+    """Return a blank line if at least two of them are in each solution, else a newline."""
     blank_line = SEPARATORS["blank-line"]
     paragraphs = [[part for part in solution.split(blank_line) if part.strip()] for solution in solutions]
     return blank_line if all(len(parts) > 2 for parts in paragraphs) else SEPARATORS["newline"]

@@ -1,5 +1,5 @@
 """Whether a process reward model can be scored with: tries it on a few solutions and says what is
-wrong and how to mend it.
+wrong and how to fix it.
 
 Everything is measured on the model itself; no weights are changed. Knows no searches.
 """
@@ -80,7 +80,7 @@ def _answers(scorer: StepScorer) -> tuple[str, str]:
     if max(values) - min(values) < 1e-6:
         return (
             found,
-            "all values are one, and tell nothing; choose a model that follows instructions, or another format",
+            "all values are the same, and say nothing; choose a model that follows instructions, or another format",
         )
     return found, "it does not give the same again; ask it with &concurrency=1" if worst > _COARSE_TOLERANCE else ""
 

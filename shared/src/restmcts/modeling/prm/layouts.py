@@ -40,7 +40,7 @@ class TextLayout:
         """Yield one reading a path; one a step where tokens do not respect the ends of steps.
 
         Raises:
-            ModelError: if a step's end cannot be told in tokens at all.
+            ModelError: if a step's end cannot be found in the tokens at all.
         """
         rendered = [self._render(question, steps) for question, steps, _ in paths]
         for path, (_, ends), encoded in zip(paths, rendered, self._encode([text for text, _ in rendered]), strict=True):

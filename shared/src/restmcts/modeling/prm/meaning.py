@@ -24,14 +24,14 @@ _SEED = 7
 _BATCH = 16
 
 _REMEDIES = {
-    Meaning.TOLD_APART: "",
+    Meaning.SEPARATED: "",
     Meaning.FLIPPED: "wrong steps score higher: its labels are flipped, or the other class is the good one; "
     "say another format (MODEL?format=NAME)",
     Meaning.CHANCE: "no better than chance on these: if they are not of its kind, give solved ones that are "
     "(--problems FILE); else train it, or say another format: a search gains nothing from its scores",
     Meaning.FEW: "not shown to be better than chance on so few problems: give more solved ones",
     Meaning.CONSTANT: "all scores are one: the head is not trained, or the place where they are read is wrong",
-    Meaning.SATURATED: "right and wrong steps lie at one end of the range: the head was trained to another scale, "
+    Meaning.SATURATED: "right and wrong steps are at one end of the range: the head was trained to another scale, "
     "or the format is another",
 }
 

@@ -75,7 +75,7 @@ def path_rows(loaded: LoadedModel, examples: Sequence[PathExample], loss: Loss) 
 
 def _path_row(ids_of: list[list[int]], end: list[int], weights: Sequence[float | None], loss: Loss) -> PathRow:
     ids = ids_of[-1] + end
-    # Nothing tells the first token.
+    # Nothing predicts the first token.
     starts = [max(num_shared(prefix, ids), 1) for prefix in ids_of[:-1]] + [len(ids)]
     targets, of_token = [IGNORED] * len(ids), [0.0] * len(ids)
     for weight, start, stop in zip(weights, starts, starts[1:], strict=False):
@@ -98,7 +98,7 @@ def packed_as_trees(loaded: LoadedModel, rows: Sequence[Any]) -> list[PathTree]:
 
     Raises:
         TrainingError: if the rows are pairs, or the model does not compute a tree as it does its
-            paths: some do not attend as they are told (windows, states, relative places).
+            paths: some do not follow the attention mask (windows, states, relative places).
     """
     way_out = "leave tree_packing out"
     if isinstance(rows[0], PathPair):

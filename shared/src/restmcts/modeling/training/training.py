@@ -293,7 +293,7 @@ def _training(
 ) -> Iterator[_Run]:
     begin = time.perf_counter()
     if output_path.exists():
-        raise TrainingError(f"{output_path}: a checkpoint is there already; remove it or choose another folder")
+        raise TrainingError(f"{output_path}: a checkpoint exists already; remove it or choose another folder")
     try:
         with isolated_randomness(settings.seed), tempfile.TemporaryDirectory() as scratch:
             yield _Run(settings, attempt, output_path, str(attempt.folder or scratch), begin)

@@ -36,7 +36,7 @@ class Attempt:
 
     Attributes:
         on_progress: called after each step with its number, how many there will be, and now and
-            then the mean loss since last told.
+            then the mean loss since the last report.
         folder: where saved states are made; with `on_saved`.
         on_saved: called with a step and the folder of the state saved there, which is the caller's
             to remove. None: no saves.
@@ -64,7 +64,7 @@ class StepLoop:
     The subclass gives `collate_rows` and a `compute_loss` that returns a forward pass's share of
     the mean over `num_items_in_batch` targets. Every process sees every batch and takes its part of
     it, so that the batches, and the step, are the same for any number of processes. When memory
-    does not suffice, forward passes become smaller and the step is taken again.
+    does not suffice, forward passes become smaller and the step is repeated.
     """
 
     # Already a mean over the whole step, so the library must not divide it by the number of its
@@ -124,7 +124,7 @@ class StepLoop:
         """Write no card beside saved states."""
 
     def _send_telemetry(self) -> None:
-        """Tell nobody that a training began."""
+        """Report to nobody that a training began."""
 
     def training_step(self, model: Any, inputs: list[Any], num_items_in_batch: Any = None) -> torch.Tensor:
         """Leave the gradients of the step's mean loss with the parameters and return that loss."""
@@ -179,7 +179,7 @@ class StepLoop:
             super()._save_checkpoint(*arguments)  # type: ignore[misc]
         except (OSError, RuntimeError, SafetensorError) as error:
             reason = (str(error).splitlines() or [type(error).__name__])[0]
-            raise TrainingError(f"the state that a killed job goes on from cannot be saved: {reason}") from error
+            raise TrainingError(f"the state from which a killed job is resumed cannot be saved: {reason}") from error
 
     def _shrink(self) -> None:
         self.micro_batch = math.ceil(self.micro_batch / 2)
@@ -207,7 +207,7 @@ _ADVICE = "give shorter examples (max_length), gradient_checkpointing, a lora_ra
 def training_arguments(
     rows: Sequence[Row], settings: TrainingSettings, folder: str, attempt: Attempt
 ) -> dict[str, Any]:
-    """Return what all trainers are told; saved states go below `folder`."""
+    """Return the arguments of all trainers; saved states go below `folder`."""
     steps_per_epoch = math.ceil(len(rows) / (settings.batch_size * settings.gradient_accumulation))
     num_steps = settings.num_steps or settings.num_epochs * steps_per_epoch
     return {
@@ -233,7 +233,7 @@ def training_arguments(
 
 
 class _BatchLoader(DataLoader[Any]):
-    """A loader that tells its batches which epoch begins."""
+    """A loader that lets its batches know which epoch begins."""
 
     def set_epoch(self, epoch: int) -> None:
         batches: Any = self.batch_sampler
@@ -283,7 +283,7 @@ class ProgressCallback(TrainerCallback):  # type: ignore[misc]
         self._report(state, loss)
 
     def on_step_end(self, args: Any, state: Any, control: Any, **_: Any) -> None:
-        """Tell of a step; a loss that belongs to it comes after."""
+        """Report a step; a loss that belongs to it comes after."""
         self._report(state, None)
 
     def _report(self, state: Any, loss: float | None) -> None:

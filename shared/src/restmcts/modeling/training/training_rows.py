@@ -174,7 +174,7 @@ def policy_rows(loaded: LoadedModel, examples: Sequence[PolicyExample]) -> list[
     rows = []
     for prompt, text in zip(prompts, texts, strict=True):
         # Where the solution's first letters change the prompt's last token, that token is the
-        # solution's. Nothing tells the first.
+        # solution's. Nothing predicts the first.
         first = max(num_shared(prompt, text), 1)
         ids = text + end_tokens(loaded)
         rows.append(TokenRow(ids, [float(IGNORED)] * first + [float(token) for token in ids[first:]]))
@@ -197,7 +197,7 @@ def preference_rows(loaded: LoadedModel, examples: Sequence[PreferenceExample]) 
 
 
 def value_rows(reader: ValueReader, examples: Sequence[ValueExample], objective: ValueObjective) -> list[TokenRow]:
-    """Return the rows of all examples; a target stands at the place where its value is read."""
+    """Return the rows of all examples; a target is at the place where its value is read."""
     rows = []
     paths = [(example.question, example.steps, 1) for example in examples]
     for example, readings in zip(examples, reader.readings_of_paths(paths), strict=True):
@@ -252,7 +252,7 @@ def _target(examples: Sequence[ValueExample], step: tuple[int, int]) -> float:
 
 
 def _steps_with_parents(examples: Sequence[ValueExample]) -> Iterator[Pair]:
-    # The value of a shared step stands in the first path of its tree, and trees follow one another:
+    # The value of a shared step is in the first path of its tree, and trees follow one another:
     # what was known last of a partial solution is of the same tree.
     known: dict[tuple[str, tuple[str, ...]], float] = {}
     for place, example in enumerate(examples):

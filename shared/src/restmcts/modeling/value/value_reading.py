@@ -1,7 +1,7 @@
 """Where in a text a value is read, and how it is read there: shared by scoring and training, so
 that both mean the same.
 
-A causal classifier with a linear `score` head tells the value of every step of a path in one pass,
+A causal classifier with a linear `score` head gives the value of every step of a path in one pass,
 since nothing it reads at a step's end depends on what follows. Any other classifier is asked once a
 prefix. Knows no requests and no datasets.
 """

@@ -34,7 +34,7 @@ def check_step_proposer(make: Callable[[], StepProposer], question: str, steps: 
 
 
 def _check_alternatives(proposer: StepProposer, question: str, settings: GenerationSettings) -> None:
-    """Try whether a proposer tells alternatives and goes on from inside a step, or says that it
+    """Try whether a proposer returns alternatives and goes on from inside a step, or says that it
     cannot.
     """
     wanting = ProposeSteps(5, (), 1, 1, seed=13, greedy=True, num_alternatives=2)
@@ -44,7 +44,7 @@ def _check_alternatives(proposer: StepProposer, question: str, settings: Generat
         return
     steps = answer.samples[0].steps
     untried = [alternative for step in steps for alternative in step.alternatives]
-    assert untried, "who cannot tell alternatives raises ModelError"
+    assert untried, "who cannot return alternatives raises ModelError"
     assert all(alternative.log_prob <= 0.0 and alternative.log_prob_before <= 0.0 for alternative in untried)
     assert all(0 <= alternative.position < step.num_tokens for step in steps for alternative in step.alternatives)
     branch = ProposeSteps(6, (), 1, 1, seed=14, greedy=True, begun=steps[0].alternatives[0].begun)

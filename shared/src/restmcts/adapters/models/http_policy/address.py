@@ -3,7 +3,7 @@
 
 The scheme names the protocol: `openai` (completions of raw text: vLLM, SGLang, llama.cpp,
 `transformers serve`), `chat` (their chat route) or `tgi` (text-generation-inference's `/generate`).
-A URI holds no token: tokens are settings, by host.
+A URI contains no token: tokens are settings, by host.
 """
 
 from collections.abc import Mapping
@@ -82,8 +82,8 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
     """Return what a URI says.
 
     Raises:
-        InputError: if it is malformed, names no model, holds a password, or has an option that is
-            not known.
+        InputError: if it is malformed, names no model, contains a password, or has an option that
+            is not known.
     """
     protocol, _, rest = uri.partition("+")
     parts = urlsplit(rest)
@@ -100,7 +100,7 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
         raise InputError(f"{uri}: unknown option {', '.join(unknown) or '#'}; there are {', '.join(_OPTIONS)}")
     if needs_model and not options.get("model"):
         raise InputError(
-            f"{uri}: name the model that the server serves, ?model=NAME; another model's steps are never taken for it"
+            f"{uri}: name the model that the server serves, ?model=NAME; another model's steps are never accepted in its place"
         )
     template = options.get("template", "plain")
     template_named(template)
@@ -110,11 +110,13 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
 
 
 def refuse_password(uri: str, netloc: str) -> None:
-    """Raise InputError if a URI's place holds a token or a password, which is not shown again."""
+    """Raise InputError if a URI's place contains a token or a password, which is not shown
+    again.
+    """
     if "@" in netloc:
         shown = uri.rpartition("@")[2]
         raise InputError(
-            f'{shown}: a URI holds no token or password; set RESTMCTS_POLICY_TOKENS=\'{{"HOST:PORT": "TOKEN"}}\''
+            f'{shown}: a URI contains no token or password; set RESTMCTS_POLICY_TOKENS=\'{{"HOST:PORT": "TOKEN"}}\''
         )
 
 

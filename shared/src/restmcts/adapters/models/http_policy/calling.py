@@ -1,7 +1,7 @@
 """Calls that may fail: what is tried again and for how long, and what an error of a client library
 means.
 
-No message holds a token: what servers and libraries say is cut to one line, and the token is
+No message contains a token: what servers and libraries say is cut to one line, and the token is
 blotted out of it.
 """
 
@@ -56,7 +56,7 @@ class NotServedError(ServerUnavailableError):
 @dataclass(frozen=True, slots=True)
 class Failure:
     """What a failed call came to: the HTTP status (None: there was no whole response), a
-    message, and how long to wait, if told.
+    message, and how long to wait, if it says so.
     """
 
     status: int | None
@@ -131,7 +131,7 @@ class Caller:
                 seconds = max(failure.retry_after or 0.0, wait * random.uniform(0.5, 1.0))
                 if time.monotonic() + seconds > give_up_at:
                     raise ServerUnavailableError(
-                        f"{self._name}: {failure.message}; what waits for it goes on waiting"
+                        f"{self._name}: {failure.message}; its requests keep waiting"
                     ) from None
                 log.warning("%s: %s; again in %.1f s", self._name, failure.message, seconds)
                 pause(seconds)
@@ -146,7 +146,7 @@ class Caller:
         try:
             return self.call(function)
         except ModelError as error:
-            raise ServerUnavailableError(f"{error}; what waits for it goes on waiting") from None
+            raise ServerUnavailableError(f"{error}; its requests keep waiting") from None
 
     def _rejection(self, failure: Failure) -> Exception:
         said = f"{self._name}: {failure.message}"

@@ -62,8 +62,8 @@ class Completion:
     Attributes:
         text: with or without the stop text at its end, as the server has it.
         num_tokens: generated for it, the end token included where the server counts it.
-        tokens: each of them; None where the server does not tell.
-        ended: whether the model ended it; None where the server does not tell the model's end from
+        tokens: each of them; None where the server does not say.
+        ended: whether the model ended it; None where the server does not say the model's end from
             the stop text.
         cut: whether it ended at the limit of tokens.
     """
@@ -117,7 +117,7 @@ class Backend(Protocol):
         ...
 
     def served_models(self) -> Sequence[str]:
-        """Return the names of what is served now, empty if the server does not tell."""
+        """Return the names of what is served now, empty if the server does not say."""
         ...
 
     def close(self) -> None:

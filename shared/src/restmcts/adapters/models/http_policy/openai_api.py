@@ -38,7 +38,7 @@ class _OpenAIServer:
 
     def served_models(self) -> Sequence[str]:
         """Return the ids of `/v1/models`, and the folders that they were loaded from where the
-        server tells them.
+        server returns them.
         """
         try:
             models = [entry.model_dump() for entry in self._client.models.list().data]
@@ -51,7 +51,7 @@ class _OpenAIServer:
 
     def extra_fields(self, ask: Ask) -> dict[str, Any]:
         """Return fields beyond OpenAI's: `transformers serve` takes a temperature and samples
-        only where it is told to.
+        only where it is asked to.
         """
         return {"generation_config": '{"do_sample": true}'} if self.loads_what_is_named and ask.temperature > 0 else {}
 
@@ -88,7 +88,7 @@ class CompletionsBackend(_OpenAIServer):
             top_p=ask.top_p,
             seed=ask.seed,
             stop=[ask.stop] if ask.stop is not None else openai.omit,
-            # One more, because the token that was taken may be among them.
+            # One more, because the token that was chosen may be among them.
             logprobs=ask.num_alternatives + 1,
             extra_body=self.extra_fields(ask),
         )
@@ -107,7 +107,7 @@ class CompletionsBackend(_OpenAIServer):
                 top_p=ask.top_p,
                 seed=ask.seed,
                 stop=[ask.stop] if ask.stop is not None else openai.omit,
-                # The token that stops is told by number, and named among the most probable.
+                # The token that stops is returned by number, and named among the most probable.
                 logprobs=max(ask.num_alternatives + 1, _NAMED),
                 stream=True,
             )
@@ -185,10 +185,10 @@ def _completion(
     text = str((message.get("content") if message is not None else choice["text"]) or "")
     tokens = _tokens(choice.get("logprobs"))
     if tokens is None and not text:
-        tokens = ()  # of nothing there is nothing to tell
+        tokens = ()  # of nothing there is nothing to return
     num_tokens = -(-int(usage["completion_tokens"]) // num_choices)
     if tokens is not None:
-        # A server may count a token that it does not tell; where it counts for one sample alone.
+        # A server may count a token that it does not return; where it counts for one sample alone.
         num_tokens = max(len(tokens), num_tokens if num_choices == 1 else 0)
     ended = _ended(choice, text, tokens, ask.stop)
     if a_turn_a_step and ask.stop is not None and ended:
@@ -197,7 +197,7 @@ def _completion(
 
 
 def _leaves_out_stop(answer: Mapping[str, Any], found: Completions, ask: Ask) -> bool:
-    """Return whether a server counts a token that stopped and does not tell it, or counts one
+    """Return whether a server counts a token that stopped and does not return it, or counts one
     sample's tokens for all.
     """
     if ask.stop is None or any(sample.tokens is None for sample in found.samples):
@@ -226,7 +226,7 @@ def _ended(choice: Mapping[str, Any], text: str, tokens: Sequence[Token] | None,
             return bool(choice[field] != stop)
     if not tokens:
         return None
-    # The last token that is told holds the stop text, or is the model's end, without a name.
+    # The last token that is returned contains the stop text, or is the model's end, without a name.
     return False if stop in tokens[-1].text else True if not tokens[-1].text else None
 
 

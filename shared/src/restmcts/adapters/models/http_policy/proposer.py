@@ -1,5 +1,5 @@
 """The policy behind HTTP as a `StepProposer`: calls side by side, samples put together, and steps
-taken only from the right model.
+accepted only from the right model.
 
 A server is asked what it serves before and after every batch; steps that another model may have
 written are thrown away.
@@ -229,7 +229,7 @@ class HttpProposer:
         elif not self._loads_what_is_named():
             names = ", ".join(dict.fromkeys(served)) or "none that it names"
             raise ServerUnavailableError(
-                f"policy server {self._address.base_url} serves {names}; what waits for {wanted} waits"
+                f"policy server {self._address.base_url} serves {names}; requests for {wanted} wait"
             )
 
     def _loads_what_is_named(self) -> bool:
@@ -267,7 +267,7 @@ def _answer(request: ProposeSteps, written: _Written) -> StepsProposed:
 
 
 def _separator(settings: GenerationSettings) -> str:
-    """Return what ends a step, which a server is told as its stop text.
+    """Return what ends a step, which a server gets as its stop text.
 
     Raises:
         InputError: if that is seen only from what comes behind a step.
@@ -275,6 +275,6 @@ def _separator(settings: GenerationSettings) -> str:
     if settings.step_separator != "auto" and settings.step_separator not in SEPARATORS:
         raise InputError(
             f"generation.step_separator is {settings.step_separator}: a model behind HTTP ends its steps at a text that it is "
-            f"told; choose {' or '.join(SEPARATORS)}, or run the model in process"
+            f"given; choose {' or '.join(SEPARATORS)}, or run the model in process"
         )
     return SEPARATORS.get(settings.step_separator, STEP_SEPARATOR)

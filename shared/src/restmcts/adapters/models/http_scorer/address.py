@@ -2,7 +2,7 @@
 `pooling+http://HOST:8000?model=NAME&format=NAME&tokenizer=FOLDER_OR_ID`.
 
 The scheme names the route: `pooling` (vLLM's /pooling) or `classify` (SGLang's /classify). A URI
-holds no token: tokens are settings, by host, as those of policy servers are.
+contains no token: tokens are settings, by host, as those of policy servers are.
 """
 
 from collections.abc import Mapping
@@ -49,8 +49,8 @@ def parse_scoring_address(place: str, options: Mapping[str, str]) -> ScoringAddr
     """Return what a reference says of a server.
 
     Raises:
-        InputError: if it is malformed, names no model, holds a password, or has an option that is
-            not known.
+        InputError: if it is malformed, names no model, contains a password, or has an option that
+            is not known.
     """
     route, _, url = place.partition("+")
     parts = urlsplit(url)
@@ -67,7 +67,7 @@ def parse_scoring_address(place: str, options: Mapping[str, str]) -> ScoringAddr
     model = options.get("model", "")
     if not model:
         raise InputError(
-            f"{place}: name the model that the server serves, ?model=NAME; another model's scores are never taken for it"
+            f"{place}: name the model that the server serves, ?model=NAME; another model's scores are never accepted in its place"
         )
     base_url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     return ScoringAddress(route, base_url, model, options.get("tokenizer") or model, concurrency_of(place, options))

@@ -56,11 +56,11 @@ def _of(found: object, key: str | int) -> object:
 
 def _rows(rows: object) -> Rows:
     if not isinstance(rows, list) or not all(isinstance(row, list) for row in rows):
-        raise ValueError("its scores are no numbers")
+        raise ValueError("its scores are not numbers")
     try:
         return [[float(number) for number in row] for row in rows]
     except TypeError:
-        raise ValueError("its scores are no numbers") from None
+        raise ValueError("its scores are not numbers") from None
 
 
 ROUTES: Mapping[str, tuple[Body, Read]] = {

@@ -175,7 +175,7 @@ class HttpScorer:
             return 1 / (1 + math.exp(-max(min(row[0], 500.0), -500.0)))
         if min(row) < 0 or abs(sum(row) - 1) > _SUM_TOLERANCE:
             raise ModelError(
-                f"{self._address.base_url} gives {list(row)}, which are no probabilities; let it use its activation"
+                f"{self._address.base_url} gives {list(row)}, which are not probabilities; let it use its activation"
             )
         return row[good]
 
@@ -190,7 +190,7 @@ class HttpScorer:
         if name is None:
             names = ", ".join(dict.fromkeys(served)) or "none that it names"
             raise ServerUnavailableError(
-                f"scoring server {self._address.base_url} serves {names}; what waits for {self._address.model} waits"
+                f"scoring server {self._address.base_url} serves {names}; requests for {self._address.model} wait"
             )
         self._model = name
 

@@ -56,8 +56,8 @@ def sample_pools(
 
 
 def responses(transaction: Transaction, tree_id: int) -> list[tuple[Response, float]]:
-    """Return what a tree's search was told, with the seconds since its first request, in the
-    order in which it was told.
+    """Return what a tree's search received, with the seconds since its first request, in the
+    order in which it received it.
     """
     rows = trees.applied(transaction, tree_id)
     return [(load_response(row.kind, row.answer), row.elapsed_seconds or 0.0) for row in rows]

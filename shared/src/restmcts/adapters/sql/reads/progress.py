@@ -50,7 +50,7 @@ class RunProgress:
 
     @property
     def iteration(self) -> int:
-        """The iteration of the last phase that has begun."""
+        """The iteration of the last phase that has started."""
         return max((phase.iteration for phase in self.phases if phase.state != PhaseState.PENDING), default=0)
 
     @property

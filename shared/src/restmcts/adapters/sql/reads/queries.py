@@ -69,7 +69,7 @@ class PhaseNumbers:
 
     @property
     def accuracy(self) -> Estimate | None:
-        """The share of right chosen answers among the ended trees of a grading phase; a failed
+        """The share of right chosen answers among the ended trees of an evaluation phase; a failed
         tree counts as not right.
         """
         if self.purpose != "evaluate" or not self.num_done:

@@ -42,7 +42,7 @@ class OpenRequests:
 
 @dataclass(frozen=True, slots=True)
 class TrainingJob:
-    """A phase that is being trained; `lease_until` is None where nobody has begun."""
+    """A phase that is being trained; `lease_until` is None where nobody has started."""
 
     run: str
     phase: str

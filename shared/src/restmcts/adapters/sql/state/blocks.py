@@ -84,14 +84,14 @@ def block(transaction: Transaction, run_id: int, need: Need, need_id: int, reaso
 
 
 def block_checkpoint(transaction: Transaction, checkpoint_id: int, reason: str) -> None:
-    """Note that the model of a checkpoint cannot be had now."""
+    """Note that the model of a checkpoint is not available now."""
     run_id = transaction.execute(select(_CHECKPOINTS.c.run_id).where(_CHECKPOINTS.c.id == checkpoint_id)).scalar()
     if run_id is not None:
         block(transaction, run_id, Need.CHECKPOINT, checkpoint_id, reason)
 
 
 def unblock(transaction: Transaction, need: Need, need_id: int) -> None:
-    """Strike out what can be had again."""
+    """Delete the blocks of what is available again."""
     transaction.execute(delete(BLOCKS).where(BLOCKS.c.need == need.value, BLOCKS.c.need_id == need_id))
 
 

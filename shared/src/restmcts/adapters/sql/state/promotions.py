@@ -54,7 +54,7 @@ def history(transaction: Transaction, run_id: int) -> list[Promotion]:
 
 def models(transaction: Transaction, run_id: int) -> dict[str, StoredCheckpoint]:
     """Return the run's checkpoints by the names that phases call them by: their own, and those
-    of decided promotions, each of which stands for the checkpoint of its kind that is promoted now.
+    of decided promotions, each of which represents the checkpoint of its kind that is promoted now.
     """
     found = runs.checkpoints_of(transaction, run_id)
     for row in runs.phases_of(transaction, run_id):

@@ -197,7 +197,7 @@ def _leased(transaction: Transaction, batch: Batch, rows: Sequence[_Waiting], le
 
 def _waiting(kind: RequestKind) -> Condition:
     """Return the condition for requests that wait and are wanted: those of trees that search,
-    in runs that are running, to models that can be had as far as is known.
+    in runs that are running, to models that are available as far as is known.
     """
     # The state as text, not as a parameter: the planner then knows that the index of waiting
     # requests serves.
@@ -330,7 +330,7 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
     )
     rows = transaction.execute(statement).all()
     return {
-        row.tree_id: f"a request to {row.kind} steps was begun {row.attempt} times and never answered"
+        row.tree_id: f"a request to {row.kind} steps was started {row.attempt} times and never answered"
         + (f"; the last time: {row.error}" if row.error else "")
         for row in rows
     }

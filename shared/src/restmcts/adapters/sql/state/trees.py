@@ -219,7 +219,7 @@ def applied_row(request_id: int, order: int, elapsed_seconds: float) -> Columns:
 
 
 def block(transaction: Transaction, tree_ids: Sequence[int], run_id: int, phase_id: int, reason: str) -> None:
-    """Leave trees of a phase as they are, for something that they need cannot be had now; that
+    """Leave trees of a phase as they are, for something that they need is not available now; that
     they were woken counts for nothing.
     """
     blocks.block(transaction, run_id, Need.PHASE, phase_id, reason)

@@ -1,4 +1,4 @@
-"""What the processes of the stack tell of themselves, for people to see; nothing is decided by
+"""What the processes of the stack report of themselves, for people to see; nothing is decided by
 it.
 """
 
@@ -25,5 +25,5 @@ def forget(transaction: Transaction, worker_id: str) -> None:
 
 
 def forget_silent(transaction: Transaction, seconds: float) -> None:
-    """Remove the rows of workers that have told nothing for so long: they were killed."""
+    """Remove the rows of workers that have reported nothing for so long: they were killed."""
     transaction.execute(delete(WORKERS).where(WORKERS.c.seen_at < moment(-seconds)))

@@ -94,13 +94,13 @@ def _apps(row: Row) -> dict[str, Any]:
     """APPS and TACO: inputs and outputs as JSON in a text."""
     cases = _json(row, "input_output")
     if not isinstance(cases, Mapping):
-        raise InputError('"input_output" is no object')
+        raise InputError('"input_output" is not an object')
     solutions = _json(row, "solutions") if row.get("solutions") else []
     first = solutions[0] if isinstance(solutions, list) and solutions else None
     question = _with_starter(_text(row, "question"), row.get("starter_code"))
     pairs = list(zip(_list(cases, "inputs"), _list(cases, "outputs"), strict=False))
     if not pairs:
-        raise InputError('"input_output" holds no test')
+        raise InputError('"input_output" contains no test')
     if cases.get("fn_name"):
         prelude = str(row.get("starter_code") or "") if not first else ""
         # A result may be written as it is, or as the only one of a list.
@@ -116,7 +116,7 @@ def _code_contests(row: Row) -> dict[str, Any]:
         group = row.get(name) or {}
         stdin += zip(map(str, _list(group, "input")), map(str, _list(group, "output")), strict=False) if group else ()
     if not stdin:
-        raise InputError("the row holds no test")
+        raise InputError("the row contains no test")
     given = row.get("solutions") or {}
     written = zip(given.get("language") or (), given.get("solution") or (), strict=False)
     solution = next((text for language, text in written if language in (_PYTHON3, "PYTHON3")), None)
@@ -127,7 +127,7 @@ def _live_code_bench(row: Row) -> dict[str, Any]:
     """LiveCodeBench: public and private tests, of a function or a script."""
     cases = [*_cases(row, "public_test_cases"), *_cases(row, "private_test_cases")]
     if not cases:
-        raise InputError("the row holds no test")
+        raise InputError("the row contains no test")
     question = _with_starter(_text(row, "question_content"), row.get("starter_code"))
     metadata = _json(row, "metadata") if row.get("metadata") else {}
     name = metadata.get("func_name") if isinstance(metadata, Mapping) else None
@@ -229,7 +229,7 @@ def _cases(row: Row, name: str) -> list[Mapping[str, Any]]:
     if not isinstance(cases, list) or not all(
         isinstance(one, Mapping) and {"input", "output"} <= one.keys() for one in cases
     ):
-        raise InputError(f'"{name}" is no list of objects with "input" and "output"')
+        raise InputError(f'"{name}" is not a list of objects with "input" and "output"')
     return cases
 
 
@@ -250,11 +250,11 @@ def _json(row: Row, name: str) -> Any:
 
 def _list(row: Row, name: str) -> list[Any]:
     if not isinstance(row.get(name), list):
-        raise InputError(f'"{name}" is no list')
+        raise InputError(f'"{name}" is not a list')
     return list(row[name])
 
 
 def _text(row: Row, name: str) -> str:
     if not isinstance(row.get(name), str) or not row[name].strip():
-        raise InputError(f'"{name}" is no text')
+        raise InputError(f'"{name}" is not text')
     return str(row[name])

@@ -15,11 +15,11 @@ _STOP = re.compile(r"\n(?=class\b|def\b|#|@|if\b|print\b|assert\b|<)")
 
 
 def programs_in(text: str, prelude: str = "", entry_point: str | None = None) -> tuple[str, ...]:
-    """Return the programs that a solution may be, likeliest first; none if it holds no text.
+    """Return the programs that a solution may be, likeliest first; none if it contains no text.
 
     Args:
         text: what a model wrote.
-        prelude: what stands before the solution: imports, and perhaps the head of the function
+        prelude: what is before the solution: imports, and perhaps the head of the function
             whose body is asked for.
         entry_point: the function that is asked for; of several fences, the last one that names it
             is taken.
@@ -51,13 +51,13 @@ def _variants(body: str, prelude: str) -> tuple[str, ...]:
 
 
 def _without_thoughts(text: str) -> str:
-    """Return what stands behind a model's thinking; nothing, if it never stopped to think."""
+    """Return what is behind a model's thinking; nothing, if it never stopped to think."""
     behind = _THOUGHT.sub("", text)
     return "" if _OPEN_THOUGHT.search(behind) else behind
 
 
 def _fenced(text: str) -> list[str]:
-    """Return what stands in closed fences of Python or of no language, in order; of a text whose
+    """Return what is in closed fences of Python or of no language, in order; of a text whose
     only fence is never closed, what follows it.
     """
     closed, start, marks, language = [], -1, "", ""

@@ -10,7 +10,7 @@ _QUOTE = re.compile(r"'''|\"\"\"|'|\"")
 
 
 def closes_program(step: str) -> bool:
-    """Return whether a step ends a program: it closes the fence that the program stands in."""
+    """Return whether a step ends a program: it closes the fence that the program is in."""
     return step.strip() == END_OF_FENCE
 
 
@@ -30,7 +30,7 @@ def is_whole_line(text: str) -> bool:
             place = text.find("\n", place) if "\n" in text[place:] else len(text)
         else:
             if character == "\n" and len(quote) == 1:
-                quote = ""  # a string of one quote ends with its line, whatever stands there
+                quote = ""  # a string of one quote ends with its line, whatever is there
             depth = max(0, depth + _DEPTH.get(character, 0)) if not quote else depth
             place += 2 if character == "\\" and quote else 1
     return not depth and len(quote) < 3 and not text.rstrip("\n").endswith("\\")

@@ -23,7 +23,7 @@ class CodeTests:
     Attributes:
         entry_point: the function that `code` calls, also as `candidate`.
         code: assertions, or a function `check(candidate)` that holds them.
-        prelude: what stands before a solution of a function: imports, helpers, its head.
+        prelude: what is before a solution of a function: imports, helpers, its head.
         stdin: (input, output) of a script.
     """
 
@@ -73,7 +73,7 @@ def read_tests(given: object) -> CodeTests:
         except (ValueError, RecursionError):
             raise InputError('"tests" is text that is not JSON') from None
     if not isinstance(given, Mapping):
-        raise InputError('"tests" is no object with "entry_point" and "code", or with "stdin"')
+        raise InputError('"tests" is not an object with "entry_point" and "code", or with "stdin"')
     if "stdin" in given:
         return CodeTests(stdin=_pairs(given["stdin"]))
     entry_point = _text(given, "entry_point").strip()
@@ -87,13 +87,13 @@ def read_tests(given: object) -> CodeTests:
 
 def _pairs(given: object) -> tuple[tuple[str, str], ...]:
     if not isinstance(given, list) or not given:
-        raise InputError('"stdin" of "tests" is no list of objects with "input" and "output"')
+        raise InputError('"stdin" of "tests" is not a list of objects with "input" and "output"')
     if len(given) > MAX_TESTS:
-        raise InputError(f'"stdin" of "tests" holds more than {MAX_TESTS:,} tests')
+        raise InputError(f'"stdin" of "tests" contains more than {MAX_TESTS:,} tests')
     pairs = []
     for number, one in enumerate(given, start=1):
         if not isinstance(one, Mapping):
-            raise InputError(f'test {number} of "stdin" is no object with "input" and "output"')
+            raise InputError(f'test {number} of "stdin" is not an object with "input" and "output"')
         pairs.append((_text(one, "input", number), _text(one, "output", number)))
     if all(not wanted.strip() for _, wanted in pairs):
         raise InputError('no test of "stdin" has an output')

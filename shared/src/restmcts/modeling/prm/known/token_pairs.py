@@ -29,7 +29,7 @@ class _Tagged(_TokenPair):
     """Question, blank, steps with the marker behind each.
 
     Attributes:
-        between: what stands between a marker and the next step.
+        between: what is between a marker and the next step.
         written: the good and the bad token, as they are written together.
         tag: the marker, or the part of it that must be one token.
     """

@@ -62,7 +62,7 @@ class AlphaMath(_ValueHead):
     low = -1.0
 
     def shows_in(self, folder: ModelFolder) -> bool:
-        """Return whether the head lies beside the weights."""
+        """Return whether the head is beside the weights."""
         return (folder.path / "value_head.pth").is_file()
 
     def layout(self, tokenizer: Any, separator: str) -> Layout:
