@@ -217,7 +217,7 @@ def test_a_tree_is_folded_hovered_over_opened_and_played_again(page: Page, addre
     assert sent["steps"] == []
     assert sent["num_samples"] == 3
 
-    slider = page.get_by_label("Responses taken by the search")
+    slider = page.get_by_label("Responses that the search has read")
     last = int(slider.get_attribute("max") or 0)
     slider.fill("0")
     assert ask(page, "view.model.visible.length") == 1

@@ -161,7 +161,7 @@ def test_a_server_that_is_down_or_serves_another_model_lets_requests_wait(serve:
     assert not served.server.bodies, "nothing was asked of it but who it is"
     served.server.__exit__()
     try:
-        with pytest.raises(ServerUnavailableError, match="goes on waiting"):
+        with pytest.raises(ServerUnavailableError, match="requests keep waiting"):
             unconnected.score(QUESTIONS, REQUESTS)
     finally:
         served.server.__enter__()
@@ -230,7 +230,7 @@ def test_logits_are_not_taken_for_probabilities(
     served = serve("qwen-math-prm")
     rows = served.server._rows
     monkeypatch.setattr(served.server, "_rows", lambda ids, activated: rows(ids, activated=False), raising=False)
-    with pytest.raises(ModelError, match="are no probabilities"):
+    with pytest.raises(ModelError, match="are not probabilities"):
         served.open().score(QUESTIONS, REQUESTS)
 
 

@@ -167,7 +167,7 @@ def test_a_judge_that_is_down_lets_requests_wait(server: PolicyServer, open_: Op
     judge = open_(policy_retry_seconds=0.3)
     server.__exit__()
     try:
-        with pytest.raises(ServerUnavailableError, match="goes on waiting") as caught:
+        with pytest.raises(ServerUnavailableError, match="requests keep waiting") as caught:
             judge.score(["q"], [REQUEST])
         assert TOKEN not in str(caught.value)
     finally:

@@ -286,5 +286,5 @@ def test_a_damaged_file_is_one_clear_line(tmp_path: Path) -> None:
     with pytest.raises(InputError, match="cut off or damaged"):
         load_problems(path)
     (tmp_path / "p.parquet").write_bytes(_parquet()[:-30])
-    with pytest.raises(InputError, match="no Parquet file"):
+    with pytest.raises(InputError, match="not a Parquet file"):
         load_problems(tmp_path / "p.parquet")

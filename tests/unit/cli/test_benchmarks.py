@@ -121,7 +121,7 @@ def test_bad_rows_are_told_of_and_stop_nothing(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize(
     ("content", "suffix", "message"),
-    [("{", ".json", "no JSON file"), ("{}", ".parquet", "no Parquet file")],
+    [("{", ".json", "not a JSON file"), ("{}", ".parquet", "not a Parquet file")],
 )
 def test_a_file_that_is_none_is_said(content: str, suffix: str, message: str, tmp_path: Path) -> None:
     path = tmp_path / f"x{suffix}"

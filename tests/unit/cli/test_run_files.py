@@ -142,7 +142,7 @@ def test_a_bad_run_file_is_refused_with_its_line(run_file: Path, call: Command) 
         refused = message(call("selftrain", run_file, "--workdir", run_file.parent / "w"))
         assert reason in refused and "\n" not in refused
     assert "does not exist" in message(call("selftrain", "no.toml", "--workdir", run_file.parent / "w"))
-    assert "takes a run file" in message(call("demo", "problems.jsonl"))
+    assert "accepts only a run file" in message(call("demo", "problems.jsonl"))
 
 
 def test_a_changed_setting_is_named_with_both_values() -> None:

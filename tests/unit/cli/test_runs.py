@@ -233,7 +233,7 @@ def test_create_is_whole_or_nothing(tmp_path: Path, call: Command, document: Doc
         (("new", "--policy", "no such/model/here"), "no such folder"),
         (("new", "--policy", "someone/model", "--method", "sarsa"), "rest-mcts"),
         (("new", "--policy", "someone/model", "-o", "breadth=4"), "--option: search.breadth: there is no such setting"),
-        (("new", "problems.jsonl", "--demo"), "--demo brings its own problems"),
+        (("new", "problems.jsonl", "--demo"), "--demo has its own problems"),
     ],
 )
 def test_create_says_what_is_wrong(tmp_path: Path, call: Command, arguments: tuple[str, ...], expected: str) -> None:
