@@ -295,7 +295,7 @@ class RequestRow(SQLModel, table=True):
 
 
 class CheckpointRow(SQLModel, table=True):
-    """A model by name within its run; the weights lie where `uri` says, under their digest.
+    """A model by name within its run; the weights are where `uri` says, under their digest.
 
     `benches` holds what it was measured on, and what that came to.
     """
