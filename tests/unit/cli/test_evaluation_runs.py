@@ -36,7 +36,7 @@ def test_given_models_are_one_pair() -> None:
         "value": ("value", "value:v"),
         "orm": ("value", "value:o"),
     }
-    with pytest.raises(InputError, match="'value' is taken"):
+    with pytest.raises(InputError, match="'value' is used already"):
         given_models("p", ["v", "w"], lambda model, _: model)
 
 

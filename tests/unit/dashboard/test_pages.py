@@ -64,7 +64,7 @@ def test_what_no_database_can_hold_is_a_bad_request_with_its_reason(client: Any,
     status, page, _ = client.get(path)
     assert status == 400
     assert "Bad request" in page
-    assert ("a NUL character" if "%00" in path else "no id") in page
+    assert ("a NUL character" if "%00" in path else "is not an id") in page
 
 
 def test_the_greatest_id_and_a_long_number_to_search_for_are_no_bad_requests(client: Any) -> None:
