@@ -71,7 +71,7 @@ class Asked:
 @dataclass(frozen=True, slots=True)
 class Shown:
     """What a bench shows: tables, sentences, misses, a document, and drawings by the title of the
-    table that they stand above.
+    table that they are above.
     """
 
     tables: "list[Table]"

@@ -112,7 +112,7 @@ def write_page(
     misses: list[dict[str, Any]],
     path: Path,
 ) -> None:
-    """Write the page; every text is escaped, and a chart stands above the table of its title.
+    """Write the page; every text is escaped, and a chart is above the table of its title.
 
     Raises:
         StorageError: if the disk does not take it.
