@@ -31,7 +31,7 @@ class Commands(LazyGroup):
         "selftrain": LazyCommand(
             "learning.selftrain:selftrain",
             "Let a model teach itself your problems: search, verify, infer the value of every step, train both "
-            "models, again.",
+            "models, and repeat.",
         ),
         "evaluate": LazyCommand(
             "learning.evaluate:evaluate",
