@@ -64,7 +64,7 @@ def test_nodes_are_linked_and_carry_search_and_labels(workdir: Path) -> None:
 def test_what_cannot_be_opened_is_said_in_one_line(workdir: Path, tmp_path: Path) -> None:
     with pytest.raises(InputError, match="there are demo"):
         restmcts.load_run("other", workdir)
-    with pytest.raises(InputError, match="no work folder"):
+    with pytest.raises(InputError, match="not a work folder"):
         restmcts.load_run("demo", tmp_path)
     with pytest.raises(InputError, match="a work folder, or"):
         restmcts.load_run("demo")

@@ -65,8 +65,8 @@ class Commands(LazyGroup):
         ),
         "ui": LazyCommand(
             "records.ui:ui",
-            "Show runs and trees in a browser, until Ctrl-C; a run that is going on in another process is shown as it "
-            "goes.",
+            "Show runs and trees in a browser, until Ctrl-C; a run that is in progress in another process is shown "
+            "live.",
         ),
         "doctor": LazyCommand(
             "operations.doctor:doctor",

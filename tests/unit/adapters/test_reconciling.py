@@ -150,7 +150,7 @@ def test_a_request_that_no_worker_survives_fails_its_tree(database: Database) ->
             assert requests.claim(transaction, RequestKind.PROPOSE, 10, lease_seconds=-1.0) is not None
     assert woken(database) == []
     state, error = state_of(database)
-    assert (state, "begun 3 times" in str(error)) == ("failed", True)
+    assert (state, "started 3 times" in str(error)) == ("failed", True)
 
 
 class Away:

@@ -134,7 +134,7 @@ def test_a_bad_run_file_is_refused_with_its_line(run_file: Path, call: Command) 
     assert refused == f"{run_file}, line 9: search.brunch: there is no such setting; did you mean 'branch'?"
     assert not (run_file.parent / "w").exists()
     for line, reason in (
-        ('problems = "\\u0000"', 'line 2: "problems" holds a NUL character'),
+        ('problems = "\\u0000"', 'line 2: "problems" contains a NUL character'),
         ('plugins = ["a\\u0000b"]', 'line 2: "plugins" holds a NUL character'),
         ("seed = " + "[" * 100_000, "is no TOML file: maximum recursion depth exceeded"),
     ):

@@ -156,7 +156,7 @@ def test_missing_weights_are_not_made_up(saved: Path) -> None:
 
 
 def test_a_checkpoint_is_never_written_over(saved: Path, make_policy: MakePolicy) -> None:
-    with pytest.raises(StorageError, match="there already"):
+    with pytest.raises(StorageError, match="exists already"):
         save_checkpoint(make_policy(), saved)
 
 

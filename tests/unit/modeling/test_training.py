@@ -184,7 +184,7 @@ def test_a_full_disk_is_one_line_and_leaves_no_checkpoint(
 
 
 def test_a_checkpoint_is_not_trained_over(parent: Path) -> None:
-    with pytest.raises(TrainingError, match="there already"):
+    with pytest.raises(TrainingError, match="exists already"):
         train_policy(parent, POLICY_EXAMPLES, SETTINGS, parent)
 
 
