@@ -135,8 +135,8 @@ def test_a_bad_run_file_is_refused_with_its_line(run_file: Path, call: Command) 
     assert not (run_file.parent / "w").exists()
     for line, reason in (
         ('problems = "\\u0000"', 'line 2: "problems" contains a NUL character'),
-        ('plugins = ["a\\u0000b"]', 'line 2: "plugins" holds a NUL character'),
-        ("seed = " + "[" * 100_000, "is no TOML file: maximum recursion depth exceeded"),
+        ('plugins = ["a\\u0000b"]', 'line 2: "plugins" contains a NUL character'),
+        ("seed = " + "[" * 100_000, "is not a TOML file: maximum recursion depth exceeded"),
     ):
         run_file.write_text(f'policy = "x"\n{line}\n')
         refused = message(call("selftrain", run_file, "--workdir", run_file.parent / "w"))
