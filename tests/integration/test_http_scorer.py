@@ -156,7 +156,7 @@ def test_a_server_that_is_down_or_serves_another_model_lets_requests_wait(serve:
     served = serve("qwen-math-prm")
     scorer, unconnected = (served.open(policy_retry_seconds=0.3) for _ in range(2))
     served.server.model = "another"
-    with pytest.raises(ServerUnavailableError, match="serves another; what waits for prm waits"):
+    with pytest.raises(ServerUnavailableError, match="serves another; requests for prm wait"):
         scorer.score(QUESTIONS, REQUESTS)
     assert not served.server.bodies, "nothing was asked of it but who it is"
     served.server.__exit__()
