@@ -97,7 +97,8 @@ def test_programs_end_with_the_one_who_asked() -> None:
     raise AssertionError("something is left running")
 
 
-def test_an_unprivileged_user_has_the_same_cage(tmp_path: Path) -> None:
+@pytest.mark.parametrize("user", [10001, 0], ids=["somebody", "root without a right of root"])
+def test_an_unprivileged_user_has_the_same_cage(user: int) -> None:
     """As in a container: a user without rights, who can get none."""
     python = next(
         (one for one in (sys.executable, shutil.which("python3", path="/usr/bin:/usr/local/bin")) if _others_run(one)),
@@ -106,7 +107,7 @@ def test_an_unprivileged_user_has_the_same_cage(tmp_path: Path) -> None:
     if python is None or os.geteuid() != 0:
         pytest.skip("this user is unprivileged already, or nobody else can run Python")
     code = (
-        "import os, sys\nassert os.getuid() == 10001\n"
+        f"import os, sys\nassert os.getuid() == {user}\n"
         f"sys.path[:0] = [{str(Path(restmcts.__file__).parents[1])!r}]\n"
         "import runpy\nfrom restmcts.adapters.sandbox.sandbox import Sandbox\n"
         f"HOSTILE_PROGRAMS = runpy.run_path({str(FILE)!r})['HOSTILE_PROGRAMS']\n"
@@ -120,8 +121,8 @@ def test_an_unprivileged_user_has_the_same_cage(tmp_path: Path) -> None:
     )
     ended = subprocess.run(
         ["setpriv", "--no-new-privs", "--bounding-set=-all", "--inh-caps=-all", python, "-c", code],
-        user=10001,
-        group=10001,
+        user=user,
+        group=user,
         extra_groups=[],
         cwd="/",
         env={"HOME": "/", "PATH": "/usr/bin:/bin"},
