@@ -68,6 +68,7 @@ END_SECONDS = 150.0
 POSTGRES_RESTARTS = (0.1, 0.3, 0.5, 0.65, 0.85)
 LEASED = "SELECT count(*) FROM requests WHERE state = 'leased' AND kind = 'score'"
 AGAIN = "SELECT count(*) FROM requests r JOIN trees t ON t.id = r.tree_id WHERE r.attempt > 1 AND t.run_id = "
+LABELLED = "SELECT count(*) FROM trees WHERE state = 'labelled' AND run_id = "
 SAVED = "SELECT id, result FROM phases WHERE state = 'training' AND run_id = "
 FROZEN = """
 import os, signal, sys, time
@@ -251,7 +252,10 @@ def test_nothing_is_lost_or_doubled(
             transaction.connection.exec_driver_sql(f"{AGAIN}{each}").scalar_one() for each in (run_id, poisoned_id)
         ]
         letters = [letter.reason for letter in transaction.execute(select(DEAD_LETTERS)).all()]
-    print(f"requests tried again: {again}; dead letters: {letters}")
+        ended = [
+            transaction.connection.exec_driver_sql(f"{LABELLED}{each}").scalar_one() for each in (run_id, poisoned_id)
+        ]
+    print(f"trees labelled: {ended}; requests tried again: {again}; dead letters: {letters}")
     assert states == ["done", "done"]
     assert all(before < after for before, after in chaos.resumed) and chaos.resumed
     assert faults(database, run_id) + faults(database, poisoned_id) == []
