@@ -293,6 +293,13 @@ def test_large_tree_is_folded_and_keeps_a_right_and_a_wrong_leaf() -> None:
     assert f"+ {503 - MAX_NODES} more below" in svg
 
 
+def test_a_decisive_step_has_a_dashed_circle() -> None:
+    nodes = (DrawnNode("", None, 1, None), DrawnNode("    return x\n", 0.5, 1, 0, "wrong", is_decisive=True))
+    svg = draw_tree(DrawnTree("q", nodes))
+    assert svg.count('class="lost"') == 1 and '<g class="node wrong decisive">' in svg
+    assert ">    return x</text>" in svg, "code keeps its indentation"
+
+
 def test_long_steps_are_cut_but_kept_as_a_hint() -> None:
     svg = draw_tree(DrawnTree("q", (DrawnNode("", None, 1, None), DrawnNode("word " * 30, 0.5, 1, 0))))
     assert "…" in svg and ("word " * 30).strip() in svg

@@ -50,11 +50,23 @@ def test_whole_tree_with_verdicts_in_words() -> None:
         "(question)  n 3",
         "├── a  V 0.50 · n 1",
         "│   ├── The answer is 7  V 0.50 · n 1 · m 0 · r 0 · w 0.25 · v 1.00  RIGHT  CHOSEN",
-        "│   └── The answer is 3  V 0.50 · n 1 · from rollout  WRONG",
-        "└── b [red]\\x07  V 0.50 · n 1",
+        "│   └── The answer is 3  V 0.50 · n 1 · from rollout  WRONG  DECISIVE",
+        "└── b [red]\\x07  V 0.50 · n 1  DECISIVE",
         "    └── c  V 0.50 · n 1",
         '        └── The answer is "4"  V 0.90 · n 1  WRONG',
     ]
+
+
+def test_a_step_after_which_every_end_is_wrong_is_decisive_only_where_a_right_one_was_in_reach() -> None:
+    lost = [one for one in TREE if one["node_id"] not in (3,)]
+    assert not any("DECISIVE" in line.plain for line in tree_lines(lost, None, TreeView()))
+    assert to_dot(TREE, None, "t").count("DECISIVE") == 2
+
+
+def test_code_keeps_its_indentation() -> None:
+    tree = [node(0, None, "", 0), node(1, 0, "    return  x\n", 1), node(2, 0, "\n\n", 1)]
+    lines = [line.plain for line in tree_lines(tree, None, TreeView())]
+    assert lines[1].startswith("├──     return x  V") and lines[2].startswith("└── (empty step)")
 
 
 def test_where_no_value_model_was_asked_no_value_is_shown() -> None:
@@ -69,7 +81,7 @@ def test_folding_counts_what_it_hides() -> None:
         "(question)  n 3",
         "├── a  V 0.50 · n 1",
         "│   └── … 2 nodes below, 1 right, 1 wrong",
-        "└── b [red]\\x07  V 0.50 · n 1",
+        "└── b [red]\\x07  V 0.50 · n 1  DECISIVE",
         "└── … 2 nodes below, 1 wrong",
     ]
     assert drawn(max_depth=0)[1:] == ["└── … 6 nodes below, 1 right, 2 wrong"]

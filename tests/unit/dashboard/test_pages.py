@@ -118,6 +118,20 @@ def test_a_tree_is_played_again_to_what_is_stored(client: Any) -> None:
     assert asked[0]["answer"]["samples"]
 
 
+def test_decisive_steps_are_named_by_their_nodes(client: Any) -> None:
+    decisive = [(number, one) for number in range(1, 7) for one in client.document(f"/trees/{number}/data")["decisive"]]
+    assert decisive
+    for number, node_id in decisive:
+        tree = client.document(f"/trees/{number}/data")
+        nodes = {row[0]: dict(zip(tree["fields"], row, strict=True)) for row in tree["nodes"]}
+        below = [one for one in nodes.values() if node_id in ancestors(nodes, one["node_id"]) and one["final"]]
+        assert below and all(one["verdict"] == "wrong" for one in below)
+
+
+def ancestors(nodes: dict[int, dict[str, Any]], node_id: int | None) -> list[int]:
+    return [] if node_id is None else [node_id, *ancestors(nodes, nodes[node_id]["parent_id"])]
+
+
 def test_siblings_are_trees_of_the_same_problem(client: Any) -> None:
     assert '<option value="5">tree 5' in client.text("/trees/1")
     assert "different problems" not in client.text("/compare?first=1&second=5")

@@ -9,6 +9,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from restmcts.domain.learning.estimates import (
     StepEstimate,
+    VerifiedStep,
+    decisive_steps,
     estimate_steps,
     probability_above,
     progress,
@@ -177,3 +179,30 @@ def test_one_of_two_orders_is_true(right: int, wrong: int, other_right: int, oth
     assert both == pytest.approx(1.0)
     more = replace(first, mean=min(first.mean + 0.1, 1.0))
     assert probability_above(more, second) >= probability_above(first, second) - 1e-9
+
+
+@quick
+@given(seeds, sizes)
+def test_a_decisive_step_is_lost_after_a_step_that_was_not(seed: int, num_nodes: int) -> None:
+    tree, verdicts = random_tree(seed, num_nodes)
+    estimates = estimate_steps(tree, verdicts)
+    lost = {
+        node.node_id
+        for node in tree.nodes
+        if node.parent_id is not None
+        and node.node_id in estimates
+        and estimates[node.node_id].is_lost
+        and estimates[node.parent_id].num_right
+    }
+    steps = [VerifiedStep(one.node_id, one.parent_id, one.final, verdicts.get(one.node_id)) for one in tree.nodes]
+    assert decisive_steps(steps) == lost
+
+
+def test_random_trees_have_decisive_steps() -> None:
+    found = 0
+    for seed in range(20):
+        tree, verdicts = random_tree(seed, 40)
+        found += len(
+            decisive_steps([VerifiedStep(n.node_id, n.parent_id, n.final, verdicts.get(n.node_id)) for n in tree.nodes])
+        )
+    assert found > 20

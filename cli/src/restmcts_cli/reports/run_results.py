@@ -9,6 +9,7 @@ from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
+from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
@@ -149,13 +150,17 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTr
     """Return a stored tree as it is drawn."""
     tree = trees.load_trees(transaction, [tree_id])[tree_id]
     verdicts, _ = trees.load_labels(transaction, [tree_id])[tree_id]
+    decisive = decisive_steps(
+        [VerifiedStep(node.node_id, node.parent_id, node.final, verdicts.get(node.node_id)) for node in tree.nodes]
+    )
     nodes = tuple(
         DrawnNode(
-            node.step.strip(),
+            node.step.strip("\n"),
             node.search_value if node.model_value is not None or node.search_value != 0.0 else None,
             node.visits,
             node.parent_id,
             verdicts[node.node_id].value if node.node_id in verdicts else None,
+            node.node_id in decisive,
         )
         for node in tree.nodes
     )

@@ -13,6 +13,7 @@ from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import RequestState
+from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Node
@@ -67,6 +68,7 @@ class TreeToDraw:
     Attributes:
         nodes: rows of `fields`.
         frames: one for each response that its search took.
+        decisive: steps that lost a solvable problem.
     """
 
     id: int
@@ -76,6 +78,7 @@ class TreeToDraw:
     fields: tuple[str, ...]
     nodes: list[NodeRow]
     frames: list[Frame]
+    decisive: list[int]
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +144,9 @@ def read_tree(transaction: Transaction, tree_id: int) -> TreeToDraw:
         fields=NODE_FIELDS,
         nodes=[[getattr(node, name) for name in NODE_FIELDS] for node in tree.nodes],
         frames=_replayed(transaction, tree_id),
+        decisive=sorted(
+            decisive_steps([VerifiedStep(one.node_id, one.parent_id, one.final, one.verdict) for one in tree.nodes])
+        ),
     )
 
 

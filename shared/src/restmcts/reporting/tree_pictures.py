@@ -28,6 +28,7 @@ class DrawnNode:
         visits: counted in the search.
         parent: index of its parent; None for the root.
         verdict: `right`, `wrong` or `undecided` at a verified leaf, else None.
+        is_decisive: whether the step lost a solvable problem.
     """
 
     text: str
@@ -35,6 +36,7 @@ class DrawnNode:
     visits: int
     parent: int | None
     verdict: str | None = None
+    is_decisive: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +133,7 @@ def _place(nodes: Sequence[DrawnNode], children: dict[int, list[int]], chosen: s
 
 
 def _text(node: DrawnNode, num_folded: int) -> str:
-    text = node.text.strip() or ("the question" if node.parent is None else "(empty step)")
+    text = node.text.strip("\n").rstrip() or ("the question" if node.parent is None else "(empty step)")
     text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
     return f"{text}  (+ {num_folded:,} more below)" if num_folded else text
 
@@ -175,4 +177,7 @@ def _node(node: DrawnNode, line: _Line, text: str, facts_x: float) -> Markup:
             Markup('<text class="sign" x="{}" y="{}">{}</text>').format(facts_x + 180, y + 5, _SIGNS[node.verdict])
         )
     kind = node.verdict if node.verdict in _SIGNS else "open"
+    if node.is_decisive:
+        kind += " decisive"
+        parts.append(Markup('<circle class="lost" cx="{}" cy="{}" r="8.5"/>').format(x, y))
     return Markup('<g class="node {}">{}</g>').format(kind, Markup("").join(parts))

@@ -8,10 +8,12 @@ from typing import Any
 
 from rich.text import Text
 
+from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.reporting.plain_text import plain
 
 Node = Mapping[str, Any]
 ROOT = 0
+DECISIVE = "DECISIVE"
 VERDICT_STYLES = {"right": "bold green", "wrong": "bold red", "undecided": "bold yellow"}
 VALUE_STYLES = ((0.33, "dark_orange"), (0.66, "yellow"), (float("inf"), "bright_blue"))
 DOT_SHAPES = {"right": "doubleoctagon", "wrong": "box", "undecided": "hexagon"}
@@ -64,7 +66,7 @@ class _Links:
 
 def tree_lines(nodes: Sequence[Node], chosen: int | None, view: TreeView) -> Iterator[Text]:
     """Yield the tree line by line, a node before its children, children in order of creation;
-    verdicts are there in words.
+    verdicts are there in words, and so is which steps were decisive: they lost a solvable problem.
     """
     links = _links(nodes)
     if not links.by_id:
@@ -73,6 +75,7 @@ def tree_lines(nodes: Sequence[Node], chosen: int | None, view: TreeView) -> Ite
     if len(shown) < 2 and (view.best or view.wrong):
         yield Text(f"no {'wrong end' if view.wrong else 'end'} in this tree: nothing to show of it")
         return
+    decisive = _decisive(nodes)
     trace = links.with_ancestors([chosen] if chosen is not None else [])
     stack: list[tuple[int, str, str]] = [(ROOT, "", "")]
     while stack:
@@ -80,6 +83,8 @@ def tree_lines(nodes: Sequence[Node], chosen: int | None, view: TreeView) -> Ite
         node = links.by_id[node_id]
         line = Text().append(branch, style="dim")
         line.append_text(_node_text(node, is_chosen=node_id == chosen, on_trace=node_id in trace))
+        if node_id in decisive:
+            line.append(f"  {DECISIVE}", style="bold magenta")
         yield line
         children = [child for child in links.children.get(node_id, ()) if child in shown]
         if children and view.max_depth is not None and node["depth"] >= view.max_depth:
@@ -88,6 +93,11 @@ def tree_lines(nodes: Sequence[Node], chosen: int | None, view: TreeView) -> Ite
         for place, child in reversed(list(enumerate(children))):
             last = place == len(children) - 1
             stack.append((child, indent + ("└── " if last else "├── "), indent + ("    " if last else "│   ")))
+
+
+def _decisive(nodes: Sequence[Node]) -> set[int]:
+    fields = ("node_id", "parent_id", "final", "verdict")
+    return decisive_steps([VerifiedStep(*(node[name] for name in fields)) for node in nodes])
 
 
 def _links(nodes: Sequence[Node]) -> _Links:
@@ -112,7 +122,7 @@ def _kept(links: _Links, chosen: int | None, view: TreeView) -> set[int]:
 
 
 def _node_text(node: Node, *, is_chosen: bool, on_trace: bool) -> Text:
-    step = plain(node["step"]) if node["parent_id"] is not None else "(question)"
+    step = _line(node["step"]) if node["parent_id"] is not None else "(question)"
     line = Text().append(step or "(empty step)", style="bold" if on_trace else "")
     line.append("  ")
     for place, fact in enumerate(node_facts(node)):
@@ -123,6 +133,12 @@ def _node_text(node: Node, *, is_chosen: bool, on_trace: bool) -> Text:
     if is_chosen:
         line.append("  CHOSEN", style="bold cyan")
     return line
+
+
+def _line(step: str) -> str:
+    """Return a step as one line, with the indentation that it has as code."""
+    written = step.strip("\n")
+    return " " * (len(written) - len(written.lstrip(" "))) + plain(written)
 
 
 def _value_style(value: float) -> str:
@@ -155,11 +171,13 @@ def to_dot(nodes: Sequence[Node], chosen: int | None, title: str) -> str:
     frame that it was chosen.
     """
     lines = ["digraph tree {", f"  label={_quoted(title)};", "  node [shape=ellipse, fontname=Helvetica];"]
+    decisive = _decisive(nodes)
     for node in nodes:
         step = plain(node["step"]) if node["parent_id"] is not None else "(question)"
         text = step if len(step) <= MAX_STEP_CHARACTERS_IN_DOT else step[: MAX_STEP_CHARACTERS_IN_DOT - 1] + "…"
         verdict = [node["verdict"]] if node["verdict"] is not None else []
-        label = "\n".join([text, " · ".join([*node_facts(node), *verdict])])
+        marks = [DECISIVE] if node["node_id"] in decisive else []
+        label = "\n".join([text, " · ".join([*node_facts(node), *verdict, *marks])])
         shape = DOT_SHAPES.get(node["verdict"], "ellipse")
         width = ", penwidth=3" if node["node_id"] == chosen else ""
         style = "" if node["origin"] == "search" else ", style=dashed"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import blocks, labelling, regrading, runs, trees
 from restmcts.adapters.sql.state.labelling import Labelled, TreeToLabel
 from restmcts.adapters.sql.state.regrading import TreePair
@@ -177,11 +178,12 @@ def regrade(
         InputError: if there is no such run, it has no labelled trees, or another run has the name.
     """
     with database.transaction() as transaction:
-        new_run = _begun(transaction, run, name, verifier_version)
+        old_run = queries.run_named(transaction, run)
+        new_run = _begun(transaction, old_run, name, verifier_version)
     found = Regraded(name)
     while True:
         with database.transaction() as transaction:
-            pairs = regrading.trees_to_grade(transaction, new_run, TREES_PER_TRANSACTION)
+            pairs = regrading.trees_to_grade(transaction, old_run.id, new_run, TREES_PER_TRANSACTION)
         if not pairs:
             break
         _grade(database, verifier, pairs, found)
@@ -191,16 +193,16 @@ def regrade(
     return found
 
 
-def _begun(transaction: Transaction, run: str, name: str, verifier_version: str) -> int:
+def _begun(transaction: Transaction, source: StoredRun, name: str, verifier_version: str) -> int:
     """Return the id of the copy, which is made if it is not there."""
-    source, known = queries.run_named(transaction, run), runs.find_run(transaction, name)
+    known = runs.find_run(transaction, name)
     if known is None:
         new_run = regrading.copy_run(transaction, source, name, verifier_version)
-        if not regrading.trees_to_grade(transaction, new_run, 1):
-            raise InputError(f"run {run!r} has no labelled tree to grade again")
+        if not regrading.trees_to_grade(transaction, source.id, new_run, 1):
+            raise InputError(f"run {source.name!r} has no labelled tree to grade again")
         return new_run
     regraded = known.config.get("regraded")
-    if regraded != {"run": run, "verifier": verifier_version} or known.state == RunState.DONE.value:
+    if regraded != {"run": source.name, "verifier": verifier_version} or known.state == RunState.DONE.value:
         raise InputError(f"a run named {name!r} exists already: choose another name with --name")
     return known.id
 

@@ -129,6 +129,7 @@ class TreeDrawing {
     if (look.selected === node || look.hits.has(node.node_id) || model.changed.has(node.node_id) || look.only.has(node.node_id)) {
       this.drawRing(node, model, look, x, y, radius);
     }
+    if (model.whole && node.decisive) this.drawDecisive(x, y, radius);
     this.outline(verdict, x, y, radius);
     context.fillStyle = this.colourOf(model.valueOf(node, look.colour));
     context.fill();
@@ -139,6 +140,18 @@ class TreeDrawing {
     context.setLineDash([]);
     if (radius > 3.5 && verdict && verdict !== "undecided") this.sign(verdict, x, y, radius);
     else if (node.final && !verdict && radius > 2.5) this.dot(x, y, radius);
+  }
+
+  // A bar across the way that leads to a decisive step.
+  drawDecisive(x, y, radius) {
+    const { context, colours } = this;
+    const [left, reach] = [x - 1.9 * radius, 1.5 * radius];
+    context.beginPath();
+    context.moveTo(left, y - reach);
+    context.lineTo(left, y + reach);
+    context.strokeStyle = colours.wrong;
+    context.lineWidth = Math.max(2, radius * 0.45);
+    context.stroke();
   }
 
   outline(verdict, x, y, radius) {

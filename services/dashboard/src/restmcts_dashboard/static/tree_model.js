@@ -26,6 +26,8 @@ class TreeModel {
       node.depth = parent ? parent.depth + 1 : 0;
       if (parent) parent.children.push(node);
     }
+    const decisive = new Set(data.decisive);
+    for (const node of this.nodes) node.decisive = decisive.has(node.node_id);
     this.root = this.nodes[0];
     this.readFrames();
     this.lastFrame = this.frames.length ? this.frames.length + 1 : 0;

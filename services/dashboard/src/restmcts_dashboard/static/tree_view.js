@@ -308,7 +308,8 @@ class TreeView {
     const below = node.children.length ? `${node.children.length} ${node.children.length === 1 ? "child" : "children"}${this.model.folded.has(node.node_id) ? ", folded" : ""}` : "";
     const origin = node.origin === "search" ? "" : `from a ${node.origin}`;
     const chosen = node.node_id === this.model.data.chosen ? "chosen" : "";
-    return [step, ...facts, this.model.whole ? node.verdict : "", chosen, origin, below].filter(Boolean).join(" · ");
+    const decisive = this.model.whole && node.decisive ? "decisive: solvable before, lost after" : "";
+    return [step, ...facts, this.model.whole ? node.verdict : "", decisive, chosen, origin, below].filter(Boolean).join(" · ");
   }
 
   factsOf(node) {
@@ -325,7 +326,7 @@ class TreeView {
     if (!node) return;
     tip.replaceChildren(element("strong", node === this.model.root ? "the question" : node.step.trim() || "(empty step)"));
     const facts = this.factsOf(node).map(([symbol, value]) => `${symbol} ${value}`).join("  ");
-    tip.append(element("span", facts), element("span", [this.model.whole && node.verdict, node.origin !== "search" && `from a ${node.origin}`].filter(Boolean).join(", ")));
+    tip.append(element("span", facts), element("span", [this.model.whole && node.verdict, this.model.whole && node.decisive && "decisive", node.origin !== "search" && `from a ${node.origin}`].filter(Boolean).join(", ")));
     const [width, height] = this.drawing.size;
     tip.style.left = `${Math.max(4, Math.min(x + 14, width - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(4, Math.min(y + 14, height - tip.offsetHeight - 6))}px`;
@@ -339,7 +340,7 @@ class TreeView {
     close.addEventListener("click", () => this.close());
     const title = element("h3", node === this.model.root ? "The question" : `Step ${node.depth}`, { tabindex: "-1" });
     const solution = element("ol", null, { class: "solution" });
-    for (const step of this.model.steps(node)) setMath(solution.appendChild(element("li", null)), step.trim() || "(empty step)");
+    for (const step of this.model.steps(node)) setMath(solution.appendChild(element("li", null)), step.replace(/^\n+/, "").trimEnd() || "(empty step)");
     const table = element("dl", null, { class: "numbers" });
     for (const [symbol, value, meaning] of this.factsOf(node)) {
       const row = table.appendChild(element("div", null));

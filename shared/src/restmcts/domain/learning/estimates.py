@@ -5,6 +5,7 @@ verdict is undecided counts nowhere, and neither does a branch that was never fi
 """
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -41,6 +42,16 @@ class StepEstimate:
     def is_lost(self) -> bool:
         """Whether every finished leaf at or below is wrong."""
         return not self.num_right and not self.has_undecided
+
+
+@dataclass(frozen=True, slots=True)
+class VerifiedStep:
+    """What is needed of a node to find the decisive ones; `verdict` is that of a finished leaf."""
+
+    node_id: int
+    parent_id: int | None
+    final: bool
+    verdict: str | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,6 +112,28 @@ def estimate_steps(
             has_undecided=node.node_id in undecided,
         )
     return estimates
+
+
+def decisive_steps(nodes: Sequence[VerifiedStep]) -> set[int]:
+    """Return the ids of the steps that lost a solvable problem: every finished leaf at or below is
+    wrong, and there is one, while a right leaf lies below the step before.
+
+    Args:
+        nodes: of one tree, parents before their children.
+    """
+    ends: dict[int, Counter[str]] = defaultdict(Counter)
+    for node in reversed(nodes):
+        if node.final:
+            ends[node.node_id][node.verdict if node.verdict in _DECIDED else Verdict.UNDECIDED] += 1
+        if node.parent_id is not None:
+            ends[node.parent_id] += ends[node.node_id]
+    return {
+        node.node_id
+        for node in nodes
+        if node.parent_id is not None
+        and ends[node.node_id].keys() == {Verdict.WRONG}
+        and ends[node.parent_id][Verdict.RIGHT]
+    }
 
 
 def _leaves(

@@ -130,16 +130,28 @@ def _key(table: Table) -> str:
     return "id" if "id" in table.c else "tree_id"
 
 
-def trees_to_grade(transaction: Transaction, new_run: int, limit: int) -> list[TreePair]:
-    """Return the next trees of a copied run that have no verdicts yet, with what they are of."""
-    copies = _with_copies(new_run).join(
-        TREES, (TREES.c.phase_id == PHASES.c.id) & (TREES.c.problem_id == PROBLEMS.c.id)
-    )
+def trees_to_grade(transaction: Transaction, old_run: int, new_run: int, limit: int) -> list[TreePair]:
+    """Return the next trees of a copied run that have no verdicts yet, with what they are of; the
+    cost does not grow with the run.
+    """
+    ended = (TREES.c.run_id == new_run) & (TREES.c.state == TreeState.ENDED.value)
+    batch = select(TREES.c.id, TREES.c.phase_id, TREES.c.problem_id).where(ended).order_by(TREES.c.id).limit(limit)
+    new = batch.subquery("new")
     statement = (
-        select(_OLD_TREES.c.id.label("old_id"), TREES.c.id.label("new_id"), _OLD_TREES.c.solved.label("was_solved"))
-        .select_from(copies)
-        .where(TREES.c.run_id == new_run, TREES.c.state == TreeState.ENDED.value, _OLD_TREES.c.run_id != new_run)
-        .order_by(TREES.c.id)
-        .limit(limit)
+        select(_OLD_TREES.c.id.label("old_id"), new.c.id.label("new_id"), _OLD_TREES.c.solved.label("was_solved"))
+        .join(PHASES, PHASES.c.id == new.c.phase_id)
+        .join(PROBLEMS, PROBLEMS.c.id == new.c.problem_id)
+        .join(_OLD_PHASES, (_OLD_PHASES.c.run_id == old_run) & (_OLD_PHASES.c.name == PHASES.c.name))
+        .join(
+            _OLD_PROBLEMS,
+            (_OLD_PROBLEMS.c.run_id == old_run)
+            & (_OLD_PROBLEMS.c.set_name == PROBLEMS.c.set_name)
+            & (_OLD_PROBLEMS.c.position == PROBLEMS.c.position),
+        )
+        .join(
+            _OLD_TREES,
+            (_OLD_TREES.c.phase_id == _OLD_PHASES.c.id) & (_OLD_TREES.c.problem_id == _OLD_PROBLEMS.c.id),
+        )
+        .order_by(new.c.id)
     )
     return transaction.rows(TreePair, statement)
