@@ -5,7 +5,8 @@ can be played again.
 import itertools
 import random
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from functools import cache
 from typing import Any, get_args
 
 import pytest
@@ -83,6 +84,7 @@ MODELS = {
 MAX_RESPONSES = 3000
 
 every_search = pytest.mark.parametrize("settings", SETTINGS.values(), ids=SETTINGS.keys())
+every_search_by_name = pytest.mark.parametrize("name", SETTINGS)
 MCTS_SETTINGS = {name: s for name, s in SETTINGS.items() if isinstance(s, MctsStarSettings)}
 every_mcts = pytest.mark.parametrize("settings", MCTS_SETTINGS.values(), ids=MCTS_SETTINGS.keys())
 
@@ -109,7 +111,7 @@ def run(
 
 def snapshot(search: Search) -> dict[str, Any]:
     return {
-        "nodes": [asdict(node) for node in search.tree.nodes],
+        "nodes": repr(search.tree.nodes),
         "spent": asdict(search.spent),
         "stop_reason": search.stop_reason,
         "chosen": search.chosen.node_id if search.chosen else None,
@@ -136,22 +138,49 @@ def assert_consistent(search: Search) -> None:
         assert not (states_answer(node.step) and node.children)
 
 
+@dataclass(frozen=True)
+class Played:
+    """A search that has ended.
+
+    Attributes:
+        started: of each attempt to start a coroutine, whether the budget was spent then, and
+            whether one was started.
+    """
+
+    search: Search
+    received: list[Response]
+    started: list[tuple[bool, bool]]
+
+
+@cache
+def played(name: str, limit: str, seed: int) -> Played:
+    """Return a search over shuffled responses, played once for all tests that look at it."""
+    search = SETTINGS[name].build(BUDGETS[limit], seed)
+    started: list[tuple[bool, bool]] = []
+    next_coroutine = search.next_coroutine
+
+    def watched() -> Any:
+        spent = search.out_of_budget
+        coroutine = next_coroutine()
+        started.append((spent, coroutine is not None))
+        return coroutine
+
+    search.next_coroutine = watched  # type: ignore[method-assign]
+    return Played(search, run(search, RandomModels(seed).answer, shuffled(seed)), started)
+
+
+@every_search_by_name
+def test_every_search_ends_within_every_budget(name: str) -> None:
+    for limit, seed in itertools.product(BUDGETS, SEEDS):
+        assert_consistent(played(name, limit, seed).search)
+
+
 @every_search
-@pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
-def test_every_search_ends_within_every_budget(settings: SearchSettings, limit: Budget) -> None:
-    for seed in SEEDS:
-        search = settings.build(limit, seed)
-        run(search, RandomModels(seed).answer, shuffled(seed))
+def test_every_search_ends_over_strange_policies(settings: SearchSettings) -> None:
+    for models, limit in itertools.product(MODELS.values(), BUDGETS.values()):
+        search = settings.build(limit, 1)
+        run(search, models.answer)
         assert_consistent(search)
-
-
-@every_search
-@pytest.mark.parametrize("models", MODELS.values(), ids=MODELS.keys())
-@pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
-def test_every_search_ends_over_strange_policies(settings: SearchSettings, models: RandomModels, limit: Budget) -> None:
-    search = settings.build(limit, 1)
-    run(search, models.answer)
-    assert_consistent(search)
 
 
 @every_search
@@ -163,28 +192,16 @@ def test_every_search_ends_over_a_policy_that_gives_nothing(settings: SearchSett
         assert len(search.tree) == 1
 
 
-@every_search
-@pytest.mark.parametrize("limit", BUDGETS.values(), ids=BUDGETS.keys())
-def test_no_unit_of_work_begins_after_the_budget_is_spent(settings: SearchSettings, limit: Budget) -> None:
-    """A unit is one strand: what is under way when the budget runs out may end, nothing new
+@every_search_by_name
+def test_no_unit_of_work_begins_after_the_budget_is_spent(name: str) -> None:
+    """A unit is one coroutine: what is under way when the budget runs out may end, nothing new
     begins.
     """
-    for seed in SEEDS:
-        search = settings.build(limit, seed)
-        late: list[bool] = []
-        next_coroutine = search.next_coroutine
-
-        def watched(search: Search = search, late: list[bool] = late, next_coroutine: Any = next_coroutine) -> Any:
-            spent = search.out_of_budget
-            coroutine = next_coroutine()
-            late.append(spent and coroutine is not None)
-            return coroutine
-
-        search.next_coroutine = watched  # type: ignore[method-assign]
-        run(search, RandomModels(seed).answer, shuffled(seed))
-        assert not any(late)
-        if limit.iterations is not None:
-            assert search.spent.iterations <= limit.iterations
+    for limit, seed in itertools.product(BUDGETS, SEEDS):
+        found = played(name, limit, seed)
+        assert found.started and (True, True) not in found.started
+        if limit == "iterations":
+            assert found.search.spent.iterations <= found.search.budget.iterations
 
 
 @every_search
@@ -194,17 +211,15 @@ def test_a_budget_of_nothing_asks_for_nothing(settings: SearchSettings) -> None:
         assert search.begin() == [] and search.finished and search.stop_reason == StopReason.BUDGET
 
 
-@every_search
-def test_the_responses_in_their_order_rebuild_the_search(settings: SearchSettings) -> None:
-    for seed, limit in itertools.product(SEEDS, BUDGETS.values()):
-        search = settings.build(limit, seed)
-        received = run(search, RandomModels(seed).answer, shuffled(seed))
-        for num_responses in (len(received) // 2, len(received)):
-            again = settings.build(limit, seed)
-            again.begin()
-            for place, response in enumerate(received[:num_responses], start=1):
-                again.receive(response, elapsed_seconds=float(place))
-        assert snapshot(again) == snapshot(search)
+@every_search_by_name
+def test_the_responses_in_their_order_rebuild_the_search(name: str) -> None:
+    for limit, seed in itertools.product(BUDGETS, SEEDS):
+        found = played(name, limit, seed)
+        again = SETTINGS[name].build(BUDGETS[limit], seed)
+        again.begin()
+        for place, response in enumerate(found.received, start=1):
+            again.receive(response, elapsed_seconds=float(place))
+        assert snapshot(again) == snapshot(found.search)
 
 
 @every_search
