@@ -5,6 +5,7 @@ them, searched at random.
 import gc
 import json
 import os
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
@@ -29,6 +30,7 @@ MARKED_FOLDERS = ("integration", "e2e")
 # of torch, here and in what tests start: tiny matrices gain nothing from more, and threads that
 # wait for one another take the cores of the other tests
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+num_frozen = 0  # modules
 gc.disable()  # until all is imported, of which nothing is garbage
 # The files of tests with the fixture `servers`. They are named, as who deals tests out to processes
 # does not know fixtures, and groups by marks (`--dist loadgroup`) are lost with this pytest.
@@ -96,12 +98,18 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
 
 
 def pytest_collection_finish() -> None:
+    gc.enable()
+
+
+def pytest_runtest_setup() -> None:
     """What was imported stays: every training ends by collecting garbage, and would look through
     all of torch for it.
     """
-    gc.collect()
-    gc.freeze()
-    gc.enable()
+    global num_frozen
+    if len(sys.modules) > num_frozen + 50:
+        gc.collect()
+        gc.freeze()
+        num_frozen = len(sys.modules)
 
 
 @pytest.fixture(scope="session")

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 from restmcts.domain.stats.first_errors import (
+    MAX_THRESHOLDS,
     FirstErrorScore,
     best_threshold,
     first_error,
@@ -105,8 +106,9 @@ def test_a_threshold_is_chosen_by_f1_and_lies_between_two_values() -> None:
 
 
 def test_a_threshold_among_many_values_is_near_the_best() -> None:
-    solutions = [[0.5 + number / 8000] for number in range(2000)] + [[number / 8000] for number in range(2000)]
-    labels = [-1] * 2000 + [0] * 2000
+    solutions = [[0.5 + number / 1200] for number in range(300)] + [[number / 1200] for number in range(300)]
+    labels = [-1] * 300 + [0] * 300
+    assert len(solutions) > MAX_THRESHOLDS
     threshold = best_threshold(solutions, labels, "below")
     score = first_error_score([first_error(values, "below", threshold) for values in solutions], labels)
     assert score.f1 is not None and score.f1 > 0.99

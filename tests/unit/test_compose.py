@@ -26,7 +26,7 @@ ONE_SHOT = {"migrate", "bucket-setup"}
 
 
 def compose(name: str = "docker-compose.yml") -> dict[str, Any]:
-    data = yaml.safe_load((ROOT / name).read_text(encoding="utf-8"))
+    data = yaml.load((ROOT / name).read_text(encoding="utf-8"), yaml.CSafeLoader)
     assert isinstance(data, dict)
     return data
 

@@ -5,6 +5,7 @@ stored, and in step with the compose file, the roles and the accounts that they 
 import json
 import subprocess
 import sys
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -35,14 +36,17 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+@cache
 def rendered(case: str, *more: str) -> str:
     done = helm("template", "restmcts", "restmcts", "--values", str(GOLDEN / f"{case}.values.yaml"), *more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
 
+@cache
 def documents(text: str) -> list[dict[str, Any]]:
-    return [document for document in yaml.safe_load_all(text) if document]
+    """Return what the text holds; it is read once, so leave it as it is."""
+    return [document for document in yaml.load_all(text, yaml.CSafeLoader) if document]
 
 
 def named(text: str, kind: str) -> dict[str, dict[str, Any]]:

@@ -9,6 +9,7 @@ import sys
 import tomllib
 from collections import Counter
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -41,6 +42,11 @@ def python_files() -> Iterator[Path]:
         yield from (ROOT / folder).rglob("*.py")
 
 
+@cache
+def parsed(path: Path) -> ast.Module:
+    return ast.parse(path.read_text(encoding="utf-8"))
+
+
 def canonical(requirement: str) -> str:
     """Return the package's name in the form that indexes compare, without extras and versions."""
     name = re.match(r"[A-Za-z0-9._-]+", requirement)
@@ -56,7 +62,7 @@ def declared(data: dict[str, Any]) -> set[str]:
 
 def imported_packages(path: Path) -> Iterator[str]:
     """Yield the top-level names that a file imports absolutely, at any depth of its code."""
-    for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
+    for node in ast.walk(parsed(path)):
         if isinstance(node, ast.Import):
             yield from (alias.name.partition(".")[0] for alias in node.names)
         elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
@@ -141,7 +147,7 @@ def test_no_function_is_too_long() -> None:
         f"{path.relative_to(ROOT)} {node.name}": (node.end_lineno or 0) - node.lineno + 1
         for path in python_files()
         if "src" in path.relative_to(ROOT).parts and "migrations" not in path.parts
-        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        for node in ast.walk(parsed(path))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
     assert {place: length for place, length in lengths.items() if length > MAX_FUNCTION_LINES} == {}
@@ -161,7 +167,7 @@ def test_tests_without_models_do_not_wait_for_torch() -> None:
         for folder in ("unit", "golden")
         for path in (ROOT / "tests" / folder).rglob("*.py")
         if "modeling" not in path.parts
-        for node in ast.parse(path.read_text(encoding="utf-8")).body
+        for node in parsed(path).body
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else _names_in(node))
         if name.startswith(LOADS_TORCH)
     ]
@@ -176,12 +182,11 @@ def test_modules_with_tables_do_not_postpone_annotations() -> None:
     """SQLModel reads annotations when a class is made: postponed, relationships of lists break."""
     offenders = []
     for path in python_files():
-        text = path.read_text(encoding="utf-8")
-        if "__future__" not in text:
+        if "__future__" not in path.read_text(encoding="utf-8"):
             continue
-        tree = ast.parse(text)
-        tables = any(isinstance(node, ast.ClassDef) and _is_table(node) for node in ast.walk(tree))
-        postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in ast.walk(tree))
+        nodes = list(ast.walk(parsed(path)))
+        tables = any(isinstance(node, ast.ClassDef) and _is_table(node) for node in nodes)
+        postponed = any(isinstance(node, ast.ImportFrom) and node.module == "__future__" for node in nodes)
         if tables and postponed:
             offenders.append(str(path.relative_to(ROOT)))
     assert offenders == []
@@ -191,20 +196,22 @@ def _is_table(node: ast.ClassDef) -> bool:
     return any(word.arg == "table" for word in node.keywords)
 
 
-def imported_by(command: str) -> set[str]:
-    """Return the modules that a command of the command line has imported when it ends."""
+def imported_by(*commands: str) -> list[set[str]]:
+    """Return the modules that a process of the command line has imported after each command."""
     code = (
         "import sys\nfrom restmcts_cli.main import app\n"
-        f"try:\n    app({command.split()!r})\nfinally:\n    print('imported', *sys.modules)"
+        f"for command in {commands!r}:\n    try:\n        app(command.split())\n"
+        "    except SystemExit:\n        pass\n    print('imported', *sys.modules)"
     )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert done.stdout, done.stderr
-    return set(done.stdout.splitlines()[-1].split())
+    found = [set(line.split()) for line in done.stdout.splitlines() if line.startswith("imported ")]
+    assert len(found) == len(commands), done.stderr
+    return found
 
 
 def test_the_help_imports_no_command_and_what_commands_need() -> None:
     """It is what people wait for first: half of its time was settings of runs."""
-    imported = imported_by("--help")
+    (imported,) = imported_by("--help")
     assert "restmcts_cli.main" in imported
     unwanted = ("numpy", "pydantic", "sqlalchemy", "restmcts.domain", "restmcts.adapters", "restmcts_cli.commands")
     assert imported & {*HEAVY, *unwanted} == set()
@@ -217,11 +224,11 @@ def test_what_is_listed_of_a_command_is_what_its_help_begins_with() -> None:
         assert " ".join(begins.split()) == listed.summary, name
 
 
-@pytest.mark.parametrize("command", ["selftrain --help", "evaluate --help", "runs create --help", "compare --help"])
-def test_the_help_of_a_command_waits_for_no_model_and_no_service(command: str) -> None:
-    imported = imported_by(command)
-    assert "restmcts_cli.commands" in imported
-    assert imported & set(HEAVY) == set()
+def test_the_help_of_a_command_waits_for_no_model_and_no_service() -> None:
+    commands = ("selftrain --help", "evaluate --help", "runs create --help", "compare --help")
+    for command, imported in zip(commands, imported_by(*commands), strict=True):
+        assert "restmcts_cli.commands" in imported
+        assert imported & set(HEAVY) == set(), command
 
 
 MUTATIONS = read_toml(ROOT / "tests/mutations/mutations.toml")["mutation"]

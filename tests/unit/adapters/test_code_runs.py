@@ -36,7 +36,6 @@ def judged(verifier: AnswerVerifier, program: str, tests: CodeTests) -> Judgemen
         ("print(0)", 0.5),
         ("print(3)\nimport os\nos._exit(1)", 0.0),
         ("print(int(input()))", 0.0),
-        ("while True:\n    pass", 0.0),
         ("a, b = map(int, input().split())\nprint(a + b", 0.0),
     ],
 )  # fmt: skip
@@ -44,6 +43,16 @@ def test_a_script_has_the_share_of_its_tests(verifier: AnswerVerifier, program: 
     found = judged(verifier, program, SUM)
     assert (found.score, found.source) == (score, "tests")
     assert found.verdict is (Verdict.RIGHT if score == 1.0 else Verdict.WRONG)
+
+
+def test_a_script_without_end_passes_nothing() -> None:
+    with AnswerVerifier(time_limit_seconds=0.3) as verifier:
+        found = judged(verifier, "while True:\n    pass", SUM)
+    assert (found.verdict, found.score, found.reason) == (
+        Verdict.WRONG,
+        0.0,
+        "0 of 4 tests passed; test 1: longer than 0.3 s",
+    )
 
 
 PRINTS = "import atexit, os, sys, threading\ndef main():\n    print(sum(map(int, input().split())), flush=True)\n"

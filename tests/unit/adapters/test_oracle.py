@@ -114,9 +114,9 @@ def _everything(thing: Any, depth: int = 40) -> str:
     return "\n".join(texts)
 
 
-@pytest.fixture
-def room(tmp_path: Path) -> Iterator[Room]:
-    room = Room(tmp_path)
+@pytest.fixture(scope="module")
+def room(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Room]:
+    room = Room(tmp_path_factory.mktemp("room"))
     with room.database.transaction() as transaction:
         checkpoints = {"policy": NewCheckpoint("policy", "policy")}
         checkpoints |= {name: NewCheckpoint("value", name) for name in ("value", "orm", "ms")}

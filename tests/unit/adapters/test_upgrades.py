@@ -140,12 +140,13 @@ def test_a_copy_that_cannot_be_written_can_be_looked_at(old_folder: Path) -> Non
     (folder / "run.db").chmod(0o444)
     # Rights are nothing to root, unless it gives that up.
     bound = ["setpriv", "--bounding-set", "-dac_override"] if os.geteuid() == 0 else []
-    program = [sys.executable, "-c", "from restmcts_cli.main import run; run()", "runs"]
-    command = [*bound, *program, "list", "--workdir", str(folder), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert done.returncode == 0, done.stderr
-    assert [found["name"] for found in json.loads(done.stdout)] == ["old"]
-    command = [*bound, *program, "pause", "old", "--workdir", str(folder)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stderr) == (1, "error: database: attempt to write a readonly database\n")
+    both = (
+        "import sys\nfrom restmcts_cli.main import run\n"
+        f"for words in (['list', '--json'], ['pause', 'old']):\n    sys.argv[1:] = ['runs', *words, '--workdir', {str(folder)!r}]\n"
+        "    try:\n        run()\n    except SystemExit as end:\n        print(end.code or 0)"
+    )
+    done = subprocess.run([*bound, sys.executable, "-c", both], capture_output=True, text=True, check=False)
+    listed, *codes = done.stdout.rpartition("]")[::2]
+    assert [found["name"] for found in json.loads(f"{listed}]")] == ["old"]
+    assert (codes, done.stderr) == (["\n0\n1\n"], "error: database: attempt to write a readonly database\n")
     folder.chmod(0o755)

@@ -69,21 +69,23 @@ def test_numeric_answers_have_a_tolerance(verifier: AnswerVerifier, truth: str, 
 
 
 def test_a_check_that_takes_too_long_is_undecided_and_the_next_one_works() -> None:
-    with AnswerVerifier(time_limit_seconds=3.0) as verifier:
+    with AnswerVerifier() as verifier:
         assert verifier.compare_answers("x + 1", "1 + x") is Verdict.RIGHT
+        verifier.time_limit_seconds = 0.5
         start = time.monotonic()
         verdict = verifier.compare_answers("0.6", "\\sum_{k=1}^{9999} \\frac{1}{k^{k}}")
         assert (verdict, time.monotonic() - start < 30.0) == (Verdict.UNDECIDED, True)
+        verifier.time_limit_seconds = 30.0
         assert verifier.compare_answers("x + 1", "1 + x") is Verdict.RIGHT
 
 
 def test_many_slow_parts_share_one_limit() -> None:
     slow = "\\sum_{k=1}^{9999} \\frac{1}{k^{k}}"
-    with AnswerVerifier(time_limit_seconds=3.0) as verifier:
+    with AnswerVerifier(time_limit_seconds=1.0) as verifier:
         verifier.compare_answers("x + 1", "1 + x")
         start = time.monotonic()
         assert verifier.compare_answers("1, 2, 3, 4, 5, 6", ", ".join([slow] * 6)) is Verdict.UNDECIDED
-        assert time.monotonic() - start < 15.0
+        assert time.monotonic() - start < 5.0
 
 
 TIME = [
@@ -126,11 +128,12 @@ NESTING = [
 
 def test_hostile_answers_of_one_tree_share_its_budget() -> None:
     checks = [Check("q", "\\frac{\\pi}{7}", "math", f"The answer is ${text}$\n") for text in TIME + MEMORY + NESTING]
-    with AnswerVerifier(time_limit_seconds=1.0) as verifier:
+    with AnswerVerifier(time_limit_seconds=0.5) as verifier:
         verifier.compare_answers("x + 1", "1 + x")
         start = time.monotonic()
         verdicts = verifier.verify([*checks, Check("q", "5", "math", "The answer is 5\n")])
         seconds = time.monotonic() - start
+        verifier.time_limit_seconds = 30.0
         afterwards = verifier.compare_answers("x + 1", "1 + x")
     assert Verdict.RIGHT not in verdicts[:-1]
     assert verdicts[-1] is Verdict.RIGHT, "plain numbers are decided when the budget is spent"

@@ -1,6 +1,7 @@
 """The commands `runs`: created, shown and steered, in a work folder."""
 
 import json
+import re
 import subprocess
 import sys
 import threading
@@ -268,20 +269,21 @@ def test_a_run_without_problems_is_paused_and_filled_later(tmp_path: Path, call:
     assert document("runs", "resume", "new", "--workdir", workdir)["state"] == "running"
 
 
-@pytest.mark.parametrize("arguments", [("show", "mine"), ("create", "demo", "--demo", "--quick")])
-def test_what_the_image_without_models_can_do(workdir: Path, arguments: tuple[str, ...]) -> None:
+def test_what_the_image_without_models_can_do(workdir: Path) -> None:
     """The image of the command line has neither torch nor the services nor what draws reports."""
     code = (
         "import sys\n"
         "absent = 'torch', 'transformers', 'datasets', 'jinja2', 'matplotlib', 'restmcts_coordinator', 'restmcts_trainer'\n"
         "sys.modules.update(dict.fromkeys(absent))\n"
-        "from restmcts_cli.main import run\n"
-        "run()"
+        "from restmcts_cli.main import app\n"
+        "for words in (['show', 'mine'], ['create', 'demo', '--demo', '--quick']):\n"
+        f"    app(['runs', *words, '--workdir', {str(workdir)!r}, '--json'], standalone_mode=False)\n"
     )
-    command = [sys.executable, "-c", code, "runs", *arguments, "--workdir", str(workdir), "--json"]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
     assert done.returncode == 0, done.stderr
-    assert json.loads(done.stdout)["state"] == "running"
+    shown, made = (json.loads(part) for part in re.split(r"(?<=\n})\s+(?={)", done.stdout))
+    assert (shown["state"], made["run"], made["state"]) == ("running", "demo", "running")
+    assert [phase["name"] for phase in shown["phases"]][:2] == ["grade-base", "collect-1"]
 
 
 def test_work_says_that_torch_is_missing(workdir: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:

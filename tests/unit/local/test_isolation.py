@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state import blocks, runs
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.workers.service import OpenModels
 from restmcts.domain.problems import Check, Problem
@@ -17,7 +17,7 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.tasks.task import Judgement
-from restmcts.errors import InputError, ModelError, RestMctsError
+from restmcts.errors import InputError, ModelError, RestMctsError, ServerUnavailableError
 from restmcts.messages import wire
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_local.local_run import LocalRun, ModelOptions
@@ -181,9 +181,8 @@ def test_one_tree_that_cannot_be_labelled_fails_alone(run: Any, monkeypatch: pyt
     assert {state for state, _ in found.values()} == {"labelled"}
 
 
-def test_a_server_that_is_away_is_no_failed_attempt(run: Any) -> None:
-    from restmcts.errors import ServerUnavailableError
-
+def test_a_server_that_is_away_is_no_failed_attempt(run: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(blocks, "FIRST_PAUSE_SECONDS", 0.1)
     away = [True, True]
 
     def answer(answer: StepsProposed) -> StepsProposed:

@@ -13,6 +13,7 @@ from restmcts.modeling.policy.proposer import TransformersProposer
 
 MakePolicy = Callable[..., LoadedModel]
 SETTINGS = GenerationSettings(temperature=1.0, max_step_tokens=9, max_solution_tokens=20)
+LIKELY_SEEDS = (32, 11)
 
 
 def next_log_probs(loaded: LoadedModel, text: str) -> torch.Tensor:
@@ -24,9 +25,11 @@ def next_log_probs(loaded: LoadedModel, text: str) -> torch.Tensor:
 def policy_that_writes_two_steps(make_policy: MakePolicy, family: str) -> tuple[LoadedModel, tuple[ProposedStep, ...]]:
     """Return random weights that write two steps without an empty line between, so that their
     texts are all that was generated.
+
+    `LIKELY_SEEDS` are looked at first: with today's torch they do.
     """
     request = ProposeSteps(0, ("ab\n",), 1, 2, seed=0, num_alternatives=2)
-    for seed in range(100):
+    for seed in (*LIKELY_SEEDS, *range(100)):
         loaded = make_policy(family, seed)
         (answer,) = TransformersProposer(loaded).propose(["hi"], [request], SETTINGS)
         steps = answer.samples[0].steps

@@ -2,6 +2,7 @@
 problems, event files.
 """
 
+import itertools
 import math
 from collections.abc import Callable
 from dataclasses import replace
@@ -14,13 +15,13 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
 from restmcts.modeling.training.training import train_policy, train_preferences, train_value
-from restmcts.modeling.training.training_loop import Attempt
+from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import PolicyExample, PreferenceExample, ValueExample
 from restmcts.modeling.training.value_training import split_by_problem
 from restmcts.modeling.value.value_metrics import calibration_error, value_metrics
 from restmcts.modeling.value.value_reading import ValueReader
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from transformers import BertConfig, BertForMaskedLM, LlamaModel, PreTrainedTokenizerFast
+from transformers import BertConfig, BertForMaskedLM, LlamaModel, PreTrainedTokenizerFast, TrainingArguments
 
 SETTINGS = TrainingSettings(num_steps=3, batch_size=8, learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
 EXAMPLES = [PolicyExample("ab"[: 1 + i % 2], ("cd\n", "e" * (1 + i % 3) + "\n")[: 1 + i % 2]) for i in range(8)]
@@ -213,12 +214,37 @@ def test_settings_that_cannot_be_are_bad_input(change: dict[str, Any]) -> None:
         replace(SETTINGS, **change)
 
 
+def scheduled_rates(settings: TrainingSettings, folder: Path) -> list[float]:
+    """Return the learning rate of each step, by the schedule alone."""
+    loop = StepLoop()
+    loop.args = TrainingArguments(**training_arguments(EXAMPLES, settings, str(folder), Attempt()))
+    optimizer = torch.optim.AdamW([torch.nn.Parameter(torch.zeros(1))], lr=settings.learning_rate)
+    scheduler = loop.create_scheduler(settings.num_steps, optimizer)
+    rates = []
+    for _ in range(settings.num_steps):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    return rates
+
+
 @pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
-@pytest.mark.parametrize("warmup_ratio", [0.0, 0.03, 0.5])
-@pytest.mark.parametrize("num_steps", [1, 2, 7])
-def test_every_step_learns_and_the_warmup_ends_at_the_peak(
-    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, num_steps: int, warmup_ratio: float, schedule: Any
+def test_every_step_learns_and_the_warmup_ends_at_the_peak(tmp_path: Path, schedule: Any) -> None:
+    for num_steps, warmup_ratio in itertools.product((1, 2, 7), (0.0, 0.03, 0.5)):
+        changes = {"num_steps": num_steps, "warmup_ratio": warmup_ratio, "schedule": schedule}
+        rates = scheduled_rates(replace(SETTINGS, learning_rate=1e-3, **changes), tmp_path)
+        assert len(rates) == num_steps and min(rates) > 0
+        num_warmup = math.ceil(warmup_ratio * num_steps)
+        assert rates[max(num_warmup - 1, 0)] == max(rates) == pytest.approx(1e-3)
+        assert rates[:num_warmup] == sorted(rates[:num_warmup])
+
+
+@pytest.mark.parametrize("schedule", ["cosine", "linear", "constant"])
+def test_the_steps_of_a_training_have_the_rates_of_its_schedule(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, schedule: Any
 ) -> None:
+    settings = replace(SETTINGS, num_steps=4, warmup_ratio=0.5, schedule=schedule)
+    expected = scheduled_rates(settings, tmp_path)
     rates: list[float] = []
     take_step = torch.optim.AdamW.step
 
@@ -227,12 +253,8 @@ def test_every_step_learns_and_the_warmup_ends_at_the_peak(
         return take_step(self, closure)
 
     monkeypatch.setattr(torch.optim.AdamW, "step", step)
-    settings = replace(SETTINGS, num_steps=num_steps, warmup_ratio=warmup_ratio, schedule=schedule, learning_rate=1e-3)
     train_policy(parent, EXAMPLES, settings, tmp_path / "out")
-    assert len(rates) == num_steps and min(rates) > 0
-    num_warmup = math.ceil(warmup_ratio * num_steps)
-    assert rates[max(num_warmup - 1, 0)] == max(rates) == pytest.approx(1e-3)
-    assert rates[:num_warmup] == sorted(rates[:num_warmup])
+    assert rates == expected
 
 
 def test_a_training_of_one_step_changes_weights(parent: Path, tmp_path: Path) -> None:
