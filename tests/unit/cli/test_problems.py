@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts.adapters.sql.state import runs
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
 from typer.testing import Result
@@ -92,20 +93,20 @@ def test_listing_shows_texts_as_characters(workdir: Path, shown: Shown, call: Co
     assert "it has test, train" in str(call("problems", "list", "mine", "--set", "x", "--workdir", workdir).exception)
 
 
-def test_problems_are_streamed(workdir: Path, tmp_path: Path, call: Command) -> None:
+def test_problems_are_streamed(workdir: Path, tmp_path: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(runs, "PROBLEMS_PER_INSERT", 50)
     path = tmp_path / "many.jsonl"
     path.write_text('{"question": "one that has all imported", "answer": 1}\n')
     call("problems", "enqueue", "mine", path, "--set", "earlier", "--workdir", workdir)
     with path.open("w") as file:
         file.writelines(
-            json.dumps({"question": f"{number}: {'long ' * 500}", "answer": number}) + "\n" for number in range(1_500)
+            json.dumps({"question": f"{number}: {'long ' * 400}", "answer": number}) + "\n" for number in range(1_000)
         )
     tracemalloc.start()
     result = call("problems", "enqueue", "mine", path, "--set", "later", "--workdir", workdir)
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
-    assert "1,500 problems added to later" in result.stderr
-    print(peak, path.stat().st_size)
+    assert "1,000 problems added to later" in result.stderr
     assert peak < path.stat().st_size
 
 

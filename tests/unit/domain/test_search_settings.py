@@ -1,15 +1,16 @@
 """Settings of searches as data: any registered class is read and written, by its name."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 import pytest
 from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
-from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.domain.search.settings import SEARCH_SETTINGS, SEARCHES, Ends, SearchSettings, Steps
+from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.errors import InputError
 
 
@@ -50,3 +51,24 @@ def test_settings_without_a_known_search_are_refused() -> None:
 def test_only_mcts_star_has_unfinished_leaves_verified() -> None:
     thresholds = {name: SEARCHES.get(name)().verified_threshold for name in SEARCHES}
     assert {name: found for name, found in thresholds.items() if found is not None} == {"mcts-star": 0.9}
+
+
+@pytest.mark.parametrize(
+    "make",
+    [
+        lambda: MctsStarSettings(branch=0),
+        lambda: MctsStarSettings(leaves_in_flight=0),
+        lambda: MctsStarSettings(alpha=1.5),
+        lambda: MctsStarSettings(widening=-1.0),
+        lambda: SelfConsistencySettings(num_samples=0),
+        lambda: CotSettings(stop_threshold=0.5, num_retries=-1),
+        lambda: BestOfNSettings(samples_at_once=0),
+        lambda: StepBeamSettings(beam_width=0),
+        lambda: TotBfsSettings(width=0),
+        lambda: TotDfsSettings(max_depth=0),
+        lambda: Budget(tokens=-1),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
+    with pytest.raises(InputError):
+        make()

@@ -20,7 +20,6 @@ from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search, StopReason
 from restmcts.domain.search.settings import SEARCH_SETTINGS, SearchSettings
 from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
-from restmcts.errors import InputError
 from restmcts.testing.scripted import ScriptedModels, run_search
 from restmcts.testing.trees import RandomModels
 
@@ -379,27 +378,6 @@ def test_widening_expands_a_node_again() -> None:
     for search in (once, again):
         run(search, RandomModels(0, num_words=1000, answer_rate=0.0, silence_rate=0.0).answer)
     assert len(once.tree.root.children) == 3 < len(again.tree.root.children)
-
-
-@pytest.mark.parametrize(
-    "make",
-    [
-        lambda: MctsStarSettings(branch=0),
-        lambda: MctsStarSettings(leaves_in_flight=0),
-        lambda: MctsStarSettings(alpha=1.5),
-        lambda: MctsStarSettings(widening=-1.0),
-        lambda: SelfConsistencySettings(num_samples=0),
-        lambda: CotSettings(stop_threshold=0.5, num_retries=-1),
-        lambda: BestOfNSettings(samples_at_once=0),
-        lambda: StepBeamSettings(beam_width=0),
-        lambda: TotBfsSettings(width=0),
-        lambda: TotDfsSettings(max_depth=0),
-        lambda: Budget(tokens=-1),
-    ],
-)
-def test_settings_that_make_no_sense_are_refused(make: Callable[[], object]) -> None:
-    with pytest.raises(InputError):
-        make()
 
 
 def test_best_of_n_takes_the_score_that_the_value_models_own_rule_makes() -> None:
