@@ -12,7 +12,7 @@ FOLDER = Path(__file__).parent
 MIN_AGREEMENT = 0.97
 
 
-@pytest.mark.parametrize("name", ["grading.jsonl", "grading_kinds.jsonl"])
+@pytest.mark.parametrize("name", ["grading.jsonl", "grading_kinds.jsonl", "grading_context.jsonl"])
 def test_no_wrong_answer_is_right_and_nearly_all_verdicts_agree(verifier: AnswerVerifier, name: str) -> None:
     verdicts: Counter[tuple[str, str]] = Counter()
     wrong_for_right = []

@@ -1,6 +1,7 @@
 """The command `grade`: every line comes back, bad ones with their reason."""
 
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -62,6 +63,35 @@ def test_out_takes_the_lines_and_appears_whole(tmp_path: Path, capsys: pytest.Ca
     assert rows == []
     assert json.loads(out.read_text())["verdict"] == "right"
     assert sorted(file.name for file in tmp_path.iterdir()) == ["graded.jsonl", "predictions.jsonl"]
+
+
+def test_out_may_be_a_link_or_a_pipe_which_stay_what_they_are(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = _file(tmp_path, {"prediction": "5", "answer": "5"})
+    target, link, pipe = tmp_path / "target.jsonl", tmp_path / "link.jsonl", tmp_path / "pipe"
+    link.symlink_to(target)
+    os.mkfifo(pipe)
+    reader = os.open(pipe, os.O_RDONLY | os.O_NONBLOCK)
+    for out in (link, pipe):
+        _graded(capsys, path, out=out)
+    assert link.is_symlink() and pipe.is_fifo()
+    assert target.read_bytes() == os.read(reader, 1000)
+    os.close(reader)
+
+
+def test_a_file_of_which_no_line_can_be_graded_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "graded.jsonl"
+    with pytest.raises(InputError, match="no line that can be graded"):
+        grade(_file(tmp_path, "a,b", "1,2"), out=out)
+    assert not out.exists()
+    assert capsys.readouterr().err.count("not JSON") == 2
+
+
+@pytest.mark.parametrize("limit", [0.0, -1.0, float("nan"), float("inf"), 1e300])
+def test_a_time_limit_is_a_positive_number_of_seconds(tmp_path: Path, limit: float) -> None:
+    with pytest.raises(InputError, match="at most 86,400 seconds"):
+        grade(_file(tmp_path, {"prediction": "5", "answer": "5"}), time_limit=limit)
 
 
 def test_nothing_is_left_behind_by_bad_input(tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 placeholder does.
 """
 
+import time
+
 import pytest
 from restmcts.domain.answers.extraction import extract_answer, is_cut_off, states_answer
 
@@ -116,8 +118,64 @@ def test_an_answer_ends_a_solution(text: str, answer: str) -> None:
 
 
 @pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is 5. No, wait. It is 6.",
+        "The answer is 5. Correction: 6.",
+        "The answer is 5, which is impossible.",
+        "So \\boxed{5}. Scratch that, it is 6.",
+        "\\boxed{5} is wrong.",
+        "It is not \\boxed{5}",
+        "Suppose that \\boxed{5}.",
+        "答案是5。不对，应该是6。",
+    ],
+)
+def test_an_answer_that_is_taken_back_comes_with_the_words_that_do_so(text: str) -> None:
+    assert extract_answer(text) not in (None, "5")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "The answer is 5. No other number fits.",
+        "The answer is 5. If x were 6, that is another case.",
+        "The answer is 5. Let me verify: 2 + 3 = 5.",
+        "Since 9 is not even, the answer is 5.",
+        "Statement B is false, so the answer is 5.",
+        "I think the answer is 5.",
+        "x is not 6. So \\boxed{5}. This is right.",
+    ],
+)
+def test_words_beside_an_answer_that_do_not_take_it_back_leave_it_alone(text: str) -> None:
+    assert extract_answer(text) == "5"
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "One might think the answer is 5.",
+        "It is false that the answer is 5.",
+        "A common mistake: the answer is 5.",
+        "<think>\\boxed{5}</think> I am not sure.",
+        "<thinking>The answer is 5</thinking>",
+        "<|begin_of_thought|>\\boxed{5}<|end_of_thought|> Hm.",
+    ],
+)
+def test_what_others_say_and_what_a_thought_says_is_no_answer(text: str) -> None:
+    assert extract_answer(text) is None
+
+
+@pytest.mark.parametrize("text", ["<think>" * 20_000, "not " * 25_000, "answer is 5, no, " * 6_000, "but " * 25_000])
+def test_long_texts_are_read_in_linear_time(text: str) -> None:
+    start = time.process_time()
+    extract_answer(f"The answer is 5. {text}")
+    assert time.process_time() - start < 2
+
+
+@pytest.mark.parametrize(
     ("text", "cut"),
     [
+        ("<think>The answer is 5", True),
         ("So 3 + 4 =", True),
         ("The answer is\n", True),
         ("We get $x = 3", True),

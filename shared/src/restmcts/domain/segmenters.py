@@ -12,8 +12,9 @@ from types import MappingProxyType
 from restmcts.domain.tasks.code.steps import is_whole_line
 
 THOUGHT_BEGINS, THOUGHT_ENDS = "<think>", "</think>"
-_THOUGHT = re.compile(r"(?:\A(?:(?!<think>).)*?|<think>.*?)</think>", re.DOTALL)
-_UNFINISHED_THOUGHT = re.compile(r"<think>.*\Z", re.DOTALL)
+_MARK_OF_THOUGHT = re.compile(
+    r"<(/)?(?:think|thinking|thought|reasoning)>|<\|(?:begin|(end))_of_thought\|>", re.IGNORECASE
+)
 # Before the blank behind a sentence, a line or a thought; titles and numbers of lists end none.
 _SENTENCE = re.compile(
     r"(?<=\S)(?=\n)|(?<=</think>)(?=\s)|(?<=[。！？])(?=.)|(?<=[.!?][\"')\]])(?=\s)|(?<=[.!?])(?=\s)"
@@ -87,6 +88,11 @@ def outside_thoughts(text: str) -> str:
     """Return a text without its thoughts, one that was opened before it and one that is not
     finished included.
     """
-    if THOUGHT_BEGINS not in text and THOUGHT_ENDS not in text:
-        return text
-    return _UNFINISHED_THOUGHT.sub("", _THOUGHT.sub("", text))
+    kept, start, inside = [], 0, False
+    for count, mark in enumerate(_MARK_OF_THOUGHT.finditer(text)):
+        ends = mark.lastindex is not None
+        if not inside and not ends:
+            kept.append(text[start : mark.start()])
+        if inside or not ends or count == 0:
+            start, inside = mark.end(), not ends
+    return "".join(kept) if inside else "".join(kept) + text[start:]

@@ -20,6 +20,7 @@ from restmcts.adapters.files.row_files import json_row, read_lines
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.answers.normalisation import strip_wrappers
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.segmenters import outside_thoughts
 from restmcts.domain.tasks.answers import AnswerTask
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError, StorageError
@@ -79,8 +80,9 @@ def grade(
                 typer.echo(f"{file}, line {line_number}: {graded['error']}", err=True)
             counts[graded["verdict"]] += 1
             destination.write(json.dumps(graded) + "\n")
-        if not counts:
-            raise InputError(f"{file} contains no lines; each must be a JSON object with a prediction and an answer")
+        if counts.total() == num_bad:
+            which = "no line that can be graded" if counts else "no lines"
+            raise InputError(f"{file} contains {which}; each must be a JSON object with a prediction and an answer")
     if summary:
         typer.echo(_summary(counts, num_bad), err=True)
 
@@ -134,7 +136,7 @@ def answer_of_prediction(prediction: str, kind: str = "math") -> str | None:
     if not isinstance(task, AnswerTask):
         return None
     stated = task.stated(prediction)
-    text = prediction.strip()
+    text = outside_thoughts(prediction).strip()
     if stated is not None or not text:
         return stated
     bare = text if len(text) <= MAX_BARE_ANSWER_CHARACTERS else text.splitlines()[-1].strip()
@@ -155,26 +157,34 @@ def _graded(prediction: Prediction, verifier: AnswerVerifier) -> dict[str, str |
 @contextmanager
 def _destination(path: Path | None) -> Iterator[TextIO]:
     """Give standard output, or a file that appears under its name only when all of it is
-    written.
+    written; a device or pipe is written to as it is.
     """
     if path is None:
         yield sys.stdout
         return
+    path = Path(os.path.realpath(path))
+    in_place = path.exists() and not path.is_file()
     try:
-        descriptor, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        descriptor, name = (
+            (os.open(path, os.O_WRONLY), None)
+            if in_place
+            else tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
+        )
     except OSError as error:
         raise InputError(f"cannot write {path}: {error.strerror or error}") from None
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as stream:
             yield stream
-        os.chmod(name, 0o644)
-        os.replace(name, path)
+        if name is not None:
+            os.chmod(name, 0o644)
+            os.replace(name, path)
     except OSError as error:
         raise StorageError(
             f"cannot write {path}: {error.strerror or error}; free some space or give another --out"
         ) from None
     finally:
-        Path(name).unlink(missing_ok=True)
+        if name is not None:
+            Path(name).unlink(missing_ok=True)
 
 
 def _with_progress(file: Path, shown: bool) -> Iterator[tuple[int, bytes]]:

@@ -22,7 +22,8 @@ from restmcts.errors import InputError, RestMctsError
 
 logger = logging.getLogger(__name__)
 
-OWN_VERSION = 2
+OWN_VERSION = 3
+MAX_SECONDS = 86_400.0
 ANSWERS_IN_A_BUDGET = 4
 
 
@@ -90,10 +91,13 @@ class AnswerVerifier:
         together may take four times as long.
 
         Raises:
-            InputError: if the limit is not above 0.
+            InputError: if the limit is not above 0, or over a day.
         """
-        if not time_limit_seconds > 0:
-            raise InputError(f"the time limit of a check must be above 0 seconds, not {time_limit_seconds}")
+        if not 0 < time_limit_seconds <= MAX_SECONDS:
+            raise InputError(
+                f"the time limit of a check must be above 0 and at most {MAX_SECONDS:,.0f} seconds,"
+                f" not {time_limit_seconds}"
+            )
         self._child = ExpressionChild()
         self._code = CodeRuns(time_limit_seconds)
         self.time_limit_seconds = time_limit_seconds

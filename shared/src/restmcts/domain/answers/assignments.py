@@ -6,11 +6,14 @@ same.
 
 import itertools
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+from restmcts.domain.answers.changing_words import changes_number
 from restmcts.domain.answers.normalisation import split_top_level
 from restmcts.domain.answers.parts import SYMBOL, enumerated, equation_sides, inside_brackets
 
+_MULTIPLE_OF_NAME = re.compile(r"-?\d+(?:\.\d+)?\s*\\?[a-zA-Z]+")
 _FUNCTION = re.compile(r"([a-zA-Z])(?:\s*\(\s*([a-zA-Z])\s*\))?")
 
 
@@ -67,6 +70,26 @@ def _pairs_of_list(text: str) -> list[tuple[str, str]] | None:
     if not all(len(one) == 2 and SYMBOL.fullmatch(one[0].strip()) for one in sides):
         return None
     return [(_name(name), value.strip()) for name, value in sides]
+
+
+def gives_one_name(text: str) -> bool:
+    """Return whether a text enumerates values of one name (x = 1 or x = 2)."""
+    pairs = _pairs_of_list(text)
+    return pairs is not None and len(pairs) > 1 and len({name for name, _ in pairs}) == 1
+
+
+def is_said_of_another(sides: Sequence[str]) -> bool:
+    """Return whether an equation gives a value to a term in one unknown (-x, 2x, x^2, x + 1) and
+    not to the unknown, or words before it change what it says (unless x = 3).
+    """
+    first = sides[0].strip()
+    if changes_number(re.sub(r"\\[a-zA-Z]+", "", first)):
+        return True
+    if len(sides) != 2 or SYMBOL.fullmatch(first):
+        return False
+    letters = re.findall(r"\\?[a-zA-Z]+", re.sub(r"\\(?:frac|sqrt|cdot|times)(?![a-z])", "", first))
+    in_one_letter = len(set(letters)) == 1 and re.fullmatch("[a-z]", letters[0]) is not None
+    return in_one_letter or _MULTIPLE_OF_NAME.fullmatch(first) is not None
 
 
 def _name(text: str) -> str:

@@ -36,8 +36,13 @@ _CALLED_RIGHT = re.compile(
 )
 _ARTICLE = re.compile(r"\s+(?!because|since|as\b|and\b|or\b|is\b|which|for\b|but\b|not\b|with\b|by\b|due\b)[a-z]")
 _NEGATED = re.compile(
-    r"(?:\b(?:not|neither|nor|isn't|cannot\s+be|can't\s+be|rather\s+than|rule\s+out|eliminate)|n't\s+(?:be|choose|pick)|不是?|不选|排除|而非|而不是)"
+    r"(?:\b(?:not|neither|nor|isn't|cannot\s+be|can't\s+be|rather\s+than|rule\s+out|eliminate|(?:anything|everything|all)\s+but|except|besides|unlike|other\s+than|instead\s+of)|n't\s+(?:be|choose|pick)|不是?|不选|排除|而非|而不是)"
     r"[\s*(:]*(?:option|choice|选项)?[\s*(]*$",
+    re.IGNORECASE,
+)
+_TAKEN_BACK = re.compile(
+    r"\W*(?:选项)?(?:的?(?:说法|描述|结论|答案))?(?:是)?(?:错|不对|不正确|不符|不成立)|\W*\s(?:is|are)\s+(?:wrong|incorrect|not|false|impossible)"
+    r"|\W*[?？]\W*(?:no\b|not\b|wrong|incorrect|nope|不)",
     re.IGNORECASE,
 )
 _SEVERAL = re.compile(
@@ -110,7 +115,9 @@ def _stated_letters(text: str) -> str | None:
             statements.append((one.start(group), one[group]))
     if statements:
         return max(statements)[1]
-    contrast = re.search(rf"(?:it is|it's|but|而是|而应是)\s+(?:option\s+)?\(?([{_LETTER}])\)?\W*$", text.strip())
+    contrast = re.search(
+        rf"(?:it is|it's|\b[Nn]ot\b[^.]{{0,60}}\bbut|而是|而应是)\s+(?:option\s+)?\(?([{_LETTER}])\)?\W*$", text.strip()
+    )
     return contrast.group(1) if contrast else None
 
 
@@ -121,7 +128,7 @@ def _is_choice(text: str, found: re.Match[str]) -> bool:
     if letters in ("A", "I") and not found["closed"] and _ARTICLE.match(text, end):
         return False
     after = text[end : end + 40]
-    if re.match(r"[\W]*(?:选项)?(?:是)?(?:错误|不对|不正确)|\W*\s(?:is|are)\s+(?:wrong|incorrect|not|false)", after):
+    if _TAKEN_BACK.match(after):
         return False
     return not _NEGATED.search(text[max(0, found.start("letters") - MAX_NEGATION) : found.start("letters")])
 

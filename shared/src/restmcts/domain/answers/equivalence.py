@@ -10,7 +10,14 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 
-from restmcts.domain.answers.assignments import Assignments, assignments_of, function_of, with_variable
+from restmcts.domain.answers.assignments import (
+    Assignments,
+    assignments_of,
+    function_of,
+    gives_one_name,
+    is_said_of_another,
+    with_variable,
+)
 from restmcts.domain.answers.choices import compare_choices
 from restmcts.domain.answers.formulas import describes_a_set
 from restmcts.domain.answers.normalisation import (
@@ -64,9 +71,12 @@ _ALL_REALS = re.compile(
 _WHOLE_PARAMETER = re.compile(
     r",?\s*(?:\\text\s*\{[^{}]*\}\s*)?(?:(?:where|for)\s+)?\(?\s*[a-zA-Z]\s*\\in\s*\{?\s*\\?[ZN]\s*\}?\s*\)?$"
 )
+# Of an integral: any letter means the same.
+_CONSTANT = re.compile(r"(?<=\S)\s*\+\s*[cCkK]$")
 _NAME = re.compile(r"[a-zA-Z\\]")
 _CALCULATION = re.compile(r"[\d\s+\-*/().,{}^!$%]|\\(?:frac|cdot|times|sqrt|div|pi|binom|approx)(?![a-z])")
-_MULTIPLE_OF_NAME = re.compile(r"-?\d+(?:\.\d+)?\s*\\?[a-zA-Z]+|\\frac\s*\{[^{}]*\}\s*\{[^{}]*\}\s*[a-zA-Z]")
+# Of an integral: any letter means the same.
+_CONSTANT = re.compile(r"(?<=\S)\s*\+\s*[cCkK]$")
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,7 +99,7 @@ class Comparison:
             return Verdict.UNDECIDED
         if _PLAIN_NUMBER.fullmatch(truth) and _PLAIN_NUMBER.fullmatch(prediction):
             return compare_quantities(truth, prediction, self.relative_tolerance) or Verdict.UNDECIDED
-        spelled_truth, spelled = _spelled_answer(truth), _spelled_answer(prediction)
+        spelled_truth, spelled = (_CONSTANT.sub("+ C", _spelled_answer(one)) for one in (truth, prediction))
         if spelled and squeezed(unmarked(spelled_truth)) == squeezed(unmarked(spelled)):
             return Verdict.RIGHT
         if not spelled or not is_balanced(spelled) or not is_balanced(spelled_truth):
@@ -184,7 +194,10 @@ class Comparison:
                 return _all_of([self._spelled(first, second, depth - 1) for first, second in pairs])
             same = self._in_any_order(list(true_values.values.values()), list(values.values.values()), depth)
             return Verdict.WRONG if same is Verdict.WRONG else Verdict.UNDECIDED
-        return self._named_against_unnamed(true_values or values, parts_of(prediction if true_values else truth), depth)
+        named, other = (true_values, prediction) if true_values else (values, truth)
+        if named is not None and not named.indexed and gives_one_name(other):
+            return Verdict.UNDECIDED
+        return self._named_against_unnamed(named, parts_of(other), depth)
 
     def _named_against_unnamed(self, named: Assignments | None, other: Parts | None, depth: int) -> Verdict | None:
         if named is None or other is None or other.kind not in ("list", "bracketed"):
@@ -215,11 +228,11 @@ class Comparison:
         return self._functions(truth, prediction, depth)
 
     def _value_of_chain(self, truth: str, sides: list[str], depth: int) -> Verdict:
-        """Compare a value with the end of x = ... = value, or with 12 = 3 * 4; a multiple of the
-        unknown is not the unknown.
+        """Compare a value with the end of x = ... = value, or with 12 = 3 * 4; what is said of
+        2x, -x or x^2 is not said of x.
         """
         verdict = self._spelled(truth, sides[-1], depth - 1)
-        if verdict is Verdict.RIGHT and _MULTIPLE_OF_NAME.fullmatch(sides[0]):
+        if verdict is Verdict.RIGHT and is_said_of_another(sides):
             return Verdict.UNDECIDED
         if all(_CALCULATION.sub("", side) == "" for side in sides) and verdict is not Verdict.RIGHT:
             return self._spelled(truth, sides[0], depth - 1)

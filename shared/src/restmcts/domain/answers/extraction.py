@@ -8,7 +8,8 @@ import re
 
 from restmcts.domain.answers.normalisation import matching_brace, strip_wrappers
 from restmcts.domain.answers.quantities import normalise_number
-from restmcts.domain.segmenters import outside_thoughts
+from restmcts.domain.answers.withdrawals import is_denied, is_doubted, retraction_after
+from restmcts.domain.segmenters import outside_thoughts, thought_is_open
 
 __all__ = ["answer_statement", "extract_answer", "is_cut_off", "normalise_number", "states_answer"]
 
@@ -28,6 +29,7 @@ _ANCHOR = re.compile(
     |(?:答案|(?:故|应|因此|所以)(?:本题|该)?选(?:择|项)?)\s{0,9}[*_]{0,3}\s{0,9}(?:应该是|应为|是|为|选|[:：])?
     |^[ \t]{0,20}(?:答|解答)\s{0,9}[:：]
     |^[ \t]{0,20}\#{4}(?!\#)
+    |(?<=[ \t])\#{4}(?=[ \t]*-?\$?\d[\d,.]*[ \t]*$)
     """,
     re.VERBOSE | re.IGNORECASE | re.MULTILINE,
 )
@@ -90,6 +92,7 @@ _CLAUSE = re.compile(
     r",?\s+(?:because|since|which|so\s+that|where|I\s+hope|as\s+(?:we|required|desired|shown)|not|rather\s+than)\b"
     r"|,\s+(?:as|so|and\s+(?:we|this|the))\b"
 )
+_WORD_CHARACTER = re.compile(r"\w")
 _SHORT_RESULT = re.compile(r"(?:yes|no|true|false|none|odd|even|undefined|impossible|infinity|[a-z])\W*", re.IGNORECASE)
 _BREAKS_OFF = re.compile(
     r"(?:[=+*/({\[,:\\^_-]|\\(?:frac|sqrt|times|cdot|boxed|left|text)\b\{?|\banswer(?:\s+(?:is|are))?|答案(?:是|为)?)\s*$"
@@ -117,11 +120,12 @@ def extract_answer(solution: str) -> str | None:
     if it states none.
 
     A box that is never closed comes back with its opening, since nobody can know what it would have
-    contained.
+    contained; an answer that is taken back, with the words that do so. What a thought says is no
+    answer.
     """
     if not any(gate in solution for gate in _GATES):
         return None
-    return answer_statement(solution)
+    return answer_statement(outside_thoughts(solution))
 
 
 def answer_statement(text: str) -> str | None:
@@ -131,14 +135,30 @@ def answer_statement(text: str) -> str | None:
     for place, end, is_box in sorted(_anchors(text), reverse=True):
         answer = _boxed(text, place) if is_box else _stated(text, place, end)
         if answer and not _is_placeholder(answer):
-            return answer
+            return _with_withdrawal(answer, text, place, end, is_box)
     return None
+
+
+def _with_withdrawal(answer: str, text: str, start: int, end: int, is_box: bool) -> str:
+    """Return an answer with the words that take it back or deny it, if any do."""
+    if is_box:
+        box = _one_box(text, start)
+        if box and is_denied(text[max(0, start - MAX_LEAD_CHARACTERS) : start]):
+            return f"not {answer}"
+        end = box[1] if box else end
+    else:
+        first = _WORD_CHARACTER.search(text, end)
+        end = first.end() if first else end
+    words = retraction_after(text, end)
+    return answer if words is None else f"{answer} {words}"
 
 
 def is_cut_off(solution: str) -> bool:
     """Return whether a text breaks off where more must follow: in a formula, a box, a sum or the
-    statement of its answer.
+    statement of its answer, or a thought.
     """
+    if thought_is_open(solution):
+        return True
     line = solution.rstrip()[-MAX_ANSWER_CHARACTERS:].rpartition("\n")[2]
     return _BREAKS_OFF.search(line) is not None or len(_OPEN_FORMULA.findall(line)) % 2 == 1
 
@@ -170,7 +190,7 @@ def _stated(text: str, start: int, end: int) -> str | None:
     heading = _HEADING.match(text, line_start)
     if heading and not _is_answer_of_heading(heading["text"], text[start:end]):
         return None
-    if _CONDITION.search(before):
+    if _CONDITION.search(before) or is_doubted(before):
         return None
     answer = _sentence_answer(text, end)
     if answer is None or not _says_answer(text[start:end], text[end : end + MAX_LEAD_CHARACTERS], answer):

@@ -15,7 +15,7 @@ _BINOMIALS = (
     (re.compile(r"(?<![a-zA-Z\d}])(?:\{\})?_\s*\{?(\d+)\}?\s*C\s*_\s*\{?(\d+)\}?"), r"\\binom{\1}{\2}"),
 )
 _UNREADABLE = re.compile(
-    r"\\circ(?![a-z])|\\text|\\overline\s*\{\s*\d|\\dot|(?<![_^\d.])\d+\s+\d|\.\.\.|\\l?dots|[?]|!!!|\\pm|\\mp|[%$#\'\"]"
+    r"\\circ(?![a-z])|\\text|\\overline\s*\{\s*\d|\\dot|(?<![_^\d.])\d+\s+\d|\.\.\.|\\l?dots|[?]|!!|(?<![a-zA-Z\\])[a-zA-Z]\s*\^\s*\{?\s*(?:T|\\top)\s*\}?(?![a-zA-Z])|\\pm|\\mp|[%$#\'\"]"
 )
 
 _RELATION = re.compile(r"\\(?:le|ge|ne)(?![a-z])|[<>]")

@@ -67,6 +67,9 @@ _REWRITES = [
         (r"(?<=\d)\{,\}\s*(?=\d)", ","),
         (r"(?<=\d)'(?=\d{3}(?!\d))", ","),
         (r"(?<=\d)(?:\\,|\\:|\\;)(?=\d{3}(?!\d))", ","),
+        (r"(?<![\d.,/ ])\d{1,3}(?: \d{3})+(?![\d/]| \d)", lambda found: found.group().replace(" ", ",")),
+        (r"零下\s*(?=\d)", "-"),
+        (r"零下(?=[一二两三四五六七八九十])", "负"),
         (r"(?<!\\)\\[,:;> ]|~|\\(?:quad|qquad|thinspace|space)(?![a-zA-Z])", " "),
         (r"\\(?:leqslant|leq)(?![a-zA-Z])", r"\\le "),
         (r"\\(?:geqslant|geq)(?![a-zA-Z])", r"\\ge "),
@@ -99,6 +102,7 @@ _REWRITES = [
         (r"[ \t\r\n]+", " "),
     )
 ]
+_SPACE_IN_DIGITS, _SPACE_MARK = re.compile(r"(?<=\d)\s+(?=\d)"), "\ue000"
 _INNER_MATH = re.compile(r"(?<!\\)\$([^$]+?)(?<!\\)\$")
 _POWER_TOWER = re.compile(r"(?:\^(?:\{[0-9a-zA-Z]+\}|[0-9a-zA-Z]+)){2,}")
 _PARENTHESISED = re.compile(r"(\\sqrt|\^)\s*\(")
@@ -151,8 +155,8 @@ def _nested_powers(tower: re.Match[str]) -> str:
 
 
 def squeezed(text: str) -> str:
-    """Return a text without white space."""
-    return re.sub(r"\s+", "", text)
+    """Return a text without white space, but for a mark between digits: 2 1/2 is not 21/2."""
+    return re.sub(r"\s+", "", _SPACE_IN_DIGITS.sub(_SPACE_MARK, text))
 
 
 def strip_wrappers(answer: str) -> str:

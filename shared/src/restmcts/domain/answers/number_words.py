@@ -32,6 +32,9 @@ _FRACTION_WORDS = re.compile(
 )
 _CHINESE_DIGITS = {sign: value for value, sign in enumerate("零一二三四五六七八九")} | {"两": 2, "〇": 0}
 _CHINESE_SCALES = {"十": 10, "百": 100, "千": 1000}
+_MYRIADS = {"万": 10**4, "亿": 10**8}
+# As on banknotes and cheques.
+_PLAIN_SIGNS = str.maketrans("壹贰叁肆伍陆柒捌玖拾佰仟萬億", "一二三四五六七八九十百千万亿")
 _CHINESE_NUMBER = re.compile(
     "(负?)(?:百分之)?([零〇一二两三四五六七八九十百千万亿]+)(?:分之([零〇一二两三四五六七八九十百千万亿]+))?(?:点([零〇一二三四五六七八九]+))?"
 )
@@ -106,7 +109,7 @@ def chinese_number(text: str) -> tuple[Fraction, str] | None:
     """Return the number that a text opens with in Chinese numerals, and the rest; None if it opens
     with none.
     """
-    found = _CHINESE_NUMBER.match(text)
+    found = _CHINESE_NUMBER.match(text.translate(_PLAIN_SIGNS))
     if found is None:
         return None
     sign, first, second, decimals = found.groups()
@@ -127,19 +130,26 @@ def chinese_number(text: str) -> tuple[Fraction, str] | None:
 
 
 def _chinese_value(text: str) -> Fraction | None:
-    total, section, digit = 0, 0, 0
+    """Return the number that numerals spell: by places (一百零五), digit by digit (二〇二四), or
+    with the last place unsaid (一万二 is 12000); None where no number is spelled so.
+    """
+    if len(text) > 2 and set(text) <= _CHINESE_DIGITS.keys():
+        return Fraction("".join(str(_CHINESE_DIGITS[sign]) for sign in text))
+    total, section, digit, unsaid = 0, 0, 0, 1
     for place, sign in enumerate(text):
         if sign in _CHINESE_DIGITS:
             if digit:
                 return None
             digit = _CHINESE_DIGITS[sign]
-        elif sign in _CHINESE_SCALES:
-            section += (digit or (1 if place == 0 else 0)) * _CHINESE_SCALES[sign]
-            digit = 0
+            unsaid = unsaid if digit else 1
+            continue
+        scale = _CHINESE_SCALES.get(sign) or _MYRIADS[sign]
+        if sign in _CHINESE_SCALES:
+            section += (digit or (1 if place == 0 else 0)) * scale
         else:
-            total = (total + section + digit) * (10**4 if sign == "万" else 10**8)
-            section = digit = 0
-    return Fraction(total + section + digit)
+            total, section = (total + section + digit) * scale, 0
+        digit, unsaid = 0, scale // 10
+    return Fraction(total + section + digit * unsaid)
 
 
 _N = r"(-?\$?\d+(?:\.\d+)?)"
@@ -162,6 +172,8 @@ _ARITHMETIC = tuple(
         (rf"{_N} (?:in|out of|over|divided by) {_N}", r"\\frac{\1}{\2}"),
         (rf"{_N} (?:times|multiplied by) {_N}", r"\1 \\cdot \2"),
         (rf"{_N} plus {_N}", r"\1 + \2"),
+        (rf"\bsum of {_N} and {_N}", r"\1 + \2"),
+        (rf"\bproduct of {_N} and {_N}", r"\1 \\cdot \2"),
         (rf"{_N} minus {_N}", r"\1 - \2"),
         (rf"^(?:minus|negative) {_N}", r"-\1"),
     )
@@ -175,8 +187,8 @@ _BOUNDS = tuple(
         (rf"{_N} (?:\w+ )?(?:or|and) (?:less|fewer|below|smaller|lower|under).*", r"\le"),
         (rf"(?:more than|greater than|larger than|over|above|exceeding|higher than) {_N}.*", ">"),
         (rf"(?:less than|fewer than|smaller than|under|below|lower than) {_N}.*", "<"),
-        (rf"(?:至少|不少于|不小于|不低于){_N}.*|{_N}\w?(?:以上|或更多|及以上)", r"\ge"),
-        (rf"(?:至多|最多|不超过|不大于|不多于){_N}.*|{_N}\w?(?:以下|以内|及以下)", r"\le"),
+        (rf"(?:至少|不少于|不小于|不低于|大于等于|大于或等于){_N}.*|{_N}\w?(?:以上|或更多|及以上)", r"\ge"),
+        (rf"(?:至多|最多|不超过|不大于|不多于|小于等于|小于或等于){_N}.*|{_N}\w?(?:以下|以内|及以下)", r"\le"),
         (rf"(?:大于|多于|超过|高于){_N}.*", ">"),
         (rf"(?:小于|少于|低于|不到){_N}.*", "<"),
     )

@@ -25,6 +25,10 @@ _UNIT_TAIL = re.compile(
     r"(?:\\text\s*\{[^{}]*\}\s*(?:\^\s*(?:\{-?\d\}|\d))?[\s/]*)+$"
     r"|(?<=[\d)}\w])\s+[A-Za-z]{2,}(?:[\s.]+[A-Za-z]{2,})*[\s.]*(?:\^\s*(?:\{\d\}|\d))?$"
 )
+_NUMBERED = re.compile(
+    r"(?:only|just|exactly|about|around|roughly|approximately|day|page|age|year|number)\s|[约共]|.*[\u4e00-\u9fff]{2}",
+    re.I,
+)
 # 10 degrees is no 10 inside a sine.
 _IN_DEGREES = re.compile(r"\\(?:sin|cos|tan|cot|sec|csc)(?![a-z]).*\^\\circ\s*$")
 
@@ -200,7 +204,7 @@ def number_among_words(text: str) -> list[Quantity]:
     """Return the plain numbers in a phrase of words ("he has 12 apples in 3 bags"); empty if it
     is no such phrase.
     """
-    is_phrase = len(re.findall(r"[^\W\d_]{2,}", text)) >= 2 or re.search(r"[\u4e00-\u9fff]{2,}", text)
+    is_phrase = len(re.findall(r"[^\W\d_]{2,}", text)) >= 2 or _NUMBERED.match(text)
     if not is_phrase or re.search(r"[\\^_={}()\[\]*+]", text) or re.search(r"\d[A-Za-z]{1,2}\b", text):
         return []
     if re.search(r"[^\W\d_]{2,},? (?:and|or) \S*\d", text) is None and re.match(r"\S*\d\S*,? (?:and|or) \S*\d", text):

@@ -36,8 +36,8 @@ _MULTIPLIERS = {
     "dozen": 12, "hundred": 10**2, "thousand": 10**3, "million": 10**6, "billion": 10**9, "trillion": 10**12,
     "百": 10**2, "千": 10**3, "万": 10**4, "百万": 10**6, "千万": 10**7, "亿": 10**8,
 }  # fmt: skip
-_COMPOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(\^\\circ|['\"]|[A-Za-z]+)[\s,]*(?:and\s+)?")
-_MARKS_OF_LENGTH = {"'": "feet", '"': "inches"}
+_COMPOUND = re.compile(r"(\d+(?:\.\d+)?)\s*(\^\\circ|['\"]|[A-Za-z]+|[\u4e00-\u9fff]+)[\s,]*(?:and\s+)?")
+_UNITS_OF_MARKS = {"'": "feet", '"': "inches", "分": "分钟"}
 _MINUTES_OF_ARC = {"^\\circ": Fraction(1), "'": Fraction(1, 60), '"': Fraction(1, 3600)}
 _SPREAD = re.compile(r"(\()?\s*(-?[\d.,]+)\s*\\pm\s*[\d.,]+\s*(?(1)\))")
 
@@ -155,8 +155,8 @@ def _compound(text: str) -> Quantity | None:
         unit = "°"
         weights = [_MINUTES_OF_ARC.get(name) for _, name in parts]
     else:
-        unit = _MARKS_OF_LENGTH.get(parts[0][1], parts[0][1])
-        weights = [_weight(_MARKS_OF_LENGTH.get(name, name), unit) for _, name in parts]
+        unit = _UNITS_OF_MARKS.get(parts[0][1], parts[0][1])
+        weights = [_weight(_UNITS_OF_MARKS.get(name, name), unit) for _, name in parts]
     known = [weight for weight in weights if weight is not None]
     if len(known) < len(parts) or sorted(set(known), reverse=True) != known:
         return None

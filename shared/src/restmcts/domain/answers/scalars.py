@@ -6,6 +6,7 @@ Each reading returns None where it does not apply. Works on texts in one spellin
 
 import re
 
+from restmcts.domain.answers.changing_words import are_opposite, changes_number
 from restmcts.domain.answers.normalisation import squeezed
 from restmcts.domain.answers.number_words import ORDINALS, names_a_number
 from restmcts.domain.answers.parts import (
@@ -23,7 +24,6 @@ from restmcts.domain.answers.quantities import (
     parse_quantity,
     without_spread,
 )
-from restmcts.domain.answers.units import changes_number
 from restmcts.domain.problems import Verdict
 
 _SCALED_NUMBER = re.compile(r"([-+]?\$?\d[\d.,]*)\s*([kK])")
@@ -42,7 +42,9 @@ _NEGATIONS = frozenset({"not", "neither", "nor", "no", "never", "isn't", "none",
 def compare_quantities(truth: str, prediction: str, tolerance: float | None) -> Verdict | None:
     if tolerance is not None:
         truth, prediction = without_spread(truth), without_spread(prediction)
-    true_number, number = parse_quantity(truth), parse_quantity(_REMARK.sub("", prediction))
+    remark = _REMARK.search(prediction)
+    said = prediction if remark is None or changes_number(remark.group()) else prediction[: remark.start()]
+    true_number, number = parse_quantity(truth), parse_quantity(said)
     if true_number is None or number is None:
         one_is_infinite = _INFINITE.fullmatch(truth) or _INFINITE.fullmatch(prediction)
         if one_is_infinite and (true_number or number):
@@ -73,6 +75,8 @@ def _number_in_phrase(truth: Quantity, prediction: str, tolerance: float | None)
     inner = number_among_words(prediction)
     if not inner:
         return None
+    if are_opposite(truth.unit, prediction):
+        return Verdict.WRONG
     agreeing = [_numbers_agree(truth, one, tolerance) for one in inner]
     if changes_number(prediction) or len(inner) > 1:
         return Verdict.UNDECIDED if any(agreeing) or changes_number(prediction) else Verdict.WRONG
@@ -146,8 +150,8 @@ def _compare_words(truth: list[str], prediction: list[str]) -> Verdict:
 
 
 def _words_against_formula(truth: list[str], prediction: str) -> Verdict:
-    letters = re.sub(r"[^a-z]", "", re.sub(r"\\text\b", "", prediction.casefold()))
-    return verdict_of(letters == "".join(truth))
+    said = re.sub(r"\\text(?![a-z])|[\s{}.,'\-]", "", prediction.casefold())
+    return verdict_of(said == "".join(truth))
 
 
 SCALAR_READINGS = (compare_solution_sets, compare_quantities, compare_colons, compare_residues, compare_words)

@@ -8,6 +8,8 @@ import re
 from dataclasses import dataclass
 from fractions import Fraction
 
+from restmcts.domain.answers.changing_words import CHANGING_WORDS, are_opposite, changes_in_chinese, is_function_of
+
 Dimensions = tuple[tuple[str, int], ...]
 
 
@@ -72,6 +74,30 @@ _ROWS = (
     ("temperature", "1", "kelvin kelvins"),
     ("length time^-1", "1609344/3600000", "mph"),
     ("length time^-1", "1000/3600", "kmh kph"),
+    ("length", "1", "米"),
+    ("length", "1/10", "分米"),
+    ("length", "1/100", "厘米"),
+    ("length", "1/1000", "毫米"),
+    ("length", "1000", "千米 公里"),
+    ("length^2", "1", "平方米"),
+    ("length^2", "1/100", "平方分米"),
+    ("length^2", "1/10000", "平方厘米"),
+    ("length^2", "1000000", "平方千米 平方公里"),
+    ("length^3", "1", "立方米"),
+    ("length^3", "1/1000", "立方分米 升"),
+    ("length^3", "1/1000000", "立方厘米 毫升"),
+    ("time", "1", "秒"),
+    ("time", "60", "分钟"),
+    ("time", "3600", "小时"),
+    ("time", "86400", "天"),
+    ("time", "604800", "周"),
+    ("mass", "1/1000", "克"),
+    ("mass", "1/2", "斤"),
+    ("mass", "1", "千克 公斤"),
+    ("mass", "1000", "吨"),
+    ("money", "1", "元 美元"),
+    ("money", "1/10", "角"),
+    ("angle", "1", "度"),
 )
 _PREFIXABLE = (
     ("length", "1", "m"),
@@ -120,32 +146,10 @@ def _powers(dimensions: str) -> Dimensions:
 
 _UNITS = _table()
 _SINGLE_LETTERS = frozenset("mgshLJNKVWATCF")
-_TOKEN = re.compile(r"[/·*]|\\cdot|\bper\b|[A-Za-zμΩÅ]+|[$€£¢°]|\^\s*\{?\s*(-?\d)\s*\}?|\s+|\(|\)|.", re.DOTALL)
+_TOKEN = re.compile(
+    r"[/·*]|\\cdot|\bper\b|[A-Za-zμΩÅ]+|[一-鿿]+|[$€£¢°]|\^\s*\{?\s*(-?\d)\s*\}?|\s+|\(|\)|.", re.DOTALL
+)
 _UNIT_TEXT = re.compile(r"[A-Za-zμΩÅ$€£¢₹°/·*()^{}.,'\s\d\-]*|(?:\\cdot|[A-Za-zμΩÅ/^{}\s\d\-])*|\s*[一-鿿]{1,6}")
-_CHANGING = (
-    "doubled tripled quadrupled halved squaring cubing increased decreased reduced subtracted cube conjugate complement "
-    "squared cubed root roots half halves third thirds quarter quarters fourth fourths fifth fifths sixth sixths"
-    " seventh eighth ninth tenth tenths twice thrice double triple quadruple dozen dozens hundred hundreds thousand"
-    " thousands million millions billion billions trillion plus minus negative fewest least most over under above"
-    " below between from to or factorial choose log logarithm ln sin cos tan sine cosine tangent reciprocal inverse"
-    " power exponent not no never without except than divided multiplied mod modulo base opposite negation percent"
-    " percentage greater larger smaller higher lower exceeds exceeding raised out if unless but neither nor cannot"
-    " isn aren wasn none either versus vs pi"
-)
-CHANGING_WORDS = frozenset(_CHANGING.split())
-"""Words that make another number of the number beside them."""
-
-_FUNCTION_OF = re.compile(r"\b(?:square|multiples?|factors?|fraction|divisors?|share|part|double) of\b")
-_CHANGING_CHINESE = re.compile(
-    "平方(?!米|厘米|千米|公里|英尺|分米|毫米)|立方(?!米|厘米|分米|毫米)|次方|以上|以下|多|左右|倍|分之|半|不|没|非|至|或|和|余|比"
-)
-
-
-def changes_number(text: str) -> bool:
-    """Return whether words beside a number may make another number of it."""
-    words = re.findall(r"[a-z]+", text.casefold())
-    changing = any(word in CHANGING_WORDS for word in words) or _FUNCTION_OF.search(text.casefold()) is not None
-    return changing or _CHANGING_CHINESE.search(text) is not None
 
 
 def is_unit_text(text: str, glued: bool) -> bool:
@@ -160,7 +164,8 @@ def is_unit_text(text: str, glued: bool) -> bool:
     words = re.findall(r"[A-Za-zμΩÅ]+", text)
     if (
         re.search("[百千万亿一二两三四五六七八九十]", text)
-        or _CHANGING_CHINESE.search(text)
+        or changes_in_chinese(text)
+        or is_function_of(text)
         or not all(_is_unit_word(word, glued) for word in words)
     ):
         return False
@@ -177,7 +182,7 @@ def _is_unit_word(word: str, glued: bool) -> bool:
     if word in _UNITS and (len(word) > 1 or (word in _SINGLE_LETTERS and not glued) or not word.isascii()):
         return True
     return (word.lower() in _UNITS and len(word) > 1) or (
-        len(word) > 3 or (len(word) == 3 and not glued and _has_vowel(word))
+        not word.isupper() and (len(word) > 3 or (len(word) == 3 and not glued and _has_vowel(word)))
     )
 
 
@@ -191,6 +196,8 @@ def conversion(unit: str, other: str) -> Conversion | None:
     """
     if not unit or not other:
         return _SAME
+    if are_opposite(unit, other):
+        return None
     if {_temperature(unit), _temperature(other)} == {"C", "K"}:
         return Conversion(Fraction(1), Fraction(27315, 100) * (1 if _temperature(unit) == "C" else -1))
     first, second = dimensions_of(unit), dimensions_of(other)

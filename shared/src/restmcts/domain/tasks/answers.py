@@ -8,6 +8,7 @@ from restmcts.domain.answers.choices import chosen_letters, compare_choices
 from restmcts.domain.answers.equivalence import Comparison
 from restmcts.domain.answers.extraction import extract_answer, is_cut_off, states_answer
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.segmenters import outside_thoughts
 from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged
 
 SCIBENCH_RELATIVE_TOLERANCE = 0.05
@@ -61,7 +62,7 @@ class ChoiceTask(AnswerTask):
 
     def stated(self, solution: str) -> str | None:
         """Return the letter that a solution chooses, or None."""
-        return chosen_letters(solution) or extract_answer(solution)
+        return chosen_letters(outside_thoughts(solution)) or extract_answer(solution)
 
     def compare(self, truth: str, stated: str, tools: Tools) -> Verdict:
         """Return whether the right choice was stated."""
