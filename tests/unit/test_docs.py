@@ -1,9 +1,9 @@
 """The pages tell the truth: what they link to and name is there."""
 
 import re
+from collections.abc import Callable
 from pathlib import Path
 
-import pytest
 import typer
 from restmcts.messages.routes import MESSAGES
 from restmcts_cli.main import app
@@ -18,15 +18,19 @@ MAX_README_LINES = 120
 MAX_PROSE_CHARS = 100
 
 
-def page_id(path: Path) -> str:
-    return str(path.relative_to(ROOT))
+def found_on_pages(look: Callable[[Path], list[str]]) -> dict[str, list[str]]:
+    """Return what is found on each page where anything is."""
+    assert len(PAGES) > 20
+    return {str(page.relative_to(ROOT)): found for page in PAGES if (found := look(page))}
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_links_lead_to_files(page: Path) -> None:
-    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
-    assert [link for link in links if "://" not in link and not (page.parent / link).exists()] == []
+def test_links_lead_to_files() -> None:
+    def broken(page: Path) -> list[str]:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        links = re.findall(r"\]\(([^)#\s]+)(?:#[^)]*)?\)", text)
+        return [link for link in links if "://" not in link and not (page.parent / link).exists()]
+
+    assert found_on_pages(broken) == {}
 
 
 def command_paths() -> set[str]:
@@ -41,22 +45,30 @@ def command_paths() -> set[str]:
     return found
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_commands_on_the_pages_exist(page: Path) -> None:
-    known = command_paths()
-    code = re.findall(r"```.*?```|`[^`]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    named = re.findall(r"(?:^|[\s`/])(?:restmcts|run --rm cli) ((?:[a-z-]+ ?){1,2})", " ".join(code))
-    for words in (name.split() for name in named if not name.startswith("-")):
-        assert any(" ".join(words[:count]) in known - {""} for count in (1, 2)), (page_id(page), words)
+def code_of(page: Path) -> list[str]:
+    return re.findall(r"```.*?```|`[^`]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL)
 
 
-@pytest.mark.parametrize("page", PAGES, ids=page_id)
-def test_make_targets_on_the_pages_exist(page: Path) -> None:
+def test_commands_on_the_pages_exist() -> None:
+    known = command_paths() - {""}
+
+    def unknown(page: Path) -> list[str]:
+        named = re.findall(r"(?:^|[\s`/])(?:restmcts|run --rm cli) ((?:[a-z-]+ ?){1,2})", " ".join(code_of(page)))
+        commands = (name.split() for name in named if not name.startswith("-"))
+        return [" ".join(words) for words in commands if not {words[0], " ".join(words[:2])} & known]
+
+    assert found_on_pages(unknown) == {}
+
+
+def test_make_targets_on_the_pages_exist() -> None:
     makefile = (ROOT / "Makefile").read_text(encoding="utf-8")
     targets = set(re.findall(r"^([a-z-]+):", makefile, flags=re.MULTILINE))
-    code = re.findall(r"```.*?```|`[^`]+`", page.read_text(encoding="utf-8"), flags=re.DOTALL)
-    named = re.findall(r"(?:^|[\s`])make ([a-z-]+)", "\n".join(code))
-    assert [name for name in named if name not in targets] == []
+
+    def unknown(page: Path) -> list[str]:
+        named = re.findall(r"(?:^|[\s`])make ([a-z-]+)", "\n".join(code_of(page)))
+        return [name for name in named if name not in targets]
+
+    assert found_on_pages(unknown) == {}
 
 
 def test_every_target_is_phony() -> None:
@@ -100,10 +112,13 @@ def test_the_readme_is_short() -> None:
     assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= MAX_README_LINES
 
 
-@pytest.mark.parametrize("page", [page for page in PAGES if page.parent.name != "reference"], ids=page_id)
-def test_prose_is_narrow(page: Path) -> None:
-    text = page.read_text(encoding="utf-8")
-    if page.name != "README.md":  # whose first screen is code too
-        text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
-    wide = [line for line in text.splitlines() if len(line) > MAX_PROSE_CHARS and not line.startswith("|")]
-    assert wide == []
+def test_prose_is_narrow() -> None:
+    def wide(page: Path) -> list[str]:
+        if page.parent.name == "reference":
+            return []
+        text = page.read_text(encoding="utf-8")
+        if page.name != "README.md":  # whose first screen is code too
+            text = re.sub(r"```.*?```", "", text, flags=re.DOTALL)
+        return [line for line in text.splitlines() if len(line) > MAX_PROSE_CHARS and not line.startswith("|")]
+
+    assert found_on_pages(wide) == {}

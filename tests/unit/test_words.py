@@ -40,7 +40,12 @@ def avoided(text: str) -> list[str]:
 
 
 def pages() -> list[Path]:
-    return [*ROOT.glob("*.md"), *ROOT.glob("docs/**/*.md"), *ROOT.glob("*/**/templates/*.j2")]
+    return [
+        *ROOT.glob("*.md"),
+        *ROOT.glob("docs/**/*.md"),
+        *ROOT.glob("services/**/templates/*.j2"),
+        *ROOT.glob("cli/**/templates/*.j2"),
+    ]
 
 
 def texts(source: str) -> Iterator[tuple[int, str]]:
@@ -50,9 +55,10 @@ def texts(source: str) -> Iterator[tuple[int, str]]:
             yield node.lineno, node.value
 
 
-@pytest.mark.parametrize("page", pages(), ids=lambda page: str(page.relative_to(ROOT)))
-def test_a_page_uses_plain_words(page: Path) -> None:
-    assert avoided(page.read_text(encoding="utf-8")) == []
+def test_pages_use_plain_words() -> None:
+    found = {str(page.relative_to(ROOT)): avoided(page.read_text(encoding="utf-8")) for page in pages()}
+    assert len(found) > 20
+    assert {page: words for page, words in found.items() if words} == {}
 
 
 @pytest.mark.parametrize("folder", ["shared/src", "services", "cli/src", "examples"])

@@ -39,9 +39,9 @@ def test_whole_texts_come_back_exactly() -> None:
         assert TOKENIZER.decode(encode(text)) == text
 
 
-@pytest.mark.parametrize("step", ALL_STEPS)
-def test_every_step_comes_back_exactly(step: str) -> None:
-    assert TOKENIZER.decode(encode(step)) == step
+def test_every_step_comes_back_exactly() -> None:
+    assert len(ALL_STEPS) > 200
+    assert {step: back for step in ALL_STEPS if (back := TOKENIZER.decode(encode(step))) != step} == {}
 
 
 def test_a_move_is_one_token_in_prompt_and_step() -> None:

@@ -35,7 +35,7 @@ _DENIED = re.compile(
 
 
 def retraction_after(text: str, start: int) -> str | None:
-    """Return the words that take back the answer which ends or stands at `start`, in its sentence
+    """Return the words that take back the answer which ends or is at `start`, in its sentence
     or at the beginning of the next; None if none do.
     """
     limit = start + MAX_SENTENCE
