@@ -52,3 +52,23 @@ def test_the_demo_is_resumed_kept_and_looked_at(
     assert "seed" in other.stderr and "--out" in other.stderr
     trees = json.loads(restmcts("trees", "list", "demo", "--workdir", out, "--json").stdout)
     assert trees
+
+
+def test_small_programs_are_learnt_beside_a_control_and_samples(restmcts: Run, tmp_path: Path) -> None:
+    options = ["demo", "--task", "small-programs", "--quick", *SMALLER, "--set=iterations=1", "--set=evaluations=[]"]
+    done = restmcts(*options, "--out", tmp_path, "--json", timeout=240)
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout)
+    assert [one["iteration"] for one in numbers["iterations"]] == [0, 1]
+    assert numbers["control"] is not None and numbers["rest_em"] is not None
+    assert "teaches itself to program" in (tmp_path / "report.html").read_text()
+    (tree,) = json.loads(restmcts("trees", "list", "demo", "--workdir", tmp_path, "--limit", 1, "--json").stdout)
+    shown = json.loads(restmcts("trees", "export", tree["id"], "--workdir", tmp_path).stdout)
+    sources = {node["verdict_source"] for node in shown["nodes"] if node["verdict"]}
+    assert sources == {"tests"}
+
+
+def test_the_task_is_the_tiny_models_alone(restmcts: Run, tmp_path: Path) -> None:
+    refused = restmcts("demo", "--task", "small-programs", "--model", "smollm2", "--out", tmp_path / "out")
+    assert refused.returncode == 2
+    assert "--task" in refused.stderr and not (tmp_path / "out").exists()

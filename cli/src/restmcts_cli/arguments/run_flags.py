@@ -99,8 +99,8 @@ DIFFICULTY = Flag(
     "--difficulty",
     ("puzzles.difficulty",),
     PROBLEMS,
-    "How hard the puzzles are: a range of distances of number paths, at most 8, or of changes in word problems, at "
-    "most 5.",
+    "How hard the puzzles are: a range of distances of number paths, at most 8, of lines of small programs, at most "
+    "5, or of changes in word problems, at most 5.",
 )
 
 RUN_FLAGS: tuple[Flag | Prefix, ...] = (

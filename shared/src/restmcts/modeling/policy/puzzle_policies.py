@@ -10,11 +10,12 @@ from dataclasses import dataclass
 
 from transformers import LlamaConfig, PreTrainedTokenizerFast
 
-from restmcts.domain.tasks import number_paths, word_problems
-from restmcts.modeling.policy import number_paths_tokenizer, word_problems_tokenizer
+from restmcts.domain.tasks import number_paths, small_programs, word_problems
+from restmcts.modeling.policy import number_paths_tokenizer, small_programs_tokenizer, word_problems_tokenizer
 
 _TOKENIZERS: dict[str, Callable[[], PreTrainedTokenizerFast]] = {
     number_paths.KIND: number_paths_tokenizer.make_number_paths_tokenizer,
+    small_programs.KIND: small_programs_tokenizer.make_small_programs_tokenizer,
     word_problems.KIND: word_problems_tokenizer.make_word_problems_tokenizer,
 }
 

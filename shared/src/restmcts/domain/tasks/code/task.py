@@ -10,7 +10,7 @@ from restmcts.domain.tasks.code.formats import common_row
 from restmcts.domain.tasks.code.programs import programs_in
 from restmcts.domain.tasks.code.steps import END_OF_FENCE, FENCE, closes_program, logical_lines
 from restmcts.domain.tasks.code.tests import read_tests
-from restmcts.domain.tasks.task import TASKS, Judgement, Need, Task, Tools, judged
+from restmcts.domain.tasks.task import TASKS, Judgement, Need, Task, Tools, judged, judged_by_tests
 from restmcts.errors import InputError
 
 KIND = "code"
@@ -48,14 +48,7 @@ class CodeTask(Task):
         programs = programs_in(check.solution, tests.prelude, tests.entry_point)
         if not programs:
             return judged(Verdict.WRONG, "tests", "no program")
-        outcome = tools.run_tests(programs, tests)
-        if not outcome.is_known:
-            return judged(Verdict.UNDECIDED, "tests", outcome.reason)
-        score = outcome.num_passed / outcome.num_tests
-        reason = f"{outcome.num_passed} of {outcome.num_tests} tests passed"
-        if outcome.num_passed == outcome.num_tests:
-            return Judgement(Verdict.RIGHT, 1.0, "tests", reason)
-        return Judgement(Verdict.WRONG, score, "tests", f"{reason}; {outcome.reason}" if outcome.reason else reason)
+        return judged_by_tests(tools.run_tests(programs, tests))
 
 
 TASKS.add(KIND, CodeTask())

@@ -1,0 +1,66 @@
+"""What `restmcts demo --task small-programs` does: the demo with programs in place of number paths,
+whose tests decide.
+"""
+
+from restmcts.domain.runs.spec import RunSpec, written
+from restmcts.domain.tasks.small_programs import KIND, LENGTH, MOST_LINES, NUM_SHOWN, NUM_TESTS
+
+from restmcts_cli.experiments.demo_plan import DemoSize, demo_spec
+
+# Few demonstrations, learnt until more steps on them teach little: then what self-training adds is
+# its own (docs/results.md).
+PROGRAMS = DemoSize(
+    demonstrations=1000,
+    bootstrap=400,
+    searched=900,
+    test=2000,
+    compared=200,
+    seed_steps=900,
+    value_steps=120,
+    test_budgets=(160,),
+    difficulty="3-4",
+)
+PROGRAMS_QUICK = DemoSize(
+    demonstrations=600,
+    bootstrap=80,
+    searched=100,
+    test=100,
+    compared=40,
+    held_out=40,
+    seed_steps=150,
+    policy_steps=20,
+    value_steps=20,
+    test_budgets=(160,),
+    difficulty="1-2",
+)
+
+TOKENS = 240
+_LINE_TOKENS = 2 * LENGTH + 6  # the line, its comment's marks and numbers, and the newline
+
+
+def programs_demo_spec(seed: int, size: DemoSize) -> RunSpec:
+    """Return the run: that of number paths but for the problems, and for what a longer solution
+    needs.
+    """
+    document = written(demo_spec(seed, size))
+    document["policy"] = document["puzzles"]["kind"] = KIND
+    document["budget"]["tokens"] = TOKENS
+    document["generation"] |= {
+        "max_step_tokens": _LINE_TOKENS + 2,
+        "max_solution_tokens": MOST_LINES * _LINE_TOKENS + 4,
+    }
+    return RunSpec.model_validate(document)
+
+
+def programs_settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
+    """Return the settings that a report names."""
+    return (
+        ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a program"),
+        (
+            "programs",
+            f"difficulty {spec.puzzles.difficulty if spec.puzzles else None}: lines before the return, none of which "
+            "can be left out",
+        ),
+        ("right", f"all of {NUM_TESTS} tests passed, of which the question shows {NUM_SHOWN}"),
+        ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),
+    )
