@@ -119,6 +119,27 @@ def test_what_was_not_asked_for_compressed_is_not_unpacked(serve: Any) -> None:
         client.get("/")
 
 
+def _counted(count: str) -> bytes:
+    choice = '{"index": 0, "text": "ab", "finish_reason": "stop", "logprobs": null}'
+    usage = f'{{"prompt_tokens": 1, "completion_tokens": {count}, "total_tokens": 1}}'
+    return f'{{"id": "x", "created": 0, "model": "tiny", "choices": [{choice}], "usage": {usage}}}'.encode()
+
+
+@pytest.mark.parametrize("count", ["-3", "1e400", "99999999999999999999999", '"many"', "null"])
+def test_a_count_of_tokens_that_no_answer_has_is_the_server_s_fault(serve: Any, call: Any, count: str) -> None:
+    with pytest.raises(ServerUnavailableError, match="not as published"):
+        call("openai", serve(hostile.says(_counted(count))).host)
+
+
+@pytest.mark.parametrize("client", CLIENTS)
+def test_an_answer_that_is_nested_too_deep_is_the_server_s_fault(serve: Any, call: Any, client: str) -> None:
+    deep = b'{"choices":' + b"[" * 100_000
+    with pytest.raises(ServerUnavailableError, match="not as published"):
+        call(client, serve(hostile.says(deep)).host)
+    with pytest.raises(ServerUnavailableError, match="status 503"):
+        call(client, serve(hostile.says(deep, "503 Busy")).host)
+
+
 @pytest.mark.parametrize("client", CLIENTS)
 def test_no_prompt_goes_to_a_host_that_nobody_named(serve: Any, call: Any, client: str) -> None:
     elsewhere = serve(hostile.breaks)

@@ -2,6 +2,7 @@
 services inside functions: `--help` waits for neither.
 """
 
+import io
 import logging
 import os
 import sys
@@ -131,6 +132,10 @@ def run() -> None:
     interrupted).
     """
     os.environ.setdefault("TOKENIZERS_PARALLELISM", "false")
+    for stream in (sys.stdout, sys.stderr):
+        # What the locale cannot write must not end a command.
+        if isinstance(stream, io.TextIOWrapper):
+            stream.reconfigure(errors="replace")
     try:
         app()
     except (RestMctsError, OSError) as error:

@@ -1,10 +1,13 @@
 """Help that teaches: every command and option says in whole sentences what it does."""
 
+import io
 import re
+import sys
 from collections.abc import Iterator
 
+import pytest
 import typer
-from restmcts_cli.main import app
+from restmcts_cli.main import app, run
 from typer.testing import CliRunner
 
 PREPOSITIONS = ("of", "for", "in", "on", "at", "by", "to", "from", "with", "without", "as", "under", "beside")
@@ -56,3 +59,16 @@ def test_the_version_is_told() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
     assert re.fullmatch(r"restmcts \d+\.\d+\.\d+\n", result.stdout)
+
+
+def test_what_the_locale_cannot_write_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:
+    written = io.BytesIO()
+    monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(written, encoding="ascii"))
+    monkeypatch.setattr(sys, "stderr", io.TextIOWrapper(io.BytesIO(), encoding="latin-1"))
+    monkeypatch.setattr(sys, "argv", ["restmcts", "--version"])
+    with pytest.raises(SystemExit):
+        run()
+    for stream in (sys.stdout, sys.stderr):
+        stream.write("└── 3 + 4 \ud800")
+    sys.stdout.flush()
+    assert written.getvalue().endswith(b"??? 3 + 4 ?")

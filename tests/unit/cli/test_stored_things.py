@@ -192,6 +192,8 @@ def test_doctor_finds_a_healthy_folder_and_a_strange_one(
     result = call("doctor", "--workdir", strange, "--json")
     assert result.exit_code == 1
     assert not json.loads(result.stdout)["right"]
+    result = call("runs", "list", "--workdir", strange)
+    assert "restore run.db from a copy" in str(result.exception)
 
 
 def test_doctor_without_settings_says_which_one(tmp_path: Path, call: Command, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -135,6 +135,17 @@ def redirects(server: HostileServer, connection: socket.socket) -> None:
     )
 
 
+def says(body: bytes, status: str = "200 OK") -> Answer:
+    """Return what answers every request so."""
+
+    def answer(server: HostileServer, connection: socket.socket) -> None:
+        _read(connection)
+        head = f"HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n"
+        server.send(connection, head.encode() + b"Connection: close\r\n\r\n" + body)
+
+    return answer
+
+
 def breaks(server: HostileServer, connection: socket.socket) -> None:
     """Answer with an error of its own."""
     _read(connection)

@@ -47,6 +47,12 @@ def table_of(model: type[SQLModel]) -> Table:
 LOCK_SECONDS = 10.0
 LOCKED = "55P03"  # lock_not_available
 OUTBOX = table_of(OutboxRow)
+_WAYS_OUT = (
+    ("disk is full", "free some space and give the same command again"),
+    ("not a database", "restore run.db from a copy, or give another folder"),
+    ("malformed", "restore run.db from a copy, or give another folder"),
+    ("readonly", "make run.db and its folder writable, or give another folder"),
+)
 
 
 class Transaction:
@@ -218,6 +224,11 @@ def _readable() -> Iterator[None]:
         raise StorageError(f"database: a stored value is damaged ({error}); restore it from a copy") from error
 
 
+def _with_way_out(reason: str) -> str:
+    """Return an error of the database, with what to do about it where its text says which."""
+    return f"database: {reason}" + next((f"; {way}" for sign, way in _WAYS_OUT if sign in reason), "")
+
+
 @contextmanager
 def _storage_errors() -> Iterator[None]:
     try:
@@ -227,9 +238,9 @@ def _storage_errors() -> Iterator[None]:
             raise StorageError(
                 f"database: another process holds what is to be changed, since {LOCK_SECONDS:.0f} s"
             ) from error
-        raise StorageError(f"database: {str(error.orig).strip()}") from error
+        raise StorageError(_with_way_out(str(error.orig).strip())) from error
     except SQLAlchemyError as error:
-        raise StorageError(f"database: {str(error).splitlines()[0]}") from error
+        raise StorageError(_with_way_out(str(error).splitlines()[0])) from error
     except UnicodeDecodeError as error:
         # SQLite gives the text of its errors out of the file.
         raise StorageError(f"database: the file is damaged ({error}); restore it from a copy") from error

@@ -35,8 +35,10 @@ _TRANSPORT = (
     OSError,
     ValueError,
     TypeError,
-    KeyError,
+    LookupError,
     AttributeError,
+    ArithmeticError,
+    RecursionError,
 )
 _TOO_LONG = re.compile(
     r"context[ _]length|context size|maximum context|max_model_len|max_new_tokens. must be|must have less than|too (?:long|large)"
@@ -188,10 +190,10 @@ def _said(response: httpx2.Response) -> str:
         while isinstance(found, dict):
             found = next((found[key] for key in ("error", "detail", "message") if key in found), str(found))
         return str(found)
-    except (ValueError, httpx2.ResponseNotRead):
+    except (ValueError, RecursionError, httpx2.ResponseNotRead):
         return response.reason_phrase
 
 
 def _retry_after(response: httpx2.Response) -> float | None:
     given = response.headers.get("retry-after", "")
-    return float(given) if given.replace(".", "", 1).isdigit() else None
+    return float(given) if given.replace(".", "", 1).isdecimal() else None

@@ -7,6 +7,8 @@ from typing import Protocol
 from restmcts.domain.prompts import Critic, PromptTemplate
 from restmcts.domain.text import clean_text
 
+MAX_TOKENS_OF_ANSWER = 10_000_000
+
 
 @dataclass(frozen=True, slots=True)
 class Ask:
@@ -74,6 +76,14 @@ class Completion:
     ended: bool | None
     cut: bool = False
 
+    def __post_init__(self) -> None:
+        """Refuse a count that no answer has.
+
+        Raises:
+            ValueError: if it is negative or beyond what any model writes.
+        """
+        _check_count(self.num_tokens)
+
 
 @dataclass(frozen=True, slots=True)
 class Completions:
@@ -85,9 +95,22 @@ class Completions:
     num_prompt_tokens: int
     model: str
 
+    def __post_init__(self) -> None:
+        """Refuse a count that no prompt has.
+
+        Raises:
+            ValueError: if it is negative or beyond what any model reads.
+        """
+        _check_count(self.num_prompt_tokens)
+
     def cleaned(self) -> "Completions":
         """Return them without what no request can hold: what is written is a prompt's end later."""
         return replace(self, samples=tuple(map(_cleaned, self.samples)))
+
+
+def _check_count(num_tokens: int) -> None:
+    if not 0 <= num_tokens <= MAX_TOKENS_OF_ANSWER:
+        raise ValueError(f"an answer of {num_tokens} tokens")
 
 
 def _cleaned(sample: Completion) -> Completion:
