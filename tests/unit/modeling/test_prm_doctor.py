@@ -1,13 +1,15 @@
 """`restmcts prm doctor`: sound models pass, and each fault is named."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
 from restmcts.domain.problems import Problem
+from restmcts.domain.requests import ScoreSteps, StepsScored
+from restmcts.domain.scoring import scored_branches
 from restmcts.domain.stats.separation import StepPair, separation
 from restmcts.modeling.prm.doctor import examine
 from restmcts.modeling.prm.loading import load_prm
@@ -141,10 +143,8 @@ SOLVED = [
     [
         (0.95, 0.05, 0, ""),
         (0.05, 0.95, 1, "labels are flipped"),
-        (0.999, 0.998, 1, "at one end of the range"),
-        (0.7, 0.7, 1, "all scores are one"),
     ],
-    ids=["perfect", "inverted", "saturated", "constant"],
+    ids=["perfect", "inverted"],
 )
 def test_what_scores_mean_is_found_on_built_in_arithmetic(
     of_right: float, of_wrong: float, code: int, remedy: str
@@ -155,6 +155,40 @@ def test_what_scores_mean_is_found_on_built_in_arithmetic(
     assert found["right"] is (code == 0) and remedy in found["remedy"], found
     if code == 0:
         assert "100.0 %" in found["found"] and "AUC 1.00" in found["found"]
+
+
+class Knowing:
+    """Scores a step by whether a solution has it."""
+
+    def __init__(self, of_right: float, of_wrong: float) -> None:
+        self.of_right, self.of_wrong = of_right, of_wrong
+        self.right = {step for problem in arithmetic_problems() for step in problem.solution or ()}
+
+    def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
+        return [
+            scored_branches(
+                request,
+                [[self.of_right if steps[-1] in self.right else self.of_wrong] for steps in request.branches],
+                "last",
+                1,
+            )
+            for request in requests
+        ]
+
+
+@pytest.mark.parametrize(
+    ("of_right", "of_wrong", "remedy"),
+    [
+        (0.95, 0.05, ""),
+        (0.05, 0.95, "labels are flipped"),
+        (0.999, 0.998, "at one end of the range"),
+        (0.7, 0.7, "all scores are one"),
+    ],
+    ids=["perfect", "inverted", "saturated", "constant"],
+)
+def test_what_scores_mean_is_said_with_what_to_do(of_right: float, of_wrong: float, remedy: str) -> None:
+    found = examine_meaning(Knowing(of_right, of_wrong), "arithmetic", arithmetic_problems(), decides=True)
+    assert found.right is (not remedy) and remedy in found.remedy, found
 
 
 def test_a_persons_solved_problems_decide_over_the_built_in_ones(tmp_path: Path) -> None:

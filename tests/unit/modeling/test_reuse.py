@@ -64,7 +64,7 @@ def test_samples_are_those_without_reuse(make_policy: MakeModel, family: str) ->
         assert reusing.num_prefill_tokens < 0.4 * plain.num_prefill_tokens < 0.4 * read
 
 
-BUDGETS = [(90, 0), (90, 1), (90, 20), (90, 60), (90, 200), (1, 60), (10_000, 1), (10_000, 60)]
+BUDGETS = [(90, 0), (90, 1), (90, 20), (90, 60), (90, 200), (1, 60), (10_000, 20)]
 
 
 def test_samples_do_not_depend_on_the_budgets(make_policy: MakeModel) -> None:
