@@ -8,7 +8,7 @@ from typing import Any
 import psutil
 import pytest
 from restmcts.adapters.workers.heartbeat import FILE_NAME, Heartbeat
-from restmcts.errors import InputError
+from restmcts.errors import InputError, RestMctsError
 from restmcts_cli.commands.operations.stack import log_files, parse_workers, status_rows
 from restmcts_cli.processes import supervisor
 from restmcts_cli.processes.stack_processes import Restarts, Stack
@@ -28,6 +28,19 @@ def started(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     monkeypatch.setattr(Stack, "start_worker", lambda _, name: names.append(name))
     monkeypatch.setattr(Stack, "launch_server", lambda _, name: names.append(name))
     return names
+
+
+@pytest.mark.parametrize("written", ["", "[]", "3", '{"members": null}', '{"members": {"redis": {"name": 1}}}'])
+def test_a_damaged_state_is_one_sentence(tmp_path: Path, written: str) -> None:
+    (tmp_path / "state.json").write_text(written)
+    with pytest.raises(RestMctsError, match=r"state\.json cannot be read"):
+        Stack(tmp_path, {})
+
+
+def test_commands_share_the_cache_of_the_workers(tmp_path: Path, started: list[str]) -> None:
+    stack = stack_of(tmp_path / "stack", scale={"trainer": 1})
+    restart_what_died(stack, 1000.0)
+    assert f"RESTMCTS_CACHE_DIR={stack.folder / 'cache'}\n" in stack.env_file.read_text()
 
 
 def test_pauses_double_while_a_process_dies_young_and_begin_anew_after_it_was_stable() -> None:

@@ -326,16 +326,21 @@ class Stack:
         parts = ("servers", "settings", "members", "scale", "restarts", "limits")
         empty: dict[str, dict] = {part: {} for part in parts}  # type: ignore[type-arg]
         try:
-            return {**empty, **json.loads((self.folder / "state.json").read_text())}
+            found = {**empty, **json.loads((self.folder / "state.json").read_text())}
+            for fields in found["members"].values():
+                Member(**fields)
+            return found
         except FileNotFoundError:
             return empty
-        except ValueError as error:
+        except (ValueError, TypeError, AttributeError) as error:
             raise RestMctsError(
                 f"{self.folder / 'state.json'} cannot be read ({error}): stop its processes by hand"
             ) from error
 
     def _write(self) -> None:
-        lines = "".join(f"{name}={value}\n" for name, value in sorted(self.settings.items()))
+        # Commands share the workers' cache, and leave none in the folder that they are called in.
+        settings = {**self.settings, "RESTMCTS_CACHE_DIR": str(self.folder / "cache")}
+        lines = "".join(f"{name}={value}\n" for name, value in sorted(settings.items()))
         for path, content in ((self.folder / "state.json", json.dumps(self._state, indent=2)), (self.env_file, lines)):
             partial = path.with_name(f".{path.name}.partial")
             partial.touch(mode=0o600)

@@ -203,6 +203,7 @@ class S3ArtifactStore:
             except (MinioException, urllib3.exceptions.HTTPError, OSError) as error:
                 if pause is None or not _may_pass(error):
                     raise StorageError(f"{uri}: {self._where}: {_reason(error)}") from error
+                log.warning("%s: %s: %s; again in %.1f s", uri, self._where, _reason(error), pause)
             time.sleep(pause)
         raise AssertionError("the last attempt returns or raises")
 
