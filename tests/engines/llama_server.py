@@ -10,6 +10,8 @@ import xllamacpp  # type: ignore[import-not-found]
 parameters = xllamacpp.CommonParams()
 parameters.model.path = sys.argv[1]
 parameters.n_ctx = 2048
+parameters.cache_type_k = parameters.cache_type_v = xllamacpp.ggml_type.GGML_TYPE_F32
+parameters.flash_attn_type = xllamacpp.llama_flash_attn_type.LLAMA_FLASH_ATTN_TYPE_DISABLED
 parameters.n_parallel = 2
 parameters.cpuparams.n_threads = 2
 server = xllamacpp.Server(parameters)

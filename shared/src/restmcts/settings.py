@@ -68,6 +68,24 @@ class PolicyServerSettings(BaseSettings):
     policy_retry_seconds: float = Field(default=60.0, ge=0)
 
 
+class VllmServerSettings(BaseSettings):
+    """How the engine vllm starts its server.
+
+    Attributes:
+        vllm_command: the program, by its name or path; it may live in an environment of its own.
+        vllm_arguments: further arguments of `vllm serve`, as one would type them.
+        vllm_concurrency: calls under way at once.
+        vllm_start_seconds: that the server may take until it answers.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
+
+    vllm_command: str = "vllm"
+    vllm_arguments: str = ""
+    vllm_concurrency: int = Field(default=64, ge=1)
+    vllm_start_seconds: float = Field(default=900.0, gt=0)
+
+
 class Settings(BucketSettings):
     """Where the servers are, and how workers behave.
 
@@ -80,6 +98,7 @@ class Settings(BucketSettings):
         device: torch device of model workers; auto: a GPU if there is one.
         dtype: of the weights in model workers: auto (a checkpoint's own where the device computes
             in it quickly, else float32), float32 or bfloat16.
+        engine: that runs policies which are no servers: transformers or vllm.
         max_trees_in_flight: searching trees of one run.
         max_requests: of one claim of a model worker.
         max_batch_tokens: of one forward pass.
@@ -115,6 +134,7 @@ class Settings(BucketSettings):
     run_dir: Path = Path("run")
     device: str = "cpu"
     dtype: Dtype = "auto"
+    engine: str = "transformers"
     max_trees_in_flight: int = Field(default=256, ge=1)
     max_requests: int = Field(default=256, ge=1)
     max_batch_tokens: int = Field(default=16_384, ge=1)

@@ -39,7 +39,7 @@ def own(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 def test_engines_are_known_by_the_scheme_of_a_uri() -> None:
-    assert set(ENGINES) == {"openai", "chat", "tgi", "transformers"}
+    assert set(ENGINES) == {"openai", "chat", "tgi", "transformers", "vllm"}
     assert engine_named("openai+http://host/v1?model=m") == "openai"
     for uri in ("folder", "someone/model", "artifact://checkpoints/1234", "http://host", "pooling+http://host"):
         assert engine_named(uri) is None

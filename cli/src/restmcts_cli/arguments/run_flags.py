@@ -67,6 +67,7 @@ VALUE_RATE = Flag(
 )
 DEVICE = Flag("--device", ("models.device",), MACHINE)
 DTYPE = Flag("--dtype", ("models.dtype",), MACHINE)
+ENGINE = Flag("--engine", ("models.engine",), MACHINE)
 TREES_IN_FLIGHT = Flag("--trees-in-flight", ("models.trees_in_flight",), MACHINE)
 LEARNER_FLAG = Flag(
     "--learner",
@@ -160,10 +161,16 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     TEMPLATE,
     SET,
 )
-LOCAL_FLAGS = (DEVICE, DTYPE, TREES_IN_FLIGHT, Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE))
+LOCAL_FLAGS = (
+    DEVICE,
+    DTYPE,
+    ENGINE,
+    TREES_IN_FLIGHT,
+    Flag("--trust-remote-code", ("models.trust_remote_code",), MACHINE),
+)
 COMPARE_FLAGS = (
     *(POLICY, TEST, LIMIT, DIFFICULTY, BUDGET_TOKENS, STEPS, BATCH_SIZE, POLICY_RATE, VALUE_RATE),
-    *(LEARNER_FLAG, LEARNER_OPTION, DEVICE, DTYPE, TREES_IN_FLIGHT, SET),
+    *(LEARNER_FLAG, LEARNER_OPTION, DEVICE, DTYPE, ENGINE, TREES_IN_FLIGHT, SET),
 )
 PROBE_FLAGS = (
     *(POLICY, LIMIT, SPLIT, STRICT, TEMPLATE, SEED, ALGORITHM_FLAG, SEARCH_OPTION, *GENERATION_FLAGS),

@@ -198,6 +198,7 @@ def model_options(spec: RunSpec) -> "ModelOptions":
         template=models.template,
         device=models.device,
         dtype=models.dtype,
+        engine=models.engine,
         trust_remote_code=models.trust_remote_code,
         max_batch_tokens=models.max_batch_tokens,
         key_value_bytes=models.key_value_bytes,

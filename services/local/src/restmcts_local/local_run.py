@@ -17,6 +17,7 @@ from typing import Any, Self
 
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.plugins import plugin_digests
+from restmcts.adapters.models.engines import ENGINES
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import blocks, runs
@@ -71,6 +72,7 @@ class ModelOptions:
             device. Then a policy and a value model are trained one after the other.
         keep_training_logs: write TensorBoard's event files.
         dtype: of the weights.
+        engine: that runs the policy's weights.
     """
 
     template: str = "auto"
@@ -82,6 +84,7 @@ class ModelOptions:
     num_training_threads: int | None = None
     keep_training_logs: bool = True
     dtype: Dtype = "auto"
+    engine: str = "transformers"
 
 
 def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
@@ -94,6 +97,8 @@ def _service_settings(workdir: Path, options: ModelOptions) -> ServiceSettings:
         options.trust_remote_code,
         options.dtype,
         load_policy_server_settings(),
+        options.engine,
+        workdir / "logs",
     )
     return ServiceSettings(
         workspace=workdir,
@@ -126,6 +131,7 @@ class LocalRun:
         opened: OpenModels | None = None,
     ) -> None:
         _check_device(options.device)
+        ENGINES.get(options.engine).check()
         check_plugins(workdir, plugin_digests())
         settings = _service_settings(workdir, options)
         self._workdir = workdir

@@ -8,7 +8,7 @@ from restmcts.ports import ArtifactStore, StepProposer
 
 def open_proposer(uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepProposer:
     """Return the policy of a checkpoint; one that names no engine is asked of the server of
-    policies, if the settings name one.
+    policies, if the settings name one, else runs on the engine of the settings.
 
     Raises:
         InputError: if its URI, or the setting of the policies' server, is malformed.
@@ -18,4 +18,4 @@ def open_proposer(uri: str, artifacts: ArtifactStore, settings: WorkerModelSetti
     if engine_named(uri) is None:
         address = policy_address(uri, settings.servers)
         uri = uri if address is None else address.uri
-    return engine_of(uri).open(uri, artifacts, settings)
+    return engine_of(uri, settings.engine).open(uri, artifacts, settings)

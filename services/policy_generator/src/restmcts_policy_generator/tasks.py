@@ -2,6 +2,7 @@
 
 from functools import partial
 
+from restmcts.adapters.models.engines import ENGINES
 from restmcts.adapters.models.http_policy.opening import policy_address
 from restmcts.adapters.workers.service import Handlers, ServiceContext
 from restmcts.messages.commands import ProposeWaitingSteps
@@ -20,5 +21,5 @@ def start(context: ServiceContext) -> Handlers:
 
     load = context.opened.policy or own
     handlers = PolicyGeneratorHandlers(context.database, load, WorkerSettings.of(context), is_remote)
-    context.closers.append(handlers.close)
+    context.closers.extend((ENGINES.get(context.settings.models.engine).close, handlers.close))
     return {ProposeWaitingSteps.name: handlers.propose_steps}

@@ -93,7 +93,7 @@ def checkpoint_kind(path_or_id: str | Path, *, trust_remote_code: bool = False) 
         ModelError: if it is not there or is broken.
     """
     name = locate(path_or_id)
-    info = _read_info(name)
+    info = read_info(name)
     if info is not None:
         return info.kind
     with broken_is_model_error(path_or_id):
@@ -271,7 +271,7 @@ def _load_made(
     source: Kind | None,
 ) -> tuple[LoadedModel, set[str]]:
     name = locate(path_or_id)
-    info = _read_info(name)
+    info = read_info(name)
     wanted = source or kind
     if info is not None and info.kind != wanted:
         raise ModelError(f"{name}: a {info.kind} model where a {wanted} model is wanted; give the other checkpoint")
@@ -290,12 +290,18 @@ def _load_made(
             **options,
         )
     log.info("%s: %s on %s", path_or_id, str(chosen).removeprefix("torch."), device)
-    template = info.template if info and template == "auto" else template
-    separator = info.step_separator if info else None
-    prompts = PromptFormat(choose_template(template, tokenizer), tokenizer, separator)
+    prompts = prompt_format(info, template, tokenizer)
     scale = info.value_scale if info else "identity"
     loaded = ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale, stored))
     return loaded, set(report["missing_keys"])
+
+
+def prompt_format(info: CheckpointInfo | None, template: str, tokenizer: Any) -> PromptFormat:
+    """Return how a checkpoint's prompts are written; "auto" takes the template that it was saved
+    with.
+    """
+    template = info.template if info and template == "auto" else template
+    return PromptFormat(choose_template(template, tokenizer), tokenizer, info.step_separator if info else None)
 
 
 def ready(loaded: LoadedModel) -> LoadedModel:
@@ -332,7 +338,7 @@ def locate(path_or_id: str | Path) -> str:
     return name
 
 
-def _read_info(name: str) -> CheckpointInfo | None:
+def read_info(name: str) -> CheckpointInfo | None:
     file = Path(name) / INFO_FILE
     if not file.is_file():
         return None

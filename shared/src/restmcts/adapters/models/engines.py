@@ -12,7 +12,9 @@ if TYPE_CHECKING:
     from restmcts.adapters.workers.service import WorkerModelSettings
 
 WEIGHTS = "transformers"
-"""The engine of folders, artifacts and hub ids."""
+"""The engine of folders, artifacts and hub ids, where none is chosen for them."""
+VLLM = "vllm"
+"""The engine that starts a vLLM server for them."""
 
 
 class Engine(ABC):
@@ -36,6 +38,12 @@ class Engine(ABC):
             StorageError: if its artifact cannot be fetched.
         """
 
+    def check(self) -> None:  # noqa: B027
+        """Raise ModelError if this machine lacks what the engine needs, before a run begins."""
+
+    def close(self) -> None:  # noqa: B027
+        """Give up what the engine keeps beside its policies: a server that it started."""
+
 
 ENGINES: Registry[Engine] = Registry("engines", "engine")
 
@@ -47,10 +55,13 @@ def engine_named(uri: str) -> str | None:
     return name if is_url and plus and name in ENGINES else None
 
 
-def engine_of(uri: str) -> Engine:
+def engine_of(uri: str, of_weights: str = WEIGHTS) -> Engine:
     """Return the engine that runs the policy of a URI.
+
+    Args:
+        of_weights: the engine of a URI that names none.
 
     Raises:
         InputError: if it is not installed.
     """
-    return ENGINES.get(engine_named(uri) or WEIGHTS)
+    return ENGINES.get(engine_named(uri) or of_weights)

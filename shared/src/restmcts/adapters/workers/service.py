@@ -52,6 +52,8 @@ class WorkerModelSettings:
         trust_remote_code: run code that comes with a model.
         dtype: of the weights.
         servers: how models behind HTTP are reached.
+        engine: that runs policies which are no servers.
+        log_folder: of the logs of servers that are started here.
     """
 
     max_batch_tokens: int = 16_384
@@ -61,6 +63,8 @@ class WorkerModelSettings:
     trust_remote_code: bool = False
     dtype: Dtype = "auto"
     servers: PolicyServerSettings = field(default_factory=PolicyServerSettings)
+    engine: str = "transformers"
+    log_folder: Path = Path("logs")
 
     @property
     def loading(self) -> LoadOptions:
@@ -117,6 +121,8 @@ def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> Serv
             device=settings.device,
             dtype=settings.dtype,
             servers=servers,
+            engine=settings.engine,
+            log_folder=settings.run_dir / "logs",
         ),
         max_requests=settings.max_requests,
         request_lease_seconds=settings.request_lease_seconds,

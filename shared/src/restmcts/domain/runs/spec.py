@@ -122,6 +122,12 @@ class RunModelSettings(Document):
         default="auto",
         description="Number format of weights in use; auto: as stored if the device computes in it quickly, else float32.",
     )
+    engine: str = Field(
+        default="transformers",
+        min_length=1,
+        description="What runs the policy's weights: transformers (in this process) or vllm (a server that is started"
+        " here); `restmcts plugins list` names more.",
+    )
     trees_in_flight: int = Field(default=64, ge=1, description="Trees that are searched at the same time.")
     trust_remote_code: bool = Field(default=False, description="Whether code that comes with a model may run.")
     max_batch_tokens: int = Field(default=16_384, ge=1, description="Tokens of one forward pass at most.")

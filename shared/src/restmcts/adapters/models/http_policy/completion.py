@@ -25,6 +25,7 @@ class Ask:
         temperature: 0: the most probable token each time.
         stop: text that ends a continuation; None: only the model's own end does.
         num_alternatives: other tokens wanted at every position.
+        token_ids: the prompt as the model's own tokenizer writes it; None: the text is sent.
     """
 
     template: PromptTemplate
@@ -39,6 +40,7 @@ class Ask:
     top_p: float
     stop: str | None
     num_alternatives: int
+    token_ids: tuple[int, ...] | None = None
 
     def text(self) -> str:
         """Return the prompt as raw text."""

@@ -81,7 +81,7 @@ class CompletionsBackend(_OpenAIServer):
     def _whole(self, ask: Ask) -> Mapping[str, Any]:
         answer = self._client.completions.create(
             model=self.model,
-            prompt=ask.text(),
+            prompt=_prompt(ask),
             n=ask.num_samples,
             max_tokens=ask.max_tokens,
             temperature=ask.temperature,
@@ -101,7 +101,7 @@ class CompletionsBackend(_OpenAIServer):
             part.model_dump()
             for part in self._client.completions.create(
                 model=self.model,
-                prompt=ask.text(),
+                prompt=_prompt(ask),
                 max_tokens=ask.max_tokens,
                 temperature=ask.temperature,
                 top_p=ask.top_p,
@@ -121,6 +121,10 @@ class CompletionsBackend(_OpenAIServer):
         }
         usage: Mapping[str, int] = next((part["usage"] for part in reversed(parts) if part.get("usage")), {})
         return {"choices": [choice], "usage": usage, "model": parts[-1].get("model")}
+
+
+def _prompt(ask: Ask) -> str | list[int]:
+    return ask.text() if ask.token_ids is None else list(ask.token_ids)
 
 
 class ChatBackend(_OpenAIServer):

@@ -10,6 +10,7 @@ from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from dataclasses import dataclass
 from functools import partial
+from typing import Protocol
 
 from restmcts.adapters.models.http_policy.address import ServerAddress
 from restmcts.adapters.models.http_policy.calling import (
@@ -56,6 +57,22 @@ class _Written:
     fits: bool = True
 
 
+class PromptWriter(Protocol):
+    """Writes prompts as a model's own tokenizer does, where that is at hand."""
+
+    def template(self, chosen: str) -> PromptTemplate:
+        """Return the wording of the template that a run has chosen."""
+        ...
+
+    def separator(self, settings: GenerationSettings) -> str:
+        """Return the text that ends a step."""
+        ...
+
+    def token_ids(self, question: str, request: ProposeSteps, template: str, written: str) -> tuple[int, ...]:
+        """Return a request's prompt, and behind it what is written for it already."""
+        ...
+
+
 class HttpProposer:
     """A `StepProposer` over a policy server.
 
@@ -64,10 +81,14 @@ class HttpProposer:
 
     Args:
         token: of the server; empty: none.
+        writes: writes prompts in place of the address's template.
     """
 
-    def __init__(self, address: ServerAddress, token: str, limits: ServerLimits) -> None:
+    def __init__(
+        self, address: ServerAddress, token: str, limits: ServerLimits, writes: PromptWriter | None = None
+    ) -> None:
         self._address = address
+        self._writes = writes
         self._backend = _BACKENDS[address.protocol](address, token, limits.timeout_seconds)
         self._caller = Caller(f"policy server {address.base_url}", token, limits.retry_seconds)
         self._concurrency = address.concurrency or limits.concurrency
@@ -139,7 +160,7 @@ class HttpProposer:
     ) -> None:
         place = samples.start
         is_code = self._template(settings.template).is_code
-        separator = STEP_SEPARATOR if is_code else _separator(settings)
+        separator = STEP_SEPARATOR if is_code else self._separator(settings)
         while place < samples.stop and written.fits:
             writings = [Writing(request, settings, separator, is_code=is_code)]
             first = self._call(question, request, settings, writings[0], place, samples.stop - place, written)
@@ -185,6 +206,7 @@ class HttpProposer:
                 top_p=settings.top_p,
                 stop=writing.stop,
                 num_alternatives=request.num_alternatives,
+                token_ids=self._token_ids(question, request, settings, writing.text),
             )
             try:
                 found = self._caller.call(partial(self._backend.complete, ask)).cleaned()
@@ -203,10 +225,22 @@ class HttpProposer:
                 self._shares_calls = False
             return found if found.samples[0].tokens is not None or len(found.samples) == 1 else _first(found)
 
+    def _token_ids(
+        self, question: str, request: ProposeSteps, settings: GenerationSettings, written: str
+    ) -> tuple[int, ...] | None:
+        if self._writes is None:
+            return None
+        return self._writes.token_ids(question, request, settings.template, written)
+
+    def _separator(self, settings: GenerationSettings) -> str:
+        return separator_of(settings) if self._writes is None else self._writes.separator(settings)
+
     def _template(self, chosen: str) -> PromptTemplate:
         """Return the template that a run has chosen; "auto" and, for chat servers, "chat" leave
         it to the address.
         """
+        if self._writes is not None:
+            return self._writes.template(chosen)
         if chosen == "chat" and self._address.protocol != "chat":
             raise ModelError(
                 f"{self._address.uri}: raw text has no chat template; use chat+http, or another prompt template"
@@ -266,7 +300,7 @@ def _answer(request: ProposeSteps, written: _Written) -> StepsProposed:
     )
 
 
-def _separator(settings: GenerationSettings) -> str:
+def separator_of(settings: GenerationSettings) -> str:
     """Return what ends a step, which a server gets as its stop text.
 
     Raises:

@@ -1,0 +1,184 @@
+"""The engine vLLM: a server that this process starts, whose weights are those that requests ask
+for.
+
+Prompts are token ids that the checkpoint's own tokenizer wrote, so that both engines ask the same.
+"""
+
+import dataclasses
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from restmcts.adapters.models.engines import ENGINES, VLLM, Engine
+from restmcts.adapters.models.http_policy.address import ServerAddress
+from restmcts.adapters.models.http_policy.calling import ServerLimits
+from restmcts.adapters.models.http_policy.proposer import HttpProposer, separator_of
+from restmcts.adapters.models.vllm_server.process import SERVED_NAME, VllmSettings, vllm_program
+from restmcts.adapters.models.vllm_server.weights import VllmServer, Weights
+from restmcts.adapters.storage.uris import local_path
+from restmcts.adapters.workers.service import WorkerModelSettings
+from restmcts.domain.prompts import TEMPLATES, PromptTemplate
+from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, StepsProposed
+from restmcts.errors import InputError, ServerUnavailableError
+from restmcts.ports import ArtifactStore, StepProposer
+from restmcts.settings import VllmServerSettings
+
+REQUESTS_AT_ONCE = 256
+"""Answered together: what is lost when the server dies, and asked again."""
+STARTS_OF_A_BATCH = 3
+SECONDS_TO_RETRY = 5.0
+SECONDS_ASLEEP = 10.0
+
+
+class VllmEngine(Engine):
+    """Weights of a folder, an artifact or the hub, on a vLLM server of this process's own."""
+
+    def __init__(self) -> None:
+        self._server: VllmServer | None = None
+
+    def checked(self, uri: str) -> str:
+        """Raise InputError: nobody names this engine's server."""
+        raise InputError(
+            f"{uri}: the engine vllm starts its own server, with --engine vllm; for one that runs write "
+            "openai+http://HOST:PORT/v1?model=NAME"
+        )
+
+    def open(self, uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepProposer:
+        """Return the policy; the server gets its weights when it is asked."""
+        path = str(local_path(uri, artifacts))
+        own = VllmServerSettings()
+        prompts = TokenizedPrompts(path, settings.template, settings.trust_remote_code)
+        if self._server is None:
+            self._server = VllmServer(_server_settings(own, settings))
+        weights = Weights(uri, path, settings.dtype)
+        return VllmProposer(self._server, weights, prompts, settings.servers.policy_timeout_seconds, own)
+
+    def check(self) -> None:
+        """Raise ModelError if there is no vLLM."""
+        vllm_program(VllmServerSettings().vllm_command)
+
+    def close(self) -> None:
+        """End the server."""
+        if self._server is not None:
+            self._server.close()
+            self._server = None
+
+
+class TokenizedPrompts:
+    """Prompts as a checkpoint's tokenizer and template write them.
+
+    Raises:
+        InputError: if there is no such template.
+        ModelError: if the tokenizer is not there, or is broken.
+    """
+
+    def __init__(self, path: str, template: str, trust_remote_code: bool) -> None:
+        from restmcts.modeling.policy.stored_prompts import load_prompts
+
+        self._tokenizer, self._own = load_prompts(path, template=template, trust_remote_code=trust_remote_code)
+        self._written: dict[str, Any] = {}
+
+    def template(self, chosen: str) -> PromptTemplate:
+        """Return the wording of the template that a run has chosen."""
+        name = self._prompts(chosen)[0].template.value
+        return TEMPLATES["plain" if name == "chat" else name]
+
+    def separator(self, settings: GenerationSettings) -> str:
+        """Return what ends a step: what is asked for, else what the checkpoint learnt."""
+        learnt = self._own.step_separator
+        if settings.step_separator == "auto" and learnt is not None:
+            return learnt
+        return separator_of(settings)
+
+    def token_ids(self, question: str, request: ProposeSteps, template: str, written: str) -> tuple[int, ...]:
+        """Return a request's prompt with what is written behind it, as token ids."""
+        prompts, encoder = self._prompts(template)
+        begun = dataclasses.replace(request, begun="")
+        text = prompts.request_text(question, begun) + request.begun + written
+        return tuple(encoder.encode_prompts([text])[0])
+
+    def _prompts(self, template: str) -> Any:
+        from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
+        from restmcts.modeling.tokenization import TextEncoder
+
+        if template not in self._written:
+            chosen = self._own.template if template == "auto" else choose_template(template, self._tokenizer)
+            prompts = PromptFormat(chosen, self._tokenizer, STEP_SEPARATOR)
+            self._written[template] = prompts, TextEncoder(self._tokenizer, chosen)
+        return self._written[template]
+
+
+class VllmProposer:
+    """A `StepProposer` over a server that is started anew when it dies.
+
+    Answers are accepted only where the server had this policy's weights before and after.
+    """
+
+    def __init__(
+        self,
+        server: VllmServer,
+        weights: Weights,
+        prompts: TokenizedPrompts,
+        timeout_seconds: float,
+        settings: VllmServerSettings,
+    ) -> None:
+        self._server = server
+        self._weights = weights
+        self._prompts = prompts
+        self._limits = ServerLimits(settings.vllm_concurrency, timeout_seconds, SECONDS_TO_RETRY)
+        self._asked: tuple[str, HttpProposer] | None = None
+
+    def close(self) -> None:
+        """Give up the connections; the server stays."""
+        if self._asked is not None:
+            self._asked[1].close()
+            self._asked = None
+
+    def propose(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> list[StepsProposed]:
+        """Return one answer per request, in order; see `HttpProposer.propose`."""
+        answers = dict(self.stream(questions, requests, settings))
+        return [answers[place] for place in range(len(requests))]
+
+    def stream(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> Iterator[tuple[int, StepsProposed]]:
+        """Yield the answers of `propose`, each with its request's place, some at a time."""
+        for begin in range(0, len(requests), REQUESTS_AT_ONCE):
+            part = slice(begin, begin + REQUESTS_AT_ONCE)
+            yield from enumerate(self._answers(questions[part], requests[part], settings), start=begin)
+
+    def _answers(
+        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> list[StepsProposed]:
+        given_up_at = self._server.num_starts + STARTS_OF_A_BATCH
+        while True:
+            try:
+                with self._server.use(self._weights) as in_use:
+                    answers = self._client(in_use.url).propose(questions, requests, settings)
+                    in_use.check()
+                    return answers
+            except ServerUnavailableError:
+                if self._server.runs or self._server.num_starts >= given_up_at:
+                    raise
+
+    def _client(self, url: str) -> HttpProposer:
+        if self._asked is None or self._asked[0] != url:
+            self.close()
+            address = ServerAddress("openai", f"{url}/v1", SERVED_NAME)
+            self._asked = url, HttpProposer(address, "", self._limits, self._prompts)
+        return self._asked[1]
+
+
+def _server_settings(own: VllmServerSettings, settings: WorkerModelSettings) -> VllmSettings:
+    on_gpu = settings.device != "cpu"
+    return VllmSettings(
+        command=own.vllm_command,
+        arguments=f"{own.vllm_arguments} --enable-sleep-mode" if on_gpu else own.vllm_arguments,
+        start_seconds=own.vllm_start_seconds,
+        idle_seconds=SECONDS_ASLEEP if on_gpu else 0.0,
+        log_folder=settings.log_folder,
+    )
+
+
+ENGINES.add(VLLM, VllmEngine())

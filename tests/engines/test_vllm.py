@@ -1,0 +1,196 @@
+"""A policy on a vLLM server that restmcts starts: the same answers as in process, weights swapped
+in place, no step attributed to other weights, and a server that dies.
+"""
+
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import ExitStack, closing
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from restmcts.adapters.models.vllm_server.process import VllmSettings
+from restmcts.adapters.models.vllm_server.weights import VllmServer, Weights
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import WorkerModelSettings
+from restmcts.domain.requests import GenerationSettings, ProposeSteps, StepsProposed
+from restmcts.modeling.checkpoints import load_policy
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts_policy_generator.vllm_engine import VllmEngine, VllmProposer
+from safetensors.torch import load_file, save_file
+
+QUESTIONS = (
+    "Nora sold clips to 48 of her friends in April, and then she sold half as many in May. How many did she sell in all?",
+    "Omar earns 12 dollars an hour and worked for 50 minutes. How much did he earn?",
+    "Weng has 3 boxes of 12 eggs each and eats 5 eggs. How many eggs are left?",
+)
+SETTINGS = GenerationSettings(
+    temperature=0.8, max_step_tokens=40, max_solution_tokens=80, step_separator="newline", template="few-shot"
+)
+OpenPolicy = Callable[[Path], VllmProposer]
+pytestmark = pytest.mark.timeout(900)
+
+
+@pytest.fixture(scope="module")
+def other_weights(smollm2: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same model with noise in two layers: it writes other texts."""
+    folder = tmp_path_factory.mktemp("other") / "model"
+    shutil.copytree(smollm2, folder)
+    weights = load_file(folder / "model.safetensors")
+    torch.manual_seed(0)
+    for name, tensor in weights.items():
+        if "layers.5." in name or "layers.20." in name:
+            noise = 0.5 * tensor.float().std() * torch.randn(tensor.shape)
+            weights[name] = (tensor.float() + noise).to(tensor.dtype)
+    save_file(weights, folder / "model.safetensors", metadata={"format": "pt"})
+    return folder
+
+
+@pytest.fixture(scope="module")
+def engine(vllm: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[VllmEngine]:
+    engine = VllmEngine()
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("RESTMCTS_VLLM_COMMAND", str(vllm))
+        patch.setenv("RESTMCTS_VLLM_ARGUMENTS", "--max-model-len 2048 --enforce-eager")
+        yield engine
+    engine.close()
+
+
+@pytest.fixture
+def open_policy(engine: VllmEngine, tmp_path: Path) -> Iterator[Callable[[Path], VllmProposer]]:
+    """Opens policies, and closes them at the test's end."""
+    with ExitStack() as opened:
+
+        def opening(weights: Path) -> VllmProposer:
+            settings = WorkerModelSettings(dtype="float32", log_folder=tmp_path / "logs", engine="vllm")
+            proposer = engine.open(str(weights), FolderArtifactStore(tmp_path / "store"), settings)
+            assert isinstance(proposer, VllmProposer)
+            return opened.enter_context(closing(proposer))
+
+        yield opening
+
+
+def greedy(number: int = 0) -> ProposeSteps:
+    return ProposeSteps(number, (), 1, None, 0, greedy=True, needs_log_probs=True)
+
+
+def texts(answers: Sequence[StepsProposed]) -> list[str]:
+    return ["".join(step.text for step in answer.samples[0].steps) for answer in answers]
+
+
+def test_both_engines_give_the_same_answers(open_policy: OpenPolicy, smollm2: Path) -> None:
+    requests = [greedy(number) for number in range(len(QUESTIONS))]
+    served = open_policy(smollm2).propose(QUESTIONS, requests, SETTINGS)
+    own = TransformersProposer(load_policy(smollm2, dtype="float32")).propose(QUESTIONS, requests, SETTINGS)
+    assert texts(served) == texts(own)
+    for one, other in zip(served, own, strict=True):
+        assert one.num_prompt_tokens == other.num_prompt_tokens
+        for step, wanted in zip(one.samples[0].steps, other.samples[0].steps, strict=True):
+            assert step.num_tokens == wanted.num_tokens
+            assert step.log_prob == pytest.approx(wanted.log_prob, abs=1e-3)
+
+
+def test_greedy_by_steps_is_greedy_at_once(open_policy: OpenPolicy, smollm2: Path) -> None:
+    proposer = open_policy(smollm2)
+    (once,) = proposer.propose(QUESTIONS[:1], [greedy()], SETTINGS)
+    steps: list[str] = []
+    for wanted in once.samples[0].steps:
+        request = ProposeSteps(0, tuple(steps), 1, 1, 0, greedy=True, needs_log_probs=True)
+        (step,) = proposer.propose(QUESTIONS[:1], [request], SETTINGS)[0].samples[0].steps
+        assert (step.text, step.num_tokens) == (wanted.text, wanted.num_tokens)
+        assert step.log_prob == pytest.approx(wanted.log_prob, abs=1e-3)
+        steps.append(step.text)
+    assert len(steps) >= 2
+
+
+def test_no_step_is_attributed_to_other_weights(
+    engine: VllmEngine, open_policy: OpenPolicy, smollm2: Path, other_weights: Path
+) -> None:
+    proposers = [open_policy(folder) for folder in (smollm2, other_weights)]
+    requests = [greedy(number) for number in range(len(QUESTIONS))]
+    first = [texts(proposer.propose(QUESTIONS, requests, SETTINGS)) for proposer in proposers]
+    starts = engine._server.num_starts if engine._server else 0
+    assert all(one != other for one, other in zip(*first, strict=True)), "the two models write other texts"
+    for turn in range(6):
+        assert texts(proposers[turn % 2].propose(QUESTIONS, requests, SETTINGS)) == first[turn % 2]
+    assert engine._server is not None and engine._server.num_starts == starts, "weights were swapped in place"
+    print(f"a swap took {engine._server.swap_seconds:.1f} s")
+
+
+def test_a_server_that_dies_is_started_anew(engine: VllmEngine, open_policy: OpenPolicy, smollm2: Path) -> None:
+    proposer = open_policy(smollm2)
+    before = texts(proposer.propose(QUESTIONS, [greedy(number) for number in range(len(QUESTIONS))], SETTINGS))
+    server = engine._server
+    assert server is not None and server._process is not None
+    for process in psutil.Process(server._process.pid).children(recursive=True):
+        process.send_signal(signal.SIGKILL)
+    after = texts(proposer.propose(QUESTIONS, [greedy(number) for number in range(len(QUESTIONS))], SETTINGS))
+    assert after == before
+
+
+def test_a_server_sleeps_when_nobody_asks(vllm: Path, smollm2: Path, tmp_path: Path) -> None:
+    settings = VllmSettings(str(vllm), "--max-model-len 512 --enforce-eager", idle_seconds=0.5, log_folder=tmp_path)
+    server, weights = VllmServer(settings), Weights("one", str(smollm2), "float32")
+    with server.use(weights) as in_use:
+        in_use.check()
+    deadline = time.monotonic() + 30
+    while not server._call("GET", "/is_sleeping").json()["is_sleeping"] and time.monotonic() < deadline:
+        time.sleep(0.2)
+    assert server._call("GET", "/is_sleeping").json()["is_sleeping"]
+    with server.use(weights) as in_use:
+        in_use.check()
+        assert not server._call("GET", "/is_sleeping").json()["is_sleeping"]
+    server.close()
+
+
+def test_a_run_learns_through_vllm_and_goes_on_after_it_was_killed(vllm: Path, smollm2: Path, tmp_path: Path) -> None:
+    sums = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a, b in ((2, 3), (4, 5), (6, 1), (10, 7))]
+    (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
+    command = [
+        Path(sys.executable).with_name("restmcts"),
+        "selftrain",
+        "sums.jsonl",
+        "--policy",
+        smollm2,
+        "--workdir",
+        "run",
+    ]
+    command += [
+        "--engine",
+        "vllm",
+        "--template",
+        "few-shot",
+        "--iterations",
+        "2",
+        "--method",
+        "rest-em",
+        "--steps",
+        "2",
+    ]
+    command += ["--set", "search.num_samples=4", "--max-solution-tokens", "64", "--dtype", "float32"]
+    environment = os.environ | {
+        "RESTMCTS_VLLM_COMMAND": str(vllm),
+        "RESTMCTS_VLLM_ARGUMENTS": "--max-model-len 1024 --enforce-eager",
+    }
+    first = subprocess.Popen(command, cwd=tmp_path, env=environment, stdout=subprocess.DEVNULL)
+    deadline = time.monotonic() + 300
+    while not list(tmp_path.glob("run/logs/vllm-*.log")) and time.monotonic() < deadline:
+        time.sleep(0.5)
+    servers = [
+        process
+        for process in psutil.Process(first.pid).children(recursive=True)
+        if "keeper" in " ".join(process.cmdline())
+    ]
+    first.kill()
+    first.wait()
+    _, alive = psutil.wait_procs(servers, timeout=30)
+    assert servers and not alive, "the server ends with its run"
+    subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=800)
+    shown = subprocess.run(
+        [command[0], "runs", "show", "run", "--workdir", "run", "--json"], cwd=tmp_path, check=True, capture_output=True
+    )
+    run = json.loads(shown.stdout)
+    assert run["state"] == "done"
