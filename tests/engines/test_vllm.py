@@ -2,8 +2,12 @@
 in place, no step attributed to other weights, and a server that dies.
 """
 
+import json
+import os
 import shutil
 import signal
+import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
@@ -149,28 +153,27 @@ def test_a_server_sleeps_when_nobody_asks(vllm: Path, smollm2: Path, tmp_path: P
 def test_a_run_learns_through_vllm_and_goes_on_after_it_was_killed(vllm: Path, smollm2: Path, tmp_path: Path) -> None:
     sums = [{"question": f"What is {a} + {b}?", "answer": str(a + b)} for a, b in ((2, 3), (4, 5), (6, 1), (10, 7))]
     (tmp_path / "sums.jsonl").write_text("".join(json.dumps(row) + "\n" for row in sums))
-    command = [
+    command: list[str | Path] = [
         Path(sys.executable).with_name("restmcts"),
         "selftrain",
         "sums.jsonl",
         "--policy",
         smollm2,
-        "--workdir",
-        "run",
     ]
     command += [
+        "--workdir",
+        "run",
         "--engine",
         "vllm",
         "--template",
         "few-shot",
-        "--iterations",
-        "2",
         "--method",
         "rest-em",
-        "--steps",
+        "--iterations",
         "2",
     ]
-    command += ["--set", "search.num_samples=4", "--max-solution-tokens", "64", "--dtype", "float32"]
+    command += ["--max-solution-tokens", "64", "--dtype", "float32", "--budget-tokens", "200"]
+    command += ["--set", "policy_training.num_steps=2"]
     environment = os.environ | {
         "RESTMCTS_VLLM_COMMAND": str(vllm),
         "RESTMCTS_VLLM_ARGUMENTS": "--max-model-len 1024 --enforce-eager",
@@ -190,7 +193,10 @@ def test_a_run_learns_through_vllm_and_goes_on_after_it_was_killed(vllm: Path, s
     assert servers and not alive, "the server ends with its run"
     subprocess.run(command, cwd=tmp_path, env=environment, check=True, timeout=800)
     shown = subprocess.run(
-        [command[0], "runs", "show", "run", "--workdir", "run", "--json"], cwd=tmp_path, check=True, capture_output=True
+        [command[0], "runs", "show", "selftrain", "--workdir", "run", "--json"],
+        cwd=tmp_path,
+        check=True,
+        capture_output=True,
     )
     run = json.loads(shown.stdout)
     assert run["state"] == "done"

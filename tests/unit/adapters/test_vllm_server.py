@@ -93,7 +93,7 @@ def test_a_server_and_what_it_started_end_with_whoever_started_it(tmp_path: Path
     ("change", "tokenizer", "expected"),
     [
         ({}, "{}", True),
-        ({"_name_or_path": "other", "transformers_version": "9"}, "{}", True),
+        ({"_name_or_path": "other", "transformers_version": "9", "use_cache": False}, "{}", True),
         ({"hidden_size": 128}, "{}", False),
         ({}, '{"a": 1}', False),
     ],

@@ -4,7 +4,7 @@ refused.
 
 import pytest
 from restmcts.adapters.models.http_policy.completion import Completion
-from restmcts.adapters.models.http_policy.proposer import _separator
+from restmcts.adapters.models.http_policy.proposer import separator_of
 from restmcts.adapters.models.http_policy.writing import Writing
 from restmcts.domain.requests import GenerationSettings, ProposeSteps
 from restmcts.errors import InputError
@@ -44,7 +44,7 @@ def test_an_earlier_step_may_have_opened_the_thought() -> None:
 @pytest.mark.parametrize("name", ["sentence", "numbered-step", "tokens"])
 def test_steps_that_no_stop_text_ends_are_refused(name: str) -> None:
     with pytest.raises(InputError, match="choose newline or blank-line, or run the model in process"):
-        _separator(GenerationSettings(step_separator=name))  # type: ignore[arg-type]
+        separator_of(GenerationSettings(step_separator=name))  # type: ignore[arg-type]
 
 
 PROGRAM = ["```python\n", "answer = f(\n    1)\n", "# The answer is 5\n", "```\n"]

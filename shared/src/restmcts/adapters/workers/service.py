@@ -64,7 +64,7 @@ class WorkerModelSettings:
     dtype: Dtype = "auto"
     servers: PolicyServerSettings = field(default_factory=PolicyServerSettings)
     engine: str = "transformers"
-    log_folder: Path = Path("logs")
+    log_folder: Path = Path("run/logs")
 
     @property
     def loading(self) -> LoadOptions:

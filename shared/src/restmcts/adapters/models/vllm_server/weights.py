@@ -23,7 +23,7 @@ log = logging.getLogger(__name__)
 OLDEST_VERSION = (0, 32)
 NO_WEIGHTS = "none"
 SECONDS_OF_A_SWAP = 600.0
-_NOT_OF_THE_SHAPE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype"}
+_NOT_OF_THE_SHAPE = {"_name_or_path", "transformers_version", "torch_dtype", "dtype", "use_cache"}
 
 
 @dataclass(frozen=True, slots=True)
