@@ -4,6 +4,7 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache
 from importlib import import_module
+from inspect import cleandoc
 from typing import Any, ClassVar
 
 import typer
@@ -33,7 +34,18 @@ class LazyCommand:
             holder.add_typer(found, name=name)
         else:
             holder.command(name)(found)
-        return get_command(holder).commands[name]  # type: ignore[attr-defined]
+        return _with_whole_paragraphs(get_command(holder).commands[name])  # type: ignore[attr-defined]
+
+
+def _with_whole_paragraphs(command: Any) -> Any:
+    """Return a command, and with a group its commands, with one line a paragraph of its help:
+    the terminal is not as wide as the source is.
+    """
+    paragraphs = cleandoc(command.help or "").split("\n\n")
+    command.help = "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs) or None
+    for below in getattr(command, "commands", {}).values():
+        _with_whole_paragraphs(below)
+    return command
 
 
 class _Commands(Mapping[str, Any]):

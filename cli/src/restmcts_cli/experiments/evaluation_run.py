@@ -125,7 +125,7 @@ def evaluated_on_stack(
 
 
 def _await_end(connection: Connection, name: str, run_id: int) -> None:
-    with LiveDisplay(f"run {name}") as display:
+    with LiveDisplay(f"run {name} of the stack", "it goes on; the same command waits for it again") as display:
         display.watch(connection.database, run_id)
         while True:
             with connection.database.transaction() as transaction:

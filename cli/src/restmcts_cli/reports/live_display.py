@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
+from itertools import groupby
 from types import TracebackType
 from typing import Self
 
@@ -25,7 +26,7 @@ from rich.table import Table
 from rich.text import Text
 
 SECONDS_BETWEEN_FRAMES = 0.5
-SECONDS_BETWEEN_LINES = 15.0
+SECONDS_BETWEEN_LINES = 60.0
 MAX_SHARES = 4
 WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.PROMOTING)
 
@@ -40,11 +41,16 @@ class _Training:
 
 
 class LiveDisplay:
-    """Shows one run from `__enter__` to `__exit__`; silent if `quiet`."""
+    """Shows one run from `__enter__` to `__exit__`; after Ctrl-C, its last state and how to go on.
 
-    def __init__(self, title: str, quiet: bool = False) -> None:
+    Args:
+        resumption: what resumes the run, as a sentence; "": what ends is not the run.
+    """
+
+    def __init__(self, title: str, resumption: str = "the same command resumes it") -> None:
         self._title = title
-        self._quiet = quiet
+        self._resumption = resumption
+        self._last = ""
         self._console = Console(stderr=True)
         self._trainings: dict[str, _Training] = {}
         self._stop = threading.Event()
@@ -59,10 +65,9 @@ class LiveDisplay:
 
     def watch(self, database: Database, run_id: int) -> Self:
         """Begin to show a run."""
-        if not self._quiet:
-            show = self._show_live if self._console.is_terminal else self._show_lines
-            self._thread = threading.Thread(target=show, args=(database, run_id), daemon=True)
-            self._thread.start()
+        show = self._show_live if self._console.is_terminal else self._show_lines
+        self._thread = threading.Thread(target=show, args=(database, run_id), daemon=True)
+        self._thread.start()
         return self
 
     def __enter__(self) -> Self:
@@ -74,6 +79,9 @@ class LiveDisplay:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
+        if kind is KeyboardInterrupt and self._resumption:
+            self._print(f"interrupted · {self._last}" if self._last else "interrupted")
+            self._print(f"{self._title}: what is done is kept; {self._resumption}")
         sys.stderr.flush()
 
     def _read(self, database: Database, run_id: int) -> progress.RunProgress | None:
@@ -106,10 +114,16 @@ class LiveDisplay:
                 return
 
     def _print_ended(self, phases: Sequence[progress.PhaseProgress]) -> None:
-        for phase in phases:
-            if phase.state not in (PhaseState.PENDING, *WORKING) and phase.name not in self._announced:
-                self._announced.add(phase.name)
-                self._print(f"{phase.name}: {phase.state}{_came_to(phase)}")
+        ended = [one for one in phases if one.state not in (PhaseState.PENDING, *WORKING)]
+        new = [one for one in ended if one.name not in self._announced]
+        self._announced.update(one.name for one in new)
+        for (state, outcome), alike in groupby(new, key=lambda one: (one.state, _came_to(one))):
+            names = [one.name for one in alike]
+            if state == PhaseState.SKIPPED and len(names) > 1:
+                self._print(f"{names[0]} to {names[-1]}, {len(names)} phases: {state}{outcome}")
+                continue
+            for name in names:
+                self._print(f"{name}: {state}{outcome}")
 
     def _print(self, line: str) -> None:
         seconds = int(time.monotonic() - self._begin)
@@ -124,14 +138,17 @@ class LiveDisplay:
         nodes = (state.nodes - first.nodes) / seconds
         trees = 3600.0 * (state.num_done - first.num_done) / seconds
         left = _time_left(first, state, seconds) if state.state == RunState.RUNNING else _why_it_waits(state)
+        rates = (
+            [f"{trees:,.0f} trees/h", f"{tokens:,.0f} tokens/s", f"{nodes:,.0f} nodes/s"] if trees and tokens else []
+        )
         shares = [f"{phase.name} {self._share(phase)}" for phase in state.phases if phase.state in WORKING]
         working = ", ".join(shares[:MAX_SHARES]) + (
             f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else ""
         )
-        return (
-            f"iteration {state.iteration} · {working or 'starting'} · {state.num_done} trees done, {state.num_solved} solved · "
-            f"{trees:,.0f} trees/h · {tokens:,.0f} tokens/s · {nodes:,.0f} nodes/s · {left}{_budget(state, tokens)}"
-        )
+        done = [f"{state.num_done:,} trees done, {state.num_solved:,} solved"] if state.num_done else []
+        parts = (f"iteration {state.iteration}", working or "starting", *done, *rates, left)
+        self._last = " · ".join(part for part in parts if part) + _budget(state, tokens)
+        return self._last
 
     def _share(self, phase: progress.PhaseProgress) -> str:
         if phase.num_trees:
@@ -191,9 +208,11 @@ def _why_it_waits(state: progress.RunProgress) -> str:
 
 
 def _time_left(first: progress.RunProgress, state: progress.RunProgress, seconds: float) -> str:
-    """Return a guess from the share of the known work that was done since the display began."""
+    """Return a guess from the share of the known work that was done since the display began; "" as
+    long as that is too little to guess from.
+    """
     done = state.share_done - first.share_done
     if done < 0.02:
-        return "time left unknown"
+        return ""
     left = int(seconds / done * (1.0 - state.share_done))
     return f"about {left // 60}:{left % 60:02d} left"

@@ -14,7 +14,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.arguments.run_flags import COMPARE_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run, requested_settings
-from restmcts_cli.reports.shown_tables import console
+from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
@@ -83,6 +83,7 @@ def compare(
     searches = SEARCHES_OF_METHODS if run is None else {}
     named = frozenset(setting.name for setting in requested_settings(run, given))
     plan = StudyPlan(names, seeds_of(seeds), searches, repeats, num_samples, named)
+    print_note(f"restmcts compare in {workdir}: {', '.join(names)}")
     comparison = run_study(study_of(spec, plan), workdir)
     shown = console(stderr=json)
     shown.print(render(comparison))

@@ -14,7 +14,7 @@ from restmcts.errors import InputError
 
 from restmcts_cli.arguments.run_flags import DIFFICULTY, SEED, SET, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
-from restmcts_cli.reports.shown_tables import console
+from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
@@ -82,6 +82,7 @@ def demo(
     which = _demo_of(model, task)
     begin = time.monotonic()
     spec = requested_run(run_file, given, _spec(which, quick))
+    print_note(f"{TITLES[which]}, in {out}")
     report = _run(spec, which, quick, out, begin)
     _show(report, out, json)
 

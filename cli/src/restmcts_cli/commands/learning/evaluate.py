@@ -66,6 +66,7 @@ def evaluate(
     begin = time.monotonic()
     benchmark = benchmark_named(asked.problems)
     sets = asked_sets(asked, benchmark)
+    print_note(f"restmcts evaluate in {asked.out}: {asked.problems}")
     with connect(None) if asked.run is not None else nullcontext() as stack:
         models = _models(asked, stack)
         evaluation = asked_evaluation(asked, benchmark, models, trains=TRAINING_SET in sets)

@@ -10,7 +10,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import PROBE_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_run
-from restmcts_cli.reports.shown_tables import console
+from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
@@ -43,7 +43,9 @@ def probe(
     from restmcts_cli.reports.probe_report import json_line, render
 
     check_folder(workdir)
-    found = run_probe(_probed(run, given), samples, workdir)
+    spec = _probed(run, given)
+    print_note(f"restmcts probe in {workdir}: {spec.search.algorithm} against samples")
+    found = run_probe(spec, samples, workdir)
     console(stderr=json).print(render(found))
     if json:
         typer.echo(json_line(found))

@@ -6,11 +6,12 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting, spec_of
+from restmcts.errors import InputError
 
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_settings
-from restmcts_cli.reports.shown_tables import console
+from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
@@ -51,9 +52,14 @@ def selftrain(
     """
     begin = time.monotonic()
     stored = _stored(workdir) if run is None else None
+    if run is None and stored is None and not any(_names_problems(setting) for setting in given):
+        raise InputError(
+            f"no run of {workdir} is resumed by the folder alone: give problems or a run file{_other_runs(workdir)}"
+        )
     settings = requested_settings(run, given, stored)
     check_folder(workdir)
     spec = spec_of(settings)
+    print_note(f"restmcts selftrain in {workdir}: {spec.method}")
     report = _run(spec, workdir, begin, {setting.name for setting in settings})
     _show(report, workdir / "report.html", json)
 
@@ -67,9 +73,27 @@ def _stored(workdir: Path) -> "RunSpec | None":
 
     if not (workdir / DATABASE_FILE).is_file():
         return None
+    check_folder(workdir)
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         row = runs.find_run(transaction, RUN_NAME)
     return stored_run(row.config) if row is not None else None
+
+
+def _names_problems(setting: Setting) -> bool:
+    return setting.name == "problems" or setting.name.startswith("puzzles.")
+
+
+def _other_runs(workdir: Path) -> str:
+    """Return how the other runs of a work folder are resumed, or "" if it holds none."""
+    from restmcts.adapters.sql.state import runs
+
+    from restmcts_cli.arguments.connection import DATABASE_FILE, connect
+
+    if not (workdir / DATABASE_FILE).is_file():
+        return ""
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        names = sorted(runs.configs(transaction))
+    return f"; its runs are {', '.join(names)}: restmcts runs work NAME --workdir {workdir}" if names else ""
 
 
 def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Report":
@@ -90,7 +114,7 @@ def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Repo
     sets = problem_sets(spec)
     trusted = spec.models.trust_remote_code
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
-    display = LiveDisplay(f"restmcts selftrain in {workdir}")
+    display = LiveDisplay(f"restmcts selftrain in {workdir}", f"restmcts selftrain --workdir {workdir} resumes it")
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         known = run.find(RUN_NAME)
         if known is None:

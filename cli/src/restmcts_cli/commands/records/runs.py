@@ -97,7 +97,7 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
     with connect(workdir) as connection:
         row = _row(connection, name)
-        with LiveDisplay(f"run {name}") as display:
+        with LiveDisplay(f"run {name}", resumption="") as display:
             display.watch(connection.database, row.id)
             shown_reason = None
             try:
@@ -158,6 +158,7 @@ def work(
         resumption = _resumption(name, workdir) if row.error else f"restmcts runs resume {name} --workdir {workdir}"
         raise InputError(f"run {name} is paused{': ' + row.error if row.error else ''}; to go on: {resumption}")
     asked = requested_run(None, given, stored_run(row.config))
+    print_note(f"run {name} in {workdir}: {row.method}")
     try:
         from restmcts_local.local_run import LocalRun
 
