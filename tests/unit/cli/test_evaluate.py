@@ -12,7 +12,7 @@ from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
 from restmcts_cli.arguments.answering_methods import parse_methods
-from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark
+from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark, benchmark_named
 from restmcts_cli.reports import evaluation_report
 from restmcts_cli.reports.evaluation_report import read_files, write_files
 from restmcts_cli.reports.evaluation_tables import EvaluationReport, summarise
@@ -85,12 +85,25 @@ def _report(accuracies: dict[str, float]) -> EvaluationReport:
 
 def test_the_sentences_name_the_best_and_whether_it_is_noise() -> None:
     clear = summarise(_report({"best-first": 0.9, "best-of-n": 0.5, "mcts-star": 0.6}).table)
-    assert clear[0].startswith("With at most 50 tokens a problem, best-first is best (90.0 % ± 3.")
+    assert clear[0].startswith("Under a limit of 50 tokens a problem, best-first is best (90.0 % ± 3.")
     assert "30.0 points above mcts-star" in clear[0] and "clearly more than noise" in clear[0]
     assert "The best that only samples is best-of-n, 40.0 points behind" in clear[0]
     level = summarise(_report({"best-first": 0.5, "best-of-n": 0.5}).table)
     assert "come out level at 50.0 %" in level[0]
     assert "there was one seed" in level[-1]
+
+
+def test_answers_that_failed_are_counted_in_a_sentence_of_their_own() -> None:
+    outcomes = [replace(one, verdict="failed") if one.problem < 7 else one for one in _outcomes("", {"best-of-n": 0.5})]
+    sentences = summarise(OutcomeTable(outcomes))
+    assert "14 of 200 answers failed and count as not right (best-of-n 14); restmcts ui shows why." in sentences
+    assert not any("failed" in sentence for sentence in summarise(_report({"best-of-n": 0.5}).table))
+
+
+def test_puzzles_of_the_demo_have_steps_as_long_as_their_benchmark() -> None:
+    for source, name in (("demo:20", "number-paths"), ("demo:word-problems:3-5:20", "word-problems")):
+        found, known = benchmark_named(source), BENCHMARKS[name]
+        assert found.name == source and found.generation == known.generation
 
 
 def test_files_hold_what_was_measured_and_are_read_back(tmp_path: Path) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 import huggingface_hub.constants
 import pytest
 from restmcts.errors import InputError
+from restmcts_cli.arguments.model_checks import check_context
 from typer.testing import Result
 
 
@@ -92,3 +93,13 @@ def test_a_server_at_which_nobody_listens_is_said_and_the_run_stored(
         created = create(f"openai+http://127.0.0.1:{port}/v1?model=m")
     assert created.exit_code == 0, created.exception
     assert (f"nobody answers at 127.0.0.1:{port} from here" in created.stderr) != listens
+
+
+def test_a_step_that_no_context_holds_is_refused_before_the_run(tmp_path: Path) -> None:
+    check_context(str(tmp_path), 256)
+    check_context("someone/known", 256)
+    for config in ({"max_position_embeddings": 128}, {"text_config": {"max_position_embeddings": 128}}):
+        (tmp_path / "config.json").write_text(json.dumps(config))
+        check_context(str(tmp_path), 127)
+        with pytest.raises(InputError, match="reads at most 128 tokens, and a step may take 128: give fewer"):
+            check_context(str(tmp_path), 128)

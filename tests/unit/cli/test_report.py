@@ -192,7 +192,7 @@ def test_summary_claims_what_reaches_three_errors() -> None:
     assert "18.6 points above iteration 0 (32.8 % ± 1.5)" in text
     assert "21.4 points above the control (30.0 % ± 1.4)" in text
     assert "Both differences reach 3 standard errors" in text
-    assert "no more than noise" in text.split("With at most 160 tokens")[1]
+    assert "no more than noise" in text.split("Under a limit of 160 tokens")[1]
     assert "one run with seed 3" in text
 
 

@@ -15,7 +15,7 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.benchmark_rows import Reader, as_it_is, ceval_row, gpqa_row, math_row, scibench_row
-from restmcts_cli.arguments.problem_sources import SOURCES, hub_rows, read_source
+from restmcts_cli.arguments.problem_sources import DEMO, SOURCES, hub_rows, read_source
 
 __all__ = ["BENCHMARKS", "SOURCES", "Benchmark", "benchmark_named", "read_benchmark"]
 
@@ -132,12 +132,15 @@ BENCHMARKS: Mapping[str, Benchmark] = {
 
 def benchmark_named(text: str) -> Benchmark:
     """Return the benchmark that a person names, as NAME, NAME:FILE or, of puzzles, NAME:DIFFICULTY,
-    or one for any other source.
+    or one for any other source; puzzles from `demo:` have steps as long as their benchmark's.
 
     Raises:
         InputError: if the file is not there.
     """
     name, colon, file = text.partition(":")
+    if text.startswith(DEMO):
+        kind = file.partition(":")[0] if ":" in file else NUMBER_PATHS
+        return Benchmark(text, generation=BENCHMARKS.get(kind, Benchmark(text)).generation)
     if name not in BENCHMARKS:
         return Benchmark(text)
     known = BENCHMARKS[name]

@@ -1,9 +1,11 @@
-"""Whether a model that is not on this machine is available, as far as this machine can find out
+"""Whether a model is available and fits what is asked of it, as far as this machine can find out
 before a run is stored. Workers on other machines may reach what this one cannot: only what the hub
 itself denies is refused.
 """
 
+import json
 import socket
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from restmcts.errors import InputError
@@ -35,6 +37,25 @@ def check_hub_id(model: str) -> None:
     except Exception as error:  # The client raises its transport's own classes.
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         print_note(f"{model} is not checked, as the hub does not answer here ({reason}); {LATER}")
+
+
+def check_context(policy: str, max_step_tokens: int) -> None:
+    """Let a step fit the context of a policy that is a folder of this machine; what is not known
+    here is not refused.
+
+    Raises:
+        InputError: if no step can, however short the question is.
+    """
+    try:
+        config = json.loads((Path(policy) / "config.json").read_text(encoding="utf-8"))
+        context = config.get("text_config", config).get("max_position_embeddings")
+    except (OSError, ValueError, AttributeError):
+        return
+    if isinstance(context, int) and context <= max_step_tokens:
+        raise InputError(
+            f"{policy} reads at most {context} tokens, and a step may take {max_step_tokens}: give fewer, e.g. "
+            f"--max-step-tokens {max(context // 16, 1)} --max-solution-tokens {context // 2}"
+        )
 
 
 def check_server(url: str) -> None:

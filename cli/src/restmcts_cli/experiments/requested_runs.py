@@ -33,6 +33,7 @@ from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
 
+from restmcts_cli.arguments.model_checks import check_context
 from restmcts_cli.arguments.problem_sources import read_source, usable
 from restmcts_cli.reports.shown_tables import print_note
 
@@ -146,7 +147,9 @@ def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
     if spec.policy is None:
         raise InputError("name the model that is to learn: --policy FOLDER, a hub id or a server, or `policy`")
     fresh = spec.policy in puzzle_names()
-    models = {BASE: ("policy", f"{spec.policy}:{spec.seed}" if fresh else locate(spec.policy, "policy"))}
+    base = f"{spec.policy}:{spec.seed}" if fresh else locate(spec.policy, "policy")
+    check_context(base, spec.generation.max_step_tokens)
+    models = {BASE: ("policy", base)}
     if spec.value is not None:
         models[FIRST_VALUE] = ("value", locate(spec.value, "value"))
     return models

@@ -81,7 +81,7 @@ def _by_models(table: OutcomeTable) -> list[Chart]:
             place = table.models.index(one.models)
             lines[one.method].append(Point.of(float(place), one.accuracy))
     series = [Series(name, tuple(points)) for name, points in lines.items()]
-    title = "Accuracy by iteration" + (f", at most {largest:,} tokens a problem" if largest is not None else "")
+    title = "Accuracy by iteration" + (f", limit {largest:,} tokens a problem" if largest is not None else "")
     return [Chart(title, line_chart(title, category_axis("Models", table.models), accuracy_axis(series), series))]
 
 

@@ -47,6 +47,11 @@ class EvaluationResults:
         for cell in evaluation_cells(self.evaluation):
             yield from self._pooled(cell) if cell.method.search.reads_pool else self._searched(cell)
 
+    def first_failure(self) -> str:
+        """Return why the first of the trees that failed did, or "" if none did."""
+        with self.database.transaction() as transaction:
+            return evaluating.first_failure(transaction, self.run_id)
+
     def pool(self, phase: str) -> "list[PooledProblem]":
         """Return the pools of a phase, in order of problem."""
         if phase not in self._pools:

@@ -2,6 +2,7 @@
 and whether the difference is more than noise. Says only what is in the `EvaluationReport`.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -142,6 +143,7 @@ def named(method: str, models: str) -> str:
 def summarise(table: OutcomeTable) -> list[str]:
     """Return the sentences; they claim a difference only where its standard error allows it."""
     sentences = [_best(table, budget, models) for models in table.models for budget in table.budgets]
+    sentences += _failures(table)
     errors = "problems and seeds" if table.num_seeds > 1 else "problems alone, since there was one seed"
     if table.num_seen:
         sentences.append(
@@ -152,14 +154,28 @@ def summarise(table: OutcomeTable) -> list[str]:
     return [sentence for sentence in sentences if sentence]
 
 
+def _failures(table: OutcomeTable) -> list[str]:
+    """Return a sentence where a model or a worker failed: such answers are not the method's."""
+    failed: Counter[str] = Counter()
+    for one in table.summaries():
+        failed[named(one.method, one.models)] += one.failed
+    names = ", ".join(f"{name} {count:,}" for name, count in failed.items() if count)
+    if not names:
+        return []
+    return [
+        f"{failed.total():,} of {sum(map(len, table.cells.values())):,} answers failed and count as not right ({names}); "
+        "restmcts ui shows why."
+    ]
+
+
 def _best(table: OutcomeTable, budget: int, models: str) -> str:
     keys = [key for key in table.cells if key[1] == budget and key[2] == models]
     ranked = sorted(keys, key=lambda key: -table.summary(key).accuracy.value)
     if len(ranked) < 2:
         return ""
     best, second = ranked[:2]
-    opening = f"{models}: with" if models else "With"
-    opening += f" at most {budget:,} tokens a problem, "
+    opening = f"{models}: under" if models else "Under"
+    opening += f" a limit of {budget:,} tokens a problem, "
     ahead = table.difference(best, second)
     sentence = leader(opening, best[0], second[0], table.summary(best).accuracy, ahead)
     rival = next((key for key in ranked if _only_samples(key[0])), None)

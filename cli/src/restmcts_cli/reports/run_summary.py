@@ -128,7 +128,7 @@ def _best_of(budget: int, results: list[SearchResult]) -> str:
     ranked = sorted(results, key=lambda result: -result.accuracy.estimate.value)
     best, second = ranked[0], ranked[1]
     ahead = best.accuracy.minus(second.accuracy)
-    opening = f"With at most {budget:,} tokens a problem, "
+    opening = f"Under a limit of {budget:,} tokens a problem, "
     return leader(opening, best.method, second.method, best.accuracy.estimate, ahead)
 
 

@@ -17,12 +17,13 @@ from restmcts.domain.runs.evaluation import (
     Evaluation,
     VerifierTraining,
 )
-from restmcts.errors import InputError, StorageError
+from restmcts.errors import InputError, RestMctsError, StorageError
 
 from restmcts_cli.arguments.answering_methods import parse_methods
 from restmcts_cli.arguments.benchmarks import Benchmark, benchmark_named, read_benchmark
 from restmcts_cli.arguments.documents import takes_document
 from restmcts_cli.arguments.evaluation_request import EvaluationRequest
+from restmcts_cli.arguments.model_checks import check_context
 from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.reports.shown_tables import print_note
 
@@ -70,6 +71,9 @@ def evaluate(
     with connect(None) if asked.run is not None else nullcontext() as stack:
         models = _models(asked, stack)
         evaluation = asked_evaluation(asked, benchmark, models, trains=TRAINING_SET in sets)
+        for kind, uri in models.checkpoints.values():
+            if kind == "policy":
+                check_context(uri, evaluation.generation.max_step_tokens)
         work = EvaluationWork(evaluation, sets, models.checkpoints, asked.max_tokens)
         with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
@@ -210,12 +214,14 @@ def _seen(sets: Sets, models: "EvaluatedModels", stack: "Connection | None") -> 
 
 
 def _report(results: "EvaluationResults", work: "EvaluationWork", source: str, begin: float) -> "EvaluationReport":
-    from restmcts.domain.stats.outcomes import OutcomeTable
+    from restmcts.domain.stats.outcomes import FAILED, OutcomeTable
 
     from restmcts_cli.reports.evaluation_examples import differing_examples
     from restmcts_cli.reports.evaluation_tables import EvaluationReport, pass_at_powers
 
     outcomes = list(results.outcomes())
+    if all(outcome.verdict == FAILED for outcome in outcomes):
+        raise RestMctsError(f"no problem got an answer: {results.first_failure()}; nothing is reported")
     table = OutcomeTable(outcomes)
     examples = differing_examples(results, table, [problem.question for problem in work.problems[PROBLEM_SET]])
     return EvaluationReport(

@@ -97,6 +97,13 @@ class EvaluatedTree:
     model_value: float | None
 
 
+def first_failure(transaction: Transaction, run_id: int) -> str:
+    """Return why the first of a run's trees that failed did, or "" if none did."""
+    failed = select(TREES.c.error).join(PHASES, PHASES.c.id == TREES.c.phase_id)
+    failed = failed.where(PHASES.c.run_id == run_id, TREES.c.error.is_not(None)).order_by(TREES.c.id).limit(1)
+    return transaction.execute(failed).scalar() or ""
+
+
 def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[EvaluatedTree]:
     """Return the trees of a phase in order of problem, each with its phase's spec and its
     chosen node's depth and model value.
