@@ -2,12 +2,16 @@
 beginning; a clone is the same run under another name.
 """
 
+import json
 import sqlite3
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts.errors import InputError
+from restmcts_cli.reports.live_display import LiveDisplay
 from typer.testing import Result
 
 SIZES = {"puzzles.demonstrations": 6, "puzzles.bootstrap": 2, "puzzles.searched": 3, "puzzles.test": 4,
@@ -138,3 +142,37 @@ def test_a_run_that_was_filled_from_a_file_is_cloned_without_the_file(
     counts = document("runs", "clone", "first", "second", "--workdir", workdir)["problems"]
     assert sum(counts[name] for name in ("train", "held-out")) == 30
     assert rows(workdir, PROBLEMS, "second") == rows(workdir, PROBLEMS, "first")
+
+
+def test_a_folder_alone_resumes_nothing_where_it_has_no_self_training_run(
+    call: Callable[..., Result], tmp_path: Path
+) -> None:
+    nothing = call("selftrain", "--workdir", tmp_path / "new", "--set", "search.branch=4")
+    assert isinstance(nothing.exception, InputError) and not (tmp_path / "new").exists()
+    assert "is resumed by the folder alone: give problems or a run file" in str(nothing.exception)
+    assert call("runs", "create", "mine", *DEMO, "--workdir", tmp_path).exit_code == 0
+    other = str(call("selftrain", "--workdir", tmp_path).exception)
+    assert f"its runs are mine: restmcts runs work NAME --workdir {tmp_path}" in other
+
+
+def test_a_folder_alone_names_the_plugin_that_its_run_was_made_with(
+    call: Callable[..., Result], tmp_path: Path
+) -> None:
+    assert call("runs", "create", "selftrain", *DEMO, "--workdir", tmp_path).exit_code == 0
+    with closing(sqlite3.connect(tmp_path / "run.db")) as database, database:
+        (config,) = database.execute("select config from runs").fetchone()
+        stored = json.loads(config)
+        stored["spec"]["search"]["algorithm"] = "of-the-plugin"
+        stored["plugins"] = {"my_search.py": "0" * 64}
+        database.execute("update runs set config = ?", [json.dumps(stored)])
+    refused = str(call("selftrain", "--workdir", tmp_path).exception)
+    assert "was made with the plugin my_search.py: name it again, --plugin my_search.py" in refused
+
+
+def test_after_ctrl_c_a_display_says_how_the_run_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(KeyboardInterrupt), LiveDisplay("restmcts selftrain in w", "the same command resumes it"):
+        raise KeyboardInterrupt
+    assert "restmcts selftrain in w: what is done is kept; the same command resumes it" in capsys.readouterr().err
+    with pytest.raises(ValueError, match="a fault"), LiveDisplay("restmcts selftrain in w"):
+        raise ValueError("a fault")
+    assert capsys.readouterr().err == ""

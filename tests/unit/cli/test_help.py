@@ -49,6 +49,11 @@ def test_a_help_that_is_no_sentence_is_found() -> None:
     assert fault_of("The [bold]run[/bold].") is None
 
 
+def test_no_paragraph_of_a_help_keeps_the_line_breaks_of_the_source() -> None:
+    helps = {place: text for place, text in texts() if not place.endswith(OF_THE_LIBRARY)}
+    assert [place for place, text in helps.items() if "\n" in text.replace("\n\n", "")] == []
+
+
 def test_an_unknown_command_is_answered_with_the_nearest() -> None:
     result = CliRunner().invoke(app, ["selftrian"])
     assert result.exit_code == 2
