@@ -60,10 +60,12 @@ def test_the_demos_run_file_makes_the_demos_trees(restmcts: Run, restmcts_anew: 
 
 def test_the_example_runs_and_is_resumed_with_its_own_settings_alone(restmcts: Run, tmp_path: Path) -> None:
     workdir = tmp_path / "work"
-    done = json.loads(ended_well(restmcts("selftrain", EXAMPLE, "--workdir", workdir, "--json")))
+    smaller = [f"--set={name}={value}" for name, value in {**SMALLER, "puzzles.demonstrations": 200}.items()]
+    typed = ["selftrain", EXAMPLE, "--workdir", workdir, *smaller, "--set=seed_training.num_steps=20"]
+    done = json.loads(ended_well(restmcts(*typed, "--json")))
     assert [found["iteration"] for found in done["iterations"]] == [0, 1]
     assert done["iterations"][1]["trees"] == 30
-    refused = restmcts("selftrain", EXAMPLE, "--workdir", workdir, "--seed", 4, "-o", "branch=4")
+    refused = restmcts(*typed, "--seed", 4, "-o", "num_alternatives=3")
     assert refused.returncode == 2
-    assert "other settings: seed (0 -> 4), search.branch (3 -> 4)" in refused.stderr
-    ended_well(restmcts("selftrain", EXAMPLE, "--workdir", workdir, "--device", "cpu", "--trees-in-flight", 3))
+    assert "other settings: seed (0 -> 4), search.num_alternatives (4 -> 3)" in refused.stderr
+    ended_well(restmcts(*typed, "--device", "cpu", "--trees-in-flight", 3))
