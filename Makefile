@@ -15,7 +15,7 @@ SEED := 1
 ARGS :=
 # A process a core, and no more than pay for what each must import. The tests of models import
 # torch, which takes seconds of each process: they have a few of their own, which come first. The
-# tests that start servers and workers mostly wait, and have two processes beside those.
+# tests that share servers mostly wait, and have a process beside those.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 PARALLEL := --maxprocesses 8
 
@@ -73,7 +73,7 @@ units-of-the-rest:
 	@nice $(BIN)/python -m pytest $(PARALLEL) -n $(CORES) --dist worksteal --ignore tests/unit/modeling tests/unit tests/golden
 
 test: browser quick ## Checks beside the unit and golden tests, then integration and e2e
-	@$(BIN)/python -m pytest $(PARALLEL) -n $$(($(CORES) + 2)) \
+	@$(BIN)/python -m pytest $(PARALLEL) -n $$(($(CORES) + 1)) \
 		--dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7
