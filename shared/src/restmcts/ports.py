@@ -72,6 +72,10 @@ class Verifier(Protocol):
         """Return one verdict per check, in order, with its score, source and reason."""
         ...
 
+    def same_answers(self, kind: str, answers: Sequence[str]) -> list[str]:
+        """Return answers to one problem, in order, each written as the first that is equal."""
+        ...
+
 
 @dataclass(frozen=True, slots=True)
 class Artifact:

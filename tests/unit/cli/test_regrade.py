@@ -96,3 +96,18 @@ def test_bad_input_is_one_line_and_changes_nothing(
     assert "choose another name with --name" in str(again.exception)
     assert "no run" in str(call("regrade", "nobody", "--workdir", workdir).exception)
     assert len(document("runs", "list", "--workdir", workdir)) == 2
+
+
+def test_votes_over_stored_trees_say_how_many_of_them_are_true(
+    workdir: Path, call: Callable[..., Result], document: Document
+) -> None:
+    found = document("regrade", "mine", "--truth", "votes", "--set", "truth.min_branches=1", "--workdir", workdir)
+    assert found["truth"]["source"] == "votes" and found["truth"]["checked"]
+    (iteration,) = [one for one in found["truth"]["iterations"] if one["iteration"] == 1]
+    assert iteration["num_trees"] > iteration["num_undecided"] and iteration["probe_accuracy"]["n"] > 0
+    shown = document("runs", "show", "mine-regraded", "--workdir", workdir)
+    assert shown["truth"] == found["truth"]
+    other = document("regrade", "mine", "--truth", "answers", "--name", "known", "--workdir", workdir)
+    assert other["truth"] is None and other["num_verdicts_changed"] == 0
+    refused = call("regrade", "mine", "--set", "budget.nodes=3", "--name", "x", "--workdir", workdir)
+    assert "only settings of verdicts" in str(refused.exception)

@@ -25,7 +25,7 @@ def outcome(*paths: tuple[str, ...], chosen: int | None, purpose: Purpose = "eva
     phase = SearchPhase("a", 1, purpose, "train", "policy", "value", MctsStarSettings())
     now = datetime.now(UTC)
     spec = SEARCH_PHASE.dump_python(phase, mode="json")
-    row = TreeToLabel(1, 1, 1, chosen, now, now, spec, "How many?", "42", None, "math")
+    row = TreeToLabel(1, 1, 1, chosen, now, now, spec, "How many?", "42", None, "math", "digest")
     with AnswerVerifier() as verifier:
         found = outcome_of(row, tree, verifier)
     return found.verdict, {tree[node_id].step: one.verdict for node_id, one in found.judgements.items()}

@@ -21,12 +21,15 @@ SOURCES = (
 )
 
 
-def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int | None) -> Iterator[Problem | BadLine]:
+def read_source(
+    source: str, *, split: str, seed: int, strict: bool, limit: int | None, needs_answers: bool = True
+) -> Iterator[Problem | BadLine]:
     """Yield the problems and bad rows of a source as they come, until `limit` problems are out.
 
     Args:
         split: of a data set of the hub.
         seed: of the demo's puzzles.
+        needs_answers: whether a row without an answer is a bad one.
 
     Raises:
         InputError: if the source cannot be read; in strict mode, at the first bad row.
@@ -34,11 +37,12 @@ def read_source(source: str, *, split: str, seed: int, strict: bool, limit: int 
     if limit is not None and limit < 1:
         raise InputError(f"the limit of problems must be at least 1, not {limit}")
     if source.startswith(HUB):
-        yield from problems_of(hub_rows(source.removeprefix(HUB), split), source, strict=strict, limit=limit)
+        rows = hub_rows(source.removeprefix(HUB), split)
+        yield from problems_of(rows, source, strict=strict, limit=limit, needs_answers=needs_answers)
     elif source.startswith(DEMO):
         yield from _puzzles(source.removeprefix(DEMO), seed, limit)
     else:
-        yield from read_problems(source, strict=strict, limit=limit)
+        yield from read_problems(source, strict=strict, limit=limit, needs_answers=needs_answers)
 
 
 def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]:

@@ -51,6 +51,14 @@ SEED = Flag("--seed", ("seed",), METHOD)
 TEMPLATE = Flag("--template", ("models.template",), PROBLEMS)
 TEST = Flag("--test", ("test",), PROBLEMS)
 LIMIT = Flag("--limit", ("limit",), PROBLEMS)
+TRUTH = Flag(
+    "--truth",
+    ("truth.source",),
+    METHOD,
+    "How solutions are found right or wrong when trees are labelled: answers, by each problem's own verification (for code its "
+    "tests); votes, by the answer that most solutions of a tree agree on.",
+)
+PROBE = Flag("--probe", ("probe",), PROBLEMS)
 BUDGET_TOKENS = Flag("--budget-tokens", ("budget.tokens",), SEARCH, "Generated tokens that each tree may spend.")
 BATCH_SIZE = Flag("--batch-size", ("policy_training.batch_size", "value_training.batch_size"), TRAINING)
 POLICY_RATE = Flag(
@@ -108,9 +116,11 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     POLICY,
     Flag("--value", ("value",), PROBLEMS),
     TEST,
+    PROBE,
     LIMIT,
     SPLIT,
     STRICT,
+    TRUTH,
     Flag("--method", ("method",), METHOD, "Self-training method, e.g. rest-mcts, rest-mcts-paper, rest-em or star."),
     Flag("--labels", ("labels",), METHOD),
     Flag("--iterations", ("iterations",), METHOD),

@@ -4,7 +4,7 @@ it by.
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
@@ -21,6 +21,7 @@ from restmcts.domain.runs.spec_plan import (
     DEMONSTRATIONS,
     FIRST_VALUE,
     HELD_OUT,
+    PROBE,
     SEEDS,
     TEST,
     TRAIN,
@@ -55,9 +56,13 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
         return puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
     if spec.problems is None:
         raise InputError("the run names no problems: give a file of problems, or `problems` in the run file")
-    members = _members(spec, spec.problems, spec.limit)
-    held_out, train = split_held_out(members, spec.promotion.num_problems)
+    members = _members(spec, spec.problems, spec.limit, needs_answers=spec.truth.knows_answers)
+    loop = self_training(spec)
+    num_held_out = spec.promotion.num_problems if loop.held_out_set == HELD_OUT else 0
+    held_out, train = split_held_out(members, num_held_out)
     sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]}
+    if loop.probe_set == PROBE and spec.probe is not None:
+        sets[PROBE] = _members(spec, spec.probe, None)
     if spec.test is not None:
         sets[TEST] = _members(spec, spec.test, None)
     train_review, test_review = ProblemReview(), ProblemReview()
@@ -65,7 +70,7 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
         for problem in problems:
             review.add(problem)
     note_reviews(spec, train_review, test_review)
-    if self_training(spec).seed_set is not None:
+    if loop.seed_set is not None:
         sets[SEEDS] = [problem for problem in train if problem.solution]
     if spec.seed_training is not None and not sets[SEEDS]:
         raise InputError(f"seed_training: {spec.problems} gives no solution to train the first policy on; leave it out")
@@ -82,25 +87,33 @@ def note_reviews(spec: RunSpec, train: ProblemReview, test: ProblemReview) -> No
         print_note(remark)
 
 
-def _members(spec: RunSpec, source: str, limit: int | None) -> list[Problem]:
-    items = list(read_source(source, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit))
+def _members(spec: RunSpec, source: str, limit: int | None, *, needs_answers: bool = True) -> list[Problem]:
+    rows = read_source(
+        source, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit, needs_answers=needs_answers
+    )
+    items = list(rows)
     found = list(usable(source, items))
     if not found:
         first = next((f"line {one.line_number}: {one.reason}" for one in items if isinstance(one, BadLine)), None)
         raise InputError(f"{source} contains no usable problem ({first or 'it is empty'})")
-    _check_template(spec, source, found)
+    check_kinds(spec, source, {problem.kind for problem in found})
     return found
 
 
-def _check_template(spec: RunSpec, source: str, problems: Sequence[Problem]) -> None:
-    """Check that the problems can be asked with the run's prompt template.
+def check_kinds(spec: RunSpec, source: str, kinds: Set[str]) -> None:
+    """Check that problems can be asked with the run's prompt template, and decided as it asks for.
 
     Raises:
         InputError: if some cannot.
     """
+    for kind in sorted(kinds):
+        if spec.truth.source == "votes" and not TASKS.get(kind).states_answers:
+            raise InputError(
+                f"{source}: solutions of {kind} problems state no answer to vote for; give --truth answers"
+            )
     chosen = spec.models.template
     of_code = chosen in TEMPLATES and TEMPLATES[chosen].is_code
-    for kind in sorted({problem.kind for problem in problems}):
+    for kind in sorted(kinds):
         fitting = TASKS.get(kind).templates
         if chosen not in fitting if fitting else of_code:
             ways = " or ".join(fitting) if fitting else "auto"

@@ -17,6 +17,7 @@ from restmcts.errors import UnknownEntryError, reason_of
 from restmcts.messages.base import RunMessage
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, EvaluateValues, TrainPolicy, TrainValue, WriteDataset
 from restmcts.usecases import derive, promote
+from restmcts.usecases.truth import doubt
 
 TREES_PER_MESSAGE = 64
 ENDED_PHASES = (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)
@@ -50,7 +51,8 @@ class CoordinatorHandlers:
             if run.state != RunState.RUNNING:
                 return
             while self._move_phases(transaction, run):
-                pass
+                if runs.state_of(transaction, run.id) != RunState.RUNNING:
+                    return
             blocks.unblock(transaction, Need.RUN, run.id)
             if token_budget.pause_if_spent(transaction, run):
                 return
@@ -86,6 +88,8 @@ class CoordinatorHandlers:
         match row.state, phase:
             case PhaseState.PENDING, _ if not set(phase.needs()) <= ready:
                 return False
+            case PhaseState.PENDING, TrainPolicyPhase() | TrainValuePhase() if doubt.awaits_truth(rows, row.iteration):
+                return False
             case PhaseState.PENDING, SearchPhase():
                 self._begin_search(transaction, run, row, phase, checkpoints)
             case PhaseState.PENDING, PromotionPhase(model="policy"):
@@ -103,7 +107,9 @@ class CoordinatorHandlers:
                 runs.set_phase(transaction, row.id, PhaseState.TRAINING, attempt=0, lease_until=None)
                 transaction.emit(command(phase_id=row.id))
             case PhaseState.SEARCHING, SearchPhase():
-                return self._end_search(transaction, row, phase, rows)
+                if not self._end_search(transaction, row, phase, rows):
+                    return False
+                doubt.pause_if_doubtful(transaction, run, phase)
             case _:
                 return False
         return True

@@ -20,7 +20,7 @@ from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.models.engines import ENGINES
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.state import blocks, runs
+from restmcts.adapters.sql.state import blocks, runs, token_budget
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
@@ -280,9 +280,10 @@ class LocalRun:
             reconcile.wake_overdue(transaction, LOCAL_RETRIES, lambda _: True)
 
     def _way_on(self, row: StoredRun, takes_max_tokens: bool) -> str:
-        if row.error and takes_max_tokens:
+        is_spent = token_budget.is_spent(row.error)
+        if is_spent and takes_max_tokens:
             return "to go on: this command with a larger --max-tokens"
-        larger = " --max-tokens LARGER" if row.error else ""
+        larger = " --max-tokens LARGER" if is_spent else ""
         return f"to go on: restmcts runs resume {row.name} --workdir {self._workdir}{larger}, then this command again"
 
 

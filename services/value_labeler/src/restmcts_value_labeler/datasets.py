@@ -10,9 +10,9 @@ from dataclasses import asdict
 from pathlib import Path
 
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
-from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.rows import JsonObject
-from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state import runs, trees, truth_ledger
 from restmcts.domain.labels.corruption import corrupted_values
 from restmcts.domain.labels.filtering import (
     PairFilter,
@@ -29,6 +29,7 @@ from restmcts.domain.learning.losses import PreferenceLoss
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import SEARCH_PHASE, TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.tree import Tree
+from restmcts.domain.truth.ledger import quarantined_by
 from restmcts.ports import Artifact, ArtifactStore
 
 
@@ -71,6 +72,18 @@ def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> It
         yield _policy_row(row.id, row.question, path, row.tree_id) | {"pair": number // 2 if in_pairs else None}
 
 
+def _trees_of(
+    transaction: Transaction, run_id: int, phase: TrainPolicyPhase | TrainValuePhase
+) -> Iterator[list[runs.LabelledTree]]:
+    """Yield the trees that a phase learns from, in batches, without those of quarantined problems:
+    whose answer, accepted as true without being known, was another one before.
+    """
+    entries = truth_ledger.entries_of(transaction, run_id)
+    quarantined = quarantined_by(entries, phase.iteration)
+    for batch in runs.labelled_trees(transaction, run_id, phase.sources):
+        yield [row for row in batch if row.digest not in quarantined] if quarantined else batch
+
+
 def _learning_paths(
     database: Database, run_id: int, phase: TrainPolicyPhase
 ) -> Iterator[tuple[runs.LabelledTree, LearningPath]]:
@@ -81,7 +94,7 @@ def _learning_paths(
     with database.transaction() as transaction:
         searches = {row.name: row.spec for row in runs.phases_of(transaction, run_id) if row.name in phase.sources}
         sampled = {name: SEARCH_PHASE.validate_python(spec).search.samples_branches for name, spec in searches.items()}
-        for batch in runs.labelled_trees(transaction, run_id, phase.sources):
+        for batch in _trees_of(transaction, run_id, phase):
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
             labels, scores = trees.load_labels(transaction, loaded), trees.load_scores(transaction, loaded)
             for row in batch:
@@ -110,7 +123,7 @@ def _policy_row(problem_id: int, question: str, path: LearningPath, tree_id: int
 
 def _preference_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[JsonObject]:
     with database.transaction() as transaction:
-        for batch in runs.labelled_trees(transaction, run_id, phase.sources):
+        for batch in _trees_of(transaction, run_id, phase):
             loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
             labels = trees.load_labels(transaction, loaded)
             for row in batch:
@@ -143,7 +156,7 @@ def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iter
     if phase.solutions_of is not None:
         yield from _solution_rows(database, run_id, phase.solutions_of, phase.training.seed)
     with database.transaction() as transaction:
-        batches = list(runs.labelled_trees(transaction, run_id, phase.sources))
+        batches = list(_trees_of(transaction, run_id, phase))
         if not any(row.solved for batch in batches for row in batch):
             return
         for batch in batches:

@@ -3,15 +3,15 @@ are stored. With the reports, the one place that reads true answers.
 """
 
 import logging
-from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from collections import Counter, defaultdict
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
 
 from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.state import blocks, labelling, regrading, runs, trees
+from restmcts.adapters.sql.state import blocks, labelling, regrading, runs, trees, truth_ledger
 from restmcts.adapters.sql.state.labelling import Labelled, TreeToLabel
 from restmcts.adapters.sql.state.regrading import TreePair
 from restmcts.adapters.sql.tables import Need, RunState
@@ -23,13 +23,17 @@ from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tasks.task import TASKS, Judgement, judged
 from restmcts.domain.tree import Node, Tree
+from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.errors import LEAVING, InputError, UnknownEntryError, is_retryable, reason_of
 from restmcts.messages.events import TreesLabelled
 from restmcts.ports import Verifier
+from restmcts.usecases.truth.vote import KnownAnswers, entry_of, judge_by_vote
 
 log = logging.getLogger(__name__)
 
 TREES_PER_TRANSACTION = 128
+DECIDED = ("bootstrap", "collect", "probe")
+"""Purposes of searches whose verdicts may come from another source than the true answers."""
 
 
 def label_trees(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:
@@ -71,11 +75,12 @@ def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> N
     with database.transaction() as transaction:
         rows = labelling.ended(transaction, tree_ids)
         loaded = trees.load_trees(transaction, [row.tree_id for row in rows])
+        known = _known_answers(transaction, rows)
     with tracing.step("label", [row.tree_id for row in rows]):
-        outcomes = {row.tree_id: outcome_of(row, loaded[row.tree_id], verifier) for row in rows}
+        outcomes = _outcomes(rows, loaded, verifier, known)
     with database.transaction() as transaction:
         still_ended = labelling.lock_ended(transaction, list(outcomes))
-        labelling.save(transaction, [outcomes[tree_id] for tree_id in still_ended])
+        _save(transaction, rows, [outcomes[tree_id] for tree_id in still_ended])
         for phase_id in sorted({row.phase_id for row in rows}):
             blocks.unblock(transaction, Need.PHASE, phase_id)
         transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in sorted({row.run_id for row in rows})))
@@ -83,18 +88,67 @@ def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> N
         _observe(row, outcomes[row.tree_id])
 
 
-def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
+def _known_answers(transaction: Transaction, rows: Sequence[TreeToLabel]) -> dict[int, KnownAnswers]:
+    """Return what was accepted as true of the problems of trees, by run and digest."""
+    digests: dict[int, set[str]] = defaultdict(set)
+    for row in rows:
+        digests[row.run_id] |= {row.digest}
+    return {run: truth_ledger.answers_by_problem(transaction, run, sorted(own)) for run, own in digests.items()}
+
+
+def _outcomes(
+    rows: Sequence[TreeToLabel],
+    loaded: Mapping[int, Tree],
+    verifier: Verifier,
+    known: Mapping[int, KnownAnswers],
+    regraded: TruthSettings | None = None,
+) -> dict[int, Labelled]:
+    """Return what trees came to, each knowing what was accepted as true in those before it."""
+    found = {}
+    for row in rows:
+        outcome = outcome_of(row, loaded[row.tree_id], verifier, known[row.run_id], regraded)
+        if outcome.entry is not None and outcome.entry.answer is not None:
+            known[row.run_id].setdefault(row.digest, []).append(outcome.entry.answer)
+        found[row.tree_id] = outcome
+    return found
+
+
+def _save(transaction: Transaction, rows: Sequence[TreeToLabel], outcomes: Sequence[Labelled]) -> None:
+    labelling.save(transaction, outcomes)
+    entries = {one.tree_id: one.entry for one in outcomes if one.entry is not None}
+    truth_ledger.write(transaction, {row.tree_id: row.run_id for row in rows}, entries)
+
+
+def outcome_of(
+    row: TreeToLabel,
+    tree: Tree,
+    verifier: Verifier,
+    known: KnownAnswers | None = None,
+    regraded: TruthSettings | None = None,
+) -> Labelled:
     """Return what an ended tree (`row` is that of `labelling.ended`) came to; where its phase
-    merges given solutions, the problem's is added to the tree.
+    merges given solutions and knows true answers, the problem's is added to the tree.
+
+    Args:
+        known: what was accepted as true in the run so far.
+        regraded: another source of verdicts than the phase's; the true answer, where there is one,
+            is then looked up for every tree, as for a probe's.
     """
     phase = SEARCH_PHASE.validate_python(row.spec)
+    truth = regraded if regraded is not None and phase.purpose in DECIDED else phase.truth
     num_searched = len(tree)
-    if phase.merge_solutions and row.solution:
+    if phase.merge_solutions and row.solution and truth.knows_answers:
         steps = [ProposedStep(step, 0, 0.0) for step in row.solution]
         tree.add_path(tree.root, steps, lambda step: TASKS.get(row.kind).ends(step.text))
     is_graded_alone = phase.purpose == "evaluate"
     threshold = None if is_graded_alone else phase.search.verified_threshold
-    judgements = _verify(row, tree, end_leaves(tree, threshold), verifier)
+    leaves, entry = end_leaves(tree, threshold), None
+    if truth.knows_answers:
+        judgements = _verify(row, tree, leaves, verifier)
+    else:
+        judgements, answer = judge_by_vote(row, tree, leaves, phase, truth, verifier, known or {})
+        asks = phase.purpose == "probe" or (regraded is not None and row.answer is not None)
+        entry = entry_of(row, tree, phase.iteration, answer, judgements, verifier if asks else None)
     verdicts = {node_id: found.verdict for node_id, found in judgements.items()}
     scores = {node_id: found.score for node_id, found in judgements.items() if found.score is not None}
     chosen = tree[row.chosen_node] if row.chosen_node is not None else None
@@ -108,6 +162,7 @@ def outcome_of(row: TreeToLabel, tree: Tree, verifier: Verifier) -> Labelled:
         # What was not finished, for want of tokens or of time, might have become right.
         verdict=own.get(chosen.node_id, Verdict.UNDECIDED) if chosen is not None else Verdict.UNDECIDED,
         solved=Verdict.RIGHT in own.values(),
+        entry=entry,
     )
 
 
@@ -165,6 +220,7 @@ def regrade(
     run: str,
     name: str,
     on_trees: Callable[[int], None] = lambda _: None,
+    truth: TruthSettings | None = None,
 ) -> Regraded:
     """Grade the labelled trees of a run again, as a new run; one that was started is continued.
 
@@ -173,50 +229,57 @@ def regrade(
         run: whose trees are graded; it stays as it is.
         name: of the new run.
         on_trees: called with the number of trees that are graded so far.
+        truth: where the verdicts of training trees come from; None: as in the run.
 
     Raises:
         InputError: if there is no such run, it has no labelled trees, or another run has the name.
     """
     with database.transaction() as transaction:
         old_run = queries.run_named(transaction, run)
-        new_run = _begun(transaction, old_run, name, verifier_version)
+        new_run = _begun(transaction, old_run, name, verifier_version, truth)
     found = Regraded(name)
     while True:
         with database.transaction() as transaction:
             pairs = regrading.trees_to_grade(transaction, old_run.id, new_run, TREES_PER_TRANSACTION)
         if not pairs:
             break
-        _grade(database, verifier, pairs, found)
+        _grade(database, verifier, pairs, found, truth)
         on_trees(found.num_trees)
     with database.transaction() as transaction:
         runs.finish_run(transaction, new_run, RunState.DONE)
     return found
 
 
-def _begun(transaction: Transaction, source: StoredRun, name: str, verifier_version: str) -> int:
+def _begun(
+    transaction: Transaction, source: StoredRun, name: str, verifier_version: str, truth: TruthSettings | None
+) -> int:
     """Return the id of the copy, which is made if it is not there."""
     known = runs.find_run(transaction, name)
+    by: dict[str, object] = {"run": source.name, "verifier": verifier_version}
+    by |= {"truth": asdict(truth)} if truth is not None else {}
     if known is None:
-        new_run = regrading.copy_run(transaction, source, name, verifier_version)
+        new_run = regrading.copy_run(transaction, source, name, by)
         if not regrading.trees_to_grade(transaction, source.id, new_run, 1):
             raise InputError(f"run {source.name!r} has no labelled tree to grade again")
         return new_run
-    regraded = known.config.get("regraded")
-    if regraded != {"run": source.name, "verifier": verifier_version} or known.state == RunState.DONE.value:
+    if known.config.get("regraded") != by or known.state == RunState.DONE.value:
         raise InputError(f"a run named {name!r} exists already: choose another name with --name")
     return known.id
 
 
-def _grade(database: Database, verifier: Verifier, pairs: list[TreePair], found: Regraded) -> None:
+def _grade(
+    database: Database, verifier: Verifier, pairs: list[TreePair], found: Regraded, truth: TruthSettings | None
+) -> None:
     new_ids, old_ids = [pair.new_id for pair in pairs], [pair.old_id for pair in pairs]
     with database.transaction() as transaction:
         rows = labelling.ended(transaction, new_ids)
         loaded = trees.load_trees(transaction, new_ids)
         before = trees.load_labels(transaction, old_ids)
-    outcomes = {row.tree_id: outcome_of(row, loaded[row.tree_id], verifier) for row in rows}
+        known = _known_answers(transaction, rows)
+    outcomes = _outcomes(rows, loaded, verifier, known, truth)
     with database.transaction() as transaction:
         still_ended = labelling.lock_ended(transaction, new_ids)
-        labelling.save(transaction, [outcomes[tree_id] for tree_id in still_ended])
+        _save(transaction, rows, [outcomes[tree_id] for tree_id in still_ended])
     for pair in pairs:
         verdicts, labels = before[pair.old_id]
         outcome = outcomes[pair.new_id]

@@ -70,7 +70,7 @@ def set_max_tokens(transaction: Transaction, name: str, max_tokens: int) -> None
     run = runs.lock_run(transaction, run_named(transaction, name).id)
     if run is None or run.state not in (RunState.RUNNING, RunState.PAUSED):
         return
-    if run.state == RunState.PAUSED and run.error is not None:
+    if run.state == RunState.PAUSED and token_budget.is_spent(run.error):
         resume(transaction, name, max_tokens)
     else:
         token_budget.set_limit(transaction, run, max_tokens)

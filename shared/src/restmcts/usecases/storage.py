@@ -22,6 +22,7 @@ from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS
 from restmcts.adapters.sql.state.token_budget import COUNTS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
+from restmcts.adapters.sql.state.truth_ledger import LEDGER
 from restmcts.adapters.sql.tables import RunState
 from restmcts.adapters.storage.manifests import STALE_SECONDS
 from restmcts.adapters.storage.uris import ARTIFACT
@@ -111,6 +112,7 @@ def _rows_of(run_id: int) -> list[tuple[Table, ColumnElement[bool]]]:
         (REQUESTS, REQUESTS.c.tree_id.in_(tree_ids)),
         (NODES, NODES.c.tree_id.in_(tree_ids)),
         (TREES, TREES.c.run_id == run_id),
+        (LEDGER, LEDGER.c.run_id == run_id),
         (COUNTS, COUNTS.c.run_id == run_id),
         (PROBLEMS, PROBLEMS.c.run_id == run_id),
         (DATASETS, DATASETS.c.phase_id.in_(phase_ids)),

@@ -4,17 +4,23 @@ import time
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.runs.spec_settings import Setting, settings_of, spec_of
+from restmcts.errors import InputError
 
-from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
+from restmcts_cli.arguments.run_flags import SET, TRUTH, with_flags
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from restmcts.domain.truth.truth_settings import TruthSettings
     from restmcts.usecases.label import Regraded
 
 
+@with_flags((TRUTH, SET))
 def regrade(
     run: Annotated[str, typer.Argument(help="Name of the run; it stays as it is.")],
+    given: list[Setting],
     name: Annotated[str | None, typer.Option(help="Name of the run with the new verdicts.", show_default=False)] = None,
     time_limit: Annotated[float, typer.Option(help="Seconds that one check may take.")] = 5.0,
     plugin: Plugins = None,
@@ -23,27 +29,58 @@ def regrade(
 ) -> None:
     """Grade the trees of a run again, with the verifier of this version and your plugins.
 
-    The new verdicts and labels are a run of their own; no model is asked. What changed is said in
+    Verdicts may come from another source ([bold]--truth[/bold], and its settings by
+    [bold]--set[/bold]); those by vote are compared with the true answers where these are known. The
+    new verdicts and labels are a run of their own; no model is asked. What changed is said in
     numbers; the viewer compares the trees of a problem, those of both runs among them. A call that
     was stopped is resumed by the same call.
 
-    Example: [bold]restmcts regrade first --name first-again --workdir out[/bold]
+    Example: [bold]restmcts regrade first --truth votes --set truth.min_share=0.6[/bold]
     """
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.verification.verifier import AnswerVerifier
+    from restmcts.reporting.truth import truth_document, truth_in_words
     from restmcts.usecases.label import regrade as grade_again
 
     begin = time.monotonic()
+    name = name or f"{run}-regraded"
     with connect(workdir) as connection, AnswerVerifier(time_limit) as verifier:
-        found = grade_again(connection.database, verifier, verifier.verifier_version, run, name or f"{run}-regraded")
+        database, truth = connection.database, _truth(connection, run, given)
+        found = grade_again(database, verifier, verifier.verifier_version, run, name, truth=truth)
+        with database.transaction() as transaction:
+            row = queries.run_named(transaction, name)
+            worth = read_truth(transaction, row.id, row.config)
     if json:
-        print_json(_document(found))
+        print_json(_document(found) | {"truth": truth_document(worth)})
         return
     rows: list[dict[str, object]] = [
         {"before": before, "now": now, "leaves": count} for (before, now), count in sorted(found.verdicts.items())
     ]
     print_table(("before", "now", "leaves"), rows, empty="no leaf has a verdict")
     print_fields({name: value for name, value in _document(found).items() if name != "verdicts"})
+    print_fields(truth_in_words(worth))
     print_note(f"{found.num_trees:,} trees in {time.monotonic() - begin:,.1f} s")
+
+
+def _truth(connection: Connection, run: str, given: list[Setting]) -> "TruthSettings | None":
+    """Return where verdicts are to come from: the run's own settings with those that are given;
+    None if none is.
+
+    Raises:
+        InputError: if a setting of something else is given.
+    """
+    from restmcts.adapters.sql.reads import queries
+
+    other = next((setting.name for setting in given if not setting.name.startswith("truth.")), None)
+    if other is not None:
+        raise InputError(f"--set {other}: only settings of verdicts (truth.…) apply to trees that are stored")
+    if not given:
+        return None
+    with connection.database.transaction() as transaction:
+        config = queries.run_named(transaction, run).config
+    stored = settings_of({"truth": config.get("truth", {})}, f"run {run}")
+    return spec_of([*(one for one in stored if one.value is not None and one.value != {}), *given]).truth
 
 
 def _document(found: "Regraded") -> dict[str, object]:

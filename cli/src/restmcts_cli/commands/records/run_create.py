@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.files.run_files import is_run_file
-from restmcts.domain.runs.spec_plan import TEST, TRAIN
+from restmcts.domain.runs.spec_plan import HELD_OUT, PROBE, TEST, TRAIN
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError
 
@@ -136,13 +136,19 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
     if spec.puzzles is not None:
         return dict(puzzle_sets(spec.puzzles, spec.seed, spec.iterations))
 
-    def source(set_name: str, given: str, limit: int | None) -> "Iterable[Problem]":
-        items = read_source(given, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit)
-        return reviews[set_name].passing(usable(given, items))
+    def source(given: str, limit: int | None, needs_answers: bool = True) -> "Iterable[Problem]":
+        items = read_source(
+            given, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit, needs_answers=needs_answers
+        )
+        return usable(given, items)
 
-    train = source(TRAIN, spec.problems, spec.limit) if spec.problems is not None else ()
-    sets: dict[str, Iterable[Problem]] = {TRAIN: train}
-    return sets | ({TEST: source(TEST, spec.test, None)} if spec.test is not None else {})
+    train = source(spec.problems, spec.limit, spec.truth.knows_answers) if spec.problems is not None else ()
+    sets: dict[str, Iterable[Problem]] = {TRAIN: reviews[TRAIN].passing(train)}
+    if spec.test is not None:
+        sets[TEST] = reviews[TEST].passing(source(spec.test, None))
+    if spec.probe is not None and spec.probe != HELD_OUT:
+        sets[PROBE] = source(spec.probe, None)
+    return sets
 
 
 @dataclass(frozen=True, slots=True)

@@ -155,7 +155,7 @@ def work(
     with connect(workdir) as connection:
         row = _row(connection, name)
     if row.state == "paused":
-        resumption = _resumption(name, workdir) if row.error else f"restmcts runs resume {name} --workdir {workdir}"
+        resumption = _resumption(row, workdir)
         raise InputError(f"run {name} is paused{': ' + row.error if row.error else ''}; to go on: {resumption}")
     asked = requested_run(None, given, stored_run(row.config))
     print_note(f"run {name} in {workdir}: {row.method}")
@@ -222,12 +222,15 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
 def _how_it_goes_on(row: "StoredRun", workdir: Path | None) -> str:
     if row.state == "blocked":
         return "it continues by itself once that is available"
-    return f"to go on: {_resumption(row.name, workdir)}"
+    return f"to go on: {_resumption(row, workdir)}"
 
 
-def _resumption(name: str, workdir: Path | None) -> str:
+def _resumption(row: "StoredRun", workdir: Path | None) -> str:
+    from restmcts.adapters.sql.state import token_budget
+
     place = f" --workdir {workdir}" if workdir is not None else ""
-    return f"restmcts runs resume {name}{place} --max-tokens LARGER"
+    larger = " --max-tokens LARGER" if token_budget.is_spent(row.error) else ""
+    return f"restmcts runs resume {row.name}{place}{larger}"
 
 
 def _row(connection: Connection, name: str) -> "StoredRun":
@@ -256,7 +259,9 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
 
 def _show(connection: Connection, name: str, json: bool) -> None:
     from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.sql.state import blocks, token_budget
+    from restmcts.reporting.truth import truth_document, truth_in_words
     from restmcts.reporting.value_warnings import value_warnings
 
     from restmcts_cli.reports.run_results import iteration_results
@@ -265,6 +270,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         run = queries.run_named(transaction, name)
         spent = token_budget.spent(transaction, run.id) if run.max_tokens is not None else None
         phases = queries.phase_numbers(transaction, run.id)
+        truth = read_truth(transaction, run.id, run.config)
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
     iterations = iteration_results(connection.database, run.id)
@@ -289,6 +295,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
                 **facts,
                 "blocked": [asdict(block) for block in blocked],
                 "warnings": warnings,
+                "truth": truth_document(truth),
                 "phases": [_document(phase) for phase in phases],
                 "iterations": [_iteration(one) for one in iterations],
             }
@@ -296,13 +303,12 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         return
     budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
     shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
-    whys = {f"blocked ({number})": _described(block) for number, block in enumerate(blocked, 1)}
-    reasons = whys or ({"reason": run.error} if run.error else {})
     print_fields(
         {
             **shown,
             "token_budget": budget,
-            **reasons,
+            **_reasons(run, blocked),
+            **truth_in_words(truth),
             "promoted": ", ".join(promoted.values()) or None,
         }
     )
@@ -310,6 +316,11 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     print_fields({phase.name: _came_to(phase) for phase in phases})
     _print_iterations(iterations)
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
+
+
+def _reasons(run: "StoredRun", blocked: "Sequence[Block]") -> dict[str, object]:
+    whys: dict[str, object] = {f"blocked ({number})": _described(block) for number, block in enumerate(blocked, 1)}
+    return whys or ({"reason": run.error} if run.error else {})
 
 
 def _described(block: "Block") -> str:

@@ -49,19 +49,28 @@ def load_problems(
     return problems, bad_lines
 
 
-def read_problems(path: Path | str, *, strict: bool = False, limit: int | None = None) -> Iterator[Problem | BadLine]:
+def read_problems(
+    path: Path | str, *, strict: bool = False, limit: int | None = None, needs_answers: bool = True
+) -> Iterator[Problem | BadLine]:
     """Yield the problems and bad lines of a file as they come, until `limit` problems are out;
-    blank lines are passed over.
+    blank lines are passed over, and what has no answer is bad where answers are needed.
 
     Raises:
         InputError: if the file cannot be read or the limit is not above 0; in strict mode, at the
             first bad line.
     """
-    yield from problems_of(file_rows(Path(path)), str(path), strict=strict, limit=limit)
+    rows = file_rows(Path(path))
+    yield from problems_of(rows, str(path), strict=strict, limit=limit, needs_answers=needs_answers)
 
 
 def problems_of(
-    rows: Iterable[NumberedRow], source: str, *, strict: bool, limit: int | None, reader: RowReader = dict
+    rows: Iterable[NumberedRow],
+    source: str,
+    *,
+    strict: bool,
+    limit: int | None,
+    reader: RowReader = dict,
+    needs_answers: bool = True,
 ) -> Iterator[Problem | BadLine]:
     """Yield the problems and bad rows among numbered rows, until `limit` problems are out.
 
@@ -71,6 +80,7 @@ def problems_of(
         strict: whether the first bad row ends all.
         limit: how many problems at most; None: all.
         reader: makes a row of a known form of one of a benchmark's own.
+        needs_answers: whether a row without an answer is a bad one.
 
     Raises:
         InputError: if the limit is not above 0; in strict mode, at the first bad row.
@@ -79,7 +89,7 @@ def problems_of(
         raise InputError(f"the limit of problems must be at least 1, not {limit}")
     num_problems = 0
     for number, row in rows:
-        item = _problem(number, row, reader)
+        item = _problem(number, row, reader, needs_answers)
         if isinstance(item, BadLine) and strict:
             raise InputError(f"{source}, line {number}: {item.reason}")
         yield item
@@ -88,10 +98,12 @@ def problems_of(
             return
 
 
-def _problem(number: int, row: Mapping[str, Any] | InputError, reader: RowReader) -> Problem | BadLine:
+def _problem(
+    number: int, row: Mapping[str, Any] | InputError, reader: RowReader, needs_answer: bool
+) -> Problem | BadLine:
     if isinstance(row, InputError):
         return BadLine(number, str(row))
     try:
-        return problem_of_row(reader(row))
+        return problem_of_row(reader(row), needs_answer=needs_answer)
     except InputError as error:
         return BadLine(number, str(error))

@@ -43,14 +43,19 @@ _DAPO_FRAME = re.compile(
 )
 
 
-def problem_of_row(row: Row) -> Problem:
+def problem_of_row(row: Row, *, needs_answer: bool = True) -> Problem:
     """Return the problem that a row of any known form holds.
+
+    Args:
+        needs_answer: whether a row with a question alone is refused.
 
     Raises:
         InputError: saying which field is missing, of the wrong type, or of a kind nobody can check.
     """
     row = {str(name).strip().casefold(): value for name, value in row.items() if value is not None}
     row = in_common_form(row)
+    if not needs_answer and _has_no_answer(row):
+        return _without_answer(row)
     question, solution = _question(row), _first(row, SOLUTION_FIELDS)
     if choices := _choices(row):
         question, answer = _with_choices(question, choices), _letter(row, choices)
@@ -63,6 +68,17 @@ def problem_of_row(row: Row) -> Problem:
         steps = steps or _steps(answer[: gsm8k.start()], task)
         answer = gsm8k.group(1)
     return Problem(question, answer, _ended(steps, answer, task.ends), kind)
+
+
+def _has_no_answer(row: Row) -> bool:
+    given = (*ANSWER_FIELDS, *SOLUTION_FIELDS, "label", "answer_idx", "answer_index")
+    return _first(row, given) is None and _ground_truth(row) is None
+
+
+def _without_answer(row: Row) -> Problem:
+    choices, question = _choices(row), _question(row)
+    kind = kind_of_row(row, "choice" if choices else "math")
+    return Problem(_with_choices(question, choices) if choices else question, None, kind=kind)
 
 
 def in_common_form(row: Row) -> Row:

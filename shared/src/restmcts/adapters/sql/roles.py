@@ -71,6 +71,7 @@ RIGHTS: dict[str, Mapping[str, str]] = {
         "phases": "UPDATE",
         "trees": "UPDATE",
         "nodes": "INSERT, UPDATE",
+        "truth_ledger": "INSERT, DELETE",
         "datasets": "INSERT",
     },
     "trainer": {**_WORKER, "runs": "UPDATE", "phases": "UPDATE", "checkpoints": "INSERT", "promotions": "INSERT"},

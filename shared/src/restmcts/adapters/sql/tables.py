@@ -254,6 +254,22 @@ class NodeRow(SQLModel, table=True):
     quality_value: float | None = None
 
 
+class TruthLedgerRow(SQLModel, table=True):
+    """What a tree was found to say (restmcts.domain.truth.ledger), where that does not rest on
+    a true answer.
+    """
+
+    __tablename__ = "truth_ledger"
+
+    tree_id: int = Field(sa_column=Column(BigInteger().with_variant(Integer(), "sqlite"), primary_key=True))
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE", index=True)
+    digest: str
+    iteration: int
+    answer: str | None = Field(default=None, sa_column=Column(Text))
+    agreement: float | None = None
+    is_probe: bool = False
+
+
 class RequestRow(SQLModel, table=True):
     """A request to a model: what is asked, who may serve it, what came back, and when the search
     took the answer.

@@ -17,7 +17,7 @@ from restmcts.adapters.verification.expression_child import ExpressionChild
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.answers import AnswerTask
 from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome
-from restmcts.domain.tasks.task import TASKS, Judgement, judged
+from restmcts.domain.tasks.task import TASKS, Judgement, Task, judged
 from restmcts.errors import InputError, RestMctsError
 
 logger = logging.getLogger(__name__)
@@ -144,6 +144,41 @@ class AnswerVerifier:
         except Exception as error:
             logger.exception("a solution of kind %r could not be verified; it counts as undecided", check.kind)
             return judged(Verdict.UNDECIDED, reason=f"{type(error).__name__}: {error}")
+        finally:
+            budget.spent += one.spent
+
+    def same_answers(self, kind: str, answers: Sequence[str]) -> list[str]:
+        """Return answers to one problem, in order, each written as the first that is equal.
+
+        What cannot be decided, for want of time say, is not equal.
+
+        Raises:
+            InputError: if the kind is unknown.
+            RestMctsError: if the child process cannot be started at all.
+        """
+        task = TASKS.get(kind)
+        budget = _Budget(ANSWERS_IN_A_BUDGET * self.time_limit_seconds, self.time_limit_seconds)
+        first: list[str] = []
+        return [self._first_equal(task, kind, first, answer, budget) for answer in answers]
+
+    def _first_equal(self, task: Task, kind: str, first: list[str], answer: str, budget: _Budget) -> str:
+        """Return the first of the known answers that is equal to one, which else is known now."""
+        if answer in first:
+            return answer
+        equal = next((known for known in first if self._are_equal(task, kind, known, answer, budget)), None)
+        if equal is None:
+            first.append(answer)
+        return equal or answer
+
+    def _are_equal(self, task: Task, kind: str, known: str, answer: str, budget: _Budget) -> bool:
+        one = budget.for_one()
+        try:
+            return task.compare(known, answer, _Tools(self._child, self._code, kind, one, {})) == Verdict.RIGHT
+        except RestMctsError:
+            raise
+        except Exception:
+            logger.exception("answers of kind %r could not be compared; they count as different", kind)
+            return False
         finally:
             budget.spent += one.spent
 

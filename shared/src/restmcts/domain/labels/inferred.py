@@ -45,16 +45,17 @@ def infer_labels(
     """Return the labels of all nodes that lead to a verified leaf, the root's included, by node id;
     empty for an unsolved tree of whose leaves none has a score above 0.
 
-    Departure: where wrong leaves have scores (the share of tests that a program passes), a tree
-    without a right leaf is labelled as if its best leaves were right; its values and rewards are
-    those times the best score, and none of its steps counts as right.
+    Departure: where leaves have scores, values and rewards are those of the paper times the best
+    score: of the right leaves, where votes say how likely they are right; of the others (the share
+    of tests that a program passes) where none is right. Such a tree is labelled as if its best
+    leaves were right, and none of its steps counts as right.
 
     Pruned: nodes above no verified leaf, and nodes that are not known to be right while an
     undecided leaf lies below them.
 
     Args:
         verdicts: of the end leaves, by node id.
-        scores: in [0, 1], of wrong leaves by node id; those left out have 0.
+        scores: in [0, 1], of leaves by node id; of those left out right ones have 1, wrong ones 0.
     """
     best, goals = _goals(verdicts, scores or {})
     distances = _distances(tree, goals)
@@ -67,21 +68,27 @@ def infer_labels(
         known_wrong = node.node_id in verified and node.node_id not in undecided
         if node.parent_id in labels and (node.node_id in distances or known_wrong):
             labels[node.node_id] = _label_below(labels[node.parent_id], distances.get(node.node_id))
-    return labels if best == 1.0 else {node_id: _scaled(label, best) for node_id, label in labels.items()}
+    if best == 1.0:
+        return labels
+    is_solved = Verdict.RIGHT in verdicts.values()
+    return {node_id: _scaled(label, best, is_solved) for node_id, label in labels.items()}
 
 
 def _goals(verdicts: Mapping[int, Verdict], scores: Mapping[int, float]) -> tuple[float, list[int]]:
-    """Return the best score of a tree and the leaves that have it; none where it is 0."""
+    """Return the best score of a tree, and its right leaves, or where it has none the leaves of
+    that score; none where it is 0.
+    """
     right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
     if right:
-        return 1.0, right
+        return max(scores.get(node_id, 1.0) for node_id in right), right
     wrong = {node_id: scores.get(node_id, 0.0) for node_id, verdict in verdicts.items() if verdict == Verdict.WRONG}
     best = max(wrong.values(), default=0.0)
     return best, [node_id for node_id, score in wrong.items() if score == best > 0]
 
 
-def _scaled(label: StepLabel, factor: float) -> StepLabel:
-    return StepLabel(label.reasoning_distance, False, factor * label.weighted_reward, factor * label.quality_value)
+def _scaled(label: StepLabel, factor: float, is_solved: bool) -> StepLabel:
+    is_right = is_solved and label.step_is_right
+    return StepLabel(label.reasoning_distance, is_right, factor * label.weighted_reward, factor * label.quality_value)
 
 
 def _is_solved_leaf(node: Node, stop_threshold: float | None) -> bool:

@@ -22,8 +22,8 @@ def rollout_labels(
     inferred values they exist for unsolved trees too. Departure: every sample that passes through a
     step counts, not only those that started at it. `weighted_reward` is 0.
 
-    A wrong sample that has a score counts as that much of a right one: soft values are mean scores,
-    hard ones the best.
+    A sample that has a score counts as that much of a right one: soft values are mean scores, hard
+    ones the best.
 
     Where a search completed only the last of given steps, and no completion is right, nothing is
     said of the steps before it: another continuation of them might be.
@@ -47,7 +47,7 @@ def label_steps(
     """Return a finished tree's labels from the source that its phase names, by node id.
 
     Args:
-        scores: in [0, 1], of wrong leaves by node id; those left out have 0.
+        scores: in [0, 1], of leaves by node id; of those left out right ones have 1, wrong ones 0.
     """
     return (
         infer_labels(tree, verdicts, scores)
@@ -69,7 +69,7 @@ class _Samples:
     """The decided samples at or below a node.
 
     Attributes:
-        total_score: of all samples; a right one has 1.
+        total_score: of all samples; a right one has 1 unless it has another.
         distance: steps to the nearest right one, to the deepest end where none is right.
     """
 
@@ -86,7 +86,7 @@ def _samples_below(tree: Tree, verdicts: Mapping[int, Verdict], scores: Mapping[
         verdict = verdicts.get(node.node_id, Verdict.WRONG)
         own = 0 if verdict == Verdict.UNDECIDED else node.multiplicity
         right = own if verdict == Verdict.RIGHT else 0
-        score = (1.0 if right else scores.get(node.node_id, 0.0)) if own else 0.0
+        score = scores.get(node.node_id, 1.0 if right else 0.0) if own else 0.0
         below = [counts[child] for child in node.children]
         right_distances = [0] if right else [one.distance + 1 for one in below if one.num_right]
         deepest = max((one.distance + 1 for one in below), default=0)

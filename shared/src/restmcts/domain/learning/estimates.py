@@ -91,7 +91,8 @@ def estimate_steps(
         verdicts: of finished leaves, by node id; those of unfinished leaves are not used.
         probability_weight: τ, in [0, 1].
         shrinkage: κ, leaves' worth of trust in the parent; at least 0.
-        scores: c_l in [0, 1], of wrong leaves by node id; those left out have 0.
+        scores: c_l in [0, 1], of leaves by node id; of those left out right ones have 1, wrong
+            ones 0.
     """
     found = _leaves(tree, verdicts, probability_weight, scores or {})
     undecided = _with_undecided(tree, verdicts)
@@ -149,7 +150,7 @@ def _leaves(
             for child in node.children
             if child in found
         ]
-        own = _own(node, verdicts.get(node.node_id), probability_weight, scores.get(node.node_id, 0.0))
+        own = _own(node, verdicts.get(node.node_id), probability_weight, scores.get(node.node_id))
         if own is not None:
             parts.append((own.log_weight, own))
         if parts:
@@ -157,13 +158,14 @@ def _leaves(
     return found
 
 
-def _own(node: Node, verdict: Verdict | None, probability_weight: float, score: float) -> _Leaves | None:
+def _own(node: Node, verdict: Verdict | None, probability_weight: float, score: float | None) -> _Leaves | None:
     if not node.final or verdict not in _DECIDED:
         return None
     num_samples = max(node.multiplicity, 1)
     weight = num_samples ** (1.0 - probability_weight)
     is_right = verdict == Verdict.RIGHT
-    return _Leaves(math.log(weight), 1.0 if is_right else score, num_samples, num_samples * is_right, weight)
+    mean = score if score is not None else float(is_right)
+    return _Leaves(math.log(weight), mean, num_samples, num_samples * is_right, weight)
 
 
 def _together(parts: Sequence[tuple[float, _Leaves]]) -> _Leaves:

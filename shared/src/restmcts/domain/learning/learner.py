@@ -55,7 +55,7 @@ class LearnableTree:
 
     Attributes:
         verdicts: on finished leaves, by node id.
-        scores: of wrong leaves, in [0, 1], by node id; those left out have 0.
+        scores: of leaves, in [0, 1], by node id; of those left out right ones have 1, wrong ones 0.
         traces: the right solutions that the run keeps of it, best first.
         samples_branches: whether the search that made it sampled its branches.
         estimates: of its nodes, by node id; of a learner that has settings for them, under these.

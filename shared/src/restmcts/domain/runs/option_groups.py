@@ -15,6 +15,7 @@ from restmcts.domain.runs.spec import EvaluationSpec, PuzzleSets, RunModelSettin
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SEARCHES
+from restmcts.domain.truth.truth_settings import TruthSettings
 
 TABLE_OF = {
     "run": "top of the file",
@@ -27,6 +28,7 @@ TABLE_OF = {
     "traces": "`[traces]`",
     "training": "`[policy_training]`, `[value_training]`, `[seed_training]`, `[preference_training]`",
     "promotion": "`[promotion]`",
+    "truth": "`[truth]`",
     "evaluation": "`[[evaluations]]`",
     "models": "`[models]`",
 }
@@ -43,6 +45,7 @@ _CLASSES = {
     "traces": TraceFilter,
     "training": TrainingSettings,
     "promotion": PromotionSettings,
+    "truth": TruthSettings,
     "evaluation": EvaluationSpec,
     "models": RunModelSettings,
 }

@@ -19,8 +19,9 @@ from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
+from restmcts.domain.truth.truth_settings import TruthSettings
 
-Purpose = Literal["bootstrap", "collect", "held-out", "evaluate"]
+Purpose = Literal["bootstrap", "collect", "probe", "held-out", "evaluate"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,8 @@ class SearchPhase:
         name: unique in the run.
         iteration: of self-training; 0 before the first.
         purpose: "bootstrap" and "collect" trees are labelled for training, those of "held-out" for
-            evaluating value models; those of "evaluate" are only evaluated.
+            evaluating value models, those of "probe" for evaluating the source of truth; those of
+            "evaluate" are only evaluated.
         problem_set: name of the problem set.
         policy: checkpoint name.
         value: checkpoint name, or None where the search asks no value model.
@@ -52,6 +54,7 @@ class SearchPhase:
             a search of its own; `search` is then not used, and nothing is generated.
         generation: how the policy generates; no solution may be longer than the budget of its
             whole tree, which a single one would overshoot.
+        truth: where the verdicts on finished solutions come from.
     """
 
     name: str
@@ -69,6 +72,7 @@ class SearchPhase:
     hint: str | None = None
     allocates: bool = False
     samples_of: str | None = None
+    truth: TruthSettings = field(default_factory=TruthSettings)
     kind: Literal["search"] = "search"
 
     def __post_init__(self) -> None:

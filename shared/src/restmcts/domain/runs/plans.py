@@ -4,12 +4,14 @@ methods share.
 What a method does of its own is in restmcts.domain.runs.methods.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
 
 from restmcts.domain.runs.methods import METHODS, Models
 from restmcts.domain.runs.phases import Phase, PromotionPhase, Purpose, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.search.best_of_n import CotSettings, SelfConsistencySettings
+from restmcts.errors import InputError
 
 BASE = "base"
 HELD_OUT_TREES = "held-out-trees"
@@ -25,19 +27,47 @@ def self_training_plan(run: SelfTraining) -> list[Phase]:
     phases, first = _seed_training(run)
     has_value = method.uses_value(run)
     first_value = method.first_value(run, first) if has_value and not run.given_value else []
-    phases += first_value
+    phases += [_believing(run, phase) for phase in first_value]
     policy = _gated_policy(run, phases, 0, first, None)
     has_first = has_value and (run.given_value or bool(first_value))
     value = _gated_value(run, phases, 0, "value-0", None, first) if has_first else None
     phases += _grading(run, 0, first, policy)
     for iteration in range(1, run.num_iterations + 1):
-        made = method.iterate(run, iteration, Models(first, policy, value))
-        phases += made
+        made = [_believing(run, phase) for phase in method.iterate(run, iteration, Models(first, policy, value))]
+        phases += [*_probing(run, iteration, made), *made]
         policy = _gated_policy(run, phases, iteration, f"policy-{iteration}", policy)
         if any(phase.name == f"value-{iteration}" for phase in made):
             value = _gated_value(run, phases, iteration, f"value-{iteration}", value, first)
         phases += _grading(run, iteration, f"policy-{iteration}", policy)
     return phases + (_control(run, first) if run.control else [])
+
+
+def _believing(run: SelfTraining, phase: Phase) -> Phase:
+    """Return a phase of a method with the run's source of verdicts.
+
+    Raises:
+        InputError: if the phase needs true answers that the run is not to use.
+    """
+    if not isinstance(phase, SearchPhase) or run.truth.knows_answers:
+        return phase
+    if phase.hint is not None:
+        raise InputError(f"{run.method} gives the policy true answers as hints; it needs --truth answers")
+    return replace(phase, truth=run.truth)
+
+
+def _probing(run: SelfTraining, iteration: int, made: Sequence[Phase]) -> Iterator[SearchPhase]:
+    """Yield the search of the probe's problems as the iteration searches its own."""
+    collect = next((phase for phase in made if phase.name == f"collect-{iteration}"), None)
+    if isinstance(collect, SearchPhase) and run.probe_set is not None and not run.truth.knows_answers:
+        yield replace(
+            collect,
+            name=f"truth-{iteration}",
+            purpose="probe",
+            problem_set=run.probe_set,
+            follows=(),
+            allocates=False,
+            samples_of=None,
+        )
 
 
 def control_plan(run: SelfTraining) -> list[Phase]:

@@ -12,6 +12,7 @@ from restmcts.domain.runs.training_settings import TrainingSettings, ValueObject
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
+from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.errors import InputError
 
 FirstLabels = Literal["values", "hard-rollouts", "soft-rollouts", "first-error", "corrupted"]
@@ -57,6 +58,9 @@ class SelfTraining:
         test_set: problems on which the policy of every iteration is evaluated, greedily; None:
             none.
         control: also train π_0 as many further steps on the seed data alone, and evaluate it.
+        truth: where the verdicts on training trees come from.
+        probe_set: problems with true answers on which that source is evaluated in every iteration;
+            None: it is not checked.
     """
 
     num_iterations: int
@@ -83,6 +87,8 @@ class SelfTraining:
     gate: PromotionSettings = field(default_factory=PromotionSettings)
     test_set: str | None = None
     control: bool = False
+    truth: TruthSettings = field(default_factory=TruthSettings)
+    probe_set: str | None = None
 
     def __post_init__(self) -> None:
         if self.num_iterations < 1:

@@ -32,6 +32,7 @@ from restmcts.domain.runs.self_training import FirstLabels
 from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import ALGORITHM, SEARCHES, SearchSettings
+from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.errors import InputError
 
 NONE = "null"
@@ -169,6 +170,11 @@ class RunSpec(Document):
     test: str | None = Field(
         default=None, description="Problems on which every policy is evaluated, from the same sources."
     )
+    probe: str | None = Field(
+        default=None,
+        description="Problems with true answers on which verdicts by votes are checked in every iteration, 50 to 200 of "
+        "them: one of these sources, or held-out for the held-out problems.",
+    )
     limit: int | None = Field(default=None, ge=1, description="Use only this many problems, from the first on.")
     split: str = Field(default="train", description="Split of a data set of the hub.")
     strict: bool = Field(default=False, description="Stop at the first bad line instead of skipping it.")
@@ -223,6 +229,9 @@ class RunSpec(Document):
     promotion: Section[PromotionSettings] = Field(
         default=PromotionSettings(), description="When a new checkpoint replaces the one before it."
     )
+    truth: Section[TruthSettings] = Field(
+        default=TruthSettings(), description="Where the verdicts on training trees come from."
+    )
     evaluations: tuple[EvaluationSpec, ...] = Field(default=(), description="Searches compared with the last models.")
     models: RunModelSettings = Field(default=RunModelSettings(), description="How models are loaded and called.")
 
@@ -244,6 +253,15 @@ class RunSpec(Document):
     def _one_source(self) -> "RunSpec":
         if self.puzzles is not None and (self.problems is not None or self.test is not None):
             raise PydanticCustomError("unusable", "puzzles have their own problems: leave out problems and test")
+        return self
+
+    @model_validator(mode="after")
+    def _probe_is_of_use(self) -> "RunSpec":
+        if self.probe is not None and self.truth.knows_answers:
+            reason = "a probe checks verdicts that no true answer gives: leave it out, or give truth.source"
+            raise PydanticCustomError("unusable", "{reason}", {"reason": reason})
+        if self.probe not in (None, "held-out") and self.puzzles is not None:
+            raise PydanticCustomError("unusable", "puzzles have their own problems: probe may be held-out alone")
         return self
 
 

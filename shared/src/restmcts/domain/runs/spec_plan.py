@@ -7,7 +7,7 @@ from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import EvaluationSpec, RunSpec, written
 from restmcts.errors import InputError
 
-TRAIN, BOOTSTRAP, HELD_OUT, TEST = "train", "bootstrap", "held-out", "test"
+TRAIN, BOOTSTRAP, HELD_OUT, PROBE, TEST = "train", "bootstrap", "held-out", "probe", "test"
 SEEDS, COMPARED = "seeds", "compared"
 DEMONSTRATIONS = "demos"
 FIRST_VALUE = "value-0"
@@ -48,11 +48,19 @@ def self_training(spec: RunSpec) -> SelfTraining:
         value_objective=spec.value_objective,
         traces=spec.traces,
         learner=spec.learner,
-        held_out_set=HELD_OUT if _has_held_out(spec) else None,
+        held_out_set=(PROBE if _probe_set(spec) == PROBE else HELD_OUT) if _has_held_out(spec) else None,
         gate=spec.promotion,
         test_set=TEST if spec.test is not None or (puzzles is not None and puzzles.test) else None,
         control=spec.control,
+        truth=spec.truth,
+        probe_set=_probe_set(spec),
     )
+
+
+def _probe_set(spec: RunSpec) -> str | None:
+    if spec.truth.knows_answers or spec.probe is None:
+        return None
+    return HELD_OUT if spec.probe == HELD_OUT else PROBE
 
 
 def _has_held_out(spec: RunSpec) -> bool:

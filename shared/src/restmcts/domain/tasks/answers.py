@@ -24,10 +24,6 @@ class AnswerTask(Task):
 
     relative_tolerance: float | None = None
 
-    def stated(self, solution: str) -> str | None:
-        """Return the answer that a solution states, or None."""
-        return extract_answer(solution)
-
     def compare(self, truth: str, stated: str, tools: Tools) -> Verdict:
         """Return whether a stated answer, extracted from its solution, is the true one.
 

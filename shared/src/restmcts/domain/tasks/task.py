@@ -7,7 +7,7 @@ from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal, Protocol
 
-from restmcts.domain.answers.extraction import states_answer
+from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome
 from restmcts.registry import Registry
@@ -79,10 +79,13 @@ class Task(ABC):
         needs: what verification needs beyond this process.
         templates: the prompt templates that its problems can be asked with; none: all but those of
             code.
+        states_answers: whether its solutions state answers that can be compared with one another,
+            and so be voted for.
     """
 
     needs: ClassVar[tuple[Need, ...]] = ()
     templates: ClassVar[tuple[str, ...]] = ()
+    states_answers: ClassVar[bool] = True
 
     def read(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a row of the task's own form as one of the common form, with "question" (as the
@@ -103,6 +106,16 @@ class Task(ABC):
     def ends(self, step: str) -> bool:
         """Return whether a step ends its solution."""
         return states_answer(step)
+
+    def stated(self, solution: str) -> str | None:
+        """Return the answer that a solution states, or None."""
+        return extract_answer(solution)
+
+    def compare(self, truth: str, stated: str, tools: Tools) -> Verdict:
+        """Return whether a stated answer, extracted from its solution, is the true one, or the one
+        that another solution states; here: whether the texts are equal.
+        """
+        return Verdict.RIGHT if truth.strip() == stated.strip() else Verdict.WRONG
 
     @abstractmethod
     def verify(self, check: Check, tools: Tools) -> Judgement:

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Columns, JsonObject
@@ -16,6 +16,7 @@ from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.problems import Verdict
 from restmcts.domain.tasks.task import Judgement
 from restmcts.domain.tree import Node
+from restmcts.domain.truth.ledger import LedgerEntry
 
 _NODE_KEY = ("tree_id", "node_id")
 
@@ -35,6 +36,7 @@ class TreeToLabel:
     answer: str | None
     solution: list[str] | None
     kind: str
+    digest: str
 
 
 def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[TreeToLabel]:
@@ -52,6 +54,7 @@ def ended(transaction: Transaction, tree_ids: Sequence[int]) -> list[TreeToLabel
             PHASES.c.spec,
         )
         .add_columns(original(PROBLEMS)[1], PROBLEMS.c.answer, PROBLEMS.c.solution, PROBLEMS.c.kind)
+        .add_columns(func.coalesce(ORIGINAL.c.digest, PROBLEMS.c.digest).label("digest"))
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(ORIGINAL, ORIGINAL.c.id == PROBLEMS.c.derived_from)
@@ -78,6 +81,7 @@ class Labelled:
         answer: of the chosen node, if there is one.
         verdict: on that answer.
         solved: whether any of the tree's own leaves is right.
+        entry: what it was found to say, where that does not rest on a true answer.
     """
 
     tree_id: int
@@ -87,6 +91,7 @@ class Labelled:
     answer: str | None
     verdict: Verdict
     solved: bool
+    entry: LedgerEntry | None = None
 
 
 def save(transaction: Transaction, labelled: Sequence[Labelled]) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, FromClause, Select, Table, insert, literal, select, update
 
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.rows import Columns, StoredRun
+from restmcts.adapters.sql.rows import Columns, JsonObject, StoredRun
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
@@ -39,14 +39,17 @@ class TreePair:
     was_solved: bool | None
 
 
-def copy_run(transaction: Transaction, run: StoredRun, name: str, verifier: str) -> int:
+def copy_run(transaction: Transaction, run: StoredRun, name: str, by: JsonObject) -> int:
     """Copy a run's problems, its searches that have ended and their labelled trees, without their
     verdicts and labels; return the new run's id. It is paused: there is nothing to search.
+
+    Args:
+        by: what it is graded by, which is stored with it.
 
     Raises:
         InputError: if a run has that name.
     """
-    config = {**run.config, "regraded": {"run": run.name, "verifier": verifier}}
+    config = {**run.config, "regraded": by}
     new_id = runs.create_run(transaction, name, run.method, run.seed, config)
     transaction.execute(update(RUNS).where(RUNS.c.id == new_id).values(state=RunState.PAUSED.value))
     _copy(

@@ -97,6 +97,11 @@ def finish_run(transaction: Transaction, run_id: int, state: RunState, error: st
     )
 
 
+def pause_run(transaction: Transaction, run_id: int, reason: str) -> None:
+    """Pause a run by itself; it waits for a person to resume it."""
+    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=RunState.PAUSED.value, error=reason))
+
+
 def change_run(transaction: Transaction, run_id: int, config: JsonObject, *, goes_on: bool) -> None:
     """Store what a run is to be known by; one that `goes_on` is running again."""
     values: Columns = {"config": config}
@@ -266,6 +271,7 @@ class LabelledTree:
     Attributes:
         id: of the problem, or of the one that it is derived from; `question` is that one's too.
         phase: the name of the phase that searched the tree.
+        digest: of the question.
     """
 
     tree_id: int
@@ -273,6 +279,7 @@ class LabelledTree:
     phase: str
     id: int
     question: str
+    digest: str
     position: int
     kind: str
     begins_with: list[str] | None
@@ -282,10 +289,11 @@ def labelled_trees(
     transaction: Transaction, run_id: int, phase_names: Sequence[str], batch: int = 256
 ) -> Iterator[list[LabelledTree]]:
     """Yield the labelled trees of phases with their problems, in batches, in order of tree."""
-    of_problem = columns(LabelledTree, PROBLEMS, besides=("tree_id", "solved", "phase", "id", "question"))
+    of_problem = columns(LabelledTree, PROBLEMS, besides=("tree_id", "solved", "phase", "id", "question", "digest"))
     statement = (
         select(TREES.c.id.label("tree_id"), TREES.c.solved, PHASES.c.name.label("phase"))
         .add_columns(*of_problem, *original(PROBLEMS))
+        .add_columns(func.coalesce(ORIGINAL.c.digest, PROBLEMS.c.digest).label("digest"))
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(ORIGINAL, ORIGINAL.c.id == PROBLEMS.c.derived_from)

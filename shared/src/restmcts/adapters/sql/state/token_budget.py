@@ -14,12 +14,13 @@ from sqlalchemy import delete, func, insert, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.state.runs import phases_of
+from restmcts.adapters.sql.state.runs import pause_run, phases_of
 from restmcts.adapters.sql.state.trees import RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState, RunState, TokenCountRow, TreeState
+from restmcts.adapters.sql.tables import PhaseState, TokenCountRow, TreeState
 from restmcts.errors import InputError
 
 COUNTS = table_of(TokenCountRow)
+SPENT = "token budget of"
 
 
 def record(transaction: Transaction, tokens: Mapping[int, int]) -> None:
@@ -43,6 +44,11 @@ def spent_by_run(transaction: Transaction) -> dict[int, int]:
     return {run_id: int(number) for run_id, number in rows}
 
 
+def is_spent(reason: str | None) -> bool:
+    """Return whether that is why a run was paused: a larger budget is then the way to resume it."""
+    return reason is not None and reason.startswith(SPENT)
+
+
 def set_limit(transaction: Transaction, run: StoredRun, max_tokens: int) -> None:
     """Give a run, which this transaction has locked, a token budget; what its trees have
     generated so far counts.
@@ -62,8 +68,8 @@ def pause_if_spent(transaction: Transaction, run: StoredRun) -> bool:
     """
     if run.max_tokens is None or not _is_stopped(transaction, run.id, run.max_tokens, _settle(transaction, run.id)):
         return False
-    reason = f"token budget of {run.max_tokens:,} spent ({spent(transaction, run.id):,} generated)"
-    transaction.execute(update(RUNS).where(RUNS.c.id == run.id).values(state=RunState.PAUSED.value, error=reason))
+    reason = f"{SPENT} {run.max_tokens:,} spent ({spent(transaction, run.id):,} generated)"
+    pause_run(transaction, run.id, reason)
     return True
 
 

@@ -21,6 +21,7 @@ class CodeTask(Task):
 
     needs: ClassVar[tuple[Need, ...]] = ("sandbox",)
     templates: ClassVar[tuple[str, ...]] = ("code-en", "code-zh")
+    states_answers: ClassVar[bool] = False
 
     def read(self, row: Mapping[str, Any]) -> Mapping[str, Any]:
         """Return a row of a known form as one whose "answer" is its tests: HumanEval, MBPP,

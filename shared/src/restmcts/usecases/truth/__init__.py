@@ -1,0 +1,1 @@
+"""Verdicts that no true answer gives: made, checked, and doubted."""
