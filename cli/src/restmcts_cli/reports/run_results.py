@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.reads.truth import read_truth
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
@@ -14,6 +15,7 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
+from restmcts.reporting.truth import truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import Column, select
 
@@ -206,10 +208,13 @@ def _answers(transaction: Transaction, run_id: int, phase: str, policy: str, cou
 
 
 def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
-    """Return what must be said of a run's value models, a sentence each."""
+    """Return what must be said of a run's verdicts and value models, a sentence each."""
     with database.transaction() as transaction:
         phases = runs.phases_of(transaction, run_id)
-    return tuple(f"{warning}." for warning in value_warnings(phases))
+        run = runs.lock_run(transaction, run_id)
+        truth = read_truth(transaction, run_id, run.config) if run is not None else None
+    of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
+    return (*of_truth, *(f"{warning}." for warning in value_warnings(phases)))
 
 
 def failed_trees(database: Database, run_id: int) -> int:

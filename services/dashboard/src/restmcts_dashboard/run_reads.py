@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import progress, queries
 from restmcts.adapters.sql.reads.queries import ENDED_PHASES, PhaseNumbers
+from restmcts.adapters.sql.reads.truth import RunTruth, read_truth
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import token_budget
 from restmcts.adapters.sql.state.blocks import BLOCKED
@@ -19,6 +20,7 @@ from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Verdict
 from restmcts.errors import InputError
+from restmcts.reporting.truth import truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import case, func, select
 
@@ -102,6 +104,17 @@ class RunView:
     pace: Pace | None
     forecast: Forecast | None
     budget: TokenBudget | None
+    truth: RunTruth | None
+
+    @property
+    def truth_lines(self) -> dict[str, str]:
+        """What is said of verdicts that no true answer gives."""
+        return truth_in_words(self.truth)
+
+    @property
+    def is_budget_spent(self) -> bool:
+        """Whether a larger token budget lets the run go on."""
+        return token_budget.is_spent(self.run.error)
 
     @property
     def budget_ends_first(self) -> bool:
@@ -166,7 +179,8 @@ def read_run(transaction: Transaction, run_id: int) -> RunView:
     open_ = run.state in (RunState.RUNNING, BLOCKED, RunState.PAUSED)
     forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
     share = progress.share_done([(phase.state, phase.num_done, phase.num_trees) for phase in phases])
-    return RunView(run, phases, share, pace, forecast, _budget(transaction, run, pace))
+    truth = read_truth(transaction, run.id, run.config)
+    return RunView(run, phases, share, pace, forecast, _budget(transaction, run, pace), truth)
 
 
 def _budget(transaction: Transaction, run: StoredRun, pace: Pace | None) -> TokenBudget | None:
