@@ -11,12 +11,13 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees
+from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees, truth_ledger
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.runs.phases import PromotionPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.truth.ledger import LedgerEntry
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
@@ -245,6 +246,21 @@ def test_a_token_budget_is_shown_with_what_is_left_of_it(failed: Database, serve
     page = client.text("/runs/1")
     assert "Why it is paused:</strong> token budget of 1 spent" in page
     assert "restmcts runs resume" in page
+    failed.close()
+
+
+def test_verdicts_that_nothing_checks_and_why_they_paused_a_run_are_on_its_page(
+    failed: Database, served: Callable[[Source], Any]
+) -> None:
+    with failed.transaction() as transaction:
+        entries = {1: LedgerEntry("a", 1, "4"), 2: LedgerEntry("b", 1, None)}
+        truth_ledger.write(transaction, {1: 1, 2: 1}, entries)
+        runs.change_run(transaction, 1, {"truth": {"source": "votes"}}, goes_on=False)
+        runs.pause_run(transaction, 1, "answers flipped")
+    page = served(Source(Database(str(failed.engine.url), read_only=True), "a test")).text("/runs/1")
+    assert "Truth:</strong> votes, unchecked: no problems with true answers" in page
+    assert "Truth (1):</strong> 1 of 2 trees decided." in page
+    assert "Why it is paused:</strong> answers flipped" in page and "LARGER" not in page
     failed.close()
 
 
