@@ -10,6 +10,8 @@ from hypothesis import strategies as st
 from restmcts.domain.labels.inferred import infer_labels
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import ProposedStep
+from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.domain.tree import Tree
 from restmcts.domain.truth.ledger import LedgerEntry, quarantined_by, summarise_truth, why_stop
 from restmcts.domain.truth.truth_settings import TruthSettings
@@ -195,3 +197,11 @@ def test_a_fall_of_the_probe_stops_a_run(second: str, third: str, reason: str | 
 def test_settings_outside_their_range_are_refused() -> None:
     with pytest.raises(InputError, match="min_share is 0"):
         TruthSettings("votes", min_share=0.0)
+
+
+def test_a_probe_of_no_use_is_refused_before_anything_is_done() -> None:
+    with pytest.raises(InputError, match="leave it out, or give --truth votes"):
+        spec_plan(RunSpec.model_validate({"problems": "a.jsonl", "probe": "b.jsonl"}))
+    puzzles = {"puzzles": {}, "truth": {"source": "votes"}, "probe": "b.jsonl"}
+    with pytest.raises(InputError, match="give held-out, or leave it out"):
+        spec_plan(RunSpec.model_validate(puzzles))

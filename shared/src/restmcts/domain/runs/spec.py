@@ -255,15 +255,6 @@ class RunSpec(Document):
             raise PydanticCustomError("unusable", "puzzles have their own problems: leave out problems and test")
         return self
 
-    @model_validator(mode="after")
-    def _probe_is_of_use(self) -> "RunSpec":
-        if self.probe is not None and self.truth.knows_answers:
-            reason = "a probe checks verdicts that no true answer gives: leave it out, or give truth.source"
-            raise PydanticCustomError("unusable", "{reason}", {"reason": reason})
-        if self.probe not in (None, "held-out") and self.puzzles is not None:
-            raise PydanticCustomError("unusable", "puzzles have their own problems: probe may be held-out alone")
-        return self
-
 
 def with_derived(given: Mapping[str, Any]) -> dict[str, Any]:
     """Return a document with what it leaves out and other parts of it decide."""

@@ -17,7 +17,7 @@ class TruthSettings:
     Attributes:
         source: answers: the verification of each problem's task (its true answer; for code its
             tests); votes: the answer that most of a tree's finished solutions agree on.
-        min_share: of the weighted votes that an answer needs; below it a tree is undecided.
+        min_share: weighted share of the votes that an answer needs; below it a tree is undecided.
         min_branches: different early steps that lead to the answer voted for; fewer leave a tree
             undecided.
         branch_depth: how many first steps are such an early step.
