@@ -5,7 +5,7 @@ when a run has to stop. Properties over random ballots.
 import random
 
 import pytest
-from hypothesis import given
+from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from restmcts.domain.labels.inferred import infer_labels
 from restmcts.domain.problems import Verdict
@@ -31,6 +31,7 @@ SHARES = st.floats(0.05, 1.0)
 VOTES = TruthSettings("votes")
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BALLOTS, SHARES, st.integers(1, 3), st.randoms())
 def test_the_order_of_solutions_and_the_names_of_answers_decide_nothing(
     ballots: list[Ballot], min_share: float, min_branches: int, shuffled: random.Random
@@ -46,6 +47,7 @@ def test_the_order_of_solutions_and_the_names_of_answers_decide_nothing(
     assert {f"x{answer}": share for answer, share in vote.shares.items()} == pytest.approx(same.shares, abs=1e-9)
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BALLOTS, SHARES, st.integers(1, 3))
 def test_an_answer_wins_by_its_share_and_its_branches_alone(
     ballots: list[Ballot], min_share: float, min_branches: int
@@ -58,6 +60,7 @@ def test_an_answer_wins_by_its_share_and_its_branches_alone(
     assert len({one.branch for one in ballots if one.answer == vote.answer}) >= min_branches
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BALLOTS, SHARES, SHARES, st.integers(1, 3))
 def test_stricter_settings_decide_no_tree_that_laxer_ones_leave_open(
     ballots: list[Ballot], first: float, second: float, branches: int
@@ -68,6 +71,7 @@ def test_stricter_settings_decide_no_tree_that_laxer_ones_leave_open(
         assert count_votes(ballots, lax, branches).answer == strictly.answer
 
 
+@settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BALLOTS)
 def test_of_an_undecided_tree_nothing_is_known_and_of_a_decided_one_scores_are_shares(ballots: list[Ballot]) -> None:
     numbered = dict(enumerate(ballots))
