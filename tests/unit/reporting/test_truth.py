@@ -1,7 +1,6 @@
 """What is said of verdicts that no true answer gives."""
 
-from restmcts.adapters.sql.reads.truth import RunTruth
-from restmcts.domain.truth.ledger import LedgerEntry, summarise_truth
+from restmcts.domain.truth.ledger import LedgerEntry, RunTruth, summarise_truth
 from restmcts.reporting.truth import truth_document, truth_in_words
 
 

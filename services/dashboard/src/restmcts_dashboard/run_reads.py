@@ -10,7 +10,7 @@ from datetime import datetime, timedelta
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import progress, queries
 from restmcts.adapters.sql.reads.queries import ENDED_PHASES, PhaseNumbers
-from restmcts.adapters.sql.reads.truth import RunTruth, read_truth
+from restmcts.adapters.sql.reads.truth import read_truth
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import token_budget
 from restmcts.adapters.sql.state.blocks import BLOCKED
@@ -19,6 +19,7 @@ from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Verdict
+from restmcts.domain.truth.ledger import RunTruth
 from restmcts.errors import InputError
 from restmcts.reporting.truth import truth_in_words
 from restmcts.reporting.value_warnings import value_warnings

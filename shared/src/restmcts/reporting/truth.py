@@ -2,9 +2,8 @@
 
 from dataclasses import asdict
 
-from restmcts.adapters.sql.reads.truth import RunTruth
 from restmcts.domain.stats.estimates import Estimate
-from restmcts.domain.truth.ledger import IterationTruth
+from restmcts.domain.truth.ledger import IterationTruth, RunTruth
 
 UNCHECKED = "unchecked: no problems with true answers (--probe) say how far these verdicts can be trusted"
 

@@ -74,6 +74,21 @@ class IterationTruth:
         return _share(self.num_flipped, self.num_compared)
 
 
+@dataclass(frozen=True, slots=True)
+class RunTruth:
+    """Where verdicts of a run come from that no true answer gives.
+
+    Attributes:
+        source: "votes".
+        is_checked: whether true answers to some problems say how far it can be trusted.
+        iterations: what its verdicts were worth so far.
+    """
+
+    source: str
+    is_checked: bool
+    iterations: Sequence[IterationTruth]
+
+
 def _share(count: int, total: int) -> Estimate | None:
     return Figure.of([1.0] * count + [0.0] * (total - count)).estimate if total else None
 

@@ -1,29 +1,11 @@
 """Where the verdicts of a run come from, and what they are worth: one read for whoever shows it."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
-
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import JsonObject
 from restmcts.adapters.sql.state import truth_ledger
-from restmcts.domain.truth.ledger import IterationTruth, summarise_truth
+from restmcts.domain.truth.ledger import RunTruth, summarise_truth
 
 ANSWERS = "answers"
-
-
-@dataclass(frozen=True, slots=True)
-class RunTruth:
-    """Where verdicts come from that no true answer gives.
-
-    Attributes:
-        source: "votes".
-        is_checked: whether true answers to some problems say how far it can be trusted.
-        iterations: what its verdicts were worth so far.
-    """
-
-    source: str
-    is_checked: bool
-    iterations: Sequence[IterationTruth]
 
 
 def read_truth(transaction: Transaction, run_id: int, config: JsonObject) -> RunTruth | None:
