@@ -62,7 +62,8 @@ def test_small_programs_are_learnt_beside_a_control_and_samples(restmcts: Run, t
     assert [one["iteration"] for one in numbers["iterations"]] == [0, 1]
     assert numbers["control"] is not None and numbers["rest_em"] is not None
     assert "teaches itself to program" in (tmp_path / "report.html").read_text()
-    (tree,) = json.loads(restmcts("trees", "list", "demo", "--workdir", tmp_path, "--limit", 1, "--json").stdout)
+    listing = ["trees", "list", "demo", "--solved", "--limit", 1, "--json"]
+    (tree,) = json.loads(restmcts(*listing, "--workdir", tmp_path).stdout)
     shown = json.loads(restmcts("trees", "export", tree["id"], "--workdir", tmp_path).stdout)
     sources = {node["verdict_source"] for node in shown["nodes"] if node["verdict"]}
     assert sources == {"tests"}
