@@ -148,5 +148,7 @@ def test_a_copy_that_cannot_be_written_can_be_looked_at(old_folder: Path) -> Non
     done = subprocess.run([*bound, sys.executable, "-c", both], capture_output=True, text=True, check=False)
     listed, *codes = done.stdout.rpartition("]")[::2]
     assert [found["name"] for found in json.loads(f"{listed}]")] == ["old"]
-    assert (codes, done.stderr) == (["\n0\n1\n"], "error: database: attempt to write a readonly database\n")
+    advice = "make run.db and its folder writable, or give another folder"
+    assert codes == ["\n0\n1\n"]
+    assert done.stderr == f"error: database: attempt to write a readonly database; {advice}\n"
     folder.chmod(0o755)
