@@ -161,10 +161,10 @@ def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
         raise InputError("name the model that is to learn: --policy FOLDER, a hub id or a server, or `policy`")
     fresh = spec.policy in puzzle_names()
     base = f"{spec.policy}:{spec.seed}" if fresh else locate(spec.policy, "policy")
-    check_context(base, spec.generation.max_step_tokens)
     models = {BASE: ("policy", base)}
     if spec.value is not None:
         models[FIRST_VALUE] = ("value", locate(spec.value, "value"))
+    check_context(base, spec.generation.max_step_tokens)
     return models
 
 
