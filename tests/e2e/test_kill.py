@@ -173,3 +173,35 @@ def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
     assert process.wait(timeout=60) == 130, (tmp_path / "log").read_text()
     assert not [pid for pid in children if lives(pid)]
     assert one(workdir, "SELECT max(attempt) FROM phases WHERE state = 'training'") == 0
+
+
+@pytest.mark.parametrize(("num_kills", "status"), [(2, 0), (3, 1)])
+def test_a_training_whose_process_is_killed_is_begun_again_but_not_for_ever(
+    start: Callable[..., ForkedCommand],
+    puzzle_policy: Path,
+    puzzle_file: Path,
+    tmp_path: Path,
+    num_kills: int,
+    status: int,
+) -> None:
+    workdir, log = tmp_path / "work", tmp_path / "log"
+    process = start(log, *arguments(puzzle_file, puzzle_policy, workdir))
+    for attempt in range(1, num_kills + 1):
+        begun = f"SELECT count(*) FROM phases WHERE name = 'value-0' AND state = 'training' AND attempt = {attempt}"
+        children: set[int] = set()
+        while not children and process.poll() is None:
+            time.sleep(0.01)
+            if one(workdir, begun):
+                children = {pid for pid in descendants(process.pid) if b"restmcts_trainer.child" in command_of(pid)}
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
+    assert process.wait(timeout=200) == status, log.read_text()
+    assert one(workdir, "SELECT attempt FROM phases WHERE name = 'value-0'") == 3
+    assert ("was ended by SIGKILL; is there enough memory? (attempt 3)" in log.read_text()) == (status == 1)
+
+
+def command_of(pid: int) -> bytes:
+    try:
+        return Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return b""

@@ -21,13 +21,15 @@ from restmcts.usecases.storage import sweep_training_states
 from restmcts.usecases.training_jobs import ClaimedJob, NotWanted, TrainingJobs
 
 from restmcts_trainer.job import Job
-from restmcts_trainer.process import TrainingProcess
+from restmcts_trainer.process import TrainingProcess, TrainingProcessDiedError
 from restmcts_trainer.registration import register, store_checkpoint
 from restmcts_trainer.watcher import Watcher
 
 log = logging.getLogger(__name__)
 
 LOGS = "training-logs"
+MAX_DEATHS = 3
+"""Attempts after which a training whose process died is not begun again."""
 SECONDS_BEFORE_NAMED = 3600.0
 """Within which the row that names a saved state is there, or will never be."""
 
@@ -74,6 +76,9 @@ class TrainerHandlers:
         except LEAVING:
             raise
         except BaseException as error:
+            if isinstance(error, TrainingProcessDiedError) and not self._stopping:
+                self._begin_again(claim, error)
+                return
             if not self._stopping and is_unavailable(error):
                 metrics.TRAININGS.labels("given-back").inc()
                 self._jobs.block(claim, reason_of(error))
@@ -88,6 +93,16 @@ class TrainerHandlers:
                 raise
         finally:
             shutil.rmtree(folder, ignore_errors=True)
+
+    def _begin_again(self, claim: ClaimedJob, error: TrainingProcessDiedError) -> None:
+        """Let the job go on from its saved state where its process died; not for ever."""
+        if claim.attempt < MAX_DEATHS:
+            log.warning("phase %s: %s; it is begun again", claim.phase.name, error)
+            metrics.TRAININGS.labels("given-back").inc()
+            self._jobs.begin_again(claim)
+        else:
+            metrics.TRAININGS.labels("failed").inc()
+            self._jobs.fail(claim, f"{reason_of(error)} (attempt {claim.attempt})")
 
     def _sweep(self) -> None:
         """Remove the states of trainings that nobody goes on with; where that fails, another time

@@ -2,6 +2,7 @@
 
 import json
 import os
+import signal
 import subprocess
 import sys
 from contextlib import suppress
@@ -13,6 +14,10 @@ from restmcts.domain.runs.training_settings import TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
 from restmcts_trainer.job import Job
+
+
+class TrainingProcessDiedError(TrainingError):
+    """The child ended without a word: the system or somebody ended it."""
 
 
 class JobWatcher(Protocol):
@@ -47,7 +52,8 @@ class TrainingProcess:
         """Do a job; return its report, or None if there was no data.
 
         Raises:
-            TrainingError: if training fails or the child dies.
+            TrainingError: if training fails.
+            TrainingProcessDiedError: if the child ends without a word.
             CheckpointError: if the parent, or a plugin, is not available.
         """
         child = self._started(job)
@@ -70,7 +76,7 @@ class TrainingProcess:
         except BrokenPipeError:
             pass
         self.close()
-        raise TrainingError(f"the training process died (exit code {child.returncode}); is there enough memory?")
+        raise TrainingProcessDiedError(f"the training process {_end_of(child.returncode)}")
 
     def _started(self, job: Job) -> subprocess.Popen[str]:
         if self._num_processes > 1:
@@ -129,6 +135,14 @@ class TrainingProcess:
                     # What a killed child did not read is still to be written.
                     with suppress(BrokenPipeError):
                         pipe.close()
+
+
+def _end_of(status: int) -> str:
+    """Return how a process ended, for people; for want of memory the system kills with SIGKILL."""
+    if status >= 0:
+        return f"ended early, with exit code {status}"
+    name = signal.Signals(-status).name
+    return f"was ended by {name}" + ("; is there enough memory?" if -status == signal.SIGKILL else "")
 
 
 def _request(job: Job) -> str:

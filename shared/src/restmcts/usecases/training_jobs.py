@@ -141,6 +141,13 @@ class TrainingJobs:
             if wake:
                 transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
 
+    def begin_again(self, claim: ClaimedJob) -> None:
+        """Let any worker begin the job again, at once; its attempt counts."""
+        with self.owned(claim) as transaction:
+            if transaction is not None:
+                runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
+                transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
+
     def block(self, claim: ClaimedJob, reason: str) -> None:
         """Give a job back that needs what is not available now: nobody takes it before a pause is
         over.
