@@ -97,7 +97,7 @@ class TrainerHandlers:
     def _begin_again(self, claim: ClaimedJob, error: TrainingProcessDiedError) -> None:
         """Let the job go on from its saved state where its process died; not for ever."""
         if claim.attempt < MAX_DEATHS:
-            log.warning("phase %s: %s; it is begun again", claim.phase.name, error)
+            log.warning("phase %s: %s; it is started again", claim.phase.name, error)
             metrics.TRAININGS.labels("given-back").inc()
             self._jobs.begin_again(claim)
         else:
