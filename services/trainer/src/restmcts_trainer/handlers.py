@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 
 LOGS = "training-logs"
 MAX_DEATHS = 3
-"""Attempts after which a training whose process died is not begun again."""
+"""Attempts after which a training whose process died is not started again."""
 SECONDS_BEFORE_NAMED = 3600.0
 """Within which the row that names a saved state is there, or will never be."""
 
@@ -95,7 +95,7 @@ class TrainerHandlers:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _begin_again(self, claim: ClaimedJob, error: TrainingProcessDiedError) -> None:
-        """Let the job go on from its saved state where its process died; not for ever."""
+        """Let the job go on from its saved state where its process died; not without end."""
         if claim.attempt < MAX_DEATHS:
             log.warning("phase %s: %s; it is started again", claim.phase.name, error)
             metrics.TRAININGS.labels("given-back").inc()
