@@ -8,7 +8,15 @@ from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
 from restmcts.domain.problems import Check, Verdict
-from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed, StepsScored
+from restmcts.domain.requests import (
+    CallTool,
+    GenerationSettings,
+    ProposeSteps,
+    ScoreSteps,
+    StepsProposed,
+    StepsScored,
+    ToolAnswered,
+)
 from restmcts.domain.tasks.task import Judgement
 
 
@@ -74,6 +82,12 @@ class Verifier(Protocol):
 
     def same_answers(self, kind: str, answers: Sequence[str]) -> list[str]:
         """Return answers to one problem, in order, each written as the first that is equal."""
+        ...
+
+    def answer_call(self, request: CallTool) -> ToolAnswered:
+        """Return what the tool answers that the last step calls, in one line; or, not known, why
+        this machine cannot find out.
+        """
         ...
 
 

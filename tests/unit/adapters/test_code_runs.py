@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.requests import CallTool
 from restmcts.domain.tasks.code.tests import CodeTests
 from restmcts.domain.tasks.task import Judgement
 
@@ -175,3 +176,28 @@ def test_a_server_that_was_killed_is_started_again(verifier: AnswerVerifier) -> 
     server.kill()
     server.wait()
     assert judged(verifier, "print(6)", CodeTests(stdin=(("", "6"),))).verdict is Verdict.RIGHT
+
+
+@pytest.mark.parametrize(
+    ("program", "answer"),
+    [
+        ("print(2**10)", "result: 1024"),
+        ("print('a'); print('b')", "result: a | b"),
+        ("print(1); 1/0", "result: error: ZeroDivisionError: division by zero"),
+        ("open('/etc/passwd')", "result: error: PermissionError: [Errno 13] Permission denied: '/etc/passwd'"),
+        ("pass", "result: nothing was printed"),
+    ],
+)
+def test_python_that_a_step_calls_is_answered_with_what_it_printed(
+    verifier: AnswerVerifier, program: str, answer: str
+) -> None:
+    found = verifier.answer_call(CallTool(1, ("first\n", f"python: {program}\n"), "math", 200))
+    assert (found.text, found.is_known) == (answer, True)
+
+
+def test_python_is_not_answered_where_it_cannot_be_confined(monkeypatch: pytest.MonkeyPatch) -> None:
+    with AnswerVerifier() as another:
+        assert another.answer_call(CallTool(1, ("python: print(1)\n",), "math", 200)).is_known
+        monkeypatch.setattr(another._code._sandbox, "_missing", ("Landlock",))
+        found = another.answer_call(CallTool(1, ("python: print(2)\n",), "math", 200))
+    assert (found.text, found.is_known) == ("not answered: no program is run here; missing: Landlock", False)

@@ -101,7 +101,8 @@ def _members(spec: RunSpec, source: str, limit: int | None, *, needs_answers: bo
 
 
 def check_kinds(spec: RunSpec, source: str, kinds: Set[str]) -> None:
-    """Check that problems can be asked with the run's prompt template, and decided as it asks for.
+    """Check that problems can be asked with the run's prompt template, and searched and decided as
+    it asks for.
 
     Raises:
         InputError: if some cannot.
@@ -111,6 +112,8 @@ def check_kinds(spec: RunSpec, source: str, kinds: Set[str]) -> None:
             raise InputError(
                 f"{source}: solutions of {kind} problems state no answer to vote for; give --truth answers"
             )
+        if spec.tools.max_calls and not TASKS.get(kind).has_tools:
+            raise InputError(f"{source}: {kind} problems have no tools to call; leave out tools.max_calls")
     chosen = spec.models.template
     of_code = chosen in TEMPLATES and TEMPLATES[chosen].is_code
     for kind in sorted(kinds):

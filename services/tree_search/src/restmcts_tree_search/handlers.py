@@ -16,17 +16,18 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import evaluating
 from restmcts.adapters.sql.rows import Columns
 from restmcts.adapters.sql.state import blocks, runs, token_budget, trees
-from restmcts.adapters.sql.state.requests import Batch, request_row
+from restmcts.adapters.sql.state.requests import WAKE_UPS, Batch, request_row
 from restmcts.adapters.sql.state.trees import AnsweredRequest, TreeToAdvance
 from restmcts.adapters.sql.tables import Need
-from restmcts.domain.requests import ProposeSteps, Request, max_new_tokens
+from restmcts.domain.requests import CallTool, ProposeSteps, Request, max_new_tokens
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.search.protocol import Search
 from restmcts.domain.search.sample_pool import ScoreGivenSamples
+from restmcts.domain.search.tool_calls import ToolUse
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import UnknownEntryError, reason_of
 from restmcts.messages.base import Message
-from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
 from restmcts.messages.wire import GENERATION, dump_request, load_response
 from sqlalchemy.exc import OperationalError
@@ -223,12 +224,14 @@ class TreeSearchHandlers:
         return search
 
     def _build(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
+        task = TASKS.get(row.problem_kind)
         if phase.samples_of is None:
-            return phase.search.build(phase.budget, row.seed, TASKS.get(row.problem_kind).ends, row.begins_with or ())
+            search = phase.search.build(phase.budget, row.seed, task.ends, row.begins_with or ())
+            if phase.tools.max_calls:
+                search.use_tools(ToolUse(row.problem_kind, task.calls, phase.tools))
+            return search
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
-        return ScoreGivenSamples(
-            pools[row.problem_id].samples, phase.budget, row.seed, TASKS.get(row.problem_kind).ends
-        )
+        return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, task.ends)
 
     def _remember(self, tree_id: int, version: int, search: Search) -> None:
         self._searches.pop(tree_id, None)
@@ -241,6 +244,9 @@ class TreeSearchHandlers:
         if isinstance(request, ProposeSteps):
             batch = Batch(row.policy_id, GENERATION.dump_json(phase.generation).decode())
             max_tokens = max_new_tokens(request, phase.generation)
+        elif isinstance(request, CallTool):
+            # No model is asked, but every request belongs to one: that of its tree.
+            batch, max_tokens = Batch(row.policy_id, ""), None
         else:
             assert row.value_id is not None, "a phase without a value model asks for no values"
             batch, max_tokens = Batch(row.value_id, ""), None
@@ -249,11 +255,7 @@ class TreeSearchHandlers:
     def _wake_ups(self, advances: Sequence[trees.Advance]) -> list[Message]:
         kinds = {request["kind"] for advance in advances for request in advance.requests}
         ended = tuple(advance.tree_id for advance in advances if advance.search.finished)
-        messages: list[Message] = []
-        if "propose" in kinds:
-            messages.append(ProposeWaitingSteps())
-        if "score" in kinds:
-            messages.append(ScoreWaitingSteps())
+        messages = [message for kind, message in WAKE_UPS.items() if kind.value in kinds]
         if ended:
             messages.append(LabelTrees(tree_ids=ended))
         return messages

@@ -5,7 +5,7 @@ Rows come in order of tree and node, so the same trees give the same bytes.
 
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from restmcts.domain.learning.learner import LearnableTree, LearningPath
 from restmcts.domain.learning.losses import PreferenceLoss
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import SEARCH_PHASE, TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
+from restmcts.domain.search.tool_calls import observed_places
+from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Tree
 from restmcts.domain.truth.ledger import quarantined_by
 from restmcts.ports import Artifact, ArtifactStore
@@ -65,7 +67,8 @@ def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> It
             problems = runs.problems_of(transaction, run_id, phase.solutions_of)
         for problem in problems:
             if problem.solution:
-                yield _policy_row(problem.id, problem.question, _given(problem.solution), None)
+                observed = _observed(phase, problem.kind, problem.solution)
+                yield _policy_row(problem.id, problem.question, _given(problem.solution, observed), None)
     in_pairs = isinstance(phase.learner.loss, PreferenceLoss)
     paths = _learning_paths(database, run_id, phase)
     for number, (row, path) in enumerate(paths):
@@ -110,10 +113,19 @@ def _learning_paths(
                     yield row, path
 
 
-def _given(solution: Sequence[str]) -> LearningPath:
-    """Return the path of a given solution, which no policy wrote."""
+def _observed(phase: TrainPolicyPhase | TrainValuePhase, kind: str, solution: Sequence[str]) -> Set[int]:
+    """Return which places of a given solution hold answers of tools."""
+    if not phase.calls_tools:
+        return set()
+    task = TASKS.get(kind)
+    return observed_places(solution, lambda step: task.calls(step) and not task.ends(step))
+
+
+def _given(solution: Sequence[str], observed: Set[int]) -> LearningPath:
+    """Return the path of a given solution, which no policy wrote; observations are not learned."""
     every = (None,) * len(solution)
-    return LearningPath(0, tuple(solution), (1.0,) * len(solution), every, (0,) * len(solution), every, finished=True)
+    weights = tuple(None if place in observed else 1.0 for place in range(len(solution)))
+    return LearningPath(0, tuple(solution), weights, every, (0,) * len(solution), every, finished=True)
 
 
 def _policy_row(problem_id: int, question: str, path: LearningPath, tree_id: int | None) -> JsonObject:
@@ -154,7 +166,7 @@ def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iter
     attempts cannot be distinguished.
     """
     if phase.solutions_of is not None:
-        yield from _solution_rows(database, run_id, phase.solutions_of, phase.training.seed)
+        yield from _solution_rows(database, run_id, phase, phase.solutions_of)
     with database.transaction() as transaction:
         batches = list(_trees_of(transaction, run_id, phase))
         if not any(row.solved for batch in batches for row in batch):
@@ -176,12 +188,13 @@ def _value_rows(database: Database, run_id: int, phase: TrainValuePhase) -> Iter
                     }
 
 
-def _solution_rows(database: Database, run_id: int, problem_set: str, seed: int) -> Iterator[JsonObject]:
+def _solution_rows(database: Database, run_id: int, phase: TrainValuePhase, problem_set: str) -> Iterator[JsonObject]:
     with database.transaction() as transaction:
         problems = runs.problems_of(transaction, run_id, problem_set)
     for problem in problems:
         solution = problem.solution or ()
-        for valued in corrupted_values(solution, derive_seed(seed, problem.position)):
+        observed = _observed(phase, problem.kind, solution)
+        for valued in corrupted_values(solution, derive_seed(phase.training.seed, problem.position), observed):
             yield {
                 "question": problem.question,
                 "steps": list(valued.steps),

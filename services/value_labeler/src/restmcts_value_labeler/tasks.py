@@ -2,16 +2,23 @@
 
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.service import Handlers, ServiceContext
-from restmcts.messages.commands import LabelTrees, WriteDataset
+from restmcts.messages.commands import AnswerWaitingCalls, LabelTrees, WriteDataset
 from restmcts.ports import Verifier
+from restmcts.usecases.serve_claims import WorkerSettings
 
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
 
 
 def start(context: ServiceContext) -> Handlers:
     """Return the handlers by wire name."""
-    handlers = ValueLabelerHandlers(context.database, context.artifacts, context.opened.verifier or _verifier(context))
-    return {LabelTrees.name: handlers.label_trees, WriteDataset.name: handlers.write_dataset}
+    verifier = context.opened.verifier or _verifier(context)
+    settings = WorkerSettings.of(context)
+    handlers = ValueLabelerHandlers(context.database, context.artifacts, verifier, settings)
+    return {
+        LabelTrees.name: handlers.label_trees,
+        AnswerWaitingCalls.name: handlers.answer_calls,
+        WriteDataset.name: handlers.write_dataset,
+    }
 
 
 def _verifier(context: ServiceContext) -> Verifier:

@@ -137,6 +137,13 @@ class ProposedStep:
 
 
 @dataclass(frozen=True, slots=True)
+class Observation(ProposedStep):
+    """What a tool answered, as the step after the call. The policy did not write it: it has no
+    tokens and no log-probability, and nobody trains on it.
+    """
+
+
+@dataclass(frozen=True, slots=True)
 class Sample:
     """One continuation.
 
@@ -207,8 +214,39 @@ class StepsScored:
     solution_scores: tuple[float, ...] = ()
 
 
-Request = ProposeSteps | ScoreSteps
-Response = StepsProposed | StepsScored
+@dataclass(frozen=True, slots=True)
+class CallTool:
+    """Ask the task of a problem for the answer of a tool (search -> value labeler).
+
+    Attributes:
+        number: the request's place in its tree, from 0.
+        steps: a partial solution whose last step is the call.
+        kind: of the problem.
+        max_chars: characters of the answer that are kept.
+    """
+
+    number: int
+    steps: tuple[str, ...]
+    kind: str
+    max_chars: int
+
+
+@dataclass(frozen=True, slots=True)
+class ToolAnswered:
+    """A tool's answer (value labeler -> search).
+
+    Attributes:
+        text: one line; what a call came to, its errors included.
+        is_known: whether it is that; else it is why this machine could not find out.
+    """
+
+    number: int
+    text: str
+    is_known: bool = True
+
+
+Request = ProposeSteps | ScoreSteps | CallTool
+Response = StepsProposed | StepsScored | ToolAnswered
 
 
 def derive_seed(*parts: object) -> int:

@@ -7,7 +7,7 @@ A tree knows texts, numbers and links; it knows neither the question nor the tru
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from restmcts.domain.requests import ProposedStep
+from restmcts.domain.requests import Observation, ProposedStep
 
 ROOT = 0
 
@@ -31,6 +31,7 @@ class Node:
         final: whether the solution ends here.
         from_rollout: met in a rollout only: kept for labels, not for selection.
         multiplicity: how many samples ended in this node.
+        observed: the step is what a tool answered: nobody trains on it.
         children: ids in order of creation.
     """
 
@@ -48,6 +49,7 @@ class Node:
     final: bool = False
     from_rollout: bool = False
     multiplicity: int = 0
+    observed: bool = False
     children: list[int] = field(default_factory=list)
 
 
@@ -108,6 +110,7 @@ class Tree:
             num_tokens=step.num_tokens,
             final=final,
             from_rollout=from_rollout,
+            observed=isinstance(step, Observation),
         )
         self.nodes.append(node)
         parent.children.append(node.node_id)

@@ -31,6 +31,12 @@ class LabelTrees(TreesMessage):
     name: ClassVar[str] = "labels.label_trees"
 
 
+class AnswerWaitingCalls(Message):
+    """search -> labels: calls of tools wait."""
+
+    name: ClassVar[str] = "labels.answer_calls"
+
+
 class WriteDataset(PhaseMessage):
     """coordinator -> labels: write the dataset that this training phase needs."""
 

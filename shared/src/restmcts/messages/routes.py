@@ -40,6 +40,7 @@ MESSAGES: dict[str, type[Message]] = {
     for message in (
         commands.AdvanceRun,
         commands.AdvanceTrees,
+        commands.AnswerWaitingCalls,
         commands.EvaluateValues,
         commands.LabelTrees,
         commands.ProposeWaitingSteps,

@@ -9,6 +9,7 @@ from itertools import chain
 from pydantic import TypeAdapter
 
 from restmcts.domain.requests import (
+    CallTool,
     GenerationSettings,
     ProposedStep,
     ProposeSteps,
@@ -17,22 +18,30 @@ from restmcts.domain.requests import (
     ScoreSteps,
     StepsProposed,
     StepsScored,
+    ToolAnswered,
 )
 from restmcts.domain.text import clean_text
 from restmcts.errors import ModelError
 
 _PROPOSE = TypeAdapter(ProposeSteps)
 _SCORE = TypeAdapter(ScoreSteps)
+_CALL = TypeAdapter(CallTool)
 _PROPOSED = TypeAdapter(StepsProposed)
 _SCORED = TypeAdapter(StepsScored)
+_OBSERVED = TypeAdapter(ToolAnswered)
 GENERATION = TypeAdapter(GenerationSettings)
 
 MAX_ANSWER_CHARS = 16 * 2**20
 
 
 def dump_request(request: Request) -> str:
-    adapter = _PROPOSE if isinstance(request, ProposeSteps) else _SCORE
-    return adapter.dump_json(request).decode()  # type: ignore[arg-type]
+    match request:
+        case ProposeSteps():
+            return _PROPOSE.dump_json(request).decode()
+        case CallTool():
+            return _CALL.dump_json(request).decode()
+        case ScoreSteps():
+            return _SCORE.dump_json(request).decode()
 
 
 def dump_response(response: Response) -> str:
@@ -44,6 +53,8 @@ def dump_response(response: Response) -> str:
     """
     if isinstance(response, StepsProposed):
         answer = _PROPOSED.dump_json(_cleaned(response)).decode()
+    elif isinstance(response, ToolAnswered):
+        answer = _OBSERVED.dump_json(replace(response, text=clean_text(response.text))).decode()
     else:
         for value in (*chain.from_iterable(response.values), *response.solution_scores):
             _check_finite(value, "the value model gave a value")
@@ -93,6 +104,16 @@ def load_scoring(payload: str) -> ScoreSteps:
     return _SCORE.validate_json(payload)
 
 
+def load_call(payload: str) -> CallTool:
+    return _CALL.validate_json(payload)
+
+
 def load_response(kind: str, answer: str) -> Response:
-    """Return the answer to a request of that kind ("propose" or "score")."""
-    return _PROPOSED.validate_json(answer) if kind == "propose" else _SCORED.validate_json(answer)
+    """Return the answer to a request of that kind ("propose", "score" or "call")."""
+    match kind:
+        case "propose":
+            return _PROPOSED.validate_json(answer)
+        case "call":
+            return _OBSERVED.validate_json(answer)
+        case _:
+            return _SCORED.validate_json(answer)

@@ -158,7 +158,7 @@ def node_facts(node: Node) -> list[str]:
         facts.append(f"r {0 if node['step_is_right'] else 1}")
         facts += [f"w {node['weighted_reward']:.2f}", f"v {node['quality_value']:.2f}"]
     if node["origin"] != "search":
-        facts.append(f"from {node['origin']}")
+        facts.append("observation" if node["origin"] == "observation" else f"from {node['origin']}")
     return facts
 
 

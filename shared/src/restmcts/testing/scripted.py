@@ -63,7 +63,10 @@ class ScriptedModels:
 
     def answer(self, request: Request) -> Response:
         """Return the models' answer to either kind of request."""
-        return self.propose_one(request) if isinstance(request, ProposeSteps) else self.score_one(request)
+        if isinstance(request, ScoreSteps):
+            return self.score_one(request)
+        assert isinstance(request, ProposeSteps), "no model answers calls of tools"
+        return self.propose_one(request)
 
     def _sample(self, partial: str, max_steps: int | None) -> Sample:
         steps: list[ProposedStep] = []

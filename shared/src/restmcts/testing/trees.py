@@ -89,7 +89,10 @@ class RandomModels:
 
     def answer(self, request: Request) -> Response:
         """Return the models' answer to either kind of request."""
-        return self.propose_one(request) if isinstance(request, ProposeSteps) else self.score_one(request)
+        if isinstance(request, ScoreSteps):
+            return self.score_one(request)
+        assert isinstance(request, ProposeSteps), "no model answers calls of tools"
+        return self.propose_one(request)
 
     def propose_one(self, request: ProposeSteps) -> StepsProposed:
         generator = random.Random(derive_seed(self.seed, request.seed, request.steps))

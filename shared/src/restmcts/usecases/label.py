@@ -21,6 +21,7 @@ from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.phases import SEARCH_PHASE
+from restmcts.domain.search.tool_calls import mark_observations
 from restmcts.domain.tasks.task import TASKS, Judgement, judged
 from restmcts.domain.tree import Node, Tree
 from restmcts.domain.truth.truth_settings import TruthSettings
@@ -139,16 +140,22 @@ def outcome_of(
     num_searched = len(tree)
     if phase.merge_solutions and row.solution and truth.knows_answers:
         steps = [ProposedStep(step, 0, 0.0) for step in row.solution]
-        tree.add_path(tree.root, steps, lambda step: TASKS.get(row.kind).ends(step.text))
+        task = TASKS.get(row.kind)
+        tree.add_path(tree.root, steps, lambda step: task.ends(step.text))
+        if phase.tools.max_calls:
+            mark_observations(tree, lambda step: task.calls(step) and not task.ends(step), num_searched)
     is_graded_alone = phase.purpose == "evaluate"
     threshold = None if is_graded_alone else phase.search.verified_threshold
     leaves, entry = end_leaves(tree, threshold), None
+    unanswered = {leaf.node_id: _unanswered(leaf) for leaf in leaves if leaf.observed}
+    leaves = [leaf for leaf in leaves if not leaf.observed]
     if truth.knows_answers:
         judgements = _verify(row, tree, leaves, verifier)
     else:
         judgements, answer = judge_by_vote(row, tree, leaves, phase, truth, verifier, known or {})
         asks = phase.purpose == "probe" or (regraded is not None and row.answer is not None)
         entry = entry_of(row, tree, phase.iteration, answer, judgements, verifier if asks else None)
+    judgements = {**judgements, **unanswered}
     verdicts = {node_id: found.verdict for node_id, found in judgements.items()}
     scores = {node_id: found.score for node_id, found in judgements.items() if found.score is not None}
     chosen = tree[row.chosen_node] if row.chosen_node is not None else None
@@ -175,6 +182,11 @@ def _verify(row: TreeToLabel, tree: Tree, leaves: Sequence[Node], verifier: Veri
 
 def _open(found: Judgement) -> Judgement:
     return judged(Verdict.UNDECIDED, found.source, "the solution is not finished")
+
+
+def _unanswered(leaf: Node) -> Judgement:
+    """Return what is known of a solution that ends with a call which nobody could answer."""
+    return judged(Verdict.UNDECIDED, reason=f"a tool was {leaf.step.strip()}")
 
 
 def _observe(row: TreeToLabel, outcome: Labelled) -> None:

@@ -16,17 +16,15 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Columns, StoredPhase
 from restmcts.adapters.sql.state import blocks, requests, runs, trees
 from restmcts.adapters.sql.state.blocks import BLOCKS
-from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.requests import REQUESTS, WAKE_UPS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import Need, PhaseState, RequestKind, RequestState, RunState, TreeState
+from restmcts.adapters.sql.tables import Need, PhaseState, RequestState, RunState, TreeState
 from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,
     AdvanceTrees,
     EvaluateValues,
     LabelTrees,
-    ProposeWaitingSteps,
-    ScoreWaitingSteps,
     TrainPolicy,
     TrainValue,
     WriteDataset,
@@ -135,8 +133,7 @@ def _forget_unneeded(transaction: Transaction) -> None:
 
 
 def _about_requests(transaction: Transaction) -> list[Message]:
-    commands = {RequestKind.PROPOSE: ProposeWaitingSteps, RequestKind.SCORE: ScoreWaitingSteps}
-    return [command() for kind, command in commands.items() if requests.any_waiting(transaction, kind)]
+    return [message for kind, message in WAKE_UPS.items() if requests.any_waiting(transaction, kind)]
 
 
 def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, seconds: float = 0.0) -> list[StuckTree]:

@@ -19,21 +19,14 @@ from sqlalchemy.exc import OperationalError
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state import requests as queue
-from restmcts.adapters.sql.state.requests import Batch, ClaimedBatch
+from restmcts.adapters.sql.state.requests import WAKE_UPS, Batch, ClaimedBatch
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.errors import RestMctsError, StorageError, reason_of
-from restmcts.messages.base import Message
-from restmcts.messages.commands import ProposeWaitingSteps, ScoreWaitingSteps
 from restmcts.usecases.serve_claims import Serve, ServedClaim, WorkerSettings, serve_claim
 
 log = logging.getLogger(__name__)
 FIRST_PAUSE_SECONDS = 1.0
 LONGEST_PAUSE_SECONDS = 60.0
-
-WAKE_UPS: dict[RequestKind, Message] = {
-    RequestKind.PROPOSE: ProposeWaitingSteps(),
-    RequestKind.SCORE: ScoreWaitingSteps(),
-}
 
 
 class Turns:

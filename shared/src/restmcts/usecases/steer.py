@@ -14,13 +14,13 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun
 from restmcts.adapters.sql.state import blocks, promotions, requests, runs, token_budget, trees
-from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.requests import REQUESTS, WAKE_UPS
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState, RequestKind, RunState, TreeState
+from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError
-from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees
 from restmcts.messages.routes import parse
 
 TREES_PER_MESSAGE = 64
@@ -54,9 +54,7 @@ def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -
     tree_ids = list(transaction.execute(searching.order_by(TREES.c.id)).scalars())
     for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
         transaction.emit(AdvanceTrees(tree_ids=tuple(tree_ids[start : start + TREES_PER_MESSAGE])))
-    for kind, command in ((RequestKind.PROPOSE, ProposeWaitingSteps), (RequestKind.SCORE, ScoreWaitingSteps)):
-        if requests.any_waiting(transaction, kind):
-            transaction.emit(command())
+    transaction.emit(*(message for kind, message in WAKE_UPS.items() if requests.any_waiting(transaction, kind)))
     transaction.emit(AdvanceRun(run_id=run.id))
 
 

@@ -21,6 +21,12 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
+// Where a step comes from, where the search's policy did not write it.
+function originOf(node) {
+  if (node.origin === "search") return "";
+  return node.origin === "observation" ? "an observation: a tool answered it" : `from a ${node.origin.replace("-", " ")}`;
+}
+
 function shownNumber(value) {
   return Number.isInteger(value) ? String(value) : Number(value).toFixed(3);
 }
@@ -306,7 +312,7 @@ class TreeView {
     const step = node === this.model.root ? "The question" : node.step.trim() || "(empty step)";
     const facts = this.factsOf(node).map(([symbol, value]) => `${symbol} ${value}`);
     const below = node.children.length ? `${node.children.length} ${node.children.length === 1 ? "child" : "children"}${this.model.folded.has(node.node_id) ? ", folded" : ""}` : "";
-    const origin = node.origin === "search" ? "" : `from a ${node.origin}`;
+    const origin = originOf(node);
     const chosen = node.node_id === this.model.data.chosen ? "chosen" : "";
     const decisive = this.model.whole && node.decisive ? "decisive: solvable before, lost after" : "";
     return [step, ...facts, this.model.whole ? node.verdict : "", decisive, chosen, origin, below].filter(Boolean).join(" · ");
@@ -326,7 +332,7 @@ class TreeView {
     if (!node) return;
     tip.replaceChildren(element("strong", node === this.model.root ? "the question" : node.step.trim() || "(empty step)"));
     const facts = this.factsOf(node).map(([symbol, value]) => `${symbol} ${value}`).join("  ");
-    tip.append(element("span", facts), element("span", [this.model.whole && node.verdict, this.model.whole && node.decisive && "decisive", node.origin !== "search" && `from a ${node.origin}`].filter(Boolean).join(", ")));
+    tip.append(element("span", facts), element("span", [this.model.whole && node.verdict, this.model.whole && node.decisive && "decisive", originOf(node)].filter(Boolean).join(", ")));
     const [width, height] = this.drawing.size;
     tip.style.left = `${Math.max(4, Math.min(x + 14, width - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(4, Math.min(y + 14, height - tip.offsetHeight - 6))}px`;

@@ -52,6 +52,7 @@ NODES = Counter("restmcts_nodes", "Nodes added to trees.")
 TREES_ENDED = Counter("restmcts_trees_ended", "Searches that ended, by why.", ["reason"])
 
 VERDICTS = Counter("restmcts_verdicts", "Ends of trees verified, by verdict.", ["verdict"])
+TOOL_CALLS = Counter("restmcts_tool_calls", "Calls of tools, by whether they were answered.", ["outcome"])
 TREES_LABELLED = Counter("restmcts_trees_labelled", "Trees labelled or evaluated.")
 
 TRAININGS = Counter("restmcts_trainings", "Training jobs, by how they ended: done, failed, given back.", ["outcome"])

@@ -67,6 +67,7 @@ RIGHTS: dict[str, Mapping[str, str]] = {
     },
     "value-labeler": {
         **_WORKER,
+        "requests": "UPDATE",
         "runs": "UPDATE",
         "phases": "UPDATE",
         "trees": "UPDATE",

@@ -62,6 +62,7 @@ class RequestState(StrEnum):
 class RequestKind(StrEnum):
     PROPOSE = "propose"
     SCORE = "score"
+    CALL = "call"
 
 
 class Need(StrEnum):
@@ -74,6 +75,8 @@ class NodeOrigin(StrEnum):
     SEARCH = "search"
     ROLLOUT = "rollout"
     SOLUTION = "solution"
+    OBSERVATION = "observation"
+    GIVEN_OBSERVATION = "given-observation"
 
 
 def one_of(column: str, states: type[StrEnum], table: str) -> CheckConstraint:
@@ -271,8 +274,8 @@ class TruthLedgerRow(SQLModel, table=True):
 
 
 class RequestRow(SQLModel, table=True):
-    """A request to a model: what is asked, who may serve it, what came back, and when the search
-    took the answer.
+    """A request to a model or to a tool: what is asked, who may serve it, what came back, and when
+    the search took the answer.
 
     Requests of one kind, checkpoint and generation settings may share a batch. An answer
     counts only if it comes from the current `attempt`; `error` is why the last one failed. Applied

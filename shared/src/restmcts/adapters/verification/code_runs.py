@@ -8,6 +8,7 @@ from collections.abc import Sequence
 
 from restmcts.adapters.sandbox.sandbox import Sandbox, SandboxError, ScriptRun
 from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome, is_same_output
+from restmcts.domain.tasks.task import ProgramOutput
 
 log = logging.getLogger(__name__)
 
@@ -51,6 +52,15 @@ class CodeRuns:
             self._outcomes.popitem(last=False)
         return found
 
+    def output(self, source: str) -> ProgramOutput:
+        """Return what a program prints that reads nothing."""
+        try:
+            run = self._sandbox.run_script([source], "")
+        except SandboxError as error:
+            log.warning("a program is not run: %s", error)
+            return ProgramOutput("", str(error), is_known=False)
+        return ProgramOutput(run.output.decode(errors="replace"), self._reason(run))
+
     def _functions(self, programs: Sequence[str], tests: CodeTests) -> TestOutcome:
         assert tests.entry_point is not None
         run = self._sandbox.run_tests(programs, tests.entry_point, tests.code)
@@ -71,10 +81,15 @@ class CodeRuns:
 
     def _failure(self, run: ScriptRun, wanted: str) -> str:
         """Return why a run is not what a test wants; empty if it is."""
+        reason = self._reason(run)
+        return reason or ("" if is_same_output(wanted, run.output.decode(errors="replace")) else "another output")
+
+    def _reason(self, run: ScriptRun) -> str:
+        """Return why a run did not end well; empty if it did."""
         if run.timed_out:
             return f"longer than {self.seconds:g} s"
         if run.is_too_long:
             return "it printed too much"
         if run.status != 0:
             return run.reason or (f"exit status {run.status}" if run.status > 0 else f"ended by signal {-run.status}")
-        return "" if is_same_output(wanted, run.output.decode(errors="replace")) else "another output"
+        return ""

@@ -15,9 +15,10 @@ from types import TracebackType
 from restmcts.adapters.verification.code_runs import CodeRuns
 from restmcts.adapters.verification.expression_child import ExpressionChild
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.requests import CallTool, ToolAnswered
 from restmcts.domain.tasks.answers import AnswerTask
 from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome
-from restmcts.domain.tasks.task import TASKS, Judgement, Task, judged
+from restmcts.domain.tasks.task import TASKS, Judgement, Observed, ProgramOutput, Task, judged
 from restmcts.errors import InputError, RestMctsError
 
 logger = logging.getLogger(__name__)
@@ -77,6 +78,10 @@ class _Tools:
     def run_tests(self, programs: Sequence[str], tests: CodeTests) -> TestOutcome:
         """Return what the sandbox says, whose time is its own."""
         return self._code.outcome(programs, tests)
+
+    def run_program(self, source: str) -> ProgramOutput:
+        """Return what a program prints in the sandbox, whose time is its own."""
+        return self._code.output(source)
 
 
 class AnswerVerifier:
@@ -160,6 +165,25 @@ class AnswerVerifier:
         budget = _Budget(ANSWERS_IN_A_BUDGET * self.time_limit_seconds, self.time_limit_seconds)
         first: list[str] = []
         return [self._first_equal(task, kind, first, answer, budget) for answer in answers]
+
+    def answer_call(self, request: CallTool) -> ToolAnswered:
+        """Return what the task of a problem answers the last of its steps, in one line.
+
+        Raises:
+            InputError: if the kind of problem is unknown.
+        """
+        task = TASKS.get(request.kind)
+        budget = _Budget(self.time_limit_seconds, self.time_limit_seconds)
+        tools = _Tools(self._child, self._code, request.kind, budget, {})
+        try:
+            found = task.observe(request.steps[-1], tools)
+        except Exception as error:
+            logger.exception("a call of kind %r could not be answered; its solution is undecided", request.kind)
+            found = Observed(f"not answered: {type(error).__name__}: {error}", is_known=False)
+        line = " ".join(found.text.split())
+        if len(line) > request.max_chars:
+            line = line[: request.max_chars] + "…"
+        return ToolAnswered(request.number, line, found.is_known)
 
     def _first_equal(self, task: Task, kind: str, first: list[str], answer: str, budget: _Budget) -> str:
         """Return the first of the known answers that is equal to one, which else is known now."""

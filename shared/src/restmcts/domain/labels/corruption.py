@@ -4,7 +4,7 @@ wrong step (D_V0).
 
 import random
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Sequence, Set
 from dataclasses import dataclass
 
 from restmcts.domain.values import quality_value, weighted_reward
@@ -24,24 +24,32 @@ class ValuedSteps:
     leads_to_right: tuple[bool | None, ...]
 
 
-def corrupted_values(steps: Sequence[str], seed: int) -> Iterator[ValuedSteps]:
+def corrupted_values(steps: Sequence[str], seed: int, observed: Set[int] = frozenset()) -> Iterator[ValuedSteps]:
     """Yield a right solution with v_k = k / K, then each of its partial solutions with one
     corrupted step after it, whose value is that of a wrong step there (arXiv:2406.03816, Section
     3.3 and Eqs. 1-2).
 
     A step is corrupted by changing one of its numbers; a step without any gives no negative.
+
+    Args:
+        observed: places of observations, which are no steps: they have no value and are not
+            corrupted.
     """
     generator = random.Random(seed)
-    num_steps = len(steps)
-    if not steps:
+    own = [place for place in range(len(steps)) if place not in observed]
+    if not own:
         return
-    values = [(place + 1) / num_steps for place in range(num_steps)]
-    yield ValuedSteps(tuple(steps), tuple(values), (True,) * num_steps)
-    for place, step in enumerate(steps):
-        wrong = corrupted(step, generator)
+    num_steps = len(own)
+    values = {place: (number + 1) / num_steps for number, place in enumerate(own)}
+    every = range(len(steps))
+    yield ValuedSteps(
+        tuple(steps), tuple(values.get(place) for place in every), tuple(place in values or None for place in every)
+    )
+    for number, place in enumerate(own):
+        wrong = corrupted(steps[place], generator)
         if wrong is not None:
-            before = values[place - 1] if place else 0.0
-            value = quality_value(before, weighted_reward(before, num_steps - place, step_is_right=False))
+            before = values[own[number - 1]] if number else 0.0
+            value = quality_value(before, weighted_reward(before, num_steps - number, step_is_right=False))
             untold = (None,) * place
             yield ValuedSteps((*steps[:place], wrong), (*untold, value), (*untold, False))
 

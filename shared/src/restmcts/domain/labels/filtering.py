@@ -173,12 +173,13 @@ def step_pairs(tree: Tree, labels: Mapping[int, StepLabel], criteria: PairFilter
 
 def solution_pairs(tree: Tree, criteria: PairFilter) -> list[StepPair]:
     """Return the finished solution that scores best with the one that scores worst, if they differ
-    enough.
+    enough; solutions with observations are left out, for whole solutions are learned.
 
     A solution's score is the value that a judge gave its last step; where no judge was asked, the
     policy's own likelihood, as the geometric mean over its tokens.
     """
-    scores = {node.node_id: _own_score(tree, node) for node in tree.final_nodes()}
+    written = [node for node in tree.final_nodes() if not any(one.observed for one in tree.lineage(node))]
+    scores = {node.node_id: _own_score(tree, node) for node in written}
     best, worst = (choose(scores, key=lambda one: scores[one], default=ROOT) for choose in (max, min))
     if best == worst or scores[best] - scores[worst] <= criteria.min_gap:
         return []

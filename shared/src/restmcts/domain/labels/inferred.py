@@ -50,6 +50,8 @@ def infer_labels(
     of tests that a program passes) where none is right. Such a tree is labelled as if its best
     leaves were right, and none of its steps counts as right.
 
+    Observations are no steps of the policy: they are not counted, and have the label of their call.
+
     Pruned: nodes above no verified leaf, and nodes that are not known to be right while an
     undecided leaf lies below them.
 
@@ -67,7 +69,8 @@ def infer_labels(
     for node in tree.depth_first():
         known_wrong = node.node_id in verified and node.node_id not in undecided
         if node.parent_id in labels and (node.node_id in distances or known_wrong):
-            labels[node.node_id] = _label_below(labels[node.parent_id], distances.get(node.node_id))
+            parent = labels[node.parent_id]
+            labels[node.node_id] = parent if node.observed else _label_below(parent, distances.get(node.node_id))
     if best == 1.0:
         return labels
     is_solved = Verdict.RIGHT in verdicts.values()
@@ -107,8 +110,10 @@ def _distances(tree: Tree, goals: Sequence[int]) -> dict[int, int]:
     """Return m of every node with one of the leaves at or below it."""
     distances: dict[int, int] = {}
     for leaf_id in goals:
-        for distance, node in enumerate(reversed(tree.lineage(tree[leaf_id]))):
+        distance = 0
+        for node in reversed(tree.lineage(tree[leaf_id])):
             distances[node.node_id] = min(distance, distances.get(node.node_id, distance))
+            distance += not node.observed
     return distances
 
 

@@ -44,16 +44,18 @@ def rollout_labels(
 def label_steps(
     tree: Tree, verdicts: Mapping[int, Verdict], source: LabelSource, scores: Mapping[int, float] | None = None
 ) -> dict[int, StepLabel]:
-    """Return a finished tree's labels from the source that its phase names, by node id.
+    """Return a finished tree's labels from the source that its phase names, by node id; none of
+    observations, so that no value model learns them.
 
     Args:
         scores: in [0, 1], of leaves by node id; of those left out right ones have 1, wrong ones 0.
     """
-    return (
+    labels = (
         infer_labels(tree, verdicts, scores)
         if source == "values"
         else rollout_labels(tree, verdicts, soft=source == "soft-rollouts", scores=scores)
     )
+    return {node_id: label for node_id, label in labels.items() if not tree[node_id].observed}
 
 
 def _is_known_wrong(tree: Tree, node_id: int) -> bool:

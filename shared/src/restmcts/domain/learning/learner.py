@@ -96,21 +96,23 @@ class LearnableTree:
         return self.estimates[node.parent_id if node.parent_id is not None else ROOT]
 
     def estimated_nodes(self) -> list[Node]:
-        """Return all nodes with an estimate but the root, in depth-first order."""
-        nodes = self.tree.depth_first()
-        return [node for node in nodes if node.node_id in self.estimates and node.node_id != ROOT]
+        """Return the policy's own steps that have an estimate, in depth-first order."""
+        nodes = (node for node in self.tree.depth_first() if node.node_id != ROOT and not node.observed)
+        return [node for node in nodes if node.node_id in self.estimates]
 
     def path(self, node: Node, weights: Mapping[int, float]) -> LearningPath:
-        """Return the path to a node, with the weights of its steps by node id."""
+        """Return the path to a node, with the weights of its steps by node id; an observation has
+        none, whatever is given.
+        """
         lineage = self.tree.lineage(node)[1:]
         known = [self.estimates.get(one.node_id) for one in lineage]
         return LearningPath(
             node_id=node.node_id,
             steps=tuple(one.step for one in lineage),
-            weights=tuple(weights.get(one.node_id) for one in lineage),
+            weights=tuple(None if one.observed else weights.get(one.node_id) for one in lineage),
             values=tuple(None if found is None else found.value for found in known),
             leaf_counts=tuple(0 if found is None else found.num_leaves for found in known),
-            log_probs=tuple(one.log_prob for one in lineage),
+            log_probs=tuple(None if one.observed else one.log_prob for one in lineage),
             finished=node.final,
             model_value=node.model_value or 0.0,
         )

@@ -15,6 +15,7 @@ from restmcts.domain.runs.spec import EvaluationSpec, PuzzleSets, RunModelSettin
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SEARCHES
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.domain.truth.truth_settings import TruthSettings
 
 TABLE_OF = {
@@ -29,6 +30,7 @@ TABLE_OF = {
     "training": "`[policy_training]`, `[value_training]`, `[seed_training]`, `[preference_training]`",
     "promotion": "`[promotion]`",
     "truth": "`[truth]`",
+    "tools": "`[tools]`",
     "evaluation": "`[[evaluations]]`",
     "models": "`[models]`",
 }
@@ -46,6 +48,7 @@ _CLASSES = {
     "training": TrainingSettings,
     "promotion": PromotionSettings,
     "truth": TruthSettings,
+    "tools": ToolSettings,
     "evaluation": EvaluationSpec,
     "models": RunModelSettings,
 }

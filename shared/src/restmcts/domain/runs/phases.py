@@ -19,6 +19,7 @@ from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.domain.truth.truth_settings import TruthSettings
 
 Purpose = Literal["bootstrap", "collect", "probe", "held-out", "evaluate"]
@@ -55,6 +56,7 @@ class SearchPhase:
         generation: how the policy generates; no solution may be longer than the budget of its
             whole tree, which a single one would overshoot.
         truth: where the verdicts on finished solutions come from.
+        tools: whether steps may call tools.
     """
 
     name: str
@@ -73,6 +75,7 @@ class SearchPhase:
     allocates: bool = False
     samples_of: str | None = None
     truth: TruthSettings = field(default_factory=TruthSettings)
+    tools: ToolSettings = field(default_factory=ToolSettings)
     kind: Literal["search"] = "search"
 
     def __post_init__(self) -> None:
@@ -103,6 +106,7 @@ class TrainPolicyPhase:
             prefers one of two whole solutions.
         learner: which steps of the trees teach the policy with which weight ("sft").
         pairs: which pairs are kept, problem by problem ("dpo").
+        calls_tools: whether steps of given solutions call tools, whose answers are not learned.
     """
 
     name: str
@@ -115,6 +119,7 @@ class TrainPolicyPhase:
     objective: PolicyObjective = "sft"
     learner: LearnerSettings = field(default_factory=SupervisedLearner)
     pairs: PairFilter = field(default_factory=PairFilter)
+    calls_tools: bool = False
     kind: Literal["train-policy"] = "train-policy"
 
     @property
@@ -142,6 +147,7 @@ class TrainValuePhase:
         solutions_of: a problem set whose given solutions, and copies with a corrupted step, are
             data as well; None: none.
         objective: what the model learns of their labels.
+        calls_tools: whether steps of given solutions call tools, whose answers are not learned.
     """
 
     name: str
@@ -152,6 +158,7 @@ class TrainValuePhase:
     sources: tuple[str, ...] = ()
     solutions_of: str | None = None
     objective: ValueObjective = "mse"
+    calls_tools: bool = False
     kind: Literal["train-value"] = "train-value"
 
     def needs(self) -> tuple[str, ...]:

@@ -32,6 +32,7 @@ from restmcts.domain.runs.self_training import FirstLabels
 from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import ALGORITHM, SEARCHES, SearchSettings
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.errors import InputError
 
@@ -231,6 +232,9 @@ class RunSpec(Document):
     )
     truth: Section[TruthSettings] = Field(
         default=TruthSettings(), description="Where the verdicts on training trees come from."
+    )
+    tools: Section[ToolSettings] = Field(
+        default=ToolSettings(), description="Whether steps may call tools of the problems' task."
     )
     evaluations: tuple[EvaluationSpec, ...] = Field(default=(), description="Searches compared with the last models.")
     models: RunModelSettings = Field(default=RunModelSettings(), description="How models are loaded and called.")

@@ -1,10 +1,13 @@
 """What a run's document comes to: its self-training over named problem sets, and its phases."""
 
+from dataclasses import replace
+
 from restmcts.domain.runs.methods import METHODS
-from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.plans import BASE, self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import EvaluationSpec, RunSpec, written
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.errors import InputError
 
 TRAIN, BOOTSTRAP, HELD_OUT, PROBE, TEST = "train", "bootstrap", "held-out", "probe", "test"
@@ -78,7 +81,18 @@ def spec_plan(spec: RunSpec) -> list[Phase]:
         InputError: if the run cannot be done as it is asked for.
     """
     phases = self_training_plan(self_training(spec))
-    return [*phases, *(_evaluation(spec, phases, asked) for asked in spec.evaluations)]
+    phases += [_evaluation(spec, phases, asked) for asked in spec.evaluations]
+    return [_with_tools(phase, spec.tools) for phase in phases] if spec.tools.max_calls else phases
+
+
+def _with_tools(phase: Phase, tools: ToolSettings) -> Phase:
+    match phase:
+        case SearchPhase():
+            return replace(phase, tools=tools)
+        case TrainPolicyPhase() | TrainValuePhase():
+            return replace(phase, calls_tools=True)
+        case _:
+            return phase
 
 
 def _evaluation(spec: RunSpec, phases: list[Phase], asked: EvaluationSpec) -> SearchPhase:

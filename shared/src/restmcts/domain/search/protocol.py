@@ -17,6 +17,7 @@ from enum import StrEnum
 
 from restmcts.domain.ranges import AtLeastZero, NotNegative, check_ranges
 from restmcts.domain.requests import (
+    Observation,
     ProposedStep,
     ProposeSteps,
     Request,
@@ -27,6 +28,7 @@ from restmcts.domain.requests import (
     StepsScored,
     derive_seed,
 )
+from restmcts.domain.search.tool_calls import AnsweredCalls, ToolUse, mark_observations
 from restmcts.domain.tree import ROOT, Node, Tree
 
 
@@ -37,7 +39,7 @@ class Budget:
 
     Attributes:
         tokens: generated tokens of a tree.
-        model_calls: requests to either model.
+        model_calls: requests to either model, and calls of tools.
         nodes: nodes of a tree, its root not counted.
         iterations: an algorithm's own rounds (a simulation of MCTS*, a layer of a beam, a sample of
             best-of-N).
@@ -124,6 +126,18 @@ class Search(ABC):
         self._num_requests = 0
         self._waits: dict[int, _Wait] = {}
         self._num_coroutines = 0
+        self._calls: AnsweredCalls | None = None
+
+    def use_tools(self, tools: ToolUse) -> None:
+        """Have calls of tools answered from now on; to be called before the first request. Given
+        steps behind calls are observations.
+        """
+
+        def is_call(step: str) -> bool:
+            return tools.calls(step) and not self._states_answer(step)
+
+        mark_observations(self.tree, is_call)
+        self._calls = AnsweredCalls(tools, is_call, self._seed, self._next_number, lambda: not self.out_of_budget)
 
     @abstractmethod
     def next_coroutine(self) -> Coroutine | None:
@@ -178,7 +192,7 @@ class Search(ABC):
             self.spent.tokens += sum(sample.num_tokens for sample in response.samples)
             self.spent.prompt_tokens += response.num_prompt_tokens
             self.spent.reused_tokens += response.num_reused_tokens
-        else:
+        elif isinstance(response, StepsScored):
             self.spent.scored_tokens += response.num_scored_tokens
 
     def _pump(self, requests: list[Request]) -> list[Request]:
@@ -187,7 +201,7 @@ class Search(ABC):
             if coroutine is None:
                 break
             self._num_coroutines += 1
-            self._resume(coroutine, None, requests)
+            self._resume(coroutine if self._calls is None else self._calls.around(coroutine), None, requests)
         self.spent.nodes = len(self.tree) - 1
         if not self.finished and self._num_coroutines == 0:
             self.stop(StopReason.BUDGET if self.out_of_budget else StopReason.COMPLETE)
@@ -236,7 +250,7 @@ class Search(ABC):
         return self._num_requests - 1
 
     def is_final(self, step: ProposedStep) -> bool:
-        return self._states_answer(step.text)
+        return self._states_answer(step.text) and not isinstance(step, Observation)
 
     def continuation(self, sample: Sample) -> list[tuple[ProposedStep, bool]]:
         """Return a sample's steps with whether each is final, cut after the first final one.

@@ -8,7 +8,7 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, StepsProposed, StepsScored
+from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed, StepsScored
 from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings, SolutionSampling
 from restmcts.domain.search.protocol import Budget, Coroutine, Search, best_final, scored
 from restmcts.domain.tree import Node, Tree
@@ -140,6 +140,7 @@ def search_pool(
             sample, seconds = drawn if drawn is not None else (None, seconds)
             response = StepsProposed(request.number, (sample,) if sample is not None else (), pool.num_prompt_tokens)
         else:
+            assert isinstance(request, ScoreSteps), "sampling without tools calls none"
             num_tokens = len(request.branches) * pool.num_prompt_tokens + _num_tokens(search.tree, request.branches)
             known = [_values(branch, values) for branch in request.branches]
             scores = tuple(each.score for each in known) if request.whole else ()

@@ -9,7 +9,8 @@ from restmcts.domain.answers.equivalence import Comparison
 from restmcts.domain.answers.extraction import extract_answer, is_cut_off, states_answer
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.segmenters import outside_thoughts
-from restmcts.domain.tasks.task import TASKS, Judgement, Task, Tools, judged
+from restmcts.domain.tasks.task import TASKS, Judgement, Observed, Task, Tools, judged
+from restmcts.domain.tasks.tool_lines import called_tool, tool_result
 
 SCIBENCH_RELATIVE_TOLERANCE = 0.05
 
@@ -36,6 +37,14 @@ class AnswerTask(Task):
             lambda true_part, stated_part: tools.equal(true_part, stated_part, self.relative_tolerance),
             self.relative_tolerance,
         ).answers(_answer_of(truth), stated)
+
+    def calls(self, step: str) -> bool:
+        """Return whether a step calls the calculator or Python, as `tool_lines` has it."""
+        return called_tool(step) is not None
+
+    def observe(self, step: str, tools: Tools) -> Observed:
+        """Return what the calculator or Python answers."""
+        return tool_result(step, tools.run_program)
 
     def verify(self, check: Check, tools: Tools) -> Judgement:
         """Return whether the stated answer is the true one; a solution that states none is wrong,

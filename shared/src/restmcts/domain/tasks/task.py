@@ -10,6 +10,7 @@ from typing import Any, ClassVar, Literal, Protocol
 from restmcts.domain.answers.extraction import extract_answer, states_answer
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.code.tests import CodeTests, TestOutcome
+from restmcts.errors import InputError
 from restmcts.registry import Registry
 
 Need = Literal["sandbox", "judge", "network"]
@@ -50,9 +51,37 @@ def judged_by_tests(outcome: TestOutcome) -> Judgement:
     return Judgement(verdict, outcome.num_passed / outcome.num_tests, "tests", reason)
 
 
+@dataclass(frozen=True, slots=True)
+class ProgramOutput:
+    """What a program printed, or why it did not come to its end.
+
+    Attributes:
+        failure: one line; empty where it ended well.
+        is_known: whether this machine could run it at all; else `failure` is why not.
+    """
+
+    text: str
+    failure: str = ""
+    is_known: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Observed:
+    """What a tool answered a call.
+
+    Attributes:
+        text: what the policy reads; errors of the call are answers too.
+        is_known: whether it is that; else it is why this machine could not find out, and the
+            solution is undecided.
+    """
+
+    text: str
+    is_known: bool = True
+
+
 class Tools(Protocol):
     """What a task may use to verify a solution, within the time that the solutions of one tree
-    have together.
+    have together, and to answer calls.
     """
 
     def equal(self, truth: str, stated: str, relative_tolerance: float | None) -> Verdict:
@@ -69,6 +98,10 @@ class Tools(Protocol):
         """Return what the tests say of the first of the programs that is Python, run in the
         sandbox.
         """
+        ...
+
+    def run_program(self, source: str) -> ProgramOutput:
+        """Return what a program prints in the sandbox."""
         ...
 
 
@@ -116,6 +149,26 @@ class Task(ABC):
         that another solution states; here: whether the texts are equal.
         """
         return Verdict.RIGHT if truth.strip() == stated.strip() else Verdict.WRONG
+
+    @property
+    def has_tools(self) -> bool:
+        """Whether any step may be a call."""
+        return type(self).calls is not Task.calls
+
+    def calls(self, step: str) -> bool:
+        """Return whether a step calls a tool: where a run lets steps call tools, what `observe`
+        returns then becomes the step after it.
+        """
+        return False
+
+    def observe(self, step: str, tools: Tools) -> Observed:
+        """Return what the tool that a step calls answers; the same for the same step. An exception
+        is logged, and leaves the solution undecided.
+
+        Raises:
+            InputError: if the step is no call.
+        """
+        raise InputError(f"no tool answers {step.strip()!r}")
 
     @abstractmethod
     def verify(self, check: Check, tools: Tools) -> Judgement:

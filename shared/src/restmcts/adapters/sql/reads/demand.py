@@ -46,7 +46,7 @@ def _phases(state: str) -> str:
 
 DEMAND: dict[str, str] = {
     "tree-search": _shared(_trees("searching")),
-    "value-labeler": _shared(f"{_trees('ended')} UNION ALL {_phases('writing')}"),
+    "value-labeler": _shared(f"{_trees('ended')} UNION ALL {_phases('writing')} UNION ALL {_requests('call')}"),
     "policy-generator": _shared(_requests("propose")),
     "prm-scorer": _shared(f"{_requests('score')} UNION ALL {_phases('gating')}"),
     "trainer": _shared(_phases("training")),

@@ -19,6 +19,7 @@ from restmcts.domain.tree import Node
 from restmcts.domain.truth.ledger import LedgerEntry
 
 _NODE_KEY = ("tree_id", "node_id")
+_SOLUTION, _GIVEN_OBSERVATION = NodeOrigin.SOLUTION, NodeOrigin.GIVEN_OBSERVATION
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,7 +98,9 @@ class Labelled:
 def save(transaction: Transaction, labelled: Sequence[Labelled]) -> None:
     """Write added nodes, verdicts and labels, and mark the trees as labelled."""
     added = [
-        node_row(tree.tree_id, node) | {"origin": NodeOrigin.SOLUTION.value} for tree in labelled for node in tree.added
+        node_row(tree.tree_id, node) | {"origin": (_GIVEN_OBSERVATION if node.observed else _SOLUTION).value}
+        for tree in labelled
+        for node in tree.added
     ]
     transaction.upsert(NODES, added, _NODE_KEY)
     transaction.alter(NODES, [row for tree in labelled for row in _label_rows(tree)], _NODE_KEY)

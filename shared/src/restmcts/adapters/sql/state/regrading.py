@@ -78,7 +78,7 @@ def _copy_trees(transaction: Transaction, old_run: int, new_run: int) -> None:
     copies = source.join(TREES, (TREES.c.phase_id == PHASES.c.id) & (TREES.c.problem_id == PROBLEMS.c.id))
     nodes = copies.join(_OLD_NODES, _OLD_NODES.c.tree_id == _OLD_TREES.c.id)
     # The nodes of given solutions are added again as the tree is labelled.
-    searched = _OLD_NODES.c.origin != NodeOrigin.SOLUTION.value
+    searched = _OLD_NODES.c.origin.not_in([NodeOrigin.SOLUTION.value, NodeOrigin.GIVEN_OBSERVATION.value])
     unlabelled: Columns = {name: literal(None) for name in _LABELS}
     which = (_OLD_TREES.c.run_id == old_run) & searched
     _copy(transaction, NODES, _OLD_NODES, {**unlabelled, "tree_id": TREES.c.id}, nodes, which)

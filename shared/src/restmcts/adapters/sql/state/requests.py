@@ -29,8 +29,10 @@ from restmcts.adapters.sql.tables import (
     TreeRow,
     TreeState,
 )
-from restmcts.domain.requests import ProposeSteps, Request
+from restmcts.domain.requests import CallTool, ProposeSteps, Request, ScoreSteps
 from restmcts.domain.text import escaped_text
+from restmcts.messages.base import Message
+from restmcts.messages.commands import AnswerWaitingCalls, ProposeWaitingSteps, ScoreWaitingSteps
 
 REQUESTS = table_of(RequestRow)
 PROBLEMS = table_of(ProblemRow)
@@ -48,12 +50,27 @@ _BATCH = (REQUESTS.c.checkpoint_id, REQUESTS.c.generation)
 _LEASED = REQUESTS.c.state == literal_column("'leased'")
 
 
+WAKE_UPS: Mapping[RequestKind, Message] = {
+    RequestKind.PROPOSE: ProposeWaitingSteps(),
+    RequestKind.SCORE: ScoreWaitingSteps(),
+    RequestKind.CALL: AnswerWaitingCalls(),
+}
+"""What wakes those who serve requests of a kind."""
+
+_ASKED = {
+    RequestKind.PROPOSE.value: "propose steps",
+    RequestKind.SCORE.value: "score steps",
+    RequestKind.CALL.value: "call a tool",
+}
+_KINDS = {ProposeSteps: RequestKind.PROPOSE, ScoreSteps: RequestKind.SCORE, CallTool: RequestKind.CALL}
+
+
 class Batch(NamedTuple):
     """What requests of a kind must have in common for one model call to serve them."""
 
     checkpoint_id: int
     generation: str
-    """The generation settings as JSON; empty where values are asked for."""
+    """The generation settings as JSON; empty where the policy is not asked."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +96,7 @@ def request_row(
     tree_id: int, problem_id: int, request: Request, payload: str, batch: Batch, max_tokens: int | None = None
 ) -> Columns:
     """Return a new request's row; `max_tokens` is what its answer may cost."""
-    kind = RequestKind.PROPOSE if isinstance(request, ProposeSteps) else RequestKind.SCORE
+    kind = _KINDS[type(request)]
     return {
         "tree_id": tree_id,
         "problem_id": problem_id,
@@ -330,7 +347,7 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
     )
     rows = transaction.execute(statement).all()
     return {
-        row.tree_id: f"a request to {row.kind} steps was started {row.attempt} times and never answered"
+        row.tree_id: f"a request to {_ASKED[row.kind]} was started {row.attempt} times and never answered"
         + (f"; the last time: {row.error}" if row.error else "")
         for row in rows
     }

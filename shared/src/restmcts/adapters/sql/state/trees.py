@@ -271,8 +271,14 @@ def node_row(tree_id: int, node: Node) -> Columns:
         "expanded": node.expanded,
         "final": node.final,
         "multiplicity": node.multiplicity,
-        "origin": (NodeOrigin.ROLLOUT if node.from_rollout else NodeOrigin.SEARCH).value,
+        "origin": _origin(node).value,
     }
+
+
+def _origin(node: Node) -> NodeOrigin:
+    if node.observed:
+        return NodeOrigin.OBSERVATION
+    return NodeOrigin.ROLLOUT if node.from_rollout else NodeOrigin.SEARCH
 
 
 _NODE_COLUMNS = (
@@ -301,7 +307,10 @@ def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, T
     trees: dict[int, Tree] = {}
     for tree_id, origin, *columns in transaction.execute(statement):
         fields = dict(zip(_NODE_COLUMNS, columns, strict=True))
-        node = Node(**fields, from_rollout=origin != NodeOrigin.SEARCH)
+        observed = origin in (NodeOrigin.OBSERVATION, NodeOrigin.GIVEN_OBSERVATION)
+        node = Node(**fields, from_rollout=not observed and origin != NodeOrigin.SEARCH, observed=observed)
+        if observed and node.parent_id is not None:
+            node.from_rollout = trees[tree_id][node.parent_id].from_rollout
         if node.parent_id is None:
             trees[tree_id] = Tree()
             trees[tree_id].nodes[0] = node

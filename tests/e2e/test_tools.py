@@ -1,0 +1,127 @@
+"""Steps that call tools, through `selftrain`: a task of one file whose problems need a calculator,
+killed on the way, and resumed.
+"""
+
+import json
+import runpy
+import sqlite3
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.testing.forked_commands import ForkedCommand
+from restmcts.testing.runs import faults
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+Start = Callable[..., ForkedCommand]
+TASK = '''
+"""Sums in the words of number paths: a line `3 + 4 =` is a call, the next line its answer."""
+
+import re
+
+from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.tasks.task import TASKS, Judgement, Observed, Task, Tools, judged
+from restmcts.domain.tasks.tool_lines import calculate
+
+CALL = re.compile(r"\\d+ \\+ \\d+ =")
+
+
+class Sums(Task):
+    def calls(self, step: str) -> bool:
+        return CALL.fullmatch(step.strip()) is not None
+
+    def observe(self, step: str, tools: Tools) -> Observed:
+        return Observed(calculate(step.strip().removesuffix(" =")))
+
+    def verify(self, check: Check, tools: Tools) -> Judgement:
+        found = self.stated(check.solution)
+        return judged(Verdict.RIGHT if found == check.answer else Verdict.WRONG)
+
+
+TASKS.add("sums", Sums())
+'''
+TAUGHT = ("num_steps=150", "learning_rate=3e-3", "optimizer=muon", "batch_size=32")
+
+
+def rows(workdir: Path, query: str) -> list[tuple[object, ...]]:
+    """Return what a query of the stored run finds; nothing while there is no table."""
+    try:
+        connection = sqlite3.connect(f"file:{workdir / 'run.db'}?mode=ro", uri=True)
+        try:
+            return connection.execute(query).fetchall()
+        finally:
+            connection.close()
+    except sqlite3.OperationalError:
+        return []
+
+
+@pytest.fixture
+def sums(tmp_path: Path) -> Path:
+    """Return a file of sums with solutions, a call, its answer and the answer line each."""
+    problems = []
+    for first in range(1, 13):
+        for move in (3, 7):
+            lines = [f"{first} + {move} =", str(first + move), f"The answer is {first + move}"]
+            question = f"Start: {first}  Moves: +{move}"
+            problems.append({"kind": "sums", "question": question, "answer": str(first + move), "solution": lines})
+    path = tmp_path / "sums.jsonl"
+    path.write_text("".join(json.dumps(problem) + "\n" for problem in problems))
+    return path
+
+
+def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
+    restmcts: Run, start: Start, sums: Path, tmp_path: Path
+) -> None:
+    plugin, workdir, log = tmp_path / "sums_task.py", tmp_path / "work", tmp_path / "log"
+    plugin.write_text(TASK)
+    typed = ["selftrain", sums, "--policy", "number-paths", "--workdir", workdir, "--held-out", 0]
+    typed += ["--plugin", plugin, "--method", "rest-em", "--budget-iterations", 4, "--epochs", 1]
+    typed += ["--trees-in-flight", 4, "--max-solution-tokens", 24, "--max-step-tokens", 8]
+    typed += [f"--set=seed_training.{one}" for one in TAUGHT] + ["--set=tools.max_calls=2"]
+
+    answered = "SELECT count(*) FROM requests WHERE kind = 'call' AND state = 'applied'"
+    process = start(log, *typed)
+    while not sum(count for (count,) in rows(workdir, answered)) and process.poll() is None:  # type: ignore[misc]
+        time.sleep(0.01)
+    assert process.poll() is None, log.read_text()
+    process.kill()
+    process.wait()
+    resumed = restmcts(*typed)
+    assert resumed.returncode == 0, resumed.stderr
+
+    observed = rows(
+        workdir,
+        """SELECT before.step, node.step, node.num_tokens, node.origin FROM nodes node JOIN nodes before
+        ON before.tree_id = node.tree_id AND before.node_id = node.parent_id WHERE before.step LIKE '%+%='||char(10)""",
+    )
+    assert len(observed) > 10
+    for call, answer, num_tokens, origin in observed:
+        left, _, right = str(call).strip().removesuffix(" =").partition(" + ")
+        assert (str(answer), num_tokens, origin) == (f"{int(left) + int(right)}\n", 0, "observation")
+    (right,) = rows(workdir, "SELECT count(*) FROM nodes WHERE final AND verdict = 'right'")
+    assert int(str(right[0])) > 5
+
+    runpy.run_path(str(plugin))
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    (run,) = rows(workdir, "SELECT id FROM runs")
+    assert faults(database, int(str(run[0]))) == []
+    database.close()
+
+    for phase in ("policy-0", "policy-1"):
+        exported = tmp_path / f"{phase}.jsonl"
+        result = restmcts(
+            "datasets", "export", "selftrain", phase, exported, "--format", "weighted-steps", "--workdir", workdir
+        )
+        assert result.returncode == 0, result.stderr
+        written = [json.loads(line) for line in exported.read_text().splitlines()]
+        assert any(None in row["weights"] for row in written)
+        for row in written:
+            behind_calls = [step.endswith("=") for step in ["", *row["completions"][:-1]]]
+            assert [weight is None for weight in row["weights"]] == behind_calls
+
+    (tree,) = rows(workdir, "SELECT tree_id FROM nodes WHERE origin = 'observation' ORDER BY tree_id DESC LIMIT 1")
+    shown = restmcts("trees", "show", *tree, "--workdir", workdir)
+    assert " · observation" in shown.stdout
