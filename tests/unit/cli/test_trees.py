@@ -158,3 +158,11 @@ def test_only_what_is_secondary_is_dim() -> None:
     styled = {line.plain[span.start : span.end].strip(): str(span.style) for span in line.spans}
     assert (styled["The answer is 7"], styled["RIGHT"], styled["│   ├──"]) == ("bold", "bold green", "dim")
     assert not line.style
+
+
+def test_the_solutions_of_a_tree_are_exported_as_traces(workdir: Path, shown: Shown, document: Document) -> None:
+    tree = document("trees", "list", "mine", "--solved", "--workdir", workdir)[0]
+    nodes = document("trees", "show", tree["id"], "--workdir", workdir)["nodes"]
+    ends = [node["node_id"] for node in nodes if node["final"]]
+    written = shown("trees", "export", tree["id"], "--format", "verifiers", "--workdir", workdir)
+    assert [json.loads(line)["info"]["node"] for line in written.splitlines()] == ends

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from restmcts.adapters.files.problem_files import BadLine, problems_of, read_problems
 from restmcts.adapters.files.row_files import NumberedRow, form_of_file
+from restmcts.adapters.verification.verifiers_tasks import taskset_rows
 from restmcts.domain.problems import Problem
 from restmcts.errors import InputError, StorageError
 
@@ -15,9 +16,11 @@ from restmcts_cli.reports.shown_tables import print_note
 
 HUB = "hub:"
 DEMO = "demo:"
+TASKSET = "verifiers:"
 SOURCES = (
     "A file (JSON lines or array, CSV, TSV, Parquet, or .gz of these), a folder of such, hub:OWNER/NAME[:CONFIG],"
-    " demo:COUNT (number paths), demo:KIND:COUNT or demo:KIND:DIFFICULTY:COUNT (number-paths:6-8, word-problems:3-5)."
+    " demo:COUNT (number paths), demo:KIND:COUNT or demo:KIND:DIFFICULTY:COUNT (number-paths:6-8, word-problems:3-5),"
+    " verifiers:TASKSET (a taskset of the package verifiers, where it is installed)."
 )
 
 
@@ -38,6 +41,9 @@ def read_source(
         raise InputError(f"the limit of problems must be at least 1, not {limit}")
     if source.startswith(HUB):
         rows = hub_rows(source.removeprefix(HUB), split)
+        yield from problems_of(rows, source, strict=strict, limit=limit, needs_answers=needs_answers)
+    elif source.startswith(TASKSET):
+        rows = enumerate(taskset_rows(source.removeprefix(TASKSET)), start=1)
         yield from problems_of(rows, source, strict=strict, limit=limit, needs_answers=needs_answers)
     elif source.startswith(DEMO):
         yield from _puzzles(source.removeprefix(DEMO), seed, limit)
@@ -62,6 +68,8 @@ def form_of_source(source: str) -> str:
     """
     if source.startswith(HUB):
         return "data set of the hub"
+    if source.startswith(TASKSET):
+        return "taskset of verifiers"
     return "puzzles of the demo" if source.startswith(DEMO) else form_of_file(Path(source))
 
 

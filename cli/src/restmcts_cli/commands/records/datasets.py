@@ -26,6 +26,7 @@ class ExportFormat(StrEnum):
     PREFERENCE = "preference"
     PAPER_JSON = "paper-json"
     WEIGHTED_STEPS = "weighted-steps"
+    VERIFIERS = "verifiers"
 
 
 Run = Annotated[str, typer.Argument(help="The run's name.")]
@@ -157,7 +158,7 @@ def export(
             help="trl-stepwise: steps with labels, as TRL trains PRMs; soft-stepwise: the same with values from"
             " 0 to 1 as labels; preference: prompt, chosen, rejected; paper-json: as the"
             " released code reads it; weighted-steps: a policy's paths with a weight, value, leaf count and log-probability a"
-            " step.",
+            " step; verifiers: a policy's whole solutions as traces of the package verifiers.",
         ),
     ],
     workdir: Workdir = None,

@@ -29,6 +29,7 @@ TreeId = Annotated[int, typer.Argument(help="The tree's number, as `trees list` 
 class Format(StrEnum):
     JSON = "json"
     DOT = "dot"
+    VERIFIERS = "verifiers"
 
 
 @app.command("list")
@@ -115,7 +116,11 @@ def show(
 def export(
     tree_id: TreeId,
     format: Annotated[
-        Format, typer.Option(help="json: everything that is stored of the tree; dot: Graphviz.")
+        Format,
+        typer.Option(
+            help="json: everything that is stored of the tree; dot: Graphviz; verifiers: JSON lines, each finished"
+            " solution as a trace of the package verifiers."
+        ),
     ] = Format.JSON,
     out: Annotated[Path | None, typer.Option(help="Write here instead of to standard output.", dir_okay=False)] = None,
     workdir: Workdir = None,
@@ -128,6 +133,10 @@ def export(
     if format is Format.DOT:
         nodes = [asdict(node) for node in tree.nodes]
         text = to_dot(nodes, tree.chosen_node, shortened(tree.question, MAX_QUESTION_CHARACTERS))
+    elif format is Format.VERIFIERS:
+        from restmcts.adapters.files.verifiers_traces import tree_traces
+
+        text = "".join(json_module.dumps(trace, ensure_ascii=False) + "\n" for trace in tree_traces(tree))
     else:
         text = json_module.dumps(asdict(tree), default=str, indent=2) + "\n"
     if out is None:

@@ -9,6 +9,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any
 
+from restmcts.adapters.files.verifiers_traces import row_trace
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.errors import InputError
 
@@ -29,6 +30,7 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
     "weighted-steps": of a policy's data `prompt`, `completions`, and a number a step in `weights`,
     `values`, `leaf_counts` and `log_probs`; `pair` is the same for a chosen step and its rejected
     one.
+    "verifiers": a policy's whole solutions as traces (restmcts.adapters.files.verifiers_traces).
 
     Raises:
         InputError: if these rows do not have what the format needs.
@@ -42,6 +44,8 @@ def convert(rows: Sequence[dict[str, Any]], to: str) -> Iterator[dict[str, Any]]
         return _paper_values(rows) if kind == "value" else _paper_solutions(rows)
     if to == "weighted-steps" and kind == "policy":
         return _weighted_steps(rows)
+    if to == "verifiers" and kind == "policy":
+        return (row_trace(number, row) for number, row in enumerate(rows) if row.get("finished", True))
     raise InputError(f"{kind} data cannot be written as {to}; choose another phase or format")
 
 

@@ -9,6 +9,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+from restmcts.adapters.files.verifiers_traces import row_of_trace
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import STEP_SEPARATOR
@@ -53,7 +54,7 @@ def problem_of_row(row: Row, *, needs_answer: bool = True) -> Problem:
         InputError: saying which field is missing, of the wrong type, or of a kind nobody can check.
     """
     row = {str(name).strip().casefold(): value for name, value in row.items() if value is not None}
-    row = in_common_form(row)
+    row = in_common_form(row_of_trace(row))
     if not needs_answer and _has_no_answer(row):
         return _without_answer(row)
     question, solution = _question(row), _first(row, SOLUTION_FIELDS)
