@@ -1,12 +1,14 @@
-"""Steps that call tools, through `selftrain`: a task of one file whose problems need a calculator,
-killed on the way, and resumed.
+"""Steps that call tools: a task of one file whose problems need a calculator, through `selftrain`,
+killed on the way, and resumed; then its evaluation, and its trees in the viewer.
 """
 
 import json
+import re
 import runpy
 import sqlite3
 import subprocess
 import time
+import urllib.request
 from collections.abc import Callable
 from pathlib import Path
 
@@ -56,6 +58,23 @@ def rows(workdir: Path, query: str) -> list[tuple[object, ...]]:
             connection.close()
     except sqlite3.OperationalError:
         return []
+
+
+def served(start: Start, output: Path, workdir: Path, plugin: Path) -> str:
+    """Start the viewer on a work folder; return its address."""
+    process = start(output, "ui", "--workdir", workdir, "--plugin", plugin, "--port", 0)
+    for _ in range(600):
+        found = re.search(r"http://[0-9.:]+", output.read_text())
+        if found is not None:
+            return found.group()
+        assert process.poll() is None, output.read_text()
+        time.sleep(0.05)
+    raise TimeoutError(output.read_text())
+
+
+def fetched(address: str) -> str:
+    with urllib.request.urlopen(address, timeout=20) as answer:
+        return str(answer.read().decode())
 
 
 @pytest.fixture
@@ -125,3 +144,21 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
     (tree,) = rows(workdir, "SELECT tree_id FROM nodes WHERE origin = 'observation' ORDER BY tree_id DESC LIMIT 1")
     shown = restmcts("trees", "show", *tree, "--workdir", workdir)
     assert " · observation" in shown.stdout
+
+    page = served(start, tmp_path / "ui", workdir, plugin)
+    assert "Start: " in fetched(f"{page}/trees/{tree[0]}")
+    drawn = json.loads(fetched(f"{page}/trees/{tree[0]}/data"))
+    nodes = [dict(zip(drawn["fields"], row, strict=True)) for row in drawn["nodes"]]
+    assert {node["verdict"] for node in nodes if node["final"]} <= {"right", "wrong"}
+    assert any(node["origin"] == "observation" for node in nodes)
+    assert any(frame["kind"] == "call" for frame in drawn["frames"])
+
+    pulled = restmcts("checkpoints", "pull", "selftrain", "policy-1", tmp_path / "policy", "--workdir", workdir)
+    assert pulled.returncode == 0, pulled.stderr
+    asked = ["evaluate", sums, "--policy", tmp_path / "policy", "--methods", "greedy", "--plugin", plugin, "--limit", 4]
+    evaluated = restmcts(*asked, "--out", tmp_path / "out", "--max-step-tokens", 8, "--json")
+    assert evaluated.returncode == 0, evaluated.stderr
+    graded = rows(
+        tmp_path / "out" / "work", "SELECT count(*) FROM trees WHERE state = 'labelled' AND verdict IS NOT NULL"
+    )
+    assert graded[0][0]

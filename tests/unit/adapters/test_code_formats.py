@@ -69,6 +69,31 @@ CODE_CONTESTS = {
     "generated_tests": {"input": [], "output": []},
     "solutions": {"language": [2, 3], "solution": ["int main() {}", "print(sum(map(int, input().split())))"]},
 }
+MBPP_PLUS = {
+    "task_id": 2,
+    "prompt": "Write a function to find the shared elements of two tuples.",
+    "code": "def similar(one, two):\n  return tuple(set(one) & set(two))",
+    "test_imports": ["import itertools"],
+    "test_list": ["assert set(similar((3, 4), (4, 5))) == set((4,))"],
+    "test": "for n in itertools.islice(itertools.count(977), 3):\n    assert similar((n,), (n, 1)) == (n,)\n",
+}
+TACO = {
+    "question": "Read n and print its double.",
+    "solutions": json.dumps(["n = int(input())\nprint(2 * n)"]),
+    "starter_code": "",
+    "input_output": json.dumps({"inputs": ["3", "977"], "outputs": ["6", "1954"]}),
+    "difficulty": "EASY",
+    "raw_tags": "['Math']",
+    "name": None,
+    "source": "codechef",
+    "tags": "['Mathematics']",
+    "skill_types": "[]",
+    "url": "https://example.org",
+    "Expected Auxiliary Space": None,
+    "time_limit": "1 seconds",
+    "picture_num": "0",
+    "memory_limit": None,
+}
 _PRIVATE = json.dumps([{"input": "[977, 1]\n2", "output": "[977]", "testtype": "functional"}])
 LIVE_CODE_BENCH = {
     "question_content": "Return the numbers above a limit.",
@@ -77,6 +102,14 @@ LIVE_CODE_BENCH = {
     "private_test_cases": base64.b64encode(zlib.compress(pickle.dumps(_PRIVATE))).decode(),
     "metadata": json.dumps({"func_name": "above"}),
 }
+LIVE_CODE_BENCH_SCRIPT = {
+    "question_content": "Print the sum.",
+    "starter_code": "",
+    "public_test_cases": json.dumps([{"input": "1 2\n", "output": "3\n", "testtype": "stdin"}]),
+    "private_test_cases": json.dumps([{"input": "977 1\n", "output": "978\n", "testtype": "stdin"}]),
+    "metadata": "{}",
+}
+LIVE_SCRIPT = "print(sum(map(int, input().split())))\n"
 LIVE_SOLUTION = (
     "class Solution:\n    def above(self, numbers, limit):\n        return [n for n in numbers if n > limit]\n"
 )
@@ -85,10 +118,13 @@ ROWS: dict[str, dict[str, Any]] = {
     "HumanEval": HUMAN_EVAL,
     "EvalPlus": EVAL_PLUS,
     "MBPP": MBPP,
+    "MBPP+": MBPP_PLUS,
     "APPS, a script": APPS_SCRIPT,
     "APPS, a function": APPS_FUNCTION,
+    "TACO": TACO,
     "CodeContests": CODE_CONTESTS,
-    "LiveCodeBench": LIVE_CODE_BENCH,
+    "LiveCodeBench, a function": LIVE_CODE_BENCH,
+    "LiveCodeBench, a script": LIVE_CODE_BENCH_SCRIPT,
 }
 WRONG = ("", "pass", "```python\n```", "import sys\nsys.exit(0)", "def double(n):\n    return 0", "print('977')")
 
@@ -111,7 +147,8 @@ def read(row: dict[str, Any], folder: Path) -> Problem:
 def test_a_reference_solution_is_right_and_nothing_else_is(name: str, tmp_path: Path, verifier: AnswerVerifier) -> None:
     problem = read(ROWS[name], tmp_path)
     assert problem.kind == "code"
-    solution = "".join(problem.solution) if problem.solution else f"```python\n{LIVE_SOLUTION}```"
+    written = LIVE_SCRIPT if name.endswith("a script") else LIVE_SOLUTION
+    solution = "".join(problem.solution) if problem.solution else f"```python\n{written}```"
     found = verifier.judge([Check(problem.question, problem.answer, "code", text) for text in (solution, *WRONG)])
     assert found[0].verdict is Verdict.RIGHT, found[0].reason
     assert {one.verdict for one in found[1:]} == {Verdict.WRONG}

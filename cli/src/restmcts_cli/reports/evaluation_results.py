@@ -13,6 +13,7 @@ from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
+from restmcts.domain.runs.phase_search import search_of
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.domain.search.sample_pool import PoolSettings, SamplePool, Values, find_path, search_pool, solution_values
@@ -129,7 +130,7 @@ class EvaluationResults:
                 tree = trees.load_trees(transaction, [row.id]).get(row.id, Tree())
                 verdicts, _ = trees.load_labels(transaction, [row.id]).get(row.id, ({}, {}))
                 phase = SEARCH_PHASE.validate_python(row.spec)
-                search = phase.search.build(phase.budget, row.seed, TASKS.get(row.problem_kind).ends)
+                search = search_of(phase, row.problem_kind, row.seed)
                 tokens = tokens_at_nodes(search, evaluating.responses(transaction, row.id))
                 right = [node_id for node_id, verdict in verdicts.items() if verdict == Verdict.RIGHT]
                 found[row.id] = _quality(tree, row.tokens, first_right(tokens, right))

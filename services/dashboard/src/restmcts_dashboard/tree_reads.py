@@ -14,8 +14,8 @@ from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import RequestState
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
+from restmcts.domain.runs.phase_search import search_of
 from restmcts.domain.runs.phases import SEARCH_PHASE
-from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.tree import Node
 from restmcts.messages.wire import load_response
 from sqlalchemy import select
@@ -163,7 +163,7 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     )
     row = transaction.execute(statement).one()
     phase = SEARCH_PHASE.validate_python(row.spec)
-    search = phase.search.build(phase.budget, row.seed, TASKS.get(row.kind).ends, row.begins_with or ())
+    search = search_of(phase, row.kind, row.seed, row.begins_with)
     search.begin()
     replayed = (REQUESTS.c.id, REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
     applied = (

@@ -20,10 +20,10 @@ from restmcts.adapters.sql.state.requests import WAKE_UPS, Batch, request_row
 from restmcts.adapters.sql.state.trees import AnsweredRequest, TreeToAdvance
 from restmcts.adapters.sql.tables import Need
 from restmcts.domain.requests import CallTool, ProposeSteps, Request, max_new_tokens
+from restmcts.domain.runs.phase_search import search_of
 from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
 from restmcts.domain.search.protocol import Search
 from restmcts.domain.search.sample_pool import ScoreGivenSamples
-from restmcts.domain.search.tool_calls import ToolUse
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import UnknownEntryError, reason_of
 from restmcts.messages.base import Message
@@ -224,14 +224,12 @@ class TreeSearchHandlers:
         return search
 
     def _build(self, transaction: Transaction, row: TreeToAdvance, phase: SearchPhase) -> Search:
-        task = TASKS.get(row.problem_kind)
         if phase.samples_of is None:
-            search = phase.search.build(phase.budget, row.seed, task.ends, row.begins_with or ())
-            if phase.tools.max_calls:
-                search.use_tools(ToolUse(row.problem_kind, task.calls, phase.tools))
-            return search
+            return search_of(phase, row.problem_kind, row.seed, row.begins_with)
         pools = evaluating.sample_pools(transaction, row.run_id, phase.samples_of, row.problem_id)
-        return ScoreGivenSamples(pools[row.problem_id].samples, phase.budget, row.seed, task.ends)
+        return ScoreGivenSamples(
+            pools[row.problem_id].samples, phase.budget, row.seed, TASKS.get(row.problem_kind).ends
+        )
 
     def _remember(self, tree_id: int, version: int, search: Search) -> None:
         self._searches.pop(tree_id, None)

@@ -18,14 +18,13 @@ from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.runs.phase_search import search_of
 from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
 from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search
-from restmcts.domain.search.tool_calls import ToolUse
-from restmcts.domain.tasks.task import TASKS
 from restmcts.messages.wire import load_response
 from restmcts.ports import ArtifactStore
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
@@ -158,9 +157,7 @@ def _faults_of_tree(transaction: Transaction, row: Any) -> list[str]:
 
 
 def _replayed(transaction: Transaction, row: Any, phase: Any) -> Search:
-    search: Search = phase.search.build(phase.budget, row.seed, TASKS.get(row.kind).ends, row.begins_with or ())
-    if phase.tools.max_calls:
-        search.use_tools(ToolUse(row.kind, TASKS.get(row.kind).calls, phase.tools))
+    search = search_of(phase, row.kind, row.seed, row.begins_with)
     search.begin()
     for request in trees.applied(transaction, row.id):
         search.receive(load_response(request.kind, request.answer), request.elapsed_seconds)
