@@ -7,10 +7,24 @@ import pytest
 from restmcts.adapters.sql import roles
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.migrate import upgrade
-from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state import requests, runs
+from restmcts.adapters.sql.state.trees import NODES, TREES
+from restmcts.adapters.sql.tables import RequestKind
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Problem
+from restmcts.domain.requests import ProposedStep, Sample, StepsProposed
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.best_of_n import CotSettings
+from restmcts.domain.search.tool_calls import ToolSettings
+from restmcts.messages.commands import AdvanceRun, AdvanceTrees, AnswerWaitingCalls
+from restmcts.messages.events import RequestsAnswered
+from restmcts.messages.wire import dump_response, load_proposal
 from restmcts_cli.processes.stack_processes import Stack
-from sqlalchemy import create_engine, make_url, text
+from restmcts_coordinator.handlers import CoordinatorHandlers
+from restmcts_tree_search.handlers import TreeSearchHandlers
+from restmcts_value_labeler.handlers import ValueLabelerHandlers
+from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import ProgrammingError
 
 SECRET_ANSWER = "the true answer"
@@ -94,6 +108,45 @@ def test_the_dashboard_may_retry_where_a_token_lets_people(owner: str, tmp_path:
     roles.set_up(owner, tmp_path)
     with pytest.raises(ProgrammingError, match="permission denied"):
         ask("dashboard", "DELETE FROM dead_letters")
+
+
+def test_a_call_of_a_tool_is_asked_and_answered_with_the_rights_of_its_services(owner: str, tmp_path: Path) -> None:
+    urls = roles.set_up(owner, tmp_path)
+    searches, answers, own = (Database(url) for url in (urls["tree-search"], urls["value-labeler"], owner))
+    phase = SearchPhase("called", 1, "collect", "train", "policy", None, CotSettings(), tools=ToolSettings(max_calls=1))
+    with own.transaction() as transaction:
+        run_id = runs.create_run(transaction, "calls", "rest-mcts", 0, {})
+        runs.add_problems(transaction, run_id, "train", [Problem("What is 3 * 9?", "27")])
+        runs.add_checkpoint(transaction, run_id, "policy", "policy", "nowhere", "0")
+        runs.add_phases(transaction, run_id, [phase])
+    CoordinatorHandlers(own).advance_run(AdvanceRun(run_id=run_id))
+    search = TreeSearchHandlers(searches)
+    verifier = AnswerVerifier()
+    with own.transaction() as transaction:
+        tree_id = transaction.execute(select(TREES.c.id).where(TREES.c.run_id == run_id)).scalar_one()
+    search.advance_trees(AdvanceTrees(tree_ids=(tree_id,)))
+    for line in ("calc: 3*9\n", "The answer is 27\n"):
+        with own.transaction() as transaction:
+            claimed = requests.claim(transaction, RequestKind.PROPOSE, 10, 60.0)
+            assert claimed is not None
+            (request,) = claimed.requests
+            sample = Sample((ProposedStep(line, 4, -1.0),), 4, ended=False)
+            proposed = StepsProposed(load_proposal(request.payload).number, (sample,), 5)
+            requests.answer(transaction, [(request, dump_response(proposed))])
+        search.take_answers(RequestsAnswered())
+        ValueLabelerHandlers(answers, FolderArtifactStore(tmp_path / "a"), verifier).answer_calls(AnswerWaitingCalls())
+        search.take_answers(RequestsAnswered())
+    with own.transaction() as transaction:
+        steps = transaction.execute(
+            select(NODES.c.step, NODES.c.origin).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id)
+        ).all()
+    assert [tuple(step) for step in steps[1:]] == [
+        ("calc: 3*9\n", "search"),
+        ("result: 27\n", "observation"),
+        ("The answer is 27\n", "search"),
+    ]
+    for database in (searches, answers, own):
+        database.close()
 
 
 def test_the_command_line_writes_every_table(ask: Ask) -> None:

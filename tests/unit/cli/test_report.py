@@ -322,3 +322,9 @@ def test_chart_of_many_series_stays_within_the_colours_of_the_page() -> None:
     series = [Series(f"m{index}", (Point(0, 0.1), Point(1, 0.2, 0.05))) for index in range(12)]
     svg = line_chart("t", category_axis("x", ["a", "b"]), number_axis("y", [0, 1]), series)
     assert set(re.findall(r"series c(\d+)", svg)) == {str(index) for index in range(7)}
+
+
+def test_an_observation_is_named_in_the_picture_of_a_tree() -> None:
+    nodes = (DrawnNode("", None, 1, None), DrawnNode("calc: 3*9\n", 0.5, 1, 0))
+    svg = draw_tree(DrawnTree("q", (*nodes, DrawnNode("result: 27\n", 0.5, 1, 1, is_observation=True))))
+    assert "result: 27  (observation)" in svg and svg.count("(observation)") == 1

@@ -163,6 +163,7 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTr
             node.parent_id,
             verdicts[node.node_id].value if node.node_id in verdicts else None,
             node.node_id in decisive,
+            node.observed,
         )
         for node in tree.nodes
     )

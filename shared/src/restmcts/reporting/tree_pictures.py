@@ -29,6 +29,7 @@ class DrawnNode:
         parent: index of its parent; None for the root.
         verdict: `right`, `wrong` or `undecided` at a verified leaf, else None.
         is_decisive: whether the step lost a solvable problem.
+        is_observation: whether a tool answered it.
     """
 
     text: str
@@ -37,6 +38,7 @@ class DrawnNode:
     parent: int | None
     verdict: str | None = None
     is_decisive: bool = False
+    is_observation: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,6 +137,7 @@ def _place(nodes: Sequence[DrawnNode], children: dict[int, list[int]], chosen: s
 def _text(node: DrawnNode, num_folded: int) -> str:
     text = node.text.strip("\n").rstrip() or ("the question" if node.parent is None else "(empty step)")
     text = text if len(text) <= MAX_TEXT else text[: MAX_TEXT - 1] + "…"
+    text = f"{text}  (observation)" if node.is_observation else text
     return f"{text}  (+ {num_folded:,} more below)" if num_folded else text
 
 
