@@ -1,10 +1,14 @@
 """Small programs: what is drawn, what tests say of a program, and what small Python is."""
 
+import ast
 import random
 
 import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.domain.problems import Check, Problem, Verdict
+from restmcts.domain.tasks import small_python
 from restmcts.domain.tasks.number_paths import ProblemSets, SetSizes
 from restmcts.domain.tasks.puzzles import puzzle_named
 from restmcts.domain.tasks.small_programs import (
@@ -123,3 +127,26 @@ def test_the_task_ends_a_program_at_its_return_and_not_at_a_statement_of_an_answ
     task = puzzle_named(KIND)
     assert task.ends("return x\n") and task.ends("  return sum(x)\n") and task.ends("return\n")
     assert not task.ends("x = returned\n") and not task.ends("The answer is 4\n") and not task.ends("\n")
+
+
+@settings(max_examples=200, deadline=None)
+@given(
+    st.lists(
+        st.one_of(
+            st.sampled_from(
+                [*LINES, "return x", "return", "x", "y = 1; z = 2", "if x: y = 1", "else: y = 2", "x = [1,", "2]", ""]
+            ),
+            st.text("xy=[]()#+1 :,;\\\"'\t\x0c\u2028 return", max_size=12),
+        ).flatmap(lambda line: st.sampled_from([line, f"{line} # [1] -> [2]", f" {line}", f"{line} \\"])),
+        max_size=4,
+    )
+)
+def test_lines_that_are_parsed_alone_are_those_of_the_whole_program(lines: list[str]) -> None:
+    body = "\n".join(lines)
+    try:
+        whole = [(one.lineno - 1, ast.dump(one)) for one in small_python._together(body)]
+    except SmallPythonError:
+        with pytest.raises(SmallPythonError):
+            small_python._statements(body)
+    else:
+        assert [(line, ast.dump(one)) for line, one in small_python._statements(body)] == whole

@@ -16,6 +16,9 @@ MAX_CHARACTERS = 2000
 MAX_LENGTH = 1000
 MAX_NUMBER = 10**12
 
+_UNSPLIT = frozenset("\"'\\")
+"""With one of these a text may go on behind what looks like a comment or the end of a line."""
+
 Value = int | list[int] | None
 
 _ARITHMETIC: Mapping[type[ast.operator], Callable[[int, int], int]] = {
@@ -78,15 +81,43 @@ def small_program(body: str) -> SmallProgram:
     """
     if len(body) > MAX_CHARACTERS:
         raise SmallPythonError("the program is too long")
+    statements = _statements(body)
+    for line, statement in statements:
+        if not isinstance(statement, ast.Return):
+            _target(statement, line)
+    return SmallProgram([statement for _, statement in statements])
+
+
+def _statements(body: str) -> list[tuple[int, ast.stmt]]:
+    """Return the statements of a program, each with the number of its line. Where each line is a
+    statement they are parsed alone: the same few lines come again in many programs.
+    """
+    lines = body.splitlines()
+    if lines and _UNSPLIT.isdisjoint(body):
+        alone = [_alone(line.partition("#")[0].rstrip()) for line in lines]
+        found = [(number, one) for number, one in enumerate(alone, start=1) if one is not None]
+        if len(found) == len(lines):
+            return found
+    return [(statement.lineno - 1, statement) for statement in _together(body)]
+
+
+@lru_cache(maxsize=8192)
+def _alone(text: str) -> ast.stmt | None:
+    """Return the statement that a line is, without its comment; None if it is not exactly one."""
+    try:
+        (statement,) = ast.parse(text).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+    return statement
+
+
+def _together(body: str) -> list[ast.stmt]:
     try:
         function = ast.parse(program_text(body)).body[0]
     except (SyntaxError, ValueError, RecursionError, MemoryError) as error:
         raise SmallPythonError(f"not Python: {error}") from None
     assert isinstance(function, ast.FunctionDef)
-    for statement in function.body:
-        if not isinstance(statement, ast.Return):
-            _target(statement)
-    return SmallProgram(function.body)
+    return function.body
 
 
 def program_text(body: str) -> str:
@@ -94,12 +125,12 @@ def program_text(body: str) -> str:
     return "\n".join([HEAD, *(f"    {line}" for line in body.splitlines())]) + "\n"
 
 
-def _target(statement: ast.stmt) -> str:
+def _target(statement: ast.stmt, line: int = 0) -> str:
     if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
         target = statement.targets[0]
         if isinstance(target, ast.Name):
             return target.id
-    raise SmallPythonError(f"line {statement.lineno - 1} is neither an assignment to a name nor a return")
+    raise SmallPythonError(f"line {line} is neither an assignment to a name nor a return")
 
 
 def _assigned(statement: ast.stmt) -> ast.expr:
