@@ -11,6 +11,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.domain.scoring import scored_branches
 from restmcts.domain.stats.separation import StepPair, separation
+from restmcts.modeling.prm import meaning
 from restmcts.modeling.prm.doctor import examine
 from restmcts.modeling.prm.loading import load_prm
 from restmcts.modeling.prm.meaning import arithmetic_problems, examine_meaning
@@ -118,6 +119,12 @@ def test_the_command_shows_a_verdict_and_exits_by_it(tmp_path: Path) -> None:
     assert {"check", "right", "found", "remedy", "decides"} == set(document["checks"][0])
 
 
+@pytest.fixture
+def few_built_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Each built-in problem is two requests to a server."""
+    monkeypatch.setattr(meaning, "NUM_ARITHMETIC", 10)
+
+
 def doctor_of_judge(of_right: float, of_wrong: float, *options: str) -> tuple[int, dict[str, Any]]:
     known = [*arithmetic_problems(), *SOLVED]
     with PolicyServer(log_probs_of=knowing_judge(known, of_right, of_wrong), max_context=CONTEXT) as server:
@@ -138,23 +145,11 @@ SOLVED = [
 ]
 
 
-@pytest.mark.parametrize(
-    ("of_right", "of_wrong", "code", "remedy"),
-    [
-        (0.95, 0.05, 0, ""),
-        (0.05, 0.95, 1, "labels are flipped"),
-    ],
-    ids=["perfect", "inverted"],
-)
-def test_what_scores_mean_is_found_on_built_in_arithmetic(
-    of_right: float, of_wrong: float, code: int, remedy: str
-) -> None:
-    exit_code, checks = doctor_of_judge(of_right, of_wrong)
-    assert exit_code == code
+def test_what_scores_mean_is_found_on_built_in_arithmetic(few_built_in: None) -> None:
+    exit_code, checks = doctor_of_judge(0.95, 0.05)
+    assert exit_code == 0
     found = checks["arithmetic"]
-    assert found["right"] is (code == 0) and remedy in found["remedy"], found
-    if code == 0:
-        assert "100.0 %" in found["found"] and "AUC 1.00" in found["found"]
+    assert found["right"] and "100.0 %" in found["found"] and "AUC 1.00" in found["found"], found
 
 
 class Knowing:
@@ -191,7 +186,7 @@ def test_what_scores_mean_is_said_with_what_to_do(of_right: float, of_wrong: flo
     assert found.right is (not remedy) and remedy in found.remedy, found
 
 
-def test_a_persons_solved_problems_decide_over_the_built_in_ones(tmp_path: Path) -> None:
+def test_a_persons_solved_problems_decide_over_the_built_in_ones(tmp_path: Path, few_built_in: None) -> None:
     file = tmp_path / "solved.jsonl"
     rows = [{"question": p.question, "answer": p.answer, "solution": "".join(p.solution or ())} for p in SOLVED]
     file.write_text("".join(json.dumps(row) + "\n" for row in rows))
@@ -258,7 +253,7 @@ def test_a_pair_that_does_not_fit_takes_none_of_the_others_with_it(tmp_path: Pat
     assert "of 40 pairs" in found.found and "not scored: 1 (" in found.found
 
 
-def test_a_judge_is_asked(tmp_path: Path) -> None:
+def test_a_judge_is_asked(tmp_path: Path, few_built_in: None) -> None:
     build_judge(tmp_path)
     shown = CliRunner().invoke(app, ["prm", "doctor", f"{tmp_path}?format=judge"])
     assert "judge, as said" in shown.stdout and "for 9 steps" in shown.stdout and "whole solutions" in shown.stdout
