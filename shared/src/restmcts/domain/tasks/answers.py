@@ -44,7 +44,7 @@ class AnswerTask(Task):
 
     def observe(self, step: str, tools: Tools) -> Observed:
         """Return what the calculator or Python answers."""
-        return tool_result(step, tools.run_program)
+        return tool_result(step, tools.run_program) if self.calls(step) else Task.observe(self, step, tools)
 
     def verify(self, check: Check, tools: Tools) -> Judgement:
         """Return whether the stated answer is the true one; a solution that states none is wrong,

@@ -1,6 +1,7 @@
 """The contract of `restmcts.ports.Verifier`."""
 
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.requests import CallTool
 from restmcts.ports import Verifier
 
 
@@ -24,3 +25,7 @@ def check_verifier(verifier: Verifier) -> None:
     assert verifier.verify([]) == []
     scores = {Verdict.RIGHT: 1.0, Verdict.WRONG: 0.0, Verdict.UNDECIDED: None}
     assert [(one.verdict, one.score) for one in verifier.judge(checks)] == [(one, scores[one]) for one in expected]
+    answered = verifier.answer_call(CallTool(3, ("So:\n", "calc: 3*(4+5)\n"), "math", 100))
+    assert (answered.number, answered.text, answered.is_known) == (3, "result: 27", True)
+    unanswered = verifier.answer_call(CallTool(4, ("this is no call\n",), "math", 100))
+    assert (unanswered.number, unanswered.is_known) == (4, False), "what cannot be answered is not known"
