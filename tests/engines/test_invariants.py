@@ -4,7 +4,7 @@ once, and a solution in steps is the solution at once.
 
 import json
 import urllib.request
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
@@ -49,11 +49,13 @@ def in_process(loaded: LoadedModel) -> TransformersProposer:
 
 
 @pytest.fixture(scope="module")
-def on_server(llama_cpp: str) -> StepProposer:
+def on_server(llama_cpp: str) -> Iterator[StepProposer]:
     with urllib.request.urlopen(f"{llama_cpp}/v1/models", timeout=60) as answer:
         name = json.load(answer)["data"][0]["id"].rpartition("/")[2]
     uri = f"openai+{llama_cpp}/v1?model={name}&template=few-shot&concurrency=2"
-    return open_policy(parse_address(uri), PolicyServerSettings(policy_timeout_seconds=300.0))
+    policy = open_policy(parse_address(uri), PolicyServerSettings(policy_timeout_seconds=300.0))
+    yield policy
+    policy.close()
 
 
 def log_prob_of_text(loaded: LoadedModel, question: str, steps: Sequence[str], by_end: bool) -> tuple[float, int]:
