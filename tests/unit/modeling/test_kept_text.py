@@ -75,7 +75,7 @@ def policy(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFact
     )
     save_checkpoint(new_policy(config, tokenizer, 0, template="raw"), folder / "fresh")
     examples = [PolicyExample(question, (solution,)) for question, solution in zip(QUESTIONS, SOLUTIONS, strict=True)]
-    settings = TrainingSettings(num_steps=120, batch_size=3, learning_rate=5e-3, seed=0)
+    settings = TrainingSettings(num_steps=70, batch_size=3, learning_rate=8e-3, seed=0)
     train_policy(folder / "fresh", examples, settings, folder / "trained")
     return load_policy(folder / "trained")
 

@@ -2,6 +2,8 @@
 every test that needs a run and no server.
 """
 
+import functools
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -73,9 +75,22 @@ def untrained(name: str, handler: Handler) -> Handler:
 
 
 def _new_database(folder: Path) -> Database:
-    database = Database(f"sqlite:///{folder / 'run.db'}")
+    path = folder / "run.db"
+    if not path.exists():
+        path.write_bytes(_empty_database())
+    database = Database(f"sqlite:///{path}")
     database.create_tables()
     return database
+
+
+@functools.cache
+def _empty_database() -> bytes:
+    """Return the file of a database with all tables, which takes longer to make than to copy."""
+    with tempfile.TemporaryDirectory() as folder:
+        database = Database(f"sqlite:///{folder}/run.db")
+        database.create_tables()
+        database.close()
+        return Path(folder, "run.db").read_bytes()
 
 
 def _refuse(*letter: str) -> None:
