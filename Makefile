@@ -138,4 +138,8 @@ $(STAMP): constraints.txt $(PYPROJECTS)
 	@$(PIP_INSTALL) --group dev torch
 	@echo "setup: installing the distributions of this repository and what they need"
 	@$(PIP_INSTALL) --no-build-isolation -e shared[torch,stack,http,notebook] $(addprefix -e ,$(SERVICES)) -e cli[local,servers]
+	@echo "setup: reading the types of the libraries"
+	@grep -rhoE --include='*.py' '^ *(from [A-Za-z0-9_.]+ import|import [A-Za-z0-9_.]+$$)' shared/src services cli/src | \
+		sed -E 's/^ *(from|import) ([A-Za-z0-9_.]+).*/import \2/' | grep -vE ' (restmcts|__future__)' | sort -u >$(VENV)/libraries.py
+	@$(BIN)/mypy $(VENV)/libraries.py >/dev/null 2>&1 || true  # it only fills the cache of `make check`
 	@touch $@
