@@ -232,6 +232,22 @@ def test_a_tree_is_folded_hovered_over_opened_and_played_again(page: Page, addre
     page.get_by_role("button", name="Pause").click()
 
 
+def test_a_node_has_the_colour_of_its_value_and_none_before_it_is_scored(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/4")
+    values = ask(page, "view.model.nodes.map((node) => [node.search_value, view.model.valueOf(node, 'value')])")
+    scored = [value for stored, value in values if value is not None]
+    assert [stored for stored, value in values if value is not None] == scored
+    assert len(set(scored)) > 5
+    assert all(stored == 0 for stored, value in values if value is None)
+    slider = page.get_by_label("Responses that the search has read")
+    slider.fill("1")
+    unscored = "view.model.visible.filter((node) => node.depth === 1 && view.model.valueOf(node, 'value') === null)"
+    assert ask(page, f"{unscored}.length") > 1, "the first steps are written before they are scored"
+    assert ask(page, f"{unscored}.every((node) => view.describe(node).includes('not scored'))")
+    slider.fill("3")
+    assert ask(page, "view.model.nodes.some((node) => view.model.valueOf(node, 'value') > 0)")
+
+
 def test_keys_alone_reach_every_step(page: Page, address: str) -> None:
     open_tree(page, address, "/trees/4")
     page.locator("canvas").focus()

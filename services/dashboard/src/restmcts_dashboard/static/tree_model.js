@@ -65,14 +65,14 @@ class TreeModel {
     const whole = frame >= this.lastFrame;
     this.changed = new Set();
     for (const node of this.nodes) {
-      node.now = whole ? node : { visits: 0, value: 0, model_value: null };
+      node.now = whole ? node : { visits: 0, search_value: 0, model_value: null };
       node.shown = whole || node.born <= frame;
     }
     if (!whole) {
       for (const { changes } of this.frames.slice(0, frame)) {
-        for (const [id, visits, value, modelValue] of changes) {
+        for (const [id, visits, searchValue, modelValue] of changes) {
           const node = this.byId.get(id);
-          if (node) node.now = { visits, value, model_value: modelValue };
+          if (node) node.now = { visits, search_value: searchValue, model_value: modelValue };
         }
       }
       if (frame > 0) this.changed = new Set(this.frames[frame - 1].changes.map(([id]) => id));
@@ -182,6 +182,11 @@ class TreeModel {
   // The number by which a node is coloured: V or, once labelled, v; null where there is none.
   valueOf(node, colour) {
     if (colour === "quality") return this.whole ? node.quality_value : null;
-    return node === this.root && !node.now.visits ? null : node.now.value;
+    return this.isScored(node) ? node.now.search_value : null;
+  }
+
+  // Whether the search knows anything of a node: its search value is a mere 0 before that.
+  isScored(node) {
+    return node.now.visits > 0 || node.now.model_value !== null || node.now.search_value !== 0;
   }
 }

@@ -315,13 +315,14 @@ class TreeView {
     const origin = originOf(node);
     const chosen = node.node_id === this.model.data.chosen ? "chosen" : "";
     const decisive = this.model.whole && node.decisive ? "decisive: solvable before, lost after" : "";
-    return [step, ...facts, this.model.whole ? node.verdict : "", decisive, chosen, origin, below].filter(Boolean).join(" · ");
+    const unscored = node !== this.model.root && !this.model.isScored(node) ? "not scored" : "";
+    return [step, ...facts, unscored, this.model.whole ? node.verdict : "", decisive, chosen, origin, below].filter(Boolean).join(" · ");
   }
 
   factsOf(node) {
     const known = this.model.whole ? node : node.now;
     return FACTS.map(([symbol, name, meaning]) => [symbol, name === "step_is_right" && typeof known[name] === "boolean" ? Number(!known[name]) : known[name], meaning])
-      .filter(([symbol, value]) => value !== null && value !== undefined && !(symbol === "V" && node === this.model.root))
+      .filter(([symbol, value]) => value !== null && value !== undefined && !(symbol === "V" && (node === this.model.root || !this.model.isScored(node))))
       .map(([symbol, value, meaning]) => [symbol, shownNumber(value), meaning]);
   }
 
@@ -332,7 +333,7 @@ class TreeView {
     if (!node) return;
     tip.replaceChildren(element("strong", node === this.model.root ? "the question" : node.step.trim() || "(empty step)"));
     const facts = this.factsOf(node).map(([symbol, value]) => `${symbol} ${value}`).join("  ");
-    tip.append(element("span", facts), element("span", [this.model.whole && node.verdict, this.model.whole && node.decisive && "decisive", originOf(node)].filter(Boolean).join(", ")));
+    tip.append(element("span", facts), element("span", [node !== this.model.root && !this.model.isScored(node) && "not scored", this.model.whole && node.verdict, this.model.whole && node.decisive && "decisive", originOf(node)].filter(Boolean).join(", ")));
     const [width, height] = this.drawing.size;
     tip.style.left = `${Math.max(4, Math.min(x + 14, width - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(4, Math.min(y + 14, height - tip.offsetHeight - 6))}px`;
