@@ -196,7 +196,7 @@ def test_pods_reach_their_servers_and_who_needs_no_bucket_does_not_reach_it() ->
         ports = {port["port"] for rule in policies[f"restmcts-{service}"]["spec"]["egress"] for port in rule["ports"]}
         assert {53, 5432, 6379} <= ports
         assert (9000 in ports) == (service in ACCESS)
-        assert (443 in ports) == (service in ("policy-generator", "prm-scorer", "trainer"))
+        assert (443 in ports) == (service in ("policy-generator", "prm-scorer", "value-labeler", "trainer"))
 
 
 @pytest.mark.parametrize(

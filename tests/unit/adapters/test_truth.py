@@ -178,3 +178,56 @@ def test_a_run_whose_probe_falls_is_paused(handled_run: Any) -> None:
     state, error = state_of(run)
     assert state == RunState.PAUSED and error is not None
     assert "points fewer verdicts are true in iteration 2 than in iteration 1" in error
+
+
+class Judge:
+    """Says yes to every statement about solutions that state the true answer; to an order of its
+    replies that it does not like, it says yes always.
+    """
+
+    def __init__(self, disliked: str = "-") -> None:
+        self._disliked = disliked
+        self.num_asked = 0
+
+    def propose(self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: Any) -> list[StepsProposed]:
+        self.num_asked += len(requests)
+        return [self._answer(question, request) for question, request in zip(questions, requests, strict=True)]
+
+    def _answer(self, prompt: str, request: ProposeSteps) -> StepsProposed:
+        is_right = any(answer_step(text) in prompt for text in ("0.5", "\\frac{5}{10}"))
+        says = "yes" if is_right or prompt.endswith(f"{self._disliked}.") else "no"
+        steps = (ProposedStep("“the answer” decides.\n", 4, -1.0), ProposedStep(f"The answer is {says}", 4, -1.0))
+        return StepsProposed(request.number, (Sample(steps, 8, True),), 1)
+
+
+JUDGED = replace(RUN, truth=TruthSettings("judge", judges=("first", "second"), criteria=("a is so", "b is so")))
+
+
+def test_a_run_learns_what_all_judges_find_right_and_the_probe_says_how_often_they_are(handled_run: Any) -> None:
+    run = handled_run({"base": Believer("5", "4"), "first": Judge(), "second": Judge()}, PROBLEMS)
+    run.do(iteration(1, JUDGED))
+    learnt = run.dataset("policy-1")
+    assert {row["question"] for row in learnt} == {f"question {number}" for number in range(0, NUM_PROBLEMS, 2)}
+    assert faults(run.database, run.run_id) == []
+    with run.database.transaction() as transaction:
+        config = {"truth": {"source": "judge"}, "probe_set": "probe"}
+        truth = read_truth(transaction, run.run_id, config)
+        entries = truth_ledger.entries_of(transaction, run.run_id)
+        (tree,) = queries.list_trees(transaction, run.run_id, phase="collect-1", limit=1)
+        verdicts, _ = trees.load_labels(transaction, [tree.id])[tree.id]
+    assert truth is not None and truth.source == "judge" and truth.is_checked
+    (found,) = truth.iterations
+    assert found.agreement is not None and (found.agreement.value, found.agreement.n) == (1.0, NUM_PROBLEMS)
+    assert {entry.answer for entry in entries} == {"0.5", None}
+    assert set(verdicts.values()) == {Verdict.RIGHT, Verdict.WRONG}
+
+
+def test_a_judge_that_likes_the_reply_named_first_decides_nothing_that_is_wrong(handled_run: Any) -> None:
+    biased = Judge(disliked="no or yes")
+    run = handled_run({"base": Believer("5", "4"), "first": Judge(), "second": biased}, PROBLEMS)
+    run.do(iteration(1, JUDGED))
+    with run.database.transaction() as transaction:
+        (tree, *_) = queries.list_trees(transaction, run.run_id, phase="collect-1")
+        verdicts, _ = trees.load_labels(transaction, [tree.id])[tree.id]
+    assert set(verdicts.values()) == {Verdict.RIGHT, Verdict.UNDECIDED}
+    assert {row["steps"][-1] for row in run.dataset("policy-1")} == {answer_step("0.5"), answer_step("\\frac{5}{10}")}

@@ -86,6 +86,22 @@ def test_a_bad_source_adds_nothing(workdir: Path, tmp_path: Path, call: Command,
     assert "later" not in {row["set"] for row in document("problems", "list", "mine", "--workdir", workdir)}
 
 
+def test_training_problems_need_no_answers_where_the_run_needs_none(
+    tmp_path: Path, call: Command, document: Document
+) -> None:
+    questions, workdir = tmp_path / "questions.jsonl", tmp_path / "work"
+    questions.write_text("".join(json.dumps({"question": f"How many {number}?"}) + "\n" for number in range(30)))
+    options = ["--policy", "number-paths", "--workdir", workdir]
+    for name, truth in (("answers", []), ("votes", ["--truth", "votes"])):
+        call("runs", "create", name, *truth, *options)
+    refused = call("problems", "enqueue", "answers", questions, "--workdir", workdir)
+    assert "answer" in str(refused.exception) and refused.exit_code != 0
+    added = document("problems", "enqueue", "votes", questions, "--workdir", workdir)["added"]
+    assert sum(added[name] for name in ("train", "held-out") if name in added) == 30
+    refused = call("problems", "enqueue", "votes", questions, "--set", "test", "--workdir", workdir)
+    assert refused.exit_code != 0, "what is evaluated on has answers"
+
+
 def test_listing_shows_texts_as_characters(workdir: Path, shown: Shown, call: Command) -> None:
     text = shown("problems", "list", "mine", "--set", "train", "--workdir", workdir)
     assert "[bold]not markup[/bold] \\x1b[31mnot red\\x1b[0m, and on two lines" in text

@@ -13,6 +13,7 @@ from restmcts.adapters.sql.state import trees
 from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.tasks.task import Judgement
+from restmcts.testing.policy_servers import END, PolicyServer
 from restmcts.usecases import label
 from restmcts.usecases.label import regrade
 from sqlalchemy import func, select
@@ -111,3 +112,33 @@ def test_votes_over_stored_trees_say_how_many_of_them_are_true(
     assert other["truth"] is None and other["num_verdicts_changed"] == 0
     refused = call("regrade", "mine", "--set", "budget.nodes=3", "--name", "x", "--workdir", workdir)
     assert "only settings of verdicts" in str(refused.exception)
+
+
+def agreeing(text: str) -> dict[str, float]:
+    """Return the log-probabilities of a judge that says yes to everything, and ends."""
+    said = text.endswith("The answer is yes\n")
+    return {END: -0.01 if said else -9.0, "The answer is yes\n": -9.0 if said else -0.01}
+
+
+def test_judges_behind_http_decide_over_stored_trees(
+    workdir: Path, call: Callable[..., Result], document: Document, database: Database
+) -> None:
+    with PolicyServer(model="judge", log_probs_of=agreeing) as server:
+        options = ["--truth", "judge", "--set", f'truth.judges=["{server.uri("chat")}"]', "--workdir", workdir]
+        found = document("regrade", "mine", *options)
+        prompts = [body["messages"][-1]["content"] for body in server.bodies]
+    assert found["truth"]["source"] == "judge" and found["truth"]["checked"]
+    assert found["solved_now"] >= found["solved_before"]
+    assert any("yes or no." in one for one in prompts) and any("no or yes." in one for one in prompts)
+    with database.transaction() as transaction:
+        judged = select(NODES.c.verdict, NODES.c.reason).where(NODES.c.verdict_source == "judge")
+        rows = transaction.execute(judged).all()
+    assert {row.verdict for row in rows} <= {"right", "undecided"}, "what is not finished is not judged"
+    assert all("The answer is yes" in row.reason for row in rows if row.verdict == "right"), "replies are stored"
+    assert any(row.verdict == "right" for row in rows)
+    refused = call(
+        "regrade", "mine", "--truth", "judge", "--set", 'truth.judges=["nonsense"]', "--name", "x", *options[-2:]
+    )
+    assert refused.exit_code != 0 and "nonsense" in str(refused.exception)
+    unnamed = call("regrade", "mine", "--truth", "judge", "--name", "x", *options[-2:])
+    assert "name at least one model that judges" in str(unnamed.exception)

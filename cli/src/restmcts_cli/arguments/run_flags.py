@@ -56,7 +56,8 @@ TRUTH = Flag(
     ("truth.source",),
     METHOD,
     "How solutions are found right or wrong when trees are labelled: answers, by each problem's own verification (for code its "
-    "tests); votes, by the answer that most solutions of a tree agree on.",
+    "tests); tests, the same for code alone; votes, by the answer that most solutions of a tree agree on; judge, by what the "
+    "language models of truth.judges say of each solution.",
 )
 PROBE = Flag("--probe", ("probe",), PROBLEMS)
 BUDGET_TOKENS = Flag("--budget-tokens", ("budget.tokens",), SEARCH, "Generated tokens that each tree may spend.")

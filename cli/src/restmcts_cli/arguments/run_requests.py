@@ -5,6 +5,7 @@ from pathlib import Path
 
 from restmcts.adapters.files.plugins import load_plugins, loaded_plugins
 from restmcts.adapters.files.run_files import is_run_file, located, read_run_file
+from restmcts.adapters.models.http_policy.address import parse_address
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_settings import Setting, spec_of, spec_settings
 
@@ -20,7 +21,10 @@ def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec 
     Raises:
         InputError: if the file cannot be read, or a setting is not known or does not fit.
     """
-    return spec_of(requested_settings(argument, given, base))
+    spec = spec_of(requested_settings(argument, given, base))
+    for judge in spec.truth.judges:
+        parse_address(judge)
+    return spec
 
 
 def requested_settings(argument: str | None, given: Sequence[Setting], base: RunSpec | None = None) -> list[Setting]:

@@ -108,6 +108,8 @@ def check_kinds(spec: RunSpec, source: str, kinds: Set[str]) -> None:
         InputError: if some cannot.
     """
     for kind in sorted(kinds):
+        if spec.truth.source == "tests" and TASKS.get(kind).states_answers:
+            raise InputError(f"{source}: {kind} problems have no tests; give --truth answers")
         if spec.truth.source == "votes" and not TASKS.get(kind).states_answers:
             raise InputError(
                 f"{source}: solutions of {kind} problems state no answer to vote for; give --truth answers"

@@ -16,6 +16,7 @@ from restmcts.usecases.blocked import blocking
 from restmcts.usecases.label import label_trees
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import serve_waiting
+from restmcts.usecases.truth.judge import OpenJudge
 
 from restmcts_value_labeler.datasets import write_dataset
 
@@ -24,16 +25,22 @@ class ValueLabelerHandlers:
     """Handlers of the queue `labels`."""
 
     def __init__(
-        self, database: Database, artifacts: ArtifactStore, verifier: Verifier, settings: WorkerSettings | None = None
+        self,
+        database: Database,
+        artifacts: ArtifactStore,
+        verifier: Verifier,
+        settings: WorkerSettings | None = None,
+        open_judge: OpenJudge | None = None,
     ) -> None:
         self._database = database
         self._artifacts = artifacts
         self._verifier = verifier
         self._settings = settings or WorkerSettings()
+        self._open_judge = open_judge
 
     def label_trees(self, message: LabelTrees) -> None:
         """Label those of the trees that have ended; the others are left as they are."""
-        label_trees(self._database, self._verifier, message.tree_ids)
+        label_trees(self._database, self._verifier, message.tree_ids, self._open_judge)
 
     def answer_calls(self, _: AnswerWaitingCalls) -> None:
         """Answer the calls of tools that wait; what this machine cannot answer is answered so, and

@@ -1,5 +1,6 @@
 """What the value labeler does with the messages of its queue."""
 
+from restmcts.adapters.models.http_policy.judges import Judges
 from restmcts.adapters.verification.verifier import AnswerVerifier
 from restmcts.adapters.workers.service import Handlers, ServiceContext
 from restmcts.messages.commands import AnswerWaitingCalls, LabelTrees, WriteDataset
@@ -13,7 +14,13 @@ def start(context: ServiceContext) -> Handlers:
     """Return the handlers by wire name."""
     verifier = context.opened.verifier or _verifier(context)
     settings = WorkerSettings.of(context)
-    handlers = ValueLabelerHandlers(context.database, context.artifacts, verifier, settings)
+    if context.opened.policy is not None:
+        open_judge = context.opened.policy
+    else:
+        judges = Judges(context.settings.models.servers)
+        context.closers.append(judges.close)
+        open_judge = judges.open
+    handlers = ValueLabelerHandlers(context.database, context.artifacts, verifier, settings, open_judge)
     return {
         LabelTrees.name: handlers.label_trees,
         AnswerWaitingCalls.name: handlers.answer_calls,

@@ -28,6 +28,7 @@ from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.errors import LEAVING, InputError, UnknownEntryError, is_retryable, reason_of
 from restmcts.messages.events import TreesLabelled
 from restmcts.ports import Verifier
+from restmcts.usecases.truth.judge import OpenJudge, judge_by_models
 from restmcts.usecases.truth.vote import KnownAnswers, entry_of, judge_by_vote
 
 log = logging.getLogger(__name__)
@@ -37,14 +38,19 @@ DECIDED = ("bootstrap", "collect", "probe")
 """Purposes of searches whose verdicts may come from another source than the true answers."""
 
 
-def label_trees(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:
+def label_trees(
+    database: Database, verifier: Verifier, tree_ids: Sequence[int], open_judge: OpenJudge | None = None
+) -> None:
     """Label those of the trees that have ended; the others are left as they are. A tree that cannot
     be labelled fails, with the reason, and no other.
+
+    Args:
+        open_judge: where language models give verdicts; None: none can be asked here.
     """
     for start in range(0, len(tree_ids), TREES_PER_TRANSACTION):
         together = tree_ids[start : start + TREES_PER_TRANSACTION]
         try:
-            _label(database, verifier, together)
+            _label(database, verifier, together, open_judge)
         except LEAVING:
             raise
         except BaseException as error:
@@ -52,12 +58,12 @@ def label_trees(database: Database, verifier: Verifier, tree_ids: Sequence[int])
                 raise
             log.warning("%d trees cannot be labelled together (%s); one by one", len(together), reason_of(error))
             for tree_id in together:
-                _label_alone(database, verifier, tree_id)
+                _label_alone(database, verifier, tree_id, open_judge)
 
 
-def _label_alone(database: Database, verifier: Verifier, tree_id: int) -> None:
+def _label_alone(database: Database, verifier: Verifier, tree_id: int, open_judge: OpenJudge | None) -> None:
     try:
-        _label(database, verifier, [tree_id])
+        _label(database, verifier, [tree_id], open_judge)
     except LEAVING:
         raise
     except UnknownEntryError as error:
@@ -72,13 +78,13 @@ def _label_alone(database: Database, verifier: Verifier, tree_id: int) -> None:
             transaction.emit(*(TreesLabelled(run_id=run_id) for run_id in trees.runs_of(transaction, [tree_id])))
 
 
-def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int]) -> None:
+def _label(database: Database, verifier: Verifier, tree_ids: Sequence[int], open_judge: OpenJudge | None) -> None:
     with database.transaction() as transaction:
         rows = labelling.ended(transaction, tree_ids)
         loaded = trees.load_trees(transaction, [row.tree_id for row in rows])
         known = _known_answers(transaction, rows)
     with tracing.step("label", [row.tree_id for row in rows]):
-        outcomes = _outcomes(rows, loaded, verifier, known)
+        outcomes = _outcomes(rows, loaded, verifier, known, open_judge)
     with database.transaction() as transaction:
         still_ended = labelling.lock_ended(transaction, list(outcomes))
         _save(transaction, rows, [outcomes[tree_id] for tree_id in still_ended])
@@ -102,12 +108,13 @@ def _outcomes(
     loaded: Mapping[int, Tree],
     verifier: Verifier,
     known: Mapping[int, KnownAnswers],
+    open_judge: OpenJudge | None,
     regraded: TruthSettings | None = None,
 ) -> dict[int, Labelled]:
     """Return what trees came to, each knowing what was accepted as true in those before it."""
     found = {}
     for row in rows:
-        outcome = outcome_of(row, loaded[row.tree_id], verifier, known[row.run_id], regraded)
+        outcome = outcome_of(row, loaded[row.tree_id], verifier, known[row.run_id], regraded, open_judge)
         if outcome.entry is not None and outcome.entry.answer is not None:
             known[row.run_id].setdefault(row.digest, []).append(outcome.entry.answer)
         found[row.tree_id] = outcome
@@ -126,6 +133,7 @@ def outcome_of(
     verifier: Verifier,
     known: KnownAnswers | None = None,
     regraded: TruthSettings | None = None,
+    open_judge: OpenJudge | None = None,
 ) -> Labelled:
     """Return what an ended tree (`row` is that of `labelling.ended`) came to; where its phase
     merges given solutions and knows true answers, the problem's is added to the tree.
@@ -134,6 +142,7 @@ def outcome_of(
         known: what was accepted as true in the run so far.
         regraded: another source of verdicts than the phase's; the true answer, where there is one,
             is then looked up for every tree, as for a probe's.
+        open_judge: where language models give verdicts; None: none can be asked here.
     """
     phase = SEARCH_PHASE.validate_python(row.spec)
     truth = regraded if regraded is not None and phase.purpose in DECIDED else phase.truth
@@ -152,7 +161,10 @@ def outcome_of(
     if truth.knows_answers:
         judgements = _verify(row, tree, leaves, verifier)
     else:
-        judgements, answer = judge_by_vote(row, tree, leaves, phase, truth, verifier, known or {})
+        if truth.source == "votes":
+            judgements, answer = judge_by_vote(row, tree, leaves, phase, truth, verifier, known or {})
+        else:
+            judgements, answer = judge_by_models(row, tree, leaves, truth, verifier, known or {}, open_judge)
         asks = phase.purpose == "probe" or (regraded is not None and row.answer is not None)
         entry = entry_of(row, tree, phase.iteration, answer, judgements, verifier if asks else None)
     judgements = {**judgements, **unanswered}
@@ -233,6 +245,7 @@ def regrade(
     name: str,
     on_trees: Callable[[int], None] = lambda _: None,
     truth: TruthSettings | None = None,
+    open_judge: OpenJudge | None = None,
 ) -> Regraded:
     """Grade the labelled trees of a run again, as a new run; one that was started is continued.
 
@@ -242,6 +255,7 @@ def regrade(
         name: of the new run.
         on_trees: called with the number of trees that are graded so far.
         truth: where the verdicts of training trees come from; None: as in the run.
+        open_judge: where language models give verdicts; None: none can be asked.
 
     Raises:
         InputError: if there is no such run, it has no labelled trees, or another run has the name.
@@ -255,7 +269,7 @@ def regrade(
             pairs = regrading.trees_to_grade(transaction, old_run.id, new_run, TREES_PER_TRANSACTION)
         if not pairs:
             break
-        _grade(database, verifier, pairs, found, truth)
+        _grade(database, verifier, pairs, found, truth, open_judge)
         on_trees(found.num_trees)
     with database.transaction() as transaction:
         runs.finish_run(transaction, new_run, RunState.DONE)
@@ -280,7 +294,12 @@ def _begun(
 
 
 def _grade(
-    database: Database, verifier: Verifier, pairs: list[TreePair], found: Regraded, truth: TruthSettings | None
+    database: Database,
+    verifier: Verifier,
+    pairs: list[TreePair],
+    found: Regraded,
+    truth: TruthSettings | None,
+    open_judge: OpenJudge | None,
 ) -> None:
     new_ids, old_ids = [pair.new_id for pair in pairs], [pair.old_id for pair in pairs]
     with database.transaction() as transaction:
@@ -288,7 +307,7 @@ def _grade(
         loaded = trees.load_trees(transaction, new_ids)
         before = trees.load_labels(transaction, old_ids)
         known = _known_answers(transaction, rows)
-    outcomes = _outcomes(rows, loaded, verifier, known, truth)
+    outcomes = _outcomes(rows, loaded, verifier, known, open_judge, truth)
     with database.transaction() as transaction:
         still_ended = labelling.lock_ended(transaction, new_ids)
         _save(transaction, rows, [outcomes[tree_id] for tree_id in still_ended])

@@ -19,6 +19,7 @@ from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, pr
 
 if TYPE_CHECKING:
     from restmcts.adapters.files.problem_files import BadLine
+    from restmcts.adapters.sql.database import Transaction
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.problems import Problem
 
@@ -99,7 +100,8 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Add problems to a set of a run, before the phase that searches it starts. After an error,
-    none are added.
+    none are added. Training problems of a run whose verdicts rest on votes or judges need no
+    answers.
 
     Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
     """
@@ -110,7 +112,9 @@ def enqueue(
     if workdir is None:
         refuse_plugins_on_stack()
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        items = usable(source, read_source(source, split=split, seed=seed, strict=strict, limit=limit))
+        needs_answers = set_name != TRAIN or _knows_answers(transaction, run)
+        read = read_source(source, split=split, seed=seed, strict=strict, limit=limit, needs_answers=needs_answers)
+        items = usable(source, read)
         counts = enqueue_problems(transaction, run, set_name, review.passing(_at_least_one(items, source)))
     for remark in review.remarks(source):
         print_note(remark)
@@ -118,6 +122,15 @@ def enqueue(
         print_json({"run": run, "added": counts})
     else:
         print_note(f"run {run}: " + ", ".join(f"{count:,} problems added to {name}" for name, count in counts.items()))
+
+
+def _knows_answers(transaction: "Transaction", run: str) -> bool:
+    """Return whether true answers give a run's verdicts."""
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.truth import read_truth
+
+    row = queries.run_named(transaction, run)
+    return read_truth(transaction, row.id, row.config) is None
 
 
 @app.command()

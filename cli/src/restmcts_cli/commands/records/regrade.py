@@ -1,6 +1,7 @@
 """`restmcts regrade`: new verdicts and labels over the stored trees of a run."""
 
 import time
+from contextlib import closing
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -13,6 +14,7 @@ from restmcts_cli.arguments.run_flags import SET, TRUTH, with_flags
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from restmcts.adapters.models.http_policy.judges import Judges
     from restmcts.domain.truth.truth_settings import TruthSettings
     from restmcts.usecases.label import Regraded
 
@@ -30,10 +32,10 @@ def regrade(
     """Grade the trees of a run again, with the verifier of this version and your plugins.
 
     Verdicts may come from another source ([bold]--truth[/bold], and its settings by
-    [bold]--set[/bold]); those by vote are compared with the true answers where these are known. The
-    new verdicts and labels are a run of their own; no model is asked. What changed is said in
-    numbers; the viewer compares the trees of a problem, those of both runs among them. A call that
-    was stopped is resumed by the same call.
+    [bold]--set[/bold]); those by vote or by judges are compared with the true answers where these
+    are known. The new verdicts and labels are a run of their own; nothing is searched anew. What
+    changed is said in numbers; the viewer compares the trees of a problem, those of both runs among
+    them. A call that was stopped is resumed by the same call.
 
     Example: [bold]restmcts regrade first --truth votes --set truth.min_share=0.6[/bold]
     """
@@ -45,9 +47,13 @@ def regrade(
 
     begin = time.monotonic()
     name = name or f"{run}-regraded"
-    with connect(workdir) as connection, AnswerVerifier(time_limit) as verifier:
+    with connect(workdir) as connection, AnswerVerifier(time_limit) as verifier, closing(_judges()) as judges:
         database, truth = connection.database, _truth(connection, run, given)
-        found = grade_again(database, verifier, verifier.verifier_version, run, name, truth=truth)
+        for judge in truth.judges if truth is not None else ():
+            judges.open(judge)
+        found = grade_again(
+            database, verifier, verifier.verifier_version, run, name, truth=truth, open_judge=judges.open
+        )
         with database.transaction() as transaction:
             row = queries.run_named(transaction, name)
             worth = read_truth(transaction, row.id, row.config)
@@ -61,6 +67,13 @@ def regrade(
     print_fields({name: value for name, value in _document(found).items() if name != "verdicts"})
     print_fields(truth_in_words(worth))
     print_note(f"{found.num_trees:,} trees in {time.monotonic() - begin:,.1f} s")
+
+
+def _judges() -> "Judges":
+    from restmcts.adapters.models.http_policy.judges import Judges
+    from restmcts.settings import load_policy_server_settings
+
+    return Judges(load_policy_server_settings())
 
 
 def _truth(connection: Connection, run: str, given: list[Setting]) -> "TruthSettings | None":

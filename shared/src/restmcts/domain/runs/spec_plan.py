@@ -64,7 +64,9 @@ def _probe_set(spec: RunSpec) -> str | None:
     if spec.probe is None:
         return None
     if spec.truth.knows_answers:
-        raise InputError("probe: it checks verdicts that no true answer gives; leave it out, or give --truth votes")
+        raise InputError(
+            "probe: it checks verdicts that no true answer gives; leave it out, or give --truth votes or judge"
+        )
     if spec.puzzles is not None and spec.probe != HELD_OUT:
         raise InputError(f"probe: puzzles have their own problems; give {HELD_OUT}, or leave it out")
     return HELD_OUT if spec.probe == HELD_OUT else PROBE

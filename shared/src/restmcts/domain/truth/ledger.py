@@ -79,7 +79,7 @@ class RunTruth:
     """Where verdicts of a run come from that no true answer gives.
 
     Attributes:
-        source: "votes".
+        source: "votes" or "judge".
         is_checked: whether true answers to some problems say how far it can be trusted.
         iterations: what its verdicts were worth so far.
     """

@@ -36,7 +36,7 @@ def judge_by_vote(
     weight = truth.probability_weight
     if weight is None:
         weight = 0.0 if phase.search.samples_branches else 1.0
-    answers = _answers(row.kind, tree, finished, verifier, earlier)
+    answers = answers_stated(row.kind, tree, finished, verifier, earlier)
     ballots: dict[int, Ballot] = ballots_of(tree, answers, weight, truth.branch_depth)
     vote = count_votes(list(ballots.values()), truth.min_share, truth.min_branches)
     unfinished = judged(Verdict.UNDECIDED, "votes", "the solution is not finished")
@@ -44,7 +44,7 @@ def judge_by_vote(
     return found | judgements_of(ballots, vote), vote.answer
 
 
-def _answers(
+def answers_stated(
     kind: str, tree: Tree, finished: Sequence[Node], verifier: Verifier, earlier: Sequence[str]
 ) -> dict[int, str | None]:
     """Return what solutions state, by node id, equal answers written alike."""

@@ -5,7 +5,7 @@ from restmcts.adapters.sql.rows import JsonObject
 from restmcts.adapters.sql.state import truth_ledger
 from restmcts.domain.truth.ledger import RunTruth, summarise_truth
 
-ANSWERS = "answers"
+OF_THE_TASK = ("answers", "tests")
 
 
 def read_truth(transaction: Transaction, run_id: int, config: JsonObject) -> RunTruth | None:
@@ -15,8 +15,8 @@ def read_truth(transaction: Transaction, run_id: int, config: JsonObject) -> Run
         config: the run's.
     """
     settings = config.get("regraded", {}).get("truth") or config.get("truth") or {}
-    source = settings.get("source", ANSWERS)
-    if source == ANSWERS:
+    source = settings.get("source", OF_THE_TASK[0])
+    if source in OF_THE_TASK:
         return None
     iterations = summarise_truth(truth_ledger.entries_of(transaction, run_id))
     is_checked = config.get("probe_set") is not None or any(one.is_checked for one in iterations)
