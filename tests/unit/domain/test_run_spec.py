@@ -42,6 +42,7 @@ def values_of(annotation: Any, name: str) -> st.SearchStrategy[Any]:
         int: st.integers(1, 2**40),
         float: st.floats(0.001, 0.999),
         str: st.text(min_size=1).filter(lambda text: text != "null"),
+        tuple[str, ...]: st.lists(st.text(min_size=1), min_size=1, max_size=2),
     }
     return known[annotation]
 
@@ -89,7 +90,14 @@ def _section(annotation: Any) -> Any:
 def _one_source(document: dict[str, Any]) -> dict[str, Any]:
     if "puzzles" in document:
         document = {name: value for name, value in document.items() if name not in ("problems", "test")}
-    return {name: _packed_one_way(name, section) for name, section in document.items()}
+    return {name: _judged_or_not(_packed_one_way(name, section)) for name, section in document.items()}
+
+
+def _judged_or_not(section: Any) -> Any:
+    """Return settings of verdicts that name judges only where these are asked."""
+    if isinstance(section, dict) and "judges" in section and section["source"] != "judge":
+        return {**section, "judges": []}
+    return section
 
 
 def _packed_one_way(name: str, section: Any) -> Any:
