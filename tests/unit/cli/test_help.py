@@ -28,7 +28,7 @@ def texts() -> Iterator[tuple[str, str]]:
 
 
 def fault_of(text: str) -> str | None:
-    plain = re.sub(r"\[/?\w+\]|\[default: [^]]*\]", "", text).strip()
+    plain = re.sub(r"\\?\[default: .*\](?=\[/dim\])|\[/?\w+\]|\[default: [^]]*\]", "", text).strip()
     if not plain:
         return "no help"
     first = re.match(r"[\w'-]+", plain)
@@ -41,6 +41,12 @@ def test_help_is_a_sentence_and_begins_with_no_preposition() -> None:
     found = {place: text for place, text in texts() if not place.endswith(OF_THE_LIBRARY)}
     assert len(found) > 300
     assert {place: fault for place, text in found.items() if (fault := fault_of(text))} == {}
+
+
+def test_a_default_is_shown_once_and_without_brackets_of_its_own() -> None:
+    shown = {place: text for place, text in texts() if "default: " in text}
+    assert len(shown) > 50
+    assert {place: text for place, text in shown.items() if text.count("default: ") > 1 or "default: (" in text} == {}
 
 
 def test_a_help_that_is_no_sentence_is_found() -> None:

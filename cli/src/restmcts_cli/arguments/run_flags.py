@@ -235,7 +235,10 @@ def _parameter(flag: Flag | Prefix) -> inspect.Parameter:
     else:
         option = _option(flag.settings[0])
         default = _default(flag.settings[0], option)
-        shown = typer.Option(*names, help=flag.help or option.help, rich_help_panel=panel, show_default=default)
+        # Typer would put a default that is a text in brackets of its own.
+        shown_default = rf" [dim]\[default: {default}][/dim]" if default else ""
+        text = f"{flag.help or option.help}{shown_default}"
+        shown = typer.Option(*names, help=text, rich_help_panel=panel, show_default=False)
         annotation = Annotated[option.annotation | None, shown]
     return inspect.Parameter(_name(flag), inspect.Parameter.KEYWORD_ONLY, default=None, annotation=annotation)
 
@@ -251,10 +254,10 @@ def _option(setting: str) -> Option:
 _DERIVED = with_derived({})
 
 
-def _default(setting: str, option: Option) -> str | bool:
-    """Return the default to be shown, or False if there is none."""
+def _default(setting: str, option: Option) -> str:
+    """Return the default to be shown; empty if there is none."""
     value: Any = _DERIVED
     for name in setting.split("."):
         value = value.get(name) if isinstance(value, dict) else None
     shown = (as_written(value) if value is not None else option.default).strip('"')
-    return shown if shown not in ("", "null", "false") else False
+    return shown if shown not in ("null", "false") else ""

@@ -148,6 +148,8 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
         display.watch(run.database, run_id)
         run.run(run_id)
     has_beside = demo != "smollm2" and spec.budget.tokens is not None and spec.method != BESIDE
+    if has_beside:
+        print_note("beside it, from the same first policy: ReST^EM, which samples as many tokens and searches nothing")
     beside = run_beside(spec, BESIDE, sets, run_id, workdir) if has_beside else None
     with LocalRun(workdir, model_options(spec)) as run:
         return _report(run, (run_id, beside), spec, demo, quick, begin)
