@@ -274,6 +274,61 @@ def test_keys_alone_reach_every_step(page: Page, address: str) -> None:
     )
 
 
+def test_the_outline_is_folded_walked_through_and_opened_with_keys_alone(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/4")
+    outline = page.get_by_role("tree")
+    rows = outline.get_by_role("treeitem")
+    visible = ask(page, "view.model.visible.length")
+    expect(rows).to_have_count(visible)
+    steps = ask(page, "view.model.nodes.map((node) => node.step.trim()).filter(Boolean)")
+    shown = outline.locator(".step").all_inner_texts()
+    assert sorted(shown[1:]) == sorted(steps), "every step is there, whole"
+    outline.focus()
+    page.keyboard.press("End")
+    expect(rows.last).to_have_attribute("aria-selected", "true")
+    page.keyboard.press("Home")
+    page.keyboard.press("ArrowDown")
+    first = ask(page, "view.look.selected.node_id")
+    expect(outline).to_have_attribute("aria-activedescendant", f"outline-4-{first}")
+    page.keyboard.press("ArrowLeft")
+    folded = ask(page, "view.model.visible.length")
+    assert folded < visible
+    expect(rows).to_have_count(folded)
+    page.keyboard.press("ArrowRight")
+    expect(rows).to_have_count(visible)
+    page.keyboard.press("ArrowRight")
+    assert ask(page, "view.look.selected.parent_id") == first
+    page.keyboard.press("Enter")
+    expect(page.locator(".detail h3")).to_be_focused()
+    page.locator(".detail").get_by_role("button", name="Close").click()
+    expect(outline).to_be_focused()
+
+
+def test_ends_are_listed_and_a_step_has_an_address(page: Page, address: str) -> None:
+    open_tree(page, address, "/trees/4")
+    ends = page.locator(".ends")
+    ends.locator("summary").click()
+    verified = ask(page, "view.model.nodes.filter((node) => node.verdict).map((node) => node.verdict)")
+    assert {"right", "wrong"} <= set(verified)
+    expect(ends.locator("li")).to_have_count(len(verified))
+    expect(ends.locator("summary")).to_contain_text(f"{verified.count('right')} right")
+    expect(ends.locator("li .verdict").first).to_contain_text("right")
+    ends.locator("li button").first.click()
+    chosen = ask(page, "view.look.selected.node_id")
+    page.wait_for_url(f"**/trees/4#node-{chosen}")
+    page.reload()
+    expect(page.locator(".detail h3")).to_be_visible()
+    assert ask(page, "view.look.selected.node_id") == chosen
+    page.context.grant_permissions(["clipboard-read", "clipboard-write"])
+    page.get_by_role("button", name="Copy the solution").click()
+    expect(page.get_by_role("button", name="Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == ask(
+        page, "view.model.steps(view.look.selected).join('')"
+    )
+    page.get_by_role("link", name="Tree 5").click()
+    expect(page.locator("h1")).to_have_text("Tree 5")
+
+
 def test_two_trees_of_one_problem_stand_side_by_side(page: Page, address: str) -> None:
     open_tree(page, address, "/trees/2")
     page.get_by_label("Compare with").select_option("5")

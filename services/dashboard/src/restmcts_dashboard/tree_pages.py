@@ -20,7 +20,8 @@ def tree_pages(source: Source) -> APIRouter:
         with source.database.transaction() as transaction:
             shown = tree_reads.facts_of(transaction, tree_id)
             others = tree_reads.siblings(transaction, tree_id)
-        return page("tree.html.j2", source=source, tree=shown, siblings=others)
+            before, after = tree_reads.neighbours(transaction, tree_id)
+        return page("tree.html.j2", source=source, tree=shown, siblings=others, before=before, after=after)
 
     @pages.get("/trees/{tree_id}/data")
     def data(tree_id: RowId) -> Response:

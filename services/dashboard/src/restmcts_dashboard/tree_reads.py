@@ -18,7 +18,7 @@ from restmcts.domain.runs.phase_search import search_of
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.tree import Node
 from restmcts.messages.wire import load_response
-from sqlalchemy import select
+from sqlalchemy import func, select
 
 MAX_SIBLINGS = 200
 NODE_FIELDS = (
@@ -231,6 +231,15 @@ def siblings(transaction: Transaction, tree_id: int) -> list[Sibling]:
         .limit(MAX_SIBLINGS)
     )
     return transaction.rows(Sibling, statement)
+
+
+def neighbours(transaction: Transaction, tree_id: int) -> tuple[int | None, int | None]:
+    """Return the trees before and after one in its phase, in order of creation; None at an end."""
+    phase = select(TREES.c.phase_id).where(TREES.c.id == tree_id).scalar_subquery()
+    same_phase = TREES.c.phase_id == phase
+    before = select(func.max(TREES.c.id)).where(same_phase, TREES.c.id < tree_id)
+    after = select(func.min(TREES.c.id)).where(same_phase, TREES.c.id > tree_id)
+    return transaction.execute(before).scalar(), transaction.execute(after).scalar()
 
 
 def facts_of(transaction: Transaction, tree_id: int) -> TreeOfRun:

@@ -8,6 +8,7 @@ const MAX_SHOWN_AT_FIRST = 120;
 class TreeModel {
   constructor(data) {
     this.folded = new Set();
+    this.stamp = 0;
     [this.column, this.row] = [COLUMN[1], ROW[0]];
     this.take(data);
     this.frame = this.lastFrame;
@@ -122,6 +123,7 @@ class TreeModel {
 
   // Give each visible node its place: columns are depths, leaves get a row each, parents stand between their children.
   place() {
+    this.stamp += 1;
     this.visible = [];
     let row = 0;
     const open = (node) => (this.folded.has(node.node_id) ? [] : node.children.filter((child) => child.shown));
@@ -162,6 +164,12 @@ class TreeModel {
 
   steps(node) {
     return this.lineage(node).slice(1).map((one) => one.step);
+  }
+
+  // The ends that were verified, right ones first, then by how often the search came there.
+  ends() {
+    const rank = (node) => ["right", "undecided", "wrong"].indexOf(node.verdict);
+    return this.nodes.filter((node) => node.verdict).sort((a, b) => rank(a) - rank(b) || b.visits - a.visits || a.node_id - b.node_id);
   }
 
   // The partial solutions of this tree as texts, for finding those that another tree has too.

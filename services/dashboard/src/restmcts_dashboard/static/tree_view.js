@@ -21,6 +21,16 @@ function element(name, text, attributes = {}) {
   return made;
 }
 
+// A button that puts a text into the clipboard and says so.
+function copyButton(label, text) {
+  const button = element("button", label, { type: "button", "aria-live": "polite" });
+  button.addEventListener("click", async () => {
+    const done = await navigator.clipboard.writeText(text()).then(() => true, () => false);
+    button.textContent = done ? "Copied" : "The browser refused: select the text instead";
+  });
+  return button;
+}
+
 // Where a step comes from, where the search's policy did not write it.
 function originOf(node) {
   if (node.origin === "search") return "";
@@ -58,6 +68,7 @@ class TreeView {
     this.drawing = new TreeDrawing(this.canvas);
     this.look = { colour: "value", hits: new Set(), only: new Set(), selected: null };
     this.pointers = new Map();
+    this.outline = new TreeOutline(this, box.querySelector(".outline"));
     box.view = this;
   }
 
@@ -70,8 +81,9 @@ class TreeView {
     this.drawing.resize();
     if (this.model.root) this.drawing.fit(this.model, this.model.visible.length <= READABLE ? READABLE_ZOOM : undefined);
     this.updateReplay();
-    if (this.model.root) this.select(this.model.root);
+    if (this.model.root) this.selectLinked();
     else this.say("The search of this tree has not begun.");
+    this.outline.listEnds();
     this.box.dataset.ready = "yes";
     if (data.state === "searching" || data.state === "waiting") this.poll();
     if (this.box.dataset.other) this.markOnly();
@@ -93,6 +105,7 @@ class TreeView {
         this.model.take(data);
         this.look.selected = this.model.byId.get(selected) || null;
         this.updateReplay();
+        this.outline.listEnds();
         this.redraw();
       }
       if (!data || data.state === "searching" || data.state === "waiting") this.poll();
@@ -116,7 +129,7 @@ class TreeView {
       this.keepInView();
       this.redraw();
     }).observe(canvas);
-    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.drawing.readColours(); this.redraw(); });
+    matchMedia("(prefers-color-scheme: dark)").addEventListener("change", () => { this.drawing.readColours(); this.outline.state = null; this.redraw(); });
     canvas.addEventListener("wheel", (event) => {
       event.preventDefault();
       this.drawing.zoomAt(event.offsetX, event.offsetY, Math.exp(-event.deltaY * (event.deltaMode ? 0.05 : 0.0015)));
@@ -269,7 +282,8 @@ class TreeView {
     button.setAttribute("aria-pressed", String(playing));
     button.textContent = playing ? "Pause" : "Replay";
     clearInterval(this.timer);
-    if (!playing) return;
+    this.playing = playing;
+    if (!playing) return this.redraw();
     if (this.model.whole) {
       this.model.unfoldAll();
       this.drawing.fit(this.model);
@@ -282,6 +296,14 @@ class TreeView {
     }, pause);
   }
 
+  // Begin at the step that the address names, else at the question.
+  selectLinked() {
+    const linked = this.model.byId.get(Number(location.hash.replace("#node-", "")));
+    if (!linked || !location.hash || this.box.dataset.other) return this.select(this.model.root);
+    this.model.reveal(linked);
+    this.open(linked);
+  }
+
   toggle(node) {
     if (!node) return;
     this.model.fold(node);
@@ -292,8 +314,17 @@ class TreeView {
     if (!node) return;
     this.look.selected = node;
     this.keepInView();
+    this.link(node);
     this.say(this.describe(node));
     this.redraw();
+  }
+
+  // Put the step into the address once it is stayed at: browsers refuse a change for each press of a key.
+  link(node) {
+    if (this.box.dataset.other) return;
+    clearTimeout(this.linkTimer);
+    const address = node === this.model.root ? location.pathname : `#node-${node.node_id}`;
+    this.linkTimer = setTimeout(() => history.replaceState(null, "", address), 300);
   }
 
   keepInView() {
@@ -359,13 +390,16 @@ class TreeView {
       fold.addEventListener("click", () => { this.toggle(node); this.open(node); });
       detail.append(fold);
     }
+    detail.append(copyButton("Copy the solution", () => this.model.steps(node).join("")));
     this.appendRequests(detail, node);
+    if (!detail.contains(document.activeElement)) this.cameFrom = document.activeElement;
     if (focus) title.focus();
   }
 
   close() {
-    this.box.querySelector(".detail").hidden = true;
-    this.canvas.focus();
+    const detail = this.box.querySelector(".detail");
+    detail.hidden = true;
+    (this.cameFrom && this.cameFrom.isConnected ? this.cameFrom : this.canvas).focus();
   }
 
   async appendRequests(detail, node) {
@@ -396,6 +430,7 @@ class TreeView {
       const begin = performance.now();
       this.drawing.draw(this.model, this.look);
       this.drawMilliseconds = performance.now() - begin;
+      this.outline.update();
     });
   }
 }
