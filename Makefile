@@ -13,9 +13,8 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTHON :=
 SEED := 1
 ARGS :=
-# A process a core, and no more than pay for what each must import. The tests of models import
-# torch, which takes seconds of each process: they have a few of their own, which come first. The
-# tests that share servers mostly wait, and have a process beside those.
+# A process a core, and no more than pay for what each must import. A third of the time of the
+# end-to-end and integration tests is waiting: they have two processes beside those.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 PARALLEL := --maxprocesses 8
 
@@ -23,7 +22,7 @@ PARALLEL := --maxprocesses 8
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm env browser quick units units-of-models units-of-the-rest test test-engines chaos check mutations results bench clean
+.PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check mutations results bench clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
@@ -58,22 +57,14 @@ browser: ## Install Chromium for the tests of the dashboard, where this user may
 	{ $$root apt-get update -qq && $$root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
 		chromium fonts-dejavu-core >/dev/null; } || echo "browser: Chromium could not be installed" >&2
 
-quick: setup ## Checks beside the unit and golden tests: before every commit
-	@$(MAKE) --no-print-directory -j 3 check units
+quick: setup ## Checks beside the unit and golden tests, none of which imports torch: before every commit
+	@$(MAKE) --no-print-directory -j 2 check units
 
-units: units-of-models units-of-the-rest
+units:
+	@nice $(BIN)/python -m pytest $(PARALLEL) -n $(CORES) --dist worksteal tests/unit tests/golden
 
-# printed when it has ended, as two lines of dots at once are none
-units-of-models:
-	@log=$$(mktemp); \
-	$(BIN)/python -m pytest $(PARALLEL) -n $$((($(CORES) + 2) / 4)) --dist worksteal tests/unit/modeling >"$$log" 2>&1; \
-	failed=$$?; cat "$$log"; rm -f "$$log"; exit $$failed
-
-units-of-the-rest:
-	@nice $(BIN)/python -m pytest $(PARALLEL) -n $(CORES) --dist worksteal --ignore tests/unit/modeling tests/unit tests/golden
-
-test: browser quick ## Checks beside the unit and golden tests, then integration and e2e
-	@$(BIN)/python -m pytest $(PARALLEL) -n $$(($(CORES) + 1)) \
+test: browser quick ## All: checks, unit and golden tests, then those with models, servers and processes
+	@$(BIN)/python -m pytest $(PARALLEL) -n $$(($(CORES) + 2)) \
 		--dist loadfile --no-loadscope-reorder tests/e2e tests/integration
 
 chaos: setup ## Kill workers and restart servers under a run, seeded: make chaos SEED=7

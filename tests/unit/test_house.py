@@ -166,7 +166,6 @@ def test_tests_without_models_do_not_wait_for_torch() -> None:
         f"{path.relative_to(ROOT)}: {name}"
         for folder in ("unit", "golden")
         for path in (ROOT / "tests" / folder).rglob("*.py")
-        if "modeling" not in path.parts
         for node in parsed(path).body
         for name in ([node.module or ""] if isinstance(node, ast.ImportFrom) else _names_in(node))
         if name.startswith(LOADS_TORCH)

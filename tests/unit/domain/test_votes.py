@@ -5,7 +5,7 @@ when a run has to stop. Properties over random ballots.
 import random
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from restmcts.domain.labels.inferred import infer_labels
 from restmcts.domain.problems import Verdict
@@ -33,6 +33,7 @@ VOTES = TruthSettings("votes")
 
 @settings(max_examples=50, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 @given(BALLOTS, SHARES, st.integers(1, 3), st.randoms())
+@example([Ballot("1", -6.8e-15, 1), Ballot("2", 0.0, 1)], 0.5, 1, random.Random(0))
 def test_the_order_of_solutions_and_the_names_of_answers_decide_nothing(
     ballots: list[Ballot], min_share: float, min_branches: int, shuffled: random.Random
 ) -> None:

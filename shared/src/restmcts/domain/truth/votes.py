@@ -14,6 +14,9 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.tasks.task import Judgement, judged
 from restmcts.domain.tree import Node, Tree
 
+SHARE_DIGITS = 12
+"""To which shares are rounded: what is equal but for the error of floats is a draw."""
+
 LEAST_VALUE = 1e-6
 """A solution that the value model gives 0 still has a vote: the logarithm needs one."""
 
@@ -107,7 +110,11 @@ def _shares(ballots: Sequence[Ballot]) -> dict[str, float]:
     for ballot in ballots:
         weights[ballot.answer].append(math.exp(ballot.log_weight - most))
     total = math.fsum(weight for listed in weights.values() for weight in listed)
-    return {answer: math.fsum(listed) / total for answer, listed in weights.items() if answer is not None}
+    return {
+        answer: round(math.fsum(listed) / total, SHARE_DIGITS)
+        for answer, listed in weights.items()
+        if answer is not None
+    }
 
 
 def judgements_of(ballots: Mapping[int, Ballot], vote: Vote) -> dict[int, Judgement]:
