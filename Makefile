@@ -13,8 +13,8 @@ PIP_INSTALL := $(BIN)/python -m pip install -qq --disable-pip-version-check -c c
 PYTHON :=
 SEED := 1
 ARGS :=
-# A process a core, and no more than pay for what each must import. A third of the time of the
-# end-to-end and integration tests is waiting: they have two processes beside those.
+# A process a core, and no more than pay for what each must import. End-to-end and integration tests
+# wait now and then: they have two processes beside those; four took as long.
 CORES := $(shell getconf _NPROCESSORS_ONLN)
 PARALLEL := --maxprocesses 8
 

@@ -127,10 +127,9 @@ def enqueue(
 def _knows_answers(transaction: "Transaction", run: str) -> bool:
     """Return whether true answers give a run's verdicts."""
     from restmcts.adapters.sql.reads import queries
-    from restmcts.adapters.sql.reads.truth import read_truth
+    from restmcts.adapters.sql.reads.truth import source_of_verdicts
 
-    row = queries.run_named(transaction, run)
-    return read_truth(transaction, row.id, row.config) is None
+    return source_of_verdicts(queries.run_named(transaction, run).config) is None
 
 
 @app.command()
