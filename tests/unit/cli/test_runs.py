@@ -300,3 +300,26 @@ def test_the_demo_run_is_that_of_the_demo(tmp_path: Path, document: Document) ->
     database.close()
     assert names[0] == "policy-0"
     assert "MCTS* @ 80" in names
+
+
+def test_archived_runs_are_left_out_of_the_list_until_they_are_put_back(
+    workdir: Path, call: Command, document: Document
+) -> None:
+    place = ("--workdir", workdir)
+    assert "run mine is running" in message(call("runs", "archive", "mine", *place))
+    call("runs", "cancel", "mine", *place)
+    assert document("runs", "archive", "mine", *place) == [{"run": "mine", "archived": True}]
+    assert document("runs", "list", *place) == []
+    (listed,) = document("runs", "list", "--all", *place)
+    assert listed["archived_at"]
+    assert document("runs", "archive", "mine", "--undo", *place)[0]["archived"] is False
+    assert len(document("runs", "list", *place)) == 1
+
+
+def test_a_run_is_tagged_and_loses_its_tags(workdir: Path, call: Command, shown: Shown, document: Document) -> None:
+    place = ("--workdir", workdir)
+    assert document("runs", "tag", "mine", "paper", "baseline", *place)["tags"] == ["baseline", "paper"]
+    assert document("runs", "list", *place)[0]["tags"] == ["baseline", "paper"]
+    assert "baseline" in shown("runs", "list", *place)
+    assert document("runs", "tag", "mine", "paper", "--remove", *place)["tags"] == ["baseline"]
+    assert "the name of a tag is empty" in message(call("runs", "tag", "mine", " ", *place))

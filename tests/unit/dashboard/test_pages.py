@@ -269,10 +269,10 @@ def test_a_blocked_run_says_why_on_its_page(failed: Database, served: Callable[[
         blocks.block_checkpoint(transaction, 1, "the <bucket> is away")
     client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
     assert "Why it is blocked:</strong> the &lt;bucket&gt; is away" in client.text("/runs/1")
-    assert "blocked" in client.text("/")
+    assert 'class="state blocked"' in client.text("/")
     with failed.transaction() as transaction:
         blocks.unblock_run(transaction, 1)
-    assert "blocked" not in client.text("/runs/1") + client.text("/")
+    assert 'class="state blocked"' not in client.text("/runs/1") + client.text("/")
     failed.close()
 
 

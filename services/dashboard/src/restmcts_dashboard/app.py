@@ -15,6 +15,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restmcts_dashboard.failure_pages import failure_pages
 from restmcts_dashboard.pages import HEADERS, check_query, page
+from restmcts_dashboard.run_list_pages import run_list_pages
 from restmcts_dashboard.run_pages import run_pages
 from restmcts_dashboard.source import Source
 from restmcts_dashboard.tree_pages import tree_pages
@@ -54,7 +55,7 @@ def create_app(source: Source) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(source.names), www_redirect=False)
     app.add_middleware(Headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
-    for router in (run_pages(source), tree_pages(source), failure_pages(source)):
+    for router in (run_list_pages(source), run_pages(source), tree_pages(source), failure_pages(source)):
         app.include_router(router)
 
     @app.get("/healthz")

@@ -1,32 +1,95 @@
-"""The charts of a run's page: accuracy, losses and value quality by iteration, and losses by
-step.
+"""The charts of a run's page: accuracy, losses and value quality by iteration or by what was
+spent, and losses by step; and those of several runs in one.
 """
 
 import re
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Literal
 
 from markupsafe import Markup
 from restmcts.adapters.sql.reads.queries import PhaseNumbers
-from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts.reporting.line_charts import Axis, Moment, Point, Series, category_axis, line_chart, number_axis
 
 NAMES = {"grade-policy": "Policy, greedy", "grade-base": "Policy, greedy", "grade-control": "Control: seed data alone"}
 KINDS = {"train-policy": "Policy", "train-value": "Value model"}
 MAX_TRAININGS = 4
+TOKENS = "Tokens generated for training data"
+CHANCE = ("a guess", 0.5)
+Across = Literal["iteration", "tokens"]
+"""What a curve is drawn over."""
+
+Points = Mapping[str, Sequence[Point]]
 
 
-def accuracy_chart(phases: Sequence[PhaseNumbers]) -> Markup:
-    """Return the accuracy of what is evaluated in every iteration; empty where nothing is."""
+def accuracy_chart(phases: Sequence[PhaseNumbers], across: Across = "iteration") -> Markup:
+    """Return the accuracy of what is evaluated in every iteration, with the decisions on new
+    policies; empty where nothing is.
+    """
     points: dict[str, list[Point]] = defaultdict(list)
+    for stem, place, phase in _evaluated(phases, across):
+        if phase.accuracy is not None:
+            points[NAMES.get(stem, stem.removeprefix("grade-"))].append(Point.of(place, phase.accuracy))
+    return _accuracies(f"Accuracy by {across}", points, across, tuple(_decisions(phases, "policy", across)))
+
+
+def compared_charts(runs: Mapping[str, Sequence[PhaseNumbers]], across: Across) -> dict[str, Markup]:
+    """Return charts with a line for each run, by title; those that would be empty are left out."""
+    accuracy: dict[str, list[Point]] = {}
+    solved: dict[str, list[Point]] = {}
+    for name, phases in runs.items():
+        found = [
+            (place, phase)
+            for stem, place, phase in _evaluated(phases, across)
+            if NAMES.get(stem) == NAMES["grade-base"]
+        ]
+        accuracy[name] = [Point.of(place, phase.accuracy) for place, phase in found if phase.accuracy is not None]
+        spent = _spent_after(phases)
+        solved[name] = [
+            Point(phase.iteration if across == "iteration" else spent[phase.name], phase.num_solved / phase.num_done)
+            for phase in phases
+            if phase.purpose == "collect" and phase.num_done
+        ]
+    titles = (f"Accuracy of the policy by {across}", f"Share of searched problems with a right end by {across}")
+    drawn = {
+        title: _accuracies(title, {name: own for name, own in points.items() if own}, across)
+        for title, points in zip(titles, (accuracy, solved), strict=True)
+    }
+    return {title: chart for title, chart in drawn.items() if chart}
+
+
+def _evaluated(phases: Sequence[PhaseNumbers], across: Across) -> Iterator[tuple[str, float, PhaseNumbers]]:
+    spent = _spent_after(phases)
     for phase in phases:
         stem = re.sub(r"-\d+$", "", phase.name)
-        if phase.accuracy is not None and phase.state == "done" and stem.startswith("grade-"):
-            name = NAMES.get(stem, stem.removeprefix("grade-"))
-            points[name].append(Point.of(phase.iteration, phase.accuracy))
+        if phase.state == "done" and stem.startswith("grade-"):
+            yield stem, phase.iteration if across == "iteration" else spent[phase.name], phase
+
+
+def _spent_after(phases: Sequence[PhaseNumbers]) -> dict[str, int]:
+    """Return, by phase, the tokens generated for training data up to its end."""
+    spent, found = 0, {}
+    for phase in phases:
+        spent += phase.tokens if phase.purpose != "evaluate" else 0
+        found[phase.name] = spent
+    return found
+
+
+def _decisions(phases: Sequence[PhaseNumbers], kind: str, across: Across) -> Iterator[Moment]:
+    spent = _spent_after(phases)
+    for phase in phases:
+        candidate = str(phase.result.get("candidate") or "")
+        if phase.kind == "gate" and phase.state == "done" and candidate.startswith(kind):
+            promoted = bool(phase.result.get("promoted"))
+            place = phase.iteration if across == "iteration" else spent[phase.name]
+            yield Moment(float(place), f"{candidate} was {'promoted' if promoted else 'rejected'}", promoted)
+
+
+def _accuracies(title: str, points: Points, across: Across, moments: Sequence[Moment] = ()) -> Markup:
     ends = [
         end for series in points.values() for p in series for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))
     ]
-    return _chart("Accuracy by iteration", "Accuracy", points, [0.0, *ends], as_percent=True)
+    return _chart(title, "Accuracy", points, [0.0, *ends], across=across, as_percent=True, moments=moments)
 
 
 def loss_chart(phases: Sequence[PhaseNumbers]) -> Markup:
@@ -58,24 +121,43 @@ def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
 
 
 def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float]) -> Markup:
-    """Return the AUC of the value model in every collecting phase."""
+    """Return the AUC of the value model in every collecting phase, with the line of a guess and the
+    decisions on new value models.
+    """
     collected = [phase for phase in phases if phase.purpose == "collect" and phase.name in quality]
     points = (
         {"V at verified ends": [Point(phase.iteration, quality[phase.name]) for phase in collected]}
         if collected
         else {}
     )
-    return _chart(
-        "Value model: AUC by iteration", "AUC", points, [0.5, 1.0, *(p.y for series in points.values() for p in series)]
-    )
+    ends = [0.5, 1.0, *(p.y for series in points.values() for p in series)]
+    moments = tuple(_decisions(phases, "value", "iteration"))
+    return _chart("Value model: AUC by iteration", "AUC", points, ends, levels=(CHANCE,), moments=moments)
 
 
 def _chart(
-    title: str, label: str, points: Mapping[str, list[Point]], ends: Sequence[float], as_percent: bool = False
+    title: str,
+    label: str,
+    points: Points,
+    ends: Sequence[float],
+    *,
+    across: Across = "iteration",
+    as_percent: bool = False,
+    levels: Sequence[tuple[str, float]] = (),
+    moments: Sequence[Moment] = (),
 ) -> Markup:
     if not points:
         return Markup("")
-    last = max(int(point.x) for series in points.values() for point in series)
     series = [Series(name, tuple(own), dashed=name.startswith("Control")) for name, own in points.items()]
-    x_axis = category_axis("Iteration", [str(place) for place in range(last + 1)])
-    return line_chart(title, x_axis, number_axis(label, ends, as_percent=as_percent, floor=0.0), series)
+    x_axis = _iterations(points) if across == "iteration" else number_axis(TOKENS, _places(points), floor=0.0)
+    y_axis = number_axis(label, ends, as_percent=as_percent, floor=0.0)
+    within = [moment for moment in moments if x_axis.low <= moment.x <= x_axis.high]
+    return line_chart(title, x_axis, y_axis, series, levels=levels, moments=within)
+
+
+def _places(points: Points) -> list[float]:
+    return [0.0, *(point.x for series in points.values() for point in series)]
+
+
+def _iterations(points: Points) -> Axis:
+    return category_axis("Iteration", [str(place) for place in range(int(max(_places(points))) + 1)])

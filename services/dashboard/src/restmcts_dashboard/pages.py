@@ -2,18 +2,25 @@
 that come with every answer.
 """
 
+import hmac
 import json
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Annotated
 
-from fastapi import HTTPException, Request, Response
-from fastapi.responses import HTMLResponse
+from fastapi import Form, HTTPException, Request, Response
+from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
+from markupsafe import Markup
 from pydantic import AfterValidator
+from restmcts.adapters.sql.database import Transaction
 from restmcts.domain.text import escaped_text
+from restmcts.errors import InputError
 from restmcts.reporting.figures import NONE, decimal, percent
 
+from restmcts_dashboard.run_list import seconds_of, short_policy
 from restmcts_dashboard.run_reads import clock, duration
+from restmcts_dashboard.source import Source
 
 HEADERS = {
     "Content-Security-Policy": (
@@ -44,6 +51,9 @@ def _row_id(number: int) -> int:
 RowId = Annotated[int, AfterValidator(_row_id)]
 """An id that a database can be asked for."""
 
+Token = Annotated[str, Form(max_length=500)]
+"""What allows a change."""
+
 
 def check_query(request: Request) -> None:
     """Refuse a query that no database can be asked.
@@ -68,6 +78,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "duration": duration, "clock": clock}
+_TEMPLATES.filters |= {"short_policy": short_policy, "seconds_of": seconds_of}
 _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
 
 
@@ -81,6 +92,30 @@ def render(template: str, **values: object) -> str:
 def page(template: str, status: int = 200, **values: object) -> Response:
     """Return a whole page."""
     return HTMLResponse(render(template, **values), status)
+
+
+def marked(parts: Mapping[str, str]) -> dict[str, Markup]:
+    """Return rendered parts as what they are, HTML whose values are escaped."""
+    return {name: Markup(html) for name, html in parts.items()}
+
+
+def change(source: Source, token: str, what: Callable[[Transaction], None], then: str) -> Response:
+    """Make a change for somebody who has the token, and go to another page.
+
+    Raises:
+        InputError: if this dashboard only reads.
+    """
+    if source.writable is None or not source.token:
+        raise InputError(
+            "this dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN, or on a work folder"
+        )
+    if not hmac.compare_digest(token.encode(), source.token.encode()):
+        return page(
+            "error.html.j2", 403, source=source, title="Not allowed", reason="That is not the dashboard's token."
+        )
+    with source.writable.transaction() as transaction:
+        what(transaction)
+    return RedirectResponse(then, 303)
 
 
 def document(value: object) -> Response:

@@ -48,6 +48,15 @@ class Series:
 
 
 @dataclass(frozen=True, slots=True)
+class Moment:
+    """Something that happened at a place of the x axis, and whether it is good."""
+
+    x: float
+    text: str
+    good: bool
+
+
+@dataclass(frozen=True, slots=True)
 class Axis:
     """One axis: its label, range and ticks as (place, text); `low` is below `high`."""
 
@@ -85,11 +94,24 @@ def accuracy_axis(series: Sequence[Series]) -> Axis:
     return number_axis("Accuracy", [0.0, *ends], as_percent=True, floor=0.0)
 
 
-def line_chart(title: str, x_axis: Axis, y_axis: Axis, series: Sequence[Series]) -> Markup:
-    """Return the chart as an `<svg>` with its legend below it; every text is escaped."""
-    body = Markup("").join(
-        [_grid(x_axis, y_axis), *(_line(place, one, x_axis, y_axis) for place, one in enumerate(series))]
-    )
+def line_chart(
+    title: str,
+    x_axis: Axis,
+    y_axis: Axis,
+    series: Sequence[Series],
+    *,
+    levels: Sequence[tuple[str, float]] = (),
+    moments: Sequence[Moment] = (),
+) -> Markup:
+    """Return the chart as an `<svg>` with its legend below it; every text is escaped.
+
+    Args:
+        levels: horizontal lines, each with its name.
+        moments: marks at the upper edge.
+    """
+    marks = [*(_level(name, place, y_axis) for name, place in levels), *(_moment(one, x_axis) for one in moments)]
+    lines = (_line(place, one, x_axis, y_axis) for place, one in enumerate(series))
+    body = Markup("").join([_grid(x_axis, y_axis), *marks, *lines])
     picture = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         _WIDTH, _HEIGHT, title, body
     )
@@ -167,6 +189,21 @@ def _grid(x_axis: Axis, y_axis: Axis) -> Markup:
         )
     )
     return Markup("").join(parts)
+
+
+def _level(name: str, place: float, y_axis: Axis) -> Markup:
+    y, right = _down(y_axis, place), _WIDTH - _RIGHT
+    return Markup('<path class="level" d="M{} {}H{}"/><text class="tick end" x="{}" y="{}">{}</text>').format(
+        _LEFT, y, right, right, y - 5, name
+    )
+
+
+def _moment(moment: Moment, x_axis: Axis) -> Markup:
+    x = _across(x_axis, moment.x)
+    sign, kind = ("✓", "good") if moment.good else ("✗", "bad")
+    line = Markup('<path class="moment" d="M{} {}V{}"/>').format(x, _TOP + 4, _HEIGHT - _BOTTOM)
+    text = Markup('<text class="middle {}" x="{}" y="{}">{}<title>{}</title></text>')
+    return line + text.format(kind, x, _TOP, sign, moment.text)
 
 
 def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:

@@ -1,5 +1,5 @@
-"""What a person may do to runs: pause, resume, cancel, promote, add problems, and decide on dead
-letters.
+"""What a person may do to runs: pause, resume, cancel, promote, tag, archive, add problems, and
+decide on dead letters.
 
 Every change is made under the run's lock, which the coordinator takes too, so that each sees the
 other's work whole or not at all.
@@ -19,6 +19,7 @@ from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.problems import Problem
+from restmcts.domain.text import check_name
 from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees
 from restmcts.messages.routes import parse
@@ -83,6 +84,30 @@ def cancel(transaction: Transaction, name: str) -> None:
     run = _locked(transaction, name, RunState.RUNNING, RunState.PAUSED)
     runs.finish_run(transaction, run.id, RunState.CANCELLED)
     requests.end_unwanted(transaction)
+
+
+def archive(transaction: Transaction, name: str, *, archived: bool = True) -> None:
+    """Leave a run that does not run out of lists, or put it back into them; nothing of it is lost.
+
+    Raises:
+        InputError: if there is no such run, or it is to be archived and runs.
+    """
+    resting = [state for state in RunState if not archived or state != RunState.RUNNING]
+    run = _locked(transaction, name, *resting)
+    transaction.execute(update(RUNS).where(RUNS.c.id == run.id).values(archived_at=moment() if archived else None))
+
+
+def tag(transaction: Transaction, name: str, tags: Iterable[str], *, removed: bool = False) -> list[str]:
+    """Give a run tags, or take them away; return those that it has then, in alphabetical order.
+
+    Raises:
+        InputError: if there is no such run, or a tag cannot be used.
+    """
+    given = {check_name(one.strip(), "tag") for one in tags}
+    run = _locked(transaction, name, *RunState)
+    found = sorted(set(run.tags) - given if removed else {*run.tags, *given})
+    transaction.execute(update(RUNS).where(RUNS.c.id == run.id).values(tags=found))
+    return found
 
 
 def promote(transaction: Transaction, name: str, checkpoint: str) -> None:

@@ -17,6 +17,7 @@ from restmcts_cli.arguments.method_options import MaxTokens
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
+from restmcts_cli.commands.records.run_archive import archive, tag
 from restmcts_cli.commands.records.run_create import create
 from restmcts_cli.commands.records.run_delete import delete
 from restmcts_cli.commands.records.run_extend import clone, extend
@@ -40,25 +41,31 @@ app.command()(create)
 app.command()(delete)
 app.command()(extend)
 app.command()(clone)
+app.command()(archive)
+app.command()(tag)
 
 Name = Annotated[str, typer.Argument(help="The run's name.")]
 
 
 @app.command("list")
-def list_(workdir: Workdir = None, json: Json = False) -> None:
-    """List all runs, the newest first.
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="List archived runs as well.")] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List runs, the newest first; those that `runs archive` put away are left out.
 
     Example: [bold]restmcts runs list[/bold]
     """
     from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = queries.list_runs(transaction)
+        rows = [row for row in queries.list_runs(transaction) if all_ or row.archived_at is None]
     if json:
         print_json(rows)
         return
     print_table(
-        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at", "reason"),
+        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at", "tags", "reason"),
         [_listed(row) for row in rows],
         empty="no runs yet: restmcts runs create",
     )
@@ -69,6 +76,7 @@ def _listed(row: "ListedRun") -> dict[str, object]:
     return {
         **asdict(row),
         "reason": shortened(row.error, MAX_REASON) if row.error else None,
+        "tags": ", ".join(row.tags) or None,
         "phases": f"{row.num_phases_ended}/{row.num_phases}",
         "trees": f"{row.num_trees_ended:,}/{row.num_trees:,}",
         "token_budget": budget,

@@ -7,7 +7,9 @@ function replacePart(id, html) {
   const active = part.contains(document.activeElement) ? document.activeElement : null;
   const key = active && (active.getAttribute("href") || active.getAttribute("aria-label"));
   const places = [...part.querySelectorAll(".scroll")].map((one) => one.scrollLeft);
+  const ticked = [...part.querySelectorAll("input:checked")].map((one) => one.value);
   part.innerHTML = html;
+  part.querySelectorAll("input[type=checkbox]").forEach((one) => { one.checked = ticked.includes(one.value); });
   part.querySelectorAll(".scroll").forEach((one, index) => { one.scrollLeft = places[index] || 0; });
   if (key) {
     const again = [...part.querySelectorAll("[href], [aria-label]")]

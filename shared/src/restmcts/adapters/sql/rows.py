@@ -39,6 +39,8 @@ class StoredRun:
     max_tokens: int | None
     created_at: datetime
     finished_at: datetime | None
+    archived_at: datetime | None
+    tags: list[str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +139,8 @@ class ListedRun:
     max_tokens: int | None
     created_at: datetime
     finished_at: datetime | None
+    archived_at: datetime | None
+    tags: list[str]
     num_phases: int
     num_phases_ended: int
     tokens_spent: int | None

@@ -1,0 +1,58 @@
+"""`restmcts runs archive` and `restmcts runs tag`: which runs a list shows, and by which words they
+are found.
+"""
+
+from typing import Annotated
+
+import typer
+
+from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note
+
+Names = Annotated[list[str], typer.Argument(help="Names of runs.")]
+
+
+def archive(
+    names: Names,
+    undo: Annotated[bool, typer.Option("--undo", help="Put them back into the lists.")] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Leave runs out of `runs list` and of the dashboard's list; nothing of them is deleted.
+
+    A run that is in progress is paused or cancelled first.
+
+    Example: [bold]restmcts runs archive first second[/bold]
+    """
+    from restmcts.usecases import steer
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        for name in names:
+            steer.archive(transaction, name, archived=not undo)
+    if json:
+        print_json([{"run": name, "archived": not undo} for name in names])
+        return
+    is_now = "listed again" if undo else "archived; `restmcts runs list --all` lists it"
+    for name in names:
+        print_note(f"run {name} is {is_now}")
+
+
+def tag(
+    name: Annotated[str, typer.Argument(help="The run's name.")],
+    tags: Annotated[list[str], typer.Argument(help="Words by which it is to be found.")],
+    remove: Annotated[bool, typer.Option("--remove", help="Take these tags away.")] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """Tag a run; the dashboard's list shows tags and finds runs by them.
+
+    Example: [bold]restmcts runs tag demo baseline paper[/bold]
+    """
+    from restmcts.usecases import steer
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        found = steer.tag(transaction, name, tags, removed=remove)
+    if json:
+        print_json({"run": name, "tags": found})
+    else:
+        print_note(f"run {name} has {'the tags ' + ', '.join(found) if found else 'no tags'}")

@@ -1,0 +1,141 @@
+"""The list of runs as it is asked for: filtered, sorted and cut; and settings side by side."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from datetime import datetime
+from typing import Any
+from urllib.parse import urlencode
+
+from restmcts.adapters.sql.reads.run_lines import RunLine, Score
+from restmcts.adapters.sql.rows import StoredRun
+from restmcts.domain.runs.spec import flattened
+
+ROWS_ON_A_PAGE = 100
+DIGEST_DIGITS = 12
+
+
+def short_policy(uri: str) -> str:
+    """Return the part of a model's URI that people know it by."""
+    return uri.partition("?")[0].rstrip("/").rpartition("/")[2] or uri
+
+
+def _value(score: Score | None) -> float:
+    return score.num_right / score.num_answers if score is not None else -1.0
+
+
+SORTS: dict[str, Callable[[RunLine], Any]] = {
+    "name": lambda line: line.run.name.lower(),
+    "state": lambda line: line.run.state,
+    "method": lambda line: line.run.method,
+    "policy": lambda line: short_policy(line.policy).lower(),
+    "first": lambda line: _value(line.first),
+    "last": lambda line: _value(line.last),
+    "iteration": lambda line: line.counts.iteration,
+    "trees": lambda line: line.counts.num_trees,
+    "tokens": lambda line: line.counts.tokens,
+    "created": lambda line: line.run.id,
+}
+"""What the list can be sorted by."""
+
+
+@dataclass(frozen=True, slots=True)
+class RunQuery:
+    """What somebody wants to see of the list.
+
+    Attributes:
+        text: words that name, method, policy and tags contain between them, in any case.
+        state: as people are shown it; empty: all.
+        archived: whether archived runs are listed, too.
+        sort: of `SORTS`, with a minus sign for descending order.
+        page: from 0.
+    """
+
+    text: str = ""
+    state: str = ""
+    archived: bool = False
+    sort: str = "-created"
+    page: int = 0
+
+    def address(self, **changes: object) -> str:
+        """Return this query with some changes as that of an address; "?" if it asks for nothing."""
+        asked = asdict(replace(self, **{"page": 0, **changes}))  # type: ignore[arg-type]
+        return "?" + urlencode({name: value for name, value in asked.items() if value != getattr(RunQuery(), name)})
+
+    def sorted_by(self, name: str) -> str:
+        """Return the address of the list sorted by a column; by the same column, the other way
+        round.
+        """
+        return self.address(sort=name if self.sort == f"-{name}" else f"-{name}")
+
+    def order_of(self, name: str) -> str:
+        """Return how a column is sorted, in the words of aria-sort; empty if it is not."""
+        return {name: "ascending", f"-{name}": "descending"}.get(self.sort, "")
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRuns:
+    """Lines of the list.
+
+    Attributes:
+        lines: of one page.
+        num_found: on all pages.
+        num_hidden: archived ones that would have been found.
+    """
+
+    lines: Sequence[RunLine]
+    num_found: int
+    num_hidden: int
+    has_more: bool
+
+
+def found_runs(lines: Sequence[RunLine], query: RunQuery) -> FoundRuns:
+    """Return what a query finds among all runs; runs that are equal in what they are sorted by
+    stay the newest first.
+    """
+    words = query.text.lower().split()
+    matching = [
+        line for line in lines if query.state in ("", line.run.state) and all(word in _text(line) for word in words)
+    ]
+    shown = [line for line in matching if query.archived or line.run.archived_at is None]
+    key = SORTS[query.sort.removeprefix("-")]
+    ordered = sorted(shown, key=key, reverse=query.sort.startswith("-"))
+    begin = query.page * ROWS_ON_A_PAGE
+    end = begin + ROWS_ON_A_PAGE
+    return FoundRuns(ordered[begin:end], len(ordered), len(matching) - len(shown), len(ordered) > end)
+
+
+def _text(line: RunLine) -> str:
+    return " ".join((line.run.name, line.run.method, line.policy, *line.run.tags)).lower()
+
+
+def seconds_of(run: StoredRun, now: datetime) -> float:
+    """Return how long a run took or, where it has not ended, has taken."""
+    return max(((run.finished_at or now) - run.created_at).total_seconds(), 0.0)
+
+
+def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
+    """Return the settings of a run by dotted name, as texts; problem sets by the beginning of
+    their digest.
+    """
+    document = config.get("spec") or {name: value for name, value in config.items() if name != "problems"}
+    sets = {
+        f"problem set {name}": str(digest)[:DIGEST_DIGITS] for name, digest in (config.get("problems") or {}).items()
+    }
+    return {name: _shown(value) for name, value in flattened(document).items()} | sets
+
+
+def _shown(value: object) -> str:
+    if value is None:
+        return "–"
+    return ", ".join(map(str, value)) or "–" if isinstance(value, list | tuple) else str(value)
+
+
+def side_by_side(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], dict[str, str]]:
+    """Return the settings in which runs differ, with the value of each run, and those in which
+    they are equal.
+    """
+    settings = [settings_of(config) for config in configs]
+    names = dict.fromkeys(name for one in settings for name in one)
+    values = {name: [one.get(name, "–") for one in settings] for name in names}
+    differing = {name: found for name, found in values.items() if len(set(found)) > 1}
+    return differing, {name: found[0] for name, found in values.items() if name not in differing}

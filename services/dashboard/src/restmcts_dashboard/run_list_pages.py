@@ -1,0 +1,85 @@
+"""The list of runs, runs side by side, and what people may do to runs of the list."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Query, Request, Response
+from restmcts.adapters.sql.reads.run_lines import run_lines
+from restmcts.errors import InputError
+from restmcts.usecases import steer
+
+from restmcts_dashboard import charts, live, run_reads
+from restmcts_dashboard.pages import RowId, Token, change, marked, page, render
+from restmcts_dashboard.run_list import SORTS, RunQuery, found_runs, side_by_side
+from restmcts_dashboard.source import Source
+
+MAX_COMPARED = 8
+MAX_FORECASTS = 20
+STATES = ("running", "blocked", "paused", "done", "failed", "cancelled")
+_SORT = f"^-?({'|'.join(SORTS)})$"
+
+
+def asked(
+    text: Annotated[str, Query(max_length=200)] = "",
+    state: Annotated[str, Query(pattern=f"^({'|'.join(STATES)}|)$")] = "",
+    archived: bool = False,
+    sort: Annotated[str, Query(pattern=_SORT)] = "-created",
+    number: Annotated[int, Query(alias="page", ge=0, le=10_000)] = 0,
+) -> RunQuery:
+    """Return what the address asks for."""
+    return RunQuery(text, state, archived, sort, number)
+
+
+Asked = Annotated[RunQuery, Depends(asked)]
+
+
+def run_list_pages(source: Source) -> APIRouter:
+    """Return the routes."""
+    pages = APIRouter()
+
+    def parts(query: RunQuery) -> dict[str, str]:
+        with source.database.transaction() as transaction:
+            found = found_runs(run_lines(transaction), query)
+            under_way = [line.run.id for line in found.lines if line.run.state == "running"][:MAX_FORECASTS]
+            views = {run_id: run_reads.read_run(transaction, run_id) for run_id in under_way}
+            now = transaction.now()
+        return {"runs": render("part_runs.html.j2", found=found, query=query, views=views, now=now)}
+
+    @pages.get("/")
+    def runs(query: Asked) -> Response:
+        return page("runs.html.j2", source=source, parts=marked(parts(query)), query=query, states=STATES)
+
+    @pages.get("/live")
+    async def runs_live(request: Request, query: Asked) -> Response:
+        return live.stream(request, lambda: parts(query))
+
+    _add_comparison(pages, source)
+    return pages
+
+
+def _add_comparison(pages: APIRouter, source: Source) -> None:
+    @pages.get("/runs/compare")
+    def compare(
+        run: Annotated[list[RowId], Query(max_length=MAX_COMPARED)] = [],  # noqa: B006
+        x: charts.Across = "iteration",
+    ) -> Response:
+        chosen = list(dict.fromkeys(run))
+        if len(chosen) < 2:
+            raise InputError("tick two or more runs of the list to compare them")
+        with source.database.transaction() as transaction:
+            views = [run_reads.read_run(transaction, run_id) for run_id in chosen]
+            lines = {line.run.id: line for line in run_lines(transaction)}
+        drawn = charts.compared_charts({view.run.name: view.phases for view in views}, x)
+        differing, equal = side_by_side([view.run.config for view in views])
+        shown: dict[str, Any] = {"views": views, "lines": [lines[view.run.id] for view in views], "charts": drawn}
+        return page("compare_runs.html.j2", source=source, differing=differing, equal=equal, x=x, **shown)
+
+    @pages.post("/runs/{run_id}/archive")
+    def archive(run_id: RowId, token: Token = "", undo: bool = False) -> Response:
+        with source.database.transaction() as transaction:
+            name = run_reads.run_row(transaction, run_id).name
+        return change(
+            source,
+            token,
+            lambda transaction: steer.archive(transaction, name, archived=not undo),
+            f"/runs/{run_id}",
+        )

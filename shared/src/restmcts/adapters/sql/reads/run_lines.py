@@ -1,0 +1,173 @@
+"""All runs in one line each, for lists that people sort and filter.
+
+The work does not grow with the trees of phases that are done: what these came to is stored with
+the phase. Only trees of phases under way are counted.
+"""
+
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import ColumnElement, Select, case, func, select
+
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, count_if
+from restmcts.adapters.sql.rows import columns
+from restmcts.adapters.sql.state import blocks
+from restmcts.adapters.sql.state.runs import CHECKPOINTS
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.domain.stats.estimates import Estimate, share
+
+POLICY_PHASES = ("grade-base", "grade-policy-")
+"""What the phases are called, or how their names begin, that evaluate a run's policy."""
+
+
+@dataclass(frozen=True, slots=True)
+class Score:
+    """Right answers among those of one evaluation phase, at least one."""
+
+    num_right: int
+    num_answers: int
+
+    @property
+    def accuracy(self) -> Estimate:
+        return share(self.num_right, self.num_answers)
+
+
+@dataclass(frozen=True, slots=True)
+class RunCounts:
+    """What the phases of a run have come to.
+
+    Attributes:
+        iteration: of the last phase that has started.
+        num_ended: phases that have ended.
+        tokens: that the policy generated, evaluations included.
+    """
+
+    iteration: int = 0
+    num_phases: int = 0
+    num_ended: int = 0
+    num_trees: int = 0
+    num_done: int = 0
+    num_solved: int = 0
+    tokens: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class _RunRow:
+    id: int
+    name: str
+    method: str
+    seed: int
+    state: str
+    error: str | None
+    max_tokens: int | None
+    created_at: datetime
+    finished_at: datetime | None
+    archived_at: datetime | None
+    tags: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class RunLine:
+    """A run in one line.
+
+    Attributes:
+        policy: where its first policy is from; empty if it has none.
+        first: of its first policy; None if that was not evaluated.
+        last: of its last policy, or of the only method that it evaluates.
+    """
+
+    run: _RunRow
+    policy: str
+    counts: RunCounts
+    first: Score | None
+    last: Score | None
+
+
+def run_lines(transaction: Transaction) -> list[RunLine]:
+    """Return all runs, archived ones among them, the newest first."""
+    shown = select(*columns(_RunRow, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR)
+    rows = transaction.rows(_RunRow, shown.select_from(RUNS).order_by(RUNS.c.id.desc()))
+    policies, counts, scores = _policies(transaction), _counts(transaction), _scores(transaction)
+    return [
+        RunLine(
+            row, policies.get(row.id, ""), counts.get(row.id, RunCounts()), *_first_and_last(scores.get(row.id, ()))
+        )
+        for row in rows
+    ]
+
+
+def _policies(transaction: Transaction) -> dict[int, str]:
+    first = select(func.min(CHECKPOINTS.c.id)).where(CHECKPOINTS.c.kind == "policy").group_by(CHECKPOINTS.c.run_id)
+    statement = select(CHECKPOINTS.c.run_id, CHECKPOINTS.c.uri).where(CHECKPOINTS.c.id.in_(first))
+    return {row.run_id: row.uri for row in transaction.execute(statement)}
+
+
+_IS_DONE = (PHASES.c.kind == "search") & (PHASES.c.state == PhaseState.DONE.value)
+_ENDED = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
+
+
+def _stored(name: str) -> ColumnElement[float]:
+    """Return a number of what a phase says of its trees once it is done."""
+    number = PHASES.c.result[name].as_float()
+    return func.coalesce(func.sum(case((_IS_DONE, number))), 0)
+
+
+def _counts(transaction: Transaction) -> dict[int, RunCounts]:
+    started = case((PHASES.c.state != PhaseState.PENDING.value, PHASES.c.iteration), else_=0)
+    ended = count_if(PHASES.c.state.in_(_ENDED))
+    known = [_stored(name) for name in ("trees", "trees", "solved", "tokens")]
+    by_phase = select(PHASES.c.run_id, func.max(started), func.count(), ended, *known).group_by(PHASES.c.run_id)
+    under_way = (
+        select(
+            TREES.c.run_id,
+            func.count(),
+            count_if(TREES.c.state.in_(ENDED_TREES)),
+            count_if(TREES.c.solved.is_(True)),
+            func.coalesce(func.sum(TREES.c.tokens), 0),
+        )
+        .where(TREES.c.phase_id.in_(_open_phases()))
+        .group_by(TREES.c.run_id)
+    )
+    more = {run_id: numbers for run_id, *numbers in transaction.execute(under_way)}
+    found = {}
+    for run_id, iteration, num_phases, num_ended, *numbers in transaction.execute(by_phase):
+        sums = (int(stored) + int(counted) for stored, counted in zip(numbers, more.get(run_id, [0] * 4), strict=True))
+        found[run_id] = RunCounts(int(iteration), int(num_phases), int(num_ended), *sums)
+    return found
+
+
+def _open_phases() -> Select[tuple[int]]:
+    """Select the searches whose trees must be counted: those that have started and are not done."""
+    closed = (PhaseState.DONE.value, PhaseState.PENDING.value, PhaseState.SKIPPED.value)
+    return select(PHASES.c.id).where(PHASES.c.kind == "search", PHASES.c.state.not_in(closed))
+
+
+def _scores(transaction: Transaction) -> Mapping[int, Sequence[tuple[str, Score]]]:
+    """Return the evaluations that are done of every run, by phase name, in order."""
+    right, trees = (PHASES.c.result[name].as_float() for name in ("right", "trees"))
+    statement = (
+        select(PHASES.c.run_id, PHASES.c.name, right, trees)
+        .where(_IS_DONE, PHASES.c.spec["purpose"].as_string() == "evaluate")
+        .order_by(PHASES.c.run_id, PHASES.c.position)
+    )
+    found: dict[int, list[tuple[str, Score]]] = defaultdict(list)
+    for run_id, name, num_right, num_answers in transaction.execute(statement):
+        if num_answers:
+            found[run_id].append((name, Score(int(num_right), int(num_answers))))
+    return found
+
+
+def _first_and_last(scores: Sequence[tuple[str, Score]]) -> tuple[Score | None, Score | None]:
+    """Return the figures of a run's first policy and of its last; where no policy was trained, the
+    figure of the only method.
+    """
+    of_policy = [(name, score) for name, score in scores if name.startswith(POLICY_PHASES)]
+    first = next((score for name, score in of_policy if name == POLICY_PHASES[0]), None)
+    trained = [score for name, score in of_policy if name != POLICY_PHASES[0]]
+    if trained:
+        return first, trained[-1]
+    return first, scores[0][1] if len(scores) == 1 and first is None else None
