@@ -40,12 +40,12 @@ def store(database: Database, name: str, scores: tuple[int, ...], config: dict[s
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, name, str(config["method"]), 0, {"spec": config})
         runs.add_checkpoint(transaction, run_id, "base", "policy", f"/models/{config['policy']}", "0")
-        known = {}
+        known: dict[SearchPhase, dict[str, int]] = {}
         for iteration, right in enumerate(scores):
             if iteration:
                 known[search(f"collect-{iteration}", iteration, "collect")] = result(5, 1000)
-            name_ = f"grade-policy-{iteration}" if iteration else "grade-base"
-            known[search(name_, iteration, "evaluate")] = result(right, 10)
+            graded = f"grade-policy-{iteration}" if iteration else "grade-base"
+            known[search(graded, iteration, "evaluate")] = result(right, 10)
         runs.add_phases(transaction, run_id, list(known))
         ids = {row.name: row.id for row in runs.phases_of(transaction, run_id)}
         for phase, numbers in known.items():

@@ -165,9 +165,7 @@ def _first_and_last(scores: Sequence[tuple[str, Score]]) -> tuple[Score | None, 
     """Return the figures of a run's first policy and of its last; where no policy was trained, the
     figure of the only method.
     """
-    of_policy = [(name, score) for name, score in scores if name.startswith(POLICY_PHASES)]
-    first = next((score for name, score in of_policy if name == POLICY_PHASES[0]), None)
-    trained = [score for name, score in of_policy if name != POLICY_PHASES[0]]
-    if trained:
-        return first, trained[-1]
-    return first, scores[0][1] if len(scores) == 1 and first is None else None
+    of_policy = [score for name, score in scores if name.startswith(POLICY_PHASES)]
+    if of_policy:
+        return of_policy[0], of_policy[-1] if len(of_policy) > 1 else None
+    return None, scores[0][1] if len(scores) == 1 else None
