@@ -40,8 +40,8 @@ FROM phases JOIN problems ON problems.run_id = phases.run_id AND problems.set_na
 WHERE phases.run_id = :run AND phases.kind = 'search'
 """
 NODES = """
-INSERT INTO nodes (tree_id, node_id, parent_id, step, depth, log_prob, num_tokens, model_value, search_value, visits, expanded, final,
-  multiplicity, origin, verdict)
+INSERT INTO nodes (tree_id, node_id, parent_id, step, depth, log_prob, num_tokens, model_value, search_value, visits,
+  expanded, final, multiplicity, origin, verdict)
 SELECT trees.id, n, CASE WHEN n > 0 THEN (n - 1) / 3 END, 'Therefore we go on with what remains of it.', 1, 0, 9,
   random(), random(), 3,
   true, n > 26, 1, 'search', CASE WHEN n > 26 THEN CASE WHEN n % 2 = 0 THEN 'right' ELSE 'wrong' END END
