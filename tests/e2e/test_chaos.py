@@ -238,7 +238,7 @@ def test_nothing_is_lost_or_doubled(
         for phase in small_plan()
     ]
     run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:24], phases)
-    chaos = Chaos(stack, ahead, database, run_id, seed, float(os.environ.get("RESTMCTS_CHAOS_SECONDS", "70")))
+    chaos = Chaos(stack, ahead, database, run_id, seed, float(os.environ.get("RESTMCTS_CHAOS_SECONDS", "45")))
     poison = partial(judge_log_probs, vocabulary=("a\0", "b\ud800", "\n", END))
     with HostileServer(drips_its_body) as dripping, PolicyServer(log_probs_of=poison) as poisonous:
         policy, value = poisonous.uri("openai"), poisonous.uri("openai", "&format=judge")

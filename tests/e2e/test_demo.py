@@ -1,18 +1,24 @@
-"""`restmcts demo` keeps what it made: it is resumed after a kill, shown again, and looked at."""
+"""`restmcts demo` keeps what it made: it is resumed after a kill, shown again, looked at, and made
+again from its run file.
+"""
 
 import json
 import signal
+import sqlite3
 import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
+import pytest
 from restmcts.testing.forked_commands import ForkedCommand
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 SMALLER = [
     f"--set={name}={number}"
     for name, number in {
+        "iterations": 1,
         "puzzles.demonstrations": 100,
         "puzzles.bootstrap": 20,
         "puzzles.searched": 20,
@@ -23,12 +29,28 @@ SMALLER = [
     }.items()
 ]
 
+# a first policy that solves some
+SOLVING = ["--set=puzzles.demonstrations=400", "--set=seed_training.num_steps=250", "--set=seed_training.batch_size=16"]
 
-def test_the_demo_is_resumed_kept_and_looked_at(
-    restmcts: Run, start: Callable[..., ForkedCommand], tmp_path: Path
+
+def trees_of(workdir: Path) -> list[Any]:
+    """Return what every tree of a run came to, and each of its nodes."""
+    database = sqlite3.connect(workdir / "run.db")
+    columns = "phases.name, problems.position, nodes.node_id, nodes.parent_id, nodes.step, nodes.search_value"
+    found = database.execute(
+        f"SELECT {columns} FROM nodes JOIN trees ON nodes.tree_id = trees.id JOIN phases ON trees.phase_id = phases.id"
+        " JOIN problems ON trees.problem_id = problems.id WHERE phases.run_id = 1 ORDER BY 1, 2, 3"
+    ).fetchall()
+    database.close()
+    return found
+
+
+@pytest.mark.timeout(600)
+def test_the_demo_is_resumed_kept_looked_at_and_made_again(
+    restmcts: Run, restmcts_anew: Run, start: Callable[..., ForkedCommand], tmp_path: Path
 ) -> None:
     out = tmp_path / "demo-out"
-    options = ["demo", "--quick", *SMALLER, "--out", str(out), "--json"]
+    options = ["demo", "--quick", *SMALLER, *SOLVING, "--out", str(out), "--json"]
     first = start(tmp_path / "log", *options)
     deadline = time.monotonic() + 120
     while not (out / "run.db").exists():
@@ -53,9 +75,16 @@ def test_the_demo_is_resumed_kept_and_looked_at(
     trees = json.loads(restmcts("trees", "list", "demo", "--workdir", out, "--json").stdout)
     assert trees
 
+    (tmp_path / "demo.toml").write_text(restmcts("runs", "spec", "demo", "--workdir", out).stdout)
+    made_again = restmcts_anew("selftrain", tmp_path / "demo.toml", "--workdir", tmp_path / "again", timeout=240)
+    assert made_again.returncode == 0, made_again.stderr
+    known = trees_of(out)
+    assert known == trees_of(tmp_path / "again")
+    assert {"collect-1", "held-out-trees", "grade-policy-1", "MCTS* @ 80"} <= {name for name, *_ in known}
+
 
 def test_small_programs_are_learnt_beside_a_control_and_samples(restmcts: Run, tmp_path: Path) -> None:
-    options = ["demo", "--task", "small-programs", "--quick", *SMALLER, "--set=iterations=1", "--set=evaluations=[]"]
+    options = ["demo", "--task", "small-programs", "--quick", *SMALLER, "--set=evaluations=[]"]
     done = restmcts(*options, "--out", tmp_path, "--json", timeout=240)
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)

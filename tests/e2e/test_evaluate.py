@@ -17,6 +17,7 @@ from restmcts.testing.forked_commands import ForkedCommand
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 METHODS = "greedy,self-consistency,sc-orm,gated-best-of-n,gated-mcts-star,best-first"
+NUM_PROBLEMS = 8
 NOT_THE_SAME = ("seconds", "reused_tokens")
 """What depends on the moment: time, and what a model's cache still held."""
 VALUE_NOISE = 1e-4
@@ -35,7 +36,7 @@ def arguments(problems: Path, policy: Path, out: Path, *more: object) -> list[ob
         "--max-step-tokens": 8,
         "--max-solution-tokens": 64,
         "--trees-in-flight": 16,
-        "--limit": 12,
+        "--limit": NUM_PROBLEMS,
     }
     return ["evaluate", problems, "--out", out, *(text for pair in settings.items() for text in pair), *more]
 
@@ -82,9 +83,9 @@ def test_every_method_stands_in_the_table_and_the_files(evaluated: "subprocess.C
     out = Path(evaluated.args)
     document = json.loads(evaluated.stdout)
     assert {row["method"] for row in document["methods"]} == set(METHODS.split(","))
-    assert len(table(out)) == 12 * (1 + 5 * 2 * 2)
+    assert len(table(out)) == NUM_PROBLEMS * (1 + 5 * 2 * 2)
     assert any(row["accuracy"] > 0 for row in document["methods"]), "the policy knows its puzzles"
-    assert document["num_seen"] == 12, "the verifiers were trained on them"
+    assert document["num_seen"] == NUM_PROBLEMS, "the verifiers were trained on them"
     for name in ("report.md", "results.csv"):
         assert "best-first" in (out / name).read_text()
     page = (out / "report.html").read_text()

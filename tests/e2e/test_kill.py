@@ -13,6 +13,7 @@ import pytest
 from restmcts.testing.forked_commands import ForkedCommand
 
 SEED = 7
+NUM_FEW = 12
 TRAINING = "SELECT count(*) FROM phases WHERE state = 'training'"
 
 
@@ -124,6 +125,13 @@ def rows_of_datasets(workdir: Path) -> Iterator[list[tuple[object, ...]]]:
     connection.close()
 
 
+@pytest.fixture
+def few_puzzles(puzzle_file: Path, tmp_path: Path) -> Path:
+    path = tmp_path / "few.jsonl"
+    path.write_text("".join(puzzle_file.read_text().splitlines(keepends=True)[:NUM_FEW]))
+    return path
+
+
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_again_and_again_ends_whole(
     start: Callable[..., ForkedCommand], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
@@ -161,10 +169,10 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(
 
 
 def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
-    start: Callable[..., ForkedCommand], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
+    start: Callable[..., ForkedCommand], puzzle_policy: Path, few_puzzles: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "work"
-    typed = [*arguments(puzzle_file, puzzle_policy, workdir), "--epochs", 100_000]
+    typed = [*arguments(few_puzzles, puzzle_policy, workdir), "--epochs", 100_000]
     process = start(tmp_path / "log", *typed)
     while not one(workdir, TRAINING) and process.poll() is None:
         time.sleep(0.01)
@@ -179,13 +187,13 @@ def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
 def test_a_training_whose_process_is_killed_is_begun_again_but_not_for_ever(
     start: Callable[..., ForkedCommand],
     puzzle_policy: Path,
-    puzzle_file: Path,
+    few_puzzles: Path,
     tmp_path: Path,
     num_kills: int,
     status: int,
 ) -> None:
     workdir, log = tmp_path / "work", tmp_path / "log"
-    process = start(log, *arguments(puzzle_file, puzzle_policy, workdir))
+    process = start(log, *arguments(few_puzzles, puzzle_policy, workdir))
     for attempt in range(1, num_kills + 1):
         begun = f"SELECT count(*) FROM phases WHERE name = 'value-0' AND state = 'training' AND attempt = {attempt}"
         children: set[int] = set()

@@ -1,13 +1,23 @@
 """A whole self-training run through workers as processes, PostgreSQL, Redis and S3, by the
-command line alone.
+command line alone; and what the stack tells of itself meanwhile: every metric that the Grafana
+dashboard names, and one trace for each tree.
 """
 
 import json
+import re
 import subprocess
+import threading
+import urllib.request
+from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
@@ -19,48 +29,164 @@ from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import select
 
 Restmcts = Callable[..., subprocess.CompletedProcess[str]]
+GRAFANA = Path(__file__).parents[2] / "infra/grafana/provisioning/dashboards/restmcts.json"
 
 
-@pytest.fixture
-def stack(restmcts_anew: Restmcts, tmp_path: Path) -> Iterator[Stack]:
-    done = restmcts_anew("stack", "up", "--dir", tmp_path / "stack", "--workers", "tree-search=2")
+class Collector(ThreadingHTTPServer):
+    """Takes OTLP over HTTP and keeps the spans: (service, name, trace id, span id, parent id)."""
+
+    def __init__(self) -> None:
+        self.spans: list[tuple[str, str, bytes, bytes, bytes]] = []
+        collector = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                request = ExportTraceServiceRequest.FromString(self.rfile.read(int(self.headers["Content-Length"])))
+                for group in request.resource_spans:
+                    service = next(
+                        one.value.string_value for one in group.resource.attributes if one.key == "service.name"
+                    )
+                    for scope in group.scope_spans:
+                        collector.spans += [
+                            (service, s.name, s.trace_id, s.span_id, s.parent_span_id) for s in scope.spans
+                        ]
+                self.send_response(200)
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, *_: Any) -> None:
+                pass
+
+        super().__init__(("127.0.0.1", 0), Handler)
+
+
+@pytest.fixture(scope="module")
+def collector() -> Iterator[Collector]:
+    server = Collector()
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    yield server
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.fixture(scope="module")
+def stack(
+    restmcts_anew: Restmcts,
+    environment: dict[str, str],
+    collector: Collector,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> Iterator[Stack]:
+    folder = tmp_path_factory.mktemp("stack") / "stack"
+    told = {"RESTMCTS_OTEL_ENDPOINT": f"http://127.0.0.1:{collector.server_port}", "RESTMCTS_RECONCILE_SECONDS": "2"}
+    environment.update(told)
+    done = restmcts_anew("stack", "up", "--dir", folder, "--workers", "tree-search=2")
+    for name in told:
+        del environment[name]
     try:
         assert done.returncode == 0, done.stderr
-        yield Stack(tmp_path / "stack")
+        yield Stack(folder)
     finally:
-        done = restmcts_anew("stack", "down", "--dir", tmp_path / "stack")
+        done = restmcts_anew("stack", "down", "--dir", folder)
         assert done.returncode == 0, done.stderr
 
 
-def artifacts_of(stack: Stack, cache: Path) -> S3ArtifactStore:
-    settings = stack.settings
-    keys = (settings["RESTMCTS_S3_ACCESS_KEY"], settings["RESTMCTS_S3_SECRET_KEY"])
-    return S3ArtifactStore(settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, cache, 2**30)
+@dataclass(frozen=True)
+class EndedRun:
+    """A run, its artifacts, and what the workers told when it had ended."""
+
+    database: Database
+    artifacts: S3ArtifactStore
+    run_id: int
+    metrics: str
 
 
-def test_a_self_training_run_ends_and_every_tree_is_whole(
-    restmcts_anew: Restmcts, stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
-) -> None:
+@pytest.fixture(scope="module")
+def ended(
+    stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[EndedRun]:
+    keys = (stack.settings["RESTMCTS_S3_ACCESS_KEY"], stack.settings["RESTMCTS_S3_SECRET_KEY"])
+    cache = tmp_path_factory.mktemp("cache")
+    artifacts = S3ArtifactStore(stack.settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, cache, 2**30)
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
-    artifacts = artifacts_of(stack, tmp_path / "cache")
     run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:12], small_plan())
     assert await_end(database, run_id, seconds=180) == "done"
-    assert faults(database, run_id) == []
-    with database.transaction() as transaction:
-        phases = runs.phases_of(transaction, run_id)
-        checkpoints = runs.checkpoints_of(transaction, run_id)
-        assert transaction.execute(select(DEAD_LETTERS)).all() == []
+    ports = [path.read_text() for path in (stack.folder / "workers").glob(f"*/{PORT_FILE}")]
+    yield EndedRun(database, artifacts, run_id, "".join(map(scrape, ports)))
     database.close()
+
+
+def scrape(port: str) -> str:
+    with urllib.request.urlopen(f"http://127.0.0.1:{port}/metrics", timeout=20) as answer:
+        return str(answer.read().decode())
+
+
+def value_of(text: str, sample: str) -> float:
+    return sum(float(line.rpartition(" ")[2]) for line in text.splitlines() if line.startswith(sample))
+
+
+def test_a_self_training_run_ends_and_every_tree_is_whole(ended: EndedRun) -> None:
+    assert faults(ended.database, ended.run_id) == []
+    with ended.database.transaction() as transaction:
+        phases = runs.phases_of(transaction, ended.run_id)
+        checkpoints = runs.checkpoints_of(transaction, ended.run_id)
+        assert transaction.execute(select(DEAD_LETTERS)).all() == []
     assert {phase.state for phase in phases} == {"done"}
     by_name = {phase.name: phase for phase in phases}
     assert by_name["collect-2"].policy_id == checkpoints["policy-1"].id
     assert by_name["collect-2"].value_id == checkpoints["value-1"].id
     for kind, names in (("policy", ("base", "policy-1", "policy-2")), ("value", ("value-0", "value-1"))):
-        weights = {(artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
+        weights = {(ended.artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
         assert len(weights) == len(names), f"each training of a {kind} model changed its weights"
 
+
+def test_every_metric_of_the_grafana_dashboard_is_scraped(ended: EndedRun) -> None:
+    dashboard = json.loads(GRAFANA.read_text(encoding="utf-8"))
+    expressions = [target["expr"] for panel in dashboard["panels"] for target in panel["targets"]]
+    named = {name for expression in expressions for name in re.findall(r"restmcts_\w+", expression)}
+    scraped_names = set(re.findall(r"^(restmcts_\w+)[ {]", ended.metrics, flags=re.MULTILINE))
+    assert len(named) > 25
+    assert named - scraped_names == set()
+
+
+def test_the_numbers_are_those_of_the_run(ended: EndedRun) -> None:
+    with ended.database.transaction() as transaction:
+        trainings = [row for row in runs.phases_of(transaction, ended.run_id) if row.kind.startswith("train-")]
+    num_labelled = value_of(ended.metrics, 'restmcts_trees{state="labelled"}')
+    assert num_labelled > 0
+    assert (
+        value_of(ended.metrics, "restmcts_trees_labelled_total")
+        == num_labelled
+        == value_of(ended.metrics, "restmcts_trees_ended_total")
+    )
+    assert value_of(ended.metrics, 'restmcts_trainings_total{outcome="done"}') == len(trainings) > 3
+    for sample in ('restmcts_tokens_total{kind="generated"}', "restmcts_expansions_total", "restmcts_verdicts_total"):
+        assert value_of(ended.metrics, sample) > 0, sample
+    assert value_of(ended.metrics, "restmcts_checkpoint_loads_total") >= 3
+    assert value_of(ended.metrics, 'restmcts_messages_total{name="search.advance_trees",outcome="done"}') > 0
+
+
+def test_up_again_stops_what_is_too_much_and_leaves_the_rest(restmcts_anew: Restmcts, stack: Stack) -> None:
     again = restmcts_anew("stack", "up", "--dir", stack.folder, "--workers", "search=1")
     assert again.returncode == 0, again.stderr
     status = restmcts_anew("stack", "status", "--dir", stack.folder, "--json")
     pids = {row["name"]: row["pid"] for row in json.loads(status.stdout)}
     assert pids == {member.name: member.pid for member in stack.members() if member.name != "tree-search-2"}
+
+
+def test_a_trace_holds_one_trees_life_over_all_services(
+    restmcts_anew: Restmcts, stack: Stack, ended: EndedRun, collector: Collector
+) -> None:
+    assert restmcts_anew("stack", "down", "--dir", stack.folder).returncode == 0, "they tell the rest as they end"
+    traces: dict[bytes, list[tuple[str, str, bytes, bytes, bytes]]] = defaultdict(list)
+    for span in collector.spans:
+        traces[span[2]].append(span)
+    searched = [spans for spans in traces.values() if any(span[1] == "model.score" for span in spans)]
+    assert searched
+    for spans in searched:
+        whole = [span for span in spans if span[1] == "tree"]
+        assert len(whole) == 1
+        assert {span[1] for span in spans} == {"tree", "search", "model.propose", "model.score", "label"}
+        assert {span[0] for span in spans} == {f"restmcts-{queue}" for queue in ("search", "policy", "prm", "labels")}
+        assert {span[4] for span in spans if span is not whole[0]} == {whole[0][3]}

@@ -46,8 +46,7 @@ DECISIVE = TrainPolicyPhase("policy-2", 1, "base", SETTINGS, learner=DecisiveLea
 VALUE = TrainValuePhase(
     "value-1", 1, None, "base", replace(SETTINGS, validation_share=0.3, evaluate_steps=5, patience=8), objective="soft"
 )
-
-
+NUM_KILLS = {"policy": 3, "decisive": 1, "value": 1}
 PHASES: dict[str, TrainPolicyPhase | TrainValuePhase] = {"policy": POLICY, "decisive": DECISIVE, "value": VALUE}
 
 
@@ -174,14 +173,14 @@ def undisturbed(tmp_path_factory: pytest.TempPathFactory) -> dict[str, tuple[dic
 
 @pytest.mark.timeout(600)
 @pytest.mark.parametrize("name", PHASES)
-def test_a_trainer_killed_at_three_random_steps_ends_with_the_same_weights(
+def test_a_trainer_killed_at_random_steps_ends_with_the_same_weights(
     name: str, undisturbed: dict[str, tuple[dict[str, torch.Tensor], Any]], tmp_path: Path
 ) -> None:
     wanted, report = undisturbed[name]
     killed = prepare(tmp_path / "killed", PHASES[name])
     generator = random.Random(SEED)
     saved_step, cut_off = 0, set[str]()
-    for _ in range(3):
+    for _ in range(NUM_KILLS[name]):
         trainer = start(tmp_path / "killed")
         first, reached = wait_for_step(trainer, saved_step + generator.randint(2, 9))
         assert first == saved_step + 1, "it goes on from what was saved last"

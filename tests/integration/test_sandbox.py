@@ -47,7 +47,7 @@ def canary(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Canary]:
 
 @pytest.fixture(scope="module")
 def sandbox() -> Iterator[Sandbox]:
-    with Sandbox(1.0, memory_bytes=512 * 1024**2) as one:
+    with Sandbox(0.5, memory_bytes=512 * 1024**2) as one:
         assert one.missing() == ()
         yield one
 
@@ -111,7 +111,7 @@ def test_an_unprivileged_user_has_the_same_cage(user: int) -> None:
         f"sys.path[:0] = [{str(Path(restmcts.__file__).parents[1])!r}]\n"
         "import runpy\nfrom restmcts.adapters.sandbox.sandbox import Sandbox\n"
         f"HOSTILE_PROGRAMS = runpy.run_path({str(FILE)!r})['HOSTILE_PROGRAMS']\n"
-        "with Sandbox(1.0, memory_bytes=512 * 1024**2) as sandbox:\n    assert sandbox.missing() == (), sandbox.missing()\n"
+        "with Sandbox(0.5, memory_bytes=512 * 1024**2) as sandbox:\n    assert sandbox.missing() == (), sandbox.missing()\n"
         "    for name, program in HOSTILE_PROGRAMS.items():\n"
         "        program = program.replace('CANARY_PID', str(os.getpid())).replace('CANARY', repr('/tmp/none'))\n"
         "        found = sandbox.run_tests([program], 'f', 'assert f(2) == \"secret-word\"')\n"
