@@ -150,6 +150,17 @@ def test_a_problem_whose_answer_flipped_is_trained_on_no_more(handled_run: Any) 
     learnt = {row["question"] for row in run.dataset("policy-2")}
     flipped = {f"question {number}" for number in range(5, NUM_PROBLEMS, 6)}
     assert learnt == {problem.question for problem in PROBLEMS["train"]} - flipped
+    with run.database.transaction() as transaction:
+        truth = read_truth(transaction, run.run_id, {"truth": {"source": "votes"}, "probe_set": "probe"})
+        trees_of = {tree.id: tree for tree in queries.list_trees(transaction, run.run_id, limit=200)}
+    assert truth is not None and len(truth.flipped) == 10
+    assert {one.question for one in truth.flipped if not one.is_probe} == flipped
+    for one in truth.flipped:
+        found = (one.before.iteration, one.before.answer, one.now.iteration, one.now.answer)
+        assert found == (1, "0.5", 2, "0.7")
+        assert one.before.share == one.now.share == pytest.approx(5 / 6)
+        assert trees_of[one.before.tree_id].question == trees_of[one.now.tree_id].question == one.question
+        assert trees_of[one.now.tree_id].phase == ("truth-2" if one.is_probe else "collect-2")
 
 
 def test_a_run_that_changes_its_mind_is_paused_before_it_learns_and_goes_on_if_a_person_says_so(

@@ -3,6 +3,7 @@ over a real server.
 """
 
 import json
+import re
 import shutil
 import urllib.request
 from collections.abc import Callable
@@ -13,10 +14,11 @@ import pytest
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees, truth_ledger
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
-from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
+from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
-from restmcts.domain.runs.phases import PromotionPhase, TrainValuePhase
+from restmcts.domain.runs.phases import PromotionPhase, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.domain.truth.ledger import LedgerEntry
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
@@ -149,7 +151,7 @@ def test_the_stream_sends_every_part_at_once(client: Any) -> None:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.readline() == b"event: parts\n"
         parts = json.loads(stream.readline().removeprefix(b"data: "))
-    assert set(parts) == {"summary", "phases", "charts", "workers", "lineage"}
+    assert set(parts) == {"summary", "truth", "phases", "charts", "workers", "lineage"}
     assert "collect-1" in parts["phases"]
 
 
@@ -261,6 +263,49 @@ def test_verdicts_that_nothing_checks_and_why_they_paused_a_run_are_on_its_page(
     assert "Truth:</strong> votes, unchecked: no problems with true answers" in page
     assert "Truth (1):</strong> 1 of 2 trees decided." in page
     assert "Why it is paused:</strong> answers flipped" in page and "LARGER" not in page
+    failed.close()
+
+
+def test_flipped_problems_are_listed_with_both_answers_and_links_to_their_trees(
+    failed: Database, served: Callable[[Source], Any]
+) -> None:
+    with failed.transaction() as transaction:
+        entries = {2: LedgerEntry("d", 1, "<i>4</i>"), 6: LedgerEntry("d", 2, "5")}
+        truth_ledger.write(transaction, {2: 1, 6: 1}, entries)
+        best = transaction.execute(select(NODES.c.score).where(NODES.c.tree_id == 2, NODES.c.verdict == "right"))
+        assert max(best.scalars()) == 1.0
+        runs.change_run(transaction, 1, {"truth": {"source": "votes"}}, goes_on=False)
+    client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
+    page = client.text("/runs/1")
+    listed = page[page.index("<h2>Flipped answers") : page.index("<h2>Phases")]
+    assert "&lt;i&gt;4&lt;/i&gt;" in listed and "1.00" in listed
+    assert 'href="/trees/2"' in listed and 'href="/trees/6"' in listed
+    assert client.get("/compare?first=2&amp;second=6".replace("&amp;", "&"))[0] == 200
+    assert 'href="/compare?first=2&amp;second=6"' in listed
+    failed.close()
+
+
+def test_a_run_that_no_probe_checks_is_unchecked_beside_every_figure(
+    failed: Database, served: Callable[[Source], Any]
+) -> None:
+    graded = SearchPhase("grade-base", 2, "evaluate", "train", "base", None, CotSettings())
+    with failed.transaction() as transaction:
+        runs.add_phases(transaction, 1, [graded])
+        phase = next(row.id for row in runs.phases_of(transaction, 1) if row.name == graded.name)
+        transaction.execute(update(TREES).where(TREES.c.id.in_([7, 8])).values(phase_id=phase, verdict="right"))
+        done = {"trees": 2, "right": 2, "solved": 2, "failed": 0, "tokens": 1}
+        transaction.execute(update(PHASES).where(PHASES.c.id == phase).values(state=PhaseState.DONE, result=done))
+        runs.change_run(transaction, 1, {"truth": {"source": "votes"}}, goes_on=False)
+    client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
+    mark = '<span class="soft">unchecked</span>'
+    page, listed = client.text("/runs/1"), client.text("/")
+    assert re.search(rf"100.0 % [^<]+ {mark}</td>", page), "the accuracy of the phase"
+    assert f"Accuracy by iteration {mark}" in page and f"Solved {mark}" in page
+    assert f"AUC by iteration {mark}" in client.text("/runs/1/quality")
+    assert re.search(rf"100.0 % [^<]+ {mark}</td>", listed)
+    with failed.transaction() as transaction:
+        runs.change_run(transaction, 1, {"probe_set": "probe"}, goes_on=False)
+    assert mark not in client.text("/runs/1") + client.text("/") + client.text("/runs/1/quality")
     failed.close()
 
 

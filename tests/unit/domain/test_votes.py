@@ -13,7 +13,7 @@ from restmcts.domain.requests import ProposedStep
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.domain.tree import Tree
-from restmcts.domain.truth.ledger import LedgerEntry, quarantined_by, summarise_truth, why_stop
+from restmcts.domain.truth.ledger import Flip, LedgerEntry, flips_of, quarantined_by, summarise_truth, why_stop
 from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.domain.truth.votes import Ballot, ballots_of, count_votes, judgements_of
 from restmcts.errors import InputError
@@ -153,12 +153,14 @@ def test_flips_are_counted_against_the_last_answer_and_quarantined_from_then_on(
         (4, 2, 2),
     ]
     assert quarantined_by(ledger, 2) == set() and quarantined_by(ledger, 3) == {"0", "1"}
+    assert flips_of(ledger) == [Flip("0", 2, "a", 3, "b"), Flip("1", 1, "a", 3, "c")], "undecided in iteration 2"
     assert not any(one.is_checked for one in found)
 
 
 def test_two_trees_of_a_problem_that_disagree_have_flipped() -> None:
     ledger = [*entries(1, "a"), *entries(2, "a"), *entries(2, "b")]
     assert quarantined_by(ledger, 2) == {"0"}
+    assert flips_of(ledger) == [Flip("0", 1, "a", 2, "b")]
 
 
 def test_the_probe_says_how_often_verdicts_are_true() -> None:

@@ -27,7 +27,7 @@ from restmcts.reporting.tree_pictures import MAX_NODES, draw_tree
 from rich.console import Group
 from rich.text import Text
 
-from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, ValueQuality
+from restmcts_cli.reports.run_report_data import Report, ValueQuality
 from restmcts_cli.reports.run_summary import summarise
 
 
@@ -88,9 +88,9 @@ def render_table(report: Report) -> Group:
 def _sections(report: Report) -> list[Section]:
     sections = []
     if report.iterations:
-        sections.append(Section(_iterations_table(report), _iterations_chart(report.iterations)))
+        sections.append(Section(_iterations_table(report), _iterations_chart(report)))
     if report.search:
-        sections.append(Section(_search_table(report.search), _search_chart(report.search)))
+        sections.append(Section(_search_table(report), _search_chart(report)))
     if report.values:
         sections.append(Section(_values_table(report.values), _values_chart(report.values)))
     return sections
@@ -108,13 +108,17 @@ def _has_rest_em(report: Report) -> bool:
     return any(result.rest_em is not None for result in report.iterations)
 
 
-def _accuracy(figure: Figure | None) -> str:
-    return percent(figure.estimate if figure is not None else None)
+def _accuracy(figure: Figure | None, mark: str) -> str:
+    return percent(figure.estimate if figure is not None else None, mark)
 
 
-def _iterations_chart(iterations: tuple[IterationResult, ...]) -> Markup:
+def _title(title: str, mark: str) -> str:
+    return f"{title}, {mark}" if mark else title
+
+
+def _iterations_chart(report: Report) -> Markup:
     points, controls, others = [], [], []
-    for place, result in enumerate(iterations):
+    for place, result in enumerate(report.iterations):
         if result.greedy is not None:
             points.append(Point.of(place, result.greedy.estimate))
         if result.control is not None:
@@ -129,19 +133,18 @@ def _iterations_chart(iterations: tuple[IterationResult, ...]) -> Markup:
         series.append(Series("Control: demonstrations alone", (points[0], *controls), dashed=True))
     if others:
         series.append(Series("ReST^EM: samples, as many tokens", (points[0], *others)))
-    x_axis = category_axis("Iteration", [str(result.iteration) for result in iterations])
-    return line_chart("Accuracy by iteration", x_axis, accuracy_axis(series), series)
+    x_axis = category_axis("Iteration", [str(result.iteration) for result in report.iterations])
+    return line_chart(_title("Accuracy by iteration", report.mark), x_axis, accuracy_axis(series), series)
 
 
-def _search_chart(search: tuple[SearchResult, ...]) -> Markup:
-    if not search:
-        return Markup("")
+def _search_chart(report: Report) -> Markup:
+    search = report.search
     methods: dict[str, list[Point]] = defaultdict(list)
     for result in search:
         methods[result.method].append(Point.of(result.mean_tokens, result.accuracy.estimate))
     series = [Series(name, tuple(sorted(points, key=lambda p: p.x))) for name, points in methods.items()]
     x_axis = number_axis("Tokens generated a problem", [0.0, *(result.mean_tokens for result in search)], floor=0.0)
-    return line_chart("Accuracy against tokens", x_axis, accuracy_axis(series), series)
+    return line_chart(_title("Accuracy against tokens", report.mark), x_axis, accuracy_axis(series), series)
 
 
 def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
@@ -172,9 +175,9 @@ def _iterations_table(report: Report) -> Table:
     rows: list[tuple[CellValue, ...]] = []
     for result in report.iterations:
         accuracies = {
-            "greedy": _accuracy(result.greedy),
-            "ReST^EM": _accuracy(result.rest_em),
-            "control": _accuracy(result.control),
+            "greedy": _accuracy(result.greedy, report.mark),
+            "ReST^EM": _accuracy(result.rest_em, report.mark),
+            "control": _accuracy(result.control, report.mark),
         }
         counts = (result.num_trees, result.num_solved, result.num_tokens)
         learnt = (result.num_policy_samples, result.num_value_samples)
@@ -189,19 +192,21 @@ def _iterations_table(report: Report) -> Table:
         about += (
             " ReST^EM samples whole solutions of the same puzzles instead of searching, under the same limit of tokens."
         )
-    title = "Accuracy by iteration" if _has_accuracy(report) else "Iterations"
+    title = _title("Accuracy by iteration" if _has_accuracy(report) else "Iterations", report.mark)
     return Table(title, columns, tuple(rows), about)
 
 
-def _search_table(search: tuple[SearchResult, ...]) -> Table:
+def _search_table(report: Report) -> Table:
     rows = tuple(
-        (result.method, result.budget_tokens, round(result.mean_tokens), _accuracy(result.accuracy))
-        for result in search
+        (result.method, result.budget_tokens, round(result.mean_tokens), _accuracy(result.accuracy, report.mark))
+        for result in report.search
     )
     about = (
         "Tokens are those generated for one problem, on average; a dash: without a limit. Up and to the left is better."
     )
-    return Table("Accuracy against tokens", ("method", "limit", "tokens spent", "accuracy"), rows, about)
+    return Table(
+        _title("Accuracy against tokens", report.mark), ("method", "limit", "tokens spent", "accuracy"), rows, about
+    )
 
 
 def _values_table(values: tuple[ValueQuality, ...]) -> Table:

@@ -127,6 +127,8 @@ class Report:
         answered: problems with the answers of several policies beside one another.
         settings: names and values worth showing, options that depart from the defaults first.
         notes: sentences that the numbers cannot say (a smoke run claims nothing, say).
+        mark: what stands beside each accuracy: "unchecked" where no probe checks the verdicts that
+            the run trained on, else nothing.
     """
 
     title: str
@@ -140,6 +142,7 @@ class Report:
     answered: tuple[AnsweredProblem, ...] = ()
     settings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
+    mark: str = ""
 
 
 def evaluate_values(
@@ -210,6 +213,7 @@ def json_line(report: Report, report_path: str) -> str:
             for result in report.search
         ],
         "notes": list(report.notes),
+        "unchecked": bool(report.mark),
         "report": report_path,
     }
     return json.dumps(line, allow_nan=False)

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.reads.truth import read_truth
+from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
@@ -15,7 +15,7 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
-from restmcts.reporting.truth import truth_in_words
+from restmcts.reporting.truth import MARK, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import Column, select
 
@@ -206,6 +206,12 @@ def _answers(transaction: Transaction, run_id: int, phase: str, policy: str, cou
         last = tree[row.chosen_node] if row.chosen_node is not None else tree.nodes[-1]
         found[row.question] = GivenAnswer(policy, "".join(tree.steps_to(last)).strip(), row.verdict or "undecided")
     return found
+
+
+def mark_beside(database: Database, run_id: int) -> str:
+    """Return what stands beside each figure of a run: "unchecked", or nothing."""
+    with database.transaction() as transaction:
+        return MARK if unchecked_runs(transaction, [run_id]) else ""
 
 
 def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:

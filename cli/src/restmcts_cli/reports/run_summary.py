@@ -14,8 +14,8 @@ def summarise(report: Report) -> list[str]:
     """Return the sentences that open the report; they claim a difference only where its
     standard error allows it.
     """
-    sentences = [*_about_training(report.iterations), *_about_accuracy(report.iterations)]
-    sentences += [*_about_values(report.values), *_about_search(report.search), *report.notes]
+    sentences = [*_about_training(report.iterations, report.mark), *_about_accuracy(report.iterations, report.mark)]
+    sentences += [*_about_values(report.values), *_about_search(report.search, report.mark), *report.notes]
     if any(result.greedy is not None for result in report.iterations) or report.search:
         sentences.append(
             f"This is one run with seed {report.seed}: the standard errors are over problems, not over seeds."
@@ -23,7 +23,7 @@ def summarise(report: Report) -> list[str]:
     return sentences
 
 
-def _about_training(iterations: tuple[IterationResult, ...]) -> list[str]:
+def _about_training(iterations: tuple[IterationResult, ...], mark: str) -> list[str]:
     searched = [result for result in iterations if result.num_trees > 0]
     if not searched:
         return []
@@ -33,7 +33,8 @@ def _about_training(iterations: tuple[IterationResult, ...]) -> list[str]:
         return [
             f"No problem was solved in {_count(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
         ]
-    sentences = [f"The search solved {num_solved:,} of {num_trees:,} problems ({100 * num_solved / num_trees:.0f} %)."]
+    share = f"{100 * num_solved / num_trees:.0f} % {mark}".rstrip()
+    sentences = [f"The search solved {num_solved:,} of {num_trees:,} problems ({share})."]
     for result in searched:
         if result.num_policy_samples == 0:
             sentences.append(
@@ -49,28 +50,30 @@ def _about_training(iterations: tuple[IterationResult, ...]) -> list[str]:
 _NOTHING = "nothing was trained"
 
 
-def _about_accuracy(iterations: tuple[IterationResult, ...]) -> list[str]:
+def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str) -> list[str]:
     graded = [result for result in iterations if result.greedy is not None]
     if not graded:
         return []
     last = graded[-1]
     assert last.greedy is not None
     problems = _count(last.greedy.estimate.n, "held-out problem")
-    sentences = [f"Iteration {last.iteration} answers {percent(last.greedy.estimate)} of {problems} greedily."]
+    sentences = [f"Iteration {last.iteration} answers {percent(last.greedy.estimate, mark)} of {problems} greedily."]
     differences: list[Estimate] = []
     if len(graded) > 1 and graded[0].greedy is not None:
         differences.append(last.greedy.minus(graded[0].greedy))
-        reached = f"iteration {graded[0].iteration} ({percent(graded[0].greedy.estimate)})"
+        reached = f"iteration {graded[0].iteration} ({percent(graded[0].greedy.estimate, mark)})"
         sentences.append(f"That is {above_or_below(differences[-1])} {reached}{against_noise(differences[-1])}.")
     if last.control is not None:
         differences.append(last.greedy.minus(last.control))
-        control = f"the control ({percent(last.control.estimate)}), which had as many steps on the demonstrations alone"
+        control = (
+            f"the control ({percent(last.control.estimate, mark)}), which had as many steps on the demonstrations alone"
+        )
         sentences.append(f"It is {above_or_below(differences[-1])} {control}{against_noise(differences[-1])}.")
     if len(differences) == 2:
         sentences.append(_CLAIM if all(d.in_standard_errors >= CLAIM_LIMIT for d in differences) else _NO_CLAIM)
     if last.rest_em is not None:
         ahead = last.greedy.minus(last.rest_em)
-        other = f"ReST^EM ({percent(last.rest_em.estimate)}), which sampled as many tokens instead of searching"
+        other = f"ReST^EM ({percent(last.rest_em.estimate, mark)}), which sampled as many tokens instead of searching"
         sentences.append(f"It is {above_or_below(ahead)} {other}{against_noise(ahead)}.")
     return sentences
 
@@ -116,20 +119,20 @@ def _about_auc(known: list[tuple[str, float]]) -> list[str]:
     return [f"{sentence}, {verdict} than {first_name} with {first_auc:.2f}."]
 
 
-def _about_search(search: tuple[SearchResult, ...]) -> list[str]:
+def _about_search(search: tuple[SearchResult, ...], mark: str) -> list[str]:
     budgets: dict[int, list[SearchResult]] = defaultdict(list)
     for result in search:
         if result.budget_tokens is not None:
             budgets[result.budget_tokens].append(result)
-    return [_best_of(budget, results) for budget, results in sorted(budgets.items()) if len(results) > 1]
+    return [_best_of(budget, results, mark) for budget, results in sorted(budgets.items()) if len(results) > 1]
 
 
-def _best_of(budget: int, results: list[SearchResult]) -> str:
+def _best_of(budget: int, results: list[SearchResult], mark: str) -> str:
     ranked = sorted(results, key=lambda result: -result.accuracy.estimate.value)
     best, second = ranked[0], ranked[1]
     ahead = best.accuracy.minus(second.accuracy)
     opening = f"Under a limit of {budget:,} tokens a problem, "
-    return leader(opening, best.method, second.method, best.accuracy.estimate, ahead)
+    return leader(opening, best.method, second.method, best.accuracy.estimate, ahead, mark)
 
 
 def _count(number: int, noun: str) -> str:

@@ -4,7 +4,9 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from restmcts.adapters.sql.reads.run_lines import run_lines
+from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.errors import InputError
+from restmcts.reporting.truth import marked as marked_with
 from restmcts.usecases import steer
 
 from restmcts_dashboard import charts, live, run_reads
@@ -41,8 +43,10 @@ def run_list_pages(source: Source) -> APIRouter:
             found = found_runs(run_lines(transaction), query)
             under_way = [line.run.id for line in found.lines if line.run.state == "running"][:MAX_FORECASTS]
             views = {run_id: run_reads.read_run(transaction, run_id) for run_id in under_way}
+            unchecked = unchecked_runs(transaction, [line.run.id for line in found.lines])
             now = transaction.now()
-        return {"runs": render("part_runs.html.j2", found=found, query=query, views=views, now=now)}
+        shown: dict[str, Any] = {"found": found, "query": query, "views": views, "unchecked": unchecked, "now": now}
+        return {"runs": render("part_runs.html.j2", **shown)}
 
     @pages.get("/")
     def runs(query: Asked) -> Response:
@@ -68,9 +72,10 @@ def _add_comparison(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             views = [run_reads.read_run(transaction, run_id) for run_id in chosen]
             lines = {line.run.id: line for line in run_lines(transaction)}
-        drawn = charts.compared_charts({view.run.name: view.phases for view in views}, x)
+        drawn = charts.compared_charts({str(marked_with(view.run.name, view.mark)): view.phases for view in views}, x)
         differing, equal = side_by_side([view.run.config for view in views])
         shown: dict[str, Any] = {"views": views, "lines": [lines[view.run.id] for view in views], "charts": drawn}
+        shown["unchecked"] = {view.run.id for view in views if view.mark}
         return page("compare_runs.html.j2", source=source, differing=differing, equal=equal, x=x, **shown)
 
     @pages.post("/runs/{run_id}/archive")

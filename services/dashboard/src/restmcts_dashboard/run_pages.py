@@ -5,14 +5,17 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries, stack_queries
+from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
 from restmcts.adapters.sql.tables import TreeState
+from restmcts.reporting.truth import MARK
 
 from restmcts_dashboard import charts, live, run_reads
 from restmcts_dashboard.pages import RowId, marked, page, render
 from restmcts_dashboard.source import Source
 
 TREES_ON_RUN_PAGE = 25
+MAX_FLIPS = 25
 TREES_ON_A_PAGE = 100
 
 
@@ -48,7 +51,8 @@ def _add_run(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             found = run_reads.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
-        return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found))
+            mark = MARK if unchecked_runs(transaction, [run_id]) else ""
+        return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found), mark=mark)
 
 
 def _add_trees(pages: APIRouter, source: Source) -> None:
@@ -93,8 +97,9 @@ def _parts(
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
         "summary": render("part_summary.html.j2", view=view, source=source),
+        "truth": render("part_truth.html.j2", flipped=view.truth.flipped if view.truth else (), most=MAX_FLIPS),
         "phases": render("part_phases.html.j2", view=view),
-        "charts": render("part_charts.html.j2", **drawn, by_step=by_step),
+        "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark),
         "workers": render("part_workers.html.j2", view=view, **workers),
         "lineage": render("part_lineage.html.j2", **lineage),
     }

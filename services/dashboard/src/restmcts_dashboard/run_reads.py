@@ -21,7 +21,7 @@ from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.truth.ledger import RunTruth
 from restmcts.errors import InputError
-from restmcts.reporting.truth import truth_in_words
+from restmcts.reporting.truth import mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import case, func, select
 
@@ -111,6 +111,11 @@ class RunView:
     def truth_lines(self) -> dict[str, str]:
         """What is said of verdicts that no true answer gives."""
         return truth_in_words(self.truth)
+
+    @property
+    def mark(self) -> str:
+        """What stands beside each of its figures: "unchecked", or nothing."""
+        return mark_of(self.truth)
 
     @property
     def is_budget_spent(self) -> bool:

@@ -15,13 +15,17 @@ CLAIM_LIMIT = 3.0
 NONE = "–"
 
 
-def percent(figure: Estimate | float | None) -> str:
+def percent(figure: Estimate | float | None, mark: str = "") -> str:
     """Return a share as text, with its error where it has one: `51.4 % ± 1.6`, `51.4 %`; a dash
     for None.
+
+    Args:
+        mark: a word that is to stand beside the figure.
     """
     if figure is None:
         return NONE
-    return figure.as_percent() if isinstance(figure, Estimate) else f"{100 * figure:.1f} %"
+    text = figure.as_percent() if isinstance(figure, Estimate) else f"{100 * figure:.1f} %"
+    return f"{text} {mark}".rstrip()
 
 
 def decimal(value: float | None, places: int = 2) -> str:
@@ -63,14 +67,16 @@ def against_noise(difference: Estimate) -> str:
     return f": {errors:.1f} standard errors, {'clearly' if errors >= CLAIM_LIMIT else 'probably'} more than noise"
 
 
-def leader(opening: str, best: str, second: str, accuracy: Estimate, ahead: Estimate) -> str:
+def leader(opening: str, best: str, second: str, accuracy: Estimate, ahead: Estimate, mark: str = "") -> str:
     """Return the sentence that names the best of several methods.
 
     Args:
         opening: under which conditions, up to a comma and a blank.
         accuracy: of the best.
         ahead: the best's accuracy less that of the second, paired.
+        mark: a word that is to stand beside the accuracy.
     """
     if ahead.value == 0.0:
-        return f"{opening}{best} and {second} come out level at {percent(accuracy)}."
-    return f"{opening}{best} is best ({percent(accuracy)}), {above_or_below(ahead)} {second}{against_noise(ahead)}."
+        return f"{opening}{best} and {second} come out level at {percent(accuracy, mark)}."
+    of_best = percent(accuracy, mark)
+    return f"{opening}{best} is best ({of_best}), {above_or_below(ahead)} {second}{against_noise(ahead)}."

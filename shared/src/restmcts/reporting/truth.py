@@ -3,9 +3,16 @@
 from dataclasses import asdict
 
 from restmcts.domain.stats.estimates import Estimate
-from restmcts.domain.truth.ledger import IterationTruth, RunTruth
+from restmcts.domain.truth.ledger import AcceptedAnswer, IterationTruth, RunTruth
+from restmcts.reporting.figures import decimal
+from restmcts.reporting.plain_text import shortened
 
-UNCHECKED = "unchecked: no problems with true answers (--probe) say how far these verdicts can be trusted"
+MARK = "unchecked"
+"""Beside each figure of a run whose verdicts no probe checks."""
+
+UNCHECKED = f"{MARK}: no problems with true answers (--probe) say how far these verdicts can be trusted"
+MAX_FLIPS = 20
+MAX_QUESTION, MAX_ANSWER = 60, 24
 
 
 def truth_in_words(truth: RunTruth | None) -> dict[str, str]:
@@ -34,14 +41,49 @@ def iteration_in_words(found: IterationTruth) -> str:
     return "; ".join(parts)
 
 
+def mark_of(truth: RunTruth | None) -> str:
+    """Return what stands beside each figure of a run: "unchecked", or nothing."""
+    return MARK if truth is not None and not truth.is_checked else ""
+
+
+def marked(figure: object, mark: str) -> object:
+    """Return a figure with the mark of its run behind it; as it is where there is no figure, or no
+    mark.
+    """
+    return f"{figure} {mark}" if mark and figure is not None else figure
+
+
+def flip_rows(truth: RunTruth | None) -> list[dict[str, object]]:
+    """Return a row for each problem that flipped, the latest first, the first `MAX_FLIPS`: the
+    iteration, what was accepted before and now with its share of the votes and the tree's number,
+    and the beginning of the question.
+    """
+    return [
+        {
+            "flipped_in": one.now.iteration,
+            "before": _accepted(one.before),
+            "now": _accepted(one.now),
+            "question": shortened(one.question, MAX_QUESTION),
+        }
+        for one in (truth.flipped if truth is not None else ())[:MAX_FLIPS]
+    ]
+
+
+def _accepted(found: AcceptedAnswer) -> str:
+    return f"{shortened(found.answer, MAX_ANSWER)} ({decimal(found.share)}, tree {found.tree_id})"
+
+
 def truth_document(truth: RunTruth | None) -> dict[str, object] | None:
-    """Return the same as JSON; None where true answers give all verdicts."""
+    """Return the same as JSON, with all problems that flipped; None where true answers give all
+    verdicts.
+    """
     if truth is None:
         return None
     return {
         "source": truth.source,
         "checked": truth.is_checked,
         "iterations": [_iteration(one) for one in truth.iterations],
+        "quarantined": [asdict(one) for one in truth.flipped],
     }
 
 

@@ -174,6 +174,7 @@ def _report(
         answers_beside,
         example_tree,
         iteration_results,
+        mark_beside,
         search_results,
         warnings_of,
     )
@@ -202,4 +203,5 @@ def _report(
         ),
         settings=shown[demo](spec),
         notes=(*smoke, *warnings_of(run.database, run_id)),
+        mark=mark_beside(run.database, run_id),
     )

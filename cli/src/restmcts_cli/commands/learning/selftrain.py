@@ -132,7 +132,13 @@ def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Repo
 
 def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin: float) -> "Report":
     from restmcts_cli.reports.run_report_data import Report
-    from restmcts_cli.reports.run_results import example_tree, failed_trees, iteration_results, warnings_of
+    from restmcts_cli.reports.run_results import (
+        example_tree,
+        failed_trees,
+        iteration_results,
+        mark_beside,
+        warnings_of,
+    )
 
     num_failed = failed_trees(run.database, run_id)
     failed = (f"{num_failed} trees failed; their reasons are in the table `trees` of run.db.",) if num_failed else ()
@@ -145,6 +151,7 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
         tree=example_tree(run.database, run_id, f"collect-{spec.iterations}")
         or example_tree(run.database, run_id, "collect-1"),
         notes=(*failed, *warnings_of(run.database, run_id)),
+        mark=mark_beside(run.database, run_id),
     )
 
 

@@ -11,6 +11,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.reporting.plain_text import plain, shortened
+from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.method_options import MaxTokens
@@ -35,6 +36,7 @@ SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
 MAX_REASON = 80
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
+FLIP_COLUMNS = ("flipped_in", "before", "now", "question")
 
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
 app.command()(create)
@@ -269,7 +271,6 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.sql.state import blocks, token_budget
-    from restmcts.reporting.truth import truth_document, truth_in_words
     from restmcts.reporting.value_warnings import value_warnings
 
     from restmcts_cli.reports.run_results import iteration_results
@@ -320,9 +321,11 @@ def _show(connection: Connection, name: str, json: bool) -> None:
             "promoted": ", ".join(promoted.values()) or None,
         }
     )
-    print_table(PHASE_COLUMNS, [_phase_row(phase) for phase in phases], empty="no phases")
+    print_table(PHASE_COLUMNS, [_phase_row(phase, mark_of(truth)) for phase in phases], empty="no phases")
     print_fields({phase.name: _came_to(phase) for phase in phases})
-    _print_iterations(iterations)
+    _print_iterations(iterations, mark_of(truth))
+    if flipped := flip_rows(truth):
+        print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
 
 
@@ -341,7 +344,7 @@ def _document(phase: "PhaseNumbers") -> dict[str, object]:
     return {**asdict(phase), "accuracy": figures}
 
 
-def _phase_row(phase: "PhaseNumbers") -> dict[str, object]:
+def _phase_row(phase: "PhaseNumbers", mark: str) -> dict[str, object]:
     accuracy = phase.accuracy
     searches = phase.kind == "search"
     return {
@@ -349,9 +352,9 @@ def _phase_row(phase: "PhaseNumbers") -> dict[str, object]:
         "kind": phase.purpose or phase.kind,
         "state": phase.state,
         "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
-        "solved": phase.num_solved if searches else None,
+        "solved": marked(phase.num_solved, mark) if searches else None,
         "failed": phase.num_failed or None,
-        "accuracy": accuracy.as_percent() if accuracy is not None else None,
+        "accuracy": marked(accuracy.as_percent(), mark) if accuracy is not None else None,
         "tokens": phase.tokens if searches else None,
     }
 
@@ -372,12 +375,14 @@ def _iteration(result: "IterationResult") -> dict[str, object]:
     return {**numbers, **figures}
 
 
-def _print_iterations(iterations: "Sequence[IterationResult]") -> None:
+def _print_iterations(iterations: "Sequence[IterationResult]", mark: str) -> None:
     rows = []
     for result in iterations:
         row = {"greedy_accuracy": result.greedy, "control": result.control}
-        shown = {name: one.estimate.as_percent() if one is not None else None for name, one in row.items()}
-        rows.append({**_iteration(result), **shown})
+        shown = {
+            name: marked(one.estimate.as_percent(), mark) if one is not None else None for name, one in row.items()
+        }
+        rows.append({**_iteration(result), **shown, "num_solved": marked(result.num_solved, mark)})
     counts = ("num_trees", "num_solved", "num_tokens", "num_policy_samples", "num_value_samples")
     if any(row["num_trees"] or row["greedy_accuracy"] for row in rows):
         print_table(("iteration", "greedy_accuracy", "control", *counts), rows, empty="")

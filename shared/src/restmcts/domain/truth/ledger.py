@@ -39,6 +39,25 @@ class LedgerEntry:
 
 
 @dataclass(frozen=True, slots=True)
+class Flip:
+    """A problem whose accepted answer is another one than in an earlier iteration.
+
+    Attributes:
+        digest: of the problem's question.
+        iteration_before: the last earlier iteration that accepted an answer.
+        before: that answer.
+        iteration: in which it flipped.
+        now: the answer of this iteration.
+    """
+
+    digest: str
+    iteration_before: int
+    before: str
+    iteration: int
+    now: str
+
+
+@dataclass(frozen=True, slots=True)
 class IterationTruth:
     """What the verdicts of one iteration are worth.
 
@@ -75,6 +94,35 @@ class IterationTruth:
 
 
 @dataclass(frozen=True, slots=True)
+class AcceptedAnswer:
+    """An answer that was accepted as true, and in which tree.
+
+    Attributes:
+        iteration: of the tree's search.
+        share: of the votes that it had; 1 where judges accepted it; None where nothing is known of
+            the tree's solutions.
+        tree_id: the first one with this answer.
+    """
+
+    iteration: int
+    answer: str
+    share: float | None
+    tree_id: int
+
+
+@dataclass(frozen=True, slots=True)
+class FlippedProblem:
+    """A problem whose accepted answer is another one than before; neither model trains on it from
+    the iteration of `now` on.
+    """
+
+    question: str
+    is_probe: bool
+    before: AcceptedAnswer
+    now: AcceptedAnswer
+
+
+@dataclass(frozen=True, slots=True)
 class RunTruth:
     """Where verdicts of a run come from that no true answer gives.
 
@@ -82,11 +130,14 @@ class RunTruth:
         source: "votes" or "judge".
         is_checked: whether true answers to some problems say how far it can be trusted.
         iterations: what its verdicts were worth so far.
+        flipped: problems whose accepted answer is another one than before, the latest first; one
+            that flipped twice comes twice.
     """
 
     source: str
     is_checked: bool
     iterations: Sequence[IterationTruth]
+    flipped: Sequence[FlippedProblem] = ()
 
 
 def _share(count: int, total: int) -> Estimate | None:
@@ -99,32 +150,37 @@ def summarise_truth(entries: Iterable[LedgerEntry]) -> list[IterationTruth]:
     """
     found = []
     quarantined: set[str] = set()
-    for iteration, own, compared, flipped in _iterations(entries):
-        quarantined |= flipped
-        found.append(_iteration(iteration, own, len(compared), len(flipped), len(quarantined)))
+    for iteration, own, num_compared, flips in _iterations(entries):
+        quarantined |= {flip.digest for flip in flips}
+        found.append(_iteration(iteration, own, num_compared, len(flips), len(quarantined)))
     return found
+
+
+def flips_of(entries: Iterable[LedgerEntry]) -> list[Flip]:
+    """Return all flips, in order of iteration and digest; a problem may flip more than once."""
+    return [flip for _, _, _, flips in _iterations(entries) for flip in flips]
 
 
 def quarantined_by(entries: Iterable[LedgerEntry], iteration: int) -> set[str]:
     """Return the digests of the problems whose answer flipped up to an iteration, it included."""
-    return {digest for number, _, _, flipped in _iterations(entries) if number <= iteration for digest in flipped}
+    return {flip.digest for flip in flips_of(entries) if flip.iteration <= iteration}
 
 
-def _iterations(
-    entries: Iterable[LedgerEntry],
-) -> Iterator[tuple[int, list[LedgerEntry], set[str], set[str]]]:
-    """Yield each iteration in order, with its entries, and by digest the problems that are compared
-    with an earlier iteration and those of them that flipped.
+def _iterations(entries: Iterable[LedgerEntry]) -> Iterator[tuple[int, list[LedgerEntry], int, list[Flip]]]:
+    """Yield each iteration in order, with its entries, how many problems are compared with an
+    earlier iteration, and those of them that flipped.
     """
     by_iteration: dict[int, list[LedgerEntry]] = defaultdict(list)
     for entry in entries:
         by_iteration[entry.iteration].append(entry)
-    known: dict[str, str] = {}
+    known: dict[str, tuple[int, str]] = {}
     for iteration, own in sorted(by_iteration.items()):
         answers = _answers(own)
-        compared = answers.keys() & known.keys()
-        yield iteration, own, compared, {digest for digest in compared if answers[digest] != {known[digest]}}
-        known |= {digest: max(stated) for digest, stated in answers.items()}
+        compared = sorted(answers.keys() & known.keys())
+        others = ((digest, *known[digest], answers[digest] - {known[digest][1]}) for digest in compared)
+        flips = [Flip(digest, earlier, before, iteration, max(now)) for digest, earlier, before, now in others if now]
+        yield iteration, own, len(compared), flips
+        known |= {digest: (iteration, max(stated)) for digest, stated in answers.items()}
 
 
 def _answers(entries: Sequence[LedgerEntry]) -> dict[str, set[str]]:

@@ -1,0 +1,84 @@
+"""What is said of a run whose verdicts no probe checks, in the terminal and in a report."""
+
+import re
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads.truth import unchecked_runs
+from restmcts.adapters.sql.state import runs, truth_ledger
+from restmcts.domain.stats.estimates import Figure
+from restmcts.domain.truth.ledger import LedgerEntry
+from restmcts_cli.reports.run_report import render_page
+from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, json_line
+from restmcts_cli.reports.run_results import mark_beside
+
+Shown = Callable[..., str]
+Document = Callable[..., Any]
+VOTES = {"truth": {"source": "votes"}}
+
+
+def change(workdir: Path, config: dict[str, Any], entries: dict[int, LedgerEntry] | None = None) -> None:
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with database.transaction() as transaction:
+        runs.change_run(transaction, 1, config, goes_on=False)
+        truth_ledger.write(transaction, dict.fromkeys(entries or {}, 1), entries or {})
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("config", "entry", "mark"),
+    [
+        ({}, None, ""),
+        ({"truth": {"source": "answers"}}, None, ""),
+        (VOTES, None, "unchecked"),
+        ({"truth": {"source": "judge"}}, None, "unchecked"),
+        ({**VOTES, "probe_set": "probe"}, None, ""),
+        ({"regraded": VOTES}, LedgerEntry("d", 1, "4"), "unchecked"),
+        ({"regraded": VOTES}, LedgerEntry("d", 1, "4", 1.0, is_probe=True), ""),
+    ],
+)
+def test_a_run_is_unchecked_where_neither_answers_nor_a_probe_say_what_its_verdicts_are_worth(
+    workdir: Path, config: dict[str, Any], entry: LedgerEntry | None, mark: str
+) -> None:
+    change(workdir, config, {5: entry} if entry is not None else None)
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with database.transaction() as transaction:
+        assert unchecked_runs(transaction, [1, 77]) == ({1} if mark else set())
+    assert mark_beside(database, 1) == mark
+    database.close()
+
+
+def test_show_marks_every_accuracy_and_lists_what_flipped(workdir: Path, shown: Shown, document: Document) -> None:
+    text = shown("runs", "show", "mine", "--workdir", workdir)
+    assert "unchecked" not in text and "flipped" not in text
+    change(workdir, VOTES, {5: LedgerEntry("d", 1, "4"), 6: LedgerEntry("d", 2, "a very long answer " * 9)})
+    text = shown("runs", "show", "mine", "--workdir", workdir)
+    graded = next(line for line in text.splitlines() if line.lstrip().startswith("grade-base"))
+    assert re.search(r"\d unchecked .* % .* unchecked", graded), graded
+    reached = next(line for line in text.splitlines() if re.match(r" +0 +\d", line))
+    assert "unchecked" in reached, reached
+    assert re.search(r"2 +4 \([0-9.–]+, tree 5\) +a very long answer a ver… \([0-9.–]+, tree 6\)", text), text
+    (flipped,) = document("runs", "show", "mine", "--workdir", workdir)["truth"]["quarantined"]
+    assert (flipped["before"]["answer"], flipped["before"]["tree_id"]) == ("4", 5)
+    assert (flipped["now"]["iteration"], flipped["now"]["tree_id"]) == (2, 6)
+    assert flipped["question"].startswith("train question")
+
+
+def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
+    half = Figure.of([1.0, 0.0] * 50)
+    more = Figure.of([1.0, 1.0, 0.0, 1.0] * 25)
+    done = IterationResult(1, 9, 3, 100, 5, 5, more, half, half)
+    search = tuple(SearchResult(name, 100, 90.0, one) for name, one in (("first", half), ("second", more)))
+    report = Report("a run", "command", 0, 1.0, (IterationResult(0, greedy=half), done), search, mark="unchecked")
+    page = render_page(report)
+    accuracies = re.findall(r"(?:50|75)\.0 % ± [0-9.]+(?! SE)(.{0,10})", page)
+    assert len(accuracies) >= 10
+    assert all(after.startswith(" unchecked") for after in accuracies), accuracies
+    assert "(33 % unchecked)" in page
+    assert page.count("Accuracy by iteration, unchecked") == 2 and "Accuracy against tokens, unchecked" in page
+    assert '"unchecked": true' in json_line(report, "page")
+    plain = Report("a run", "command", 0, 1.0, report.iterations, search)
+    assert "unchecked" not in render_page(plain)
