@@ -173,6 +173,7 @@ def test_json_line_has_the_promised_fields() -> None:
         "value_sibling_accuracy",
         "search",
         "notes",
+        "unchecked",
         "report",
     }
     assert fields["iterations"][2] == {
