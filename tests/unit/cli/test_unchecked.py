@@ -60,7 +60,7 @@ def test_show_marks_every_accuracy_and_lists_what_flipped(workdir: Path, shown: 
     assert re.search(r"\d unchecked .* % .* unchecked", graded), graded
     reached = next(line for line in text.splitlines() if re.match(r" +0 +\d", line))
     assert "unchecked" in reached, reached
-    assert re.search(r"2 +4 \([0-9.–]+, tree 5\) +a very long answer a ver… \([0-9.–]+, tree 6\)", text), text
+    assert re.search(r"2 +4 \([0-9.–]+, tree 5\) +a very long answer a ve… \([0-9.–]+, tree 6\)", text), text
     (flipped,) = document("runs", "show", "mine", "--workdir", workdir)["truth"]["quarantined"]
     assert (flipped["before"]["answer"], flipped["before"]["tree_id"]) == ("4", 5)
     assert (flipped["now"]["iteration"], flipped["now"]["tree_id"]) == (2, 6)
