@@ -127,7 +127,7 @@ class Report:
         answered: problems with the answers of several policies beside one another.
         settings: names and values worth showing, options that depart from the defaults first.
         notes: sentences that the numbers cannot say (a smoke run claims nothing, say).
-        mark: what stands beside each accuracy: "unchecked" where no probe checks the verdicts that
+        mark: the word beside each accuracy: "unchecked" where no probe checks the verdicts that
             the run trained on, else nothing.
     """
 

@@ -209,7 +209,7 @@ def _answers(transaction: Transaction, run_id: int, phase: str, policy: str, cou
 
 
 def mark_beside(database: Database, run_id: int) -> str:
-    """Return what stands beside each figure of a run: "unchecked", or nothing."""
+    """Return the mark beside each figure of a run: "unchecked", or nothing."""
     with database.transaction() as transaction:
         return MARK if unchecked_runs(transaction, [run_id]) else ""
 

@@ -114,7 +114,7 @@ class RunView:
 
     @property
     def mark(self) -> str:
-        """What stands beside each of its figures: "unchecked", or nothing."""
+        """The mark beside each of its figures: "unchecked", or nothing."""
         return mark_of(self.truth)
 
     @property

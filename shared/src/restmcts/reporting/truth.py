@@ -42,7 +42,7 @@ def iteration_in_words(found: IterationTruth) -> str:
 
 
 def mark_of(truth: RunTruth | None) -> str:
-    """Return what stands beside each figure of a run: "unchecked", or nothing."""
+    """Return the mark beside each figure of a run: "unchecked", or nothing."""
     return MARK if truth is not None and not truth.is_checked else ""
 
 
