@@ -20,7 +20,7 @@ def percent(figure: Estimate | float | None, mark: str = "") -> str:
     for None.
 
     Args:
-        mark: a word that is to stand beside the figure.
+        mark: a word that is put beside the figure.
     """
     if figure is None:
         return NONE
@@ -74,7 +74,7 @@ def leader(opening: str, best: str, second: str, accuracy: Estimate, ahead: Esti
         opening: under which conditions, up to a comma and a blank.
         accuracy: of the best.
         ahead: the best's accuracy less that of the second, paired.
-        mark: a word that is to stand beside the accuracy.
+        mark: a word that is put beside the accuracy.
     """
     if ahead.value == 0.0:
         return f"{opening}{best} and {second} come out level at {percent(accuracy, mark)}."
