@@ -270,18 +270,20 @@ def test_flipped_problems_are_listed_with_both_answers_and_links_to_their_trees(
     failed: Database, served: Callable[[Source], Any]
 ) -> None:
     with failed.transaction() as transaction:
-        entries = {2: LedgerEntry("d", 1, "<i>4</i>"), 6: LedgerEntry("d", 2, "5")}
-        truth_ledger.write(transaction, {2: 1, 6: 1}, entries)
-        best = transaction.execute(select(NODES.c.score).where(NODES.c.tree_id == 2, NODES.c.verdict == "right"))
-        assert max(best.scalars()) == 1.0
+        solved = select(NODES.c.tree_id).where(NODES.c.verdict == "right").order_by(NODES.c.tree_id)
+        first = int(transaction.execute(solved).scalars().first() or 0)
+        assert 0 < first < 6
+        entries = {first: LedgerEntry("d", 1, "<i>4</i>"), 6: LedgerEntry("d", 2, "5")}
+        truth_ledger.write(transaction, dict.fromkeys(entries, 1), entries)
+        voted = update(NODES).where(NODES.c.tree_id == first, NODES.c.verdict == "right")
+        transaction.execute(voted.values(score=0.75))
         runs.change_run(transaction, 1, {"truth": {"source": "votes"}}, goes_on=False)
     client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
     page = client.text("/runs/1")
     listed = page[page.index("<h2>Flipped answers") : page.index("<h2>Phases")]
-    assert "&lt;i&gt;4&lt;/i&gt;" in listed and "1.00" in listed
-    assert 'href="/trees/2"' in listed and 'href="/trees/6"' in listed
-    assert client.get("/compare?first=2&amp;second=6".replace("&amp;", "&"))[0] == 200
-    assert 'href="/compare?first=2&amp;second=6"' in listed
+    assert f'<td class="text">&lt;i&gt;4&lt;/i&gt;</td><td>0.75</td><td><a href="/trees/{first}">' in listed
+    assert 'href="/trees/6"' in listed and f'href="/compare?first={first}&amp;second=6"' in listed
+    assert client.get(f"/compare?first={first}&second=6")[0] == 200
     failed.close()
 
 
