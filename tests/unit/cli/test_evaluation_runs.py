@@ -7,8 +7,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation
+from restmcts.domain.requests import Observation
+from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation, evaluation_plan
+from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.domain.stats.outcomes import OutcomeTable
 from restmcts.errors import InputError
 from restmcts.testing.services import HandledServices
@@ -23,6 +27,7 @@ from restmcts_cli.experiments.evaluation_run import EvaluationWork, evaluated_on
 from restmcts_cli.reports.evaluation_examples import differing_examples
 from restmcts_cli.reports.evaluation_results import EvaluationResults
 from restmcts_local.services import start
+from sqlalchemy import func, select
 
 NAMES = ("greedy", "self-consistency", "sc-value-own", "mcts-star", "gated-mcts-star")
 PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(8)]
@@ -52,9 +57,12 @@ def test_a_run_brings_its_iterations(workdir: Path) -> None:
 
 
 @pytest.fixture
-def stack(tmp_path: Path) -> Iterator[Connection]:
-    """A database on which workers of every kind are at work, in a thread."""
-    services = HandledServices(tmp_path, start, lambda _: RandomModels())
+def stack(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Connection]:
+    """A database on which workers of every kind are at work, in a thread, with models that are
+    given.
+    """
+    models = getattr(request, "param", RandomModels())
+    services = HandledServices(tmp_path, start, lambda _: models)
     stopped = threading.Event()
 
     def work() -> None:
@@ -92,6 +100,58 @@ def test_the_stack_works_on_an_evaluation_and_it_is_read_from_there(stack: Conne
         evaluated_on_stack(stack, "eval", replace(work, evaluation=replace(evaluation, seeds=(5,))))
 
 
+class Calling(RandomModels):
+    """Random models whose policy often calls the calculator."""
+
+    def _text(self, number: int) -> str:
+        return ("calc: 2+5\n", "calc: 1/0\n", "so\n", "then\n")[number]
+
+
+@pytest.mark.parametrize("stack", [Calling(answer_rate=0.2)], indirect=True)
+def test_steps_of_an_evaluation_call_tools_in_searches_and_in_the_shared_samples(stack: Connection) -> None:
+    models = given_models("someone/model", ["someone/values"], lambda model, _: model)
+    methods = tuple(ANSWERING.get(name) for name in ("greedy", "self-consistency", "best-of-n", "mcts-star"))
+    evaluation = Evaluation(methods, (20, 60), (0,), models.pairs, tools=ToolSettings(max_calls=2))
+    work = EvaluationWork(evaluation, {PROBLEM_SET: PROBLEMS}, models.checkpoints)
+    run_id = evaluated_on_stack(stack, "eval", work)
+    results = EvaluationResults(stack.database, run_id, evaluation)
+    outcomes = list(results.outcomes())
+    assert len(outcomes) == len(PROBLEMS) * (1 + 3 * 2)
+    assert {outcome.verdict for outcome in outcomes} >= {"right", "wrong"}
+    with stack.database.transaction() as transaction:
+        origins = select(PHASES.c.name, func.count()).join(TREES, TREES.c.phase_id == PHASES.c.id)
+        origins = origins.join(NODES, NODES.c.tree_id == TREES.c.id).where(NODES.c.origin == "observation")
+        observed = {name for name, _ in transaction.execute(origins.group_by(PHASES.c.name))}
+    assert observed >= {"greedy", "samples, seed 0", "value of samples, seed 0", "mcts-star @ 60, seed 0"}
+    (pool, *_) = results.pool("samples, seed 0")
+    assert {step.text for sample in pool.pool.samples for step in sample.steps if isinstance(step, Observation)} <= {
+        "result: 7\n",
+        "result: error: division by zero\n",
+    }
+    spent = {(one.method, one.budget): one.tokens for one in outcomes if one.problem == 0}
+    assert spent["best-of-n", 60] == spent["self-consistency", 60] >= 60 > spent["self-consistency", 20] >= 20
+    other = EvaluationWork(replace(evaluation, tools=ToolSettings()), work.problems, work.checkpoints)
+    with pytest.raises(InputError, match=r"other settings: tools\.max_calls"):
+        evaluated_on_stack(stack, "eval", other)
+
+
+def test_tools_are_asked_for_where_the_problems_have_some(tmp_path: Path) -> None:
+    file = tmp_path / "problems.jsonl"
+    file.write_text(json.dumps({"question": "What is 2 + 5?", "answer": "7"}) + "\n")
+    for source, refused in ((str(file), False), ("demo:20", True)):
+        asked = EvaluationRequest(source, tmp_path / "out", policy="POLICY", tool_calls=3)
+        benchmark = benchmark_named(asked.problems)
+        if refused:
+            with pytest.raises(InputError, match="number-paths problems have no tools to call; leave out --tool-calls"):
+                asked_sets(asked, benchmark)
+            continue
+        assert len(asked_sets(asked, benchmark)[PROBLEM_SET]) == 1
+        models = given_models("POLICY", [], lambda model, _: model)
+        evaluation = asked_evaluation(asked, benchmark, models, trains=False)
+        plan = evaluation_plan(evaluation)
+        assert {phase.tools.max_calls for phase in plan if isinstance(phase, SearchPhase)} == {3}
+
+
 def test_an_evaluation_of_an_older_version_is_known_again() -> None:
     """What version 0.1 stored of `evaluate demo:40 --verifiers-from demo:30 --budgets 50,400 …`."""
     stored = json.loads((Path(__file__).parents[2] / "evaluation_of_version_0002.json").read_text(encoding="utf-8"))
@@ -113,6 +173,8 @@ def test_an_evaluation_of_an_older_version_is_known_again() -> None:
     assert changed_settings(stored, work.config) == []
     other = replace(work, evaluation=replace(work.evaluation, solution_tokens=30))
     assert changed_settings(stored, other.config) == ["solution_tokens (None -> 30)"]
+    calling = replace(work, evaluation=replace(work.evaluation, tools=ToolSettings(max_calls=2)))
+    assert changed_settings(stored, calling.config) == ["tools.max_calls (0 -> 2)"]
 
 
 def test_a_value_model_may_say_its_format_with_and_without_a_name() -> None:

@@ -37,7 +37,8 @@ def _scored(models: RandomModels, pool: SamplePool) -> ScoreGivenSamples:
 
 
 def _pool(drawn: tuple[StepsProposed, ...]) -> SamplePool:
-    return SamplePool(tuple(answer.samples[0] for answer in drawn), 5, tuple(map(float, range(len(drawn)))))
+    received = tuple((replace(answer, num_prompt_tokens=5), float(place)) for place, answer in enumerate(drawn))
+    return SamplePool(tuple(answer.samples[0] for answer in drawn), 5, received)
 
 
 @pytest.mark.parametrize("settings", SETTINGS)

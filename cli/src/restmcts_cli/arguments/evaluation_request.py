@@ -132,6 +132,15 @@ class EvaluationRequest:
     max_solution_tokens: Annotated[
         int | None, typer.Option(help="New tokens of one solution at most.", min=1, rich_help_panel=SAMPLING)
     ] = None
+    tool_calls: Annotated[
+        int,
+        typer.Option(
+            help="Calls of tools that one solution may make (calc: 3*7, python: print(2**10), or a task's own); they "
+            "are answered as in training. 0: calls are text.",
+            min=0,
+            rich_help_panel=SAMPLING,
+        ),
+    ] = 0
     run: Annotated[
         str | None,
         typer.Option(

@@ -13,7 +13,7 @@ from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.answers.extraction import extract_answer
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.evaluation import Cell, Evaluation, evaluation_cells
-from restmcts.domain.runs.phase_search import search_of
+from restmcts.domain.runs.phase_search import search_of, tool_use
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.domain.search.sample_pool import PoolSettings, SamplePool, Values, find_path, search_pool, solution_values
@@ -93,7 +93,8 @@ class EvaluationResults:
                 yield Outcome(**self._names(cell, problem.position), **nothing, verdict=FAILED, any_right=False)
                 continue
             values = scores.get(problem.problem_id, {})
-            search = search_pool(settings, Budget(tokens=cell.budget), problem.pool, values, problem.ends)
+            tools = tool_use(problem.kind, self.evaluation.tools)
+            search = search_pool(settings, Budget(tokens=cell.budget), problem.pool, values, problem.ends, tools)
             finals = [problem.verdict(search.tree.steps_to(node)) for node in search.tree.final_nodes()]
             chosen = search.chosen
             steps = search.tree.steps_to(chosen) if chosen is not None else ()
@@ -170,6 +171,7 @@ class PooledProblem:
     ) -> None:
         self.problem_id: int = row.problem_id
         self.position: int = row.position
+        self.kind = row.problem_kind
         self.ends = TASKS.get(row.problem_kind).ends
         self.pool = pool
         self.failed = failed

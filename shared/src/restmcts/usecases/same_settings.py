@@ -100,7 +100,9 @@ def _with_defaults(stored: Config) -> dict[str, Any]:
         if first in stored:
             adapter: TypeAdapter[Any] = TypeAdapter(kind)
             read = adapter.dump_python(adapter.validate_python(stored), mode="json")
-            return {name: read.get(name, value) for name, value in stored.items()}
+            # Evaluations store no document, so that what they lack is asked about here.
+            names = {**read, **stored} if kind is Evaluation else stored
+            return {name: read.get(name, value) for name, value in names.items()}
     return dict(stored)
 
 

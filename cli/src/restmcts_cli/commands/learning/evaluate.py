@@ -17,6 +17,7 @@ from restmcts.domain.runs.evaluation import (
     Evaluation,
     VerifierTraining,
 )
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.errors import InputError, RestMctsError, StorageError
 
 from restmcts_cli.arguments.answering_methods import parse_methods
@@ -109,6 +110,7 @@ def asked_evaluation(
         generation=replace(benchmark.generation, **chosen),  # type: ignore[arg-type]
         solution_tokens=asked.solution_tokens or benchmark.solution_tokens,
         verifiers=VerifierTraining(benchmark.value_training) if trains else None,
+        tools=ToolSettings(max_calls=asked.tool_calls),
     )
 
 
@@ -176,7 +178,8 @@ def asked_sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
     """Return the problems to be answered, and those on which missing value models are trained.
 
     Raises:
-        InputError: if there is no such file, or no problem in it.
+        InputError: if there is no such file, no problem in it, or one whose steps can call no tool
+            though tools are asked for.
     """
     sets = {PROBLEM_SET: _problems(benchmark, asked, asked.split, asked.limit)}
     if asked.verifiers_from is not None:
@@ -186,6 +189,7 @@ def asked_sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
 
 def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None, limit: int | None) -> "list[Problem]":
     from restmcts.domain.problems import Problem
+    from restmcts.domain.tasks.task import TASKS
 
     members = []
     for item in read_benchmark(benchmark, split=split, seed=asked.problem_seed, strict=asked.strict, limit=limit):
@@ -195,6 +199,9 @@ def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None,
             print_note(f"{benchmark.name}, line {item.line_number}: {item.reason}; passed over")
     if not members:
         raise InputError(f"{benchmark.name} contains no usable problem")
+    without = sorted({problem.kind for problem in members if not TASKS.get(problem.kind).has_tools})
+    if asked.tool_calls and without:
+        raise InputError(f"{benchmark.name}: {without[0]} problems have no tools to call; leave out --tool-calls")
     return members
 
 

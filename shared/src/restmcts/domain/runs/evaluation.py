@@ -16,6 +16,7 @@ from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfC
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
+from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.domain.search.tree_of_thoughts import StepBeamSettings, TotBfsSettings, TotDfsSettings
 from restmcts.errors import InputError
 from restmcts.registry import Registry
@@ -133,6 +134,7 @@ class Evaluation:
         solution_tokens: of a typical solution; None where no method asks.
         verifiers: how value models are trained that methods ask and no pair brings; None: every one
             must be given.
+        tools: whether steps may call tools.
     """
 
     methods: tuple[AnsweringMethod, ...]
@@ -142,6 +144,7 @@ class Evaluation:
     generation: GenerationSettings = field(default_factory=GenerationSettings)
     solution_tokens: int | None = None
     verifiers: VerifierTraining | None = None
+    tools: ToolSettings = field(default_factory=ToolSettings)
 
     def __post_init__(self) -> None:
         for name in ("methods", "budgets", "seeds", "models"):
@@ -263,7 +266,9 @@ def _phases(evaluation: Evaluation, cell: Cell, pair: ModelPair) -> Iterator[Sea
             search = method.search.at_budget(cell.budget, evaluation.solution_tokens or cell.budget)
         yield _phase(evaluation, cell.phase, pair, value, search, cell.budget)
         return
-    drawing = SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=SAMPLES_AT_ONCE)
+    # Samples that call are drawn one after the other, as the methods that read them would have.
+    at_once = 1 if evaluation.tools.max_calls else SAMPLES_AT_ONCE
+    drawing = SelfConsistencySettings(num_samples=MAX_SAMPLES, samples_at_once=at_once)
     yield _phase(evaluation, cell.phase, pair, None, drawing, max(evaluation.budgets))
     if cell.scores is not None:
         scoring = _phase(evaluation, cell.scores, pair, value, BestOfNSettings(), None)
@@ -283,4 +288,5 @@ def _phase(
         search=search,
         budget=Budget(tokens=tokens),
         generation=evaluation.generation,
+        tools=evaluation.tools,
     )

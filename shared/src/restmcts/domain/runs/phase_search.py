@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.protocol import Search
-from restmcts.domain.search.tool_calls import ToolUse
+from restmcts.domain.search.tool_calls import ToolSettings, ToolUse
 from restmcts.domain.tasks.task import TASKS
 
 
@@ -19,8 +19,17 @@ def search_of(phase: SearchPhase, kind: str, seed: int, begins_with: Sequence[st
     Raises:
         UnknownEntryError: if there is no task of that kind.
     """
-    task = TASKS.get(kind)
-    search = phase.search.build(phase.budget, seed, task.ends, begins_with or ())
-    if phase.tools.max_calls:
-        search.use_tools(ToolUse(kind, task.calls, phase.tools))
+    search = phase.search.build(phase.budget, seed, TASKS.get(kind).ends, begins_with or ())
+    tools = tool_use(kind, phase.tools)
+    if tools is not None:
+        search.use_tools(tools)
     return search
+
+
+def tool_use(kind: str, settings: ToolSettings) -> ToolUse | None:
+    """Return the tools of a problem of a kind; None where its steps may call none.
+
+    Raises:
+        UnknownEntryError: if there is no task of that kind.
+    """
+    return ToolUse(kind, TASKS.get(kind).calls, settings) if settings.max_calls else None

@@ -8,9 +8,18 @@ from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 
-from restmcts.domain.requests import ProposeSteps, Request, Response, Sample, ScoreSteps, StepsProposed, StepsScored
+from restmcts.domain.requests import (
+    Request,
+    Response,
+    Sample,
+    ScoreSteps,
+    StepsProposed,
+    StepsScored,
+    ToolAnswered,
+)
 from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings, SolutionSampling
 from restmcts.domain.search.protocol import Budget, Coroutine, Search, best_final, scored
+from restmcts.domain.search.tool_calls import ToolUse
 from restmcts.domain.tree import Node, Tree
 from restmcts.errors import InputError
 
@@ -99,14 +108,46 @@ class SamplePool:
     """The samples of one problem in the order in which they were drawn.
 
     Attributes:
-        samples: whole solutions.
+        samples: whole solutions, with the answers to their calls.
         num_prompt_tokens: of the problem's prompt.
-        seconds: when each sample was there, since the first request.
+        responses: what drawing them one after the other received, and when, in seconds since the
+            first request: a response a sample, and more where samples call tools.
     """
 
     samples: tuple[Sample, ...]
     num_prompt_tokens: int
-    seconds: tuple[float, ...]
+    responses: tuple[tuple[StepsProposed | ToolAnswered, float], ...]
+
+
+class _Drawing(SolutionSampling):
+    """Samples whole solutions, and keeps each as it was drawn."""
+
+    def __init__(self, settings: PoolSettings, budget: Budget, seed: int, states_answer: Callable[[str], bool]) -> None:
+        super().__init__(settings, budget, seed, states_answer)
+        self.drawn: list[Sample] = []
+
+    def _add_path(self, sample: Sample) -> list[Node]:
+        self.drawn.append(sample)
+        return super()._add_path(sample)
+
+
+def samples_with_calls(
+    settings: PoolSettings,
+    budget: Budget,
+    seed: int,
+    states_answer: Callable[[str], bool],
+    tools: ToolUse,
+    responses: Sequence[tuple[Response, float]],
+) -> tuple[Sample, ...]:
+    """Return the whole samples of a pool whose samples call tools, from all that drawing them
+    received, with the seconds since its first request.
+    """
+    drawing = _Drawing(settings, budget, seed, states_answer)
+    drawing.use_tools(tools)
+    drawing.begin()
+    for response, seconds in responses:
+        drawing.receive(response, seconds)
+    return tuple(drawing.drawn)
 
 
 def search_pool(
@@ -115,11 +156,15 @@ def search_pool(
     pool: SamplePool,
     values: Values,
     states_answer: Callable[[str], bool],
+    tools: ToolUse | None = None,
 ) -> SolutionSampling:
     """Return the ended search of a method that draws one sample after the other, given the pool's
     samples in their order.
 
     It spends what it would have spent on its own, but for prompts: every sample counts its prompt.
+
+    Args:
+        tools: that the pool's samples called.
 
     Raises:
         InputError: if the settings ask for several samples at once, or for a value that is not
@@ -129,18 +174,18 @@ def search_pool(
         raise InputError("samples from a pool are read one at a time: samples_at_once must be 1")
     settings = replace(settings, num_samples=min(settings.num_samples, max(len(pool.samples), 1)))
     search = SolutionSampling(settings, budget, 0, states_answer)
-    unread = iter(zip(pool.samples, pool.seconds, strict=True))
+    if tools is not None:
+        search.use_tools(tools)
+    unread = iter(pool.responses)
     waiting: deque[Request] = deque(search.begin())
     seconds = 0.0
     while waiting:
         request = waiting.popleft()
         response: Response
-        if isinstance(request, ProposeSteps):
-            drawn = next(unread, None)
-            sample, seconds = drawn if drawn is not None else (None, seconds)
-            response = StepsProposed(request.number, (sample,) if sample is not None else (), pool.num_prompt_tokens)
+        if not isinstance(request, ScoreSteps):
+            received, seconds = next(unread, (StepsProposed(request.number, (), pool.num_prompt_tokens), seconds))
+            response = replace(received, number=request.number)
         else:
-            assert isinstance(request, ScoreSteps), "sampling without tools calls none"
             num_tokens = len(request.branches) * pool.num_prompt_tokens + _num_tokens(search.tree, request.branches)
             known = [_values(branch, values) for branch in request.branches]
             scores = tuple(each.score for each in known) if request.whole else ()
@@ -151,9 +196,16 @@ def search_pool(
 
 
 def _values(branch: tuple[str, ...], values: Values) -> SolutionValues:
-    if branch not in values:
+    """Return what is known of a sample, or of its beginning: a budget that is spent between two
+    calls ends a sample there.
+    """
+    if branch in values:
+        return values[branch]
+    whole = next((known for steps, known in values.items() if steps[: len(branch)] == branch), None)
+    if whole is None:
         raise InputError(f"no value is known of the sample that ends in {branch[-1].strip()!r}")
-    return values[branch]
+    of_steps = whole.of_steps[: len(branch)]
+    return SolutionValues(of_steps, of_steps[-1])
 
 
 def _num_tokens(tree: Tree, branches: Sequence[tuple[str, ...]]) -> int:

@@ -3,6 +3,7 @@ to. No true answers.
 """
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import select
@@ -13,8 +14,11 @@ from restmcts.adapters.sql.state import trees
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.adapters.sql.tables import RequestKind, RequestState
-from restmcts.domain.requests import Response, Sample, StepsProposed
-from restmcts.domain.search.sample_pool import SamplePool
+from restmcts.domain.requests import Response, StepsProposed, ToolAnswered
+from restmcts.domain.runs.phase_search import tool_use
+from restmcts.domain.runs.phases import SEARCH_PHASE, SearchPhase
+from restmcts.domain.search.sample_pool import PoolSettings, SamplePool, samples_with_calls
+from restmcts.domain.tasks.task import TASKS
 from restmcts.messages.wire import load_response
 
 
@@ -24,35 +28,42 @@ def sample_pools(
     """Return the samples of a phase by problem id, in the order in which its searches took
     them; of one problem if named.
     """
+    spec = select(PHASES.c.spec).where(PHASES.c.run_id == run_id, PHASES.c.name == phase_name)
+    phase = SEARCH_PHASE.validate_python(transaction.execute(spec).scalar_one())
+    kinds = [RequestKind.PROPOSE.value, *([RequestKind.CALL.value] if phase.tools.max_calls else [])]
+    is_received = (REQUESTS.c.tree_id == TREES.c.id) & (REQUESTS.c.state == RequestState.APPLIED.value)
     statement = (
-        select(TREES.c.problem_id, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
+        select(TREES.c.problem_id, TREES.c.seed, PROBLEMS.c.kind.label("problem_kind"))
+        .add_columns(REQUESTS.c.kind, REQUESTS.c.answer, REQUESTS.c.elapsed_seconds)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
-        .outerjoin(
-            REQUESTS,
-            (REQUESTS.c.tree_id == TREES.c.id)
-            & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
-            & (REQUESTS.c.state == RequestState.APPLIED.value),
-        )
+        .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .outerjoin(REQUESTS, is_received & REQUESTS.c.kind.in_(kinds))
         .where(PHASES.c.run_id == run_id, PHASES.c.name == phase_name)
         .order_by(TREES.c.id, REQUESTS.c.applied_order)
     )
     if problem_id is not None:
         statement = statement.where(TREES.c.problem_id == problem_id)
-    samples: dict[int, list[tuple[Sample, float]]] = defaultdict(list)
-    num_prompt_tokens: dict[int, int] = {}
+    found: dict[int, list[tuple[Response, float]]] = defaultdict(list)
+    searched: dict[int, tuple[str, int]] = {}
     for row in transaction.execute(statement):
-        drawn = samples[row.problem_id]
+        received = found[row.problem_id]
+        searched[row.problem_id] = (row.problem_kind, row.seed)
         if row.answer is not None:
-            response = load_response(RequestKind.PROPOSE, row.answer)
-            assert isinstance(response, StepsProposed)
-            drawn += [(sample, row.elapsed_seconds or 0.0) for sample in response.samples]
-            num_prompt_tokens[row.problem_id] = response.num_prompt_tokens
-    return {
-        key: SamplePool(
-            tuple(sample for sample, _ in drawn), num_prompt_tokens.get(key, 0), tuple(moment for _, moment in drawn)
-        )
-        for key, drawn in samples.items()
-    }
+            received.append((load_response(row.kind, row.answer), row.elapsed_seconds or 0.0))
+    return {key: _pool(phase, *searched[key], received) for key, received in found.items()}
+
+
+def _pool(phase: SearchPhase, kind: str, seed: int, received: Sequence[tuple[Response, float]]) -> SamplePool:
+    answers = [(one, seconds) for one, seconds in received if isinstance(one, StepsProposed | ToolAnswered)]
+    num_prompt_tokens = next((one.num_prompt_tokens for one, _ in answers if isinstance(one, StepsProposed)), 0)
+    tools = tool_use(kind, phase.tools)
+    if tools is not None:
+        assert isinstance(phase.search, PoolSettings)
+        samples = samples_with_calls(phase.search, phase.budget, seed, TASKS.get(kind).ends, tools, answers)
+        return SamplePool(samples, num_prompt_tokens, tuple(answers))
+    drawn = [(sample, seconds) for one, seconds in answers if isinstance(one, StepsProposed) for sample in one.samples]
+    single = ((StepsProposed(0, (sample,), num_prompt_tokens), seconds) for sample, seconds in drawn)
+    return SamplePool(tuple(sample for sample, _ in drawn), num_prompt_tokens, tuple(single))
 
 
 def responses(transaction: Transaction, tree_id: int) -> list[tuple[Response, float]]:
