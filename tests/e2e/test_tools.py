@@ -155,9 +155,14 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
 
     pulled = restmcts("checkpoints", "pull", "selftrain", "policy-1", tmp_path / "policy", "--workdir", workdir)
     assert pulled.returncode == 0, pulled.stderr
-    asked = ["evaluate", sums, "--policy", tmp_path / "policy", "--methods", "greedy", "--plugin", plugin, "--limit", 4]
-    evaluated = restmcts(*asked, "--out", tmp_path / "out", "--max-step-tokens", 8, "--json")
+    asked = ["evaluate", sums, "--policy", tmp_path / "policy", "--methods", "greedy,self-consistency", "--limit", 4]
+    asked += ["--plugin", plugin, "--budgets", 60, "--max-step-tokens", 8, "--max-solution-tokens", 24]
+    evaluated = restmcts(*asked, "--tool-calls", 2, "--out", tmp_path / "out", "--json")
     assert evaluated.returncode == 0, evaluated.stderr
+    methods = {row["method"]: row["accuracy"] for row in json.loads(evaluated.stdout)["methods"]}
+    assert set(methods) == {"greedy", "self-consistency"} and max(methods.values()) > 0
+    observed = rows(tmp_path / "out" / "work", "SELECT count(*) FROM nodes WHERE origin = 'observation'")
+    assert int(str(observed[0][0])) >= 4
     graded = rows(
         tmp_path / "out" / "work", "SELECT count(*) FROM trees WHERE state = 'labelled' AND verdict IS NOT NULL"
     )
