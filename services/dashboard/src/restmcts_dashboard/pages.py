@@ -16,7 +16,7 @@ from pydantic import AfterValidator
 from restmcts.adapters.sql.database import Transaction
 from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
-from restmcts.reporting.figures import NONE, decimal, percent
+from restmcts.reporting.figures import NONE, decimal, gain, percent
 
 from restmcts_dashboard.run_list import seconds_of, short_policy
 from restmcts_dashboard.run_reads import clock, duration
@@ -78,7 +78,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "duration": duration, "clock": clock}
-_TEMPLATES.filters |= {"short_policy": short_policy, "seconds_of": seconds_of}
+_TEMPLATES.filters |= {"short_policy": short_policy, "seconds_of": seconds_of, "gain": gain}
 _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
 
 

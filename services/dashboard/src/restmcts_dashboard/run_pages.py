@@ -8,15 +8,20 @@ from restmcts.adapters.sql.reads import queries, stack_queries
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
 from restmcts.adapters.sql.tables import TreeState
+from restmcts.errors import InputError
 from restmcts.reporting.truth import MARK
 
 from restmcts_dashboard import charts, live, run_reads
 from restmcts_dashboard.pages import RowId, marked, page, render
+from restmcts_dashboard.problem_reads import OUTCOMES, read_outcome, read_problems
+from restmcts_dashboard.run_list import settings_of
 from restmcts_dashboard.source import Source
+from restmcts_dashboard.training_rows import ROWS_ON_A_PAGE, read_page
 
 TREES_ON_RUN_PAGE = 25
 MAX_FLIPS = 25
 TREES_ON_A_PAGE = 100
+MAX_PAGE = 1_000_000
 
 
 def run_pages(source: Source) -> APIRouter:
@@ -24,6 +29,8 @@ def run_pages(source: Source) -> APIRouter:
     pages = APIRouter()
     _add_run(pages, source)
     _add_trees(pages, source)
+    _add_problems(pages, source)
+    _add_training_rows(pages, source)
     return pages
 
 
@@ -40,7 +47,8 @@ def _add_run(pages: APIRouter, source: Source) -> None:
             view = run_reads.read_run(transaction, run_id)
             shown = marked(_parts(transaction, source, view, x))
             trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
-        return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, states=list(TreeState), x=x)
+        asked: dict[str, Any] = {"states": list(TreeState), "x": x, "settings": settings_of(view.run.config)}
+        return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, **asked)
 
     @pages.get("/runs/{run_id}/live")
     async def run_live(request: Request, run_id: RowId, x: charts.Across = "iteration") -> Response:
@@ -77,6 +85,42 @@ def _add_trees(pages: APIRouter, source: Source) -> None:
         return page("trees.html.j2", source=source, trees=found[:TREES_ON_A_PAGE], more=more, **shown)
 
 
+def _add_problems(pages: APIRouter, source: Source) -> None:
+    @pages.get("/runs/{run_id}/problems")
+    def problems(
+        run_id: RowId,
+        of: Annotated[str, Query(max_length=200)] = "",
+        outcome: Annotated[str, Query(pattern=f"^({'|'.join(OUTCOMES)}|)$")] = "",
+        question: Annotated[str, Query(max_length=500)] = "",
+        number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0,
+    ) -> Response:
+        with source.database.transaction() as transaction:
+            row = run_reads.run_row(transaction, run_id)
+            table = read_problems(transaction, run_id, of, outcome, question, number)
+        asked = {"of": table.group, "outcome": outcome, "question": question, "page": number}
+        return page("problems.html.j2", source=source, run=row, table=table, asked=asked, outcomes=OUTCOMES)
+
+
+def _add_training_rows(pages: APIRouter, source: Source) -> None:
+    @pages.get("/runs/{run_id}/data/{phase}")
+    def training_rows(
+        run_id: RowId, phase: str, number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0
+    ) -> Response:
+        with source.database.transaction() as transaction:
+            row = run_reads.run_row(transaction, run_id)
+            data = next((one for one in queries.list_datasets(transaction, run_id) if one.phase == phase), None)
+        if data is None:
+            raise InputError(f"run {row.name} has no training data of {phase!r}")
+        if source.open_artifacts is None:
+            raise InputError(
+                "the dashboard of a stack has no access to its artifacts; "
+                f"`restmcts datasets show {row.name} {phase}` prints rows"
+            )
+        rows = read_page(source.open_artifacts(), data, number)
+        last = max(data.num_rows - 1, 0) // ROWS_ON_A_PAGE
+        return page("training_rows.html.j2", source=source, run=row, data=data, rows=rows, number=number, last=last)
+
+
 def _parts(
     transaction: Transaction, source: Source, view: run_reads.RunView, x: charts.Across = "iteration"
 ) -> dict[str, str]:
@@ -88,15 +132,17 @@ def _parts(
         "queues": source.queue_lengths(),
     }
     lineage = {
+        "run": view.run,
         "checkpoints": queries.list_checkpoints(transaction, view.run.id),
         "promotions": promotions.history(transaction, view.run.id),
         "decisions": [phase for phase in view.phases if phase.kind == "gate" and phase.state == "done"],
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
+    outcome = read_outcome(transaction, view.run.id, view.phases)
     drawn = {"accuracy": charts.accuracy_chart(view.phases, x), "loss": charts.loss_chart(view.phases)}
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
-        "summary": render("part_summary.html.j2", view=view, source=source),
+        "summary": render("part_summary.html.j2", view=view, source=source, outcome=outcome),
         "truth": render("part_truth.html.j2", flipped=view.truth.flipped if view.truth else (), most=MAX_FLIPS),
         "phases": render("part_phases.html.j2", view=view),
         "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark),

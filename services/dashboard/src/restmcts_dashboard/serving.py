@@ -34,7 +34,13 @@ def stack_source(settings: Settings) -> Source:
 
 def folder_source(path: Path) -> Source:
     """Return the database file of a work folder as a source; it is never changed."""
-    return Source(database=Database(f"sqlite:///{path}", read_only=True), title=str(path.parent))
+    from restmcts.adapters.storage.folder_store import FolderArtifactStore
+
+    return Source(
+        database=Database(f"sqlite:///{path}", read_only=True),
+        title=str(path.parent),
+        open_artifacts=lambda: FolderArtifactStore(path.parent / "artifacts"),
+    )
 
 
 def _writable(url: str, redis_url: str) -> Database:

@@ -2,11 +2,13 @@
 one it writes to.
 """
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import StorageError
+from restmcts.ports import ArtifactStore
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,6 +22,7 @@ class Source:
         token: which must come with every change; empty: nothing can be changed.
         writable: the database with its bus; None: nothing can be changed.
         names: host names under which browsers may ask.
+        open_artifacts: opens the store with the training data; None where it cannot be read.
     """
 
     database: Database
@@ -28,6 +31,7 @@ class Source:
     token: str = ""
     writable: Database | None = None
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
+    open_artifacts: Callable[[], ArtifactStore] | None = None
 
     @property
     def may_change(self) -> bool:

@@ -114,3 +114,19 @@ def write_shards(
 def read_rows(folder: Path) -> list[dict[str, Any]]:
     """Return all rows of a dataset, in order."""
     return [row for shard in sorted(folder.glob("train-*.parquet")) for row in pq.read_table(shard).to_pylist()]
+
+
+def rows_between(folder: Path, begin: int, end: int) -> list[dict[str, Any]]:
+    """Return the rows of a dataset from `begin` up to `end`, counted from 0; shards without any of
+    them are not read.
+    """
+    found: list[dict[str, Any]] = []
+    first = 0
+    for shard in sorted(folder.glob("train-*.parquet")):
+        with pq.ParquetFile(shard) as file:
+            last = first + file.metadata.num_rows
+            if first < end and begin < last:
+                start = max(begin - first, 0)
+                found += file.read().slice(start, min(end - first, last - first) - start).to_pylist()
+            first = last
+    return found

@@ -1,0 +1,72 @@
+"""Rows of training data as a page shows them: each step with its weight and value, and the node
+that it is from.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from restmcts.adapters.sql.rows import ListedDataset
+from restmcts.errors import InputError
+from restmcts.ports import ArtifactStore
+
+ROWS_ON_A_PAGE = 25
+
+
+@dataclass(frozen=True, slots=True)
+class TrainedStep:
+    """A step; `weight` is how much a policy learns from it, `value` what a value model learns of
+    it or, in a policy's row, what it is worth.
+    """
+
+    text: str
+    weight: float | None = None
+    value: float | None = None
+    role: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingRow:
+    """A row; `node_id` is that of its last step, None where a solution was given."""
+
+    number: int
+    question: str
+    steps: Sequence[TrainedStep]
+    tree_id: int | None
+    node_id: int | None
+
+
+def read_page(artifacts: ArtifactStore, data: ListedDataset, page: int) -> list[TrainingRow]:
+    """Return the rows of a page, from 0.
+
+    Raises:
+        InputError: if this installation cannot read Parquet, or the page is beyond the last.
+    """
+    try:
+        from restmcts.adapters.files.dataset_shards import rows_between
+    except ImportError as error:
+        raise InputError(f"training rows cannot be read here ({error}): install restmcts[data]") from error
+    begin = page * ROWS_ON_A_PAGE
+    found = rows_between(artifacts.fetch(data.uri), begin, begin + ROWS_ON_A_PAGE)
+    if not found and page:
+        raise InputError(f"the training data of {data.phase} has no page {page}: it has {data.num_rows} rows")
+    return [_row(begin + place, row) for place, row in enumerate(found)]
+
+
+def _row(number: int, row: Mapping[str, Any]) -> TrainingRow:
+    return TrainingRow(number, row["question"], _steps(row), row["tree_id"], row["node_id"])
+
+
+def _steps(row: Mapping[str, Any]) -> list[TrainedStep]:
+    if "chosen" in row:
+        before = [TrainedStep(text, role="before") for text in row["steps"]]
+        sides = (
+            TrainedStep(text, value=row.get(f"{side}_value"), role=side)
+            for side in ("chosen", "rejected")
+            for text in row[side]
+        )
+        return [*before, *sides]
+    empty = [None] * len(row["steps"])
+    weights = row.get("weights") or empty
+    values = row.get("targets") or row.get("values") or empty
+    return [TrainedStep(*one) for one in zip(row["steps"], weights, values, strict=True)]

@@ -1,0 +1,166 @@
+"""The page of a run: what came out, decisions in its curves, problems across iterations, and rows
+of training data.
+"""
+
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.files.dataset_shards import PREFERENCE_SCHEMA, VALUE_SCHEMA, rows_between, write_shards
+from restmcts.adapters.sql.clock import moment
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.runs import DATASETS
+from restmcts.adapters.sql.state.trees import PHASES, TREES
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import PromotionPhase, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import CotSettings
+from restmcts_dashboard.problem_reads import OUTCOMES, read_problems
+from restmcts_dashboard.serving import folder_source
+from restmcts_dashboard.source import Source
+from sqlalchemy import insert, update
+
+# by problem: whether the policies of iteration 0, 1 and 2 were right
+RIGHT = {"won": "001", "lost": "110", "never": "000", "always": "111", "between": "101", "won later": "011"}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A work folder: a run that was evaluated three times on six problems, whose second policy was
+    promoted and whose third was rejected, with training data for a value model.
+    """
+    path = tmp_path_factory.mktemp("run-page")
+    database = Database(f"sqlite:///{path / 'run.db'}")
+    database.create_tables()
+    names = ["grade-base", "grade-policy-1", "grade-policy-2"]
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "three policies", "rest-mcts", 0, {"spec": {"budget": {"tokens": 123}}})
+        runs.add_problems(transaction, run_id, "test", [Problem(f"<i>{name}</i>", "1") for name in RIGHT])
+        graded = [SearchPhase(name, n, "evaluate", "test", "base", None, CotSettings()) for n, name in enumerate(names)]
+        gates = [PromotionPhase(f"gate-{n}", n, "policy", f"policy-{n}", "grade-base") for n in (1, 2)]
+        value = TrainValuePhase("value-1", 1, None, "base", TrainingSettings(), ("collect-1",))
+        runs.add_phases(transaction, run_id, [*graded, *gates, value])
+        ids = {row.name: row.id for row in runs.phases_of(transaction, run_id)}
+        problems = runs.problems_of(transaction, run_id, "test")
+        for place, name in enumerate(names):
+            row = {"run_id": run_id, "phase_id": ids[name], "seed": 0, "state": "labelled", "tokens": 10}
+            verdicts = ["right" if found[place] == "1" else "wrong" for found in RIGHT.values()]
+            answered = [
+                {**row, "problem_id": problem.id, "verdict": verdict, "ended_at": moment()}
+                for problem, verdict in zip(problems, verdicts, strict=True)
+            ]
+            for one in answered:
+                transaction.execute(insert(TREES).values(one))
+        for n, promoted in ((1, True), (2, False)):
+            result = {"candidate": f"policy-{n}", "promoted": promoted, "reason": "why"}
+            transaction.execute(update(PHASES).where(PHASES.c.id == ids[f"gate-{n}"]).values(result=result))
+        transaction.execute(update(PHASES).values(state=PhaseState.DONE.value))
+        runs.add_checkpoint(transaction, run_id, "value-1", "value", "artifact:value", "0")
+        store_rows(path, transaction, ids["value-1"])
+    database.close()
+    return path
+
+
+def store_rows(path: Path, transaction: Any, phase_id: int) -> None:
+    rows = [
+        {
+            "question": f"question {number}",
+            "steps": ["<u>first</u>\n", "second\n"],
+            "targets": [0.25, number / 100],
+            "leads_to_right": [True, False],
+            "finished": True,
+            "problem_id": 1,
+            "tree_id": 4,
+            "node_id": 7,
+        }
+        for number in range(60)
+    ]
+    written = path / "written"
+    written.mkdir()
+    card = write_shards(iter(rows), VALUE_SCHEMA, {"sources": ["collect-1"]}, written)
+    artifact = FolderArtifactStore(path / "artifacts").put(written, "datasets", {})
+    columns = {"phase_id": phase_id, "kind": "train-value", "uri": artifact.uri, "digest": artifact.digest}
+    transaction.execute(insert(DATASETS).values(**columns, num_rows=60, card=card))
+
+
+@pytest.fixture(scope="module")
+def client(folder: Path, served: Callable[[Source], Any]) -> Any:
+    return served(folder_source(folder / "run.db"))
+
+
+@pytest.fixture
+def database(folder: Path) -> Iterator[Database]:
+    database = Database(f"sqlite:///{folder / 'run.db'}", read_only=True)
+    yield database
+    database.close()
+
+
+def test_the_page_begins_with_what_came_of_the_policy_on_the_same_problems(client: Any) -> None:
+    """Right: 3 of 6 at first, 4 of 6 at last; two problems were won and one was lost."""
+    page = client.text("/runs/1")
+    summary, charts = page.index('id="summary"'), page.index('id="charts"')
+    assert summary < page.index("Accuracy of the policy") < charts < page.index('id="phases"')
+    assert "gain +16.7 ± 30.7 (+0.5 SE) points on the same 6 problems" in page
+    assert '<th scope="row" class="text">budget.tokens</th><td class="text">123</td>' in page
+
+
+def test_decisions_on_policies_are_marked_in_the_curve_over_iterations_and_tokens(client: Any) -> None:
+    for x in ("iteration", "tokens"):
+        page = client.text(f"/runs/1?x={x}")
+        assert "✓<title>policy-1 was promoted</title>" in page
+        assert "✗<title>policy-2 was rejected</title>" in page
+        assert f'data-live="/runs/1/live?x={x}"' in page
+    assert client.get("/runs/1?x=hours")[0] == 422
+
+
+def test_problems_are_won_lost_or_never_solved_across_iterations(client: Any, database: Database) -> None:
+    with database.transaction() as transaction:
+        table = read_problems(transaction, 1)
+        won = read_problems(transaction, 1, outcome="won", question="LATER")
+    assert table.groups == ["test"]
+    assert list(table.phases) == ["grade-base", "grade-policy-1", "grade-policy-2"]
+    assert [row.outcome for row in table.rows] == ["won", "lost", "never", "always", "between", "won"]
+    assert table.counts == {"won": 2, "lost": 1, "never": 1, "always": 1, "between": 1}
+    assert [row.question for row in won.rows] == ["<i>won later</i>"]
+    assert [one.is_right for one in won.rows[0].attempts if one] == [False, True, True]
+    page = client.text("/runs/1/problems?outcome=lost")
+    assert page.count('<tr><th scope="row"') == 1
+    assert "&lt;i&gt;lost" in page
+    assert '<a class="verdict right" href="/trees/2">' in page and '<a class="verdict wrong" href="/trees/14">' in page
+    assert all(words in page for words in OUTCOMES.values())
+    assert client.get("/runs/1/problems?of=nothing")[0] == 404
+    assert client.get("/runs/1/problems?outcome=drawn")[0] == 422
+
+
+def test_rows_of_training_data_are_browsed_step_by_step(client: Any) -> None:
+    assert '<a href="/runs/1/data/value-1">collect-1</a>' in client.text("/runs/1")
+    first, last = client.text("/runs/1/data/value-1"), client.text("/runs/1/data/value-1?page=2")
+    assert first.count("<section") == 25 and last.count("<section") == 10
+    assert "&lt;u&gt;first" in first and '<a href="/trees/4#node-7">' in first
+    assert "page 3 of 3" in last and "0.590" in last
+    assert "0.250" in first
+    assert client.get("/runs/1/data/value-1?page=3")[0] == 404
+    assert client.get("/runs/1/data/policy-9")[0] == 404
+
+
+def test_training_rows_of_a_stack_name_the_command_that_prints_them(folder: Path, served: Callable[..., Any]) -> None:
+    client = served(Source(Database(f"sqlite:///{folder / 'run.db'}", read_only=True), "a stack"))
+    status, page, _ = client.get("/runs/1/data/value-1")
+    assert status == 404
+    assert "restmcts datasets show three policies value-1" in page
+
+
+def test_a_window_of_rows_may_span_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("restmcts.adapters.files.dataset_shards.ROWS_PER_SHARD", 4)
+    empty = dict.fromkeys(PREFERENCE_SCHEMA.names)
+    rows = [{**empty, "question": str(number), "steps": []} for number in range(10)]
+    write_shards(iter(rows), PREFERENCE_SCHEMA, {}, tmp_path)
+    assert json.loads((tmp_path / "card.json").read_text())["num_rows"] == 10
+    for begin, end in ((0, 3), (3, 9), (8, 20), (4, 4), (20, 30)):
+        found = [int(row["question"]) for row in rows_between(tmp_path, begin, end)]
+        assert found == list(range(10))[begin:end]
