@@ -22,7 +22,7 @@ from restmcts.messages.commands import AdvanceRun
 from restmcts.settings import Settings
 from restmcts.usecases import steer
 from restmcts_cli.processes.stack_processes import Stack
-from restmcts_dashboard.run_reads import read_run, value_quality
+from restmcts_dashboard.runs.run_reads import read_run, value_quality
 from restmcts_dashboard.serving import stack_source
 from sqlalchemy import insert, select, update
 

@@ -13,7 +13,7 @@ from restmcts.domain.runs.phases import PromotionPhase
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.usecases import promote
 from restmcts_cli.reports.run_results import warnings_of
-from restmcts_dashboard.run_reads import read_run
+from restmcts_dashboard.runs.run_reads import read_run
 
 Trees = Sequence[Sequence[HeldOutStep]]
 

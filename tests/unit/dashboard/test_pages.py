@@ -24,7 +24,7 @@ from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
-from restmcts_dashboard.run_reads import duration, read_run
+from restmcts_dashboard.runs.run_reads import duration, read_run
 from restmcts_dashboard.source import Source
 from sqlalchemy import select, update
 

@@ -16,7 +16,7 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.usecases import steer
-from restmcts_dashboard.run_list import ROWS_ON_A_PAGE, RunQuery, found_runs
+from restmcts_dashboard.runs.run_list import ROWS_ON_A_PAGE, RunQuery, found_runs
 from restmcts_dashboard.source import Source
 from sqlalchemy import event, insert, update
 

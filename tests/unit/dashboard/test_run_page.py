@@ -20,7 +20,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import PromotionPhase, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import CotSettings
-from restmcts_dashboard.problem_reads import OUTCOMES, read_problems
+from restmcts_dashboard.runs.problem_reads import OUTCOMES, read_problems
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
 from sqlalchemy import insert, update

@@ -15,8 +15,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restmcts_dashboard.failure_pages import failure_pages
 from restmcts_dashboard.pages import HEADERS, check_query, page
-from restmcts_dashboard.run_list_pages import run_list_pages
-from restmcts_dashboard.run_pages import run_pages
+from restmcts_dashboard.runs.run_list_pages import run_list_pages
+from restmcts_dashboard.runs.run_pages import run_pages
 from restmcts_dashboard.source import Source
 from restmcts_dashboard.tree_pages import tree_pages
 

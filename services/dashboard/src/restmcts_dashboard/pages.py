@@ -18,8 +18,8 @@ from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
 from restmcts.reporting.figures import NONE, decimal, gain, percent
 
-from restmcts_dashboard.run_list import seconds_of, short_policy
-from restmcts_dashboard.run_reads import clock, duration
+from restmcts_dashboard.runs.run_list import seconds_of, short_policy
+from restmcts_dashboard.runs.run_reads import clock, duration
 from restmcts_dashboard.source import Source
 
 HEADERS = {

@@ -9,9 +9,10 @@ from restmcts.errors import InputError
 from restmcts.reporting.truth import marked as marked_with
 from restmcts.usecases import steer
 
-from restmcts_dashboard import charts, live, run_reads
+from restmcts_dashboard import live
 from restmcts_dashboard.pages import RowId, Token, change, marked, page, render
-from restmcts_dashboard.run_list import SORTS, RunQuery, found_runs, side_by_side
+from restmcts_dashboard.runs import charts, run_reads
+from restmcts_dashboard.runs.run_list import SORTS, RunQuery, found_runs, side_by_side
 from restmcts_dashboard.source import Source
 
 MAX_COMPARED = 8

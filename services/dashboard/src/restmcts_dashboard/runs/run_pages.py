@@ -11,12 +11,13 @@ from restmcts.adapters.sql.tables import TreeState
 from restmcts.errors import InputError
 from restmcts.reporting.truth import MARK
 
-from restmcts_dashboard import charts, live, run_reads
+from restmcts_dashboard import live
 from restmcts_dashboard.pages import RowId, marked, page, render
-from restmcts_dashboard.problem_reads import OUTCOMES, read_outcome, read_problems
-from restmcts_dashboard.run_list import settings_of
+from restmcts_dashboard.runs import charts, run_reads
+from restmcts_dashboard.runs.problem_reads import OUTCOMES, read_outcome, read_problems
+from restmcts_dashboard.runs.run_list import settings_of
+from restmcts_dashboard.runs.training_rows import ROWS_ON_A_PAGE, read_page
 from restmcts_dashboard.source import Source
-from restmcts_dashboard.training_rows import ROWS_ON_A_PAGE, read_page
 
 TREES_ON_RUN_PAGE = 25
 MAX_FLIPS = 25

@@ -1,0 +1,1 @@
+"""What the dashboard says of runs: the list, a run's page, its problems and training data."""
