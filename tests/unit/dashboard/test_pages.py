@@ -280,7 +280,7 @@ def test_flipped_problems_are_listed_with_both_answers_and_links_to_their_trees(
         runs.change_run(transaction, 1, {"truth": {"source": "votes"}}, goes_on=False)
     client = served(Source(Database(str(failed.engine.url), read_only=True), "a test"))
     page = client.text("/runs/1")
-    listed = page[page.index("<h2>Flipped answers") : page.index("<h2>Phases")]
+    listed = page[page.index("<h2>Flipped answers") : page.index(">Phases</h2>")]
     assert f'<td class="text">&lt;i&gt;4&lt;/i&gt;</td><td>0.75</td><td><a href="/trees/{first}">' in listed
     assert 'href="/trees/6"' in listed and f'href="/compare?first={first}&amp;second=6"' in listed
     assert client.get(f"/compare?first={first}&second=6")[0] == 200

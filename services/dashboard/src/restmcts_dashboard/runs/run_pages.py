@@ -146,7 +146,7 @@ def _parts(
         "summary": render("part_summary.html.j2", view=view, source=source, outcome=outcome),
         "truth": render("part_truth.html.j2", flipped=view.truth.flipped if view.truth else (), most=MAX_FLIPS),
         "phases": render("part_phases.html.j2", view=view),
-        "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark),
+        "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark, x=x),
         "workers": render("part_workers.html.j2", view=view, **workers),
         "lineage": render("part_lineage.html.j2", **lineage),
     }
