@@ -1,4 +1,4 @@
-"""Models made on the spot, problem files, and the command line as a process.
+"""Models made on the spot, problem files, the command line as a process, and a browser.
 
 What trains is imported where it is needed: xdist reads this file before it starts its processes.
 """
@@ -6,11 +6,12 @@ What trains is imported where it is needed: xdist reads this file before it star
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from restmcts.domain.problems import Problem
@@ -18,6 +19,12 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.tasks.number_paths import FRESH_POLICY, SetSizes, make_problem_sets
 from restmcts.testing.forked_commands import CommandServer, ForkedCommand
 
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser, Page, Playwright
+
+BROWSERS = ("chromium", "chromium-browser", "google-chrome")
+ARGUMENTS = """--no-sandbox --disable-gpu --disable-quic --no-first-run --disable-background-networking
+--disable-component-update --disable-sync"""
 # A shell that starts the tests in the background makes them ignore SIGINT, and with them all that
 # they start.
 INTERRUPTIBLE = "import signal; signal.signal(signal.SIGINT, signal.default_int_handler)"
@@ -141,3 +148,34 @@ def random_policy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     )
     initialise_policy(config, tokenizer, folder, 0, template="plain")
     return folder
+
+
+@pytest.fixture(scope="module")
+def playwright() -> "Iterator[Playwright]":
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as running:
+        yield running
+
+
+@pytest.fixture(scope="module")
+def browser(playwright: "Playwright") -> "Iterator[Browser]":
+    found = next((path for name in BROWSERS if (path := shutil.which(name))), None)
+    if found is None:
+        pytest.fail("no Chromium on this machine: `make browser` installs it where it may, else `apt install chromium`")
+    browser = playwright.chromium.launch(executable_path=found, args=ARGUMENTS.split())
+    yield browser
+    browser.close()
+
+
+@pytest.fixture
+def page(browser: "Browser") -> "Iterator[Page]":
+    """A page on which no script may fail, and nothing may be refused by the content policy."""
+    context = browser.new_context(viewport={"width": 1280, "height": 900})
+    page = context.new_page()
+    faults: list[str] = []
+    page.on("pageerror", lambda error: faults.append(str(error)))
+    page.on("console", lambda message: faults.append(message.text) if message.type == "error" else None)
+    yield page
+    context.close()
+    assert faults == []

@@ -1,8 +1,8 @@
 // Draws a tree on a canvas: shapes say verdicts, colours values, sizes visits; text comes with nearness.
-"use strict";
-
 const LABEL_ZOOM = 0.5;
 const LEAST_ZOOM = 0.02;
+// From so far away shapes and curves cannot be seen, and cost the most.
+const FAR_ZOOM = 0.22;
 
 function mix(first, second, share) {
   return first.map((channel, place) => Math.round(channel + (second[place] - channel) * share));
@@ -12,7 +12,7 @@ function channels(colour) {
   return [1, 3, 5].map((place) => parseInt(colour.slice(place, place + 2), 16));
 }
 
-class TreeDrawing {
+export class TreeDrawing {
   constructor(canvas) {
     this.canvas = canvas;
     this.context = canvas.getContext("2d");
@@ -96,6 +96,7 @@ class TreeDrawing {
       const [x, y] = this.at(node);
       return x > -260 && x < width + 20 && y > -20 && y < height + 20;
     });
+    if (this.zoom < FAR_ZOOM) return this.drawDots(inView, model, look);
     for (const node of inView) this.drawNode(node, model, look);
     if (this.zoom >= LABEL_ZOOM) for (const node of inView) this.drawLabel(node, model, look);
   }
@@ -110,14 +111,33 @@ class TreeDrawing {
           const onTrace = model.trace.has(child.node_id) && model.whole;
           if (onTrace !== chosen) continue;
           const [childX, childY] = this.at(child);
-          const middle = childX - (childX - x) * 0.32;
+          if (Math.max(y, childY) < 0 || Math.min(y, childY) > this.size[1]) continue;
           context.moveTo(x, y);
+          if (this.zoom < FAR_ZOOM) {
+            context.lineTo(childX, childY);
+            continue;
+          }
+          const middle = childX - (childX - x) * 0.32;
           context.bezierCurveTo(middle, y, x + (childX - x) * 0.45, childY, childX, childY);
         }
       }
       context.strokeStyle = chosen ? this.colours.accent : this.colours.rule;
       context.lineWidth = chosen ? Math.max(3.5 * Math.min(this.zoom, 1), 1.5) : Math.max(1.3 * Math.min(this.zoom, 1), 0.4);
       context.stroke();
+    }
+  }
+
+  // Nodes as squares of their colour; ends in that of their verdict, what is looked for in its own.
+  drawDots(nodes, model, look) {
+    const { context, colours } = this;
+    const verdicts = { right: colours.right, wrong: colours.wrong };
+    for (const node of nodes) {
+      const [x, y] = this.at(node);
+      const marked = look.selected === node ? colours.ink : look.hits.has(node.node_id) ? colours.hit : null;
+      const radius = Math.max(this.radius(node, model) * 0.9, marked ? 5 : 0);
+      const value = model.valueOf(node, look.colour);
+      context.fillStyle = marked || (model.whole && verdicts[node.verdict]) || (value === null ? colours.soft : this.colourOf(value));
+      context.fillRect(x - radius, y - radius, 2 * radius, 2 * radius);
     }
   }
 
@@ -207,6 +227,7 @@ class TreeDrawing {
     if (look.selected === node) ring(6, colours.ink, [], 2);
   }
 
+  // A step's text beside its node, wrapped into the room that it has there, and its value.
   drawLabel(node, model, look) {
     const { context, colours } = this;
     const [x, y] = this.at(node);
@@ -215,23 +236,43 @@ class TreeDrawing {
     const bold = (model.whole && model.trace.has(node.node_id)) || look.hits.has(node.node_id);
     context.font = `${bold ? "600 " : ""}${large}px system-ui, "DejaVu Sans", sans-serif`;
     context.textBaseline = "middle";
-    const step = node === model.root ? "the question" : node.step.replace(/\s+/g, " ").trim() || "(empty step)";
     const number = model.valueOf(node, look.colour);
     const value = number === null || number === undefined ? "" : ` ${number.toFixed(2)}`;
     const folded = model.folded.has(node.node_id) ? ` +${node.size - 1}` : "";
-    const characters = (model.column * this.zoom - (start - x) - 8) / (0.58 * large);
-    const room = Math.floor((node.below.length ? characters : Math.max(characters, 40)) - value.length - folded.length);
-    if (room < 3) return;
-    const text = (step.length > room ? step.slice(0, room - 1) + "…" : step) + folded;
-    const width = context.measureText(text + value).width;
-    const line = node.below.length ? y - 0.9 * large : y;
+    const step = node === model.root ? "the question" : node.step.replace(/\s+/g, " ").trim() || "(empty step)";
+    const height = large * 1.22;
+    const room = model.column * this.zoom - (start - x) - 8;
+    const most = Math.max(Math.floor((model.row * this.zoom * (node.below.length ? 0.85 : 0.95)) / height), 1);
+    const lines = wrapped(step + folded, (node.below.length ? room : Math.max(room, 0.58 * large * 40)) / ((bold ? 0.62 : 0.56) * large), most, value.length);
+    if (!lines.length) return;
+    const widths = lines.map((line) => context.measureText(line).width);
+    const width = Math.max(...widths, widths[widths.length - 1] + context.measureText(value).width);
+    const middle = node.below.length ? y - 0.3 * large - (lines.length * height) / 2 : y;
+    const first = middle - ((lines.length - 1) * height) / 2;
     context.globalAlpha = 0.82;
     context.fillStyle = colours.card;
-    context.fillRect(start - 2, line - large * 0.62, width + 4, large * 1.24);
+    context.fillRect(start - 2, first - height / 2, width + 4, lines.length * height);
     context.globalAlpha = 1;
     context.fillStyle = colours.ink;
-    context.fillText(text, start, line);
+    lines.forEach((line, place) => context.fillText(line, start, first + place * height));
     context.fillStyle = colours.soft;
-    context.fillText(value, start + context.measureText(text).width, line);
+    context.fillText(value, start + widths[widths.length - 1], first + (lines.length - 1) * height);
   }
+}
+
+// Break a text at blanks into at most so many lines of at most so many characters, with room for a
+// value after the last; what does not fit is cut. No lines where not even a few letters fit.
+export function wrapped(text, characters, most, reserved = 0) {
+  const room = Math.floor(characters);
+  if (room - reserved < 3) return [];
+  const lines = [];
+  let rest = text;
+  while (rest.length > room && lines.length < most - 1) {
+    const blank = rest.lastIndexOf(" ", room);
+    const end = blank > room * 0.4 ? blank : room;
+    lines.push(rest.slice(0, end));
+    rest = rest.slice(end).trimStart();
+  }
+  const left = room - reserved;
+  return [...lines, rest.length > left ? `${rest.slice(0, left - 1)}…` : rest];
 }

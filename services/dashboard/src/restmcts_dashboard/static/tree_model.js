@@ -1,11 +1,13 @@
 // A search tree as data: what each node was at each moment of its search, what is folded, and where everything lies.
-"use strict";
-
 const COLUMN = [110, 190];
 const ROW = [27, 64];
+// Of trees whose steps are whole sentences: room to wrap them.
+const WIDE_COLUMN = [150, 290];
+const HIGH_ROW = [46, 118];
+const LONG_STEP = 30;
 const MAX_SHOWN_AT_FIRST = 120;
 
-class TreeModel {
+export class TreeModel {
   constructor(data) {
     this.folded = new Set();
     this.stamp = 0;
@@ -33,6 +35,9 @@ class TreeModel {
     this.readFrames();
     this.lastFrame = this.frames.length ? this.frames.length + 1 : 0;
     if (following) this.frame = this.lastFrame;
+    const lengths = this.nodes.slice(1).map((node) => node.step.trim().length);
+    const isLong = lengths.reduce((sum, length) => sum + length, 0) > LONG_STEP * lengths.length;
+    [this.columnRange, this.rowRange] = isLong ? [WIDE_COLUMN, HIGH_ROW] : [COLUMN, ROW];
     this.trace = new Set(this.lineage(this.byId.get(data.chosen)).map((node) => node.node_id));
     for (const node of [...this.nodes].reverse()) {
       node.size = 1 + node.children.reduce((sum, child) => sum + child.size, 0);
@@ -141,8 +146,8 @@ class TreeModel {
       stack.push([node, true]);
       for (const child of [...below].reverse()) stack.push([child, false]);
     }
-    this.numRows = row;
-    this.height = Math.max(row - 1, 0) * this.row;
+    this.numRows = this.align ? this.align() : row;
+    this.height = Math.max(this.numRows - 1, 0) * this.row;
     this.width = Math.max(0, ...this.visible.map((node) => node.x)) + Math.max(0.8 * this.column, 140);
     this.columns = [];
     for (const node of this.visible) (this.columns[node.depth] ||= []).push(node);
@@ -151,9 +156,11 @@ class TreeModel {
   // Space columns and rows so that the tree fills a room of that size as far as it stays readable.
   spread(width, height) {
     const within = (value, [least, most]) => Math.min(Math.max(value, least), most);
-    this.column = within((width - 140) / Math.max(this.columns.length - 1, 1), COLUMN);
-    this.row = within(height / Math.max(this.numRows - 1, 1), ROW);
-    this.place();
+    const models = this.partner ? [this, this.partner] : [this];
+    const depth = Math.max(...models.map((model) => model.columns.length));
+    const row = within(height / Math.max(this.numRows - 1, 1), this.rowRange);
+    for (const model of models) [model.column, model.row] = [within((width - 140) / Math.max(depth - 1, 1), this.columnRange), row];
+    for (const model of models) model.place();
   }
 
   lineage(node) {
@@ -170,6 +177,12 @@ class TreeModel {
   ends() {
     const rank = (node) => ["right", "undecided", "wrong"].indexOf(node.verdict);
     return this.nodes.filter((node) => node.verdict).sort((a, b) => rank(a) - rank(b) || b.visits - a.visits || a.node_id - b.node_id);
+  }
+
+  // By which responses a step was made and scored, and how many went on from it.
+  responsesOf(node) {
+    const place = (id) => this.frames.findIndex((frame) => frame.id === id) + 1;
+    return { made: node.made.map(place), scored: node.scored === null ? 0 : place(node.scored), asked: node.asked.length };
   }
 
   // The partial solutions of this tree as texts, for finding those that another tree has too.

@@ -1,9 +1,9 @@
 // A tree as an indented list beside its drawing: whole steps, folded with the drawing, walked through with keys.
-"use strict";
+import { element, setMath } from "./tree_words.js";
 
 const MATH_ROWS = 300;
 
-class TreeOutline {
+export class TreeOutline {
   constructor(view, list) {
     this.view = view;
     this.list = list;
@@ -16,7 +16,7 @@ class TreeOutline {
   update() {
     const { model, look } = this.view;
     const state = `${model.stamp} ${look.colour}`;
-    if (this.state !== state && !this.view.playing) {
+    if (this.state !== state && !this.view.replay.playing) {
       this.state = state;
       this.order = this.inOrder(model);
       this.rows.clear();

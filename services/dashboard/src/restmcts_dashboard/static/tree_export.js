@@ -1,0 +1,99 @@
+// A tree as a file: the drawing of all that is unfolded, as SVG or PNG.
+
+const MARGIN = 30;
+const MAX_PIXELS = 8000;
+
+// The part of a canvas's context that drawings use, which writes SVG.
+class SvgContext {
+  constructor(measuring) {
+    this.measuring = measuring;
+    this.parts = [];
+    this.path = "";
+    this.dash = [];
+    this.globalAlpha = 1;
+  }
+
+  setTransform() {}
+  clearRect() {}
+  beginPath() { this.path = ""; }
+  closePath() { this.path += "Z"; }
+  moveTo(x, y) { this.path += `M${short(x)} ${short(y)}`; }
+  lineTo(x, y) { this.path += `L${short(x)} ${short(y)}`; }
+  bezierCurveTo(...places) { this.path += `C${places.map(short).join(" ")}`; }
+  rect(x, y, width, height) { this.path += `M${short(x)} ${short(y)}h${short(width)}v${short(height)}h${short(-width)}Z`; }
+  arc(x, y, radius) { this.path += `M${short(x - radius)} ${short(y)}a${short(radius)} ${short(radius)} 0 1 0 ${short(2 * radius)} 0a${short(radius)} ${short(radius)} 0 1 0 ${short(-2 * radius)} 0`; }
+  setLineDash(dash) { this.dash = dash; }
+
+  fill() { this.parts.push(`<path d="${this.path}" fill="${this.fillStyle}"/>`); }
+
+  stroke() {
+    const dash = this.dash.length ? ` stroke-dasharray="${this.dash.join(" ")}"` : "";
+    this.parts.push(`<path d="${this.path}" fill="none" stroke="${this.strokeStyle}" stroke-width="${short(this.lineWidth)}"${dash}/>`);
+  }
+
+  fillRect(x, y, width, height) {
+    this.parts.push(`<rect x="${short(x)}" y="${short(y)}" width="${short(width)}" height="${short(height)}" fill="${this.fillStyle}" fill-opacity="${this.globalAlpha}"/>`);
+  }
+
+  fillText(text, x, y) {
+    const [, weight, size] = /^(600 )?([\d.]+)px/.exec(this.font);
+    this.parts.push(`<text x="${short(x)}" y="${short(y)}" fill="${this.fillStyle}" font-size="${size}"${weight ? ' font-weight="600"' : ""}>${escaped(text)}</text>`);
+  }
+
+  measureText(text) {
+    this.measuring.font = this.font;
+    return this.measuring.measureText(text);
+  }
+}
+
+function short(number) {
+  return Math.round(number * 10) / 10;
+}
+
+function escaped(text) {
+  const names = { "&": "&amp;", "<": "&lt;", ">": "&gt;", '"': "&quot;" };
+  // XML has no place for control characters and lone surrogates.
+  return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "").toWellFormed().replace(/[&<>"]/g, (sign) => names[sign]);
+}
+
+// Draw the whole tree into a context; return the size of the picture.
+function drawWhole({ drawing, model, look }, context, scale) {
+  const alone = Object.create(drawing);
+  const size = [model.width + 2 * MARGIN + 160, model.height + 2 * MARGIN];
+  Object.assign(alone, { context, zoom: 1, left: MARGIN, top: MARGIN, ratio: scale, size });
+  alone.draw(model, { ...look, selected: null });
+  return size;
+}
+
+export function svgOf(view) {
+  const context = new SvgContext(document.createElement("canvas").getContext("2d"));
+  const [width, height] = drawWhole(view, context, 1);
+  const style = `font-family="system-ui, 'DejaVu Sans', sans-serif" dominant-baseline="middle" xml:space="preserve"`;
+  const paper = `<rect width="100%" height="100%" fill="${view.drawing.colours.card}"/>`;
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${short(width)}" height="${short(height)}" ${style}>${paper}${context.parts.join("")}</svg>\n`;
+}
+
+function pngOf(view) {
+  const { model } = view;
+  const size = [model.width + 2 * MARGIN + 160, model.height + 2 * MARGIN];
+  const scale = Math.min(2, MAX_PIXELS / Math.max(...size));
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = size.map((length) => Math.ceil(length * scale));
+  const context = canvas.getContext("2d");
+  drawWhole(view, context, scale);
+  context.setTransform(1, 0, 0, 1, 0, 0);
+  context.globalCompositeOperation = "destination-over";
+  context.fillStyle = view.drawing.colours.card;
+  context.fillRect(0, 0, canvas.width, canvas.height);
+  return new Promise((resolve) => canvas.toBlob(resolve, "image/png"));
+}
+
+export async function saveAs(kind, view) {
+  const blob = kind === "svg" ? new Blob([svgOf(view)], { type: "image/svg+xml" }) : await pngOf(view);
+  const link = document.createElement("a");
+  link.href = URL.createObjectURL(blob);
+  link.download = `tree-${view.id}.${kind}`;
+  link.click();
+  setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
+  view.say(`Saved as ${link.download}: what is unfolded, ${view.model.visible.length} nodes.`);
+}
