@@ -18,7 +18,7 @@ export class TreeDetail {
     if (!node) return;
     const step = element("strong", null);
     setMath(step, node === model.root ? "the question" : node.step.trim() || "(empty step)");
-    const facts = factsOf(model, node).map(([symbol, value]) => `${symbol} ${value}`).join("  ");
+    const facts = factsOf(model, node).map(([symbol, value]) => `${symbol} ${value}`).join(" · ");
     const unscored = node !== model.root && !model.isScored(node) && "not scored";
     const words = [unscored, model.whole && node.verdict, model.whole && node.decisive && "decisive", originOf(node)].filter(Boolean).join(", ");
     tip.replaceChildren(step, element("span", facts), element("span", words), element("span", this.responses(node), { class: "soft" }));

@@ -37,7 +37,9 @@ class SvgContext {
 
   fillText(text, x, y) {
     const [, weight, size] = /^(600 )?([\d.]+)px/.exec(this.font);
-    this.parts.push(`<text x="${short(x)}" y="${short(y)}" fill="${this.fillStyle}" font-size="${size}"${weight ? ' font-weight="600"' : ""}>${escaped(text)}</text>`);
+    const blanks = text.length - text.trimStart().length;
+    const start = blanks ? x + this.measureText(text.slice(0, blanks)).width : x;
+    this.parts.push(`<text x="${short(start)}" y="${short(y)}" fill="${this.fillStyle}" font-size="${size}"${weight ? ' font-weight="600"' : ""}>${escaped(text.trim())}</text>`);
   }
 
   measureText(text) {
@@ -56,11 +58,16 @@ function escaped(text) {
   return text.replace(/[\u0000-\u0008\u000b\u000c\u000e-\u001f\ufffe\uffff]/g, "").toWellFormed().replace(/[&<>"]/g, (sign) => names[sign]);
 }
 
+// The size of the whole tree, with room for the steps above its first row and right of its last column.
+function sizeOf(model) {
+  return [model.width + 2 * MARGIN + 160, model.height + model.row + 2 * MARGIN];
+}
+
 // Draw the whole tree into a context; return the size of the picture.
 function drawWhole({ drawing, model, look }, context, scale) {
   const alone = Object.create(drawing);
-  const size = [model.width + 2 * MARGIN + 160, model.height + 2 * MARGIN];
-  Object.assign(alone, { context, zoom: 1, left: MARGIN, top: MARGIN, ratio: scale, size });
+  const size = sizeOf(model);
+  Object.assign(alone, { context, zoom: 1, left: MARGIN, top: MARGIN + model.row, ratio: scale, size });
   alone.draw(model, { ...look, selected: null });
   return size;
 }
@@ -68,14 +75,13 @@ function drawWhole({ drawing, model, look }, context, scale) {
 export function svgOf(view) {
   const context = new SvgContext(document.createElement("canvas").getContext("2d"));
   const [width, height] = drawWhole(view, context, 1);
-  const style = `font-family="system-ui, 'DejaVu Sans', sans-serif" dominant-baseline="middle" xml:space="preserve"`;
+  const style = `font-family="system-ui, 'DejaVu Sans', sans-serif" dominant-baseline="middle"`;
   const paper = `<rect width="100%" height="100%" fill="${view.drawing.colours.card}"/>`;
   return `<svg xmlns="http://www.w3.org/2000/svg" width="${short(width)}" height="${short(height)}" ${style}>${paper}${context.parts.join("")}</svg>\n`;
 }
 
 function pngOf(view) {
-  const { model } = view;
-  const size = [model.width + 2 * MARGIN + 160, model.height + 2 * MARGIN];
+  const size = sizeOf(view.model);
   const scale = Math.min(2, MAX_PIXELS / Math.max(...size));
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = size.map((length) => Math.ceil(length * scale));

@@ -28,11 +28,13 @@ class TreePair {
     other.redraw();
   }
 
-  // Look at the same place of both drawings.
+  // Move the other drawing as this one was moved since both were last at the same place.
   pan(view) {
-    const other = this.views[1 - this.views.indexOf(view)];
     const { zoom, left, top } = view.drawing;
-    if (other.drawing.zoom === zoom && other.drawing.left === left && other.drawing.top === top) return;
+    const place = `${zoom} ${left} ${top}`;
+    if (this.place === place) return;
+    this.place = place;
+    const other = this.views[1 - this.views.indexOf(view)];
     Object.assign(other.drawing, { zoom, left, top });
     other.redraw();
   }
@@ -75,6 +77,7 @@ export function pair(...views) {
   [second.columnRange, second.rowRange] = [first.columnRange, first.rowRange];
   for (const model of [first, second]) model.align = () => both.align();
   views[0].drawing.fit(first);
+  both.pan(views[0]);
   for (const view of views) {
     const shared = view.model.nodes.length - 1 - view.look.only.size;
     view.box.dataset.compared = "yes";
