@@ -52,8 +52,9 @@ export class TreeDrawing {
     const [width, height] = this.size;
     const margin = 30;
     model.spread(width - 2 * margin, height - 2 * margin);
-    this.zoom = Math.max(Math.min((width - 2 * margin) / model.width, (height - 2 * margin) / (model.height || 1), 1.2), least);
-    this.left = margin + Math.max(0, (width - 2 * margin - model.width * this.zoom) / 2);
+    const across = Math.max(model.width, model.partner?.width || 0);
+    this.zoom = Math.max(Math.min((width - 2 * margin) / across, (height - 2 * margin) / (model.height || 1), 1.2), least);
+    this.left = margin + Math.max(0, (width - 2 * margin - across * this.zoom) / 2);
     this.top = model.height * this.zoom <= height ? (height - model.height * this.zoom) / 2 : height / 2 - model.root.y * this.zoom;
   }
 
