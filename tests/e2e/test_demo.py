@@ -98,7 +98,21 @@ def test_small_programs_are_learnt_beside_a_control_and_samples(restmcts: Run, t
     assert sources == {"tests"}
 
 
+def test_a_run_of_votes_is_shown_beside_the_same_with_true_answers(restmcts: Run, tmp_path: Path) -> None:
+    options = ["demo", "--truth", "votes", "--quick", *SMALLER, *SOLVING]
+    done = restmcts(*options, "--out", tmp_path, "--json", timeout=240)
+    assert done.returncode == 0, done.stderr
+    numbers = json.loads(done.stdout)
+    assert [one["iteration"] for one in numbers["iterations"]] == [0, 1]
+    assert "true_answers" in numbers and "rest_em" not in numbers
+    assert any("of the probe's verdicts are true" in note for note in numbers["notes"])
+    assert "The same with true answers" in (tmp_path / "report.html").read_text()
+
+
 def test_the_task_is_the_tiny_models_alone(restmcts: Run, tmp_path: Path) -> None:
     refused = restmcts("demo", "--task", "small-programs", "--model", "smollm2", "--out", tmp_path / "out")
     assert refused.returncode == 2
     assert "--task" in refused.stderr and not (tmp_path / "out").exists()
+    refused = restmcts("demo", "--task", "small-programs", "--truth", "votes", "--out", tmp_path / "out")
+    assert refused.returncode == 2
+    assert "--truth votes" in refused.stderr and not (tmp_path / "out").exists()

@@ -24,6 +24,7 @@ from restmcts.messages.commands import AdvanceRun
 from restmcts.testing.runs import faults
 from restmcts.testing.trees import answer_step
 from restmcts.usecases import steer
+from restmcts_cli.reports.run_results import why_stopped
 
 TRUE_ANSWER = "0.5"
 NUM_PROBLEMS = 30
@@ -172,12 +173,14 @@ def test_a_run_that_changes_its_mind_is_paused_before_it_learns_and_goes_on_if_a
     state, error = state_of(run)
     assert state == RunState.PAUSED
     assert error is not None and error.startswith("30 of 60 voted answers (50.0 % ± 6.5) are others in iteration 2")
+    assert why_stopped(run.database, run.run_id, RUN.truth) == error
     with run.database.transaction() as transaction:
         phase = next(row for row in runs.phases_of(transaction, run.run_id) if row.name == "policy-2")
         assert phase.state == "pending"
         steer.resume(transaction, "run")
     run.bus.run()
     assert state_of(run) == ("running", None)
+    assert why_stopped(run.database, run.run_id, RUN.truth) is None
     assert len({row["question"] for row in run.dataset("policy-2")}) == NUM_PROBLEMS // 2
 
 

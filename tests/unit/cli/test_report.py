@@ -14,6 +14,7 @@ from restmcts.reporting.line_charts import Point, Series, category_axis, line_ch
 from restmcts.reporting.tree_pictures import MAX_NODES, DrawnNode, DrawnTree, draw_tree
 from restmcts_cli.reports.run_report import render_page, render_table, write_report
 from restmcts_cli.reports.run_report_data import (
+    TRUE_ANSWERS,
     AnsweredProblem,
     GivenAnswer,
     IterationResult,
@@ -219,13 +220,24 @@ def test_a_method_run_beside_has_a_column_a_line_and_a_sentence() -> None:
     beside = Figure.of(outcomes(450, seed=2))
     rows = (
         IterationResult(0, greedy=Figure.of(outcomes(300))),
-        IterationResult(1, greedy=Figure.of(outcomes(514, seed=1)), rest_em=beside),
+        IterationResult(1, greedy=Figure.of(outcomes(514, seed=1)), beside=beside),
     )
     report = Report("t", "c", 0, 1.0, iterations=rows)
     assert "It is 6.4 points above ReST^EM (45.0 % ± 1.6), which sampled as many tokens instead of" in said(report)
     page = render_page(report)
     assert "ReST^EM: samples, as many tokens" in page and "45.0 % ± 1.6" in page
     assert json.loads(json_line(report, "r.html"))["rest_em"] == 0.45
+
+
+def test_a_run_of_votes_stands_beside_true_answers() -> None:
+    rows = (
+        IterationResult(0, greedy=Figure.of(outcomes(300))),
+        IterationResult(1, greedy=Figure.of(outcomes(450, seed=1)), beside=Figure.of(outcomes(514, seed=2))),
+    )
+    report = Report("t", "c", 0, 1.0, iterations=rows, beside=TRUE_ANSWERS)
+    assert "It is 6.4 points below true answers (51.4 % ± 1.6), which learnt from verified solutions" in said(report)
+    assert "The same with true answers" in render_page(report)
+    assert json.loads(json_line(report, "r.html"))["true_answers"] == 0.514
 
 
 def test_summary_when_nothing_was_solved() -> None:

@@ -180,9 +180,10 @@ def _of_method(spec: RunSpec, method: str, repeat: int, searches: Mapping[str, M
     return RunSpec.model_validate(document)
 
 
-def run_beside(spec: RunSpec, method: str, problems: dict[str, list[Problem]], run_id: int, workdir: Path) -> int:
-    """Do with another method what is not done yet of a stored run, from its first policy; return
-    the id.
+def run_beside(
+    spec: RunSpec, method: str, problems: dict[str, list[Problem]], run_id: int, workdir: Path, name: str
+) -> int:
+    """Do what is not done yet of a run from the first policy of a stored one; return its id.
 
     Raises:
         RestMctsError: if it fails; what is done stays done.
@@ -190,7 +191,7 @@ def run_beside(spec: RunSpec, method: str, problems: dict[str, list[Problem]], r
     options = model_options(spec)
     alone = _of_method(spec, method, 0, {}).model_copy(update={"evaluations": ()})
     part = SeedPart(alone, problems, _first_policy(workdir, options, run_id))
-    return _do(workdir, options, method, part, spec_plan(alone))
+    return _do(workdir, options, name, part, spec_plan(alone))
 
 
 def _first_policy(workdir: Path, options: ModelOptions, run_id: int) -> str:

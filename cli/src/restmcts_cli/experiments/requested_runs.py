@@ -136,20 +136,21 @@ def puzzle_sets(puzzles: PuzzleSets, seed: int, num_iterations: int) -> dict[str
     """
     sizes = SetSizes(
         puzzles.demonstrations,
-        num_iterations,
+        num_iterations if puzzles.fresh else 1,
         puzzles.searched,
         puzzles.test,
         puzzles.held_out,
         puzzles.difficulty,
     )
     sets = puzzle_named(puzzles.kind).make_sets(random.Random(derive_seed(seed, "problems")), sizes)
+    searched = sets.searched if puzzles.fresh else sets.searched * num_iterations
     return {
         DEMONSTRATIONS: list(sets.demonstrations),
         BOOTSTRAP: list(sets.demonstrations[: puzzles.bootstrap]),
         TEST: list(sets.test),
         COMPARED: list(sets.test[: puzzles.compared]),
         HELD_OUT: list(sets.validation),
-        **{searched_set(number): list(members) for number, members in enumerate(sets.searched, start=1)},
+        **{searched_set(number): list(members) for number, members in enumerate(searched, start=1)},
     }
 
 

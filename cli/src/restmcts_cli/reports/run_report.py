@@ -104,8 +104,8 @@ def _has_control(report: Report) -> bool:
     return any(result.control is not None for result in report.iterations)
 
 
-def _has_rest_em(report: Report) -> bool:
-    return any(result.rest_em is not None for result in report.iterations)
+def _has_beside(report: Report) -> bool:
+    return any(result.beside is not None for result in report.iterations)
 
 
 def _accuracy(figure: Figure | None, mark: str) -> str:
@@ -123,8 +123,8 @@ def _iterations_chart(report: Report) -> Markup:
             points.append(Point.of(place, result.greedy.estimate))
         if result.control is not None:
             controls.append(Point.of(place, result.control.estimate))
-        if result.rest_em is not None:
-            others.append(Point.of(place, result.rest_em.estimate))
+        if result.beside is not None:
+            others.append(Point.of(place, result.beside.estimate))
     if not points:
         return Markup("")
     series = [Series("Self-training, greedy", tuple(points))]
@@ -132,7 +132,7 @@ def _iterations_chart(report: Report) -> Markup:
         # The control leaves the loop's line where both are still the base policy.
         series.append(Series("Control: demonstrations alone", (points[0], *controls), dashed=True))
     if others:
-        series.append(Series("ReST^EM: samples, as many tokens", (points[0], *others)))
+        series.append(Series(report.beside.line, (points[0], *others)))
     x_axis = category_axis("Iteration", [str(result.iteration) for result in report.iterations])
     return line_chart(_title("Accuracy by iteration", report.mark), x_axis, accuracy_axis(series), series)
 
@@ -169,14 +169,14 @@ def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
 
 
 def _iterations_table(report: Report) -> Table:
-    has_rest_em = _has_rest_em(report)
-    measured = [("greedy", _has_accuracy(report)), ("ReST^EM", has_rest_em), ("control", _has_control(report))]
+    has_beside = _has_beside(report)
+    measured = [("greedy", _has_accuracy(report)), (report.beside.name, has_beside), ("control", _has_control(report))]
     shown = [name for name, is_there in measured if is_there]
     rows: list[tuple[CellValue, ...]] = []
     for result in report.iterations:
         accuracies = {
             "greedy": _accuracy(result.greedy, report.mark),
-            "ReST^EM": _accuracy(result.rest_em, report.mark),
+            report.beside.name: _accuracy(result.beside, report.mark),
             "control": _accuracy(result.control, report.mark),
         }
         counts = (result.num_trees, result.num_solved, result.num_tokens)
@@ -188,10 +188,8 @@ def _iterations_table(report: Report) -> Table:
         about += (
             " The control starts from the same base policy and takes as many further steps on the demonstrations alone."
         )
-    if has_rest_em:
-        about += (
-            " ReST^EM samples whole solutions of the same puzzles instead of searching, under the same limit of tokens."
-        )
+    if has_beside:
+        about += f" {report.beside.about}"
     title = _title("Accuracy by iteration" if _has_accuracy(report) else "Iterations", report.mark)
     return Table(title, columns, tuple(rows), about)
 

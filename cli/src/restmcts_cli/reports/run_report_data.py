@@ -16,6 +16,41 @@ from restmcts.reporting.tree_pictures import DrawnTree
 
 
 @dataclass(frozen=True, slots=True)
+class Beside:
+    """A run from the same first policy, shown beside the one that is reported.
+
+    Attributes:
+        name: of its column.
+        field: of its accuracy in the JSON line.
+        line: its name in the chart.
+        about: a sentence on what it does.
+        difference: what it does otherwise than the run, after "which".
+    """
+
+    name: str
+    field: str
+    line: str
+    about: str
+    difference: str
+
+
+REST_EM = Beside(
+    "ReST^EM",
+    "rest_em",
+    "ReST^EM: samples, as many tokens",
+    "ReST^EM samples whole solutions of the same puzzles instead of searching, under the same limit of tokens.",
+    "sampled as many tokens instead of searching",
+)
+TRUE_ANSWERS = Beside(
+    "true answers",
+    "true_answers",
+    "The same with true answers",
+    "The run with true answers searches the same puzzles from the same first policy; every solution is verified.",
+    "learnt from verified solutions",
+)
+
+
+@dataclass(frozen=True, slots=True)
 class IterationResult:
     """One policy of the loop, and the work that led to it.
 
@@ -29,8 +64,8 @@ class IterationResult:
         greedy: accuracy on held-out problems; None where there are none.
         control: accuracy after as many further steps on the demonstrations alone; None where no
             control was run.
-        rest_em: accuracy of ReST^EM, run beside with the same first policy and budget of tokens;
-            None where it was not.
+        beside: accuracy of the run beside, which has the same first policy; None where there is
+            none.
     """
 
     iteration: int
@@ -41,7 +76,7 @@ class IterationResult:
     num_value_samples: int = 0
     greedy: Figure | None = None
     control: Figure | None = None
-    rest_em: Figure | None = None
+    beside: Figure | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +156,7 @@ class Report:
         seed: of the run.
         seconds: wall time of the run.
         iterations: rising from 0.
+        beside: what the iterations' runs beside are.
         search: methods in the order to be listed, budgets rising.
         values: value models in the order they were trained.
         tree: one tree to be drawn.
@@ -136,6 +172,7 @@ class Report:
     seed: int
     seconds: float
     iterations: tuple[IterationResult, ...] = ()
+    beside: Beside = REST_EM
     search: tuple[SearchResult, ...] = ()
     values: tuple[ValueQuality, ...] = ()
     tree: DrawnTree | None = None
@@ -199,7 +236,7 @@ def json_line(report: Report, report_path: str) -> str:
         "seconds": round(report.seconds, 1),
         "iterations": [_iteration_fields(result) for result in report.iterations],
         "control": _last([result.control for result in report.iterations]),
-        "rest_em": _last([result.rest_em for result in report.iterations]),
+        report.beside.field: _last([result.beside for result in report.iterations]),
         "value_auc": {quality.name: quality.auc_solvable for quality in report.values},
         "value_sibling_accuracy": {quality.name: quality.sibling_accuracy for quality in report.values},
         "search": [

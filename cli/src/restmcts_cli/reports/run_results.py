@@ -6,14 +6,16 @@ from typing import Any
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
-from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state import runs, trees, truth_ledger
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import PHASES, TREES
-from restmcts.adapters.sql.tables import PhaseState, TreeState
+from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
+from restmcts.domain.truth.ledger import summarise_truth, why_stop
+from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
 from restmcts.reporting.truth import MARK, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
@@ -222,6 +224,16 @@ def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
         truth = read_truth(transaction, run_id, run.config) if run is not None else None
     of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
     return (*of_truth, *(f"{warning}." for warning in value_warnings(phases)))
+
+
+def why_stopped(database: Database, run_id: int, settings: TruthSettings) -> str | None:
+    """Return why a run stopped itself before it learnt from verdicts that it cannot trust; None
+    where it did not.
+    """
+    with database.transaction() as transaction:
+        run = runs.lock_run(transaction, run_id)
+        iterations = summarise_truth(truth_ledger.entries_of(transaction, run_id))
+    return why_stop(iterations, settings) if run is not None and run.state == RunState.PAUSED else None
 
 
 def failed_trees(database: Database, run_id: int) -> int:

@@ -7,14 +7,14 @@ from collections import defaultdict
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.reporting.figures import CLAIM_LIMIT, above_or_below, against_noise, leader, percent
 
-from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, ValueQuality
+from restmcts_cli.reports.run_report_data import Beside, IterationResult, Report, SearchResult, ValueQuality
 
 
 def summarise(report: Report) -> list[str]:
     """Return the sentences that open the report; they claim a difference only where its
     standard error allows it.
     """
-    sentences = [*_about_training(report.iterations, report.mark), *_about_accuracy(report.iterations, report.mark)]
+    sentences = [*_about_training(report.iterations, report.mark), *_about_accuracy(report.iterations, report.mark, report.beside)]
     sentences += [*_about_values(report.values), *_about_search(report.search, report.mark), *report.notes]
     if any(result.greedy is not None for result in report.iterations) or report.search:
         sentences.append(
@@ -50,7 +50,7 @@ def _about_training(iterations: tuple[IterationResult, ...], mark: str) -> list[
 _NOTHING = "nothing was trained"
 
 
-def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str) -> list[str]:
+def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str, beside: Beside) -> list[str]:
     graded = [result for result in iterations if result.greedy is not None]
     if not graded:
         return []
@@ -71,9 +71,9 @@ def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str) -> list[
         sentences.append(f"It is {above_or_below(differences[-1])} {control}{against_noise(differences[-1])}.")
     if len(differences) == 2:
         sentences.append(_CLAIM if all(d.in_standard_errors >= CLAIM_LIMIT for d in differences) else _NO_CLAIM)
-    if last.rest_em is not None:
-        ahead = last.greedy.minus(last.rest_em)
-        other = f"ReST^EM ({percent(last.rest_em.estimate, mark)}), which sampled as many tokens instead of searching"
+    if last.beside is not None:
+        ahead = last.greedy.minus(last.beside)
+        other = f"{beside.name} ({percent(last.beside.estimate, mark)}), which {beside.difference}"
         sentences.append(f"It is {above_or_below(ahead)} {other}{against_noise(ahead)}.")
     return sentences
 

@@ -10,21 +10,23 @@ from typing import TYPE_CHECKING, Annotated, Literal
 import typer
 from restmcts.adapters.files.run_files import is_run_file
 from restmcts.domain.runs.spec_settings import Setting
-from restmcts.errors import InputError
+from restmcts.errors import InputError, RestMctsError
 
 from restmcts_cli.arguments.run_flags import DIFFICULTY, SEED, SET, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
+    from restmcts.domain.problems import Problem
     from restmcts.domain.runs.spec import RunSpec
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.reports.run_report_data import Report
 
-RUN_NAME, BESIDE = "demo", "rest-em"
+RUN_NAME, BESIDE, WITH_ANSWERS = "demo", "rest-em", "true-answers"
 DemoModel = Literal["tiny", "smollm2"]
 DemoTask = Literal["number-paths", "small-programs"]
+DemoTruth = Literal["answers", "votes"]
 Demo = Literal["number-paths", "small-programs", "smollm2"]
 TITLES: dict[Demo, str] = {
     "number-paths": "ReST-MCTS*: a small model teaches itself number paths",
@@ -48,6 +50,13 @@ def demo(
             show_default=False,
         ),
     ] = None,
+    truth: Annotated[
+        DemoTruth,
+        typer.Option(
+            help="How solutions are found right when trees are labelled: answers, by true answers or tests; votes, by "
+            "the answer that most solutions of a tree agree on, beside the same run with true answers."
+        ),
+    ] = "answers",
     model: Annotated[
         DemoModel,
         typer.Option(
@@ -73,15 +82,23 @@ def demo(
     again; and every search method with the same number of tokens. With --task small-programs the
     model learns to write functions, line by line, from what they return for two lists; tests that
     it is not shown decide which are right. With --model smollm2 a real language model does the same
-    with word problems in English, and the report shows what it wrote before and after. All of it
+    with word problems in English, and the report shows what it wrote before and after.
+
+    With --truth votes no answer is known but those of a probe; easier puzzles are learnt, beside
+    the same run with true answers. Every new checkpoint is promoted, so that what votes do is seen.
+    They help where the first policy is mostly right. To see a run that fails and stops itself, add
+    --difficulty 6-8: most solutions then agree on the number that the question names, on wrong
+    ways. All of it
     uses the same handlers, queue and store as a cluster. A demo that was killed at any moment is
     resumed when it is started again.
     """
     if run_file is not None and not is_run_file(run_file):
         raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
     which = _demo_of(model, task)
+    if truth == "votes" and which != "number-paths":
+        raise InputError(f"--truth votes is shown on number-paths; leave it out for {which}, or give another --task")
     begin = time.monotonic()
-    spec = requested_run(run_file, given, _spec(which, quick))
+    spec = requested_run(run_file, given, _spec(which, quick, truth))
     print_note(f"{TITLES[which]}, in {out}")
     report = _run(spec, which, quick, out, begin)
     _show(report, out, json)
@@ -111,11 +128,14 @@ def _show(report: "Report", out: Path, json: bool) -> None:
         typer.echo(json_line(report, str(page)))
 
 
-def _spec(demo: Demo, quick: bool) -> "RunSpec":
+def _spec(demo: Demo, quick: bool, truth: DemoTruth) -> "RunSpec":
     from restmcts_cli.experiments.demo_plan import DEMO, QUICK, demo_spec
     from restmcts_cli.experiments.llm_demo_plan import LLM_QUICK, LlmDemoSize, llm_demo_spec
     from restmcts_cli.experiments.programs_demo_plan import PROGRAMS, PROGRAMS_QUICK, programs_demo_spec
+    from restmcts_cli.experiments.votes_demo_plan import VOTED, voted
 
+    if truth == "votes":
+        return voted(demo_spec(0, QUICK if quick else VOTED))
     if demo == "number-paths":
         return demo_spec(0, QUICK if quick else DEMO)
     if demo == "small-programs":
@@ -129,7 +149,6 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
-    from restmcts_cli.experiments.comparison_runs import run_beside
     from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
     from restmcts_cli.reports.live_display import LiveDisplay
 
@@ -146,13 +165,36 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
             check_same_settings(known.config, config, str(workdir), "choose another --out")
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
-        run.run(run_id)
-    has_beside = demo != "smollm2" and spec.budget.tokens is not None and spec.method != BESIDE
-    if has_beside:
-        print_note("beside it, from the same first policy: ReST^EM, which samples as many tokens and searches nothing")
-    beside = run_beside(spec, BESIDE, sets, run_id, workdir) if has_beside else None
+        _work(run, run_id, spec)
+    beside = _run_beside(spec, demo, sets, run_id, workdir)
     with LocalRun(workdir, model_options(spec)) as run:
         return _report(run, (run_id, beside), spec, demo, quick, begin)
+
+
+def _work(run: "LocalRun", run_id: int, spec: "RunSpec") -> None:
+    """Do the run to its end, or until it stops itself because its verdicts cannot be trusted."""
+    from restmcts_cli.reports.run_results import why_stopped
+
+    try:
+        run.run(run_id)
+    except RestMctsError:
+        if why_stopped(run.database, run_id, spec.truth) is None:
+            raise
+
+
+def _run_beside(
+    spec: "RunSpec", demo: Demo, sets: "dict[str, list[Problem]]", run_id: int, workdir: Path
+) -> int | None:
+    from restmcts_cli.experiments.comparison_runs import run_beside
+    from restmcts_cli.experiments.votes_demo_plan import with_true_answers
+
+    if not spec.truth.knows_answers:
+        print_note("beside it, from the same first policy: the same run with true answers")
+        return run_beside(with_true_answers(spec), spec.method, sets, run_id, workdir, WITH_ANSWERS)
+    if demo == "smollm2" or spec.budget.tokens is None or spec.method == BESIDE:
+        return None
+    print_note("beside it, from the same first policy: ReST^EM, which samples as many tokens and searches nothing")
+    return run_beside(spec, BESIDE, sets, run_id, workdir, BESIDE)
 
 
 def _report(
@@ -169,7 +211,7 @@ def _report(
     from restmcts_cli.experiments.llm_demo_plan import BASE_ANSWERS, TRAINED_ANSWERS, llm_settings_shown
     from restmcts_cli.experiments.programs_demo_plan import programs_settings_shown
     from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
-    from restmcts_cli.reports.run_report_data import Report
+    from restmcts_cli.reports.run_report_data import REST_EM, TRUE_ANSWERS, Report
     from restmcts_cli.reports.run_results import (
         answers_beside,
         example_tree,
@@ -177,24 +219,29 @@ def _report(
         mark_beside,
         search_results,
         warnings_of,
+        why_stopped,
     )
 
     run_id, beside = run_ids
     iterations = iteration_results(run.database, run_id)
     if beside is not None:
         others = {result.iteration: result.greedy for result in iteration_results(run.database, beside)}
-        iterations = tuple(replace(one, rest_em=others.get(one.iteration)) for one in iterations)
+        iterations = tuple(replace(one, beside=others.get(one.iteration)) for one in iterations)
     names = comparison_names(spec)
     smoke = ("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else ()
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     shown = {"number-paths": settings_shown, "small-programs": programs_settings_shown, "smollm2": llm_settings_shown}
     chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
+    chosen += "" if spec.truth.knows_answers else f" --truth {spec.truth.source}"
+    reason = why_stopped(run.database, run_id, spec.truth)
+    stopped = (f"The run stopped itself: {reason}.",) if reason is not None else ()
     return Report(
         title=TITLES[demo],
         command=f"restmcts demo {chosen} --seed {spec.seed}" + (" --quick" if quick else ""),
         seed=spec.seed,
         seconds=time.monotonic() - begin,
         iterations=iterations,
+        beside=REST_EM if spec.truth.knows_answers else TRUE_ANSWERS,
         search=search_results(run.database, run_id, names),
         values=evaluate_checkpoints(run, run_id, names[1][0]) if has_distances else (),
         tree=example_tree(run.database, run_id, f"collect-{spec.iterations}"),
@@ -202,6 +249,6 @@ def _report(
             run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
         ),
         settings=shown[demo](spec),
-        notes=(*smoke, *warnings_of(run.database, run_id)),
+        notes=(*smoke, *stopped, *warnings_of(run.database, run_id)),
         mark=mark_beside(run.database, run_id),
     )

@@ -89,6 +89,10 @@ class PuzzleSets(Document):
         default=1000, ge=0, description="How many of the demonstrations' puzzles give the first value model its data."
     )
     searched: int = Field(default=2200, ge=1, description="Puzzles that are searched in each iteration.")
+    fresh: bool = Field(
+        default=True,
+        description="Each iteration searches puzzles of its own; false: all search the same, as they do with a file.",
+    )
     test: int = Field(default=1000, ge=0, description="Puzzles on which every policy is evaluated.")
     compared: int = Field(
         default=300, ge=0, description="How many of the test puzzles the evaluations at the end answer."
