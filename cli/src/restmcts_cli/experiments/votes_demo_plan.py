@@ -22,13 +22,12 @@ VOTED: DemoSize = replace(
 
 def voted(spec: RunSpec) -> RunSpec:
     """Return a demo's run with votes as its truth. All iterations search the same puzzles, so that
-    answers can flip; an answer that one first step alone leads to counts too, as the question names
-    it; and every checkpoint is promoted, so that what votes do is seen: evaluated on the probe's
-    true answers, worse ones would be rejected.
+    answers can flip; and every checkpoint is promoted, so that what votes do is seen: evaluated on
+    the probe's true answers, worse ones would be rejected.
     """
     document = written(spec)
     document |= {
-        "truth": {"source": "votes", "min_branches": 1},
+        "truth": {"source": "votes"},
         "probe": HELD_OUT,
         "promotion": {"margin": PROMOTES_ALL},
         "control": False,

@@ -14,7 +14,10 @@ def summarise(report: Report) -> list[str]:
     """Return the sentences that open the report; they claim a difference only where its
     standard error allows it.
     """
-    sentences = [*_about_training(report.iterations, report.mark), *_about_accuracy(report.iterations, report.mark, report.beside)]
+    sentences = [
+        *_about_training(report.iterations, report.mark),
+        *_about_accuracy(report.iterations, report.mark, report.beside),
+    ]
     sentences += [*_about_values(report.values), *_about_search(report.search, report.mark), *report.notes]
     if any(result.greedy is not None for result in report.iterations) or report.search:
         sentences.append(

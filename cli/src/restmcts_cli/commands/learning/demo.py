@@ -87,8 +87,8 @@ def demo(
     With --truth votes no answer is known but those of a probe; easier puzzles are learnt, beside
     the same run with true answers. Every new checkpoint is promoted, so that what votes do is seen.
     They help where the first policy is mostly right. To see a run that fails and stops itself, add
-    --difficulty 6-8: most solutions then agree on the number that the question names, on wrong
-    ways. All of it
+    --difficulty 6-8 --set truth.min_branches=1: solutions then agree on the number that the
+    question names, by wrong ways. All of it
     uses the same handlers, queue and store as a cluster. A demo that was killed at any moment is
     resumed when it is started again.
     """
