@@ -6,7 +6,6 @@ from dataclasses import replace
 
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.spec_plan import HELD_OUT
-from restmcts.domain.tasks.number_paths import EASY
 from restmcts.domain.truth.truth_settings import TruthSettings
 
 from restmcts_cli.experiments.demo_plan import DEMO, DemoSize
@@ -14,20 +13,18 @@ from restmcts_cli.experiments.demo_plan import DEMO, DemoSize
 PROMOTES_ALL = 1000.0
 """Standard errors by which a checkpoint may be worse."""
 
-# A first policy that is mostly right: only then do votes teach (docs/results.md).
-VOTED: DemoSize = replace(
-    DEMO, demonstrations=5000, bootstrap=300, searched=600, test=1000, held_out=200, seed_steps=1500, difficulty=EASY
-)
+VOTED: DemoSize = replace(DEMO, bootstrap=300, searched=600, test=1000)
 
 
 def voted(spec: RunSpec) -> RunSpec:
     """Return a demo's run with votes as its truth. All iterations search the same puzzles, so that
-    answers can flip; and every checkpoint is promoted, so that what votes do is seen: evaluated on
-    the probe's true answers, worse ones would be rejected.
+    answers can flip. So that what votes do is seen, an answer that one first step alone leads to
+    counts too, and every checkpoint is promoted: evaluated on the probe's true answers, worse ones
+    would be rejected.
     """
     document = written(spec)
     document |= {
-        "truth": {"source": "votes"},
+        "truth": {"source": "votes", "min_branches": 1},
         "probe": HELD_OUT,
         "promotion": {"margin": PROMOTES_ALL},
         "control": False,

@@ -84,11 +84,11 @@ def demo(
     it is not shown decide which are right. With --model smollm2 a real language model does the same
     with word problems in English, and the report shows what it wrote before and after.
 
-    With --truth votes no answer is known but those of a probe; easier puzzles are learnt, beside
-    the same run with true answers. Every new checkpoint is promoted, so that what votes do is seen.
-    They help where the first policy is mostly right. To see a run that fails and stops itself, add
-    --difficulty 6-8 --set truth.min_branches=1: solutions then agree on the number that the
-    question names, by wrong ways. All of it
+    With --truth votes no answer is known but those of a probe, beside the same run with true
+    answers. It is made to fail: the first policy is mostly wrong, its solutions agree on the number
+    that the question names, and every new checkpoint is promoted. The run stops itself when the
+    answers flip or the probe falls. With --set puzzles.demonstrations=5000 --set
+    seed_training.num_steps=1500 the first policy is mostly right, and votes do no harm. All of it
     uses the same handlers, queue and store as a cluster. A demo that was killed at any moment is
     resumed when it is started again.
     """
