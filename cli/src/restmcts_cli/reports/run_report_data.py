@@ -156,7 +156,6 @@ class Report:
         seed: of the run.
         seconds: wall time of the run.
         iterations: rising from 0.
-        beside: what the iterations' runs beside are.
         search: methods in the order to be listed, budgets rising.
         values: value models in the order they were trained.
         tree: one tree to be drawn.
@@ -165,6 +164,7 @@ class Report:
         notes: sentences that the numbers cannot say (a smoke run claims nothing, say).
         mark: the word beside each accuracy: "unchecked" where no probe checks the verdicts that
             the run trained on, else nothing.
+        beside: what the iterations' runs beside are.
     """
 
     title: str
@@ -172,7 +172,6 @@ class Report:
     seed: int
     seconds: float
     iterations: tuple[IterationResult, ...] = ()
-    beside: Beside = REST_EM
     search: tuple[SearchResult, ...] = ()
     values: tuple[ValueQuality, ...] = ()
     tree: DrawnTree | None = None
@@ -180,6 +179,7 @@ class Report:
     settings: tuple[tuple[str, str], ...] = ()
     notes: tuple[str, ...] = ()
     mark: str = ""
+    beside: Beside = REST_EM
 
 
 def evaluate_values(

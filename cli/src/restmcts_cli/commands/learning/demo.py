@@ -54,7 +54,9 @@ def demo(
         DemoTruth,
         typer.Option(
             help="How solutions are found right when trees are labelled: answers, by true answers or tests; votes, by "
-            "the answer that most solutions of a tree agree on, beside the same run with true answers."
+            "the answer that most solutions of a tree agree on, beside the same run with true answers. That run is made "
+            "to fail: its first policy is mostly wrong, and no worse checkpoint is rejected. With --set "
+            "puzzles.demonstrations=5000 --set seed_training.num_steps=1500 votes do little harm."
         ),
     ] = "answers",
     model: Annotated[
@@ -82,13 +84,7 @@ def demo(
     again; and every search method with the same number of tokens. With --task small-programs the
     model learns to write functions, line by line, from what they return for two lists; tests that
     it is not shown decide which are right. With --model smollm2 a real language model does the same
-    with word problems in English, and the report shows what it wrote before and after.
-
-    With --truth votes no answer is known but those of a probe, beside the same run with true
-    answers. It is made to fail: the first policy is mostly wrong, its solutions agree on the number
-    that the question names, and every new checkpoint is promoted. The run stops itself when the
-    answers flip or the probe falls. With --set puzzles.demonstrations=5000 --set
-    seed_training.num_steps=1500 the first policy is mostly right, and votes do no harm. All of it
+    with word problems in English, and the report shows what it wrote before and after. All of it
     uses the same handlers, queue and store as a cluster. A demo that was killed at any moment is
     resumed when it is started again.
     """
