@@ -90,9 +90,7 @@ def demo(
     """
     if run_file is not None and not is_run_file(run_file):
         raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
-    which = _demo_of(model, task)
-    if truth == "votes" and which != "number-paths":
-        raise InputError(f"--truth votes is shown on number-paths; leave it out for {which}, or give another --task")
+    which = _demo_of(model, task, truth)
     begin = time.monotonic()
     spec = requested_run(run_file, given, _spec(which, quick, truth))
     print_note(f"{TITLES[which]}, in {out}")
@@ -100,7 +98,9 @@ def demo(
     _show(report, out, json)
 
 
-def _demo_of(model: DemoModel, task: DemoTask | None) -> Demo:
+def _demo_of(model: DemoModel, task: DemoTask | None, truth: DemoTruth) -> Demo:
+    if truth == "votes" and (model != "tiny" or task == "small-programs"):
+        raise InputError("--truth votes is shown on number-paths: leave out --task and --model, or --truth")
     if model == "tiny":
         return task or "number-paths"
     if task is not None:
