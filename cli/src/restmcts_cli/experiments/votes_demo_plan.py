@@ -10,6 +10,8 @@ from restmcts.domain.truth.truth_settings import TruthSettings
 
 from restmcts_cli.experiments.demo_plan import DEMO, DemoSize
 
+MAX_FLIP_RATE = 0.1
+"""Between 7 %, where the first policy is mostly right, and 20 %, where it is mostly wrong."""
 PROMOTES_ALL = 1000.0
 """Standard errors by which a checkpoint may be worse."""
 
@@ -25,7 +27,7 @@ def voted(spec: RunSpec) -> RunSpec:
     """
     document = written(spec)
     document |= {
-        "truth": {"source": "votes", "min_branches": 1},
+        "truth": {"source": "votes", "min_branches": 1, "max_flip_rate": MAX_FLIP_RATE},
         "probe": HELD_OUT,
         "promotion": {"margin": PROMOTES_ALL},
         "control": False,
