@@ -130,6 +130,16 @@ def test_a_run_without_answers_learns_what_its_trees_agree_on(handled_run: Any) 
     assert {round(labels[node].quality_value, 6) for node in right} == {round(5 / 6, 6)}
 
 
+def test_a_policy_of_which_nothing_can_be_measured_is_promoted_without_a_figure(handled_run: Any) -> None:
+    run = handled_run({"base": Believer("5")}, {**PROBLEMS, "held-out": []})
+    plan = self_training_plan(replace(RUN, held_out_set="held-out"))
+    found = run.do([phase for phase in plan if phase.name in ("held-out-base", "gate-base")])
+    assert found["gate-base"]["reason"] == "promoted: accuracy unknown"
+    with run.database.transaction() as transaction:
+        (held_out, _) = queries.phase_numbers(transaction, run.run_id)
+    assert held_out.state == "done" and held_out.accuracy is None
+
+
 def test_a_confidently_wrong_policy_is_found_out_by_the_probe_alone(handled_run: Any) -> None:
     run = handled_run({"base": Believer("5", "5", "5", "4")}, PROBLEMS)
     run.do(iteration(1))

@@ -1,5 +1,6 @@
 """What is said of a run whose verdicts no probe checks, in the terminal and in a report."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -14,7 +15,9 @@ from restmcts.domain.truth.ledger import LedgerEntry
 from restmcts_cli.reports.run_report import render_page
 from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, json_line
 from restmcts_cli.reports.run_results import mark_beside
+from typer.testing import Result
 
+Command = Callable[..., Result]
 Shown = Callable[..., str]
 Document = Callable[..., Any]
 VOTES = {"truth": {"source": "votes"}}
@@ -82,3 +85,19 @@ def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
     assert '"unchecked": true' in json_line(report, "page")
     plain = Report("a run", "command", 0, 1.0, report.iterations, search)
     assert "unchecked" not in render_page(plain)
+
+
+QUESTIONS = [{"question": f"How many are {number} and 1?"} for number in range(40)]
+LABELLED = [{"question": f"What is {number} + 1?", "answer": number + 1} for number in range(9)]
+
+
+@pytest.mark.parametrize("rows", [QUESTIONS, QUESTIONS + LABELLED])
+def test_a_probe_of_held_out_problems_without_answers_is_refused(
+    tmp_path: Path, call: Command, rows: list[dict[str, Any]]
+) -> None:
+    source = tmp_path / "questions.jsonl"
+    source.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    typed = [source, "--policy", "number-paths", "--truth", "votes", "--probe", "held-out", "--workdir", tmp_path / "w"]
+    for command in (["runs", "create", "mine"], ["selftrain"]):
+        refused = call(*command, *typed)
+        assert refused.exit_code != 0 and "no problem is held out that has an answer" in str(refused.exception)

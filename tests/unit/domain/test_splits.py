@@ -1,5 +1,7 @@
 """Held-out problems are chosen by their question: never is one on both sides."""
 
+from dataclasses import replace
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -37,6 +39,14 @@ def test_no_question_is_ever_on_both_sides_and_no_problem_is_lost(numbers: list[
     assert not questions(held_out) & questions(train)
     assert sorted(held_out + train, key=given.index) == given
     assert len(questions(held_out)) == min(most, len(set(numbers)) // ONE_IN)
+
+
+def test_only_problems_with_answers_are_held_out_where_others_are_trained_on() -> None:
+    mixed = [replace(one, answer=None) if number % 3 else one for number, one in enumerate(problems(*range(90)))]
+    held_out, train = split_held_out(mixed, 200, needs_answers=True)
+    assert held_out == [one for one in mixed if one.answer is not None][ONE_IN - 1 :: ONE_IN]
+    assert sorted(held_out + train, key=mixed.index) == mixed
+    assert split_held_out(mixed, 200)[0] == mixed[ONE_IN - 1 :: ONE_IN]
 
 
 @pytest.mark.parametrize("again", ["QUESTION 9", "  question\t9 ", "ｑuestion 9"])

@@ -68,6 +68,13 @@ def test_training_problems_fill_the_sets_that_the_run_uses(database: Database, s
     assert sent == [AdvanceRun(run_id=1)]
 
 
+def test_a_run_that_votes_holds_out_problems_with_answers_alone(database: Database) -> None:
+    mixed = [replace(one, answer=None) if number < 25 else one for number, one in enumerate(problems(0, 40))]
+    config = {**CONFIG, "truth": {"source": "votes"}}
+    assert create(database, problems={"train": mixed}, config=config)["train"] == 39
+    assert sets(database)["held-out"] == ["34"]
+
+
 def test_sets_that_are_given_are_stored_as_they_are(database: Database) -> None:
     given = {"train": problems(0, 20), "held-out": problems(30, 32)}
     assert create(database, problems=given) == {"train": 20, "held-out": 2}

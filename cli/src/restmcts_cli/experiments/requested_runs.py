@@ -42,6 +42,10 @@ if TYPE_CHECKING:
     from restmcts_local.local_run import ModelOptions
 
 BASE = "base"
+EMPTY_PROBE = (
+    "probe: no problem is held out that has an answer, one in ten of those with answers would be; "
+    "give more of them, or --probe FILE"
+)
 Sets = Mapping[str, Sequence[Problem]]
 Models = dict[str, tuple[str, str]]
 
@@ -59,7 +63,9 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
     members = _members(spec, spec.problems, spec.limit, needs_answers=spec.truth.knows_answers)
     loop = self_training(spec)
     num_held_out = spec.promotion.num_problems if loop.held_out_set == HELD_OUT else 0
-    held_out, train = split_held_out(members, num_held_out)
+    held_out, train = split_held_out(members, num_held_out, needs_answers=not spec.truth.knows_answers)
+    if loop.probe_set == HELD_OUT and not held_out:
+        raise InputError(EMPTY_PROBE)
     sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]}
     if loop.probe_set == PROBE and spec.probe is not None:
         sets[PROBE] = _members(spec, spec.probe, None)

@@ -6,6 +6,7 @@ from typing import Any, Self
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
+from restmcts.adapters.sql.reads.truth import source_of_verdicts
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import promotions, runs, token_budget
 from restmcts.adapters.sql.tables import PhaseState, RunState
@@ -145,11 +146,13 @@ class _Filled:
 
     Attributes:
         num_held_out: questions that are held out, at most.
+        needs_answers: whether only problems with true answers are.
         num_bootstrap: problems of which the first value model's data are made, at most.
         has_seeds: whether the first policy is trained on the given solutions.
     """
 
     num_held_out: int = 0
+    needs_answers: bool = False
     num_bootstrap: int = 0
     has_seeds: bool = False
 
@@ -160,7 +163,9 @@ class _Filled:
             isinstance(phase, SearchPhase) and phase.purpose == "bootstrap" for phase in phases
         )
         num_held_out = config["gate"]["num_problems"] if config.get("held_out_set") == HELD_OUT else 0
-        return cls(num_held_out, MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0, config.get("seed_set") == SEEDS)
+        needs_answers = source_of_verdicts(dict(config)) is not None
+        num_bootstrap = MAX_BOOTSTRAP_PROBLEMS if bootstraps else 0
+        return cls(num_held_out, needs_answers, num_bootstrap, config.get("seed_set") == SEEDS)
 
 
 class _Intake:
@@ -171,7 +176,8 @@ class _Intake:
     def __init__(self, filled: _Filled, digests: Mapping[str, Sequence[str]] | None = None) -> None:
         known = digests or {}
         self._filled = filled
-        self._rule = HeldOut(filled.num_held_out, known.get(HELD_OUT, ()), known.get(TRAIN, ()))
+        sides = known.get(HELD_OUT, ()), known.get(TRAIN, ())
+        self._rule = HeldOut(filled.num_held_out, *sides, needs_answers=filled.needs_answers)
         self._num_bootstrap = len(known.get(BOOTSTRAP, ()))
         self.kept: dict[str, list[Problem]] = {BOOTSTRAP: [], HELD_OUT: [], SEEDS: []}
 

@@ -165,12 +165,16 @@ def store(connection: Connection, new: "NewRun") -> CreatedRun:
     """Write the run in one transaction: all of it, or nothing."""
     from restmcts.usecases.create import create_run
 
+    from restmcts_cli.experiments.requested_runs import EMPTY_PROBE
+
     with connection.database.transaction() as transaction:
         created = create_run(transaction, new)
         counts = dict(created.num_problems)
         empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
         if empty is not None:
             raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
+        if new.config.get("probe_set") == HELD_OUT and not counts.get(HELD_OUT) and not new.paused:
+            raise InputError(EMPTY_PROBE)
     return CreatedRun(new.name, created.run_id, "paused" if new.paused else "running", counts)
 
 

@@ -23,10 +23,20 @@ class HeldOut:
         max_questions: held out in all.
         held_out: digests of questions that are held out already.
         trained: digests of questions that are trained on.
+        needs_answers: whether problems without a true answer are trained on: nothing can be
+            measured on them.
     """
 
-    def __init__(self, max_questions: int, held_out: Iterable[str] = (), trained: Iterable[str] = ()) -> None:
+    def __init__(
+        self,
+        max_questions: int,
+        held_out: Iterable[str] = (),
+        trained: Iterable[str] = (),
+        *,
+        needs_answers: bool = False,
+    ) -> None:
         self._max_questions = max_questions
+        self._needs_answers = needs_answers
         self._held_out = set(held_out)
         self._trained = set(trained)
         self._num_new = 0
@@ -36,17 +46,25 @@ class HeldOut:
         digest = question_digest(problem.question)
         if digest in self._held_out or digest in self._trained:
             return digest in self._held_out
+        if self._needs_answers and problem.answer is None:
+            self._trained.add(digest)
+            return False
         self._num_new += 1
         is_held_out = self._num_new % ONE_IN == 0 and len(self._held_out) < self._max_questions
         (self._held_out if is_held_out else self._trained).add(digest)
         return is_held_out
 
 
-def split_held_out(problems: Sequence[Problem], max_questions: int) -> tuple[list[Problem], list[Problem]]:
+def split_held_out(
+    problems: Sequence[Problem], max_questions: int, *, needs_answers: bool = False
+) -> tuple[list[Problem], list[Problem]]:
     """Return the problems of at most `max_questions` questions, which are held out, and the
     others, both in order.
+
+    Args:
+        needs_answers: whether problems without a true answer are never held out.
     """
-    rule = HeldOut(max_questions)
+    rule = HeldOut(max_questions, needs_answers=needs_answers)
     sides: tuple[list[Problem], list[Problem]] = ([], [])
     for problem in problems:
         sides[not rule.takes(problem)].append(problem)
