@@ -99,7 +99,7 @@ def test_small_programs_are_learnt_beside_a_control_and_samples(restmcts: Run, t
 
 
 def test_a_run_of_votes_is_shown_beside_the_same_with_true_answers(restmcts: Run, tmp_path: Path) -> None:
-    options = ["demo", "--truth", "votes", "--quick", *SMALLER, *SOLVING]
+    options = ["demo", "--truth", "votes", "--quick", *SMALLER, "--set=puzzles.held_out=20"]
     done = restmcts(*options, "--out", tmp_path, "--json", timeout=240)
     assert done.returncode == 0, done.stderr
     numbers = json.loads(done.stdout)
