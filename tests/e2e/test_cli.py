@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
-NUM_ROWS = 20
+NUM_ROWS = 12
 
 
 @pytest.fixture

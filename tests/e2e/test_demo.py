@@ -22,8 +22,8 @@ SMALLER = [
         "puzzles.demonstrations": 100,
         "puzzles.bootstrap": 20,
         "puzzles.searched": 20,
-        "puzzles.test": 20,
-        "puzzles.compared": 10,
+        "puzzles.test": 10,
+        "puzzles.compared": 5,
         "puzzles.held_out": 10,
         "seed_training.num_steps": 40,
     }.items()
