@@ -1,6 +1,7 @@
 """`restmcts prm bench` on a run's trees, and benches that are stored with a checkpoint."""
 
 import json
+import re
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.reporting.benches import bench_section
 from restmcts.testing.policy_servers import END, PolicyServer
 from restmcts.testing.prm_models import build_trl
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
@@ -33,6 +35,13 @@ def folder(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[...
     return path
 
 
+def set_truth(folder: Path, config: dict[str, Any]) -> None:
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    with database.transaction() as transaction:
+        runs.change_run(transaction, 1, config, goes_on=False)
+    database.close()
+
+
 def call(*arguments: object) -> Any:
     result = CliRunner().invoke(app, [str(argument) for argument in arguments])
     assert result.exit_code == 0, (result.output, result.exception)
@@ -50,6 +59,20 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
         asked = len(server.bodies)
         again = call(*arguments, "--phase", "collect-1", "--out", tmp_path / "out")
         assert again == said and len(server.bodies) == asked
+        checked_page = (tmp_path / "out" / "report.html").read_text()
+        set_truth(folder, {"truth": {"source": "votes"}})
+        unchecked = call(*arguments, "--phase", "collect-1", "--out", tmp_path / "out")
+        by_program = json.loads(call(*arguments, "--json"))
+        set_truth(folder, {"truth": {"source": "answers"}})
+    figures = re.findall(r"0\.\d+ ± 0\.\d+( unchecked)?", unchecked)
+    assert len(figures) >= 3 and all(figures)
+    assert (
+        "The verdicts of run mine are unchecked" in unchecked
+        and "Calibration unchecked" in (tmp_path / "out" / "report.html").read_text()
+    )
+    assert by_program["unchecked"] and not found["unchecked"]
+    assert "unchecked" not in said + checked_page
+    assert "unchecked" in bench_section({"run:mine": by_program}).splitlines()[4]
     database = Database(f"sqlite:///{folder / 'run.db'}")
     with database.transaction() as transaction:
         rows = [row for batch in runs.labelled_trees(transaction, 1, ("collect-1",)) for row in batch]

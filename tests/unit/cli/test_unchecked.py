@@ -2,7 +2,9 @@
 
 import json
 import re
+import time
 from collections.abc import Callable
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +14,11 @@ from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import runs, truth_ledger
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.truth.ledger import LedgerEntry
+from restmcts_cli.reports import live_display
 from restmcts_cli.reports.run_report import render_page
 from restmcts_cli.reports.run_report_data import IterationResult, Report, SearchResult, json_line
 from restmcts_cli.reports.run_results import mark_beside
+from rich.console import Console
 from typer.testing import Result
 
 Command = Callable[..., Result]
@@ -85,6 +89,29 @@ def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
     assert '"unchecked": true' in json_line(report, "page")
     plain = Report("a run", "command", 0, 1.0, report.iterations, search)
     assert "unchecked" not in render_page(plain)
+
+
+@pytest.mark.parametrize("is_terminal", [False, True])
+def test_the_display_of_a_run_that_works_marks_what_it_calls_solved(
+    workdir: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
+) -> None:
+    monkeypatch.setattr(live_display, "SECONDS_BETWEEN_FRAMES", 0.01)
+    seen = {}
+    for config, mark in (({}, ""), (VOTES, " unchecked")):
+        change(workdir, config)
+        database = Database(f"sqlite:///{workdir / 'run.db'}")
+        shown = StringIO()
+        display = live_display.LiveDisplay("a run")
+        display._console = Console(file=shown, force_terminal=is_terminal, width=150)
+        with display.watch(database, 1):
+            deadline = time.monotonic() + 30
+            while "solved" not in shown.getvalue() and time.monotonic() < deadline:
+                time.sleep(0.01)
+        database.close()
+        seen[mark] = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
+        assert re.search(rf"\d+ of \d+ solved{mark}\b", seen[mark]), seen[mark]
+        assert re.search(rf"trees done, \d+ solved{mark}", seen[mark]), seen[mark]
+    assert "unchecked" not in seen[""]
 
 
 QUESTIONS = [{"question": f"How many are {number} and 1?"} for number in range(40)]

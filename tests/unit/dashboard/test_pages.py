@@ -304,10 +304,13 @@ def test_a_run_that_no_probe_checks_is_unchecked_beside_every_figure(
     assert re.search(rf"100.0 % [^<]+ {mark}</td>", page), "the accuracy of the phase"
     assert f"Accuracy by iteration {mark}" in page and f"Solved {mark}" in page
     assert f"AUC by iteration {mark}" in client.text("/runs/1/quality")
+    assert f"Each outcome is {mark}." in client.text("/runs/1/problems")
+    assert f"Each verdict is {mark}." in client.text("/runs/1/trees")
     assert re.search(rf"100.0 % [^<]+ {mark}</td>", listed)
     with failed.transaction() as transaction:
         runs.change_run(transaction, 1, {"probe_set": "probe"}, goes_on=False)
-    assert mark not in client.text("/runs/1") + client.text("/") + client.text("/runs/1/quality")
+    pages = ("/", "/runs/1", "/runs/1/quality", "/runs/1/problems", "/runs/1/trees")
+    assert not any(mark in client.text(address) for address in pages)
     failed.close()
 
 

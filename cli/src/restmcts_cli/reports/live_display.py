@@ -15,10 +15,12 @@ from typing import Self
 
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import progress
+from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import shortened
+from restmcts.reporting.truth import MARK, marked
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
@@ -51,6 +53,7 @@ class LiveDisplay:
         self._title = title
         self._resumption = resumption
         self._last = ""
+        self._mark = ""
         self._console = Console(stderr=True)
         self._trainings: dict[str, _Training] = {}
         self._stop = threading.Event()
@@ -88,6 +91,7 @@ class LiveDisplay:
         try:
             with database.transaction() as transaction:
                 state = progress.read(transaction, run_id)
+                self._mark = MARK if unchecked_runs(transaction, [run_id]) else ""
         except StorageError:
             return None
         self._first = self._first or state
@@ -117,7 +121,7 @@ class LiveDisplay:
         ended = [one for one in phases if one.state not in (PhaseState.PENDING, *WORKING)]
         new = [one for one in ended if one.name not in self._announced]
         self._announced.update(one.name for one in new)
-        for (state, outcome), alike in groupby(new, key=lambda one: (one.state, _came_to(one))):
+        for (state, outcome), alike in groupby(new, key=lambda one: (one.state, _came_to(one, self._mark))):
             names = [one.name for one in alike]
             if state == PhaseState.SKIPPED and len(names) > 1:
                 self._print(f"{names[0]} to {names[-1]}, {len(names)} phases: {state}{outcome}")
@@ -145,7 +149,8 @@ class LiveDisplay:
         working = ", ".join(shares[:MAX_SHARES]) + (
             f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else ""
         )
-        done = [f"{state.num_done:,} trees done, {state.num_solved:,} solved"] if state.num_done else []
+        solved = marked(f"{state.num_solved:,} solved", self._mark)
+        done = [f"{state.num_done:,} trees done, {solved}"] if state.num_done else []
         parts = (f"iteration {state.iteration}", working or "starting", *done, *rates, left)
         self._last = " · ".join(part for part in parts if part) + _budget(state, tokens)
         return self._last
@@ -175,14 +180,13 @@ class LiveDisplay:
         if not total and phase.name in self._trainings:
             done, total = self._trainings[phase.name].step, self._trainings[phase.name].num_steps
         bar = ProgressBar(total=max(total, 1), completed=done, width=30)
-        return Text(phase.name), bar, Text(self._share(phase)), Text(_came_to(phase).removeprefix(" · "))
+        return Text(phase.name), bar, Text(self._share(phase)), Text(_came_to(phase, self._mark).removeprefix(" · "))
 
 
-def _came_to(phase: progress.PhaseProgress) -> str:
+def _came_to(phase: progress.PhaseProgress, mark: str) -> str:
     if phase.num_trees:
-        return f" · {phase.num_solved} of {phase.num_trees} solved" + (
-            f", {phase.num_failed} failed" if phase.num_failed else ""
-        )
+        solved = marked(f"{phase.num_solved} of {phase.num_trees} solved", mark)
+        return f" · {solved}" + (f", {phase.num_failed} failed" if phase.num_failed else "")
     reason = phase.result.get("reason")
     if reason:
         return f" · {reason}"

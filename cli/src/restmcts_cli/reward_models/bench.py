@@ -133,7 +133,7 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
     Raises:
         InputError: if there is nothing to measure it on.
     """
-    from restmcts_cli.reward_models.run_trees import trees_of_run
+    from restmcts_cli.reward_models.run_trees import mark_of_run, trees_of_run
     from restmcts_cli.reward_models.sources import is_source, labelled_solutions
 
     if is_source(asked.on):
@@ -141,7 +141,8 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
         return lambda opened: _on_solutions(asked, opened, solutions)
     with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
         found = trees_of_run(transaction, asked.on, asked.phase, asked.limit)
-    return lambda opened: _on_trees(asked, opened, found)
+        mark = mark_of_run(transaction, asked.on)
+    return lambda opened: _on_trees(asked, opened, found, mark)
 
 
 def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSolution]") -> Shown:
@@ -163,7 +164,7 @@ def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSo
     return Shown([bench_table(result)], sentences(result), shown_misses(result), bench_document(result))
 
 
-def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]") -> Shown:
+def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]", mark: str) -> Shown:
     from restmcts.domain.stats.tree_values import tree_values
 
     from restmcts_cli.reward_models.run_report import (
@@ -186,6 +187,7 @@ def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]")
         asked.model,
         opened.format.name,
         asked.on,
+        mark,
         asked.phase,
         tree_values(problems),
         len(found),

@@ -10,15 +10,21 @@ from restmcts.domain.stats.tree_values import TreeValues
 from restmcts.reporting.figures import NONE, decimal, percent
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
 from restmcts.reporting.tables import Table
+from restmcts.reporting.truth import marked, unchecked_verdicts
 
 
 @dataclass(frozen=True, slots=True)
 class RunBench:
-    """A model on the labelled trees of a run, and what scoring them took."""
+    """A model on the labelled trees of a run, and what scoring them took.
+
+    Attributes:
+        mark: the word beside each figure: "unchecked" where no probe checks the run's verdicts.
+    """
 
     model: str
     format: str
     run: str
+    mark: str
     phase: str | None
     figures: TreeValues
     num_trees: int
@@ -34,14 +40,18 @@ def run_sentences(result: RunBench) -> list[str]:
     said = [
         f"{found.num_steps:,} labelled steps of {result.num_trees:,} trees of {found.num_problems:,} problems; "
         "errors are over problems.",
-        _about(found.auc, "A step that led to a right answer has a higher value than one that did not", "AUC"),
+        *([unchecked_verdicts(f"run {result.run}")] if result.mark else []),
+        _about(found.auc, "A step that led to a right answer has a higher value than one that did not", "AUC", result),
         _about(
-            found.siblings, "Of two steps after the same ones the right one has the higher value", "sibling accuracy"
+            found.siblings,
+            "Of two steps after the same ones the right one has the higher value",
+            "sibling accuracy",
+            result,
         ),
     ]
     if found.calibration_error is not None:
         said.append(
-            f"As chances of leading to a right answer its values are off by {_with_error(found.calibration_error)} on "
+            f"As chances of leading to a right answer its values are off by {_with_error(found.calibration_error, result)} on "
             "average (expected calibration error)."
         )
     said.append(
@@ -53,7 +63,7 @@ def run_sentences(result: RunBench) -> list[str]:
     return said
 
 
-def _about(figure: Estimate | None, opening: str, name: str) -> str:
+def _about(figure: Estimate | None, opening: str, name: str, result: RunBench) -> str:
     if figure is None:
         return f"{opening}: not measured, one of the two kinds is missing ({name})."
     verdict = ""
@@ -61,19 +71,22 @@ def _about(figure: Estimate | None, opening: str, name: str) -> str:
         verdict = "; it is worse than chance"
     elif not is_above_chance(figure):
         verdict = "; it is no better than chance"
-    return f"{opening} with chance {_with_error(figure)} ({name}; 0.50 is a guess){verdict}."
+    return f"{opening} with chance {_with_error(figure, result)} ({name}; 0.50 is a guess){verdict}."
 
 
-def _with_error(figure: Estimate) -> str:
-    return f"{figure.value:.3f} ± {figure.standard_error:.3f}"
+def _with_error(figure: Estimate, result: RunBench) -> str:
+    return f"{figure.value:.3f} ± {figure.standard_error:.3f} {result.mark}".rstrip()
 
 
 def run_tables(result: RunBench) -> list[Table]:
     """Return calibration, and ranks by depth."""
     found = result.figures
-    bins = tuple((decimal(one.mean_value, 3), one.share_right.n, percent(one.share_right.value)) for one in found.bins)
+    bins = tuple(
+        (decimal(one.mean_value, 3), one.share_right.n, marked(percent(one.share_right.value), result.mark))
+        for one in found.bins
+    )
     depths = tuple(
-        (str(one.depth), one.num_steps, NONE if one.correlation is None else _with_error(one.correlation))
+        (str(one.depth), one.num_steps, NONE if one.correlation is None else _with_error(one.correlation, result))
         for one in found.by_depth
     )
     return [
@@ -98,7 +111,9 @@ def calibration_chart(result: RunBench) -> Markup:
     bins = Series(result.model, tuple(Point.of(one.mean_value, one.share_right) for one in result.figures.bins))
     diagonal = Series("a chance", (Point(0.0, 0.0), Point(1.0, 1.0)), dashed=True)
     series = [bins, diagonal]
-    return line_chart("Calibration", number_axis("Value", [0.0, 1.0]), accuracy_axis(series), series)
+    return line_chart(
+        f"Calibration {result.mark}".rstrip(), number_axis("Value", [0.0, 1.0]), accuracy_axis(series), series
+    )
 
 
 def run_document(result: RunBench) -> dict[str, Any]:
@@ -108,6 +123,7 @@ def run_document(result: RunBench) -> dict[str, Any]:
         "model": result.model,
         "format": result.format,
         "on": f"run:{result.run}",
+        "unchecked": bool(result.mark),
         "phase": result.phase,
         **figures,
         "headline": {"name": "AUC", "value": figures["auc"] and figures["auc"]["value"]},

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
@@ -15,6 +16,7 @@ from restmcts.domain.runs.plans import HELD_OUT_TREES
 from restmcts.domain.stats.tree_values import ValuedStep
 from restmcts.domain.tree import Node, Tree
 from restmcts.errors import InputError
+from restmcts.reporting.truth import MARK
 
 from restmcts_cli.reward_models.scoring import ScoredSolution
 
@@ -54,6 +56,11 @@ def trees_of_run(transaction: Transaction, run: str, phase: str | None, limit: i
     if not usable:
         raise InputError(f"run {run} has no labelled tree yet in {', '.join(chosen) or 'any search'}")
     return usable
+
+
+def mark_of_run(transaction: Transaction, run: str) -> str:
+    """Return the mark beside figures that rest on a run's verdicts: "unchecked", or nothing."""
+    return MARK if unchecked_runs(transaction, [queries.run_named(transaction, run).id]) else ""
 
 
 def paths_of_trees(found: Sequence[LabelledRunTree]) -> list[LabelledSolution]:

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from typing import Any
 
+from restmcts.reporting.truth import MARK
+
 
 def bench_lines(benches: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     """Return a line for each bench of a checkpoint, by what it was measured on."""
@@ -18,6 +20,7 @@ def bench_section(benches: Mapping[str, Mapping[str, Any]]) -> str:
         headline = found.get("headline") or {}
         value = headline.get("value")
         shown = "not defined" if value is None else f"{value:.4f}"
+        shown = f"{shown} {MARK}" if found.get("unchecked") else shown
         lines.append(f"| {_cell(on)} | {_cell(str(headline.get('name', '')))} | {shown} |")
     lines.append("")
     for on, line in bench_lines(benches).items():

@@ -46,6 +46,11 @@ def mark_of(truth: RunTruth | None) -> str:
     return MARK if truth is not None and not truth.is_checked else ""
 
 
+def unchecked_verdicts(whose: str) -> str:
+    """Return the sentence that says of some verdicts that no probe checks them."""
+    return f"The verdicts of {whose} are {UNCHECKED}."
+
+
 def marked(figure: object, mark: str) -> object:
     """Return a figure with the mark of its run behind it; as it is where there is no figure, or no
     mark.

@@ -42,7 +42,7 @@ def regrade(
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.verification.verifier import AnswerVerifier
-    from restmcts.reporting.truth import truth_document, truth_in_words
+    from restmcts.reporting.truth import mark_of, marked, truth_document, truth_in_words
     from restmcts.usecases.label import regrade as grade_again
 
     begin = time.monotonic()
@@ -64,7 +64,8 @@ def regrade(
         {"before": before, "now": now, "leaves": count} for (before, now), count in sorted(found.verdicts.items())
     ]
     print_table(("before", "now", "leaves"), rows, empty="no leaf has a verdict")
-    print_fields({name: value for name, value in _document(found).items() if name != "verdicts"})
+    fields = {name: value for name, value in _document(found).items() if name != "verdicts"}
+    print_fields(fields | {"solved_now": marked(fields["solved_now"], mark_of(worth))})
     print_fields(truth_in_words(worth))
     print_note(f"{found.num_trees:,} trees in {time.monotonic() - begin:,.1f} s")
 

@@ -60,8 +60,12 @@ def _add_run(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             found = run_reads.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
-            mark = MARK if unchecked_runs(transaction, [run_id]) else ""
+            mark = _mark(transaction, run_id)
         return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found), mark=mark)
+
+
+def _mark(transaction: Transaction, run_id: int) -> str:
+    return MARK if unchecked_runs(transaction, [run_id]) else ""
 
 
 def _add_trees(pages: APIRouter, source: Source) -> None:
@@ -80,9 +84,10 @@ def _add_trees(pages: APIRouter, source: Source) -> None:
             row = run_reads.run_row(transaction, run_id)
             phases = queries.phase_numbers(transaction, run_id)
             found = queries.list_trees(transaction, run_id, limit=TREES_ON_A_PAGE + 1, **asked)
+            mark = _mark(transaction, run_id)
         more = found[TREES_ON_A_PAGE - 1].id if len(found) > TREES_ON_A_PAGE else None
         asked["solved"] = solved
-        shown: dict[str, Any] = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked}
+        shown: dict[str, Any] = {"run": row, "phases": phases, "states": list(TreeState), "asked": asked, "mark": mark}
         return page("trees.html.j2", source=source, trees=found[:TREES_ON_A_PAGE], more=more, **shown)
 
 
@@ -98,8 +103,9 @@ def _add_problems(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             row = run_reads.run_row(transaction, run_id)
             table = read_problems(transaction, run_id, of, outcome, question, number)
+            shown = {"run": row, "table": table, "mark": _mark(transaction, run_id), "outcomes": OUTCOMES}
         asked = {"of": table.group, "outcome": outcome, "question": question, "page": number}
-        return page("problems.html.j2", source=source, run=row, table=table, asked=asked, outcomes=OUTCOMES)
+        return page("problems.html.j2", source=source, asked=asked, **shown)
 
 
 def _add_training_rows(pages: APIRouter, source: Source) -> None:
