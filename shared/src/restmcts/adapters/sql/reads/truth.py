@@ -52,17 +52,24 @@ def read_truth(transaction: Transaction, run_id: int, config: JsonObject) -> Run
 
 
 def unchecked_runs(transaction: Transaction, run_ids: Iterable[int]) -> set[int]:
-    """Return which of some runs have verdicts that neither true answers give nor a probe checks."""
+    """Return which of some runs have verdicts that neither true answers give nor a probe checks: a
+    probe is a set with a true answer at least, or trees in the ledger that were checked.
+    """
     configs = select(RUNS.c.id, RUNS.c.config).where(RUNS.c.id.in_(list(run_ids)))
     suspected = {
-        run_id
+        run_id: config.get("probe_set")
         for run_id, config in transaction.execute(configs)
-        if source_of_verdicts(config) is not None and config.get("probe_set") is None
+        if source_of_verdicts(config) is not None
     }
     if not suspected:
         return set()
     probed = select(LEDGER.c.run_id).where(LEDGER.c.run_id.in_(suspected), LEDGER.c.is_probe).distinct()
-    return suspected - set(transaction.execute(probed).scalars())
+    checked = set(transaction.execute(probed).scalars())
+    for run_id, probe_set in suspected.items():
+        of_set = (PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == probe_set, PROBLEMS.c.answer.is_not(None))
+        if probe_set is not None and transaction.execute(select(PROBLEMS.c.id).where(*of_set).limit(1)).first():
+            checked.add(run_id)
+    return set(suspected) - checked
 
 
 def _flipped(transaction: Transaction, run_id: int, entries: Sequence[LedgerEntry]) -> list[FlippedProblem]:
