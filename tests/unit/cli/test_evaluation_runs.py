@@ -2,7 +2,7 @@
 
 import json
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -28,6 +28,7 @@ from restmcts_cli.reports.evaluation_examples import differing_examples
 from restmcts_cli.reports.evaluation_results import EvaluationResults
 from restmcts_local.services import start
 from sqlalchemy import func, select
+from typer.testing import Result
 
 NAMES = ("greedy", "self-consistency", "sc-value-own", "mcts-star", "gated-mcts-star")
 PROBLEMS = [Problem(f"question {number}", RIGHT_ANSWER) for number in range(8)]
@@ -150,6 +151,22 @@ def test_tools_are_asked_for_where_the_problems_have_some(tmp_path: Path) -> Non
         evaluation = asked_evaluation(asked, benchmark, models, trains=False)
         plan = evaluation_plan(evaluation)
         assert {phase.tools.max_calls for phase in plan if isinstance(phase, SearchPhase)} == {3}
+        of_run = replace(models, tool_calls=2)
+        for typed, meant in ((None, 2), (0, 0), (3, 3)):
+            again = asked_evaluation(replace(asked, tool_calls=typed), benchmark, of_run, trains=False)
+            assert again.tools.max_calls == meant
+
+
+def test_an_evaluation_of_a_run_answers_as_many_calls_as_the_run_does(
+    tmp_path: Path, call: Callable[..., Result]
+) -> None:
+    file = tmp_path / "problems.jsonl"
+    file.write_text(
+        "".join(json.dumps({"question": f"What is 2 + {n}?", "answer": str(n + 2)}) + "\n" for n in range(9))
+    )
+    typed = ["--policy", "number-paths", "--set", "tools.max_calls=2", "--workdir", tmp_path / "w"]
+    assert call("runs", "create", "mine", file, *typed).exit_code == 0
+    assert models_of_run(f"{tmp_path / 'w'}:mine", None).tool_calls == 2
 
 
 def test_an_evaluation_of_an_older_version_is_known_again() -> None:

@@ -133,14 +133,14 @@ class EvaluationRequest:
         int | None, typer.Option(help="New tokens of one solution at most.", min=1, rich_help_panel=SAMPLING)
     ] = None
     tool_calls: Annotated[
-        int,
+        int | None,
         typer.Option(
             help="Calls of tools that one solution may make (calc: 3*7, python: print(2**10), or a task's own); they "
-            "are answered as in training. 0: calls are text.",
+            "are answered as in training. 0: calls are text. Without: as many as the run of --iterations-of allows.",
             min=0,
             rich_help_panel=SAMPLING,
         ),
-    ] = 0
+    ] = None
     run: Annotated[
         str | None,
         typer.Option(

@@ -22,10 +22,13 @@ Locate = Callable[[str, str], str]
 
 @dataclass(frozen=True, slots=True)
 class EvaluatedModels:
-    """Pairs of models by checkpoint name, and each checkpoint's kind and URI."""
+    """Pairs of models by checkpoint name, each checkpoint's kind and URI, and how many calls of
+    tools a solution of the run that made them may hold.
+    """
 
     pairs: tuple[ModelPair, ...]
     checkpoints: Mapping[str, tuple[str, str]]
+    tool_calls: int = 0
 
 
 def given_models(policy: str, values: Sequence[str], locate: Locate) -> EvaluatedModels:
@@ -56,11 +59,10 @@ def models_of_run(where: str, stack: Connection | None) -> EvaluatedModels:
     """
     where, _, iteration = where.partition("@")
     if stack is not None:
-        return _pairs(_checkpoints(stack, where), iteration, lambda uri: uri)
+        return _pairs(*_stored(stack, where), iteration, lambda uri: uri)
     folder, _, name = where.partition(":")
     with connect(Path(folder)) as connection:
-        rows = _checkpoints(connection, name or None)
-        return _pairs(rows, iteration, lambda uri: _fetched(connection, uri))
+        return _pairs(*_stored(connection, name or None), iteration, lambda uri: _fetched(connection, uri))
 
 
 def _fetched(connection: Connection, uri: str) -> str:
@@ -68,17 +70,21 @@ def _fetched(connection: Connection, uri: str) -> str:
     return f"{connection.artifacts.fetch(place)}{mark}{options}" if place.startswith(ARTIFACT) else uri
 
 
-def _checkpoints(connection: Connection, name: str | None) -> dict[str, StoredCheckpoint]:
+def _stored(connection: Connection, name: str | None) -> tuple[dict[str, StoredCheckpoint], int]:
+    """Return the checkpoints of a run, and the calls of tools that its solutions may hold."""
     with connection.database.transaction() as transaction:
         if name is None:
             newest = next(iter(queries.list_runs(transaction)), None)
             if newest is None:
                 raise InputError(f"{connection.workdir} contains no run")
             name = newest.name
-        return runs.checkpoints_of(transaction, queries.run_named(transaction, str(name)).id)
+        row = queries.run_named(transaction, str(name))
+        return runs.checkpoints_of(transaction, row.id), row.config.get("spec", {}).get("tools", {}).get("max_calls", 0)
 
 
-def _pairs(rows: Mapping[str, StoredCheckpoint], iteration: str, locate: Callable[[str], str]) -> EvaluatedModels:
+def _pairs(
+    rows: Mapping[str, StoredCheckpoint], tool_calls: int, iteration: str, locate: Callable[[str], str]
+) -> EvaluatedModels:
     numbers = sorted(
         int(number)
         for kind, _, number in (name.partition("-") for name in rows)
@@ -97,4 +103,4 @@ def _pairs(rows: Mapping[str, StoredCheckpoint], iteration: str, locate: Callabl
         values = {VALUE: value} if value in rows else {}
         pairs.append(ModelPair(f"iteration {number}", policy, values))
         checkpoints |= {name: (rows[name].kind, locate(rows[name].uri)) for name in (policy, *values.values())}
-    return EvaluatedModels(tuple(pairs), checkpoints)
+    return EvaluatedModels(tuple(pairs), checkpoints, tool_calls)

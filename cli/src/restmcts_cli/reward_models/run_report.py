@@ -10,7 +10,7 @@ from restmcts.domain.stats.tree_values import TreeValues
 from restmcts.reporting.figures import NONE, decimal, percent
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
 from restmcts.reporting.tables import Table
-from restmcts.reporting.truth import marked, unchecked_verdicts
+from restmcts.reporting.truth import unchecked_verdicts
 
 
 @dataclass(frozen=True, slots=True)
@@ -82,7 +82,7 @@ def run_tables(result: RunBench) -> list[Table]:
     """Return calibration, and ranks by depth."""
     found = result.figures
     bins = tuple(
-        (decimal(one.mean_value, 3), one.share_right.n, marked(percent(one.share_right.value), result.mark))
+        (decimal(one.mean_value, 3), one.share_right.n, f"{percent(one.share_right.value)} {result.mark}".rstrip())
         for one in found.bins
     )
     depths = tuple(

@@ -3,9 +3,10 @@ in one table.
 """
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -71,6 +72,8 @@ def evaluate(
     print_note(f"restmcts evaluate in {asked.out}: {asked.problems}")
     with connect(None) if asked.run is not None else nullcontext() as stack:
         models = _models(asked, stack)
+        if _without_tools(chain.from_iterable(sets.values())):
+            models = replace(models, tool_calls=0)
         evaluation = asked_evaluation(asked, benchmark, models, trains=TRAINING_SET in sets)
         for kind, uri in models.checkpoints.values():
             if kind == "policy":
@@ -110,7 +113,7 @@ def asked_evaluation(
         generation=replace(benchmark.generation, **chosen),  # type: ignore[arg-type]
         solution_tokens=asked.solution_tokens or benchmark.solution_tokens,
         verifiers=VerifierTraining(benchmark.value_training) if trains else None,
-        tools=ToolSettings(max_calls=asked.tool_calls),
+        tools=ToolSettings(max_calls=models.tool_calls if asked.tool_calls is None else asked.tool_calls),
     )
 
 
@@ -189,7 +192,6 @@ def asked_sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
 
 def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None, limit: int | None) -> "list[Problem]":
     from restmcts.domain.problems import Problem
-    from restmcts.domain.tasks.task import TASKS
 
     members = []
     for item in read_benchmark(benchmark, split=split, seed=asked.problem_seed, strict=asked.strict, limit=limit):
@@ -199,10 +201,17 @@ def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None,
             print_note(f"{benchmark.name}, line {item.line_number}: {item.reason}; passed over")
     if not members:
         raise InputError(f"{benchmark.name} contains no usable problem")
-    without = sorted({problem.kind for problem in members if not TASKS.get(problem.kind).has_tools})
+    without = _without_tools(members)
     if asked.tool_calls and without:
         raise InputError(f"{benchmark.name}: {without[0]} problems have no tools to call; leave out --tool-calls")
     return members
+
+
+def _without_tools(members: "Iterable[Problem]") -> list[str]:
+    """Return the kinds among problems whose steps can call no tool."""
+    from restmcts.domain.tasks.task import TASKS
+
+    return sorted({problem.kind for problem in members if not TASKS.get(problem.kind).has_tools})
 
 
 def _seen(sets: Sets, models: "EvaluatedModels", stack: "Connection | None") -> frozenset[int]:

@@ -103,7 +103,12 @@ def _add_problems(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             row = run_reads.run_row(transaction, run_id)
             table = read_problems(transaction, run_id, of, outcome, question, number)
-            shown = {"run": row, "table": table, "mark": _mark(transaction, run_id), "outcomes": OUTCOMES}
+            shown: dict[str, Any] = {
+                "run": row,
+                "table": table,
+                "mark": _mark(transaction, run_id),
+                "outcomes": OUTCOMES,
+            }
         asked = {"of": table.group, "outcome": outcome, "question": question, "page": number}
         return page("problems.html.j2", source=source, asked=asked, **shown)
 
