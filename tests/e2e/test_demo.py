@@ -13,6 +13,7 @@ from typing import Any
 
 import pytest
 from restmcts.testing.forked_commands import ForkedCommand
+from restmcts.testing.recomputed_reports import check_report
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 SMALLER = [
@@ -29,8 +30,14 @@ SMALLER = [
     }.items()
 ]
 
-# a first policy that solves some
-SOLVING = ["--set=puzzles.demonstrations=400", "--set=seed_training.num_steps=250", "--set=seed_training.batch_size=16"]
+# a first policy that solves some, and enough problems for figures that differ
+SOLVING = [
+    "--set=puzzles.demonstrations=400",
+    "--set=seed_training.num_steps=350",
+    "--set=seed_training.batch_size=24",
+    "--set=puzzles.test=40",
+    "--set=puzzles.compared=12",
+]
 
 
 def trees_of(workdir: Path) -> list[Any]:
@@ -68,6 +75,7 @@ def test_the_demo_is_resumed_kept_looked_at_and_made_again(
     assert again.returncode == 0, again.stderr
     numbers = [json.loads(done.stdout)["iterations"] for done in (resumed, again)]
     assert numbers[0] == numbers[1]
+    check_report(out, again.stdout)
 
     other = restmcts(*options, "--seed", "7")
     assert other.returncode == 2

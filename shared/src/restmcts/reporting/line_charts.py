@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from markupsafe import Markup, escape
 
 from restmcts.domain.stats.estimates import Estimate
+from restmcts.reporting.figures import percent
 
 NUM_COLOURS = 7
 _WIDTH, _HEIGHT = 560, 330
@@ -24,18 +25,19 @@ _MARKERS = (
 @dataclass(frozen=True, slots=True)
 class Point:
     """A point with the half length of its error bar, in units of the data; a detached one is
-    not joined to the one before.
+    not joined to the one before. `figure` is what it shows, where it has an error.
     """
 
     x: float
     y: float
     error: float = 0.0
     detached: bool = False
+    figure: Estimate | None = None
 
     @classmethod
     def of(cls, x: float, figure: Estimate, *, detached: bool = False) -> "Point":
         """Return a figure as a point with one standard error on either side."""
-        return cls(x, figure.value, figure.standard_error, detached)
+        return cls(x, figure.value, figure.standard_error, detached, figure)
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,12 +60,17 @@ class Moment:
 
 @dataclass(frozen=True, slots=True)
 class Axis:
-    """One axis: its label, range and ticks as (place, text); `low` is below `high`."""
+    """One axis: its label, range and ticks as (place, text); `low` is below `high`.
+
+    Attributes:
+        of_shares: whether its values are shown as per cents.
+    """
 
     label: str
     low: float
     high: float
     ticks: tuple[tuple[float, str], ...]
+    of_shares: bool = False
 
 
 def category_axis(label: str, names: Sequence[str]) -> Axis:
@@ -85,7 +92,7 @@ def number_axis(label: str, values: Iterable[float], *, as_percent: bool = False
     num_ticks = round((high - low) / step)
     places = [low + index * step for index in range(num_ticks + 1)]
     texts = [f"{100 * place:.3g} %" if as_percent else f"{place:,.10g}" for place in (round(p, 10) for p in places)]
-    return Axis(label, low, high, tuple(zip(places, texts, strict=True)))
+    return Axis(label, low, high, tuple(zip(places, texts, strict=True)), as_percent)
 
 
 def accuracy_axis(series: Sequence[Series]) -> Axis:
@@ -220,13 +227,19 @@ def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
             parts.append(
                 Markup('<path class="error" d="M{0} {1}V{2}M{3} {1}h6M{3} {2}h6"/>').format(x, top, bottom, x - 3)
             )
-        hint = f"{series.name}: {point.y:.3f}" + (f" ± {point.error:.3f}" if point.error > 0.0 else "")
+        hint = f"{series.name}: {_value(point, y_axis)}"
         parts.append(
             Markup('<path class="marker" transform="translate({} {})" d="{}"><title>{}</title></path>').format(
                 x, y, _marker(place), escape(hint)
             )
         )
     return Markup('<g class="series c{}">{}</g>').format(place % NUM_COLOURS, Markup("").join(parts))
+
+
+def _value(point: Point, axis: Axis) -> str:
+    if axis.of_shares:
+        return percent(point.figure if point.figure is not None else point.y)
+    return f"{point.y:.3f}" + (f" ± {point.error:.3f}" if point.error > 0.0 else "")
 
 
 def _legend_entry(place: int, series: Series) -> Markup:
