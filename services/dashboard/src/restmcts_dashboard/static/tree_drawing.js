@@ -268,8 +268,8 @@ export function wrapped(text, characters, most, reserved = 0) {
   if (room - reserved < 3) return [];
   const lines = [];
   let rest = text;
-  while (rest.length > room && lines.length < most - 1) {
-    const blank = rest.lastIndexOf(" ", room);
+  while (rest.length > room - reserved && lines.length < most - 1) {
+    const blank = rest.lastIndexOf(" ", Math.min(room, rest.length - 1));
     const end = blank > room * 0.4 ? blank : room;
     lines.push(rest.slice(0, end));
     rest = rest.slice(end).trimStart();

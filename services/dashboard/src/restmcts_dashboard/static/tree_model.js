@@ -4,7 +4,7 @@ const ROW = [27, 64];
 // Of trees whose steps are whole sentences: room to wrap them.
 const WIDE_COLUMN = [150, 290];
 const HIGH_ROW = [46, 118];
-const LONG_STEP = 30;
+const LONG_STEP = 18;
 const MAX_SHOWN_AT_FIRST = 120;
 
 export class TreeModel {
