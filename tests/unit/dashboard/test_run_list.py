@@ -164,7 +164,7 @@ def test_runs_side_by_side_begin_with_the_settings_that_differ(client: Any) -> N
     differing, equal = page.split("settings that are equal", 1)
     assert re.search(r"budget.iterations</th><td[^>]*>16</td><td[^>]*>32</td>", differing)
     assert '<th scope="row" class="text">policy</th>' in equal and 'iterations</th><td class="text">2</td>' in equal
-    assert "<title>rises: 0.800" in page and "<title>searches: 0.200" in page
+    assert "<title>rises: 80.0 % [" in page and "<title>searches: 20.0 % [" in page
     by_tokens = client.text("/runs/compare?run=1&run=3&x=tokens")
     assert "Tokens generated for training data" in by_tokens
     assert "2,000</text>" in by_tokens, "what evaluations generated is no part of it"
