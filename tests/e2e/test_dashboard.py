@@ -354,8 +354,8 @@ PAGES = {
 }
 
 
-# Contrast depends on the scheme and room on the width: each is looked at once, and with pictures both
-# at both.
+# Contrast depends on the scheme and room on the width: each is looked at once, and all pairs of the
+# two are where pictures are asked for.
 LOOKS = [("light", 1400), ("dark", 420)]
 if "RESTMCTS_SCREENSHOTS" in os.environ:
     LOOKS += [("dark", 1400), ("light", 420)]
