@@ -8,6 +8,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting, spec_of
 from restmcts.errors import InputError
 
+from restmcts_cli.arguments.dry_runs import DryRun, show_forecast
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_settings
@@ -38,6 +39,7 @@ def selftrain(
         ),
     ] = None,
     plugin: Plugins = None,
+    dry_run: DryRun = False,
     json: Annotated[bool, typer.Option("--json", help="End with the numbers as one line of JSON.")] = False,
 ) -> None:
     """Let a model teach itself your problems: search, verify, infer the value of every step, train
@@ -47,6 +49,9 @@ def selftrain(
     again with the same [bold]--workdir[/bold], the run is resumed; the folder alone is enough. The
     report is in [bold]WORKDIR/report.html[/bold], the checkpoints in
     [bold]WORKDIR/artifacts[/bold].
+
+    With [bold]--dry-run[/bold] it says before anything is stored how many tokens, model requests,
+    hours, bytes of disk and memory the run will take.
 
     Example: [bold]restmcts selftrain problems.jsonl --policy Qwen/Qwen3-0.6B --workdir run1[/bold]
     """
@@ -59,6 +64,9 @@ def selftrain(
     settings = requested_settings(run, given, stored)
     check_folder(workdir)
     spec = spec_of(settings)
+    if dry_run:
+        show_forecast(spec, workdir, json)
+        return
     print_note(f"restmcts selftrain in {workdir}: {spec.method}")
     report = _run(spec, workdir, begin, {setting.name for setting in settings})
     _show(report, workdir / "report.html", json)

@@ -15,6 +15,7 @@ from restmcts.domain.runs.spec_settings import Setting
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.dry_runs import DryRun, show_forecast
 from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.arguments.problem_sources import read_source, usable
 from restmcts_cli.arguments.run_flags import RUN_FLAGS, with_flags
@@ -46,6 +47,7 @@ def create(
     paused: Annotated[bool, typer.Option("--paused", help="Start only when `runs resume` is called.")] = False,
     workdir: Workdir = None,
     plugin: Plugins = None,
+    dry_run: DryRun = False,
     json: Json = False,
 ) -> None:
     """Store a run; the workers of the stack start it at once, a work folder's run starts with
@@ -63,6 +65,9 @@ def create(
     spec = _asked(run, given, demo, quick)
     if workdir is None:
         refuse_plugins_on_stack()
+    if dry_run:
+        show_forecast(spec, workdir, json)
+        return
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:
         created = store(connection, new_run(connection, name, spec, paused, reviews))

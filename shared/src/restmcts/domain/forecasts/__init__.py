@@ -1,0 +1,1 @@
+"""What a run will take, before it begins: arithmetic over what was measured."""

@@ -1,0 +1,106 @@
+"""What runs of a work folder took, and the forecast of another that is made from it."""
+
+import json
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads.measured import covered_seconds, run_work
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.trees import PHASES, TREES
+from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec_plan import spec_plan
+from restmcts_cli.experiments.requested_runs import problem_sets, run_config
+from restmcts_cli.main import app
+from sqlalchemy import select, update
+from typer.testing import CliRunner
+
+BEGIN = datetime(2026, 1, 1, tzinfo=UTC)
+ARGUMENTS = ["demo:number-paths:3-4:40", "--policy", "openai+http://here:1/v1?model=m", "--method", "rest-em"]
+
+
+def moment(seconds: float) -> datetime:
+    return BEGIN + timedelta(seconds=seconds)
+
+
+def test_time_in_which_several_searched_counts_once() -> None:
+    spans = [(moment(5), moment(8)), (moment(0), moment(4)), (moment(1), moment(2)), (moment(7), moment(9))]
+    assert covered_seconds(spans) == 4 + 4
+    assert covered_seconds([]) == 0.0
+
+
+def store_done_run(folder: Path) -> int:
+    """Store a run of ReST^EM whose phases are done: 2 tokens and a request a tree and second."""
+    policy = ARGUMENTS[2]
+    spec = RunSpec.model_validate({"policy": policy, "problems": ARGUMENTS[0], "method": "rest-em"})
+    sets, phases = problem_sets(spec), spec_plan(spec)
+    folder.mkdir()
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    database.create_tables()
+    with database.transaction() as transaction:
+        config = run_config(spec, {"base": ("policy", policy)}, sets)
+        run_id = runs.create_run(transaction, "before", spec.method, 0, config)
+        runs.add_checkpoint(transaction, run_id, "base", "policy", policy, policy)
+        for name, members in sets.items():
+            runs.add_problems(transaction, run_id, name, members)
+        runs.add_phases(transaction, run_id, phases)
+        for place, row in enumerate(runs.phases_of(transaction, run_id)):
+            result: dict[str, object] = {"num_steps": 10, "num_examples": 30, "seconds": 5.0}
+            if row.kind == "search":
+                problems = runs.problems_of(transaction, run_id, row.spec["problem_set"])
+                tree = {"run_id": run_id, "phase_id": row.id, "seed": 0, "state": "labelled", "seconds": 1.0}
+                spent = {"tokens": 2, "model_calls": 1, "nodes": 3}
+                transaction.insert(TREES, [{**tree, **spent, "problem_id": problem.id} for problem in problems])
+                result = {"trees": len(problems)}
+            runs.set_phase(transaction, row.id, PhaseState.DONE, result=result)
+            times = {"started_at": moment(10 * place), "finished_at": moment(10 * place + 10)}
+            transaction.execute(update(PHASES).where(PHASES.c.id == row.id).values(**times))
+        runs.finish_run(transaction, run_id, RunState.DONE)
+    database.close()
+    return run_id
+
+
+def test_a_done_run_says_what_its_phases_took(tmp_path: Path) -> None:
+    run_id = store_done_run(tmp_path / "work")
+    database = Database(f"sqlite:///{tmp_path / 'work' / 'run.db'}")
+    with database.transaction() as transaction:
+        work = run_work(transaction, run_id)
+        num_trees = len(transaction.execute(select(TREES.c.id)).all())
+    database.close()
+    assert sum(search.num_trees for search in work.searches) == num_trees
+    assert sum(search.seconds for search in work.searches) == pytest.approx(10.0 * len(work.searches))
+    (training,) = work.trainings
+    assert (training.step_seconds, training.other_seconds) == (0.5, 5.0)
+    assert training.step_examples == 8, "as many as its batch holds"
+
+
+def forecast_in(folder: Path, *more: str) -> dict[str, object]:
+    arguments = ["selftrain", *ARGUMENTS, "--workdir", str(folder), "--dry-run", "--json", *more]
+    found = CliRunner().invoke(app, arguments)
+    assert found.exit_code == 0, found.exception
+    return dict(json.loads(found.stdout))
+
+
+def test_a_run_like_one_that_is_done_is_forecast_from_it_and_nothing_is_stored(tmp_path: Path) -> None:
+    store_done_run(tmp_path / "work")
+    before = (tmp_path / "work" / "run.db").read_bytes()
+    found = forecast_in(tmp_path / "work")
+    assert found["source"] == "earlier runs"
+    assert "the run before, done with the same policy" in str(found["basis"])
+    assert found["not_measured"] == []
+    trees = sum(phase["num_trees"] for phase in found["phases"])  # type: ignore[attr-defined]
+    assert found["tokens"] == pytest.approx({"low": 1.8 * trees, "expected": 2.0 * trees, "high": 2.2 * trees})
+    assert found["memory_bytes"] is None, "a server has the policy"
+    assert (tmp_path / "work" / "run.db").read_bytes() == before
+    assert {path.name for path in (tmp_path / "work").iterdir()} <= {"run.db", "artifacts"}
+
+
+def test_a_forecast_is_a_table_and_sentences_with_source_and_range(tmp_path: Path) -> None:
+    store_done_run(tmp_path / "work")
+    typed = ["selftrain", *ARGUMENTS, "--workdir", str(tmp_path / "work"), "--dry-run", "--max-tokens", "20"]
+    shown = CliRunner().invoke(app, typed).stdout
+    assert "tokens generated" in shown
+    assert "that of time is a factor of 1.3" in shown
+    assert "The run will pause at its 20 tokens" in shown
