@@ -7,6 +7,7 @@ from pathlib import Path
 from statistics import quantiles
 
 from restmcts.adapters.models.http_policy.address import is_server
+from restmcts.adapters.sql.reads.earlier_runs import earlier_runs
 from restmcts.domain.forecasts.memory import MemoryForecast, TrainedModel, memory_forecast
 from restmcts.domain.forecasts.work import Machine, Measured, WorkForecast, forecast
 from restmcts.domain.problems import Problem
@@ -16,7 +17,6 @@ from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import self_training, spec_plan
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.reporting.forecasts import RunForecast
-from restmcts.usecases.forecast import earlier_runs
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Connection, connect
 from restmcts_cli.arguments.model_sources import checkpoint_argument

@@ -14,6 +14,7 @@ from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
 
+from restmcts.adapters.sql.reads.earlier_runs import measured_in
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.forecasts.work import Measured, num_steps
@@ -23,7 +24,6 @@ from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import self_training, spec_plan
 from restmcts.errors import RestMctsError
 from restmcts.usecases import steer
-from restmcts.usecases.forecast import measured_in
 
 from restmcts_local.local_run import LocalRun, ModelOptions
 

@@ -1,8 +1,9 @@
 """How much memory a run takes that trains and calls its models on one machine: weights, keys and
 values, gradients, optimizer, and what a training step keeps of its forward pass.
 
-Arithmetic over the shape of a decoder with gated layers, as Llama and Qwen are; of others it is a
-guess. Checked on SmolLM2-135M's shape on a CPU (tests/unit/domain/test_forecasts.py).
+Arithmetic over the shape of a decoder like Llama and Qwen, whose feed-forward has three matrices;
+of others it is a guess. Checked on SmolLM2-135M's shape on a CPU
+(tests/unit/domain/test_forecasts.py).
 """
 
 from collections.abc import Sequence
@@ -16,7 +17,7 @@ LIBRARY_BYTES = 450 * 2**20
 
 KEPT_A_LAYER = 10
 """Numbers that a layer's attention and norms keep of each token for the backward pass, in widths
-of the model; its gated feed-forward keeps four of its own width."""
+of the model; its feed-forward keeps four of its own width."""
 
 COPIES = 3
 """Of the logits, and of attention scores where the device keeps them: before and after the softmax,
