@@ -105,9 +105,16 @@ def test_the_dashboard_may_retry_where_a_token_lets_people(owner: str, tmp_path:
     ask("dashboard", "DELETE FROM dead_letters")
     with pytest.raises(ProgrammingError, match="permission denied"):
         ask("dashboard", "DELETE FROM runs")
-    roles.set_up(owner, tmp_path)
+    named = "run_id, tree_id, node_id, subject, verdict, note, who, source, created_at"
+    entered = f"INSERT INTO annotations ({named}) SELECT id, 1, 1, 'step', 'right', '', 'Ada', 'viewer', now() FROM runs LIMIT 1"
+    ask("dashboard", entered)
+    ask("dashboard", "DELETE FROM annotations")
     with pytest.raises(ProgrammingError, match="permission denied"):
-        ask("dashboard", "DELETE FROM dead_letters")
+        ask("trainer", entered)
+    roles.set_up(owner, tmp_path)
+    for forbidden in ("DELETE FROM dead_letters", entered):
+        with pytest.raises(ProgrammingError, match="permission denied"):
+            ask("dashboard", forbidden)
 
 
 def test_a_call_of_a_tool_is_asked_and_answered_with_the_rights_of_its_services(owner: str, tmp_path: Path) -> None:

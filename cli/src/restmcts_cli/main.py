@@ -80,6 +80,9 @@ class Commands(LazyGroup):
         "runs": LazyCommand("records.runs:app", "Create, watch and steer runs."),
         "problems": LazyCommand("records.problems:app", "Check and import problems, add them to runs, list them."),
         "trees": LazyCommand("records.trees:app", "Show search trees."),
+        "annotations": LazyCommand(
+            "records.annotations:app", "List, export and import what people say of steps and answers."
+        ),
         "checkpoints": LazyCommand("records.checkpoints:app", "List, fetch, promote and publish models."),
         "prm": LazyCommand(
             "learning.prm:app",

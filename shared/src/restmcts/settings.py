@@ -68,6 +68,18 @@ class PolicyServerSettings(BaseSettings):
     policy_retry_seconds: float = Field(default=60.0, ge=0)
 
 
+class DashboardSettings(BaseSettings):
+    """Who may change what a dashboard shows.
+
+    Attributes:
+        dashboard_token: whoever gives it may; empty: nobody may.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
+
+    dashboard_token: SecretStr = SecretStr("")
+
+
 class VllmServerSettings(BaseSettings):
     """How the engine vllm starts its server.
 
@@ -122,7 +134,8 @@ class Settings(BucketSettings):
         worker_events: send Celery's events, for Flower.
         dashboard_host: address that the dashboard listens on.
         dashboard_port: of the dashboard.
-        dashboard_token: whoever gives it may retry what failed; empty: the dashboard only reads.
+        dashboard_token: whoever gives it may retry what failed, and annotate trees; empty: the
+            dashboard only reads.
         dashboard_names: host names under which browsers may ask for the dashboard (others would be
             another site's doing).
     """
@@ -184,6 +197,11 @@ def load_policy_server_settings() -> PolicyServerSettings:
         InputError: naming the first setting that is wrong; secrets are not shown.
     """
     return _load(PolicyServerSettings)
+
+
+def load_dashboard_token() -> str:
+    """Return the token of a dashboard that needs no stack; empty: it only reads."""
+    return _load(DashboardSettings).dashboard_token.get_secret_value()
 
 
 def secrets_folder() -> Path:

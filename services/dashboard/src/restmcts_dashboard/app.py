@@ -14,7 +14,7 @@ from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from restmcts_dashboard.failure_pages import failure_pages
-from restmcts_dashboard.pages import HEADERS, check_query, page
+from restmcts_dashboard.pages import HEADERS, check_origin, check_query, document, page
 from restmcts_dashboard.runs.run_list_pages import run_list_pages
 from restmcts_dashboard.runs.run_pages import run_pages
 from restmcts_dashboard.source import Source
@@ -49,9 +49,8 @@ class Headers:
 
 def create_app(source: Source) -> FastAPI:
     """Return the dashboard of a source."""
-    app = FastAPI(
-        title="restmcts", docs_url=None, redoc_url=None, openapi_url=None, dependencies=[Depends(check_query)]
-    )
+    checks = [Depends(check_query), Depends(check_origin)]
+    app = FastAPI(title="restmcts", docs_url=None, redoc_url=None, openapi_url=None, dependencies=checks)
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(source.names), www_redirect=False)
     app.add_middleware(Headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
@@ -63,22 +62,25 @@ def create_app(source: Source) -> FastAPI:
         with source.database.transaction():
             return Response("ok\n", media_type="text/plain")
 
+    def failure(request: Request, status: int, title: str, reason: str) -> Response:
+        if request.headers.get("accept") == "application/json":
+            return document({"reason": reason}, status)
+        return page("error.html.j2", status, source=source, title=title, reason=reason)
+
     @app.exception_handler(RestMctsError)
-    def on_error(_: Request, error: RestMctsError) -> Response:
+    def on_error(request: Request, error: RestMctsError) -> Response:
         known = isinstance(error, InputError)
-        title = "Not found" if known else "Something is wrong"
-        return page("error.html.j2", 404 if known else 503, source=source, title=title, reason=str(error))
+        return failure(request, 404 if known else 503, "Not found" if known else "Something is wrong", str(error))
 
     @app.exception_handler(RequestValidationError)
-    def on_bad_request(_: Request, error: RequestValidationError) -> Response:
+    def on_bad_request(request: Request, error: RequestValidationError) -> Response:
         first = error.errors()[0]
-        reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
-        return page("error.html.j2", 422, source=source, title="Bad request", reason=reason)
+        return failure(request, 422, "Bad request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
 
     @app.exception_handler(HTTPException)
-    def on_http_error(_: Request, error: HTTPException) -> Response:
-        known = error.status_code == 400
-        title, reason = ("Bad request", str(error.detail)) if known else (str(error.detail), "There is no such page.")
-        return page("error.html.j2", error.status_code, source=source, title=title, reason=reason)
+    def on_http_error(request: Request, error: HTTPException) -> Response:
+        title = {400: "Bad request", 403: "Not allowed"}.get(error.status_code)
+        shown = (title, str(error.detail)) if title else (str(error.detail), "There is no such page.")
+        return failure(request, error.status_code, *shown)
 
     return app

@@ -7,13 +7,14 @@ import json
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, is_dataclass
 from typing import Annotated
+from urllib.parse import urlsplit
 
 from fastapi import Form, HTTPException, Request, Response
 from fastapi.responses import HTMLResponse, RedirectResponse
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from pydantic import AfterValidator
-from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
 from restmcts.reporting.figures import NONE, decimal, gain, percent
@@ -29,7 +30,7 @@ HEADERS = {
     ),
     "X-Content-Type-Options": "nosniff",
     "X-Frame-Options": "DENY",
-    "Referrer-Policy": "no-referrer",
+    "Referrer-Policy": "same-origin",
     "Cross-Origin-Opener-Policy": "same-origin",
     "Cross-Origin-Resource-Policy": "same-origin",
 }
@@ -66,6 +67,23 @@ def check_query(request: Request) -> None:
             raise HTTPException(400, f"The query contains a NUL character, in {escaped_text(name)!r}.")
 
 
+def check_origin(request: Request) -> None:
+    """Refuse a change that another site's page asks for in a visitor's browser.
+
+    Browsers say where a request comes from (`Sec-Fetch-Site`, on plain HTTP `Origin`); what is no
+    browser says neither, and no stranger steers it.
+
+    Raises:
+        HTTPException: 403, if it comes from elsewhere.
+    """
+    if request.method in ("GET", "HEAD"):
+        return
+    site, origin = request.headers.get("sec-fetch-site"), request.headers.get("origin")
+    own = site in ("same-origin", "none") if site else origin is None or urlsplit(origin).netloc == request.url.netloc
+    if not own:
+        raise HTTPException(403, "The change was asked for by a page of another site.")
+
+
 def count(number: float | None) -> str:
     return NONE if number is None else f"{number:,.0f}"
 
@@ -99,29 +117,36 @@ def marked(parts: Mapping[str, str]) -> dict[str, Markup]:
     return {name: Markup(html) for name, html in parts.items()}
 
 
+def writable(source: Source, token: str) -> Database:
+    """Return the database to write to, for somebody who has the token.
+
+    Raises:
+        InputError: if this dashboard only reads.
+        HTTPException: 403, if that is not the token.
+    """
+    if source.writable is None or not source.token:
+        raise InputError("this dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN")
+    if not hmac.compare_digest(token.encode(errors="replace"), source.token.encode()):
+        raise HTTPException(403, "That is not the dashboard's token.")
+    return source.writable
+
+
 def change(source: Source, token: str, what: Callable[[Transaction], None], then: str) -> Response:
     """Make a change for somebody who has the token, and go to another page.
 
     Raises:
         InputError: if this dashboard only reads.
+        HTTPException: 403, if that is not the token.
     """
-    if source.writable is None or not source.token:
-        raise InputError(
-            "this dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN, or on a work folder"
-        )
-    if not hmac.compare_digest(token.encode(), source.token.encode()):
-        return page(
-            "error.html.j2", 403, source=source, title="Not allowed", reason="That is not the dashboard's token."
-        )
-    with source.writable.transaction() as transaction:
+    with writable(source, token).transaction() as transaction:
         what(transaction)
     return RedirectResponse(then, 303)
 
 
-def document(value: object) -> Response:
+def document(value: object, status: int = 200) -> Response:
     """Return JSON, dataclasses as objects; lone surrogates are written as escapes."""
     text = json.dumps(value, default=_jsonable, separators=(",", ":"), allow_nan=False)
-    return Response(text, media_type="application/json")
+    return Response(text, status, media_type="application/json")
 
 
 def _jsonable(value: object) -> object:

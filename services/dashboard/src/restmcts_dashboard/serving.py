@@ -32,13 +32,17 @@ def stack_source(settings: Settings) -> Source:
     )
 
 
-def folder_source(path: Path) -> Source:
-    """Return the database file of a work folder as a source; it is never changed."""
+def folder_source(path: Path, token: str = "") -> Source:
+    """Return the database file of a work folder as a source; it may be changed if there is a
+    token.
+    """
     from restmcts.adapters.storage.folder_store import FolderArtifactStore
 
     return Source(
         database=Database(f"sqlite:///{path}", read_only=True),
         title=str(path.parent),
+        token=token,
+        writable=Database(f"sqlite:///{path}") if token else None,
         open_artifacts=lambda: FolderArtifactStore(path.parent / "artifacts"),
     )
 

@@ -9,6 +9,8 @@ from dataclasses import asdict, dataclass
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import JsonObject, ShownTree, columns
+from restmcts.adapters.sql.state import annotations
+from restmcts.adapters.sql.state.annotations import StoredAnnotation
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
@@ -69,6 +71,7 @@ class TreeToDraw:
         nodes: rows of `fields`.
         frames: one for each response that its search took.
         decisive: steps that lost a solvable problem.
+        annotations: what people say of its steps and answers.
     """
 
     id: int
@@ -79,6 +82,7 @@ class TreeToDraw:
     nodes: list[NodeRow]
     frames: list[Frame]
     decisive: list[int]
+    annotations: list[StoredAnnotation]
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,6 +151,7 @@ def read_tree(transaction: Transaction, tree_id: int) -> TreeToDraw:
         decisive=sorted(
             decisive_steps([VerifiedStep(one.node_id, one.parent_id, one.final, one.verdict) for one in tree.nodes])
         ),
+        annotations=annotations.of_tree(transaction, tree_id),
     )
 
 

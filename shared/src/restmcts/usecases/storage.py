@@ -18,6 +18,7 @@ from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state.annotations import ANNOTATIONS
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS
 from restmcts.adapters.sql.state.token_budget import COUNTS
@@ -113,6 +114,7 @@ def _rows_of(run_id: int) -> list[tuple[Table, ColumnElement[bool]]]:
         (NODES, NODES.c.tree_id.in_(tree_ids)),
         (TREES, TREES.c.run_id == run_id),
         (LEDGER, LEDGER.c.run_id == run_id),
+        (ANNOTATIONS, ANNOTATIONS.c.run_id == run_id),
         (COUNTS, COUNTS.c.run_id == run_id),
         (PROBLEMS, PROBLEMS.c.run_id == run_id),
         (DATASETS, DATASETS.c.phase_id.in_(phase_ids)),

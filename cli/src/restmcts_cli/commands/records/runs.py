@@ -270,7 +270,8 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
 def _show(connection: Connection, name: str, json: bool) -> None:
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.reads.truth import read_truth
-    from restmcts.adapters.sql.state import blocks, token_budget
+    from restmcts.adapters.sql.state import annotations, blocks, token_budget
+    from restmcts.reporting.annotations import annotations_in_words
     from restmcts.reporting.value_warnings import value_warnings
 
     from restmcts_cli.reports.run_results import iteration_results
@@ -282,22 +283,10 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         truth = read_truth(transaction, run.id, run.config)
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
+        annotated = annotations.counts(transaction, run.id)
     iterations = iteration_results(connection.database, run.id)
     warnings = value_warnings(phases)
-    facts = {
-        "run": run.name,
-        "method": run.method,
-        "state": run.state,
-        "error": run.error,
-        "seed": run.seed,
-        "created_at": run.created_at,
-        "finished_at": run.finished_at,
-        "trees": sum(phase.num_trees for phase in phases),
-        "tokens": sum(phase.tokens for phase in phases),
-        "tokens_spent": spent,
-        "max_tokens": run.max_tokens,
-        "promoted": promoted,
-    }
+    facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
     if json:
         print_json(
             {
@@ -305,6 +294,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
                 "blocked": [asdict(block) for block in blocked],
                 "warnings": warnings,
                 "truth": truth_document(truth),
+                "annotations": asdict(annotated) if annotated is not None else None,
                 "phases": [_document(phase) for phase in phases],
                 "iterations": [_iteration(one) for one in iterations],
             }
@@ -318,6 +308,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
             "token_budget": budget,
             **_reasons(run, blocked),
             **truth_in_words(truth),
+            **annotations_in_words(annotated),
             "promoted": ", ".join(promoted.values()) or None,
         }
     )
@@ -327,6 +318,15 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
+
+
+def _facts(run: "StoredRun", phases: "Sequence[PhaseNumbers]") -> dict[str, object]:
+    return {
+        **{name: getattr(run, name) for name in ("method", "state", "error", "seed", "created_at", "finished_at")},
+        "trees": sum(phase.num_trees for phase in phases),
+        "tokens": sum(phase.tokens for phase in phases),
+        "max_tokens": run.max_tokens,
+    }
 
 
 def _reasons(run: "StoredRun", blocked: "Sequence[Block]") -> dict[str, object]:

@@ -23,11 +23,13 @@ def ui(
     """Show runs and trees in a browser, until Ctrl-C; a run that is in progress in another process
     is shown live.
 
-    Nothing is changed: a work folder is only read, and so is the stack unless
-    RESTMCTS_DASHBOARD_TOKEN is set.
+    Nothing is changed unless RESTMCTS_DASHBOARD_TOKEN is set: whoever gives that token in the
+    browser annotates steps and answers of trees, and retries what failed.
 
-    Example: [bold]restmcts ui --workdir demo-out[/bold]
+    Example: [bold]RESTMCTS_DASHBOARD_TOKEN=some-words restmcts ui --workdir demo-out[/bold]
     """
+    from restmcts.settings import load_dashboard_token
+
     try:
         from restmcts_dashboard.serving import folder_source, serve, stack_source
     except ImportError as error:
@@ -36,7 +38,7 @@ def ui(
         path = workdir / DATABASE_FILE
         if not path.is_file():
             raise InputError(f"{workdir} contains no {DATABASE_FILE}: it is not a work folder")
-        source, defaults = folder_source(path), ("127.0.0.1", 8600)
+        source, defaults = folder_source(path, load_dashboard_token()), ("127.0.0.1", 8600)
         source.database.check_version()
     else:
         settings = stack_settings()

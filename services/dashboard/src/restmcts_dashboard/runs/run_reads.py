@@ -12,15 +12,17 @@ from restmcts.adapters.sql.reads import progress, queries
 from restmcts.adapters.sql.reads.queries import ENDED_PHASES, PhaseNumbers
 from restmcts.adapters.sql.reads.truth import read_truth
 from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.state import token_budget
+from restmcts.adapters.sql.state import annotations, token_budget
 from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import RunState
+from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.problems import Verdict
 from restmcts.domain.truth.ledger import RunTruth
 from restmcts.errors import InputError
+from restmcts.reporting.annotations import annotations_in_words
 from restmcts.reporting.truth import mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import case, func, select
@@ -106,11 +108,17 @@ class RunView:
     forecast: Forecast | None
     budget: TokenBudget | None
     truth: RunTruth | None
+    annotations: AnnotationCounts | None
 
     @property
     def truth_lines(self) -> dict[str, str]:
         """What is said of verdicts that no true answer gives."""
         return truth_in_words(self.truth)
+
+    @property
+    def annotation_lines(self) -> dict[str, str]:
+        """What is said of people's annotations."""
+        return annotations_in_words(self.annotations)
 
     @property
     def mark(self) -> str:
@@ -186,7 +194,8 @@ def read_run(transaction: Transaction, run_id: int) -> RunView:
     forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
     share = progress.share_done([(phase.state, phase.num_done, phase.num_trees) for phase in phases])
     truth = read_truth(transaction, run.id, run.config)
-    return RunView(run, phases, share, pace, forecast, _budget(transaction, run, pace), truth)
+    budget, said = _budget(transaction, run, pace), annotations.counts(transaction, run_id)
+    return RunView(run, phases, share, pace, forecast, budget, truth, said)
 
 
 def _budget(transaction: Transaction, run: StoredRun, pace: Pace | None) -> TokenBudget | None:

@@ -1,5 +1,6 @@
 // A step's whole story: the panel that opens, with its model requests, and the card under the mouse.
 
+import { annotationsOf } from "./tree_annotations.js";
 import { copyButton, describe, element, factsOf, originOf, setMath } from "./tree_words.js";
 
 export class TreeDetail {
@@ -21,7 +22,8 @@ export class TreeDetail {
     const facts = factsOf(model, node).map(([symbol, value]) => `${symbol} ${value}`).join(" · ");
     const unscored = node !== model.root && !model.isScored(node) && "not scored";
     const words = [unscored, model.whole && node.verdict, model.whole && node.decisive && "decisive", originOf(node)].filter(Boolean).join(", ");
-    tip.replaceChildren(step, element("span", facts), element("span", words), element("span", this.responses(node), { class: "soft" }));
+    const people = node.annotations.map(({ who, subject, verdict, note }) => element("span", `${who}: ${subject} ${verdict}${note ? `. ${note}` : ""}`, { class: "people" }));
+    tip.replaceChildren(step, element("span", facts), element("span", words), ...people, element("span", this.responses(node), { class: "soft" }));
     const [width, height] = view.drawing.size;
     tip.style.left = `${Math.max(4, Math.min(x + 14, width - tip.offsetWidth - 6))}px`;
     tip.style.top = `${Math.max(4, Math.min(y + 14, height - tip.offsetHeight - 6))}px`;
@@ -53,6 +55,7 @@ export class TreeDetail {
       detail.append(fold);
     }
     detail.append(copyButton("Copy the solution", () => this.view.model.steps(node).join("")));
+    if (node !== this.view.model.root) detail.append(annotationsOf(this.view, node));
     this.appendRequests(detail, node);
     if (!detail.contains(document.activeElement)) this.cameFrom = document.activeElement;
     if (focus) title.focus();

@@ -151,6 +151,7 @@ export class TreeDrawing {
       this.drawRing(node, model, look, x, y, radius);
     }
     if (model.whole && node.decisive) this.drawDecisive(x, y, radius);
+    if (node.annotations.length) this.drawFlag(node, x, y, radius);
     this.outline(verdict, x, y, radius);
     context.fillStyle = this.colourOf(model.valueOf(node, look.colour));
     context.fill();
@@ -173,6 +174,23 @@ export class TreeDrawing {
     context.strokeStyle = colours.wrong;
     context.lineWidth = Math.max(2, radius * 0.45);
     context.stroke();
+  }
+
+  // A flag on what people annotated, in the colour of what all who are sure say.
+  drawFlag(node, x, y, radius) {
+    const { context, colours } = this;
+    const said = new Set(node.annotations.map(({ verdict }) => verdict).filter((verdict) => verdict !== "unsure"));
+    const [foot, high] = [x + 0.7 * radius, Math.max(2.6 * radius, 9)];
+    context.beginPath();
+    context.moveTo(foot, y);
+    context.lineTo(foot, y - high);
+    context.strokeStyle = colours.ink;
+    context.lineWidth = 1.5;
+    context.stroke();
+    context.beginPath();
+    this.polygon([[foot, y - high], [foot + 0.75 * high, y - 0.78 * high], [foot, y - 0.56 * high]]);
+    context.fillStyle = said.size === 1 ? colours[[...said][0]] : colours.soft;
+    context.fill();
   }
 
   outline(verdict, x, y, radius) {

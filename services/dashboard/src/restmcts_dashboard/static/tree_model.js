@@ -31,6 +31,7 @@ export class TreeModel {
     }
     const decisive = new Set(data.decisive);
     for (const node of this.nodes) node.decisive = decisive.has(node.node_id);
+    this.annotate(data.annotations);
     this.root = this.nodes[0];
     this.readFrames();
     this.lastFrame = this.frames.length ? this.frames.length + 1 : 0;
@@ -44,6 +45,13 @@ export class TreeModel {
       node.children.sort((a, b) => b.visits - a.visits || a.node_id - b.node_id);
     }
     this.show(Math.min(this.frame, this.lastFrame));
+  }
+
+  // Take what people say of steps and answers.
+  annotate(annotations) {
+    for (const node of this.nodes) node.annotations = [];
+    for (const one of annotations) this.byId.get(one.node_id)?.annotations.push(one);
+    this.stamp += 1;
   }
 
   // Note when each node was born, and which requests made it, scored it and went on from it.

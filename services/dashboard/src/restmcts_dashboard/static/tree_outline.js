@@ -1,5 +1,5 @@
 // A tree as an indented list beside its drawing: whole steps, folded with the drawing, walked through with keys.
-import { element, setMath } from "./tree_words.js";
+import { element, peopleSay, setMath } from "./tree_words.js";
 
 const MATH_ROWS = 300;
 
@@ -66,6 +66,7 @@ export class TreeOutline {
     if (folded) row.append(element("span", `+${node.size - 1}`, { class: "soft" }));
     if (!model.whole) return;
     if (node.decisive) row.append(element("span", "decisive", { class: "verdict wrong" }));
+    if (node.annotations.length) row.append(element("span", peopleSay(node), { class: "people" }));
     if (node.verdict) row.append(element("span", { right: "✓ right", wrong: "✗ wrong" }[node.verdict] || node.verdict, { class: `verdict ${node.verdict}` }));
   }
 
@@ -134,6 +135,7 @@ export class TreeOutline {
     const chosen = node.node_id === this.view.model.data.chosen ? ", chosen" : "";
     line.append(element("span", node.verdict + chosen, { class: `verdict ${node.verdict}` }), button);
     if (node.reason) line.append(element("span", node.reason, { class: "soft" }));
+    if (node.annotations.length) line.append(element("span", peopleSay(node), { class: "people" }));
     return line;
   }
 }

@@ -33,6 +33,14 @@ export function originOf(node) {
   return node.origin === "observation" ? "an observation: a tool answered it" : `from a ${node.origin.replace("-", " ")}`;
 }
 
+// What people say of a step and its answer: "people: step wrong (2), answer right".
+export function peopleSay(node) {
+  const counts = new Map();
+  for (const { subject, verdict } of node.annotations) counts.set(`${subject} ${verdict}`, (counts.get(`${subject} ${verdict}`) || 0) + 1);
+  const parts = [...counts].map(([words, count]) => (count > 1 ? `${words} (${count})` : words));
+  return parts.length ? `people: ${parts.join(", ")}` : "";
+}
+
 function shownNumber(value) {
   return Number.isInteger(value) ? String(value) : Number(value).toFixed(3);
 }
@@ -65,7 +73,7 @@ export function describe(model, node) {
   const chosen = node.node_id === model.data.chosen ? "chosen" : "";
   const decisive = model.whole && node.decisive ? "decisive: solvable before, lost after" : "";
   const unscored = node !== model.root && !model.isScored(node) ? "not scored" : "";
-  return [step, ...facts, unscored, model.whole ? node.verdict : "", decisive, chosen, origin, below].filter(Boolean).join(" · ");
+  return [step, ...facts, unscored, model.whole ? node.verdict : "", decisive, chosen, origin, peopleSay(node), below].filter(Boolean).join(" · ");
 }
 
 // The numbers of a step as (symbol, value, meaning), those that are known.

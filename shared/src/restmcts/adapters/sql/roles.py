@@ -89,8 +89,9 @@ RETRYING = {
     "requests": "DELETE",
     "outbox": "INSERT, DELETE",
     "dead_letters": "DELETE",
+    "annotations": "INSERT, DELETE",
 }
-"""What a dashboard also writes whose token lets people retry what failed."""
+"""What a dashboard also writes whose token lets people retry what failed, and annotate trees."""
 
 
 def set_up(url: str, folder: Path, *, dashboard_retries: bool = False) -> dict[str, str]:

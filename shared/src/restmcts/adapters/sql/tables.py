@@ -277,6 +277,26 @@ class TruthLedgerRow(SQLModel, table=True):
     is_probe: bool = False
 
 
+class AnnotationRow(SQLModel, table=True):
+    """What a person says of a step of a tree, or of the answer that ends with it
+    (restmcts.domain.labels.annotations).
+    """
+
+    __tablename__ = "annotations"
+    __table_args__ = (UniqueConstraint("tree_id", "node_id", "subject", "who"),)
+
+    id: int | None = Field(default=None, sa_column=big_key())
+    run_id: int = Field(foreign_key="runs.id", ondelete="CASCADE", index=True)
+    tree_id: int = Field(sa_column=Column(BigInteger, nullable=False))
+    node_id: int
+    subject: str
+    verdict: str
+    note: str = Field(default="", sa_column=Column(Text, nullable=False))
+    who: str
+    source: str
+    created_at: datetime = Field(sa_column=time_of_insertion())
+
+
 class RequestRow(SQLModel, table=True):
     """A request to a model or to a tool: what is asked, who may serve it, what came back, and when
     the search took the answer.
