@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
+from restmcts.domain.labels.annotations import annotation
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
@@ -17,6 +19,7 @@ from restmcts.reporting.benches import bench_section
 from restmcts.testing.policy_servers import END, PolicyServer
 from restmcts.testing.prm_models import build_trl
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases.truth.annotate import annotate
 from restmcts_cli.commands.records.checkpoints import published_card
 from restmcts_cli.main import app
 from typer.testing import CliRunner
@@ -86,6 +89,33 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
     assert "sibling accuracy" in said and "errors are over problems" in said
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Value and right leaves, by depth" in page and "<svg" in page and "a chance" in page
+
+
+def test_a_model_is_compared_with_the_people_who_annotated_a_run(folder: Path, tmp_path: Path) -> None:
+    """A judge that says yes to everything agrees where people say right, and orders nothing."""
+    shutil.copytree(folder, tmp_path / "work")
+    database = Database(f"sqlite:///{tmp_path / 'work' / 'run.db'}")
+    with database.transaction() as transaction:
+        for tree in (1, 2, 3):
+            for node, verdict in ((1, "right"), (2, "wrong" if tree == 1 else "right"), (3, "unsure")):
+                annotate(transaction, tree, node, annotation("step", verdict, "Ada", "", "viewer"))
+    database.close()
+    with PolicyServer(log_probs_of=lambda _: {"yes": -0.1, "no": -3.0, END: -30.0}, max_context=20_000) as server:
+        model = server.uri("openai", "&format=judge")
+        arguments = ("prm", "bench", model, "--on", "annotations:mine", "--workdir", tmp_path / "work")
+        found = json.loads(call(*arguments, "--json"))
+        said = " ".join(call(*arguments).split())
+        nothing = CliRunner().invoke(app, [*map(str, arguments[:-1]), str(folder)])
+    (steps,) = found["agreements"]
+    assert (steps["of"], steps["num"], steps["num_problems"]) == ("steps", 6, 3)
+    assert steps["accuracy"]["value"] == steps["share_right"] == pytest.approx(5 / 6)
+    low, high = steps["accuracy_interval"]
+    assert 0.0 < low < 5 / 6 < high <= 1.0
+    assert steps["auc"]["value"] == 0.5
+    assert found["headline"]["name"] == "agreement on steps" and found["on"] == "annotations:mine"
+    assert "It agrees with people on 83.3 % of 6 steps of 3 problems" in said
+    assert "On steps it is no better than chance" in said
+    assert "has no step or answer that people agree on" in str(nothing.exception)
 
 
 def test_a_model_that_can_score_no_path_is_one_line(folder: Path) -> None:

@@ -117,3 +117,34 @@ def test_most_of_those_who_are_sure_decide() -> None:
     assert agreed_verdict(["wrong", "unsure"]) is False
     assert agreed_verdict(["right", "wrong"]) is None
     assert agreed_verdict(["unsure"]) is None
+
+
+def test_a_regraded_run_has_the_verdicts_and_labels_that_people_gave(
+    searched: Path, tmp_path: Path, document: Callable[..., Any], call: Callable[..., Result]
+) -> None:
+    shutil.copytree(searched, tmp_path / "work")
+    workdir = ("--workdir", tmp_path / "work")
+    plain = document("regrade", "first", "--name", "plain", *workdir)
+    assert (plain["num_annotated"], plain["num_verdicts_changed"]) == (0, 0)
+    database = Database(f"sqlite:///{tmp_path / 'work' / 'run.db'}")
+    with database.transaction() as transaction:
+        ends = transaction.connection.exec_driver_sql(
+            "SELECT tree_id, node_id, verdict FROM nodes WHERE tree_id < 3 AND verdict IN ('right', 'wrong') LIMIT 3"
+        ).all()
+        transaction.connection.exec_driver_sql("DELETE FROM annotations")
+        other = {"right": "wrong", "wrong": "right"}
+        for tree, node, verdict in ends:
+            annotate(transaction, tree, node, annotation("answer", other[verdict], "Ada", "", "viewer"))
+    found = document("regrade", "first", "--annotations", "--name", "ours", *workdir)
+    assert found["num_annotated"] == found["num_verdicts_changed"] == len(ends) == 3
+    with database.transaction() as transaction:
+        sources = transaction.connection.exec_driver_sql(
+            "SELECT verdict_source, count(*) FROM nodes JOIN trees ON trees.id = tree_id JOIN runs ON runs.id = run_id"
+            " WHERE runs.name = 'ours' AND verdict_source = 'people' GROUP BY verdict_source"
+        ).all()
+        transaction.connection.exec_driver_sql("DELETE FROM annotations")
+    database.close()
+    assert [tuple(row) for row in sources] == [("people", 3)]
+    refused = call("regrade", "first", "--annotations", "--name", "none", *workdir).exception
+    assert "nobody has annotated a tree of run 'first'" in str(refused)
+    assert {row["name"] for row in document("runs", "list", *workdir)} == {"first", "plain", "ours"}

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from restmcts.domain.labels.labelled_solutions import LabelledSolution
     from restmcts.reporting.tables import Table
 
+    from restmcts_cli.reward_models.annotated import AnnotatedPath
     from restmcts_cli.reward_models.opened import OpenedPrm
     from restmcts_cli.reward_models.run_trees import LabelledRunTree
     from restmcts_cli.reward_models.scoring import ScoredSolution
@@ -33,7 +34,7 @@ On = Annotated[
     typer.Option(
         help="What it is measured on: [bold]processbench[/bold] or [bold]prmbench[/bold] (from the hub), "
         "hub:OWNER/NAME, a file or folder in the form of these, of PRM800K or of Math-Shepherd; or the name of a "
-        "run, whose labelled trees are scored."
+        "run, whose labelled trees are scored; or annotations:RUN, what people said of them."
     ),
 ]
 Out = Annotated[
@@ -133,9 +134,15 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
     Raises:
         InputError: if there is nothing to measure it on.
     """
+    from restmcts_cli.reward_models.annotated import PREFIX, annotated_paths
     from restmcts_cli.reward_models.run_trees import mark_of_run, trees_of_run
     from restmcts_cli.reward_models.sources import is_source, labelled_solutions
 
+    if asked.on.startswith(PREFIX):
+        run = asked.on.removeprefix(PREFIX)
+        with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
+            annotated = annotated_paths(transaction, run, asked.limit)
+        return lambda opened: _on_annotations(asked, opened, run, annotated)
     if is_source(asked.on):
         solutions = labelled_solutions(asked.on, asked.split, asked.limit)
         return lambda opened: _on_solutions(asked, opened, solutions)
@@ -162,6 +169,20 @@ def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSo
         choose_on=asked.choose_on,
     )
     return Shown([bench_table(result)], sentences(result), shown_misses(result), bench_document(result))
+
+
+def _on_annotations(asked: Asked, opened: "OpenedPrm", run: str, paths: "list[AnnotatedPath]") -> Shown:
+    from restmcts_cli.reward_models.annotated import (
+        annotation_bench,
+        annotation_document,
+        annotation_sentences,
+        annotation_table,
+    )
+
+    scored = _scored(asked, opened, [path.solution for path in paths], "annotated paths scored")
+    known = opened.format
+    result = annotation_bench(asked.model, known.name, run, known.rule, paths, scored, asked.threshold)
+    return Shown([annotation_table(result)], annotation_sentences(result), [], annotation_document(result))
 
 
 def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]", mark: str) -> Shown:

@@ -10,12 +10,13 @@ from dataclasses import asdict, dataclass, field
 from restmcts.adapters.observability import metrics, tracing
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.rows import StoredRun
-from restmcts.adapters.sql.state import blocks, labelling, regrading, runs, trees, truth_ledger
+from restmcts.adapters.sql.rows import JsonObject, StoredRun
+from restmcts.adapters.sql.state import annotations, blocks, labelling, regrading, runs, trees, truth_ledger
 from restmcts.adapters.sql.state.labelling import Labelled, TreeToLabel
 from restmcts.adapters.sql.state.regrading import TreePair
 from restmcts.adapters.sql.tables import Need, RunState
 from restmcts.domain.answers.extraction import extract_answer
+from restmcts.domain.labels.annotations import Agreed
 from restmcts.domain.labels.inferred import end_leaves
 from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Check, Verdict
@@ -110,11 +111,13 @@ def _outcomes(
     known: Mapping[int, KnownAnswers],
     open_judge: OpenJudge | None,
     regraded: TruthSettings | None = None,
+    people: Mapping[int, Agreed] | None = None,
 ) -> dict[int, Labelled]:
     """Return what trees came to, each knowing what was accepted as true in those before it."""
     found = {}
     for row in rows:
-        outcome = outcome_of(row, loaded[row.tree_id], verifier, known[row.run_id], regraded, open_judge)
+        said = (people or {}).get(row.tree_id)
+        outcome = outcome_of(row, loaded[row.tree_id], verifier, known[row.run_id], regraded, open_judge, said)
         if outcome.entry is not None and outcome.entry.answer is not None:
             known[row.run_id].setdefault(row.digest, []).append(outcome.entry.answer)
         found[row.tree_id] = outcome
@@ -134,6 +137,7 @@ def outcome_of(
     known: KnownAnswers | None = None,
     regraded: TruthSettings | None = None,
     open_judge: OpenJudge | None = None,
+    people: Agreed | None = None,
 ) -> Labelled:
     """Return what an ended tree (`row` is that of `labelling.ended`) came to; where its phase
     merges given solutions and knows true answers, the problem's is added to the tree.
@@ -143,6 +147,7 @@ def outcome_of(
         regraded: another source of verdicts than the phase's; the true answer, where there is one,
             is then looked up for every tree, as for a probe's.
         open_judge: where language models give verdicts; None: none can be asked here.
+        people: what people agree on, which replaces verdicts and whether steps are right.
     """
     phase = SEARCH_PHASE.validate_python(row.spec)
     truth = regraded if regraded is not None and phase.purpose in DECIDED else phase.truth
@@ -167,7 +172,8 @@ def outcome_of(
             judgements, answer = judge_by_models(row, tree, leaves, truth, verifier, known or {}, open_judge)
         asks = phase.purpose == "probe" or (regraded is not None and row.answer is not None)
         entry = entry_of(row, tree, phase.iteration, answer, judgements, verifier if asks else None)
-    judgements = {**judgements, **unanswered}
+    people = people if people is not None else Agreed()
+    judgements = {**judgements, **unanswered, **_by_people(tree, people)}
     verdicts = {node_id: found.verdict for node_id, found in judgements.items()}
     scores = {node_id: found.score for node_id, found in judgements.items() if found.score is not None}
     chosen = tree[row.chosen_node] if row.chosen_node is not None else None
@@ -175,7 +181,7 @@ def outcome_of(
     return Labelled(
         tree_id=row.tree_id,
         judgements=judgements,
-        labels={} if is_graded_alone else label_steps(tree, verdicts, phase.labels, scores),
+        labels={} if is_graded_alone else label_steps(tree, verdicts, phase.labels, scores, people.steps),
         added=tree.nodes[num_searched:],
         answer=extract_answer("".join(tree.steps_to(chosen))) if chosen is not None else None,
         # What was not finished, for want of tokens or of time, might have become right.
@@ -190,6 +196,13 @@ def _verify(row: TreeToLabel, tree: Tree, leaves: Sequence[Node], verifier: Veri
     checks = [Check(row.question, row.answer, row.kind, "".join(tree.steps_to(leaf))) for leaf in leaves]
     found = zip(leaves, verifier.judge(checks), strict=True)
     return {leaf.node_id: one if leaf.final or one.verdict == Verdict.RIGHT else _open(one) for leaf, one in found}
+
+
+def _by_people(tree: Tree, people: Agreed) -> dict[int, Judgement]:
+    """Return people's verdicts on answers, of nodes that the tree still has."""
+    verdicts = {True: Verdict.RIGHT, False: Verdict.WRONG}
+    known = {node_id: is_right for node_id, is_right in people.answers.items() if node_id < len(tree)}
+    return {node_id: judged(verdicts[is_right], "people", "people say so") for node_id, is_right in known.items()}
 
 
 def _open(found: Judgement) -> Judgement:
@@ -220,6 +233,7 @@ class Regraded:
         verdicts: how many leaves had which verdict before and after.
         solved: how many trees were solved before and after.
         num_labels: steps that had a label before or have one now.
+        num_annotated: steps and answers for which people's verdicts were taken over.
         num_labels_changed: those whose quality value is another one, or that have one only before
             or only now.
     """
@@ -230,6 +244,7 @@ class Regraded:
     solved: Counter[tuple[bool, bool]] = field(default_factory=Counter)
     num_labels: int = 0
     num_labels_changed: int = 0
+    num_annotated: int = 0
 
     @property
     def num_verdicts_changed(self) -> int:
@@ -246,6 +261,7 @@ def regrade(
     on_trees: Callable[[int], None] = lambda _: None,
     truth: TruthSettings | None = None,
     open_judge: OpenJudge | None = None,
+    annotated: bool = False,
 ) -> Regraded:
     """Grade the labelled trees of a run again, as a new run; one that was started is continued.
 
@@ -256,33 +272,43 @@ def regrade(
         on_trees: called with the number of trees that are graded so far.
         truth: where the verdicts of training trees come from; None: as in the run.
         open_judge: where language models give verdicts; None: none can be asked.
+        annotated: whether what people agree on replaces verdicts on answers, and whether steps are
+            right.
 
     Raises:
-        InputError: if there is no such run, it has no labelled trees, or another run has the name.
+        InputError: if there is no such run, it has no labelled trees or no annotations that are
+            asked for, or another run has the name.
     """
     with database.transaction() as transaction:
         old_run = queries.run_named(transaction, run)
-        new_run = _begun(transaction, old_run, name, verifier_version, truth)
+        by: JsonObject = {"run": run, "verifier": verifier_version}
+        by |= {"truth": asdict(truth)} if truth is not None else {}
+        by |= {"annotations": _annotations_of(transaction, old_run)} if annotated else {}
+        new_run = _begun(transaction, old_run, name, by)
     found = Regraded(name)
     while True:
         with database.transaction() as transaction:
             pairs = regrading.trees_to_grade(transaction, old_run.id, new_run, TREES_PER_TRANSACTION)
         if not pairs:
             break
-        _grade(database, verifier, pairs, found, truth, open_judge)
+        _grade(database, verifier, pairs, found, truth, open_judge, annotated)
         on_trees(found.num_trees)
     with database.transaction() as transaction:
         runs.finish_run(transaction, new_run, RunState.DONE)
     return found
 
 
-def _begun(
-    transaction: Transaction, source: StoredRun, name: str, verifier_version: str, truth: TruthSettings | None
-) -> int:
+def _annotations_of(transaction: Transaction, run: StoredRun) -> int:
+    """Return how many annotations a run has."""
+    found = annotations.of_run(transaction, run.id)
+    if not found:
+        raise InputError(f"nobody has annotated a tree of run {run.name!r}: `restmcts ui` shows trees, to be annotated")
+    return len(found)
+
+
+def _begun(transaction: Transaction, source: StoredRun, name: str, by: JsonObject) -> int:
     """Return the id of the copy, which is made if it is not there."""
     known = runs.find_run(transaction, name)
-    by: dict[str, object] = {"run": source.name, "verifier": verifier_version}
-    by |= {"truth": asdict(truth)} if truth is not None else {}
     if known is None:
         new_run = regrading.copy_run(transaction, source, name, by)
         if not regrading.trees_to_grade(transaction, source.id, new_run, 1):
@@ -300,6 +326,7 @@ def _grade(
     found: Regraded,
     truth: TruthSettings | None,
     open_judge: OpenJudge | None,
+    annotated: bool,
 ) -> None:
     new_ids, old_ids = [pair.new_id for pair in pairs], [pair.old_id for pair in pairs]
     with database.transaction() as transaction:
@@ -307,7 +334,13 @@ def _grade(
         loaded = trees.load_trees(transaction, new_ids)
         before = trees.load_labels(transaction, old_ids)
         known = _known_answers(transaction, rows)
-    outcomes = _outcomes(rows, loaded, verifier, known, open_judge, truth)
+        agreed = annotations.agreed(transaction, old_ids) if annotated else {}
+    people = {pair.new_id: agreed[pair.old_id] for pair in pairs if pair.old_id in agreed}
+    outcomes = _outcomes(rows, loaded, verifier, known, open_judge, truth, people)
+    for tree_id, one in people.items():
+        outcome = outcomes[tree_id]
+        found.num_annotated += len(one.steps.keys() & outcome.labels.keys())
+        found.num_annotated += len(one.answers.keys() & outcome.judgements.keys())
     with database.transaction() as transaction:
         still_ended = labelling.lock_ended(transaction, new_ids)
         _save(transaction, rows, [outcomes[tree_id] for tree_id in still_ended])

@@ -15,6 +15,7 @@ from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, pr
 
 if TYPE_CHECKING:
     from restmcts.adapters.models.http_policy.judges import Judges
+    from restmcts.domain.truth.ledger import RunTruth
     from restmcts.domain.truth.truth_settings import TruthSettings
     from restmcts.usecases.label import Regraded
 
@@ -24,6 +25,12 @@ def regrade(
     run: Annotated[str, typer.Argument(help="Name of the run; it stays as it is.")],
     given: list[Setting],
     name: Annotated[str | None, typer.Option(help="Name of the run with the new verdicts.", show_default=False)] = None,
+    annotations: Annotated[
+        bool,
+        typer.Option(
+            "--annotations", help="Let what people say of answers and steps replace verdicts and inferred values."
+        ),
+    ] = False,
     time_limit: Annotated[float, typer.Option(help="Seconds that one check may take.")] = 5.0,
     plugin: Plugins = None,
     workdir: Workdir = None,
@@ -37,12 +44,15 @@ def regrade(
     changed is said in numbers; the viewer compares the trees of a problem, those of both runs among
     them. A call that was stopped is resumed by the same call.
 
+    With [bold]--annotations[/bold], what people annotated in the viewer comes first: the answer
+    that they call right or wrong is so, and a step's label follows from what they say of it.
+
     Example: [bold]restmcts regrade first --truth votes --set truth.min_share=0.6[/bold]
     """
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.verification.verifier import AnswerVerifier
-    from restmcts.reporting.truth import mark_of, marked, truth_document, truth_in_words
+    from restmcts.reporting.truth import truth_document
     from restmcts.usecases.label import regrade as grade_again
 
     begin = time.monotonic()
@@ -52,7 +62,14 @@ def regrade(
         for judge in truth.judges if truth is not None else ():
             judges.open(judge)
         found = grade_again(
-            database, verifier, verifier.verifier_version, run, name, truth=truth, open_judge=judges.open
+            database,
+            verifier,
+            verifier.verifier_version,
+            run,
+            name,
+            truth=truth,
+            open_judge=judges.open,
+            annotated=annotations,
         )
         with database.transaction() as transaction:
             row = queries.run_named(transaction, name)
@@ -60,14 +77,21 @@ def regrade(
     if json:
         print_json(_document(found) | {"truth": truth_document(worth)})
         return
+    _print(found, worth)
+    print_note(f"{found.num_trees:,} trees in {time.monotonic() - begin:,.1f} s")
+
+
+def _print(found: "Regraded", worth: "RunTruth | None") -> None:
+    from restmcts.reporting.truth import mark_of, marked, truth_in_words
+
     rows: list[dict[str, object]] = [
         {"before": before, "now": now, "leaves": count} for (before, now), count in sorted(found.verdicts.items())
     ]
     print_table(("before", "now", "leaves"), rows, empty="no leaf has a verdict")
     fields = {name: value for name, value in _document(found).items() if name != "verdicts"}
+    fields["num_annotated"] = found.num_annotated or None
     print_fields(fields | {"solved_now": marked(fields["solved_now"], mark_of(worth))})
     print_fields(truth_in_words(worth))
-    print_note(f"{found.num_trees:,} trees in {time.monotonic() - begin:,.1f} s")
 
 
 def _judges() -> "Judges":
@@ -110,4 +134,5 @@ def _document(found: "Regraded") -> dict[str, object]:
         "solved_now": sum(count for (_, now), count in found.solved.items() if now),
         "num_labels": found.num_labels,
         "num_labels_changed": found.num_labels_changed,
+        "num_annotated": found.num_annotated,
     }

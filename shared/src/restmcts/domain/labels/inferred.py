@@ -40,7 +40,10 @@ def end_leaves(tree: Tree, stop_threshold: float | None = None) -> list[Node]:
 
 
 def infer_labels(
-    tree: Tree, verdicts: Mapping[int, Verdict], scores: Mapping[int, float] | None = None
+    tree: Tree,
+    verdicts: Mapping[int, Verdict],
+    scores: Mapping[int, float] | None = None,
+    annotated: Mapping[int, bool] | None = None,
 ) -> dict[int, StepLabel]:
     """Return the labels of all nodes that lead to a verified leaf, the root's included, by node id;
     empty for an unsolved tree of whose leaves none has a score above 0.
@@ -58,7 +61,10 @@ def infer_labels(
     Args:
         verdicts: of the end leaves, by node id.
         scores: in [0, 1], of leaves by node id; of those left out right ones have 1, wrong ones 0.
+        annotated: whether people say that steps are right, by node id: their r_sk in place of the
+            inferred one. A step that only people call right has the distance of its parent.
     """
+    annotated = annotated or {}
     best, goals = _goals(verdicts, scores or {})
     distances = _distances(tree, goals)
     if ROOT not in distances:
@@ -68,9 +74,10 @@ def infer_labels(
     labels = {ROOT: StepLabel(distances[ROOT], True, 0.0, 0.0)}
     for node in tree.depth_first():
         known_wrong = node.node_id in verified and node.node_id not in undecided
-        if node.parent_id in labels and (node.node_id in distances or known_wrong):
-            parent = labels[node.parent_id]
-            labels[node.node_id] = parent if node.observed else _label_below(parent, distances.get(node.node_id))
+        if node.parent_id in labels and (node.node_id in distances or known_wrong or node.node_id in annotated):
+            parent, distance = labels[node.parent_id], distances.get(node.node_id)
+            is_right = annotated.get(node.node_id, distance is not None)
+            labels[node.node_id] = parent if node.observed else _label_below(parent, distance, is_right)
     if best == 1.0:
         return labels
     is_solved = Verdict.RIGHT in verdicts.values()
@@ -99,9 +106,8 @@ def _is_solved_leaf(node: Node, stop_threshold: float | None) -> bool:
     return is_leaf and stop_threshold is not None and node.search_value >= stop_threshold
 
 
-def _label_below(parent: StepLabel, own_distance: int | None) -> StepLabel:
-    step_is_right = own_distance is not None
-    distance = own_distance if own_distance is not None else parent.reasoning_distance
+def _label_below(parent: StepLabel, own_distance: int | None, step_is_right: bool) -> StepLabel:
+    distance = own_distance if step_is_right and own_distance is not None else parent.reasoning_distance
     weighted = weighted_reward(parent.quality_value, distance, step_is_right)
     return StepLabel(distance, step_is_right, weighted, quality_value(parent.quality_value, weighted))
 

@@ -1,7 +1,7 @@
 """Step labels from the rollouts below a step, and where to look next for the first wrong step."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from restmcts.domain.labels.inferred import StepLabel, infer_labels
@@ -42,19 +42,27 @@ def rollout_labels(
 
 
 def label_steps(
-    tree: Tree, verdicts: Mapping[int, Verdict], source: LabelSource, scores: Mapping[int, float] | None = None
+    tree: Tree,
+    verdicts: Mapping[int, Verdict],
+    source: LabelSource,
+    scores: Mapping[int, float] | None = None,
+    annotated: Mapping[int, bool] | None = None,
 ) -> dict[int, StepLabel]:
     """Return a finished tree's labels from the source that its phase names, by node id; none of
     observations, so that no value model learns them.
 
     Args:
         scores: in [0, 1], of leaves by node id; of those left out right ones have 1, wrong ones 0.
+        annotated: whether people say that steps are right, by node id. It replaces what rollouts
+            say of a step (1 or 0), or what the tree says of it (Eq. 2's r_sk).
     """
-    labels = (
-        infer_labels(tree, verdicts, scores)
-        if source == "values"
-        else rollout_labels(tree, verdicts, soft=source == "soft-rollouts", scores=scores)
-    )
+    if source == "values":
+        labels = infer_labels(tree, verdicts, scores, annotated)
+    else:
+        labels = rollout_labels(tree, verdicts, soft=source == "soft-rollouts", scores=scores)
+        for node_id in labels.keys() & (annotated or {}).keys():
+            right = (annotated or {})[node_id]
+            labels[node_id] = replace(labels[node_id], step_is_right=right, quality_value=float(right))
     return {node_id: label for node_id, label in labels.items() if not tree[node_id].observed}
 
 

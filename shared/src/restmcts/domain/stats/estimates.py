@@ -175,6 +175,23 @@ def share(num_right: int, n: int) -> Estimate:
     return Figure.of([1.0] * num_right + [0.0] * (n - num_right)).estimate
 
 
+def pooled_share(counts: Sequence[tuple[int, int]]) -> Estimate:
+    """Return the share of all steps of several problems that count, its error over problems (delta
+    method, as for any ratio of sums).
+
+    Args:
+        counts: by problem how many of its steps count, and how many it has.
+
+    Raises:
+        ValueError: if there are no steps.
+    """
+    total = sum(num for _, num in counts)
+    if not total:
+        raise ValueError("a share needs at least one step")
+    value = sum(hits for hits, _ in counts) / total
+    return Figure.of([value + len(counts) * (hits - value * num) / total for hits, num in counts]).estimate
+
+
 def mean_over_seeds(estimates: Sequence[Estimate]) -> Estimate:
     """Return the mean of one figure over seeds, each of which has its own problems.
 

@@ -14,7 +14,7 @@ from restmcts.errors import InputError
 from restmcts.registry import Registry
 
 Need = Literal["sandbox", "judge", "network"]
-Source = Literal["answers", "tests", "votes", "judge"]
+Source = Literal["answers", "tests", "votes", "judge", "people"]
 
 
 @dataclass(frozen=True, slots=True)
