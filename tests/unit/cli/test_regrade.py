@@ -2,6 +2,7 @@
 what changed where it is another one.
 """
 
+import json
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,17 +10,22 @@ from typing import Any
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.state import trees
-from restmcts.adapters.sql.state.trees import NODES, TREES
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
+from restmcts.domain.labels.annotations import annotation
 from restmcts.domain.problems import Check, Verdict
+from restmcts.domain.runs.phases import TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.tasks.task import Judgement
 from restmcts.testing.policy_servers import END, PolicyServer
 from restmcts.usecases import label
 from restmcts.usecases.label import regrade
+from restmcts.usecases.truth.annotate import annotate
 from sqlalchemy import func, select
 from typer.testing import Result
 
 Document = Callable[..., Any]
+VALUE_PHASE = TrainValuePhase("value-9", 1, None, "base", TrainingSettings(), ("collect-1",))
 
 
 class Halving:
@@ -142,3 +148,41 @@ def test_judges_behind_http_decide_over_stored_trees(
     assert refused.exit_code != 0 and "nonsense" in str(refused.exception)
     unnamed = call("regrade", "mine", "--truth", "judge", "--name", "x", *options[-2:])
     assert "name at least one model that judges" in str(unnamed.exception)
+
+
+def test_training_data_are_made_anew_of_the_labels_that_people_gave(
+    workdir: Path, call: Callable[..., Result], document: Document, database: Database, tmp_path: Path
+) -> None:
+    """Each file is of the same phase: with the labels of the run, graded as before, and with a
+    step that people call wrong.
+    """
+    with database.transaction() as transaction:
+        run_id = queries.run_named(transaction, "mine").id
+        runs.add_phases(transaction, run_id, [VALUE_PHASE])
+        inferred = select(NODES.c.tree_id, NODES.c.node_id).join(TREES, TREES.c.id == NODES.c.tree_id)
+        right = inferred.join(PHASES, PHASES.c.id == TREES.c.phase_id).where(
+            NODES.c.step_is_right, NODES.c.node_id > 0, PHASES.c.name == "collect-1"
+        )
+        tree_id, node_id = transaction.execute(right.order_by(NODES.c.tree_id, NODES.c.node_id)).first()
+        annotate(transaction, tree_id, node_id, annotation("step", "wrong", "Ada", "", "viewer"))
+    document("regrade", "mine", "--name", "as before", "--workdir", workdir)
+    document("regrade", "mine", "--annotations", "--name", "ours", "--workdir", workdir)
+    lines: dict[str, list[Any]] = {}
+    for labels in ("as before", "ours"):
+        out = tmp_path / labels
+        export = ("datasets", "export", "mine", VALUE_PHASE.name, out, "--format", "trl-stepwise", "--workdir", workdir)
+        assert call(*export, "--labels", labels).exit_code == 0
+        lines[labels] = [json.loads(line) for line in out.read_text().splitlines()]
+    texts = [[(one["prompt"], one["completions"]) for one in lines[labels]] for labels in lines]
+    assert texts[0] == texts[1]
+    pairs = [
+        (was, now)
+        for before, after in zip(lines["as before"], lines["ours"], strict=True)
+        for was, now in zip(before["labels"], after["labels"], strict=True)
+    ]
+    assert {(was, now) for was, now in pairs if was != now} == {(True, False)}
+    out = tmp_path / "no"
+    export = ("datasets", "export", "mine", VALUE_PHASE.name, out, "--format", "trl-stepwise", "--workdir", workdir)
+    assert "is no regraded run of mine" in str(call(*export, "--labels", "mine").exception)
+    unknown = call(*export[:3], "collect-1", *export[4:], "--labels", "ours")
+    assert "has no training phase 'collect-1'" in str(unknown.exception) and not out.exists()

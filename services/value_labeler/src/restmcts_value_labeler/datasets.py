@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import asdict
 from pathlib import Path
 
+import pyarrow as pa
 from restmcts.adapters.files.dataset_shards import POLICY_SCHEMA, PREFERENCE_SCHEMA, VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.rows import JsonObject
@@ -50,15 +51,25 @@ def write_dataset(
     spec = TRAINING_PHASE.dump_python(phase, mode="json")
     if isinstance(phase, TrainPolicyPhase) and phase.objective == "dpo":
         card |= {"filter": spec["pairs"]}
-        rows, schema = _preference_rows(database, run_id, phase), PREFERENCE_SCHEMA
     elif isinstance(phase, TrainPolicyPhase):
         card |= {"filter": spec["traces"], "learner": spec["learner"], "solutions_of": phase.solutions_of}
-        rows, schema = _policy_rows(database, run_id, phase), POLICY_SCHEMA
-    else:
-        rows, schema = _value_rows(database, run_id, phase), VALUE_SCHEMA
+    rows, schema = phase_rows(database, run_id, phase)
     with tempfile.TemporaryDirectory() as folder:
         card = write_shards(rows, schema, card, Path(folder))
         return artifacts.put(Path(folder), "datasets", {"run_id": run_id, "phase": phase.name}), card
+
+
+def phase_rows(
+    database: Database, run_id: int, phase: TrainPolicyPhase | TrainValuePhase
+) -> tuple[Iterator[JsonObject], pa.Schema]:
+    """Return the rows of a phase's data, made of a run's trees as they are labelled now, with their
+    schema.
+    """
+    if isinstance(phase, TrainValuePhase):
+        return _value_rows(database, run_id, phase), VALUE_SCHEMA
+    if phase.objective == "dpo":
+        return _preference_rows(database, run_id, phase), PREFERENCE_SCHEMA
+    return _policy_rows(database, run_id, phase), POLICY_SCHEMA
 
 
 def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[JsonObject]:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from restmcts.errors import InputError
 
-from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder, not_written
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
@@ -161,6 +161,13 @@ def export(
             " step; verifiers: a policy's whole solutions as traces of the package verifiers.",
         ),
     ],
+    labels: Annotated[
+        str | None,
+        typer.Option(
+            help="A run that `restmcts regrade` made of this one: the data are made anew of its verdicts and labels.",
+            show_default=False,
+        ),
+    ] = None,
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
@@ -171,14 +178,11 @@ def export(
     from json import dumps
 
     from restmcts.adapters.files.dataset_formats import convert
-    from restmcts.adapters.files.dataset_shards import read_rows
-
-    from restmcts_cli.reports.lineage import dataset_of
 
     if out.exists():
         raise InputError(f"{out} exists already; name a new file")
     with connect(workdir) as connection:
-        rows = read_rows(connection.artifacts.fetch(dataset_of(connection, run, phase).uri))
+        rows = _stored_rows(connection, run, phase) if labels is None else _relabelled(connection, run, phase, labels)
     lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]
     try:
         out.write_text("".join(lines), encoding="utf-8")
@@ -189,3 +193,38 @@ def export(
         print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
     else:
         print_note(f"{len(lines):,} rows are in {out}")
+
+
+def _stored_rows(connection: Connection, run: str, phase: str) -> "list[JsonObject]":
+    from restmcts.adapters.files.dataset_shards import read_rows
+
+    from restmcts_cli.reports.lineage import dataset_of
+
+    return read_rows(connection.artifacts.fetch(dataset_of(connection, run, phase).uri))
+
+
+def _relabelled(connection: Connection, run: str, phase: str, labels: str) -> "list[JsonObject]":
+    """Return the rows of a training phase, made of the trees of a run that was graded again.
+
+    Raises:
+        InputError: if that run is none of this one's, or the phase trains nothing.
+    """
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.state import runs
+    from restmcts.domain.runs.phases import TRAINING_PHASE
+
+    try:
+        from restmcts_value_labeler.datasets import phase_rows
+    except ImportError as error:
+        raise InputError(f"the value labeler is not installed here ({error}): restmcts-cli[local]") from error
+    with connection.database.transaction() as transaction:
+        row = queries.run_named(transaction, labels)
+        if row.config.get("regraded", {}).get("run") != run or row.state != "done":
+            raise InputError(
+                f"run {labels} is no regraded run of {run}; `restmcts regrade {run} --name {labels}` makes one"
+            )
+        specs = {one.name: one.spec for one in runs.phases_of(transaction, queries.run_named(transaction, run).id)}
+        kinds = [name for name, spec in specs.items() if str(spec.get("kind", "")).startswith("train-")]
+    if phase not in kinds:
+        raise InputError(f"run {run} has no training phase {phase!r}; it has {', '.join(kinds) or 'none'}")
+    return list(phase_rows(connection.database, row.id, TRAINING_PHASE.validate_python(specs[phase]))[0])
