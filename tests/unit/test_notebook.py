@@ -1,7 +1,10 @@
 """Runs and trees as objects: the documented example, and what it must refuse."""
 
 import re
+import subprocess
+import sys
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import matplotlib
@@ -33,7 +36,7 @@ def workdir(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[..
 def test_the_documented_example_runs(
     workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
+    _, example = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), flags=re.DOTALL)
     monkeypatch.chdir(tmp_path)
     matplotlib.use("agg")
     exec(compile(example, str(PAGE), "exec"), {"workdir": workdir})
@@ -79,3 +82,25 @@ def test_nothing_can_be_changed(workdir: Path) -> None:
         run._database.transaction() as transaction,
     ):
         transaction.execute(text("UPDATE runs SET name = 'x'"))
+
+
+def test_runs_of_a_work_folder_are_listed_and_a_run_file_is_none_of_a_search(workdir: Path, tmp_path: Path) -> None:
+    (listed,) = restmcts.runs(workdir)
+    assert (listed.name, listed.state, listed.num_trees) == ("demo", "done", 5)
+    with restmcts.load_run("demo", workdir) as run:
+        assert run.spec is None and run.curves == [] and run.datasets == []
+        assert [one.name for one in run.checkpoints] == ["base", "value-0"]
+        with pytest.raises(InputError, match="no folder of this disk"):
+            run.checkpoint_folder("base")
+    with pytest.raises(InputError, match="not a work folder"):
+        restmcts.runs(tmp_path)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    assert restmcts.__version__ == version("restmcts")
+
+
+def test_the_import_waits_for_nothing() -> None:
+    script = "import sys, restmcts; print(sorted(sys.modules.keys() & {'torch', 'sqlalchemy', 'pandas', 'pydantic'}))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "[]"

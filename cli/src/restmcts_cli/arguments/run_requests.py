@@ -9,6 +9,9 @@ from restmcts.adapters.models.http_policy.address import parse_address
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_settings import Setting, spec_of, spec_settings
 
+SELFTRAIN_RUN = "selftrain"
+"""The name of the run that `selftrain` makes in a work folder."""
+
 RUN_FILE_OR_PROBLEMS = (
     "A run file (.toml), or problems: a file (.jsonl, .csv), hub:OWNER/NAME[:CONFIG], demo:COUNT (number paths) or "
     "demo:KIND[:DIFFICULTY]:COUNT (number-paths:6-8, word-problems:3-5)."

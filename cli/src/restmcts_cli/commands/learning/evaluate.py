@@ -60,12 +60,22 @@ def evaluate(
     Example: [bold]restmcts evaluate gsm8k --policy MODEL --value VALUES --budgets 500,2000 --seeds
         0,1 --out eval[/bold]
     """
+    if asked.run is not None:
+        refuse_plugins_on_stack()
+    _show(evaluation_report(asked), asked.out, json)
+
+
+def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
+    """Do an evaluation, or what is not done yet of it; return its figures.
+
+    Raises:
+        InputError: if a file, a model, a method or a setting cannot be used.
+        RestMctsError: if the run fails, or no problem gets an answer; what is done stays done.
+    """
     from restmcts_cli.arguments.connection import connect
     from restmcts_cli.experiments.evaluation_run import EvaluationWork
     from restmcts_cli.reports.evaluation_results import EvaluationResults
 
-    if asked.run is not None:
-        refuse_plugins_on_stack()
     begin = time.monotonic()
     benchmark = benchmark_named(asked.problems)
     sets = asked_sets(asked, benchmark)
@@ -81,8 +91,7 @@ def evaluate(
         work = EvaluationWork(evaluation, sets, models.checkpoints, asked.max_tokens)
         with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
-            report = _report(results, work, asked.problems, begin)
-    _show(report, asked.out, json)
+            return _report(results, work, asked.problems, begin)
 
 
 def asked_evaluation(

@@ -11,7 +11,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.dry_runs import DryRun, show_forecast
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
-from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, requested_settings
+from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, SELFTRAIN_RUN, requested_settings
 from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
@@ -19,8 +19,6 @@ if TYPE_CHECKING:
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.reports.run_report_data import Report
-
-RUN_NAME = "selftrain"
 
 
 @with_flags((*RUN_FLAGS, *LOCAL_FLAGS))
@@ -83,7 +81,7 @@ def _stored(workdir: Path) -> "RunSpec | None":
         return None
     check_folder(workdir)
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        row = runs.find_run(transaction, RUN_NAME)
+        row = runs.find_run(transaction, SELFTRAIN_RUN)
     return stored_run(row.config) if row is not None else None
 
 
@@ -105,37 +103,10 @@ def _other_runs(workdir: Path) -> str:
 
 
 def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Report":
-    from restmcts.domain.runs.spec_plan import spec_plan
-    from restmcts.usecases.same_settings import check_same_settings, with_stored_search
-    from restmcts_local.local_run import LocalRun
+    from restmcts_cli.experiments.selftrain_run import selftrained_here
 
-    from restmcts_cli.arguments.model_sources import checkpoint_argument
-    from restmcts_cli.experiments.requested_runs import (
-        model_options,
-        models_of,
-        problem_sets,
-        run_config,
-    )
-    from restmcts_cli.reports.live_display import LiveDisplay
-
-    phases = spec_plan(spec)
-    sets = problem_sets(spec)
-    trusted = spec.models.trust_remote_code
-    models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
-    display = LiveDisplay(f"restmcts selftrain in {workdir}", f"restmcts selftrain --workdir {workdir} resumes it")
-    with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
-        known = run.find(RUN_NAME)
-        if known is None:
-            config = run_config(spec, models, sets)
-            run_id = run.create(RUN_NAME, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
-        else:
-            spec = with_stored_search(spec, known.config, named)
-            config = run_config(spec, models, run.divided_as_stored(known, sets))
-            check_same_settings(known.config, config, str(workdir), "choose another --workdir")
-            run_id = run.known(known, spec.max_tokens)
-        display.watch(run.database, run_id)
-        run.run(run_id, takes_max_tokens=True)
-        return _report(run, run_id, workdir, spec, begin)
+    with selftrained_here(spec, workdir, named) as done:
+        return _report(done.run, done.run_id, workdir, done.spec, begin)
 
 
 def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin: float) -> "Report":

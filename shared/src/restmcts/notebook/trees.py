@@ -1,30 +1,18 @@
-"""Runs and trees as objects, for notebooks and scripts: read from a work folder or a stack's
-database, never changed.
-
-    import restmcts
-    run = restmcts.load_run("demo", "demo-out")
-
-pandas and matplotlib (restmcts[notebook]) are imported by what needs them alone.
-"""
+"""A tree as an object, whose nodes are read when they are first asked for."""
 
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass, field
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.reads.queries import PhaseNumbers
 from restmcts.adapters.sql.rows import ListedTree
-from restmcts.errors import InputError
 
 if TYPE_CHECKING:
     import pandas
     from matplotlib.axes import Axes
 
-DATABASE_FILE = "run.db"
-TREES_AT_ONCE = 500
 MARKERS = {"right": "s", "wrong": "D", "undecided": "^"}
 MAX_LABEL = 24
 
@@ -163,104 +151,6 @@ class SearchTree:
         if any(node.verdict for node in self.nodes):
             axes.legend(loc="lower left", frameon=False)
         return axes
-
-
-class LoadedRun:
-    """A run of a database; use as a context manager, or call `close` when done."""
-
-    def __init__(self, database: Database, name: str) -> None:
-        self._database = database
-        try:
-            with database.transaction() as transaction:
-                row = queries.run_named(transaction, name)
-        except BaseException:
-            database.close()
-            raise
-        self._id = int(row.id)
-        self.name, self.method, self.seed = str(row.name), str(row.method), int(row.seed)
-
-    def __enter__(self) -> "LoadedRun":
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"LoadedRun({self.name!r}, {self.state})"
-
-    @property
-    def state(self) -> str:
-        """The state it is in now."""
-        with self._database.transaction() as transaction:
-            return str(queries.run_named(transaction, self.name).state)
-
-    @property
-    def phases(self) -> list[PhaseNumbers]:
-        """Its phases in order, with their numbers as they are now."""
-        with self._database.transaction() as transaction:
-            return queries.phase_numbers(transaction, self._id)
-
-    def trees(
-        self, phase: str | None = None, *, state: str | None = None, solved: bool | None = None
-    ) -> Iterator[SearchTree]:
-        """Yield its trees, in order of creation, however many."""
-        after = 0
-        while True:
-            with self._database.transaction() as transaction:
-                rows = queries.list_trees(
-                    transaction, self._id, phase=phase, state=state, solved=solved, after=after, limit=TREES_AT_ONCE
-                )
-            for row in rows:
-                yield SearchTree(self._database, row)
-            if len(rows) < TREES_AT_ONCE:
-                return
-            after = rows[-1].id
-
-    def tree(self, tree_id: int) -> SearchTree:
-        """Return one tree by its number.
-
-        Raises:
-            InputError: if the run has no such tree.
-        """
-        with self._database.transaction() as transaction:
-            rows = queries.list_trees(transaction, self._id, after=tree_id - 1, limit=1)
-        if not rows or rows[0].id != tree_id:
-            raise InputError(f"run {self.name} has no tree {tree_id}")
-        return SearchTree(self._database, rows[0])
-
-    def to_pandas(self, phase: str | None = None) -> "pandas.DataFrame":
-        """Return a row for each tree, indexed by its number."""
-        import pandas
-
-        return pandas.DataFrame([tree.facts for tree in self.trees(phase)]).set_index("id")
-
-    def close(self) -> None:
-        self._database.close()
-
-
-def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = None) -> LoadedRun:
-    """Return a run for reading.
-
-    Args:
-        name: of the run.
-        workdir: the work folder that holds it.
-        url: of the stack's database instead
-            (`postgresql+psycopg://user:password@host:5432/restmcts`).
-
-    Raises:
-        InputError: if not exactly one of the two is given, the folder is no work folder, its tables
-            are of another version, or there is no such run.
-    """
-    if (workdir is None) == (url is None):
-        raise InputError("give a work folder, or the URL of a database")
-    if workdir is not None:
-        path = Path(workdir) / DATABASE_FILE
-        if not path.is_file():
-            raise InputError(f"{workdir} contains no {DATABASE_FILE}: it is not a work folder")
-        url = f"sqlite:///{path}"
-    database = Database(str(url), read_only=True)
-    database.check_version()
-    return LoadedRun(database, name)
 
 
 def _places(nodes: list[TreeNode]) -> dict[int, tuple[float, float]]:

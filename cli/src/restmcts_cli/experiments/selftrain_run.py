@@ -1,0 +1,58 @@
+"""What `restmcts selftrain` and `restmcts.selftrain` run: one self-training in a work folder, with
+its progress on standard error.
+"""
+
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec_plan import spec_plan
+from restmcts.usecases.same_settings import check_same_settings, with_stored_search
+from restmcts_local.local_run import LocalRun
+
+from restmcts_cli.arguments.model_sources import checkpoint_argument
+from restmcts_cli.arguments.run_requests import SELFTRAIN_RUN
+from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
+from restmcts_cli.reports.live_display import LiveDisplay
+
+
+@dataclass(frozen=True, slots=True)
+class SelftrainRun:
+    """A self-training that has ended, in its open work folder; `spec` is what was run."""
+
+    run: LocalRun
+    run_id: int
+    spec: RunSpec
+
+
+@contextmanager
+def selftrained_here(spec: RunSpec, workdir: Path, named: Collection[str]) -> Iterator[SelftrainRun]:
+    """Work on the self-training of a folder until it has ended; yield it.
+
+    Args:
+        named: the dotted names of the settings that are given.
+
+    Raises:
+        InputError: if a file or model cannot be used, or the folder contains another run.
+        RestMctsError: if the run fails, or is paused; what is done stays done.
+    """
+    phases = spec_plan(spec)
+    sets = problem_sets(spec)
+    trusted = spec.models.trust_remote_code
+    models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
+    display = LiveDisplay(f"restmcts selftrain in {workdir}", f"restmcts selftrain --workdir {workdir} resumes it")
+    with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
+        known = run.find(SELFTRAIN_RUN)
+        if known is None:
+            config = run_config(spec, models, sets)
+            run_id = run.create(SELFTRAIN_RUN, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
+        else:
+            spec = with_stored_search(spec, known.config, named)
+            config = run_config(spec, models, run.divided_as_stored(known, sets))
+            check_same_settings(known.config, config, str(workdir), "choose another --workdir")
+            run_id = run.known(known, spec.max_tokens)
+        display.watch(run.database, run_id)
+        run.run(run_id, takes_max_tokens=True)
+        yield SelftrainRun(run, run_id, spec)
