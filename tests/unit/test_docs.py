@@ -1,10 +1,13 @@
 """The pages tell the truth: what they link to and name is there."""
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from pkgutil import resolve_name
 
+import restmcts
 import typer
+import yaml
 from restmcts.messages.routes import MESSAGES
 from restmcts_cli.main import app
 
@@ -31,6 +34,54 @@ def test_links_lead_to_files() -> None:
         return [link for link in links if "://" not in link and not (page.parent / link).exists()]
 
     assert found_on_pages(broken) == {}
+
+
+def headings(page: Path) -> set[str]:
+    """Return the anchors of a page's headings, as code hosts and the site make them."""
+    text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+    titles = re.findall(r"^#+ (.+)$", text, flags=re.MULTILINE)
+    return {re.sub(r"[^\w\s-]", "", title.lower()).strip().replace(" ", "-") for title in titles}
+
+
+def test_links_lead_to_headings() -> None:
+    def broken(page: Path) -> list[str]:
+        text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)
+        links = re.findall(r"\]\(([^)#\s:]*)#([^)\s]+)\)", text)
+        return [f"{file}#{name}" for file, name in links if name not in headings(page.parent / file if file else page)]
+
+    assert found_on_pages(broken) == {}
+    assert "what-a-run-will-take" in headings(ROOT / "docs/running.md")
+
+
+def navigation(entry: object) -> Iterator[str]:
+    """Yield the pages that a part of the navigation of the site names."""
+    if isinstance(entry, str):
+        yield entry
+    for part in entry.values() if isinstance(entry, dict) else entry if isinstance(entry, list) else ():
+        yield from navigation(part)
+
+
+def test_the_site_has_every_page_once_and_no_other() -> None:
+    named = list(navigation(yaml.safe_load((ROOT / "mkdocs.yml").read_text(encoding="utf-8"))["nav"]))
+    pages = [*ROOT.glob("docs/*.md"), *ROOT.glob("docs/reference/*.md"), ROOT / "docs/decisions/README.md"]
+    # changes.md is CHANGELOG.md
+    assert sorted(named) == sorted(["changes.md", *(str(page.relative_to(ROOT / "docs")) for page in pages)])
+
+
+def test_what_the_reference_describes_is_there() -> None:
+    page = (ROOT / "docs/reference/python.md").read_text(encoding="utf-8")
+    described = re.findall(r"^::: ([\w.]+)$", page, flags=re.MULTILINE)
+    assert len(described) > 5
+    for name in described:
+        resolve_name(name)
+    members = {name for found in re.findall(r"members: \[(.*)\]", page) for name in found.split(", ")}
+    assert members == set(restmcts.__all__) - {"__version__"}
+
+
+def test_the_versions_of_the_site_are_pinned() -> None:
+    lines = (ROOT / "infra/docs/requirements.txt").read_text(encoding="utf-8").splitlines()
+    pins = [line for line in lines if not line.startswith("#")]
+    assert pins and [pin for pin in pins if not re.fullmatch(r"[A-Za-z0-9._-]+==[0-9][A-Za-z0-9.]*", pin)] == []
 
 
 def command_paths() -> set[str]:
