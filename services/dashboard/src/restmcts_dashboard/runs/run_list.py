@@ -7,7 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from restmcts.adapters.sql.reads.run_lines import RunLine, Score
-from restmcts.adapters.sql.rows import StoredRun
+from restmcts.adapters.sql.rows import RunFacts
 from restmcts.domain.runs.spec import flattened
 
 ROWS_ON_A_PAGE = 100
@@ -108,7 +108,7 @@ def _text(line: RunLine) -> str:
     return " ".join((line.run.name, line.run.method, line.policy, *line.run.tags)).lower()
 
 
-def seconds_of(run: StoredRun, now: datetime) -> float:
+def seconds_of(run: RunFacts, now: datetime) -> float:
     """Return how long a run took or, where it has not ended, has taken."""
     return max(((run.finished_at or now) - run.created_at).total_seconds(), 0.0)
 

@@ -98,12 +98,11 @@ class TokenBudget:
 
 
 @dataclass(frozen=True, slots=True)
-class RunView:
+class RunView(progress.PhaseTotals):
     """A run as its page shows it; `run` is its row, `phases` are in order."""
 
     run: StoredRun
     phases: Sequence[PhaseNumbers]
-    share_done: float
     pace: Pace | None
     forecast: Forecast | None
     budget: TokenBudget | None
@@ -141,28 +140,8 @@ class RunView:
         return value_warnings(self.phases)
 
     @property
-    def iteration(self) -> int:
-        return max((phase.iteration for phase in self.phases if phase.state != "pending"), default=0)
-
-    @property
     def searches(self) -> list[PhaseNumbers]:
         return [phase for phase in self.phases if phase.kind == "search"]
-
-    @property
-    def num_trees(self) -> int:
-        return sum(phase.num_trees for phase in self.phases)
-
-    @property
-    def num_done(self) -> int:
-        return sum(phase.num_done for phase in self.phases)
-
-    @property
-    def num_solved(self) -> int:
-        return sum(phase.num_solved for phase in self.phases)
-
-    @property
-    def num_failed(self) -> int:
-        return sum(phase.num_failed for phase in self.phases)
 
     @property
     def tokens(self) -> int:
@@ -192,10 +171,9 @@ def read_run(transaction: Transaction, run_id: int) -> RunView:
     pace = _pace(transaction, run)
     open_ = run.state in (RunState.RUNNING, BLOCKED, RunState.PAUSED)
     forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
-    share = progress.share_done([(phase.state, phase.num_done, phase.num_trees) for phase in phases])
     truth = read_truth(transaction, run.id, run.config)
     budget, said = _budget(transaction, run, pace), annotations.counts(transaction, run_id)
-    return RunView(run, phases, share, pace, forecast, budget, truth, said)
+    return RunView(run, phases, pace, forecast, budget, truth, said)
 
 
 def _budget(transaction: Transaction, run: StoredRun, pace: Pace | None) -> TokenBudget | None:

@@ -26,14 +26,13 @@ def columns(kind: type, table: Table, besides: Sequence[str] = ()) -> list[Colum
 
 
 @dataclass(frozen=True, slots=True)
-class StoredRun:
-    """A run."""
+class RunFacts:
+    """A run without its settings, which lists do not need."""
 
     id: int
     name: str
     method: str
     seed: int
-    config: JsonObject
     state: str
     error: str | None
     max_tokens: int | None
@@ -41,6 +40,13 @@ class StoredRun:
     finished_at: datetime | None
     archived_at: datetime | None
     tags: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class StoredRun(RunFacts):
+    """A run."""
+
+    config: JsonObject
 
 
 @dataclass(frozen=True, slots=True)

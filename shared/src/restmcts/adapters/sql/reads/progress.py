@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 from sqlalchemy import select
 
@@ -29,8 +30,69 @@ class PhaseProgress:
     result: JsonObject
 
 
+class CountedPhase(Protocol):
+    """A phase with counts of its trees."""
+
+    @property
+    def state(self) -> str: ...
+
+    @property
+    def iteration(self) -> int: ...
+
+    @property
+    def num_trees(self) -> int: ...
+
+    @property
+    def num_done(self) -> int: ...
+
+    @property
+    def num_solved(self) -> int: ...
+
+    @property
+    def num_failed(self) -> int: ...
+
+
+class PhaseTotals:
+    """Sums over the phases of a run, for all who show it."""
+
+    __slots__ = ()
+    phases: Sequence[CountedPhase]
+
+    @property
+    def iteration(self) -> int:
+        """The iteration of the last phase that has started."""
+        return max((phase.iteration for phase in self.phases if phase.state != PhaseState.PENDING), default=0)
+
+    @property
+    def num_trees(self) -> int:
+        return sum(phase.num_trees for phase in self.phases)
+
+    @property
+    def num_done(self) -> int:
+        return sum(phase.num_done for phase in self.phases)
+
+    @property
+    def num_solved(self) -> int:
+        return sum(phase.num_solved for phase in self.phases)
+
+    @property
+    def num_failed(self) -> int:
+        return sum(phase.num_failed for phase in self.phases)
+
+    @property
+    def share_done(self) -> float:
+        """The share of the phases that are done, those under way by their trees; in [0, 1]."""
+        done = 0.0
+        for phase in self.phases:
+            if phase.state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
+                done += 1.0
+            elif phase.num_trees:
+                done += phase.num_done / phase.num_trees
+        return done / max(len(self.phases), 1)
+
+
 @dataclass(frozen=True, slots=True)
-class RunProgress:
+class RunProgress(PhaseTotals):
     """All phases in order, and sums over all trees of the run.
 
     Attributes:
@@ -47,37 +109,6 @@ class RunProgress:
     error: str | None
     max_tokens: int | None
     tokens_spent: int
-
-    @property
-    def iteration(self) -> int:
-        """The iteration of the last phase that has started."""
-        return max((phase.iteration for phase in self.phases if phase.state != PhaseState.PENDING), default=0)
-
-    @property
-    def num_done(self) -> int:
-        return sum(phase.num_done for phase in self.phases)
-
-    @property
-    def num_solved(self) -> int:
-        return sum(phase.num_solved for phase in self.phases)
-
-    @property
-    def share_done(self) -> float:
-        """The share of the phases that are done, those under way by their trees; in [0, 1]."""
-        return share_done([(phase.state, phase.num_done, phase.num_trees) for phase in self.phases])
-
-
-def share_done(phases: Sequence[tuple[str, int, int]]) -> float:
-    """Return the share of phases that are done, those under way by their trees; each is given
-    as (state, trees done, trees).
-    """
-    done = 0.0
-    for state, num_done, num_trees in phases:
-        if state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
-            done += 1.0
-        elif num_trees:
-            done += num_done / num_trees
-    return done / max(len(phases), 1)
 
 
 def read(transaction: Transaction, run_id: int) -> RunProgress:

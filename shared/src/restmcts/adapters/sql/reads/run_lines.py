@@ -7,13 +7,12 @@ the phase. Only trees of phases under way are counted.
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
 
 from sqlalchemy import ColumnElement, Select, case, func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, count_if
-from restmcts.adapters.sql.rows import columns
+from restmcts.adapters.sql.rows import RunFacts, columns
 from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
@@ -56,21 +55,6 @@ class RunCounts:
 
 
 @dataclass(frozen=True, slots=True)
-class _RunRow:
-    id: int
-    name: str
-    method: str
-    seed: int
-    state: str
-    error: str | None
-    max_tokens: int | None
-    created_at: datetime
-    finished_at: datetime | None
-    archived_at: datetime | None
-    tags: list[str]
-
-
-@dataclass(frozen=True, slots=True)
 class RunLine:
     """A run in one line.
 
@@ -80,7 +64,7 @@ class RunLine:
         last: of its last policy, or of the only method that it evaluates.
     """
 
-    run: _RunRow
+    run: RunFacts
     policy: str
     counts: RunCounts
     first: Score | None
@@ -89,8 +73,8 @@ class RunLine:
 
 def run_lines(transaction: Transaction) -> list[RunLine]:
     """Return all runs, archived ones among them, the newest first."""
-    shown = select(*columns(_RunRow, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR)
-    rows = transaction.rows(_RunRow, shown.select_from(RUNS).order_by(RUNS.c.id.desc()))
+    shown = select(*columns(RunFacts, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR)
+    rows = transaction.rows(RunFacts, shown.select_from(RUNS).order_by(RUNS.c.id.desc()))
     policies, counts, scores = _policies(transaction), _counts(transaction), _scores(transaction)
     return [
         RunLine(
