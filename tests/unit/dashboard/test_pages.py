@@ -303,6 +303,7 @@ def test_a_run_that_no_probe_checks_is_unchecked_beside_every_figure(
     page, listed = client.text("/runs/1"), client.text("/")
     assert re.search(rf"100.0 % [^<]+ {mark}</td>", page), "the accuracy of the phase"
     assert f"Accuracy by iteration {mark}" in page and f"Solved {mark}" in page
+    assert re.search(r"100.0 % [^<]+ unchecked</title>", page), "the hint of its point"
     assert f"AUC by iteration {mark}" in client.text("/runs/1/quality")
     assert f"Each outcome is {mark}." in client.text("/runs/1/problems")
     assert f"Each verdict is {mark}." in client.text("/runs/1/trees")

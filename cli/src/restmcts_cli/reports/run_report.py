@@ -134,7 +134,9 @@ def _iterations_chart(report: Report) -> Markup:
     if others:
         series.append(Series(report.beside.line, (points[0], *others)))
     x_axis = category_axis("Iteration", [str(result.iteration) for result in report.iterations])
-    return line_chart(_title("Accuracy by iteration", report.mark), x_axis, accuracy_axis(series), series)
+    return line_chart(
+        _title("Accuracy by iteration", report.mark), x_axis, accuracy_axis(series), series, mark=report.mark
+    )
 
 
 def _search_chart(report: Report) -> Markup:
@@ -144,7 +146,9 @@ def _search_chart(report: Report) -> Markup:
         methods[result.method].append(Point.of(result.mean_tokens, result.accuracy.estimate))
     series = [Series(name, tuple(sorted(points, key=lambda p: p.x))) for name, points in methods.items()]
     x_axis = number_axis("Tokens generated a problem", [0.0, *(result.mean_tokens for result in search)], floor=0.0)
-    return line_chart(_title("Accuracy against tokens", report.mark), x_axis, accuracy_axis(series), series)
+    return line_chart(
+        _title("Accuracy against tokens", report.mark), x_axis, accuracy_axis(series), series, mark=report.mark
+    )
 
 
 def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:

@@ -109,15 +109,17 @@ def line_chart(
     *,
     levels: Sequence[tuple[str, float]] = (),
     moments: Sequence[Moment] = (),
+    mark: str = "",
 ) -> Markup:
     """Return the chart as an `<svg>` with its legend below it; every text is escaped.
 
     Args:
         levels: horizontal lines, each with its name.
         moments: marks at the upper edge.
+        mark: the word beside each figure.
     """
     marks = [*(_level(name, place, y_axis) for name, place in levels), *(_moment(one, x_axis) for one in moments)]
-    lines = (_line(place, one, x_axis, y_axis) for place, one in enumerate(series))
+    lines = (_line(place, one, x_axis, y_axis, mark) for place, one in enumerate(series))
     body = Markup("").join([_grid(x_axis, y_axis), *marks, *lines])
     picture = Markup('<svg class="chart" viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
         _WIDTH, _HEIGHT, title, body
@@ -213,7 +215,7 @@ def _moment(moment: Moment, x_axis: Axis) -> Markup:
     return line + text.format(kind, x, _TOP, sign, moment.text)
 
 
-def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
+def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis, mark: str = "") -> Markup:
     places = [(_across(x_axis, point.x), _down(y_axis, point.y)) for point in series.points]
     joined = [index > 0 and not point.detached for index, point in enumerate(series.points)]
     path = " ".join(f"{'L' if join else 'M'}{x} {y}" for join, (x, y) in zip(joined, places, strict=True))
@@ -227,7 +229,7 @@ def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis) -> Markup:
             parts.append(
                 Markup('<path class="error" d="M{0} {1}V{2}M{3} {1}h6M{3} {2}h6"/>').format(x, top, bottom, x - 3)
             )
-        hint = f"{series.name}: {_value(point, y_axis)}"
+        hint = f"{series.name}: {_value(point, y_axis)} {mark}".rstrip()
         parts.append(
             Markup('<path class="marker" transform="translate({} {})" d="{}"><title>{}</title></path>').format(
                 x, y, _marker(place), escape(hint)

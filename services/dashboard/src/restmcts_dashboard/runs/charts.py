@@ -22,7 +22,7 @@ Across = Literal["iteration", "tokens"]
 Points = Mapping[str, Sequence[Point]]
 
 
-def accuracy_chart(phases: Sequence[PhaseNumbers], across: Across = "iteration") -> Markup:
+def accuracy_chart(phases: Sequence[PhaseNumbers], across: Across = "iteration", mark: str = "") -> Markup:
     """Return the accuracy of what is evaluated in every iteration, with the decisions on new
     policies; empty where nothing is.
     """
@@ -30,7 +30,7 @@ def accuracy_chart(phases: Sequence[PhaseNumbers], across: Across = "iteration")
     for stem, place, phase in _evaluated(phases, across):
         if phase.accuracy is not None:
             points[NAMES.get(stem, stem.removeprefix("grade-"))].append(Point.of(place, phase.accuracy))
-    return _accuracies(f"Accuracy by {across}", points, across, tuple(_decisions(phases, "policy", across)))
+    return _accuracies(f"Accuracy by {across}", points, across, tuple(_decisions(phases, "policy", across)), mark)
 
 
 def compared_charts(runs: Mapping[str, Sequence[PhaseNumbers]], across: Across) -> dict[str, Markup]:
@@ -85,11 +85,11 @@ def _decisions(phases: Sequence[PhaseNumbers], kind: str, across: Across) -> Ite
             yield Moment(float(place), f"{candidate} was {'promoted' if promoted else 'rejected'}", promoted)
 
 
-def _accuracies(title: str, points: Points, across: Across, moments: Sequence[Moment] = ()) -> Markup:
+def _accuracies(title: str, points: Points, across: Across, moments: Sequence[Moment] = (), mark: str = "") -> Markup:
     ends = [
         end for series in points.values() for p in series for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))
     ]
-    return _chart(title, "Accuracy", points, [0.0, *ends], across=across, as_percent=True, moments=moments)
+    return _chart(title, "Accuracy", points, [0.0, *ends], across=across, as_percent=True, moments=moments, mark=mark)
 
 
 def loss_chart(phases: Sequence[PhaseNumbers]) -> Markup:
@@ -120,7 +120,7 @@ def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
     return line_chart(f"{KINDS[kind]}: training loss by step", x_axis, y_axis, series)
 
 
-def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float]) -> Markup:
+def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float], mark: str = "") -> Markup:
     """Return the AUC of the value model in every collecting phase, with the line of a guess and the
     decisions on new value models.
     """
@@ -132,7 +132,7 @@ def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float]) 
     )
     ends = [0.5, 1.0, *(p.y for series in points.values() for p in series)]
     moments = tuple(_decisions(phases, "value", "iteration"))
-    return _chart("Value model: AUC by iteration", "AUC", points, ends, levels=(CHANCE,), moments=moments)
+    return _chart("Value model: AUC by iteration", "AUC", points, ends, levels=(CHANCE,), moments=moments, mark=mark)
 
 
 def _chart(
@@ -145,6 +145,7 @@ def _chart(
     as_percent: bool = False,
     levels: Sequence[tuple[str, float]] = (),
     moments: Sequence[Moment] = (),
+    mark: str = "",
 ) -> Markup:
     if not points:
         return Markup("")
@@ -152,7 +153,7 @@ def _chart(
     x_axis = _iterations(points) if across == "iteration" else number_axis(TOKENS, _places(points), floor=0.0)
     y_axis = number_axis(label, ends, as_percent=as_percent, floor=0.0)
     within = [moment for moment in moments if x_axis.low <= moment.x <= x_axis.high]
-    return line_chart(title, x_axis, y_axis, series, levels=levels, moments=within)
+    return line_chart(title, x_axis, y_axis, series, levels=levels, moments=within, mark=mark)
 
 
 def _places(points: Points) -> list[float]:

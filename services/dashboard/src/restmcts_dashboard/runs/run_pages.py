@@ -61,7 +61,7 @@ def _add_run(pages: APIRouter, source: Source) -> None:
             found = run_reads.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
             mark = _mark(transaction, run_id)
-        return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found), mark=mark)
+        return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found, mark), mark=mark)
 
 
 def _mark(transaction: Transaction, run_id: int) -> str:
@@ -151,7 +151,7 @@ def _parts(
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
     outcome = read_outcome(transaction, view.run.id, view.phases)
-    drawn = {"accuracy": charts.accuracy_chart(view.phases, x), "loss": charts.loss_chart(view.phases)}
+    drawn = {"accuracy": charts.accuracy_chart(view.phases, x, view.mark), "loss": charts.loss_chart(view.phases)}
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
         "summary": render("part_summary.html.j2", view=view, source=source, outcome=outcome),
