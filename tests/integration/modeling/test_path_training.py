@@ -14,6 +14,7 @@ from restmcts.domain.learning.losses import ClippedRatioLoss, LikelihoodLoss, Lo
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, save_checkpoint
+from restmcts.modeling.training import path_training
 from restmcts.modeling.training.path_training import PathExample, summed_path_loss
 from restmcts.modeling.training.training import train_paths, train_policy
 from restmcts.modeling.training.training_loop import Attempt
@@ -129,6 +130,22 @@ def test_what_was_pushed_far_enough_is_left_alone() -> None:
     summed_path_loss(LikelihoodLoss(), now, old, weights, torch.zeros(3, dtype=torch.long)).backward()
     assert now.grad is not None
     assert now.grad.tolist() == pytest.approx([0.0, math.exp(-1.9), 0.0])
+
+
+@pytest.mark.parametrize("packing", [False, True])
+def test_a_large_vocabulary_is_read_at_targets_alone_with_equal_losses(
+    parent: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, packing: bool
+) -> None:
+    solutions = [PolicyExample("ab"[: 1 + i % 2], ("cd\n", "e" * (1 + i) + "\n")) for i in range(6)]
+    settings = replace(SETTINGS, num_steps=3, batch_size=3, packing=packing)
+    losses = []
+    for limit in (4096, 0):
+        monkeypatch.setattr(path_training, "_LARGE_VOCABULARY", limit)
+        assert path_training.reads_large_vocabulary(load_policy(parent).model) == (limit == 0)
+        weighted = train_paths(parent, PATHS, LikelihoodLoss(), settings, tmp_path / f"paths{limit}")
+        supervised = train_policy(parent, solutions, settings, tmp_path / f"sft{limit}")
+        losses.append([loss for report in (weighted, supervised) for _, loss in report.losses])
+    assert losses[1] == pytest.approx(losses[0], abs=1e-5)
 
 
 def test_equal_weights_are_supervised_training(parent: Path, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, save_checkpoint
+from restmcts.modeling.training import path_training
 from restmcts.modeling.training.path_training import (
     PathExample,
     packed_as_trees,
@@ -50,7 +51,11 @@ def gradients(loaded: LoadedModel, rows: Sequence[PathRow], loss: Loss, *, as_tr
 
 @pytest.mark.parametrize("family", ["llama", "gpt2", "qwen2"])
 @pytest.mark.parametrize("loss", [LikelihoodLoss(), ClippedRatioLoss()], ids=["likelihood", "clipped"])
-def test_gradients_are_those_of_the_paths(make_policy: Callable[..., LoadedModel], family: str, loss: Loss) -> None:
+@pytest.mark.parametrize("limit", [0, 4096])
+def test_gradients_are_those_of_the_paths(
+    make_policy: Callable[..., LoadedModel], monkeypatch: pytest.MonkeyPatch, family: str, loss: Loss, limit: int
+) -> None:
+    monkeypatch.setattr(path_training, "_LARGE_VOCABULARY", limit)
     loaded = make_policy(family)
     rows = [row for row in path_rows(loaded, PATHS, loss) if isinstance(row, PathRow)]
     alone, packed = (gradients(loaded, rows, loss, as_trees=as_trees) for as_trees in (False, True))

@@ -5,6 +5,7 @@ What a step's weight means, the loss says; where weights come from, nothing here
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from inspect import signature
 from itertools import islice
 from typing import Any
 
@@ -21,6 +22,8 @@ from restmcts.modeling.training.losses import IGNORED
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import PathRow, end_tokens, num_shared, pad
 from restmcts.modeling.training.tree_packing import PathTree, collate_trees, path_trees
+
+_LARGE_VOCABULARY = 4096
 
 
 @dataclass(frozen=True, slots=True)
@@ -239,16 +242,38 @@ def _asks_for_old(loss: Loss, rows: Sequence[Any]) -> bool:
     return not isinstance(loss, LikelihoodLoss) or any(min(row.weights) < 0.0 for row in rows)
 
 
+def _logits_at(model: Any, known: dict[str, torch.Tensor], places: torch.Tensor) -> torch.Tensor:
+    """Return the logits at some places of all rows, `[rows, places, vocabulary]`."""
+    if reads_large_vocabulary(model):
+        logits: torch.Tensor = model(**known, use_cache=False, logits_to_keep=places).logits
+        return logits
+    return model(**known, use_cache=False).logits[:, places]  # type: ignore[no-any-return]
+
+
+def reads_large_vocabulary(model: Any) -> bool:
+    """Return whether logits of all places would cost a share of the forward pass worth saving, and
+    the model can leave some out.
+    """
+    inner = getattr(model, "module", model)
+    inner = inner.get_base_model() if hasattr(inner, "get_base_model") else inner
+    can_leave_out = "logits_to_keep" in signature(type(inner).forward).parameters
+    return can_leave_out and inner.config.get_text_config().vocab_size >= _LARGE_VOCABULARY
+
+
 def target_log_probs(model: Any, batch: dict[str, torch.Tensor]) -> torch.Tensor:
     """Return the log-probability of every target token, row by row, `[targets]`, float32."""
-    known = {name: batch[name] for name in ("input_ids", "attention_mask", "position_ids") if name in batch}
-    logits = model(**known, use_cache=False).logits
+    names = ("input_ids", "attention_mask", "position_ids")
+    known: dict[str, torch.Tensor] = {name: batch[name] for name in names if name in batch}
     if "readers" in batch:
-        read, wanted = logits[0, batch["readers"]], batch["target_ids"]
+        places, reads = batch["readers"].unique(return_inverse=True)
+        logits = _logits_at(model, known, places)
+        read, wanted = logits[0, reads], batch["target_ids"]
     else:
         targets = batch["targets"][:, 1:]
         is_target = targets != IGNORED
-        read, wanted = logits[:, :-1][is_target], targets[is_target]
+        places = is_target.any(0).nonzero().squeeze(-1)
+        logits = _logits_at(model, known, places)
+        read, wanted = logits[is_target[:, places]], targets[is_target]
     found: torch.Tensor = read.float().log_softmax(-1).gather(-1, wanted.unsqueeze(-1)).squeeze(-1)
     return found
 

@@ -13,6 +13,7 @@ from trl.trainer.dpo_trainer import DataCollatorForPreference
 
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.training.path_training import reads_large_vocabulary, target_log_probs
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import PreferenceRow, TokenRow, collate, collate_packed
 
@@ -56,7 +57,11 @@ class SupervisedTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
         return {**batch, "labels": batch.pop("targets").long()}
 
     def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
-        """Return TRL's loss, which divides by the targets of the step."""
+        """Return the loss divided by the targets of the step: TRL's, but of a large vocabulary on a
+        CPU, which TRL reads at every place, those of prompts too.
+        """
+        if self.args.device.type == "cpu" and reads_large_vocabulary(self.model):
+            return -target_log_probs(self.model, {**inputs, "targets": inputs["labels"]}).sum() / num_targets
         loss: torch.Tensor = SFTTrainer.compute_loss(self, self.model, inputs, num_items_in_batch=num_targets)
         return loss
 
