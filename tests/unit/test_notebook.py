@@ -104,3 +104,12 @@ def test_the_import_waits_for_nothing() -> None:
     script = "import sys, restmcts; print(sorted(sys.modules.keys() & {'torch', 'sqlalchemy', 'pandas', 'pydantic'}))"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "[]"
+
+
+def test_what_is_not_installed_is_named_with_what_brings_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(sys.modules, "restmcts_cli.python_api", None)
+    with pytest.raises(ImportError, match=r"restmcts\.search needs more.*pip install 'restmcts-cli\[local\]'"):
+        restmcts.search  # noqa: B018
+    monkeypatch.setitem(sys.modules, "restmcts.notebook.runs", None)
+    with pytest.raises(ImportError, match=r"pip install 'restmcts\[notebook\]'"):
+        restmcts.load_run  # noqa: B018
