@@ -7,6 +7,7 @@ import json
 import re
 import subprocess
 import threading
+import time
 import urllib.request
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Sequence
@@ -29,6 +30,7 @@ from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import select
 
 Restmcts = Callable[..., subprocess.CompletedProcess[str]]
+NEWS = "news.jsonl"
 GRAFANA = Path(__file__).parents[2] / "infra/grafana/provisioning/dashboards/restmcts.json"
 
 
@@ -80,6 +82,7 @@ def stack(
 ) -> Iterator[Stack]:
     folder = tmp_path_factory.mktemp("stack") / "stack"
     told = {"RESTMCTS_OTEL_ENDPOINT": f"http://127.0.0.1:{collector.server_port}", "RESTMCTS_RECONCILE_SECONDS": "2"}
+    told["RESTMCTS_NOTIFY_COMMAND"] = f"cat >> {folder.parent / NEWS}; echo >> {folder.parent / NEWS}"
     environment.update(told)
     done = restmcts_anew("stack", "up", "--dir", folder, "--workers", "tree-search=2")
     for name in told:
@@ -139,6 +142,20 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(ended: EndedRun) -> No
     for kind, names in (("policy", ("base", "policy-1", "policy-2")), ("value", ("value-0", "value-1"))):
         weights = {(ended.artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
         assert len(weights) == len(names), f"each training of a {kind} model changed its weights"
+
+
+def test_the_coordinator_notifies_of_the_end_once(stack: Stack, ended: EndedRun) -> None:
+    news = stack.folder.parent / NEWS
+    for _ in range(100):
+        if news.is_file() and news.read_text().endswith("\n"):
+            break
+        time.sleep(0.1)
+    (sent,) = map(json.loads, news.read_text().splitlines())
+    with ended.database.transaction() as transaction:
+        assert runs.find_run(transaction, sent["run"]).notified_state == "done"  # type: ignore[union-attr]
+    assert sent["state"] == "done"
+    assert sent["accuracy_last"]["problems"] == 12
+    assert sent["command"] == f"restmcts runs show {sent['run']}"
 
 
 def test_every_metric_of_the_grafana_dashboard_is_scraped(ended: EndedRun) -> None:

@@ -80,6 +80,30 @@ class DashboardSettings(BaseSettings):
     dashboard_token: SecretStr = SecretStr("")
 
 
+class NotificationSettings(BaseSettings):
+    """Who is notified when a run is done, failed, paused by itself, or blocked for a minute.
+
+    Attributes:
+        notify_command: a command of the shell; it gets the notification as JSON on its standard
+            input, and its text in RESTMCTS_TEXT. Empty: none.
+        notify_url: takes the JSON as a POST; it may hold a secret. Empty: none.
+        notify_seconds: that either may take.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
+
+    notify_command: str = ""
+    notify_url: SecretStr = SecretStr("")
+    notify_seconds: float = Field(default=10.0, gt=0, le=60)
+
+    @field_validator("notify_url")
+    @classmethod
+    def _is_web_address(cls, url: SecretStr) -> SecretStr:
+        if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
+            raise ValueError("is no address that begins with http:// or https://")
+        return url
+
+
 class VllmServerSettings(BaseSettings):
     """How the engine vllm starts its server.
 
@@ -202,6 +226,15 @@ def load_policy_server_settings() -> PolicyServerSettings:
 def load_dashboard_token() -> str:
     """Return the token of a dashboard that needs no stack; empty: it only reads."""
     return _load(DashboardSettings).dashboard_token.get_secret_value()
+
+
+def load_notification_settings() -> NotificationSettings:
+    """Return who is notified of runs; nothing need be set.
+
+    Raises:
+        InputError: naming the first setting that is wrong; secrets are not shown.
+    """
+    return _load(NotificationSettings)
 
 
 def secrets_folder() -> Path:

@@ -2,6 +2,7 @@
 process always ends.
 """
 
+import json
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
@@ -126,6 +127,19 @@ def test_what_fails_alone_fails_its_tree_with_the_reason_and_no_other(run: Any, 
     assert reason in str(error)
     assert {state for state, _ in found.values()} == {"labelled"}
     assert attempts(local) == {1}, "neighbours pay no attempt"
+
+
+def test_people_are_notified_of_the_end_and_of_nothing_else(
+    run: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTMCTS_NOTIFY_COMMAND", f"cat >> {tmp_path / 'news'}; echo >> {tmp_path / 'news'}")
+    local = run(Poisoned(do=panic), poisonous=range(9))
+    for _ in range(2):
+        with pytest.raises(RestMctsError, match="run run failed"):
+            local.run(1, notifies=True)
+    (sent,) = map(json.loads, (tmp_path / "news").read_text().splitlines())
+    assert (sent["state"], sent["command"]) == ("failed", f"restmcts runs show run --workdir {tmp_path / 'work'}")
+    assert "all 9 trees failed" in sent["why"]
 
 
 def test_several_poisonous_requests_side_by_side_do_not_pass_for_a_broken_model(run: Any) -> None:

@@ -54,5 +54,5 @@ def selftrained_here(spec: RunSpec, workdir: Path, named: Collection[str]) -> It
             check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
-        run.run(run_id, takes_max_tokens=True)
+        run.run(run_id, takes_max_tokens=True, notifies=True)
         yield SelftrainRun(run, run_id, spec)

@@ -8,13 +8,18 @@ import time
 
 from prometheus_client import REGISTRY
 from restmcts.adapters.buses.celery_bus import CeleryBus
+from restmcts.adapters.observability.notifying import notify
 from restmcts.adapters.observability.stack_metrics import StackCollector
 from restmcts.adapters.workers.celery_worker import WorkerContext
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import StorageError
+from restmcts.settings import NotificationSettings, load_notification_settings
 from restmcts.usecases.reconcile import RetryPolicy, wake_overdue
 
 log = logging.getLogger(__name__)
+
+NOTIFY_SECONDS = 2.0
+"""Between two looks at what people are to be notified of."""
 
 RELAY_SECONDS = 1.0
 """Between two looks at the outbox, and the age from which a message there counts as not sent."""
@@ -29,6 +34,20 @@ def begin_beat(worker: WorkerContext) -> None:
         service.closers.append(lambda: REGISTRY.unregister(collector))
     retries = RetryPolicy(settings.reconcile_seconds, settings.max_attempts)
     Beat(service, worker.bus, retries).start()
+    threading.Thread(
+        target=_notify, args=(service, load_notification_settings()), name="notifications", daemon=True
+    ).start()
+
+
+def _notify(service: ServiceContext, settings: NotificationSettings) -> None:
+    """Look for news until the service stops; a thread of its own, as sending may take its time."""
+    while not service.stopping.wait(NOTIFY_SECONDS):
+        try:
+            notify(service.database, settings, service.stopping)
+        except StorageError as error:
+            log.warning("notifications wait for the database (%s)", error)
+        except Exception:
+            log.exception("notifying failed")
 
 
 class Beat:

@@ -9,15 +9,17 @@ import logging
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Self
 
 from restmcts.adapters.buses.local_bus import LocalBus
 from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.models.engines import ENGINES
+from restmcts.adapters.observability.notifying import notify
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import blocks, runs, token_budget
@@ -38,7 +40,7 @@ from restmcts.domain.runs.training_settings import Dtype
 from restmcts.errors import LEAVING, RestMctsError, ServerUnavailableError, reason_of
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of
-from restmcts.settings import load_policy_server_settings
+from restmcts.settings import load_notification_settings, load_policy_server_settings
 from restmcts.usecases import reconcile, steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts.usecases.need_plugins import check_plugins, with_plugins
@@ -226,24 +228,27 @@ class LocalRun:
                 steer.set_max_tokens(transaction, row.name, max_tokens)
         return int(row.id)
 
-    def run(self, run_id: int, *, takes_max_tokens: bool = False) -> StoredRun:
+    def run(self, run_id: int, *, takes_max_tokens: bool = False, notifies: bool = False) -> StoredRun:
         """Work until the run has ended; return its row.
 
         Args:
             takes_max_tokens: the command that a person gave has that option, which is then the way
                 to go on.
+            notifies: notify people of its end, and of what keeps it from going on, as the settings
+                say.
 
         Raises:
             RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
         with self.database.transaction() as transaction:
             reconcile.wake_all(transaction)
-        with _interruptible(self._context.stopping):
+        with self._notifying(run_id, notifies) as look, _interruptible(self._context.stopping):
             self.bus.run()
             row = self._row(run_id)
             num_rounds = 0
             while row is not None and row.state == RunState.RUNNING and num_rounds < MAX_ROUNDS:
                 num_rounds = 0 if self._waited_for_what_blocks(run_id) else num_rounds + 1
+                look()
                 self._reconcile()
                 self.bus.run()
                 row = self._row(run_id)
@@ -256,6 +261,19 @@ class LocalRun:
         if row.state == RunState.FAILED:
             raise RestMctsError(f"run {row.name} failed: {row.error}")
         return row
+
+    @contextmanager
+    def _notifying(self, run_id: int, notifies: bool) -> Iterator[Callable[[], object]]:
+        """Yield a function that notifies people of a run's state; it is called at the end too."""
+        if not notifies:
+            yield lambda: None
+            return
+        settings, place = load_notification_settings(), f" --workdir {self._workdir}"
+        look = partial(notify, self.database, settings, self._context.stopping, run_id, place)
+        try:
+            yield look
+        finally:
+            look()
 
     def _waited_for_what_blocks(self, run_id: int) -> bool:
         """Wait until what the run cannot have is to be asked for again; return whether there is

@@ -235,4 +235,7 @@ def _locked(transaction: Transaction, name: str, *allowed: RunState) -> StoredRu
 
 
 def _set_state(transaction: Transaction, run_id: int, state: RunState) -> None:
-    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(state=state.value, error=None))
+    # What a person does is no news to anybody.
+    notified = state.value if state != RunState.RUNNING else None
+    values = {"state": state.value, "error": None, "notified_state": notified}
+    transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(**values))

@@ -172,7 +172,7 @@ def _work(run: "LocalRun", run_id: int, spec: "RunSpec") -> None:
     from restmcts_cli.reports.run_results import why_stopped
 
     try:
-        run.run(run_id)
+        run.run(run_id, notifies=True)
     except RestMctsError:
         if why_stopped(run.database, run_id, spec.truth) is None:
             raise

@@ -180,7 +180,7 @@ def work(
     display = LiveDisplay(f"run {name} in {workdir}")
     with LocalRun(workdir, options, display.on_training) as run, display:
         display.watch(run.database, row.id)
-        run.run(row.id)
+        run.run(row.id, notifies=True)
     with connect(workdir) as connection:
         _show(connection, name, json)
 

@@ -40,6 +40,7 @@ class RunFacts:
     finished_at: datetime | None
     archived_at: datetime | None
     tags: list[str]
+    notified_state: str | None
 
 
 @dataclass(frozen=True, slots=True)

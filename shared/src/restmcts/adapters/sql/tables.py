@@ -107,7 +107,8 @@ class Run(SQLModel, table=True):
     """A run: a list of phases over its problem sets.
 
     `error` says why it failed or was paused by itself; `max_tokens` is how many its policy may
-    generate (None: no limit). `tags` are words of people; an archived run is left out of lists.
+    generate (None: no limit). `notified_state` is the state that somebody was last notified of, if
+    the run is still in it. `tags` are words of people; an archived run is left out of lists.
     """
 
     __tablename__ = "runs"
@@ -124,6 +125,7 @@ class Run(SQLModel, table=True):
     created_at: datetime = Field(sa_column=time_of_insertion())
     finished_at: datetime | None = Field(default=None, sa_column=time_column())
     archived_at: datetime | None = Field(default=None, sa_column=time_column())
+    notified_state: str | None = None
     tags: list[str] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False, default=list, server_default="[]")
     )

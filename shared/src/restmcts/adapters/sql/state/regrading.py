@@ -51,7 +51,11 @@ def copy_run(transaction: Transaction, run: StoredRun, name: str, by: JsonObject
     """
     config = {**run.config, "regraded": by}
     new_id = runs.create_run(transaction, name, run.method, run.seed, config)
-    transaction.execute(update(RUNS).where(RUNS.c.id == new_id).values(state=RunState.PAUSED.value))
+    transaction.execute(
+        update(RUNS)
+        .where(RUNS.c.id == new_id)
+        .values(state=RunState.PAUSED.value, notified_state=RunState.PAUSED.value)
+    )
     _copy(
         transaction,
         PROBLEMS,

@@ -106,7 +106,7 @@ def change_run(transaction: Transaction, run_id: int, config: JsonObject, *, goe
     """Store what a run is to be known by; one that `goes_on` is running again."""
     values: Columns = {"config": config}
     if goes_on:
-        values |= {"state": RunState.RUNNING.value, "error": None, "finished_at": None}
+        values |= {"state": RunState.RUNNING.value, "error": None, "finished_at": None, "notified_state": None}
     transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(**values))
 
 

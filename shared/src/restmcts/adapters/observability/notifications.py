@@ -1,0 +1,104 @@
+"""Sends a notification to a command of the shell and to a web address, each within a bounded time.
+
+What fails is the caller's to log: nothing here raises.
+"""
+
+import os
+import signal
+import subprocess
+import tempfile
+import threading
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from http.client import HTTPException
+from urllib.error import HTTPError
+from urllib.parse import urlsplit
+from urllib.request import HTTPRedirectHandler, Request, build_opener
+
+from restmcts.domain.text import escaped_text
+from restmcts.errors import reason_of
+from restmcts.settings import NotificationSettings
+
+MAX_REASON_CHARACTERS = 300
+TEXT = "RESTMCTS_TEXT"
+
+
+def send(settings: NotificationSettings, document: str, text: str) -> list[str]:
+    """Send a notification wherever the settings say; return what failed, a sentence each.
+
+    Args:
+        document: as JSON.
+        text: the same in a sentence.
+    """
+    return [*_to_command(settings, document, text), *_to_address(settings, document)]
+
+
+def _to_command(settings: NotificationSettings, document: str, text: str) -> Iterator[str]:
+    if not settings.notify_command:
+        return
+    command = ["/bin/sh", "-c", settings.notify_command]
+    try:
+        reason = _run(command, document, {**os.environ, TEXT: text}, settings.notify_seconds)
+    except (OSError, ValueError) as error:
+        reason = f"does not start ({error})"
+    if reason is not None:
+        yield f"the command of RESTMCTS_NOTIFY_COMMAND {reason}"
+
+
+def _run(command: list[str], document: str, environment: Mapping[str, str], seconds: float) -> str | None:
+    """Run a command; return what went wrong. Files in place of pipes: whatever it leaves running
+    keeps nobody waiting.
+    """
+    with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
+        given.write(document.encode())
+        given.seek(0)
+        child = subprocess.Popen(
+            command, stdin=given, stdout=subprocess.DEVNULL, stderr=errors, env=environment, start_new_session=True
+        )
+        try:
+            status = child.wait(seconds)
+        except subprocess.TimeoutExpired:
+            with suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+            child.wait()
+            return f"took longer than {seconds:g} s"
+        errors.seek(0)
+        said = errors.read(4096).decode(errors="replace").strip()
+    if status == 0:
+        return None
+    return f"ended with {status}" + (f": {escaped_text(said)[:MAX_REASON_CHARACTERS]}" if said else "")
+
+
+def _to_address(settings: NotificationSettings, document: str) -> Iterator[str]:
+    url = settings.notify_url.get_secret_value()
+    if not url:
+        return
+    reasons = [f"gave no answer within {settings.notify_seconds:g} s"]
+    thread = threading.Thread(
+        target=lambda: reasons.append(_post(url, document, settings.notify_seconds)), name="notification", daemon=True
+    )
+    thread.start()
+    # The library bounds each wait for bytes, and a server may send one after the other.
+    thread.join(settings.notify_seconds)
+    if reasons[-1]:
+        yield f"{urlsplit(url).hostname}, of RESTMCTS_NOTIFY_URL, {reasons[-1]}"
+
+
+class _NoRedirect(HTTPRedirectHandler):
+    """A notification goes where it was sent, or nowhere."""
+
+    def redirect_request(self, *_: object) -> None:
+        """Return None: the redirect is then an error."""
+
+
+def _post(url: str, document: str, seconds: float) -> str:
+    """Post a document; return what went wrong, or nothing."""
+    request = Request(url, document.encode(), {"Content-Type": "application/json"})
+    try:
+        build_opener(_NoRedirect).open(request, timeout=seconds).close()
+    except HTTPError as error:
+        error.close()
+        return f"answers with {error.code}"
+    except (OSError, HTTPException, ValueError) as error:
+        return f"is not reached ({reason_of(error)})"
+    return ""

@@ -1,0 +1,127 @@
+"""Notify people once a run is done, failed, paused by itself, or blocked for a while.
+
+A change of state is noted as sent after it was sent: whoever is killed in between sends it again,
+and two coordinators may both send it. What cannot be sent is logged and given up after some tries;
+no run waits for it.
+"""
+
+import json
+import logging
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from restmcts.adapters.observability.notifications import send
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads.run_lines import RunLine, Score, run_lines
+from restmcts.adapters.sql.state import news, token_budget
+from restmcts.adapters.sql.state.news import News
+from restmcts.adapters.sql.tables import RunState
+from restmcts.settings import NotificationSettings
+
+log = logging.getLogger(__name__)
+
+SECONDS_BETWEEN_TRIES = (1.0, 5.0)
+
+
+@dataclass(frozen=True, slots=True)
+class Notification:
+    """What people are notified of.
+
+    Attributes:
+        why: it failed, was paused or is blocked; None for a run that is done.
+        accuracy_first: of the run's first policy; None if that was not evaluated.
+        accuracy_last: of its last one, or of the only method that it evaluates.
+        tokens: generated so far.
+        command: to look at the run, or to resume it.
+    """
+
+    run: str
+    method: str
+    state: str
+    why: str | None
+    accuracy_first: Score | None
+    accuracy_last: Score | None
+    tokens: int
+    command: str
+
+    @property
+    def text(self) -> str:
+        """All of it as a sentence."""
+        scores = [score for score in (self.accuracy_first, self.accuracy_last) if score is not None]
+        shares = " -> ".join(f"{100 * score.accuracy.value:.1f} %" for score in scores)
+        accuracy = f", accuracy {shares} on {scores[-1].num_answers:,} problems" if scores else ""
+        why = f": {self.why}" if self.why else ""
+        return f"restmcts: run {self.run} is {self.state}{why}{accuracy}; {self.command}"
+
+    @property
+    def document(self) -> str:
+        """All of it as JSON; `text` is the sentence, which chats show as it is."""
+        accuracies = {"accuracy_first": self.accuracy_first, "accuracy_last": self.accuracy_last}
+        return json.dumps(
+            {
+                "run": self.run,
+                "method": self.method,
+                "state": self.state,
+                "why": self.why,
+                **{name: _figure(score) for name, score in accuracies.items()},
+                "tokens": self.tokens,
+                "command": self.command,
+                "text": self.text,
+            }
+        )
+
+
+def _figure(score: Score | None) -> dict[str, float] | None:
+    if score is None:
+        return None
+    return {"accuracy": score.accuracy.value, "right": score.num_right, "problems": score.num_answers}
+
+
+def notify(
+    database: Database,
+    settings: NotificationSettings,
+    stopping: threading.Event,
+    run_id: int | None = None,
+    place: str = "",
+) -> int:
+    """Send what is news of a run, or of all; return of how many.
+
+    Args:
+        stopping: ends the pauses between tries.
+        place: what a command needs to find the run: " --workdir DIR", or nothing.
+    """
+    with database.transaction() as transaction:
+        news.forget_ended_blocks(transaction)
+        found = [one for one in news.news(transaction) if run_id is None or one.id == run_id]
+        lines = {line.run.id: line for line in run_lines(transaction)} if found else {}
+    for one in found:
+        if settings.notify_command or settings.notify_url.get_secret_value():
+            _send(settings, _notification(one, lines.get(one.id), place), stopping)
+        with database.transaction() as transaction:
+            news.set_notified(transaction, one.id, one.state)
+    return len(found)
+
+
+def _notification(one: News, line: RunLine | None, place: str) -> Notification:
+    first, last, tokens = (line.first, line.last, line.counts.tokens) if line is not None else (None, None, 0)
+    why = one.why if one.state != RunState.DONE else None
+    return Notification(one.name, one.method, one.state, why, first, last, tokens, _command(one, place))
+
+
+def _command(one: News, place: str) -> str:
+    if one.state != RunState.PAUSED:
+        return f"restmcts runs show {one.name}{place}"
+    larger = " --max-tokens LARGER" if token_budget.is_spent(one.why) else ""
+    return f"restmcts runs resume {one.name}{place}{larger}"
+
+
+def _send(settings: NotificationSettings, notification: Notification, stopping: threading.Event) -> None:
+    failures: Sequence[str] = ()
+    for pause in (0.0, *SECONDS_BETWEEN_TRIES):
+        if pause and stopping.wait(pause):
+            break
+        failures = send(settings, notification.document, notification.text)
+        if not failures:
+            return
+    log.warning("nobody was notified that run %s is %s: %s", notification.run, notification.state, "; ".join(failures))
