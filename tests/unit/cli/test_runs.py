@@ -1,12 +1,15 @@
 """The commands `runs`: created, shown and steered, in a work folder."""
 
 import json
+import os
 import re
+import sqlite3
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +49,23 @@ def test_list_counts_what_has_ended(workdir: Path, shown: Shown, document: Docum
     assert (row["name"], row["state"], row["num_phases"], row["num_phases_ended"]) == ("mine", "running", 4, 2)
     assert (row["num_trees"], row["num_trees_ended"]) == (10, 10)
     assert "mine" in shown("runs", "list", "--workdir", workdir)
+
+
+def test_the_only_run_need_not_be_named(
+    workdir: Path, shown: Shown, call: Command, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    assert shown("runs", "show", "--workdir", workdir) == shown("runs", "show", "mine", "--workdir", workdir)
+    with closing(sqlite3.connect(workdir / "run.db")) as database, database:
+        database.execute("update runs set name = 'first'")
+        columns = "method, seed, state, config, created_at, tags"
+        database.execute(f"insert into runs (name, {columns}) select 'second', {columns} from runs")
+    for command in ("show", "watch", "spec"):
+        refused = str(call("runs", command, "--workdir", workdir).exception)
+        assert refused.startswith("name one of the 2 runs: ") and "first" in refused and "second" in refused
+    for name in [one for one in os.environ if one.startswith("RESTMCTS_")]:
+        monkeypatch.delenv(name)
+    monkeypatch.chdir(tmp_path)
+    assert str(call("runs", "list").exception).startswith("no work folder is named (--workdir), and the stack")
 
 
 def test_show_has_the_numbers_of_every_phase(workdir: Path, shown: Shown, document: Document) -> None:

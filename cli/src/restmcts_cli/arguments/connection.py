@@ -20,6 +20,11 @@ DATABASE_FILE = "run.db"
 ARTIFACTS_FOLDER = "artifacts"
 SECONDS_TO_READ_PROBLEMS = 600.0
 
+MAX_NAMED = 10
+
+OnlyName = Annotated[
+    str | None, typer.Argument(help="The run's name; without: the only run that there is.", show_default=False)
+]
 Workdir = Annotated[
     Path | None,
     typer.Option(
@@ -65,6 +70,24 @@ def connect(workdir: Path | None, *, create: bool = False, any_version: bool = F
         yield connection
     finally:
         connection.database.close()
+
+
+def only_run(connection: Connection) -> str:
+    """Return the name of the only run.
+
+    Raises:
+        InputError: if there are several, naming them, or none.
+    """
+    from restmcts.adapters.sql.reads import queries
+
+    with connection.database.transaction() as transaction:
+        names = [row.name for row in queries.list_runs(transaction)]
+    if len(names) == 1:
+        return names[0]
+    if not names:
+        raise InputError("there are no runs yet: restmcts runs create")
+    others = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    raise InputError(f"name one of the {len(names)} runs: {', '.join(names[:MAX_NAMED])}{others}")
 
 
 def _folder(workdir: Path, create: bool) -> Connection:
@@ -118,7 +141,7 @@ def stack_settings() -> "Settings":
     try:
         return load_settings()
     except InputError as error:
-        raise InputError(f"{error}; or name a local work folder with --workdir") from error
+        raise InputError(f"no work folder is named (--workdir), and the stack cannot be reached: {error}") from error
 
 
 def _bucket(settings: "Settings") -> "ArtifactStore":

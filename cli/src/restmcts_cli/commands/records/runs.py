@@ -13,7 +13,7 @@ from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.reporting.plain_text import plain, shortened
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
 
-from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.connection import Connection, OnlyName, Workdir, connect, only_run
 from restmcts_cli.arguments.method_options import MaxTokens
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
@@ -86,18 +86,18 @@ def _listed(row: "ListedRun") -> dict[str, object]:
 
 
 @app.command()
-def show(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+def show(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> None:
     """Show a run's phases and iterations with their numbers: accuracy ± standard error, trees,
     solved, tokens.
 
     Example: [bold]restmcts runs show demo[/bold]
     """
     with connect(workdir) as connection:
-        _show(connection, name, json)
+        _show(connection, name or only_run(connection), json)
 
 
 @app.command()
-def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
+def watch(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> None:
     """Watch a run until it has ended; then show what `runs show` shows. Ctrl-C ends the watching,
     not the run.
 
@@ -106,6 +106,7 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
     from restmcts_cli.reports.live_display import LiveDisplay
 
     with connect(workdir) as connection:
+        name = name or only_run(connection)
         row = _row(connection, name)
         with LiveDisplay(f"run {name}", resumption="") as display:
             display.watch(connection.database, row.id)
@@ -125,7 +126,7 @@ def watch(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
 
 @app.command()
-def spec(name: Name, workdir: Workdir = None, plugin: Plugins = None) -> None:
+def spec(name: OnlyName = None, workdir: Workdir = None, plugin: Plugins = None) -> None:
     """Print a run as a run file (TOML) that makes the same run again.
 
     Example: [bold]restmcts runs spec demo > run.toml[/bold]
@@ -137,6 +138,7 @@ def spec(name: Name, workdir: Workdir = None, plugin: Plugins = None) -> None:
     if workdir is not None:
         check_folder(workdir)
     with connect(workdir) as connection:
+        name = name or only_run(connection)
         row = _row(connection, name)
     found = stored_run(row.config)
     if found is None:
