@@ -8,6 +8,7 @@ RESTMCTS_SECRETS_DIR, else /run/secrets. Read in the services' apps and the CLI 
 import os
 from pathlib import Path
 from typing import Literal, TypeVar
+from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -90,7 +91,9 @@ class NotificationSettings(BaseSettings):
         notify_seconds: that either may take.
     """
 
-    model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
+    model_config = SettingsConfigDict(
+        hide_input_in_errors=True, env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True
+    )
 
     notify_command: str = ""
     notify_url: SecretStr = SecretStr("")
@@ -99,8 +102,15 @@ class NotificationSettings(BaseSettings):
     @field_validator("notify_url")
     @classmethod
     def _is_web_address(cls, url: SecretStr) -> SecretStr:
-        if url.get_secret_value() and not url.get_secret_value().startswith(("http://", "https://")):
+        text = url.get_secret_value()
+        if text and not text.startswith(("http://", "https://")):
             raise ValueError("is no address that begins with http:// or https://")
+        try:
+            has_host = not text or (urlsplit(text).hostname and urlsplit(text).port != 0)
+        except ValueError:
+            has_host = False
+        if not has_host or any(letter.isspace() or not letter.isprintable() for letter in text):
+            raise ValueError("is no address: its host or port is wrong, or it has a blank in it")
         return url
 
 

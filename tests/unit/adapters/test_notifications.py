@@ -145,7 +145,8 @@ def new_run_id(transaction: Transaction) -> int:
     return runs.create_run(transaction, "other", "rest-mcts", 0, {})
 
 
-def test_a_done_run_says_its_first_and_last_accuracy(database: Database, hook: Any) -> None:
+@pytest.mark.parametrize("source", ["answers", "votes"])
+def test_a_done_run_says_its_first_and_last_accuracy(database: Database, hook: Any, source: str) -> None:
     run_id = new_run(database)
     names = ("grade-base", "grade-policy-1")
     with database.transaction() as transaction:
@@ -157,13 +158,16 @@ def test_a_done_run_says_its_first_and_last_accuracy(database: Database, hook: A
         for row, right in zip(runs.phases_of(transaction, run_id), (3, 10), strict=True):
             result = {"trees": 40, "right": right, "tokens": 500, "solved": right}
             runs.set_phase(transaction, row.id, PhaseState.DONE, result=result)
+        runs.change_run(transaction, run_id, {"truth": {"source": source}}, goes_on=False)
         runs.finish_run(transaction, run_id, RunState.DONE)
     notify(database, settings(url=hook.url), NEVER)
     (got,) = hook.got
+    assert got["unchecked"] == (source == "votes")
     assert got["accuracy_first"] == {"accuracy": 0.075, "right": 3, "problems": 40}
     assert got["accuracy_last"]["accuracy"] == 0.25
     assert (got["why"], got["tokens"]) == (None, 1000)
-    assert "is done, accuracy 7.5 % -> 25.0 % on 40 problems; restmcts runs show mine" in got["text"]
+    mark = " (unchecked)" if source == "votes" else ""
+    assert f"is done, accuracy 7.5 % -> 25.0 %{mark} on 40 problems; restmcts runs show mine" in got["text"]
 
 
 def test_who_is_killed_before_it_is_noted_sends_it_again(
@@ -192,15 +196,17 @@ def test_what_happened_while_nobody_was_to_be_notified_is_no_news_later(database
 
 
 def test_what_cannot_be_sent_is_logged_and_given_up(
-    database: Database, hook: Any, caplog: pytest.LogCaptureFixture
+    database: Database, hook: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
 ) -> None:
     run_id = new_run(database)
     change(database, lambda t: runs.finish_run(t, run_id, RunState.DONE))
-    assert notify(database, settings(url=f"{hook.url}/500"), NEVER) == 1
+    assert notify(database, settings(f"echo sent >> {tmp_path}/sent", url=f"{hook.url}/500"), NEVER) == 1
+    assert (tmp_path / "sent").read_text() == "sent\n", "what was sent is not sent again"
     assert notify(database, settings(url=hook.url), NEVER) == 0
     assert len(hook.got) == 3, "tries"
     assert (
-        "nobody was notified that run mine is done: 127.0.0.1, of RESTMCTS_NOTIFY_URL, answers with 500" in caplog.text
+        "no notification was sent that run mine is done: 127.0.0.1, of RESTMCTS_NOTIFY_URL, answers with 500"
+        in caplog.text
     )
 
 
@@ -210,21 +216,21 @@ def test_what_cannot_be_sent_is_logged_and_given_up(
 )
 def test_an_address_that_does_not_take_it_is_a_sentence_in_bounded_time(hook: Any, path: str, reason: str) -> None:
     began = time.monotonic()
-    (failure,) = send(settings(url=f"{hook.url}/{path}", seconds=0.3), "{}", "text")
+    (failure,) = send(settings(url=f"{hook.url}/{path}", seconds=0.3), "{}", "text").values()
     assert failure.endswith(reason), failure
     assert time.monotonic() - began < 2.0
     assert len(hook.got) == 1, "no redirect is followed"
 
 
 def test_an_address_where_nobody_listens_does_not_show_its_secret() -> None:
-    (failure,) = send(settings(url="http://127.0.0.1:9/secret"), "{}", "text")
+    (failure,) = send(settings(url="http://127.0.0.1:9/secret"), "{}", "text").values()
     assert "127.0.0.1, of RESTMCTS_NOTIFY_URL, is not reached (URLError" in failure
     assert "secret" not in failure
 
 
 def test_a_command_gets_the_document_and_the_sentence(tmp_path: Path) -> None:
     command = f'cat > {tmp_path}/document; printf %s "$RESTMCTS_TEXT" > {tmp_path}/text'
-    assert send(settings(command), '{"run": "mine"}', "it's `done`; $HOME") == []
+    assert send(settings(command), '{"run": "mine"}', "it's `done`; $HOME") == {}
     assert json.loads((tmp_path / "document").read_text()) == {"run": "mine"}
     assert (tmp_path / "text").read_text() == "it's `done`; $HOME"
 
@@ -240,13 +246,28 @@ def test_a_command_gets_the_document_and_the_sentence(tmp_path: Path) -> None:
 )
 def test_a_command_that_fails_is_a_sentence_in_bounded_time(command: str, reason: str) -> None:
     began = time.monotonic()
-    (failure,) = send(settings(command, seconds=0.3), "{}", "text")
+    (failure,) = send(settings(command, seconds=0.3), "{}", "text").values()
     assert reason in failure
     assert time.monotonic() - began < 2.0
 
 
-def test_an_address_that_is_none_is_refused_with_the_name_of_its_setting(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("RESTMCTS_NOTIFY_URL", "hooks.example.com/secret")
-    with pytest.raises(InputError, match=r"RESTMCTS_NOTIFY_URL: .*http://") as refused:
+@pytest.mark.parametrize(
+    "url",
+    [
+        "hooks.example.com/secret",
+        "http://[::1/secret",
+        "https://127.0.0.1/sec ret",
+        "http://h:99999/secret",
+        "http:///secret",
+    ],
+)
+def test_an_address_that_is_none_is_refused_with_the_name_of_its_setting(
+    monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("RESTMCTS_NOTIFY_URL", url)
+    with pytest.raises(InputError, match=r"RESTMCTS_NOTIFY_URL: .*is no address") as refused:
         load_notification_settings()
+    with pytest.raises(ValueError, match="is no address") as built:
+        NotificationSettings(notify_url=SecretStr(url))
+    assert "secret" not in str(built.value) and "sec ret" not in str(built.value)
     assert "secret" not in str(refused.value)

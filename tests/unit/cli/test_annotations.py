@@ -86,6 +86,8 @@ def test_what_was_exported_is_imported_at_the_same_steps(
         ({"who": None}, '"who" is missing'),
         ({"verdict": "good"}, "give right, wrong, unsure"),
         ({"when": "yesterday"}, '"when" is not a time'),
+        ({"when": "0001-01-01T00:00:00+14:00"}, '"when" is not a time'),
+        ({"problem": "x\ud800"}, "cannot be stored"),
         ({"run": "nowhere"}, "nowhere"),
         ({"note": 3}, '"note" is not a text'),
     ],
@@ -106,7 +108,8 @@ def test_a_file_that_is_no_json_is_named_with_its_line(
     searched: Path, tmp_path: Path, call: Callable[..., Result]
 ) -> None:
     file = tmp_path / "bad.jsonl"
-    for text, reason in (("\n{", "line 2: it is not JSON"), ("[]", "line 1: it is no JSON object")):
+    bad = (("\n{", "line 2: it is not JSON"), ("[" * 100_000, "line 1: it is not JSON"), ("\ufeff[]", "no JSON object"))
+    for text, reason in bad:
         file.write_text(text)
         assert reason in str(call("annotations", "import", file, "--workdir", searched).exception)
     assert "cannot be read" in str(call("annotations", "import", tmp_path / "none", "--workdir", searched).exception)

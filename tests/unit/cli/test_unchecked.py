@@ -75,6 +75,13 @@ def test_show_marks_every_accuracy_and_lists_what_flipped(workdir: Path, shown: 
     assert flipped["question"].startswith("train question")
 
 
+def test_trees_are_listed_with_the_mark_beside_their_verdicts(workdir: Path, shown: Shown) -> None:
+    listing = ("trees", "list", "mine", "--phase", "grade-base", "--workdir", workdir)
+    assert "unchecked" not in shown(*listing)
+    change(workdir, VOTES)
+    assert re.search(r"(right|wrong) unchecked", shown(*listing))
+
+
 def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
     half = Figure.of([1.0, 0.0] * 50)
     more = Figure.of([1.0, 1.0, 0.0, 1.0] * 25)

@@ -30,6 +30,7 @@ from rich.text import Text
 SECONDS_BETWEEN_FRAMES = 0.5
 SECONDS_BETWEEN_LINES = 60.0
 MAX_SHARES = 4
+GATE = "gate"
 WORKING = (PhaseState.SEARCHING, PhaseState.WRITING, PhaseState.TRAINING, PhaseState.PROMOTING)
 
 
@@ -189,7 +190,7 @@ def _came_to(phase: progress.PhaseProgress, mark: str) -> str:
         return f" · {solved}" + (f", {phase.num_failed} failed" if phase.num_failed else "")
     reason = phase.result.get("reason")
     if reason:
-        return f" · {reason}"
+        return f" · {marked(reason, mark if phase.kind == GATE else '')}"
     if "last_loss" in phase.result:
         return f" · loss {phase.result['first_loss']:.3f} -> {phase.result['last_loss']:.3f}"
     return ""

@@ -17,7 +17,7 @@ from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.truth.ledger import summarise_truth, why_stop
 from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
-from restmcts.reporting.truth import MARK, truth_in_words
+from restmcts.reporting.truth import MARK, mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import Column, select
 
@@ -223,7 +223,8 @@ def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
         run = runs.lock_run(transaction, run_id)
         truth = read_truth(transaction, run_id, run.config) if run is not None else None
     of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
-    return (*of_truth, *(f"{warning}." for warning in value_warnings(phases)))
+    mark = mark_of(truth)
+    return (*of_truth, *(f"{warning}{f' ({mark})' if mark else ''}." for warning in value_warnings(phases)))
 
 
 def why_stopped(database: Database, run_id: int, settings: TruthSettings) -> str | None:

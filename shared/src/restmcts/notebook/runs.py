@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.reads.queries import PhaseNumbers
+from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.rows import JsonObject, ListedCheckpoint, ListedDataset, ListedRun
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
@@ -34,6 +35,7 @@ class CurvePoint:
         accuracy: the share of problems whose chosen answer is right.
         standard_error: of the accuracy, over problems.
         tokens: generated for training data up to and including this iteration.
+        unchecked: whether no probe checks the verdicts that the run trained on.
     """
 
     series: str
@@ -42,6 +44,7 @@ class CurvePoint:
     standard_error: float
     num_problems: int
     tokens: int
+    unchecked: bool
 
 
 class LoadedRun:
@@ -93,6 +96,8 @@ class LoadedRun:
     @property
     def curves(self) -> list[CurvePoint]:
         """The accuracies of its evaluation phases that are done, in order."""
+        with self._database.transaction() as transaction:
+            unchecked = self._id in unchecked_runs(transaction, [self._id])
         points = []
         tokens = 0
         for phase in self.phases:
@@ -101,7 +106,7 @@ class LoadedRun:
             if phase.accuracy is not None and phase.state == "done":
                 found = phase.accuracy
                 point = (_series(phase.name), phase.iteration, found.value, found.standard_error, found.n, tokens)
-                points.append(CurvePoint(*point))
+                points.append(CurvePoint(*point, unchecked))
         return points
 
     @property

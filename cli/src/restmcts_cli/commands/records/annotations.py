@@ -90,7 +90,7 @@ def import_(
         for line, row in rows:
             try:
                 import_annotation(transaction, row, run)
-            except InputError as error:
+            except (InputError, StorageError) as error:
                 raise InputError(f"{file}, line {line}: {error}; nothing was imported") from error
     print_note(f"{len(rows):,} annotations imported")
 
@@ -105,7 +105,7 @@ def _annotations(run: str, workdir: Path | None) -> "list[AnnotationInTree]":
 def _lines(file: Path) -> "Iterator[tuple[int, JsonObject]]":
     """Yield the objects of a file of JSON lines, each with its line's number."""
     try:
-        text = file.read_text(encoding="utf-8")
+        text = file.read_text(encoding="utf-8-sig")
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
     for number, line in enumerate(text.split("\n"), start=1):
@@ -113,7 +113,7 @@ def _lines(file: Path) -> "Iterator[tuple[int, JsonObject]]":
             continue
         try:
             row = json_module.loads(line)
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise InputError(f"{file}, line {number}: it is not JSON ({error}); nothing was imported") from error
         if not isinstance(row, dict):
             raise InputError(f"{file}, line {number}: it is no JSON object; nothing was imported")

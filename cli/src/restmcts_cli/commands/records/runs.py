@@ -315,8 +315,9 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         }
     )
     print_table(PHASE_COLUMNS, [_phase_row(phase, mark_of(truth)) for phase in phases], empty="no phases")
-    print_fields({phase.name: _came_to(phase) for phase in phases})
-    _print_iterations(iterations, mark_of(truth))
+    mark = mark_of(truth)
+    print_fields({phase.name: _came_to(phase, mark) for phase in phases})
+    _print_iterations(iterations, mark)
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
@@ -361,10 +362,10 @@ def _phase_row(phase: "PhaseNumbers", mark: str) -> dict[str, object]:
     }
 
 
-def _came_to(phase: "PhaseNumbers") -> str | None:
+def _came_to(phase: "PhaseNumbers", mark: str) -> str | None:
     result = phase.result
     if result.get("reason"):
-        return shortened(str(result["reason"]), 120)
+        return str(marked(shortened(str(result["reason"]), 120), mark if phase.kind == "gate" else ""))
     if result.get("last_loss") is not None:
         return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}"
     return None

@@ -10,6 +10,7 @@ import typer
 from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 from restmcts.reporting.tree_text import TreeView, to_dot, tree_lines
+from restmcts.reporting.truth import MARK, marked
 from rich.text import Text
 
 from restmcts_cli.arguments.connection import Workdir, connect
@@ -49,6 +50,7 @@ def list_(
     Example: [bold]restmcts trees list demo --phase collect-1 --solved[/bold]
     """
     from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.truth import unchecked_runs
     from restmcts.adapters.sql.tables import TreeState
 
     if state is not None and state not in list(TreeState):
@@ -59,17 +61,19 @@ def list_(
         if phase is not None and phase not in phases:
             raise InputError(f"run {run} has no phase {phase!r}; it has {', '.join(phases)}")
         found = queries.list_trees(transaction, row.id, phase=phase, state=state, solved=solved, limit=limit)
+        mark = MARK if unchecked_runs(transaction, [row.id]) else ""
     if json:
         print_json(found)
         return
-    print_table(COLUMNS, [_listed(one) for one in found], empty="no tree is like that")
+    print_table(COLUMNS, [_listed(one, mark) for one in found], empty="no tree is like that")
     if len(found) == limit:
         print_note(f"the first {limit}; --limit shows more")
 
 
-def _listed(tree: "ListedTree") -> dict[str, object]:
+def _listed(tree: "ListedTree", mark: str) -> dict[str, object]:
     return {
         **asdict(tree),
+        "verdict": marked(tree.verdict, mark),
         "question": shortened(tree.question, MAX_QUESTION_CHARACTERS),
         "note": shortened(tree.error, MAX_QUESTION_CHARACTERS) if tree.error else tree.stop_reason,
     }

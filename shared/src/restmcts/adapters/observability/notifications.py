@@ -8,7 +8,7 @@ import signal
 import subprocess
 import tempfile
 import threading
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from http.client import HTTPException
 from urllib.error import HTTPError
@@ -23,26 +23,27 @@ MAX_REASON_CHARACTERS = 300
 TEXT = "RESTMCTS_TEXT"
 
 
-def send(settings: NotificationSettings, document: str, text: str) -> list[str]:
-    """Send a notification wherever the settings say; return what failed, a sentence each.
+def send(settings: NotificationSettings, document: str, text: str) -> dict[str, str]:
+    """Send a notification wherever the settings say; return what failed: a sentence for each of
+    their fields "notify_command" and "notify_url".
 
     Args:
         document: as JSON.
         text: the same in a sentence.
     """
-    return [*_to_command(settings, document, text), *_to_address(settings, document)]
+    failed = {"notify_command": _to_command(settings, document, text), "notify_url": _to_address(settings, document)}
+    return {name: reason for name, reason in failed.items() if reason is not None}
 
 
-def _to_command(settings: NotificationSettings, document: str, text: str) -> Iterator[str]:
+def _to_command(settings: NotificationSettings, document: str, text: str) -> str | None:
     if not settings.notify_command:
-        return
+        return None
     command = ["/bin/sh", "-c", settings.notify_command]
     try:
         reason = _run(command, document, {**os.environ, TEXT: text}, settings.notify_seconds)
     except (OSError, ValueError) as error:
         reason = f"does not start ({error})"
-    if reason is not None:
-        yield f"the command of RESTMCTS_NOTIFY_COMMAND {reason}"
+    return f"the command of RESTMCTS_NOTIFY_COMMAND {reason}" if reason is not None else None
 
 
 def _run(command: list[str], document: str, environment: Mapping[str, str], seconds: float) -> str | None:
@@ -69,10 +70,10 @@ def _run(command: list[str], document: str, environment: Mapping[str, str], seco
     return f"ended with {status}" + (f": {escaped_text(said)[:MAX_REASON_CHARACTERS]}" if said else "")
 
 
-def _to_address(settings: NotificationSettings, document: str) -> Iterator[str]:
+def _to_address(settings: NotificationSettings, document: str) -> str | None:
     url = settings.notify_url.get_secret_value()
     if not url:
-        return
+        return None
     reasons = [f"gave no answer within {settings.notify_seconds:g} s"]
     thread = threading.Thread(
         target=lambda: reasons.append(_post(url, document, settings.notify_seconds)), name="notification", daemon=True
@@ -80,8 +81,7 @@ def _to_address(settings: NotificationSettings, document: str) -> Iterator[str]:
     thread.start()
     # The library bounds each wait for bytes, and a server may send one after the other.
     thread.join(settings.notify_seconds)
-    if reasons[-1]:
-        yield f"{urlsplit(url).hostname}, of RESTMCTS_NOTIFY_URL, {reasons[-1]}"
+    return f"{urlsplit(url).hostname}, of RESTMCTS_NOTIFY_URL, {reasons[-1]}" if reasons[-1] else None
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -93,12 +93,14 @@ class _NoRedirect(HTTPRedirectHandler):
 
 def _post(url: str, document: str, seconds: float) -> str:
     """Post a document; return what went wrong, or nothing."""
-    request = Request(url, document.encode(), {"Content-Type": "application/json"})
     try:
+        request = Request(url, document.encode(), {"Content-Type": "application/json"})
         build_opener(_NoRedirect).open(request, timeout=seconds).close()
     except HTTPError as error:
         error.close()
         return f"answers with {error.code}"
-    except (OSError, HTTPException, ValueError) as error:
+    except OSError as error:
         return f"is not reached ({reason_of(error)})"
+    except (HTTPException, ValueError) as error:  # whose words may hold the address, which is a secret
+        return f"is not reached ({type(error).__name__})"
     return ""

@@ -8,12 +8,14 @@ no run waits for it.
 import json
 import logging
 import threading
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+
+from pydantic import SecretStr
 
 from restmcts.adapters.observability.notifications import send
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads.run_lines import RunLine, Score, run_lines
+from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import news, token_budget
 from restmcts.adapters.sql.state.news import News
 from restmcts.adapters.sql.tables import RunState
@@ -22,6 +24,7 @@ from restmcts.settings import NotificationSettings
 log = logging.getLogger(__name__)
 
 SECONDS_BETWEEN_TRIES = (1.0, 5.0)
+_NOBODY = {"notify_command": "", "notify_url": SecretStr("")}
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +37,7 @@ class Notification:
         accuracy_last: of its last one, or of the only method that it evaluates.
         tokens: generated so far.
         command: to look at the run, or to resume it.
+        unchecked: whether no probe checks the verdicts that it trained on.
     """
 
     run: str
@@ -44,13 +48,15 @@ class Notification:
     accuracy_last: Score | None
     tokens: int
     command: str
+    unchecked: bool = False
 
     @property
     def text(self) -> str:
         """All of it as a sentence."""
         scores = [score for score in (self.accuracy_first, self.accuracy_last) if score is not None]
         shares = " -> ".join(f"{100 * score.accuracy.value:.1f} %" for score in scores)
-        accuracy = f", accuracy {shares} on {scores[-1].num_answers:,} problems" if scores else ""
+        mark = " (unchecked)" if self.unchecked else ""
+        accuracy = f", accuracy {shares}{mark} on {scores[-1].num_answers:,} problems" if scores else ""
         why = f": {self.why}" if self.why else ""
         return f"restmcts: run {self.run} is {self.state}{why}{accuracy}; {self.command}"
 
@@ -65,6 +71,7 @@ class Notification:
                 "state": self.state,
                 "why": self.why,
                 **{name: _figure(score) for name, score in accuracies.items()},
+                "unchecked": self.unchecked,
                 "tokens": self.tokens,
                 "command": self.command,
                 "text": self.text,
@@ -95,9 +102,11 @@ def notify(
         news.forget_ended_blocks(transaction)
         found = [one for one in news.news(transaction) if run_id is None or one.id == run_id]
         lines = {line.run.id: line for line in run_lines(transaction)} if found else {}
+        unchecked = unchecked_runs(transaction, [one.id for one in found])
     for one in found:
         if settings.notify_command or settings.notify_url.get_secret_value():
-            _send(settings, _notification(one, lines.get(one.id), place), stopping)
+            notification = _notification(one, lines.get(one.id), place)
+            _send(settings, replace(notification, unchecked=one.id in unchecked), stopping)
         with database.transaction() as transaction:
             news.set_notified(transaction, one.id, one.state)
     return len(found)
@@ -117,11 +126,14 @@ def _command(one: News, place: str) -> str:
 
 
 def _send(settings: NotificationSettings, notification: Notification, stopping: threading.Event) -> None:
-    failures: Sequence[str] = ()
+    """Send a notification; what failed is tried again, and that alone."""
+    failed: dict[str, str] = {}
     for pause in (0.0, *SECONDS_BETWEEN_TRIES):
         if pause and stopping.wait(pause):
             break
-        failures = send(settings, notification.document, notification.text)
-        if not failures:
+        failed = send(settings, notification.document, notification.text)
+        if not failed:
             return
-    log.warning("nobody was notified that run %s is %s: %s", notification.run, notification.state, "; ".join(failures))
+        settings = settings.model_copy(update={name: empty for name, empty in _NOBODY.items() if name not in failed})
+    reasons = "; ".join(failed.values())
+    log.warning("no notification was sent that run %s is %s: %s", notification.run, notification.state, reasons)

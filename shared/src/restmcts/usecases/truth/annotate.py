@@ -163,9 +163,9 @@ def _moment(row: JsonObject) -> datetime | None:
         return None
     try:
         when = datetime.fromisoformat(_text(row, "when"))
-    except ValueError:
+        return when.astimezone(UTC) if when.tzinfo is not None else when.replace(tzinfo=UTC)
+    except (ValueError, OverflowError):
         raise InputError('"when" is not a time such as 2026-11-29T08:00:00+00:00') from None
-    return when if when.tzinfo is not None else when.replace(tzinfo=UTC)
 
 
 def _step(
