@@ -269,6 +269,8 @@ def _prepare_s3(folder: Path, ports: Sequence[int], password: str) -> Launch:
     switches.append("-s3.iam.readOnly=false")
     # the master's pages would let anybody on this machine delete the bucket
     switches.append("-disableHttp")
+    # by itself it divides the free disk by the size of a volume, and a new bucket takes seven
+    switches.append("-volume.max=1000")
     command = [program, "mini", f"-dir={folder.resolve()}", f"-ip={HOST}", f"-ip.bind={HOST}", *numbered, *switches]
     return Launch(command, {"AWS_ACCESS_KEY_ID": NAME, "AWS_SECRET_ACCESS_KEY": password, **_locked_doors(folder)})
 
