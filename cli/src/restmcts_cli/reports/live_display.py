@@ -15,17 +15,18 @@ from typing import Self
 
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import progress
-from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import shortened
-from restmcts.reporting.truth import MARK, marked
+from restmcts.reporting.truth import marked
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 from rich.text import Text
+
+from restmcts_cli.reports.run_results import mark_of_run
 
 SECONDS_BETWEEN_FRAMES = 0.5
 SECONDS_BETWEEN_LINES = 60.0
@@ -92,7 +93,7 @@ class LiveDisplay:
         try:
             with database.transaction() as transaction:
                 state = progress.read(transaction, run_id)
-                self._mark = MARK if unchecked_runs(transaction, [run_id]) else ""
+                self._mark = mark_of_run(transaction, run_id)
         except StorageError:
             return None
         self._first = self._first or state

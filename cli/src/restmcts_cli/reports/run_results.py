@@ -213,7 +213,12 @@ def _answers(transaction: Transaction, run_id: int, phase: str, policy: str, cou
 def mark_beside(database: Database, run_id: int) -> str:
     """Return the mark beside each figure of a run: "unchecked", or nothing."""
     with database.transaction() as transaction:
-        return MARK if unchecked_runs(transaction, [run_id]) else ""
+        return mark_of_run(transaction, run_id)
+
+
+def mark_of_run(transaction: Transaction, run_id: int) -> str:
+    """Return the mark beside figures that rest on a run's verdicts: "unchecked", or nothing."""
+    return MARK if unchecked_runs(transaction, [run_id]) else ""
 
 
 def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
@@ -223,8 +228,7 @@ def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
         run = runs.lock_run(transaction, run_id)
         truth = read_truth(transaction, run_id, run.config) if run is not None else None
     of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
-    mark = mark_of(truth)
-    return (*of_truth, *(f"{warning}{f' ({mark})' if mark else ''}." for warning in value_warnings(phases)))
+    return (*of_truth, *(f"{warning}." for warning in value_warnings(phases, mark_of(truth))))
 
 
 def why_stopped(database: Database, run_id: int, settings: TruthSettings) -> str | None:

@@ -9,9 +9,11 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, is_dataclass
 from datetime import datetime
+from pathlib import Path
 from typing import Annotated
 
 import typer
+from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import plain
 from rich import box
 from rich.console import Console
@@ -98,3 +100,19 @@ def _jsonable(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return value.isoformat() if isinstance(value, datetime) else str(value)
+
+
+def write_out(text: str, out: Path | None) -> bool:
+    """Write a text to a file or, without one, to standard output; return whether to a file.
+
+    Raises:
+        StorageError: if the file cannot be written.
+    """
+    if out is None:
+        typer.echo(text, nl=False)
+        return False
+    try:
+        out.write_text(text, encoding="utf-8")
+    except OSError as error:
+        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
+    return True

@@ -135,7 +135,7 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
         InputError: if there is nothing to measure it on.
     """
     from restmcts_cli.reward_models.annotated import PREFIX, annotated_paths
-    from restmcts_cli.reward_models.run_trees import mark_of_run, trees_of_run
+    from restmcts_cli.reward_models.run_trees import mark_of_named, trees_of_run
     from restmcts_cli.reward_models.sources import is_source, labelled_solutions
 
     if asked.on.startswith(PREFIX):
@@ -148,7 +148,7 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
         return lambda opened: _on_solutions(asked, opened, solutions)
     with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
         found = trees_of_run(transaction, asked.on, asked.phase, asked.limit)
-        mark = mark_of_run(transaction, asked.on)
+        mark = mark_of_named(transaction, asked.on)
     return lambda opened: _on_trees(asked, opened, found, mark)
 
 

@@ -6,7 +6,6 @@ from dataclasses import dataclass
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
@@ -16,8 +15,8 @@ from restmcts.domain.runs.plans import HELD_OUT_TREES
 from restmcts.domain.stats.tree_values import ValuedStep
 from restmcts.domain.tree import Node, Tree
 from restmcts.errors import InputError
-from restmcts.reporting.truth import MARK
 
+from restmcts_cli.reports.run_results import mark_of_run
 from restmcts_cli.reward_models.scoring import ScoredSolution
 
 
@@ -58,9 +57,9 @@ def trees_of_run(transaction: Transaction, run: str, phase: str | None, limit: i
     return usable
 
 
-def mark_of_run(transaction: Transaction, run: str) -> str:
+def mark_of_named(transaction: Transaction, run: str) -> str:
     """Return the mark beside figures that rest on a run's verdicts: "unchecked", or nothing."""
-    return MARK if unchecked_runs(transaction, [queries.run_named(transaction, run).id]) else ""
+    return mark_of_run(transaction, queries.run_named(transaction, run).id)
 
 
 def paths_of_trees(found: Sequence[LabelledRunTree]) -> list[LabelledSolution]:

@@ -18,14 +18,16 @@ class EndedPhase(Protocol):
         """What it says of itself once it has ended."""
 
 
-def value_warnings(phases: Sequence[EndedPhase]) -> list[str]:
+def value_warnings(phases: Sequence[EndedPhase], mark: str = "") -> list[str]:
     """Return a sentence for each value model that was promoted though held-out trees show its
     values no better than chance, or show nothing.
 
     Args:
         phases: of one run; those that decided on no value model say nothing.
+        mark: the word behind each: "unchecked", or nothing.
     """
-    return [sentence for phase in phases for sentence in _about(phase.result)]
+    behind = f" ({mark})" if mark else ""
+    return [f"{sentence}{behind}" for phase in phases for sentence in _about(phase.result)]
 
 
 def _about(decision: Mapping[str, Any]) -> Iterator[str]:

@@ -11,7 +11,7 @@ from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table, write_out
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.rows import JsonObject
@@ -58,14 +58,8 @@ def export(
     """
     found = _annotations(run, workdir)
     text = "".join(json_module.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
-    print_note(f"{len(found):,} annotations of {run} written to {out}")
+    if write_out(text, out):
+        print_note(f"{len(found):,} annotations of {run} written to {out}")
 
 
 @app.command("import")

@@ -287,7 +287,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
         annotated = annotations.counts(transaction, run.id)
     iterations = iteration_results(connection.database, run.id)
-    warnings = value_warnings(phases)
+    warnings = value_warnings(phases, mark_of(truth))
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
     if json:
         print_json(

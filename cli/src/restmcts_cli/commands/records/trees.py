@@ -7,14 +7,22 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from restmcts.errors import InputError, StorageError
+from restmcts.errors import InputError
 from restmcts.reporting.plain_text import shortened
 from restmcts.reporting.tree_text import TreeView, to_dot, tree_lines
-from restmcts.reporting.truth import MARK, marked
+from restmcts.reporting.truth import marked
 from rich.text import Text
 
 from restmcts_cli.arguments.connection import Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, console, print_fields, print_json, print_note, print_table
+from restmcts_cli.reports.shown_tables import (
+    Json,
+    console,
+    print_fields,
+    print_json,
+    print_note,
+    print_table,
+    write_out,
+)
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.rows import ListedTree, TreeWithNodes
@@ -50,8 +58,9 @@ def list_(
     Example: [bold]restmcts trees list demo --phase collect-1 --solved[/bold]
     """
     from restmcts.adapters.sql.reads import queries
-    from restmcts.adapters.sql.reads.truth import unchecked_runs
     from restmcts.adapters.sql.tables import TreeState
+
+    from restmcts_cli.reports.run_results import mark_of_run
 
     if state is not None and state not in list(TreeState):
         raise InputError(f"no tree is ever {state!r}; states are {', '.join(TreeState)}")
@@ -61,7 +70,7 @@ def list_(
         if phase is not None and phase not in phases:
             raise InputError(f"run {run} has no phase {phase!r}; it has {', '.join(phases)}")
         found = queries.list_trees(transaction, row.id, phase=phase, state=state, solved=solved, limit=limit)
-        mark = MARK if unchecked_runs(transaction, [row.id]) else ""
+        mark = mark_of_run(transaction, row.id)
     if json:
         print_json(found)
         return
@@ -143,14 +152,8 @@ def export(
         text = "".join(json_module.dumps(trace, ensure_ascii=False) + "\n" for trace in tree_traces(tree))
     else:
         text = json_module.dumps(asdict(tree), default=str, indent=2) + "\n"
-    if out is None:
-        typer.echo(text, nl=False)
-        return
-    try:
-        out.write_text(text, encoding="utf-8")
-    except OSError as error:
-        raise StorageError(f"cannot write {out}: {error.strerror or error}") from error
-    print_note(f"tree {tree_id} written to {out}")
+    if write_out(text, out):
+        print_note(f"tree {tree_id} written to {out}")
 
 
 def _tree(workdir: Path | None, tree_id: int) -> "TreeWithNodes":

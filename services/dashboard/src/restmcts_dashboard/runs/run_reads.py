@@ -137,7 +137,7 @@ class RunView(progress.PhaseTotals):
     @property
     def warnings(self) -> list[str]:
         """What must be said of the run's value models."""
-        return value_warnings(self.phases)
+        return value_warnings(self.phases, self.mark)
 
     @property
     def searches(self) -> list[PhaseNumbers]:
