@@ -1,30 +1,37 @@
 """The dashboard over PostgreSQL and Redis: it reads only, and what is retried is in its queue."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 from pydantic import SecretStr
 from restmcts.adapters.buses.broker import queue_lengths
+from restmcts.adapters.files.dataset_shards import VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import REQUESTS, Batch, request_row
-from restmcts.adapters.sql.state.runs import DEAD_LETTERS
+from restmcts.adapters.sql.state.runs import DATASETS, DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
+from restmcts.adapters.storage.bucket_setup import KEY_FILES, set_up
+from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposeSteps
-from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.runs.phases import SearchPhase, TrainValuePhase
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.tree import Tree
 from restmcts.errors import StorageError
 from restmcts.messages.commands import AdvanceRun
-from restmcts.settings import Settings
+from restmcts.settings import BucketSettings, Settings
 from restmcts.usecases import steer
 from restmcts_cli.processes.stack_processes import Stack
+from restmcts_dashboard.app import create_app
 from restmcts_dashboard.runs.run_reads import read_run, value_quality
 from restmcts_dashboard.serving import stack_source
 from sqlalchemy import insert, select, update
+from starlette.testclient import TestClient
 
 
 @pytest.fixture
@@ -95,3 +102,53 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
     assert source.queue_lengths()["coordinator"] == before + 1
     source.writable.close()
     source.database.close()
+
+
+def test_training_rows_are_read_with_the_accounts_of_the_dashboard_alone(
+    servers: Stack, settings: Settings, database: Database, tmp_path: Path
+) -> None:
+    bucket = BucketSettings(**{name: getattr(settings, name) for name in BucketSettings.model_fields})
+    set_up(bucket, tmp_path / "keys")
+    run_id = store_training_rows(settings, database, tmp_path)
+    source = stack_source(as_dashboard(servers, settings, tmp_path))
+    try:
+        client = TestClient(create_app(source), base_url="http://localhost")
+        page = client.get(f"/runs/{run_id}/data/value-1")
+        assert page.status_code == 200, page.text
+        assert "&lt;b&gt;a step" in page.text and "0.250" in page.text
+        assert '<a href="/trees/4#node-7">tree 4, node 7</a>' in page.text
+        with database.transaction() as transaction:
+            transaction.execute(update(DATASETS).values(uri="artifact:datasets/" + "0" * 64))
+        gone = client.get(f"/runs/{run_id}/data/value-1")
+        assert gone.status_code == 503 and "no artifact" in gone.text
+    finally:
+        source.database.close()
+
+
+def as_dashboard(servers: Stack, settings: Settings, folder: Path) -> Settings:
+    """Return settings with the role and the account that the dashboard has, in place of those of
+    administrators.
+    """
+    access_key, secret_key = ((folder / "keys/dashboard" / name).read_text() for name in KEY_FILES)
+    url = (servers.folder / "roles/dashboard/restmcts_database_url").read_text()
+    own = {"s3_access_key": access_key, "s3_secret_key": SecretStr(secret_key), "database_url": SecretStr(url)}
+    return settings.model_copy(update={**own, "dashboard_token": SecretStr(""), "cache_dir": folder / "cache"})
+
+
+def store_training_rows(settings: Settings, database: Database, folder: Path) -> int:
+    """Store a run with one row of training data, in the bucket; return its id."""
+    written = folder / "written"
+    written.mkdir()
+    row = {"question": "1 + 1", "steps": ["<b>a step"], "targets": [0.25], "leads_to_right": [True], "finished": True}
+    rows = iter([{**row, "problem_id": 1, "tree_id": 4, "node_id": 7}])
+    card = write_shards(rows, VALUE_SCHEMA, {"sources": ["collect-1"]}, written)
+    stored = open_bucket(settings.model_copy(update={"cache_dir": folder / "other"})).put(written, "datasets", {})
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "with training rows", "rest-mcts", 0, {})
+        phase = TrainValuePhase("value-1", 1, None, "base", TrainingSettings(), ("collect-1",))
+        runs.add_phases(transaction, run_id, [phase])
+        columns = {"phase_id": runs.phases_of(transaction, run_id)[0].id, "kind": "train-value", "num_rows": 1}
+        transaction.execute(
+            insert(DATASETS).values(**columns, uri=stored.uri, digest=stored.digest, card=card),
+        )
+    return run_id

@@ -95,6 +95,13 @@ def test_workers_wait_for_servers_tables_and_accounts(name: str) -> None:
     assert SERVICES[name]["init"] is True
 
 
+def test_the_dashboard_waits_for_its_account_and_keeps_training_data_out_of_its_memory() -> None:
+    dashboard = SERVICES["dashboard"]
+    assert dashboard["depends_on"]["bucket-setup"] == {"condition": "service_completed_successfully"}
+    assert "dashboard-cache:/var/lib/restmcts/cache" in dashboard["volumes"]
+    assert not any("/cache" in place for place in dashboard["tmpfs"])
+
+
 @pytest.mark.parametrize("name", sorted(SERVICES))
 def test_services_can_be_scaled_and_open_ports_to_this_machine_alone(name: str) -> None:
     service = SERVICES[name]

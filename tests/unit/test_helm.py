@@ -162,6 +162,18 @@ def test_without_accounts_of_its_own_the_bucket_is_used_with_the_key_that_is_nam
             assert given["secretKeyRef"]["name"] == "bucket-admin"
 
 
+@pytest.mark.parametrize("case", CASES)
+def test_the_training_data_that_a_dashboard_keeps_fit_into_its_volume(case: str) -> None:
+    deployment = named(rendered(case), "Deployment")["restmcts-dashboard"]
+    [size] = [
+        volume["emptyDir"]["sizeLimit"]
+        for volume in deployment["spec"]["template"]["spec"]["volumes"]
+        if volume["name"] == "scratch"
+    ]
+    kept = int(variables(container_of(deployment))["RESTMCTS_CACHE_BYTES"])
+    assert 0 < kept * 2 <= int(size.removesuffix("Gi")) * 2**30
+
+
 def test_gpus_are_asked_for_where_they_are_named() -> None:
     deployments = named(rendered("gpus"), "Deployment")
     asked = {

@@ -148,7 +148,9 @@ def test_rows_of_training_data_are_browsed_step_by_step(client: Any) -> None:
     assert client.get("/runs/1/data/policy-9")[0] == 404
 
 
-def test_training_rows_of_a_stack_name_the_command_that_prints_them(folder: Path, served: Callable[..., Any]) -> None:
+def test_without_an_account_of_the_bucket_a_command_that_prints_training_rows_is_named(
+    folder: Path, served: Callable[..., Any]
+) -> None:
     client = served(Source(Database(f"sqlite:///{folder / 'run.db'}", read_only=True), "a stack"))
     status, page, _ = client.get("/runs/1/data/value-1")
     assert status == 404
@@ -157,6 +159,7 @@ def test_training_rows_of_a_stack_name_the_command_that_prints_them(folder: Path
 
 def test_a_window_of_rows_may_span_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("restmcts.adapters.files.dataset_shards.ROWS_PER_SHARD", 4)
+    monkeypatch.setattr("restmcts.adapters.files.dataset_shards.ROWS_PER_BATCH", 3)
     empty = dict.fromkeys(PREFERENCE_SCHEMA.names)
     rows = [{**empty, "question": str(number), "steps": []} for number in range(10)]
     write_shards(iter(rows), PREFERENCE_SCHEMA, {}, tmp_path)

@@ -24,7 +24,7 @@ labels:
 
 {{/* Services with an account for the bucket; they are those of restmcts.adapters.storage.bucket_setup. */}}
 {{- define "restmcts.bucketUsers" -}}
-policy-generator prm-scorer value-labeler trainer cli
+policy-generator prm-scorer value-labeler trainer dashboard cli
 {{- end }}
 
 {{- define "restmcts.usesBucket" -}}

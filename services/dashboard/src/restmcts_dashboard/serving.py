@@ -10,12 +10,15 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError
 from restmcts.messages.base import Message
+from restmcts.ports import ArtifactStore
 from restmcts.settings import Settings
 
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source
 
 GRACE_SECONDS = 2
+# somebody waits for the page
+PAUSES_SECONDS = (0.5,)
 
 
 def stack_source(settings: Settings) -> Source:
@@ -29,7 +32,14 @@ def stack_source(settings: Settings) -> Source:
         token=token,
         writable=_writable(url, redis_url) if token else None,
         names=settings.dashboard_names,
+        artifacts=_bucket(settings) if settings.s3_access_key else None,
     )
+
+
+def _bucket(settings: Settings) -> ArtifactStore:
+    from restmcts.adapters.storage.s3_store import open_bucket
+
+    return open_bucket(settings, PAUSES_SECONDS)
 
 
 def folder_source(path: Path, token: str = "") -> Source:
@@ -43,7 +53,7 @@ def folder_source(path: Path, token: str = "") -> Source:
         title=str(path.parent),
         token=token,
         writable=Database(f"sqlite:///{path}") if token else None,
-        open_artifacts=lambda: FolderArtifactStore(path.parent / "artifacts"),
+        artifacts=FolderArtifactStore(path.parent / "artifacts"),
     )
 
 

@@ -2,7 +2,6 @@
 one it writes to.
 """
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from restmcts.adapters.buses.broker import queue_lengths
@@ -22,7 +21,7 @@ class Source:
         token: which must come with every change; empty: nothing can be changed.
         writable: the database with its bus; None: nothing can be changed.
         names: host names under which browsers may ask.
-        open_artifacts: opens the store with the training data; None where it cannot be read.
+        artifacts: the store with the training data; None where this dashboard has no account of it.
     """
 
     database: Database
@@ -31,7 +30,7 @@ class Source:
     token: str = ""
     writable: Database | None = None
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
-    open_artifacts: Callable[[], ArtifactStore] | None = None
+    artifacts: ArtifactStore | None = None
 
     @property
     def may_change(self) -> bool:

@@ -1,5 +1,6 @@
 """The page of a run."""
 
+from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -114,6 +115,9 @@ def _add_problems(pages: APIRouter, source: Source) -> None:
 
 
 def _add_training_rows(pages: APIRouter, source: Source) -> None:
+    # a store's cache may take away for one page what another page reads
+    one_at_a_time = Lock()
+
     @pages.get("/runs/{run_id}/data/{phase}")
     def training_rows(
         run_id: RowId, phase: str, number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0
@@ -123,12 +127,13 @@ def _add_training_rows(pages: APIRouter, source: Source) -> None:
             data = next((one for one in queries.list_datasets(transaction, run_id) if one.phase == phase), None)
         if data is None:
             raise InputError(f"run {row.name} has no training data of {phase!r}")
-        if source.open_artifacts is None:
+        if source.artifacts is None:
             raise InputError(
-                "the dashboard of a stack has no access to its artifacts; "
+                "this dashboard has no account of the bucket (RESTMCTS_S3_ACCESS_KEY); "
                 f"`restmcts datasets show {row.name} {phase}` prints rows"
             )
-        rows = read_page(source.open_artifacts(), data, number)
+        with one_at_a_time:
+            rows = read_page(source.artifacts, data, number)
         last = max(data.num_rows - 1, 0) // ROWS_ON_A_PAGE
         return page("training_rows.html.j2", source=source, run=row, data=data, rows=rows, number=number, last=last)
 

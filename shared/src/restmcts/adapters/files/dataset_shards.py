@@ -13,6 +13,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 ROWS_PER_SHARD = 50_000
+ROWS_PER_BATCH = 1_000
 _LINEAGE = [("problem_id", pa.int64()), ("tree_id", pa.int64()), ("node_id", pa.int64())]
 # A row a path. A weight is null where a step teaches nothing; a value where it is not known. `pair`
 # is the same number for a chosen step and its rejected one, which follows it.
@@ -126,7 +127,18 @@ def rows_between(folder: Path, begin: int, end: int) -> list[dict[str, Any]]:
         with pq.ParquetFile(shard) as file:
             last = first + file.metadata.num_rows
             if first < end and begin < last:
-                start = max(begin - first, 0)
-                found += file.read().slice(start, min(end - first, last - first) - start).to_pylist()
+                found += _rows_within(file, max(begin - first, 0), end - first)
             first = last
     return found
+
+
+def _rows_within(file: pq.ParquetFile, begin: int, end: int) -> Iterator[dict[str, Any]]:
+    """Yield the rows of one shard from `begin` up to `end`; a part of them is in memory at once."""
+    first = 0
+    for batch in file.iter_batches(ROWS_PER_BATCH):
+        if first >= end:
+            return
+        if begin < first + len(batch):
+            start = max(begin - first, 0)
+            yield from batch.slice(start, end - first - start).to_pylist()
+        first += len(batch)

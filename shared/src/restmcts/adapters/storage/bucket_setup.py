@@ -81,6 +81,7 @@ ACCESS = {
         writes=("checkpoints", "training-logs"),
         own="training-states",
     ),
+    "dashboard": Access(reads=("datasets",)),
     "cli": Access(
         reads=("checkpoints", "datasets", "training-logs"),
         writes=("checkpoints",),

@@ -208,8 +208,10 @@ class S3ArtifactStore:
         raise AssertionError("the last attempt returns or raises")
 
 
-def open_bucket(settings: Settings) -> S3ArtifactStore:
-    """Return the store in the bucket that the settings name."""
+def open_bucket(settings: Settings, pauses_seconds: Sequence[float] = PAUSES_SECONDS) -> S3ArtifactStore:
+    """Return the store in the bucket that the settings name; the pauses are those after which a
+    server that is away is asked again.
+    """
     return S3ArtifactStore(
         endpoint=settings.s3_endpoint,
         access_key=settings.s3_access_key,
@@ -218,6 +220,7 @@ def open_bucket(settings: Settings) -> S3ArtifactStore:
         secure=settings.s3_secure,
         cache_dir=settings.cache_dir,
         cache_bytes=settings.cache_bytes,
+        pauses_seconds=pauses_seconds,
     )
 
 
