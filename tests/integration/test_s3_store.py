@@ -88,8 +88,6 @@ def kept(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Kept]:
     bucket: Bucket = request.getfixturevalue("bucket")
 
     def damage_object(digest: str, name: str, data: bytes | None) -> None:
-        from io import BytesIO
-
         key = f"checkpoints/{digest}/{name}"
         if data is None:
             bucket.client.remove_object(bucket.name, key)
@@ -321,6 +319,9 @@ def test_accounts_can_do_what_their_service_needs_and_no_more(s3_server: Bucket,
     first = {path: path.read_text() for path in (tmp_path / "secrets").rglob("restmcts_*")}
     set_up(settings, tmp_path / "secrets")
     assert {path: path.read_text() for path in (tmp_path / "secrets").rglob("restmcts_*")} == first
+    (lost := tmp_path / "secrets/trainer" / KEY_FILES[1]).unlink()
+    set_up(settings, tmp_path / "secrets")
+    assert [path for path, key in first.items() if path.read_text() != key] == [lost]
     assert all(path.stat().st_mode & 0o027 == 0 for path in first)
 
     def keys_of(service: str) -> list[str]:

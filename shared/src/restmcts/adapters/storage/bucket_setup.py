@@ -14,7 +14,7 @@ import logging
 import secrets
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -98,9 +98,10 @@ def set_up(settings: BucketSettings, folder: Path) -> None:
         StorageError: if the server does not come up, or refuses.
     """
     keys = {service: _key_of(service, folder / service) for service in ACCESS}
+    lost = [service for service in ACCESS if not (folder / service / KEY_FILES[1]).is_file()]
     try:
         _make_bucket(settings)
-        if not (_make_minio_users(settings, keys) or _make_iam_users(settings, keys)):
+        if not (_make_minio_users(settings, keys) or _make_iam_users(settings, keys, lost)):
             log.warning("%s manages no accounts: every service gets the administrator's key", settings.s3_endpoint)
             keys = dict.fromkeys(keys, _administrator(settings))
     except (MinioException, MinioAdminException, urllib3.exceptions.HTTPError) as error:
@@ -177,12 +178,16 @@ def _make_minio_users(settings: BucketSettings, keys: dict[str, tuple[str, str]]
     return True
 
 
-def _make_iam_users(settings: BucketSettings, keys: dict[str, tuple[str, str]]) -> bool:
-    """Make users by the IAM API (SeaweedFS); return False if the server has none that writes."""
+def _make_iam_users(settings: BucketSettings, keys: dict[str, tuple[str, str]], lost: Sequence[str]) -> bool:
+    """Make users by the IAM API (SeaweedFS); return False if the server has none that writes. It
+    keeps a key that it knows, so a key whose file is lost is deleted before the new one is made.
+    """
     for service, (access_key, secret_key) in keys.items():
         policy = json.dumps(ACCESS[service].policy(settings.s3_bucket))
         if not _iam(settings, Action="CreateUser", UserName=access_key):
             return False
+        if service in lost:
+            _iam(settings, Action="DeleteAccessKey", UserName=access_key, AccessKeyId=access_key)
         _iam(
             settings, Action="CreateAccessKey", UserName=access_key, AccessKeyId=access_key, SecretAccessKey=secret_key
         )
@@ -200,7 +205,7 @@ def _iam(settings: BucketSettings, **fields: str) -> bool:
     url = f"{'https' if settings.s3_secure else 'http'}://{settings.s3_endpoint}/"
     response = _pool().request("POST", url, body=body, headers=_signed(settings, url, body))
     code = "" if response.status == 200 else _error_code(response.data)
-    if code in ("", "EntityAlreadyExists"):
+    if code in ("", "EntityAlreadyExists", "NoSuchEntity"):
         return True
     if fields["Action"] == "CreateUser":
         return False
