@@ -86,7 +86,7 @@ class Commands(LazyGroup):
         "checkpoints": LazyCommand("records.checkpoints:app", "List, fetch, promote and publish models."),
         "prm": LazyCommand(
             "learning.prm:app",
-            "List formats of process reward models (PRMs), and check whether a model can guide a search.",
+            "Measure and calibrate process reward models (PRMs), and check whether a model can guide a search.",
         ),
         "plugins": LazyCommand("operations.plugins:app", "List searches, methods and other extensions."),
         "datasets": LazyCommand("records.datasets:app", "List, read and fetch training data."),

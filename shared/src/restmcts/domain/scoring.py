@@ -4,11 +4,54 @@ solution. Knows no models.
 
 import math
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Literal
 
 from restmcts.domain.requests import ScoreSteps, StepsScored
 
 Aggregation = Literal["last", "min", "mean", "product"]
+EDGE = 1e-7
+"""Values nearer to 0 or 1 count as this near: float32 distinguishes no more below 1."""
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """Values as chances: sigmoid(logit(value) / temperature + bias) (arXiv:1706.04599, Section
+    4.2; with a bias it is Platt's scaling). The order of values stays as it is.
+
+    Attributes:
+        temperature: above 0; above 1 it moves values from the ends to the middle.
+        bias: added to the log-odds.
+    """
+
+    temperature: float = 1.0
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0.0 < self.temperature < math.inf and math.isfinite(self.bias)):
+            raise ValueError("a calibration has a temperature above 0 and a bias that are numbers")
+
+    def applied(self, value: float) -> float:
+        """Return the chance that a value in [0, 1] means."""
+        return sigmoid(logit(value) / self.temperature + self.bias)
+
+    def then(self, later: "Calibration") -> "Calibration":
+        """Return the calibration that is this one and another after it."""
+        return Calibration(self.temperature * later.temperature, self.bias / later.temperature + later.bias)
+
+
+def logit(value: float) -> float:
+    """Return the log-odds of a value in [0, 1]."""
+    inside = min(max(value, EDGE), 1.0 - EDGE)
+    return math.log(inside) - math.log1p(-inside)
+
+
+def sigmoid(log_odds: float) -> float:
+    """Return the chance of log-odds."""
+    if log_odds >= 0.0:
+        return 1.0 / (1.0 + math.exp(-log_odds))
+    odds = math.exp(log_odds)
+    return odds / (1.0 + odds)
 
 
 def aggregate(values: Sequence[float], how: Aggregation) -> float:

@@ -16,6 +16,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any, Literal, get_args
 
+import numpy as np
 import torch
 import transformers
 from huggingface_hub import HfApi, try_to_load_from_cache
@@ -25,11 +26,13 @@ from transformers.utils import logging as transformers_logging
 
 from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.domain.runs.training_settings import Dtype
+from restmcts.domain.scoring import Calibration
 from restmcts.errors import ModelError, StorageError
 from restmcts.modeling.devices import chosen_device, chosen_dtype
 from restmcts.modeling.masters import save_weights, stored_dtype, weights_folder
 from restmcts.modeling.policy.puzzle_policies import fresh_policy
 from restmcts.modeling.prompt_rendering import PromptFormat, Template, choose_template
+from restmcts.modeling.value.calibration_files import read_calibration
 
 log = logging.getLogger(__name__)
 INFO_FILE = "restmcts.json"
@@ -56,7 +59,8 @@ class CheckpointInfo:
 @dataclass(frozen=True)
 class LoadedModel:
     """A model ready for use: weights in evaluation mode, tokenizer, how its prompts are written,
-    and the type in which its weights are saved for use.
+    the type in which its weights are saved for use, and how its values are calibrated (None: not,
+    as what is trained further and saved).
     """
 
     kind: Kind
@@ -65,6 +69,7 @@ class LoadedModel:
     prompts: PromptFormat
     value_scale: ValueScale = "identity"
     inference_dtype: torch.dtype = torch.float32
+    calibration: Calibration | None = None
 
     @property
     def device(self) -> torch.device:
@@ -154,7 +159,7 @@ def load_value_model(
         raise ModelError(
             f"{path_or_id}: {loaded.model.config.num_labels} outputs where a value model has 1; choose another model"
         )
-    return loaded
+    return replace(loaded, calibration=read_calibration(path_or_id))
 
 
 def new_value_model(
@@ -204,15 +209,13 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
         with quiet_library():
             save_weights(loaded.model, loaded.inference_dtype, pending)
             loaded.tokenizer.save_pretrained(pending)
-        info = CheckpointInfo(
-            loaded.kind, loaded.prompts.template.value, loaded.prompts.step_separator, loaded.value_scale
-        )
+        prompts = loaded.prompts
+        info = CheckpointInfo(loaded.kind, prompts.template.value, prompts.step_separator, loaded.value_scale)
         (pending / INFO_FILE).write_text(json.dumps(asdict(info), indent=2) + "\n", encoding="utf-8")
         pending.rename(path)
     except (OSError, SafetensorError) as error:
-        raise StorageError(
-            f"{path}: the checkpoint cannot be written ({_first_line(error)}); make room for it"
-        ) from error
+        reason = f"{path}: the checkpoint cannot be written ({_first_line(error)}); make room for it"
+        raise StorageError(reason) from error
     finally:
         shutil.rmtree(pending, ignore_errors=True)
 
@@ -221,8 +224,6 @@ def save_checkpoint(loaded: LoadedModel, path: Path) -> None:
 def isolated_randomness(seed: int) -> Iterator[None]:
     """Seed every global generator for the block, and put them back as they were."""
     import random
-
-    import numpy as np
 
     python_state, numpy_state = random.getstate(), np.random.get_state()
     with torch.random.fork_rng():
@@ -292,8 +293,7 @@ def _load_made(
     log.info("%s: %s on %s", path_or_id, str(chosen).removeprefix("torch."), device)
     prompts = prompt_format(info, template, tokenizer)
     scale = info.value_scale if info else "identity"
-    loaded = ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale, stored))
-    return loaded, set(report["missing_keys"])
+    return ready(LoadedModel(kind, model.to(device), tokenizer, prompts, scale, stored)), set(report["missing_keys"])
 
 
 def prompt_format(info: CheckpointInfo | None, template: str, tokenizer: Any) -> PromptFormat:

@@ -10,6 +10,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
 from restmcts_cli.reward_models.bench import bench
+from restmcts_cli.reward_models.calibrate import calibrate
 
 if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
@@ -20,8 +21,11 @@ if TYPE_CHECKING:
 
 _FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "rule", "marker", "routes", "good_class")
 
-app = typer.Typer(help="List formats of process reward models (PRMs), and check whether a model can guide a search.")
+app = typer.Typer(
+    help="Measure and calibrate process reward models (PRMs), and check whether a model can guide a search."
+)
 app.command()(bench)
+app.command()(calibrate)
 
 
 @app.command()
@@ -87,6 +91,8 @@ def doctor(
         known, how = opened.format, "as said" if opened.said else "as its files show"
         meaning = {"meaning": known.meaning, "whole solutions": f"the {known.aggregation} of their steps' scores"}
         print_fields({"model": model.partition("?")[0], "format": f"{known.name}, {how}", **meaning})
+        if opened.prm is not None and opened.prm.loaded.calibration is not None:
+            print_fields({"calibrated with": asdict(opened.prm.loaded.calibration)})
         rows = [asdict(finding) | {"right": _mark(finding)} for finding in findings]
         print_table(("right", "check", "found", "remedy"), rows, empty="no checks")
         print_fields({"verdict": "fit for use" if right else "not fit as it is: see what is wrong"})

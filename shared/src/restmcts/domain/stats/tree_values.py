@@ -9,6 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
+from typing import TypeVar
 
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Estimate
@@ -73,6 +74,7 @@ class TreeValues:
 
 
 Problems = Sequence[Sequence[ValuedStep]]
+_Problem = TypeVar("_Problem")
 
 
 def tree_values(problems: Problems) -> TreeValues:
@@ -117,7 +119,7 @@ def _depth_rank(problems: Problems, depth: int) -> DepthRank:
     return DepthRank(depth, num, jackknifed(at_depth, correlation) if num >= FEWEST_STEPS else None)
 
 
-def jackknifed(problems: Problems, figure: Callable[[Problems], float | None]) -> Estimate | None:
+def jackknifed(problems: Sequence[_Problem], figure: Callable[[Sequence[_Problem]], float | None]) -> Estimate | None:
     """Return a figure over all problems with its error by the delete-a-group jackknife, of 20
     groups of problems at most; None where it is not defined.
     """

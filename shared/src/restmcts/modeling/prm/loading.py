@@ -22,6 +22,7 @@ from restmcts.modeling.prm.layouts import Layout
 from restmcts.modeling.prm.reference import ModelReference
 from restmcts.modeling.prm.weights import PrmWeights
 from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
+from restmcts.modeling.value.calibration_files import read_calibration
 from restmcts.modeling.value.readings import Path as StepPath
 from restmcts.modeling.value.readings import Reading
 from restmcts.modeling.value.value_reading import StepReader, ValueReader
@@ -49,13 +50,14 @@ class FormatReader(StepReader):
 
 @dataclass(frozen=True)
 class LoadedPrm:
-    """A process reward model ready for use; `separator` is what its texts have between steps where
-    the format has no marker.
+    """A process reward model ready for use; `folder` has its files, `separator` is what its texts
+    have between steps where the format has no marker.
     """
 
     format: PrmFormat
     loaded: LoadedModel
     reader: StepReader
+    folder: Path
     separator: str = STEP_SEPARATOR
 
 
@@ -89,15 +91,17 @@ def load_prm(
         loaded = checkpoints.load_value_model(
             folder, template=template, device=device, dtype=dtype, trust_remote_code=trust_remote_code
         )
-        return LoadedPrm(VALUE, loaded, ValueReader(loaded))
+        return LoadedPrm(VALUE, loaded, ValueReader(loaded), folder)
     with checkpoints.broken_is_model_error(path), checkpoints.quiet_library():
         weights = _weights(ModelFolder(folder, reference.place), chosen_device(device), dtype, trust_remote_code)
         separator = reference.separator or STEP_SEPARATOR
         layout = prm_format.layout(weights.tokenizer, separator)
         scoring = prm_format.load(weights)
     prompts = PromptFormat(choose_template("auto", weights.tokenizer), weights.tokenizer)
-    loaded = checkpoints.ready(LoadedModel("value", scoring.model, weights.tokenizer, prompts))
-    return LoadedPrm(prm_format, loaded, FormatReader(loaded, scoring, layout, prm_format), separator)
+    loaded = checkpoints.ready(
+        LoadedModel("value", scoring.model, weights.tokenizer, prompts, calibration=read_calibration(folder))
+    )
+    return LoadedPrm(prm_format, loaded, FormatReader(loaded, scoring, layout, prm_format), folder, separator)
 
 
 def _weights(

@@ -29,7 +29,8 @@ class TransformersScorer:
     """A `StepScorer` over a loaded value model.
 
     Invariants: a value depends on its own path alone, not on its batch, the padding side, the steps
-    that follow, or what is kept of earlier ones; a text is never cut. `num_forward_passes`,
+    that follow, or what is kept of earlier ones; a text is never cut; what is calibrated is each
+    step's value, before a whole solution's score is made of them. `num_forward_passes`,
     `forward_seconds`, `num_computed_tokens` (padding not counted) and `num_padding_tokens` only
     grow.
 
@@ -54,7 +55,7 @@ class TransformersScorer:
         if loaded.kind != "value":
             raise ModelError(f"a {loaded.kind} model cannot score steps; give a value model")
         self._reader = reader or ValueReader(loaded)
-        self._max_context = loaded.max_context_tokens
+        self._max_context, self._calibration = loaded.max_context_tokens, loaded.calibration
         self._max_batch_tokens = max_batch_tokens
         self._aggregation = aggregation
         self._forward = ModelForward(loaded, self._reader.trunk)
@@ -119,6 +120,8 @@ class TransformersScorer:
         self.num_computed_tokens += sum(counts)
         if not all(map(math.isfinite, itertools.chain.from_iterable(values))):
             raise ModelError("the value model gave a value that is not a number; its checkpoint is broken, use another")
+        if self._calibration is not None:
+            values = [[self._calibration.applied(value) for value in listed] for listed in values]
         return values, counts
 
     def _values_without_reuse(self, readings: Sequence[Reading]) -> list[list[float]]:
