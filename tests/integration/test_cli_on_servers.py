@@ -31,6 +31,8 @@ from restmcts_cli.main import app
 from restmcts_cli.processes.stack_processes import SERVERS, Stack
 from typer.testing import CliRunner, Result
 
+from tests.unit.adapters.test_earlier_runs import ARGUMENTS, FIRST_ITERATION, store_run
+
 Call = Callable[..., Result]
 
 
@@ -103,6 +105,33 @@ def test_a_paused_run_is_not_rung_for_until_it_is_resumed(call: Call) -> None:
     assert waiting(call, "coordinator") == before
     document(call("runs", "resume", "second", "--json"))
     assert waiting(call, "coordinator") == before + 1
+
+
+def test_a_run_is_forecast_from_the_runs_of_the_stack_and_nothing_is_stored(call: Call, stack: Stack) -> None:
+    before = document(call("runs", "list", "--json"))
+    dry = ("runs", "create", "forecast", *ARGUMENTS, "--dry-run", "--json")
+    first = document(call(*dry))
+    assert (first["source"], first["seconds"], first["calls"]) == ("limits", None, None)
+    assert document(call("runs", "list", "--json")) == before
+    database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
+    store_run(database, "forecast from", num_done=None)
+    store_run(database, "half done", num_done=len(FIRST_ITERATION))
+    database.close()
+    found = document(call(*dry))
+    assert found["source"] == "earlier runs" and "the run forecast from" in found["basis"]
+    assert "those of its workers then" in found["sentences"][-1]
+    assert found["tokens"]["expected"] == 2 * (4 + 2 * (36 + 4))
+    half, done = (
+        document(call("runs", "resume", name, "--dry-run", "--json")) for name in ("half done", "forecast from")
+    )
+    assert (half["phases"][0]["name"], half["phases"][0]["num_trees"]) == ("collect-2", 33)
+    assert half["tokens"]["expected"] == 2 * (33 + 4)
+    assert done["sentences"] == ["Nothing is left: run forecast from is finished."]
+    taken = call("runs", "create", "half done", *ARGUMENTS, "--dry-run")
+    assert "exists already" in str(taken.exception)
+    document(call("runs", "cancel", "half done", "--json"))
+    for name in ("half done", "forecast from"):
+        assert call("runs", "delete", name, "--yes").exit_code == 0
 
 
 def test_a_dead_letter_is_sent_again(call: Call, stack: Stack) -> None:

@@ -12,8 +12,10 @@ from typing import Any
 
 import huggingface_hub.constants
 import pytest
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.errors import InputError
 from restmcts_cli.arguments.model_checks import check_context
+from restmcts_cli.arguments.model_sources import policy_on_stack
 from typer.testing import Result
 
 
@@ -103,3 +105,12 @@ def test_a_step_that_no_context_holds_is_refused_before_the_run(tmp_path: Path) 
         check_context(str(tmp_path), 127)
         with pytest.raises(InputError, match="reads at most 128 tokens, and a step may take 128: give fewer"):
             check_context(str(tmp_path), 128)
+
+
+def test_a_folder_is_known_on_the_stack_by_its_files_before_it_is_stored(tmp_path: Path) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    (folder / "config.json").write_text('{"architectures": ["LlamaForCausalLM"]}')
+    stored = FolderArtifactStore(tmp_path / "store").put(folder, "checkpoints", {"given_as": "model"})
+    assert policy_on_stack(str(folder)) == stored.uri
+    assert policy_on_stack("someone/model") == "someone/model"

@@ -11,6 +11,7 @@ from restmcts.adapters.models.engines import engine_named, engine_of
 from restmcts.adapters.models.http_policy.address import is_server, parse_address
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
 from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
+from restmcts.adapters.storage.manifests import describe_folder
 from restmcts.adapters.storage.packaged_models import PACKAGED_MODELS, cache_folder, packaged_model
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import InputError, ModelError
@@ -58,6 +59,21 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
         )
     check_hub_id(place)
     return given, given
+
+
+def policy_on_stack(given: str) -> str:
+    """Return the URI under which a run on the stack names a policy; nothing is stored.
+
+    Raises:
+        InputError: if a folder's files say that it is no policy, or a server's address is wrong.
+    """
+    if is_server(given):
+        return _server(given, "policy")
+    folder = Path(_fetched(given))
+    if not folder.exists():
+        return given
+    _check_kind(folder, "policy")
+    return describe_folder(folder, "checkpoints", {}).artifact.uri
 
 
 def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> str:

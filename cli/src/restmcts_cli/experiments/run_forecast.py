@@ -19,11 +19,12 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.reporting.forecasts import RunForecast
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Connection, connect
-from restmcts_cli.arguments.model_sources import checkpoint_argument
+from restmcts_cli.arguments.model_sources import checkpoint_argument, policy_on_stack
 from restmcts_cli.experiments.requested_runs import BASE, Models, model_options, models_of, problem_sets
 from restmcts_cli.reports.shown_tables import print_note
 
 CHARACTERS_A_TOKEN = 3
+ON_A_STACK = "Times on a stack are those of its workers then: other numbers of workers give others."
 Sets = Mapping[str, Sequence[Problem]]
 
 
@@ -38,7 +39,7 @@ def local_forecast(spec: RunSpec, workdir: Path) -> RunForecast:
     phases, sets = spec_plan(spec), problem_sets(spec)
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, spec.models.trust_remote_code))
     machine = Machine(spec.models.trees_in_flight, 1 if spec.models.num_training_threads is None else 2)
-    memory = _memory(spec, sets, models, machine)
+    memory = memory_of(spec, sets, models, machine)
     if (workdir / DATABASE_FILE).is_file():
         with connect(workdir) as connection:
             found = _from_runs(spec, phases, sets, models[BASE][1], connection, machine)
@@ -48,10 +49,11 @@ def local_forecast(spec: RunSpec, workdir: Path) -> RunForecast:
 
     measured = probe_work(spec, sets, models, model_options(spec), note=print_note)
     work = forecast(phases, _sizes(sets), measured, machine, spec.max_tokens)
-    return RunForecast(work, _probed(measured), memory, spec.max_tokens)
+    return RunForecast(work, probed(measured), memory, spec.max_tokens)
 
 
-def _probed(measured: Measured) -> str:
+def probed(measured: Measured) -> str:
+    """Return what a probe's numbers are from, as the end of a sentence."""
     largest = max((one.num_trees for one in measured.searches), default=0)
     return f"a probe on this machine: one iteration over up to {largest} problems of each set"
 
@@ -65,12 +67,11 @@ def stack_forecast(spec: RunSpec, connection: Connection) -> RunForecast:
     from restmcts.settings import load_settings
 
     phases, sets = spec_plan(spec), problem_sets(spec)
-    policy = models_of(spec, lambda model, _: model)[BASE][1]
+    policy = models_of(spec, lambda model, kind: policy_on_stack(model) if kind == "policy" else model)[BASE][1]
     machine = Machine(load_settings().max_trees_in_flight, 1)
     found = _from_runs(spec, phases, sets, policy, connection, machine)
     if found is not None:
-        remark = "Times on a stack are those of its workers then: other numbers of workers give others."
-        return RunForecast(*found, None, spec.max_tokens, (remark,))
+        return RunForecast(*found, None, spec.max_tokens, (ON_A_STACK,))
     work = forecast(phases, _sizes(sets), Measured("limits"), machine, spec.max_tokens)
     return RunForecast(work, "", None, spec.max_tokens)
 
@@ -83,16 +84,20 @@ def _from_runs(
         measured, names = earlier_runs(transaction, connection.artifacts, spec, policy)
     if not names:
         return None
-    several = "runs" if len(names) > 1 else "run"
     work = forecast(phases, _sizes(sets), measured, machine, spec.max_tokens)
-    return work, f"the {several} {', '.join(names)}, done with the same policy"
+    return work, named_runs(names)
+
+
+def named_runs(names: Sequence[str]) -> str:
+    """Return what runs a forecast is from, as the end of a sentence."""
+    return f"the {'runs' if len(names) > 1 else 'run'} {', '.join(names)}, done with the same policy"
 
 
 def _sizes(sets: Sets) -> dict[str, int]:
     return {name: len(members) for name, members in sets.items()}
 
 
-def _memory(spec: RunSpec, sets: Sets, models: Models, machine: Machine) -> MemoryForecast | None:
+def memory_of(spec: RunSpec, sets: Sets, models: Models, machine: Machine) -> MemoryForecast | None:
     """Return the memory of the run's own models; None where a server has the policy."""
     policy = models[BASE][1]
     if is_server(policy) or spec.models.engine != "transformers":

@@ -7,14 +7,19 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.rows import StoredRun
+from restmcts.adapters.sql.state.runs import find_run
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.usecases.same_settings import check_same_settings, with_stored_search
+from restmcts.usecases.stored_sets import divided_as_stored
 from restmcts_local.local_run import LocalRun
 
+from restmcts_cli.arguments.connection import DATABASE_FILE, connect
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_cli.arguments.run_requests import SELFTRAIN_RUN
-from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
+from restmcts_cli.experiments.requested_runs import Models, Sets, model_options, models_of, problem_sets, run_config
 from restmcts_cli.reports.live_display import LiveDisplay
 
 
@@ -49,10 +54,43 @@ def selftrained_here(spec: RunSpec, workdir: Path, named: Collection[str]) -> It
             config = run_config(spec, models, sets)
             run_id = run.create(SELFTRAIN_RUN, spec.method, spec.seed, config, sets, models, phases, spec.max_tokens)
         else:
-            spec = with_stored_search(spec, known.config, named)
-            config = run_config(spec, models, run.divided_as_stored(known, sets))
-            check_same_settings(known.config, config, str(workdir), "choose another --workdir")
+            with run.database.transaction() as transaction:
+                spec = _as_stored(transaction, known, spec, named, models, sets, workdir)
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         run.run(run_id, takes_max_tokens=True, notifies=True)
         yield SelftrainRun(run, run_id, spec)
+
+
+def is_resumed(spec: RunSpec, workdir: Path, named: Collection[str]) -> bool:
+    """Return whether a folder holds the self-training that is asked for, which is then resumed.
+
+    Raises:
+        InputError: if a file or model cannot be used, or the folder contains another run.
+    """
+    if not (workdir / DATABASE_FILE).is_file():
+        return False
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        known = find_run(transaction, SELFTRAIN_RUN)
+        if known is None:
+            return False
+        trusted = spec.models.trust_remote_code
+        models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
+        _as_stored(transaction, known, spec, named, models, problem_sets(spec), workdir)
+        return True
+
+
+def _as_stored(
+    transaction: Transaction,
+    known: StoredRun,
+    spec: RunSpec,
+    named: Collection[str],
+    models: Models,
+    sets: Sets,
+    workdir: Path,
+) -> RunSpec:
+    """Return what is asked for as it is stored; raise InputError if another run is."""
+    spec = with_stored_search(spec, known.config, named)
+    config = run_config(spec, models, divided_as_stored(transaction, known.id, sets))
+    check_same_settings(known.config, config, str(workdir), "choose another --workdir")
+    return spec

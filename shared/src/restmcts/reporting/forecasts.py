@@ -26,6 +26,9 @@ class RunForecast:
         memory: None where no model is loaded on this machine.
         max_tokens: of the whole run; None: no limit.
         remarks: what else is to be known, as sentences.
+        progress: of a stored run, what is done of it and therefore not in the forecast, as a
+            sentence.
+        spent: tokens of `max_tokens` that were generated before.
     """
 
     work: WorkForecast
@@ -33,11 +36,14 @@ class RunForecast:
     memory: MemoryForecast | None
     max_tokens: int | None = None
     remarks: Sequence[str] = ()
+    progress: str = ""
+    spent: int = 0
 
 
 def render(forecast: RunForecast) -> Group:
     """Return tables and sentences for a rich console."""
-    tables = [_sums(forecast).terminal(), _phases(forecast.work.phases).terminal()]
+    phases = forecast.work.phases
+    tables = [_sums(forecast).terminal(), _phases(phases).terminal()] if phases else []
     return Group(*tables, *(Text(f"• {sentence}") for sentence in sentences(forecast)))
 
 
@@ -54,6 +60,7 @@ def document(forecast: RunForecast) -> dict[str, Any]:
         "memory": [asdict(part) for part in memory.parts] if memory is not None else [],
         "advice": list(memory.advice) if memory is not None else [],
         "max_tokens": forecast.max_tokens,
+        "tokens_spent": forecast.spent,
         "phases": [asdict(phase) for phase in work.phases],
         "not_measured": work.unknown,
         "sentences": sentences(forecast),
@@ -129,7 +136,10 @@ def sentences(forecast: RunForecast) -> list[str]:
     """Return what is to be read with the numbers: where they are from, how far they may be off,
     and what does not fit.
     """
-    return [*_source(forecast), *_limits(forecast), *_memory(forecast.memory), *forecast.remarks]
+    progress = [forecast.progress] if forecast.progress else []
+    if not forecast.work.phases:
+        return progress
+    return [*progress, *_source(forecast), *_limits(forecast), *_memory(forecast.memory), *forecast.remarks]
 
 
 def _source(forecast: RunForecast) -> list[str]:
@@ -155,9 +165,11 @@ def _source(forecast: RunForecast) -> list[str]:
 def _limits(forecast: RunForecast) -> list[str]:
     tokens, limit = forecast.work.tokens, forecast.max_tokens
     wanted = sum(phase.tokens or 0.0 for phase in forecast.work.phases)
-    if tokens is None or limit is None or wanted <= limit:
+    if tokens is None or limit is None or wanted <= limit - forecast.spent:
         return []
-    return [f"The run will pause at its {limit:,} tokens: it wants about {_count(wanted)}."]
+    spent = f", of which {forecast.spent:,} are spent" if forecast.spent else ""
+    more = " more" if forecast.spent else ""
+    return [f"The run will pause at its {limit:,} tokens{spent}: it wants about {_count(wanted)}{more}."]
 
 
 def _memory(memory: MemoryForecast | None) -> list[str]:

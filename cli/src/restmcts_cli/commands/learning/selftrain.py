@@ -8,7 +8,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting, spec_of
 from restmcts.errors import InputError
 
-from restmcts_cli.arguments.dry_runs import DryRun, show_forecast
+from restmcts_cli.arguments.dry_runs import DryRun, show_forecast, show_rest
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, SELFTRAIN_RUN, requested_settings
@@ -62,11 +62,12 @@ def selftrain(
     settings = requested_settings(run, given, stored)
     check_folder(workdir)
     spec = spec_of(settings)
+    named = {setting.name for setting in settings}
     if dry_run:
-        show_forecast(spec, workdir, json)
+        _forecast(spec, workdir, named, json)
         return
     print_note(f"restmcts selftrain in {workdir}: {spec.method}")
-    report = _run(spec, workdir, begin, {setting.name for setting in settings})
+    report = _run(spec, workdir, begin, named)
     _show(report, workdir / "report.html", json)
 
 
@@ -83,6 +84,16 @@ def _stored(workdir: Path) -> "RunSpec | None":
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         row = runs.find_run(transaction, SELFTRAIN_RUN)
     return stored_run(row.config) if row is not None else None
+
+
+def _forecast(spec: "RunSpec", workdir: Path, named: set[str], json: bool) -> None:
+    """Say what the run will take, or what is left of it if the folder holds it."""
+    from restmcts_cli.experiments.selftrain_run import is_resumed
+
+    if is_resumed(spec, workdir, named):
+        show_rest(SELFTRAIN_RUN, workdir, json, spec.max_tokens)
+    else:
+        show_forecast(spec, workdir, json)
 
 
 def _names_problems(setting: Setting) -> bool:

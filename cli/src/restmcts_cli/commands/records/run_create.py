@@ -66,7 +66,7 @@ def create(
     if workdir is None:
         refuse_plugins_on_stack()
     if dry_run:
-        show_forecast(spec, workdir, json)
+        show_forecast(spec, workdir, json, name)
         return
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:

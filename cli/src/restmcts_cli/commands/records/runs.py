@@ -1,9 +1,8 @@
 """`restmcts runs`: create, see, stop and go on with runs, on the stack or in a work folder."""
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -14,7 +13,6 @@ from restmcts.reporting.plain_text import plain, shortened
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
 
 from restmcts_cli.arguments.connection import Connection, OnlyName, Workdir, connect, only_run
-from restmcts_cli.arguments.method_options import MaxTokens
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
@@ -22,10 +20,10 @@ from restmcts_cli.commands.records.run_archive import archive, tag
 from restmcts_cli.commands.records.run_create import create
 from restmcts_cli.commands.records.run_delete import delete
 from restmcts_cli.commands.records.run_extend import clone, extend
+from restmcts_cli.commands.records.run_steer import cancel, pause, resume
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from restmcts.adapters.sql.database import Transaction
     from restmcts.adapters.sql.reads.queries import PhaseNumbers
     from restmcts.adapters.sql.rows import ListedRun, StoredRun
     from restmcts.adapters.sql.state.blocks import Block
@@ -187,48 +185,8 @@ def work(
         _show(connection, name, json)
 
 
-@app.command()
-def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """Start nothing new in a run; a training that is in progress ends first.
-
-    Example: [bold]restmcts runs pause demo[/bold]
-    """
-    from restmcts.usecases import steer
-
-    _steer(workdir, name, steer.pause, json)
-
-
-@app.command()
-def resume(name: Name, max_tokens: MaxTokens = None, workdir: Workdir = None, json: Json = False) -> None:
-    """Resume a paused run; a run that has spent its token budget needs a larger one.
-
-    Example: [bold]restmcts runs resume demo --max-tokens 2000000[/bold]
-    """
-    from restmcts.usecases import steer
-
-    _steer(workdir, name, partial(steer.resume, max_tokens=max_tokens), json)
-
-
-@app.command()
-def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
-    """End a run permanently; its results are kept.
-
-    Example: [bold]restmcts runs cancel demo[/bold]
-    """
-    from restmcts.usecases import steer
-
-    _steer(workdir, name, steer.cancel, json)
-
-
-def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str], None]", json: bool) -> None:
-    with connect(workdir) as connection:
-        with connection.database.transaction() as transaction:
-            change(transaction, name)
-        state = _row(connection, name).state
-    if json:
-        print_json({"run": name, "state": state})
-    else:
-        print_note(f"run {name} is {state}")
+for _steering in (pause, resume, cancel):
+    app.command()(_steering)
 
 
 def _how_it_goes_on(row: "StoredRun", workdir: Path | None) -> str:

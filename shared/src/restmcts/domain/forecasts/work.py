@@ -7,7 +7,7 @@ Pure arithmetic: who measures, and where, is not known here.
 import json
 import math
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from restmcts.domain.runs.phases import (
@@ -148,6 +148,24 @@ class Machine:
     trainings_at_once: int
 
 
+@dataclass(frozen=True, slots=True)
+class Progress:
+    """What of a stored run needs no work any more.
+
+    Attributes:
+        phases: names of those that have ended.
+        trees: that have ended, by the name of a phase that searches.
+        tokens: that were generated.
+    """
+
+    phases: frozenset[str] = frozenset()
+    trees: Mapping[str, int] = field(default_factory=dict)
+    tokens: int = 0
+
+
+NOTHING_DONE = Progress()
+
+
 def search_key(spec: Mapping[str, Any]) -> str:
     """Return what makes two search phases alike.
 
@@ -160,32 +178,45 @@ def search_key(spec: Mapping[str, Any]) -> str:
 
 
 def forecast(
-    phases: Sequence[Phase], sizes: Mapping[str, int], measured: Measured, machine: Machine, max_tokens: int | None
+    phases: Sequence[Phase],
+    sizes: Mapping[str, int],
+    measured: Measured,
+    machine: Machine,
+    max_tokens: int | None,
+    progress: Progress = NOTHING_DONE,
 ) -> WorkForecast:
-    """Return what the phases of a run will take.
+    """Return what the phases of a run will take, but for those that have ended.
 
     Args:
         sizes: problems by set name.
         max_tokens: of the whole run, which pauses there; None: no limit.
+        progress: what is done already. Trees and trainings that were started count in full.
     """
     trees = {phase.name: sizes.get(phase.problem_set, 0) for phase in phases if isinstance(phase, SearchPhase)}
-    found = [_of_phase(phase, trees, sizes, measured, machine) for phase in phases]
+    phases = [phase for phase in phases if phase.name not in progress.phases]
+    found = [_of_phase(phase, trees, progress.trees, sizes, measured, machine) for phase in phases]
+    left = max(max_tokens - progress.tokens, 0) if max_tokens is not None else None
     factor = TIME_FACTORS[measured.source]
     seconds = None
     if all(one.seconds is not None for one in found):
         span = makespan(phases, {one.name: one.seconds or 0.0 for one in found}, machine.trainings_at_once)
         seconds = Amount(span / factor, span, span * factor)
     return WorkForecast(
-        measured.source, found, _tokens(found, max_tokens), _calls(found), seconds, _disk(phases, found, measured)
+        measured.source, found, _tokens(found, left), _calls(found), seconds, _disk(phases, found, measured)
     )
 
 
 def _of_phase(
-    phase: Phase, trees: Mapping[str, int], sizes: Mapping[str, int], measured: Measured, machine: Machine
+    phase: Phase,
+    trees: Mapping[str, int],
+    ended: Mapping[str, int],
+    sizes: Mapping[str, int],
+    measured: Measured,
+    machine: Machine,
 ) -> PhaseForecast:
     match phase:
         case SearchPhase():
-            return _of_search(phase, trees[phase.name], measured, machine)
+            return _of_search(phase, max(trees[phase.name] - ended.get(phase.name, 0), 0), measured, machine)
         case TrainPolicyPhase() | TrainValuePhase():
             num_sources = sum(trees[name] for name in phase.sources if name in trees)
             num_sources += sizes.get(phase.solutions_of, 0) if phase.solutions_of else 0

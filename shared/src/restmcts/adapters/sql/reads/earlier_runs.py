@@ -14,16 +14,19 @@ SPEED = ("device", "dtype", "engine", "trees_in_flight")
 
 
 def earlier_runs(
-    transaction: Transaction, artifacts: ArtifactStore, spec: RunSpec, policy: str
+    transaction: Transaction, artifacts: ArtifactStore, spec: RunSpec, policy: str, own_id: int | None = None
 ) -> tuple[Measured, list[str]]:
     """Return what runs of the same policy took that are done, and their names; nothing if there is
     none.
 
     Args:
         policy: where the run's first policy is from.
+        own_id: of the run itself if it is stored; what is done of it is measured too, and it is not
+            among the names.
     """
     found = runs_like(transaction, policy, {name: getattr(spec.models, name) for name in SPEED})
-    measured = measured_in(transaction, artifacts, [run.id for run in found], "earlier runs")
+    ids = [run.id for run in found] + ([own_id] if own_id is not None else [])
+    measured = measured_in(transaction, artifacts, ids, "earlier runs")
     return measured, [run.name for run in found]
 
 

@@ -11,9 +11,10 @@ from restmcts.adapters.sql.reads.tree_counts import tree_counts
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun, columns
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, phases_of
+from restmcts.adapters.sql.state.token_budget import spent
 from restmcts.adapters.sql.state.trees import RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
-from restmcts.domain.forecasts.work import MeasuredSearch, MeasuredTraining, search_key
+from restmcts.domain.forecasts.work import MeasuredSearch, MeasuredTraining, Progress, search_key
 
 MOST_RUNS = 3
 """Runs that a forecast is made from, the newest: machines and versions change."""
@@ -85,9 +86,24 @@ def run_work(transaction: Transaction, run_id: int, step_seconds: Mapping[str, f
 
 def _sizes(transaction: Transaction, run_id: int, done: Sequence[StoredPhase]) -> dict[str, int]:
     """Return how many trees a phase has, and how many problems a set."""
-    per_set = select(PROBLEMS.c.set_name, func.count()).where(PROBLEMS.c.run_id == run_id).group_by(PROBLEMS.c.set_name)
-    sizes = {f"set {name}": int(number) for name, number in transaction.execute(per_set)}
+    sizes = {f"set {name}": number for name, number in set_sizes(transaction, run_id).items()}
     return sizes | {row.name: int(row.result.get("trees", 0)) for row in done if row.kind == "search"}
+
+
+def set_sizes(transaction: Transaction, run_id: int) -> dict[str, int]:
+    """Return how many problems each set of a run has."""
+    per_set = select(PROBLEMS.c.set_name, func.count()).where(PROBLEMS.c.run_id == run_id).group_by(PROBLEMS.c.set_name)
+    return {name: int(number) for name, number in transaction.execute(per_set)}
+
+
+def progress_of(transaction: Transaction, run_id: int) -> Progress:
+    """Return what of a run needs no work any more."""
+    rows, counts = phases_of(transaction, run_id), tree_counts(transaction, run_id)
+    return Progress(
+        frozenset(row.name for row in rows if row.state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED)),
+        {row.name: counts[row.id].done for row in rows if row.id in counts},
+        max(spent(transaction, run_id), sum(one.tokens for one in counts.values())),
+    )
 
 
 def _searches(transaction: Transaction, run_id: int, done: Sequence[StoredPhase]) -> list[MeasuredSearch]:
