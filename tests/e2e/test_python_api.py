@@ -84,22 +84,18 @@ def test_a_search_of_a_problem_with_an_answer_has_verdicts(played: dict[str, Any
     question, answer = "Start: 3  Target: 5  Moves: +2 -1", "5"
     problem = Problem(question, answer, kind="number-paths")
     generation = GenerationSettings(**played["generation"])
-    tree = restmcts.search(played["policy"], None, problem, algorithm="greedy", generation=generation)
+    tree = restmcts.search(played["policy"], problem=problem, algorithm="greedy", generation=generation)
     assert {node.verdict for node in tree.nodes if node.final} <= {"right", "wrong"}
 
 
-def test_bad_input_is_one_line(played: dict[str, Any], tmp_path: Path) -> None:
+def test_bad_input_is_one_line_that_names_arguments(played: dict[str, Any]) -> None:
     policy, workdir = played["policy"], played["workdir"]
-    with pytest.raises(InputError, match="best-first asks a value model, and none was given"):
-        restmcts.search(policy, None, "1 + 1?")
-    with pytest.raises(InputError, match="no option 'breadth'"):
-        restmcts.search(policy, None, "1 + 1?", algorithm="greedy", options={"breadth": 3})
-    with pytest.raises(InputError, match="no setting 'lmit'"):
-        restmcts.evaluate("demo:3", policy, lmit=3)
-    with pytest.raises(InputError, match="iterations"):
-        restmcts.selftrain({**played["spec"], "iterations": "many"}, tmp_path / "run")
-    with pytest.raises(InputError, match=r"iterations \(1 -> 2\)"):
+    with pytest.raises(InputError, match=r"reads at most 128 tokens.* e.g. max_step_tokens 8 max_solution_tokens"):
+        restmcts.search(policy, problem="1 + 1?", algorithm="greedy")
+    with pytest.raises(InputError, match=r"iterations \(1 -> 2\).* choose another workdir"):
         restmcts.selftrain({**played["spec"], "iterations": 2}, workdir)
+    with pytest.raises(InputError, match="no tools to call; leave out tool_calls"):
+        restmcts.evaluate("demo:number-paths:2-3:3", policy, tool_calls=2)
 
 
 def test_the_three_lines_of_the_page_run(played: dict[str, Any]) -> None:

@@ -62,6 +62,15 @@ def test_nodes_are_linked_and_carry_search_and_labels(workdir: Path) -> None:
         assert list(run.to_pandas("collect-1")["tokens"]) == [one.tokens for one in trees]
         with pytest.raises(InputError, match="no tree 99"):
             run.tree(99)
+        with pytest.raises(InputError, match="phase is 'collect-2'; there are collect-1"):
+            run.trees("collect-2")
+        with pytest.raises(InputError, match="state is 'done'; there are waiting, searching, ended, labelled, failed"):
+            run.trees(state="done")
+        with pytest.raises(InputError, match="phase is 'collect-2'"):
+            run.to_pandas("collect-2")
+        with pytest.raises(InputError, match="max_labels is '3'; give a whole number"):
+            tree.plot(max_labels="3")  # type: ignore[arg-type]
+        assert list(run.trees(state="failed")) == []
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(workdir: Path, tmp_path: Path) -> None:

@@ -8,6 +8,7 @@ from restmcts.adapters.files.run_files import is_run_file, located, read_run_fil
 from restmcts.adapters.models.http_policy.address import parse_address
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_settings import Setting, spec_of, spec_settings
+from restmcts.errors import InputError
 
 SELFTRAIN_RUN = "selftrain"
 """The name of the run that `selftrain` makes in a work folder."""
@@ -24,7 +25,16 @@ def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec 
     Raises:
         InputError: if the file cannot be read, or a setting is not known or does not fit.
     """
-    spec = spec_of(requested_settings(argument, given, base))
+    return run_of(requested_settings(argument, given, base))
+
+
+def run_of(settings: Sequence[Setting]) -> RunSpec:
+    """Return the run that settings ask for, whose judges have addresses.
+
+    Raises:
+        InputError: if a setting is not known or does not fit.
+    """
+    spec = spec_of(settings)
     for judge in spec.truth.judges:
         parse_address(judge)
     return spec
@@ -48,7 +58,19 @@ def requested_settings(argument: str | None, given: Sequence[Setting], base: Run
         settings.append(Setting("problems", argument, "PROBLEMS"))
     here = Path.cwd()
     settings = [*(located(one, here) for one in settings), *(located(one, here) for one in given)]
-    load_plugins([Path(path) for one in settings if one.name == "plugins" for path in one.value])
+    load_plugins([Path(path) for one in settings if one.name == "plugins" for path in _listed(one)])
     if plugins := [str(plugin.path) for plugin in loaded_plugins()]:
         settings.append(Setting("plugins", plugins, "--plugin"))
     return settings
+
+
+def _listed(plugins: Setting) -> Sequence[str]:
+    """Return the files that the setting names.
+
+    Raises:
+        InputError: if it is no list of texts.
+    """
+    paths = plugins.value
+    if not isinstance(paths, list | tuple) or not all(isinstance(path, str) for path in paths):
+        raise InputError(f"{plugins.where}: plugins is {paths!r}; give a list of files")
+    return paths

@@ -38,8 +38,15 @@ def check_ranges(settings: Any) -> None:
     owner: Any = type(settings)
     for name, bounds in _ranges(owner):
         value = getattr(settings, name)
-        if value is not None and not all(_WORDS[kind][1](value, bound) for kind, bound in bounds):
-            raise InputError(f"{name} is {value}; give {in_words(bounds)}")
+        if value is not None and not _is_within(value, bounds):
+            raise InputError(f"{name} is {value!r}; give {in_words(bounds)}")
+
+
+def _is_within(value: Any, bounds: tuple[Bound, ...]) -> bool:
+    try:
+        return all(_WORDS[kind][1](value, bound) for kind, bound in bounds)
+    except TypeError:  # it is no number
+        return False
 
 
 @cache

@@ -10,12 +10,14 @@ from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.reads.queries import PhaseNumbers
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.rows import JsonObject, ListedCheckpoint, ListedDataset, ListedRun
+from restmcts.adapters.sql.tables import TreeState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_settings import stored_spec_of
 from restmcts.errors import InputError
-from restmcts.notebook.trees import SearchTree
+from restmcts.notebook.arguments import check_choice, checks_arguments
+from restmcts.notebook.trees import FACTS, SearchTree
 
 if TYPE_CHECKING:
     import pandas
@@ -121,6 +123,7 @@ class LoadedRun:
         with self._database.transaction() as transaction:
             return queries.list_datasets(transaction, self._id)
 
+    @checks_arguments
     def checkpoint_folder(self, name: str) -> Path:
         """Return the folder with the weights of a checkpoint ("policy-1").
 
@@ -137,6 +140,7 @@ class LoadedRun:
             raise InputError(f"checkpoint {name} of run {self.name} is {found}, which is no folder of this disk")
         return path
 
+    @checks_arguments
     def training_rows(self, phase: str) -> list[JsonObject]:
         """Return the rows on which a phase trained ("value-1"), as dictionaries.
 
@@ -160,10 +164,25 @@ class LoadedRun:
             )
         return FolderArtifactStore(self._workdir / ARTIFACTS_FOLDER)
 
+    @checks_arguments
     def trees(
         self, phase: str | None = None, *, state: str | None = None, solved: bool | None = None
     ) -> Iterator[SearchTree]:
-        """Yield its trees, in order of creation, however many."""
+        """Yield its trees, in order of creation, however many.
+
+        Args:
+            phase: only those of a phase ("collect-1").
+            state: only those that are waiting, searching, ended, labelled or failed.
+            solved: only those with, or without, a right end.
+
+        Raises:
+            InputError: if the run has no such phase, or a tree no such state.
+        """
+        check_choice("phase", phase, [one.name for one in self.phases])
+        check_choice("state", state, TreeState)
+        return self._trees(phase, state, solved)
+
+    def _trees(self, phase: str | None, state: str | None, solved: bool | None) -> Iterator[SearchTree]:
         after = 0
         while True:
             with self._database.transaction() as transaction:
@@ -176,6 +195,7 @@ class LoadedRun:
                 return
             after = rows[-1].id
 
+    @checks_arguments
     def tree(self, tree_id: int) -> SearchTree:
         """Return one tree by its number.
 
@@ -188,16 +208,22 @@ class LoadedRun:
             raise InputError(f"run {self.name} has no tree {tree_id}")
         return SearchTree(self._database, rows[0])
 
+    @checks_arguments
     def to_pandas(self, phase: str | None = None) -> "pandas.DataFrame":
-        """Return a row for each tree, indexed by its number."""
+        """Return a row for each tree, indexed by its number.
+
+        Raises:
+            InputError: if the run has no such phase.
+        """
         import pandas
 
-        return pandas.DataFrame([tree.facts for tree in self.trees(phase)]).set_index("id")
+        return pandas.DataFrame([tree.facts for tree in self.trees(phase)], columns=FACTS).set_index("id")
 
     def close(self) -> None:
         self._database.close()
 
 
+@checks_arguments
 def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = None) -> LoadedRun:
     """Return a run for reading.
 
@@ -214,6 +240,7 @@ def load_run(name: str, workdir: str | Path | None = None, *, url: str | None = 
     return LoadedRun(_opened(workdir, url), name, Path(workdir) if workdir is not None else None)
 
 
+@checks_arguments
 def runs(workdir: str | Path | None = None, *, url: str | None = None) -> list[ListedRun]:
     """Return the runs of a work folder, or of a stack's database, the newest first.
 
@@ -230,11 +257,11 @@ def runs(workdir: str | Path | None = None, *, url: str | None = None) -> list[L
 
 def _opened(workdir: str | Path | None, url: str | None) -> Database:
     if (workdir is None) == (url is None):
-        raise InputError("give a work folder, or the URL of a database")
+        raise InputError("give either workdir, a work folder, or url, the URL of a database")
     if workdir is not None:
         path = Path(workdir) / DATABASE_FILE
         if not path.is_file():
-            raise InputError(f"{workdir} contains no {DATABASE_FILE}: it is not a work folder")
+            raise InputError(f"{path.parent} contains no {DATABASE_FILE}: it is not a work folder")
         url = f"sqlite:///{path}"
     database = Database(str(url), read_only=True)
     try:

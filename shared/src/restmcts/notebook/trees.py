@@ -1,13 +1,14 @@
 """A tree as an object, whose nodes are read when they are first asked for."""
 
 from collections.abc import Iterator
-from dataclasses import asdict, dataclass, field
+from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
 from typing import TYPE_CHECKING
 
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import ListedTree
+from restmcts.notebook.arguments import checks_arguments
 
 if TYPE_CHECKING:
     import pandas
@@ -15,6 +16,8 @@ if TYPE_CHECKING:
 
 MARKERS = {"right": "s", "wrong": "D", "undecided": "^"}
 MAX_LABEL = 24
+FACTS = tuple("num_nodes" if one.name == "nodes" else one.name for one in fields(ListedTree))
+"""What is known of a tree in a list, by name."""
 
 
 @dataclass(slots=True, eq=False)
@@ -72,7 +75,7 @@ class SearchTree:
 
     def __init__(self, database: Database, tree: ListedTree) -> None:
         self._database = database
-        self.facts = {("num_nodes" if name == "nodes" else name): value for name, value in asdict(tree).items()}
+        self.facts = dict(zip(FACTS, astuple(tree), strict=True))
         for name in SearchTree.__annotations__:
             setattr(self, name, self.facts[name])
 
@@ -111,6 +114,7 @@ class SearchTree:
         rows = [{**{name: getattr(node, name) for name in names}, "parent": _id_of(node.parent)} for node in self.nodes]
         return pandas.DataFrame(rows, columns=[*names, "parent"]).set_index("id")
 
+    @checks_arguments
     def plot(self, axes: "Axes | None" = None, *, max_labels: int = 60) -> "Axes":
         """Draw the tree with matplotlib: colour is V, size is visits, squares are right ends,
         diamonds wrong ones.

@@ -24,7 +24,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import DataError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError, SQLAlchemyError
 from sqlmodel import SQLModel
 
 from restmcts.adapters.sql import bulk, versions
@@ -129,7 +129,19 @@ class Database:
     def __init__(
         self, url: str, publish: Publish | None = None, *, read_only: bool = False, idle_seconds: float = 60.0
     ) -> None:
-        self.engine = _engine(url, read_only, idle_seconds)
+        """Connect to nothing yet.
+
+        Raises:
+            InputError: if the URL is none, or of another kind of database, or names no file to be
+                read.
+        """
+        try:
+            self.engine = _engine(url, read_only, idle_seconds)
+        except (ArgumentError, ImportError, ValueError) as error:  # SQLAlchemy reads a port by int()
+            raise InputError(
+                f"the URL of the database cannot be used ({error}); "
+                "write it as postgresql+psycopg://USER:PASSWORD@HOST:5432/NAME"
+            ) from error
         self.publish = publish
 
     @property
@@ -238,7 +250,7 @@ def _storage_errors() -> Iterator[None]:
             raise StorageError(
                 f"database: another process holds what is to be changed, since {LOCK_SECONDS:.0f} s"
             ) from error
-        raise StorageError(_with_way_out(str(error.orig).strip())) from error
+        raise StorageError(_with_way_out(" ".join(str(error.orig).split()))) from error
     except SQLAlchemyError as error:
         raise StorageError(_with_way_out(str(error).splitlines()[0])) from error
     except UnicodeDecodeError as error:
@@ -253,6 +265,8 @@ def _engine(url: str, read_only: bool, idle_seconds: float) -> Engine:
         connecting = {"options": " ".join(f"-c {name}={seconds * 1000:.0f}" for name, seconds in limits.items())}
         return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=connecting, **options)
     path = Path(make_url(url).database or "")
+    if read_only and not path.exists():
+        raise InputError(f"{path} does not exist; give the file of a database")
     may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
     read_only = read_only or not may_write
     engine = create_engine(

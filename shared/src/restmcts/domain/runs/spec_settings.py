@@ -110,7 +110,7 @@ def settings_of(document: Mapping[str, Any], where: str) -> list[Setting]:
             inner = settings_of(value, where)
             found += [Setting(f"{name}.{setting.name}", setting.value, where) for setting in inner]
         else:
-            found.append(Setting(name, value, where))
+            found.append(Setting(str(name), value, where))
     return found
 
 
