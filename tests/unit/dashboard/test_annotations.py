@@ -56,7 +56,13 @@ def test_a_step_is_annotated_changed_counted_and_removed(client: Any) -> None:
     assert annotate(client, who="Grace")[0] == 200
     said = client.document("/trees/1/data")["annotations"]
     assert [(one["who"], one["verdict"]) for one in said] == [("Ada", "unsure"), ("Grace", "right")]
-    assert "Annotations:</strong> 2 steps and 0 answers in 1 tree, by 2 people." in client.text("/runs/1")
+    page = client.text("/runs/1")
+    assert "Annotations:</strong> 2 steps and 0 answers in 1 tree, by 2 people; <a" in page
+    listed = page[page.index('id="annotations-title"') : page.index("<h2>Workers")]
+    assert "2 annotations in 1 tree" in listed
+    assert listed.index("</span> right") < listed.index("</span> unsure"), "the newest first"
+    assert "&lt;script&gt;" in listed and '<td class="text">Grace</td>' in listed
+    assert listed.count('<a href="/trees/1#node-1">1: ') == 2
     for one in said:
         path = f"/trees/1/annotations/{one['id']}/remove"
         assert client.get(path, {"token": "guess"})[0] == 403
@@ -134,3 +140,17 @@ def test_without_a_token_the_page_says_how_to_set_one(
     )
     assert (status, "without RESTMCTS_DASHBOARD_TOKEN" in text) == (404, True)
     assert "RESTMCTS_DASHBOARD_TOKEN" in reading.text("/static/tree_annotations.js")
+
+
+def test_of_many_annotations_the_newest_are_listed_and_a_command_names_all(
+    client: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("restmcts_dashboard.runs.annotation_reads.MAX_LISTED", 2)
+    for number, note in enumerate(("first <i>", "second <i>", "third <i>")):
+        annotate(client, who=f"person {number}", note=note)
+    page = client.text("/runs/1")
+    assert "third &lt;i&gt;" in page and "second &lt;i&gt;" in page and "first &lt;i&gt;" not in page
+    assert "The newest 2 are listed; <code>restmcts annotations list " in page
+    for one in client.document("/trees/1/data")["annotations"]:
+        client.get(f"/trees/1/annotations/{one['id']}/remove", {"token": TOKEN})
+    assert "What people say" not in client.text("/runs/1")

@@ -151,7 +151,7 @@ def test_the_stream_sends_every_part_at_once(client: Any) -> None:
         assert stream.headers["content-type"].startswith("text/event-stream")
         assert stream.readline() == b"event: parts\n"
         parts = json.loads(stream.readline().removeprefix(b"data: "))
-    assert set(parts) == {"summary", "truth", "phases", "charts", "workers", "lineage"}
+    assert set(parts) == {"summary", "truth", "phases", "charts", "workers", "lineage", "annotations"}
     assert "collect-1" in parts["phases"]
 
 

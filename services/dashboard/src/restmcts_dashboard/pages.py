@@ -39,7 +39,7 @@ STATE_SIGNS = {
     **dict.fromkeys(("done", "labelled"), "✓"),
     **{"paused": "❚❚", "cancelled": "■", "failed": "✗", "blocked": "!", "ended": "■", "skipped": "–"},
 }
-VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
+VERDICT_SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?", "unsure": "?"}
 _MAX_ID = 2**63 - 1
 
 

@@ -15,6 +15,7 @@ from restmcts.reporting.truth import MARK
 from restmcts_dashboard import live
 from restmcts_dashboard.pages import RowId, marked, page, render
 from restmcts_dashboard.runs import charts, run_reads
+from restmcts_dashboard.runs.annotation_reads import newest_annotations
 from restmcts_dashboard.runs.problem_reads import OUTCOMES, read_outcome, read_problems
 from restmcts_dashboard.runs.run_list import settings_of
 from restmcts_dashboard.runs.training_rows import ROWS_ON_A_PAGE, read_page
@@ -156,6 +157,7 @@ def _parts(
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
     outcome = read_outcome(transaction, view.run.id, view.phases)
+    said = newest_annotations(transaction, view.run.id) if view.annotations is not None else []
     drawn = {"accuracy": charts.accuracy_chart(view.phases, x, view.mark), "loss": charts.loss_chart(view.phases)}
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
@@ -164,5 +166,6 @@ def _parts(
         "phases": render("part_phases.html.j2", view=view),
         "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark, x=x),
         "workers": render("part_workers.html.j2", view=view, **workers),
+        "annotations": render("part_annotations.html.j2", run=view.run, annotated=view.annotations, rows=said),
         "lineage": render("part_lineage.html.j2", **lineage),
     }
