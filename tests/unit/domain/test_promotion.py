@@ -5,12 +5,14 @@ from itertools import combinations, product
 
 import pytest
 from restmcts.domain.runs.methods import METHODS
+from restmcts.domain.runs.phases import PromotionPhase
 from restmcts.domain.runs.plans import self_training_plan
-from restmcts.domain.runs.promotion import HeldOutStep, auc, is_promoted, sibling_accuracy
+from restmcts.domain.runs.promotion import HeldOutStep, PromotionSettings, auc, is_promoted, sibling_accuracy
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.ranks import area_under_curve
+from restmcts.errors import InputError
 
 Forest = list[list[HeldOutStep]]
 
@@ -66,6 +68,29 @@ def test_without_both_kinds_there_is_no_figure() -> None:
 @pytest.mark.parametrize(("fall", "promoted"), [(-0.019, True), (-0.021, False), (0.3, True)])
 def test_a_gate_holds_what_fell_by_more_than_the_margin(fall: float, promoted: bool) -> None:
     assert is_promoted({"auc": Estimate(0.1, 0.01, 50), "accuracy": Estimate(fall, 0.01, 50)}, margin=2.0) is promoted
+
+
+@pytest.mark.parametrize(("rise", "promoted"), [(0.019, False), (0.021, True), (-0.3, False)])
+def test_a_gain_that_is_asked_for_is_had_by_every_figure(rise: float, promoted: bool) -> None:
+    gains = {"auc": Estimate(0.1, 0.01, 50), "sibling accuracy": Estimate(rise, 0.01, 50)}
+    assert is_promoted(gains, margin=2.0, least_gain=2.0) is promoted
+    assert not is_promoted({"auc": Estimate(0.0, 0.0, 50)}, margin=2.0, least_gain=0.0), "as good is no gain"
+
+
+def test_a_gain_without_held_out_problems_is_refused_and_reaches_the_promotions_of_value_models() -> None:
+    for settings in ({"value_gain": 1.0}, {"value_metric": "auc"}):
+        with pytest.raises(InputError, match="num_problems above 0"):
+            PromotionSettings(num_problems=0, **settings)
+    run = SelfTraining(
+        num_iterations=1,
+        train_sets=("train",),
+        bootstrap_set="train",
+        held_out_set="held-out",
+        gate=PromotionSettings(value_metric="siblings", value_gain=1.5),
+    )
+    found = [phase for phase in self_training_plan(run) if isinstance(phase, PromotionPhase)]
+    asked = {phase.model: (phase.value_metric, phase.value_gain) for phase in found}
+    assert asked == {"policy": ("both", None), "value": ("siblings", 1.5)}
 
 
 @pytest.mark.parametrize(("method", "gated"), list(product(METHODS, (True, False))))

@@ -21,7 +21,7 @@ from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.runs.phases import PROMOTION_PHASE
-from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
+from restmcts.domain.runs.promotion import AUC, SIBLING_ACCURACY, HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
 from restmcts.errors import is_retryable
@@ -171,7 +171,7 @@ def _figures(
         with settings.at_work(), scorers.use(checkpoint_id) as scorer:
             steps += _held_out_steps(scorer, labelled[start : start + TREES_AT_ONCE])
         settings.on_batch()
-    return {"auc": auc(steps), "sibling accuracy": sibling_accuracy(steps)}
+    return {AUC: auc(steps), SIBLING_ACCURACY: sibling_accuracy(steps)}
 
 
 def _held_out_steps(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[HeldOutStep]]:

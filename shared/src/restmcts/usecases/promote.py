@@ -10,7 +10,7 @@ from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import PromotionPhase
-from restmcts.domain.runs.promotion import is_promoted
+from restmcts.domain.runs.promotion import DECIDING, is_promoted
 from restmcts.domain.stats.estimates import Estimate, Figure
 
 
@@ -49,12 +49,15 @@ def decide(
     candidate's and the incumbent's by name.
 
     Without an incumbent the candidate is promoted. A figure that says nothing of the candidate
-    decides nothing; one that the incumbent has not (a person promoted a checkpoint that was never
-    measured) decides for the incumbent.
+    decides nothing, unless a gain is asked for; one that the incumbent has not (a person promoted a
+    checkpoint that was never measured) decides for the incumbent.
     """
     gains = {name: new.minus(old) for name, (new, old) in figures.items() if new is not None and old is not None}
-    unknown = incumbent is not None and any(new is not None and old is None for new, old in figures.values())
-    goes_on = not unknown and is_promoted(gains, phase.margin)
+    deciding = DECIDING[phase.value_metric] if phase.model == "value" else tuple(figures)
+    measured = {name: gains[name] for name in deciding if name in gains}
+    pairs = [figures[name] for name in deciding]
+    unknown = any(old is None if new is not None else phase.value_gain is not None for new, old in pairs)
+    goes_on = incumbent is None or (not unknown and is_promoted(measured, phase.margin, phase.value_gain))
     if goes_on:
         promotions.promote(transaction, candidate, row.id)
     result = {
@@ -63,7 +66,7 @@ def decide(
         "promoted": goes_on,
         "margin": phase.margin,
         "figures": {name: _figure(*pair, gains.get(name)) for name, pair in figures.items()},
-        "reason": _reason(goes_on, figures),
+        "reason": _reason(goes_on, figures) + (_rule(phase) if incumbent is not None else ""),
     }
     runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
 
@@ -87,3 +90,11 @@ def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | N
         for name, (new, old) in figures.items()
     )
     return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"
+
+
+def _rule(phase: PromotionPhase) -> str:
+    """Return what decided, where it is not the usual."""
+    decides = "" if phase.value_metric == "both" else f"; {' and '.join(DECIDING[phase.value_metric])} decides"
+    if phase.value_gain is None:
+        return decides
+    return f"{decides}; it must be better by {phase.value_gain:g} standard errors of the difference"

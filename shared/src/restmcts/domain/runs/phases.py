@@ -16,6 +16,7 @@ from restmcts.domain.labels.rollouts import LabelSource
 from restmcts.domain.learning.learner import LearnerSettings
 from restmcts.domain.learning.sft import SupervisedLearner
 from restmcts.domain.requests import GenerationSettings
+from restmcts.domain.runs.promotion import ValueMetric
 from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
@@ -181,6 +182,8 @@ class PromotionPhase:
         previous: the promotion before this one; None: there is nothing to compare with, and the
             candidate is promoted.
         margin: as in `PromotionSettings`.
+        value_metric: as there; of value models.
+        value_gain: likewise.
     """
 
     name: str
@@ -190,6 +193,8 @@ class PromotionPhase:
     evidence: str
     previous: str | None = None
     margin: float = 1.0
+    value_metric: ValueMetric = "both"
+    value_gain: float | None = None
     kind: Literal["gate"] = "gate"
 
     def needs(self) -> tuple[str, ...]:

@@ -123,7 +123,15 @@ def _gated_value(
     if previous is None:
         phases.append(_evaluation(run, 0, HELD_OUT_TREES, "held-out", run.held_out_set, first_policy))
     promotion = PromotionPhase(
-        f"gate-{candidate}", iteration, "value", candidate, HELD_OUT_TREES, previous, run.gate.margin
+        f"gate-{candidate}",
+        iteration,
+        "value",
+        candidate,
+        HELD_OUT_TREES,
+        previous,
+        run.gate.margin,
+        run.gate.value_metric,
+        run.gate.value_gain,
     )
     phases.append(promotion)
     return promotion.name

@@ -11,10 +11,21 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
+from typing import Literal
 
 from restmcts.domain.ranges import AtLeastOne, AtLeastZero, NotNegative, check_ranges
 from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.stats.ranks import average_ranks
+from restmcts.errors import InputError
+
+ValueMetric = Literal["both", "auc", "siblings"]
+AUC, SIBLING_ACCURACY = "auc", "sibling accuracy"
+DECIDING: Mapping[ValueMetric, tuple[str, ...]] = {
+    "both": (AUC, SIBLING_ACCURACY),
+    "auc": (AUC,),
+    "siblings": (SIBLING_ACCURACY,),
+}
+"""The figures on held-out trees that decide on value models, by setting."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,14 +38,24 @@ class PromotionSettings:
             none, and every checkpoint is promoted.
         num_samples: solutions that the first policy samples for each held-out problem, to
             evaluate value models on.
+        value_metric: what decides on value models: "auc" (steps that led to a right answer above
+            others), "siblings" (the same among steps after the same ones), or "both".
+        value_gain: standard errors of the difference by which a new value model must be better in
+            each of these to be promoted; None: it must not be worse, by `margin`.
     """
 
     margin: NotNegative = 1.0
     num_problems: AtLeastZero = 200
     num_samples: AtLeastOne = 8
+    value_metric: ValueMetric = "both"
+    value_gain: NotNegative | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self)
+        if not self.num_problems and (self.value_gain is not None or self.value_metric != "both"):
+            raise InputError(
+                "promotion.value_gain and promotion.value_metric need held-out problems: set promotion.num_problems above 0"
+            )
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,6 +131,10 @@ def _pairs_won(tree: Sequence[HeldOutStep]) -> tuple[float, float]:
     return won["twice"] / 2, won["pairs"]
 
 
-def is_promoted(gains: Mapping[str, Estimate], margin: float) -> bool:
-    """Return whether no figure fell by more than `margin` standard errors of its difference."""
-    return all(found.value >= -margin * found.standard_error for found in gains.values())
+def is_promoted(gains: Mapping[str, Estimate], margin: float, least_gain: float | None = None) -> bool:
+    """Return whether no figure fell by more than `margin` standard errors of its difference; with
+    `least_gain`, whether each rose, by at least so many.
+    """
+    if least_gain is None:
+        return all(found.value >= -margin * found.standard_error for found in gains.values())
+    return all(found.value > 0.0 and found.value >= least_gain * found.standard_error for found in gains.values())
