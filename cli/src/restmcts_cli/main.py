@@ -86,10 +86,10 @@ class Commands(LazyGroup):
         "checkpoints": LazyCommand("records.checkpoints:app", "List, fetch, promote and publish models."),
         "prm": LazyCommand(
             "learning.prm:app",
-            "Measure and calibrate process reward models (PRMs), and check whether a model can guide a search.",
+            "Train, measure and calibrate process reward models (PRMs), and check whether a model can guide a search.",
         ),
         "plugins": LazyCommand("operations.plugins:app", "List searches, methods and other extensions."),
-        "datasets": LazyCommand("records.datasets:app", "List, read and fetch training data."),
+        "datasets": LazyCommand("records.datasets:app", "List, read, fetch and import training data."),
         "workers": LazyCommand(
             "operations.workers:app",
             "Show what waits for each kind of worker and what each process does; scale workers.",

@@ -33,7 +33,8 @@ On = Annotated[
     str,
     typer.Option(
         help="What it is measured on: [bold]processbench[/bold] or [bold]prmbench[/bold] (from the hub), "
-        "hub:OWNER/NAME, a file or folder in the form of these, of PRM800K or of Math-Shepherd; or the name of a "
+        "hub:OWNER/NAME, a file or folder in the form of these, of PRM800K, Math-Shepherd or TRL's stepwise "
+        "supervision; or the name of a "
         "run, whose labelled trees are scored; or annotations:RUN, what people said of them."
     ),
 ]
@@ -110,7 +111,8 @@ def bench(
     it gets most wrong; on a run's trees AUC, sibling accuracy, calibration and ranks by depth.
 
     A chance of being right calls a step wrong below a threshold, a value of progress where it
-    drops by more than one; `restmcts prm formats` says which of the two a format has.
+    drops by more than one; `restmcts prm formats` says which of the two a format has, and value
+    models trained here on chances, or calibrated, have the first.
 
     Example: [bold]restmcts prm bench Qwen/Qwen2.5-Math-PRM-7B --on processbench --out bench[/bold]
     """
@@ -157,12 +159,11 @@ def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSo
     from restmcts_cli.reward_models.results import bench_result, sentences
 
     scored = _scored(asked, opened, solutions, "solutions scored")
-    known = opened.format
     result = bench_result(
         asked.model,
-        known.name,
+        opened.format.name,
         asked.on,
-        known.rule,
+        opened.rule,
         solutions,
         scored,
         threshold=asked.threshold,
@@ -180,8 +181,8 @@ def _on_annotations(asked: Asked, opened: "OpenedPrm", run: str, paths: "list[An
     )
 
     scored = _scored(asked, opened, [path.solution for path in paths], "annotated paths scored")
-    known = opened.format
-    result = annotation_bench(asked.model, known.name, run, known.rule, paths, scored, asked.threshold)
+    name = opened.format.name
+    result = annotation_bench(asked.model, name, run, opened.rule, paths, scored, asked.threshold)
     return Shown([annotation_table(result)], annotation_sentences(result), [], annotation_document(result))
 
 
@@ -248,9 +249,9 @@ class Progress:
     def __exit__(self, *_: object) -> None:
         self._bar.stop()
 
-    def __call__(self, completed: int) -> None:
-        """Show how many have been scored."""
-        self._bar.update(self._task, completed=completed)
+    def __call__(self, completed: int, total: int | None = None) -> None:
+        """Show how many are done, of so many if that is another number than before."""
+        self._bar.update(self._task, completed=completed, total=total)
 
 
 def _show(shown: Shown, out: Path | None, json: bool) -> None:

@@ -35,7 +35,7 @@ def calibrate(
         bool | None,
         typer.Option(
             "--bias/--no-bias",
-            help="Fit a bias beside the temperature. Without: where the format's values are progress and no chances.",
+            help="Fit a bias beside the temperature. Without: where values are progress and no chances.",
         ),
     ] = None,
     phase: Annotated[str | None, typer.Option(help="The search of the run whose trees are used.")] = None,
@@ -70,7 +70,7 @@ def calibrate(
     with opened_prm(uri, device=device, trust_remote_code=trust_remote_code, artifacts=artifacts) as opened:
         if opened.prm is None:
             raise InputError(f"{model} is asked on a server or as a judge; only a model's own folder can be calibrated")
-        with_bias = opened.format.rule == "drop" if bias is None else bias
+        with_bias = opened.rule == "drop" if bias is None else bias
         result = calibrated(_steps(model, on, opened, found), with_bias=with_bias)
         _write(opened, out, result, on)
     document = _document(model, on, out, result)

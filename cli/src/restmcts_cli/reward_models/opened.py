@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import WorkerModelSettings
+from restmcts.domain.stats.first_errors import Rule
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat
 from restmcts.modeling.prm.known.own import JUDGE
@@ -35,6 +36,15 @@ class OpenedPrm:
     scorer: StepScorer
     prm: LoadedPrm | None
     said: bool
+
+    @property
+    def rule(self) -> Rule:
+        """The rule by which its values call a step wrong: the format's, but of values that are
+        chances whatever the format, as those of cross-entropy and calibrated ones.
+        """
+        loaded = self.prm.loaded if self.prm is not None else None
+        is_chance = loaded is not None and (loaded.value_scale == "logit" or loaded.calibration is not None)
+        return "below" if is_chance else self.format.rule
 
 
 @contextmanager

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from restmcts.adapters.files.labelled_solutions import FORMS, labelled_rows, read_labelled
 from restmcts.adapters.files.problem_files import BadLine
+from restmcts.adapters.files.row_files import NumberedRow, file_rows
 from restmcts.domain.labels.labelled_solutions import LabelledSolution
 from restmcts.errors import InputError
 
@@ -58,6 +59,19 @@ def labelled_solutions(on: str, split: str, limit: int | None) -> list[LabelledS
     if not found:
         raise InputError(f"{on} contains no labelled solution; give {FORMS}")
     return list(found.values())
+
+
+def numbered_rows(on: str, split: str) -> Iterator[NumberedRow]:
+    """Return the rows of a source as they are, all splits of a benchmark one after the other.
+
+    Raises:
+        InputError: if the source cannot be read.
+        StorageError: if the hub does not give them.
+    """
+    if on in BENCHMARKS:
+        name, splits = BENCHMARKS[on]
+        return (row for each in splits for row in hub_rows(name, each))
+    return hub_rows(on.removeprefix(HUB), split) if on.startswith(HUB) else file_rows(Path(on))
 
 
 def _items(on: str, split: str) -> Iterator[LabelledSolution | BadLine]:

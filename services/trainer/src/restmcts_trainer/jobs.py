@@ -37,7 +37,7 @@ def run_job(job: Job, attempt: Attempt) -> TrainingReport | None:
         solutions = [PolicyExample(row["question"], tuple(row["steps"])) for row in rows]
         return train_policy(job.parent, solutions, settings, job.output, attempt)
     if rows:
-        valued = [_value(row) for row in rows]
+        valued = [ValueExample.of_row(row) for row in rows]
         return train_value(job.parent, valued, settings, job.output, attempt, objective=phase.objective)
     if phase.parent is None:
         scale: ValueScale = "identity" if gives_values(phase.objective) else "logit"
@@ -58,13 +58,3 @@ def _preference(row: dict[str, Any]) -> PreferenceExample:
 
 def _path(row: dict[str, Any]) -> PathExample:
     return PathExample(row["question"], tuple(row["steps"]), tuple(row["weights"]), row["finished"])
-
-
-def _value(row: dict[str, Any]) -> ValueExample:
-    return ValueExample(
-        question=row["question"],
-        steps=tuple(row["steps"]),
-        targets=tuple(row["targets"]),
-        leads_to_right=tuple(row["leads_to_right"]),
-        finished=row["finished"],
-    )

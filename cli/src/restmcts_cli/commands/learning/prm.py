@@ -11,6 +11,7 @@ from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
 from restmcts_cli.reward_models.bench import bench
 from restmcts_cli.reward_models.calibrate import calibrate
+from restmcts_cli.reward_models.train import train
 
 if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
@@ -22,10 +23,11 @@ if TYPE_CHECKING:
 _FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "rule", "marker", "routes", "good_class")
 
 app = typer.Typer(
-    help="Measure and calibrate process reward models (PRMs), and check whether a model can guide a search."
+    help="Train, measure and calibrate process reward models (PRMs), and check whether a model can guide a search."
 )
 app.command()(bench)
 app.command()(calibrate)
+app.command()(train)
 
 
 @app.command()
@@ -83,7 +85,7 @@ def doctor(
         findings = _findings(opened, problems, solved)
     right = all(finding.right for finding in findings if finding.decides)
     if json:
-        shown = {**_described(opened.format), "said": opened.said}
+        shown = {**_described(opened.format), "rule": opened.rule, "said": opened.said}
         print_json(
             {"model": model, "format": shown, "right": right, "checks": [asdict(finding) for finding in findings]}
         )

@@ -11,11 +11,13 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder, not_written
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
+from restmcts_cli.reward_models.imports import import_
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.rows import JsonObject
 
-app = typer.Typer(help="List, read and fetch training data.", no_args_is_help=True)
+app = typer.Typer(help="List, read, fetch and import training data.", no_args_is_help=True)
+app.command("import")(import_)
 
 
 class ExportFormat(StrEnum):

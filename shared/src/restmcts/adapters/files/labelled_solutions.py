@@ -1,11 +1,12 @@
 """Solutions with labelled steps from the forms in which they are published: ProcessBench,
-PRMBench, PRM800K and Math-Shepherd. A row's form is recognised by its fields.
+PRMBench, PRM800K, Math-Shepherd and TRL's stepwise supervision. A row's form is recognised by its
+fields.
 """
 
 import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from restmcts.adapters.files.problem_files import BadLine
 from restmcts.adapters.files.row_files import NumberedRow, Row, file_rows
@@ -14,7 +15,11 @@ from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.domain.stats.first_errors import NO_ERROR
 from restmcts.errors import InputError
 
-FORMS = "ProcessBench (problem, steps, label), PRMBench (modified_process, error_steps), PRM800K or Math-Shepherd"
+Form = Literal["processbench", "prmbench", "prm800k", "math-shepherd", "stepwise"]
+FORMS = (
+    "ProcessBench (problem, steps, label), PRMBench (modified_process, error_steps), PRM800K, Math-Shepherd or "
+    "stepwise (prompt, completions, labels)"
+)
 CORRECT = "correct"
 _ORIGINAL_OF = "redundency"
 _SHEPHERD_STEP = re.compile(r"(?=Step \d+:)")
@@ -51,16 +56,36 @@ def labelled_of_row(row: Row, number: int, split: str) -> Iterator[LabelledSolut
     Raises:
         InputError: if it is of no known form, or its labels do not fit its steps.
     """
+    match form_of_row(row):
+        case "prmbench":
+            yield from _prmbench(row, number)
+        case "processbench":
+            yield _process_bench(row, number, split)
+        case "prm800k":
+            yield _prm800k(row, number, split)
+        case "math-shepherd":
+            yield _math_shepherd(row, number, split)
+        case "stepwise":
+            yield _stepwise(row, number, split)
+
+
+def form_of_row(row: Row) -> Form:
+    """Return the form of a row, by its fields.
+
+    Raises:
+        InputError: if it is of no known form.
+    """
     if "modified_process" in row:
-        yield from _prmbench(row, number)
-    elif "steps" in row and "label" in row:
-        yield _process_bench(row, number, split)
-    elif isinstance(row.get("label"), Mapping) and "question" in row:
-        yield _prm800k(row, number, split)
-    elif "input" in row and "label" in row:
-        yield _math_shepherd(row, number, split)
-    else:
-        raise InputError(f"no labelled solution: it has {', '.join(map(str, row)) or 'nothing'}; give {FORMS}")
+        return "prmbench"
+    if "steps" in row and "label" in row:
+        return "processbench"
+    if isinstance(row.get("label"), Mapping) and "question" in row:
+        return "prm800k"
+    if "input" in row and "label" in row:
+        return "math-shepherd"
+    if "completions" in row and "labels" in row:
+        return "stepwise"
+    raise InputError(f"no labelled solution: it has {', '.join(map(str, row)) or 'nothing'}; give {FORMS}")
 
 
 def solution(
@@ -141,6 +166,14 @@ def _prm800k(row: Row, number: int, split: str) -> LabelledSolution:
     return solution(
         str(number), split, question.get("problem") if isinstance(question, Mapping) else None, texts, labels
     )
+
+
+def _stepwise(row: Row, number: int, split: str) -> LabelledSolution:
+    """A label is whether the step is right; a share between 0 and 1 says neither."""
+    labels = row["labels"]
+    if not isinstance(labels, list | tuple) or not all(each in (0, 1) for each in labels):
+        raise InputError("its labels are not all true or false: soft labels are training data, not what a step is")
+    return solution(str(number), split, row.get("prompt"), row["completions"], [each == 1 for each in labels])
 
 
 def _math_shepherd(row: Row, number: int, split: str) -> LabelledSolution:

@@ -52,6 +52,12 @@ class ValueExample:
     leads_to_right: tuple[bool | None, ...] = ()
     finished: bool = False
 
+    @classmethod
+    def of_row(cls, row: dict[str, Any]) -> "ValueExample":
+        """Return the example of a row of value data."""
+        targets, leads_to_right = tuple(row["targets"]), tuple(row["leads_to_right"])
+        return cls(row["question"], tuple(row["steps"]), targets, leads_to_right, row["finished"])
+
     def objective_targets(self, objective: ValueObjective) -> tuple[float | None, ...]:
         """Return what a model with that objective is to give after each step, None where
         nothing is asked.
