@@ -10,6 +10,7 @@ import torch
 from restmcts.domain.requests import GenerationSettings, ProposeSteps, Sample, StepsProposed
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES
 from restmcts.modeling.policy.proposer import TransformersProposer
 
 MakePolicy = Callable[..., LoadedModel]
@@ -54,9 +55,40 @@ def test_samples_do_not_depend_on_what_else_is_in_the_batch(make_policy: MakePol
         TransformersProposer(loaded, max_batch_tokens=1).propose([question], [request], SETTINGS)[0]
         for question, request in zip(QUESTIONS, REQUESTS, strict=True)
     ]
-    assert texts(together) == texts(alone)
+    in_turn = TransformersProposer(loaded, max_batch_tokens=120).propose(QUESTIONS, REQUESTS, SETTINGS)
+    assert texts(together) == texts(alone) == texts(in_turn)
     assert log_probs(together) == pytest.approx(log_probs(alone), abs=1e-3)
+    assert log_probs(in_turn) == pytest.approx(log_probs(alone), abs=1e-3)
     assert [len(answer.samples) for answer in together] == [3, 2, 2, 3, 2]
+
+
+@pytest.mark.parametrize("key_value_bytes", [0, DEFAULT_KEY_VALUE_BYTES])
+def test_waiting_rows_take_the_places_of_finished_ones(
+    make_policy: MakePolicy, monkeypatch: pytest.MonkeyPatch, key_value_bytes: int
+) -> None:
+    loaded = make_policy()
+    lengths = [None if number % 4 == 0 else 1 for number in range(24)]
+    requests = [ProposeSteps(number, (), 2, length, seed=number) for number, length in enumerate(lengths)]
+    questions = ["abc" * (1 + number % 3) for number in range(24)]
+    settings = replace(SETTINGS, max_step_tokens=4, max_solution_tokens=60)
+
+    def propose() -> tuple[list[StepsProposed], int]:
+        proposer = TransformersProposer(loaded, max_batch_tokens=400, key_value_bytes=key_value_bytes)
+        return proposer.propose(questions, requests, settings), proposer.num_forward_passes
+
+    joined, num_passes = propose()
+    monkeypatch.setattr("restmcts.modeling.decoding.continuous_batch.can_join", lambda forward: False)
+    in_batches, num_passes_of_batches = propose()
+    assert texts(joined) == texts(in_batches)
+    assert log_probs(joined) == pytest.approx(log_probs(in_batches), abs=1e-3)
+    assert num_passes < 0.9 * num_passes_of_batches
+
+
+def test_answers_come_before_all_are_written(make_policy: MakePolicy) -> None:
+    requests = [replace(REQUESTS[4], number=number, num_samples=1, seed=number) for number in range(12)]
+    proposer = TransformersProposer(make_policy(), max_batch_tokens=200)
+    counts = [proposer.num_generated_tokens for _ in proposer.stream(["abc"] * 11 + ["b"], requests, SETTINGS)]
+    assert counts[0] < counts[-1] / 2
 
 
 @pytest.mark.parametrize("family", FAMILIES)

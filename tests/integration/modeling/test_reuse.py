@@ -12,6 +12,8 @@ from restmcts.domain.requests import GenerationSettings, ProposeSteps, Request, 
 from restmcts.domain.search.mcts_star import MctsStar, MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.decoding.forward import ModelForward
+from restmcts.modeling.decoding.key_values import holder
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.testing.scripted import run_search
@@ -79,8 +81,8 @@ def test_samples_do_not_depend_on_the_budgets(make_policy: MakeModel) -> None:
 def test_a_tokens_cost_is_known_and_the_budget_bounds_it(make_policy: MakeModel) -> None:
     loaded = make_policy()
     for num_tokens, key_value_bytes in ((0, 511), (1, 512), (7, 8 * 512 - 1)):
-        proposer = TransformersProposer(loaded, key_value_bytes=key_value_bytes)
-        assert (proposer._kept.index.capacity if proposer._kept else 0) == num_tokens
+        kept = holder(ModelForward(loaded), key_value_bytes)
+        assert (kept.index.capacity if kept else 0) == num_tokens
 
 
 def score_growing(scorer: TransformersScorer) -> tuple[list[float], list[tuple[int, int]]]:

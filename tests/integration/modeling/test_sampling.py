@@ -16,7 +16,7 @@ def draw(
 
 def test_uniform_numbers_are_uniform_and_differ_by_key_and_position() -> None:
     keys = np.array([sample_key(seed, sample) for seed in range(100) for sample in range(20)], dtype=np.uint64)
-    table = np.stack([uniforms(keys, position) for position in range(50)])
+    table = np.stack([uniforms(keys, np.full(len(keys), position)) for position in range(50)])
     assert table.min() >= 0 and table.max() < 1
     assert len(np.unique(table)) == table.size
     assert abs(table.mean() - 0.5) < 0.005
@@ -24,7 +24,7 @@ def test_uniform_numbers_are_uniform_and_differ_by_key_and_position() -> None:
 
 
 def test_uniform_numbers_never_change() -> None:
-    numbers = uniforms(np.array([0, 1], dtype=np.uint64), 0)
+    numbers = uniforms(np.array([0, 1], dtype=np.uint64), np.array([0, 0]))
     # The first outputs of SplitMix64 for the seeds 0 and 1, as published: e220a8397b1dcdaf and
     # 910a2dec89025cc1.
     assert numbers.tolist() == [(0xE220A8397B1DCDAF >> 11) / 2**53, (0x910A2DEC89025CC1 >> 11) / 2**53]

@@ -1,5 +1,5 @@
-"""Rows that are decoded in lockstep by one causal language model: prefill once a prompt, then one
-token a row at a time.
+"""Rows that are decoded together by one causal language model: prefill once a prompt, then one
+token a row at a time; rows that wait may join those that are under way.
 
 Knows token ids and logits only: no text, no sampling, no rule for when to stop. Works over the
 library's cache where the model has one that can be re-ordered; a model without is run over the
@@ -11,19 +11,27 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from transformers.cache_utils import Cache
+from torch.nn.functional import pad
+from transformers.cache_utils import Cache, DynamicLayer
 
 from restmcts.modeling.decoding.forward import ModelForward
 from restmcts.modeling.decoding.key_values import KeyValues
 from restmcts.modeling.decoding.prefix_index import Ints
 
 
-class LockstepRows:
-    """Rows with a prompt each, all at the same number of generated tokens.
+def can_join(forward: ModelForward) -> bool:
+    """Return whether rows of that model can join others that have generated more: all it remembers
+    is keys and values of every place.
+    """
+    return forward.layer_types == {DynamicLayer}
 
-    Invariants: row i continues `prompts[prompt_of_row[i]]`; prompts are padded on the left, so
-    every row's newest token is in the last column; `logits` is `[rows, vocabulary]` for each row's
-    next token.
+
+class DecodingRows:
+    """Rows with a prompt each.
+
+    Invariants: row i continues `prompts[prompt_of_row[i]]`; rows are padded on the left, so every
+    row's newest token is in the last column; `logits` is `[rows, vocabulary]` for each row's next
+    token.
 
     Args:
         kept: where all of every prompt but its last token is kept; None: prompts are computed here.
@@ -37,8 +45,9 @@ class LockstepRows:
         kept: KeyValues | None = None,
     ) -> None:
         self._forward = forward
-        self._lengths = np.array([len(prompt) for prompt in prompts])
-        self._longest = int(self._lengths.max())
+        lengths = np.array([len(prompt) for prompt in prompts])
+        # Of each row's prompt, in the cache.
+        self._first_columns = lengths.max() - lengths
         self._cache: Cache | None = None
         self._mask: torch.Tensor | None = None
         if kept is None:
@@ -55,11 +64,12 @@ class LockstepRows:
         self.keep(torch.tensor(prompt_of_row, device=forward.device))
 
     def _padded(self, prompts: Sequence[Ints]) -> tuple[torch.Tensor, torch.Tensor]:
-        ids = np.full((len(prompts), self._longest), self._forward.pad_token_id, dtype=np.int64)
+        longest = max(map(len, prompts))
+        ids = np.full((len(prompts), longest), self._forward.pad_token_id, dtype=np.int64)
         mask = np.zeros_like(ids)
         for row, prompt in enumerate(prompts):
-            ids[row, self._longest - len(prompt) :] = prompt
-            mask[row, self._longest - len(prompt) :] = 1
+            ids[row, longest - len(prompt) :] = prompt
+            mask[row, longest - len(prompt) :] = 1
         return torch.from_numpy(ids).to(self._forward.device), torch.from_numpy(mask).to(self._forward.device)
 
     def save(self, kept: KeyValues, rows: Ints, sequences: Sequence[Ints]) -> None:
@@ -68,7 +78,7 @@ class LockstepRows:
         """
         if self._cache is None:
             return
-        first = (self._longest - self._lengths[rows]).tolist()
+        first = self._first_columns[rows].tolist()
         num_columns = self._cache.get_seq_length()
         computed = [tokens[: num_columns - column] for tokens, column in zip(sequences, first, strict=True)]
         kept.keep(self._cache, computed, rows.tolist(), first)
@@ -77,13 +87,46 @@ class LockstepRows:
         """Go on with these rows only, in this order; a row may be named more than once."""
         if rows.shape[0] == self.logits.shape[0] and bool((rows == torch.arange(len(rows), device=rows.device)).all()):
             return
-        self._lengths = self._lengths[rows.cpu().numpy()]
+        self._first_columns = self._first_columns[rows.cpu().numpy()]
         self.logits = self.logits.index_select(0, rows)
-        self._ids = self._ids.index_select(0, rows)
+        if self._cache is None:
+            self._ids = self._ids.index_select(0, rows)
         if self._mask is not None:
             self._mask = self._mask.index_select(0, rows)
         if self._cache is not None:
             self._cache.reorder_cache(rows)
+
+    def join(self, others: "DecodingRows") -> None:
+        """Go on with the rows of others too, behind these; only where `can_join`, and the others
+        are not used again.
+        """
+        assert self._cache is not None and others._cache is not None
+        self._drop_padding()
+        columns, new_columns = self._cache.get_seq_length(), others._cache.get_seq_length()
+        behind, new_behind = max(new_columns - columns, 0), max(columns - new_columns, 0)
+        masks = pad(self._whole_mask(), (behind, 0)), pad(others._whole_mask(), (new_behind, 0))
+        self._mask = torch.cat(masks)
+        for layer, new in zip(self._cache.layers, others._cache.layers, strict=True):
+            layer.keys = torch.cat([pad(layer.keys, (0, 0, behind, 0)), pad(new.keys, (0, 0, new_behind, 0))])
+            layer.values = torch.cat([pad(layer.values, (0, 0, behind, 0)), pad(new.values, (0, 0, new_behind, 0))])
+        self._first_columns = np.concatenate([self._first_columns + behind, others._first_columns + new_behind])
+        self.logits = torch.cat([self.logits, others.logits])
+
+    def _drop_padding(self) -> None:
+        """Forget the columns in which no row is left."""
+        assert self._cache is not None
+        unused = int(self._first_columns.min())
+        if self._mask is None or not unused:
+            return
+        for layer in self._cache.layers:
+            layer.keys, layer.values = layer.keys[:, :, unused:], layer.values[:, :, unused:]
+        self._mask, self._first_columns = self._mask[:, unused:], self._first_columns - unused
+
+    def _whole_mask(self) -> torch.Tensor:
+        if self._mask is not None:
+            return self._mask
+        assert self._cache is not None
+        return self._ids.new_ones((self.logits.shape[0], self._cache.get_seq_length()))
 
     def append(self, token_ids: torch.Tensor) -> None:
         """Add one token to every row, `[rows]`, and compute the logits of the next."""

@@ -75,7 +75,7 @@ class StopRules:
 
 
 class Continuations:
-    """The tokens generated so far for R rows in lockstep, and the steps they make.
+    """The tokens generated so far for R rows, and the steps they make.
 
     Args:
         rules: of the tokenizer.
@@ -112,17 +112,16 @@ class Continuations:
             num_alternatives if num_alternatives is not None else np.zeros(num_rows, dtype=np.int64)
         )
         self._min_log_probs = min_log_probs if min_log_probs is not None else np.full(num_rows, -np.inf)
-        self._tops: list[tuple[Ints, Floats]] = []
+        self._tops: list[list[tuple[list[int], list[float]]]] = [[] for _ in range(num_rows)]
         self._rules = rules
         self._max_steps, self._max_tokens, self._max_step_tokens = max_steps, max_tokens, max_step_tokens
         self._tokens: Ints = np.zeros((num_rows, _FIRST_CAPACITY), dtype=np.int64)
         self._log_probs: Floats = np.zeros((num_rows, _FIRST_CAPACITY))
         self._step_starts: Ints = np.zeros(num_rows, dtype=np.int64)
-        self._num_tokens: Ints = np.zeros(num_rows, dtype=np.int64)
+        self.num_tokens: Ints = np.zeros(num_rows, dtype=np.int64)
         self._steps: list[list[ProposedStep]] = [[] for _ in range(num_rows)]
         self._ended: Bools = np.zeros(num_rows, dtype=np.bool_)
         self.finished: Bools = np.zeros(num_rows, dtype=np.bool_)
-        self.length = 0
 
     def append(
         self,
@@ -140,20 +139,19 @@ class Continuations:
                 wants alternatives.
             top_log_probs: `[N, K]`, theirs.
         """
-        if top_ids is not None and top_log_probs is not None:
-            self._keep_tops(rows, top_ids, top_log_probs)
         live = ~self.finished[rows]
         rows, token_ids = rows[live], token_ids[live]
+        if top_ids is not None and top_log_probs is not None:
+            self._keep_tops(rows, top_ids[live], top_log_probs[live])
         self._grow()
-        self._tokens[rows, self.length] = token_ids
-        self._log_probs[rows, self.length] = log_probs[live]
-        self.length += 1
-        self._num_tokens[rows] = self.length
-        full = (self.length - self._step_starts[rows] >= self._max_step_tokens) | (
-            self.length >= self._max_tokens[rows]
-        )
+        before = self.num_tokens[rows]
+        self._tokens[rows, before] = token_ids
+        self._log_probs[rows, before] = log_probs[live]
+        lengths = before + 1
+        self.num_tokens[rows] = lengths
+        full = (lengths - self._step_starts[rows] >= self._max_step_tokens) | (lengths >= self._max_tokens[rows])
         looked_at = rows[self._rules.may_stop[token_ids] | full]
-        segments = [self._tokens[row, self._step_starts[row] : self.length].tolist() for row in looked_at]
+        segments = [self._tokens[row, self._step_starts[row] : self.num_tokens[row]].tolist() for row in looked_at]
         if segments:
             whole = [[*self._given(row), *segment] for row, segment in zip(looked_at, segments, strict=True)]
             for row, segment, text in zip(looked_at.tolist(), segments, self._rules.decode(whole), strict=True):
@@ -164,10 +162,8 @@ class Continuations:
         return () if self._step_starts[row] else self._prefixes[row]
 
     def _keep_tops(self, rows: Ints, top_ids: Ints, top_log_probs: Floats) -> None:
-        ids = np.zeros((len(self._max_steps), top_ids.shape[1]), dtype=np.int64)
-        log_probs = np.full(ids.shape, -np.inf)
-        ids[rows], log_probs[rows] = top_ids, top_log_probs
-        self._tops.append((ids, log_probs))
+        for place in np.flatnonzero(self._num_alternatives[rows]):
+            self._tops[rows[place]].append((top_ids[place].tolist(), top_log_probs[place].tolist()))
 
     def _alternatives(self, row: int, num_tokens: int) -> tuple[Alternative, ...]:
         """Return the tokens that the present step of so many did not take, by position, most
@@ -180,7 +176,7 @@ class Continuations:
         start = int(self._step_starts[row])
         for place in range(start, start + num_tokens):
             chosen = int(self._tokens[row, place])
-            ids, log_probs = (values[row].tolist() for values in self._tops[place])
+            ids, log_probs = self._tops[row][place]
             others = [(i, p) for i, p in zip(ids, log_probs, strict=True) if i != chosen and not self._rules.ends[i]]
             wanted = [(i, p) for i, p in others[: self._num_alternatives[row]] if p > self._min_log_probs[row]]
             found += [([*prefix, i], before, p, place - start) for i, p in wanted]
@@ -201,15 +197,15 @@ class Continuations:
 
     def tokens(self, row: int) -> Ints:
         """Return the row's tokens so far, those behind its end left out."""
-        return self._tokens[row, : self._num_tokens[row]]
+        return self._tokens[row, : self.num_tokens[row]]
 
     def sample(self, row: int) -> Sample:
         """Return the row's steps as they are now."""
-        return Sample(tuple(self._steps[row]), int(self._num_tokens[row]), bool(self._ended[row]))
+        return Sample(tuple(self._steps[row]), int(self.num_tokens[row]), bool(self._ended[row]))
 
     def _look_at(self, row: int, segment: list[int], text: str) -> None:
         self._ended[row] = self._rules.ends[segment[-1]]
-        out_of_tokens = bool(self.length >= self._max_tokens[row])
+        out_of_tokens = bool(self.num_tokens[row] >= self._max_tokens[row])
         end = self._end_of_text if self._as_written[row] else self._end_of_line
         found = end(row, segment, text, out_of_tokens)
         if found is None:
@@ -267,7 +263,7 @@ class Continuations:
         return text, count
 
     def _grow(self) -> None:
-        if self.length == self._tokens.shape[1]:
+        if self.num_tokens.max() == self._tokens.shape[1]:
             self._tokens = np.concatenate([self._tokens, np.zeros_like(self._tokens)], axis=1)
             self._log_probs = np.concatenate([self._log_probs, np.zeros_like(self._log_probs)], axis=1)
 

@@ -14,6 +14,7 @@ import torch
 from restmcts.domain.requests import derive_seed
 
 Keys = np.ndarray[Any, np.dtype[np.uint64]]
+Ints = np.ndarray[Any, np.dtype[np.int64]]
 
 _GAMMA = np.uint64(0x9E3779B97F4A7C15)
 _MIX_1 = np.uint64(0xBF58476D1CE4E5B9)
@@ -28,10 +29,10 @@ def sample_key(seed: int, sample: int) -> int:
     return derive_seed("sample", seed, sample)
 
 
-def uniforms(keys: Keys, position: int) -> np.ndarray[Any, np.dtype[np.float64]]:
-    """Return one number in [0, 1) per key, `[N]`, for the token at `position`."""
+def uniforms(keys: Keys, positions: Ints) -> np.ndarray[Any, np.dtype[np.float64]]:
+    """Return one number in [0, 1) per key, `[N]`, for the token at its position, from 0."""
     with np.errstate(over="ignore"):
-        state = keys + _GAMMA * np.uint64(position + 1)
+        state = keys + _GAMMA * (positions + 1).astype(np.uint64)
         state = (state ^ (state >> np.uint64(30))) * _MIX_1
         state = (state ^ (state >> np.uint64(27))) * _MIX_2
     mixed: Keys = state ^ (state >> np.uint64(31))

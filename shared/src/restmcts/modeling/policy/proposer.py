@@ -7,8 +7,7 @@ Knows requests and texts; which tree they belong to, and what the steps are wort
 import logging
 from collections import Counter
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, replace
-from typing import Any
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -24,39 +23,21 @@ from restmcts.domain.requests import (
 from restmcts.domain.segmenters import CODE_LINES, SEGMENTERS, Segmenter, thought_is_open
 from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
-from restmcts.modeling.decoding.decode_loop import LockstepRows
+from restmcts.modeling.decoding.continuous_batch import ContinuousBatch, QueuedRow, RowSampling
 from restmcts.modeling.decoding.forward import ModelForward
-from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES, KeyValues, holder
+from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES, holder
 from restmcts.modeling.decoding.prefix_index import Ints
 from restmcts.modeling.decoding.stopping import Continuations, StopRules
-from restmcts.modeling.decoding.token_sampling import choose_tokens, sample_key, uniforms
+from restmcts.modeling.decoding.token_sampling import sample_key
 from restmcts.modeling.policy.seen_separator import TRIAL_QUESTIONS, TRIAL_SETTINGS, separator_in
 from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
 from restmcts.modeling.tokenization import TextDecoder, TextEncoder
 
 log = logging.getLogger(__name__)
 DEFAULT_BATCH_TOKENS = 32_768
-# Finished rows are dropped once they are this share of a batch: to drop costs about what one more
-# token costs.
-_DROPPED_SHARE = 1 / 8
 # The first guess of a step's length; from then on the mean of what the policy wrote.
 _FIRST_EXPECTED_TOKENS = 32.0
 _KEPT_OF_EXPECTED = 0.9
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One sample to be generated: of which request, which sample of it (0 for the one greedy
-    row), and its bounds.
-    """
-
-    request: int
-    sample: int
-    prompt: int
-    num_prompt_tokens: int
-    max_steps: int
-    max_tokens: int
-    expected_tokens: float
 
 
 class TransformersProposer:
@@ -88,9 +69,8 @@ class TransformersProposer:
         self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
         self._written = {"auto": (loaded.prompts, self._encoder)}
         self._forward = ModelForward(loaded)
-        self._kept = holder(self._forward, key_value_bytes)
+        self._batch = ContinuousBatch(self._forward, holder(self._forward, key_value_bytes), max_batch_tokens)
         self._max_context = loaded.max_context_tokens
-        self._max_batch_tokens = max_batch_tokens
         head = loaded.model.get_output_embeddings()
         vocabulary_size = loaded.model.config.get_text_config().vocab_size if head is None else head.weight.shape[0]
         decoder = TextDecoder(loaded.tokenizer)
@@ -99,13 +79,17 @@ class TransformersProposer:
             decoder, STEP_SEPARATOR, _end_token_ids(loaded), vocabulary_size, keeps_text=decoder.keeps_text()
         )
         self._expected: dict[int | None, float] = {}
-        self.num_prefill_tokens = 0
         self.num_generated_tokens = 0
 
     @property
     def num_forward_passes(self) -> int:
         """Calls of the model so far."""
         return self._forward.num_passes
+
+    @property
+    def num_prefill_tokens(self) -> int:
+        """Tokens of prompts computed so far."""
+        return self._batch.num_prefill_tokens
 
     @property
     def forward_seconds(self) -> float:
@@ -142,7 +126,7 @@ class TransformersProposer:
         prompt_of_request, encoded, in_thought = self._encode(questions, requests, settings.template)
         prompts = [np.array(tokens) for tokens in encoded]
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
-        samples: list[list[Sample]] = [[] for _ in requests]
+        samples: list[dict[int, Sample]] = [{} for _ in requests]
         num_computed = [0] * len(prompts)
         num_open = Counter(row.prompt for row in rows)
         with_prompt: dict[int, list[int]] = {prompt: [] for prompt in range(len(prompts))}
@@ -156,20 +140,18 @@ class TransformersProposer:
                 # may have cost more than itself.
                 num_reused = max(num_tokens - num_computed[prompt], 0) if samples[place] else 0
                 num_computed[prompt] = 0
-                yield place, StepsProposed(requests[place].number, tuple(samples[place]), num_tokens, num_reused)
+                written = [sample for _, sample in sorted(samples[place].items())]
+                if requests[place].greedy:
+                    written *= requests[place].num_samples
+                yield place, StepsProposed(requests[place].number, tuple(written), num_tokens, num_reused)
 
         for prompt in set(with_prompt) - set(num_open):
             yield from answers(prompt)
-        for batch in self._batches(rows):
-            for row, sample in zip(
-                batch, self._generate(batch, prompts, in_thought, num_computed, requests, settings), strict=True
-            ):
-                copies = requests[row.request].num_samples if requests[row.request].greedy else 1
-                samples[row.request].extend([sample] * copies)
-            num_open.subtract(row.prompt for row in batch)
-            for prompt in dict.fromkeys(row.prompt for row in batch):
-                if not num_open[prompt]:
-                    yield from answers(prompt)
+        for row, sample in self._generate(rows, prompts, in_thought, num_computed, requests, settings):
+            samples[row.request][row.sample] = sample
+            num_open[row.prompt] -= 1
+            if not num_open[row.prompt]:
+                yield from answers(row.prompt)
 
     def _encode(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], template: str
@@ -193,7 +175,7 @@ class TransformersProposer:
 
     def _rows(
         self, requests: Sequence[ProposeSteps], prompts: Sequence[tuple[int, int]], settings: GenerationSettings
-    ) -> Iterator[_Row]:
+    ) -> Iterator[QueuedRow]:
         for place, (request, (prompt, num_prompt_tokens)) in enumerate(zip(requests, prompts, strict=True)):
             room = self._room(num_prompt_tokens)
             if room < settings.max_step_tokens:
@@ -213,119 +195,52 @@ class TransformersProposer:
                 raise ModelError(f"request {request.number} asks for no step or no token; ask for at least one")
             expected = self._expected.get(request.max_steps, _FIRST_EXPECTED_TOKENS)
             for sample in range(min(request.num_samples, 1) if request.greedy else request.num_samples):
-                yield _Row(place, sample, prompt, num_prompt_tokens, max_steps, max_tokens, min(expected, max_tokens))
-
-    def _batches(self, rows: list[_Row]) -> Iterator[list[_Row]]:
-        """Yield the rows by length of prompt, as many at once as the token budget allows;
-        samples of a request stay in order.
-        """
-        batch: list[_Row] = []
-        expected = 0.0
-        for row in sorted(rows, key=lambda row: (row.num_prompt_tokens, row.prompt, row.request, row.sample)):
-            expected = max(expected, row.expected_tokens)
-            over = (len(batch) + 1) * (row.num_prompt_tokens + expected) > self._max_batch_tokens
-            # Without a cache nothing says that the model can skip padding (recurrent ones cannot).
-            uneven = not self._forward.has_cache and batch and batch[-1].num_prompt_tokens != row.num_prompt_tokens
-            if batch and (over or uneven):
-                yield batch
-                batch, expected = [], row.expected_tokens
-            batch.append(row)
-        if batch:
-            yield batch
+                yield QueuedRow(
+                    place, sample, prompt, num_prompt_tokens, max_steps, max_tokens, min(expected, max_tokens)
+                )
 
     @torch.inference_mode()
     def _generate(
         self,
-        batch: list[_Row],
+        rows: Sequence[QueuedRow],
         prompts: Sequence[Ints],
         in_thought: Sequence[bool],
         num_computed: list[int],
         requests: Sequence[ProposeSteps],
         settings: GenerationSettings,
-    ) -> list[Sample]:
-        """Return a sample for each row; `num_computed`, by prompt, grows by the tokens that had
-        to be computed.
+    ) -> Iterator[tuple[QueuedRow, Sample]]:
+        """Yield each row with its sample once it is written; `num_computed`, by prompt, grows by
+        the tokens that had to be computed.
         """
-        num_alternatives = np.array([requests[row.request].num_alternatives for row in batch])
+        if not rows:
+            return
+        # Prompts of one length together need no padding.
+        queue = sorted(rows, key=lambda row: (row.num_prompt_tokens, row.prompt, row.request, row.sample))
+        asked = [requests[row.request] for row in queue]
+        num_alternatives = np.array([request.num_alternatives for request in asked])
         written = Continuations(
             self._rules.divided_by(self._segmenter_for(settings)),
-            np.array([row.max_steps for row in batch]),
-            np.array([row.max_tokens for row in batch]),
+            np.array([row.max_steps for row in queue]),
+            np.array([row.max_tokens for row in queue]),
             settings.max_step_tokens,
-            [self._start_tokens(requests[row.request].begun) for row in batch],
+            [self._start_tokens(request.begun) for request in asked],
             num_alternatives,
-            np.array(
-                [-np.inf if least is None else least for least in (requests[row.request].min_log_prob for row in batch)]
-            ),
-            as_lines=np.array([requests[row.request].critic is not None for row in batch]),
-            in_thought=[in_thought[row.prompt] for row in batch],
+            np.array([-np.inf if each.min_log_prob is None else each.min_log_prob for each in asked]),
+            as_lines=np.array([request.critic is not None for request in asked]),
+            in_thought=[in_thought[row.prompt] for row in queue],
         )
-        used = list(dict.fromkeys(row.prompt for row in batch))
-        kept = self._prefill(used, prompts, num_computed)
-        place_of_prompt = {prompt: place for place, prompt in enumerate(used)}
-        prompt_of_row = [place_of_prompt[row.prompt] for row in batch]
-        rows = LockstepRows(self._forward, [prompts[prompt] for prompt in used], prompt_of_row, kept)
-        keys = np.array([sample_key(requests[row.request].seed, row.sample) for row in batch], dtype=np.uint64)
-        greedy = np.array([requests[row.request].greedy for row in batch])
         # One more, because the token that was chosen may be among them.
-        num_top = int(num_alternatives.max()) + 1 if num_alternatives.any() else 0
-        for active, gone in self._decode(rows, written, keys, greedy, settings, num_top):
-            if kept is not None:
-                texts = [np.concatenate([prompts[batch[row].prompt], written.tokens(row)]) for row in active[gone]]
-                rows.save(kept, gone, texts)
-        samples = [written.sample(row) for row in range(len(batch))]
-        self._count(batch, samples, requests)
-        return samples
-
-    def _prefill(self, used: Sequence[int], prompts: Sequence[Ints], num_computed: list[int]) -> KeyValues | None:
-        """Compute all but the last token of these prompts, as far as it is not kept; return
-        None if they are not kept at all.
-        """
-        kept = self._kept
-        if kept is None or sum(len(prompts[prompt]) for prompt in used) > kept.index.capacity:
-            counts = [len(prompts[prompt]) for prompt in used]
-            kept = None
-        else:
-            kept.index.tick()
-            counts = [
-                count + 1 for count in kept.prefill([prompts[prompt][:-1] for prompt in used], self._max_batch_tokens)
-            ]
-        for prompt, count in zip(used, counts, strict=True):
-            num_computed[prompt] += count
-        self.num_prefill_tokens += sum(counts)
-        return kept
-
-    def _decode(
-        self,
-        rows: LockstepRows,
-        written: Continuations,
-        keys: np.ndarray[Any, np.dtype[np.uint64]],
-        greedy: np.ndarray[Any, np.dtype[np.bool_]],
-        settings: GenerationSettings,
-        num_top: int,
-    ) -> Iterator[tuple[Ints, Ints]]:
-        """Write until all rows are finished; before some leave `rows`, yield who is in it and
-        the places of who leaves.
-        """
-        active = np.arange(len(keys))
-        device = rows.logits.device
-        while True:
-            numbers = torch.from_numpy(uniforms(keys[active], written.length)).to(device)
-            is_greedy = torch.from_numpy(greedy[active]).to(device)
-            chosen_now = choose_tokens(rows.logits, numbers, is_greedy, settings.temperature, settings.top_p, num_top)
-            tokens, log_probs = chosen_now.token_ids, chosen_now.log_probs
-            tops = chosen_now.top_ids.cpu().numpy(), chosen_now.top_log_probs.double().cpu().numpy()
-            written.append(active, tokens.cpu().numpy(), log_probs.double().cpu().numpy(), *tops)
-            kept = np.flatnonzero(~written.finished[active])
-            if not len(kept):
-                yield active, np.arange(len(active))
-                return
-            if len(active) - len(kept) >= len(active) * _DROPPED_SHARE:
-                yield active, np.flatnonzero(written.finished[active])
-                chosen = torch.from_numpy(kept).to(device)
-                rows.keep(chosen)
-                active, tokens = active[kept], tokens.index_select(0, chosen)
-            rows.append(tokens)
+        sampling = RowSampling(
+            np.array([sample_key(r.seed, row.sample) for r, row in zip(asked, queue, strict=True)], dtype=np.uint64),
+            np.array([request.greedy for request in asked]),
+            settings,
+            num_top=int(num_alternatives.max()) + 1 if num_alternatives.any() else 0,
+        )
+        for place in self._batch.decode(queue, written, sampling, prompts, num_computed):
+            sample = written.sample(place)
+            self.num_generated_tokens += sample.num_tokens
+            yield queue[place], sample
+        self._expect(rows=queue, num_tokens=written.num_tokens, requests=requests)
 
     def _segmenter_for(self, settings: GenerationSettings) -> Segmenter:
         """Return what divides steps: what the run says, the checkpoint, or the model's own text."""
@@ -357,17 +272,13 @@ class TransformersProposer:
     def _room(self, num_prompt_tokens: int) -> int:
         return 2**31 if self._max_context is None else self._max_context - num_prompt_tokens
 
-    def _count(self, batch: list[_Row], samples: list[Sample], requests: Sequence[ProposeSteps]) -> None:
-        self.num_generated_tokens += sum(sample.num_tokens for sample in samples)
-        for max_steps in {requests[row.request].max_steps for row in batch}:
-            counts = [
-                s.num_tokens
-                for row, s in zip(batch, samples, strict=True)
-                if requests[row.request].max_steps == max_steps
-            ]
-            mean = sum(counts) / len(counts)
-            before = self._expected.get(max_steps, mean)
-            self._expected[max_steps] = _KEPT_OF_EXPECTED * before + (1 - _KEPT_OF_EXPECTED) * mean
+    def _expect(self, rows: Sequence[QueuedRow], num_tokens: Ints, requests: Sequence[ProposeSteps]) -> None:
+        """Learn from what was written how long the next steps will be."""
+        max_steps = [requests[row.request].max_steps for row in rows]
+        for asked in set(max_steps):
+            mean = float(num_tokens[[each == asked for each in max_steps]].mean())
+            before = self._expected.get(asked, mean)
+            self._expected[asked] = _KEPT_OF_EXPECTED * before + (1 - _KEPT_OF_EXPECTED) * mean
 
 
 def _end_token_ids(loaded: LoadedModel) -> set[int]:
