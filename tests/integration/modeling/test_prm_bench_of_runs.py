@@ -87,6 +87,12 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
         assert 0.0 <= found[name]["value"] <= 1.0
     assert found["auc"]["n"] == found["num_problems"]
     assert "sibling accuracy" in said and "errors are over problems" in said
+    ways = [choice["way"] for choice in found["choices"]]
+    assert ways[0] == "best of 2" and ways[-1] == "best-first, 50 % of the tokens"
+    for choice in found["choices"]:
+        assert choice["gain"]["value"] == pytest.approx(choice["model"]["value"] - choice["at_random"]["value"])
+        assert choice["model"]["value"] <= choice["any_right"]["value"] and choice["tokens"] > 0.0
+    assert "What its values buy at equal tokens" in said and "more than at random, at the same tokens" in said
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Value and right leaves, by depth" in page and "<svg" in page and "a chance" in page
 

@@ -108,7 +108,8 @@ def bench(
     json: Json = False,
 ) -> None:
     """Measure a PRM: ProcessBench's F1, PRMBench's score, the AUC of its steps, its speed, and what
-    it gets most wrong; on a run's trees AUC, sibling accuracy, calibration and ranks by depth.
+    it gets most wrong; on a run's trees AUC, sibling accuracy, calibration, ranks by depth, and the
+    accuracy that its values buy at equal tokens.
 
     A chance of being right calls a step wrong below a threshold, a value of progress where it
     drops by more than one; `restmcts prm formats` says which of the two a format has, and value
@@ -188,6 +189,7 @@ def _on_annotations(asked: Asked, opened: "OpenedPrm", run: str, paths: "list[An
 
 def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]", mark: str) -> Shown:
     from restmcts.domain.stats.tree_values import tree_values
+    from restmcts.domain.stats.value_choices import ScoredTree, value_choices
 
     from restmcts_cli.reward_models.run_report import (
         RunBench,
@@ -196,11 +198,14 @@ def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]",
         run_sentences,
         run_tables,
     )
-    from restmcts_cli.reward_models.run_trees import paths_of_trees, steps_by_problem
+    from restmcts_cli.reward_models.run_trees import finished_paths, paths_of_trees, steps_by_problem, values_of_nodes
 
     paths = paths_of_trees(found)
+    paths += finished_paths(found, {path.key for path in paths})
     scored = _scored(asked, opened, paths, "paths scored")
-    problems = steps_by_problem(found, scored)
+    values = values_of_nodes(found, paths, scored)
+    problems = steps_by_problem(found, values)
+    searched = [ScoredTree(one.problem, one.tree, one.verdicts, values[one.tree_id]) for one in found]
     refused = [one.reason for one in scored if one.values is None]
     if not problems:
         raise InputError(f"{asked.model} could score no path of run {asked.on}: {refused[0]}")
@@ -212,7 +217,8 @@ def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]",
         mark,
         asked.phase,
         tree_values(problems),
-        len(found),
+        value_choices(searched, opened.aggregation),
+        sum(one.has_labels for one in found),
         len(paths),
         len(refused),
         tokens,

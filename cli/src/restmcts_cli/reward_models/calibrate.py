@@ -96,13 +96,13 @@ def _steps(
     Raises:
         InputError: if the model scores none of them.
     """
-    from restmcts_cli.reward_models.run_trees import paths_of_trees, steps_by_problem
+    from restmcts_cli.reward_models.run_trees import paths_of_trees, steps_by_problem, values_of_nodes
     from restmcts_cli.reward_models.scoring import score_solutions
 
     paths = paths_of_trees(found)
     with Progress("paths scored", len(paths)) as seen:
         scored = score_solutions(opened.scorer, paths, None, model, seen)
-    problems = steps_by_problem(found, scored)
+    problems = steps_by_problem(found, values_of_nodes(found, paths, scored))
     if not problems:
         raise InputError(f"{model} could score no path of run {run}: {scored[0].reason}")
     return problems

@@ -11,6 +11,7 @@ from tempfile import TemporaryDirectory
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import WorkerModelSettings
+from restmcts.domain.scoring import Aggregation
 from restmcts.domain.stats.first_errors import Rule
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat
@@ -30,12 +31,14 @@ class OpenedPrm:
     Attributes:
         prm: its weights; None where it is asked: a judge, or a server.
         said: whether the person said the format.
+        aggregation: of the values of steps to a whole solution's score.
     """
 
     format: PrmFormat
     scorer: StepScorer
     prm: LoadedPrm | None
     said: bool
+    aggregation: Aggregation
 
     @property
     def rule(self) -> Rule:
@@ -83,10 +86,11 @@ def _open(
             key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers
         )
         scorer = open_scorer(model, artifacts, settings)
-        return OpenedPrm(PRM_FORMATS.get(str(reference.format)), scorer, None, said=True)
+        known = PRM_FORMATS.get(str(reference.format))
+        return OpenedPrm(known, scorer, None, True, reference.aggregation or known.aggregation)
     prm = load_prm(
         reference, local_path(reference.place, artifacts), device=device, trust_remote_code=trust_remote_code
     )
     aggregation = reference.aggregation or prm.format.aggregation
     own = TransformersScorer(prm.loaded, reader=prm.reader, aggregation=aggregation)
-    return OpenedPrm(prm.format, own, prm, said=reference.format is not None)
+    return OpenedPrm(prm.format, own, prm, reference.format is not None, aggregation)

@@ -1,5 +1,6 @@
 """A reward model on a run's trees, as tables, one JSON document and sentences."""
 
+from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -7,15 +8,18 @@ from markupsafe import Markup
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.separation import CHANCE, is_above_chance
 from restmcts.domain.stats.tree_values import TreeValues
+from restmcts.domain.stats.value_choices import Choice
 from restmcts.reporting.figures import NONE, decimal, percent
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
 from restmcts.reporting.tables import Table
 from restmcts.reporting.truth import unchecked_verdicts
 
+_ERRORS_OF_95_PERCENT = 1.96
+
 
 @dataclass(frozen=True, slots=True)
 class RunBench:
-    """A model on the labelled trees of a run, and what scoring them took.
+    """A model on the labelled trees of a run, what its values buy there, and what scoring took.
 
     Attributes:
         mark: the word beside each figure: "unchecked" where no probe checks the run's verdicts.
@@ -27,6 +31,7 @@ class RunBench:
     mark: str
     phase: str | None
     figures: TreeValues
+    choices: tuple[Choice, ...]
     num_trees: int
     num_paths: int
     refused: int
@@ -54,6 +59,7 @@ def run_sentences(result: RunBench) -> list[str]:
             f"As chances of leading to a right answer its values are off by {_with_error(found.calibration_error, result)} on "
             "average (expected calibration error)."
         )
+    said += _about_choices(result)
     said.append(
         f"{result.tokens:,} tokens in {result.seconds:.1f} s of scoring: "
         f"{result.tokens / result.seconds if result.seconds else 0.0:,.0f} a second."
@@ -72,6 +78,32 @@ def _about(figure: Estimate | None, opening: str, name: str, result: RunBench) -
     elif not is_above_chance(figure):
         verdict = "; it is no better than chance"
     return f"{opening} with chance {_with_error(figure, result)} ({name}; 0.50 is a guess){verdict}."
+
+
+def _about_choices(result: RunBench) -> Iterator[str]:
+    """Yield what choosing among most solutions comes to."""
+    drawn = [choice for choice in result.choices if choice.way.startswith("best of")]
+    if not drawn:
+        return
+    widest = drawn[-1]
+    gain = widest.gain
+    verdict = ""
+    if abs(gain.value) <= _ERRORS_OF_95_PERCENT * gain.standard_error:
+        verdict = "; that is no difference beyond its error"
+    yield (
+        f"Choosing the {widest.way} solutions by its values is right in {_share(widest.model, result)} of "
+        f"{widest.model.n:,} problems, in points {_points(gain, result)} more than at random, at the same tokens{verdict}."
+    )
+
+
+def _share(figure: Estimate, result: RunBench) -> str:
+    return f"{percent(figure)} {result.mark}".rstrip()
+
+
+def _points(difference: Estimate | None, result: RunBench) -> str:
+    if difference is None:
+        return NONE
+    return f"{100 * difference.value:+.1f} ± {100 * difference.standard_error:.1f} {result.mark}".rstrip()
 
 
 def _with_error(figure: Estimate, result: RunBench) -> str:
@@ -103,7 +135,32 @@ def run_tables(result: RunBench) -> list[Table]:
             "Spearman's correlation of a step's value with the share of right ones among the leaves below it; a dash "
             "where either does not vary, or there are too few steps.",
         ),
+        *([_choice_table(result)] if result.choices else []),
     ]
+
+
+def _choice_table(result: RunBench) -> Table:
+    rows = tuple(
+        (
+            one.way,
+            f"{one.tokens:,.0f}",
+            _share(one.model, result),
+            NONE if one.likelihood is None else _share(one.likelihood, result),
+            _share(one.at_random, result),
+            _share(one.any_right, result),
+            _points(one.gain, result),
+            _points(one.gain_over_likelihood, result),
+        )
+        for one in result.choices
+    )
+    return Table(
+        "What its values buy at equal tokens",
+        ("way", "tokens", "the model", "likelihood", "random", "a right one is there", "gain", "over likelihood"),
+        rows,
+        "Best of N: of N samples that are drawn from those of a tree, the one of best score; the mean over all draws. "
+        "Best-first: the tree's steps are met in order of their value until the tokens are spent. Likelihood: the "
+        "policy's, a token. Errors are over problems; gains, over random and over likelihood, are in points and paired.",
+    )
 
 
 def calibration_chart(result: RunBench) -> Markup:
@@ -126,6 +183,7 @@ def run_document(result: RunBench) -> dict[str, Any]:
         "unchecked": bool(result.mark),
         "phase": result.phase,
         **figures,
+        "choices": [asdict(one) for one in result.choices],
         "headline": {"name": "AUC", "value": figures["auc"] and figures["auc"]["value"]},
         "trees": result.num_trees,
         "paths": result.num_paths,

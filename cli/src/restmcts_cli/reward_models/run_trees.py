@@ -1,7 +1,7 @@
 """The labelled trees of a run with the values of a reward model."""
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.adapters.sql.database import Transaction
@@ -22,7 +22,7 @@ from restmcts_cli.reward_models.scoring import ScoredSolution
 
 @dataclass(frozen=True, slots=True)
 class LabelledRunTree:
-    """A labelled tree; `problem` is the id of its problem, the same for all trees of it."""
+    """A verified tree; `problem` is the id of its problem, the same for all trees of it."""
 
     tree_id: int
     problem: int
@@ -31,10 +31,19 @@ class LabelledRunTree:
     verdicts: Mapping[int, Verdict]
     labels: Mapping[int, StepLabel]
 
+    @property
+    def has_labels(self) -> bool:
+        """Whether it says something of its steps."""
+        return len(self.labels) > 1
+
 
 def trees_of_run(transaction: Transaction, run: str, phase: str | None, limit: int | None) -> list[LabelledRunTree]:
-    """Return the labelled trees of a run, those of one phase; None: of held-out problems where
-    there are any, else of all its searches.
+    """Return the trees of a run in order, those of one phase; None: of held-out problems where
+    there are any, else of all its searches. Those that say nothing of their steps, as no solution
+    in them is right, are among them.
+
+    Args:
+        limit: of trees with labels of steps; None: all.
 
     Raises:
         InputError: if there is no such run or phase, or it has no labelled tree.
@@ -51,10 +60,10 @@ def trees_of_run(transaction: Transaction, run: str, phase: str | None, limit: i
         for row in batch:
             verdicts, labels = known[row.tree_id]
             found.append(LabelledRunTree(row.tree_id, row.id, row.question, loaded[row.tree_id], verdicts, labels))
-    usable = [one for one in found if len(one.labels) > 1][:limit]
+    usable = [place for place, one in enumerate(found) if one.has_labels]
     if not usable:
         raise InputError(f"run {run} has no labelled tree yet in {', '.join(chosen) or 'any search'}")
-    return usable
+    return found if limit is None or limit > len(usable) else found[: usable[limit - 1] + 1]
 
 
 def mark_of_named(transaction: Transaction, run: str) -> str:
@@ -71,30 +80,58 @@ def paths_of_trees(found: Sequence[LabelledRunTree]) -> list[LabelledSolution]:
             f"{one.tree_id}/{path.node_id}", "trees", one.question, path.steps, path.leads_to_right, first_error=None
         )
         for one in found
+        if one.has_labels
         for path in value_paths(one.tree, one.labels)
     ]
 
 
-def steps_by_problem(
-    found: Sequence[LabelledRunTree], scored: Sequence[ScoredSolution]
-) -> tuple[tuple[ValuedStep, ...], ...]:
-    """Return the labelled steps of trees with their values, by problem; those on paths that the
-    model refused are left out.
+def finished_paths(found: Sequence[LabelledRunTree], besides: Collection[str]) -> list[LabelledSolution]:
+    """Return the verified solutions of trees as what is scored, but those whose keys are given."""
+    return [
+        LabelledSolution(key, "trees", one.question, steps, (None,) * len(steps), first_error=None)
+        for one in found
+        for node in one.tree.final_nodes()
+        if node.node_id in one.verdicts and (key := f"{one.tree_id}/{node.node_id}") not in besides
+        for steps in (one.tree.steps_to(node),)
+    ]
+
+
+def values_of_nodes(
+    found: Sequence[LabelledRunTree], paths: Sequence[LabelledSolution], scored: Sequence[ScoredSolution]
+) -> dict[int, dict[int, float]]:
+    """Return the values of nodes by tree and node; those on paths that the model refused are left
+    out.
 
     Args:
         found: the trees.
-        scored: of their paths, in the order of `paths_of_trees`.
+        paths: in them.
+        scored: of the paths, in order.
+    """
+    trees_by_id = {one.tree_id: one.tree for one in found}
+    values: dict[int, dict[int, float]] = {one.tree_id: {} for one in found}
+    for path, one in zip(paths, scored, strict=True):
+        tree_id, node_id = map(int, path.key.split("/"))
+        if one.values is not None:
+            tree = trees_by_id[tree_id]
+            lineage = tree.lineage(tree[node_id])[1:]
+            values[tree_id].update((node.node_id, value) for node, value in zip(lineage, one.values, strict=True))
+    return values
+
+
+def steps_by_problem(
+    found: Sequence[LabelledRunTree], values: Mapping[int, Mapping[int, float]]
+) -> tuple[tuple[ValuedStep, ...], ...]:
+    """Return the labelled steps of trees with their values, by problem; those without one are left
+    out.
+
+    Args:
+        found: the trees.
+        values: by tree and node.
     """
     by_problem: dict[int, list[ValuedStep]] = defaultdict(list)
-    in_order = iter(scored)
     for one in found:
-        value_of: dict[int, float] = {}
-        for path in value_paths(one.tree, one.labels):
-            values = next(in_order).values
-            if values is not None:
-                lineage = one.tree.lineage(one.tree[path.node_id])[1:]
-                value_of.update((node.node_id, value) for node, value in zip(lineage, values, strict=True))
-        by_problem[one.problem] += _steps(one, value_of)
+        if one.has_labels:
+            by_problem[one.problem] += _steps(one, values[one.tree_id])
     return tuple(tuple(steps) for steps in by_problem.values() if steps)
 
 
