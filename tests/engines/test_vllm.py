@@ -20,10 +20,15 @@ from restmcts.adapters.models.vllm_server.process import VllmSettings
 from restmcts.adapters.models.vllm_server.weights import VllmServer, Weights
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import WorkerModelSettings
-from restmcts.domain.requests import GenerationSettings, ProposeSteps, StepsProposed
-from restmcts.modeling.checkpoints import load_policy
+from restmcts.domain.requests import GenerationSettings, ProposeSteps, ScoreSteps, StepsProposed
+from restmcts.domain.scoring import Calibration
+from restmcts.modeling.checkpoints import load_policy, load_value_model, new_value_model, save_checkpoint
 from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.value.calibration_files import write_calibration
+from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts_policy_generator.vllm_engine import VllmEngine, VllmProposer
+from restmcts_prm_scorer.opening import open_scorer
+from restmcts_prm_scorer.vllm_values import VllmScorer, VllmValues
 from safetensors.torch import load_file, save_file
 
 QUESTIONS = (
@@ -133,6 +138,37 @@ def test_a_server_that_dies_is_started_anew(engine: VllmEngine, open_policy: Ope
         process.send_signal(signal.SIGKILL)
     after = texts(proposer.propose(QUESTIONS, [greedy(number) for number in range(len(QUESTIONS))], SETTINGS))
     assert after == before
+
+
+def test_a_value_model_has_the_same_values_on_vllm_and_keeps_its_own_weights(
+    vllm: Path, smollm2: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RESTMCTS_VLLM_COMMAND", str(vllm))
+    monkeypatch.setenv("RESTMCTS_VLLM_ARGUMENTS", "--max-model-len 2048 --enforce-eager")
+    models = [tmp_path / "first", tmp_path / "second"]
+    for seed, folder in enumerate(models):
+        model = new_value_model(smollm2, seed=0, value_scale=("identity", "logit")[seed])
+        # In steps of bfloat16, in which the folder has its weights.
+        head = 0.003 * torch.randn(model.model.score.weight.shape, generator=torch.Generator().manual_seed(seed))
+        model.model.score.weight.data = head.bfloat16().float()
+        save_checkpoint(model, folder)
+    write_calibration(models[1], Calibration(2.0, 0.5), {})
+    branches = ((" 12 * 50 = 600.\n", " 600 / 60 = 10.\n"), (" He earned 10.\n",))
+    requests = [ScoreSteps(number, (" One.\n",) * number, branches) for number in range(len(QUESTIONS))]
+    settings = WorkerModelSettings(dtype="float32", log_folder=tmp_path / "logs", engine="vllm")
+    artifacts = FolderArtifactStore(tmp_path / "store")
+    with closing(VllmValues()) as values:
+        for folder in (*models, models[0]):
+            scorer = open_scorer(str(folder), artifacts, settings, values)
+            assert isinstance(scorer, VllmScorer)
+            served = scorer.score(QUESTIONS, requests)
+            scorer.close()
+            own = TransformersScorer(load_value_model(folder, dtype="float32")).score(QUESTIONS, requests)
+            assert [each.values for each in served] == [
+                tuple(pytest.approx(listed, abs=1e-4) for listed in each.values) for each in own
+            ]
+            assert len({value for each in own for listed in each.values for value in listed}) > len(QUESTIONS)
+        assert values.num_starts == 1
 
 
 def test_a_server_sleeps_when_nobody_asks(vllm: Path, smollm2: Path, tmp_path: Path) -> None:

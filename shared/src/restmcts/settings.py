@@ -119,7 +119,8 @@ class VllmServerSettings(BaseSettings):
 
     Attributes:
         vllm_command: the program, by its name or path; it may live in an environment of its own.
-        vllm_arguments: further arguments of `vllm serve`, as one would type them.
+        vllm_arguments: further arguments of `vllm serve`, as one would type them; of the policy's
+            server and of the value model's.
         vllm_concurrency: calls under way at once.
         vllm_start_seconds: that the server may take until it answers.
     """
@@ -144,7 +145,8 @@ class Settings(BucketSettings):
         device: torch device of model workers; auto: a GPU if there is one.
         dtype: of the weights in model workers: auto (a checkpoint's own where the device computes
             in it quickly, else float32), float32 or bfloat16.
-        engine: that runs policies which are no servers: transformers or vllm.
+        engine: that runs policies which are no servers, and value models trained here:
+            transformers or vllm.
         max_trees_in_flight: searching trees of one run.
         max_requests: of one claim of a model worker.
         max_batch_tokens: of one forward pass.

@@ -6,27 +6,28 @@ Prompts are token ids that the checkpoint's own tokenizer wrote, so that both en
 
 import dataclasses
 from collections.abc import Iterator, Sequence
+from functools import partial
 from typing import Any
 
 from restmcts.adapters.models.engines import ENGINES, VLLM, Engine
 from restmcts.adapters.models.http_policy.address import ServerAddress
 from restmcts.adapters.models.http_policy.calling import ServerLimits
 from restmcts.adapters.models.http_policy.proposer import HttpProposer, separator_of
-from restmcts.adapters.models.vllm_server.process import SERVED_NAME, VllmSettings, vllm_program
+from restmcts.adapters.models.vllm_server.process import SERVED_NAME, vllm_program
+from restmcts.adapters.models.vllm_server.serving import asked_of_weights, server_limits, server_settings
 from restmcts.adapters.models.vllm_server.weights import VllmServer, Weights
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.prompts import TEMPLATES, PromptTemplate
 from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, StepsProposed
-from restmcts.errors import InputError, ServerUnavailableError
+from restmcts.errors import InputError
 from restmcts.ports import ArtifactStore, StepProposer
 from restmcts.settings import VllmServerSettings
 
 REQUESTS_AT_ONCE = 256
 """Answered together: what is lost when the server dies, and asked again."""
-STARTS_OF_A_BATCH = 3
-SECONDS_TO_RETRY = 5.0
-SECONDS_ASLEEP = 10.0
+MEMORY_SHARE = 0.6
+"""Of a GPU; what is left is the value model's."""
 
 
 class VllmEngine(Engine):
@@ -48,9 +49,9 @@ class VllmEngine(Engine):
         own = VllmServerSettings()
         prompts = TokenizedPrompts(path, settings.template, settings.trust_remote_code)
         if self._server is None:
-            self._server = VllmServer(_server_settings(own, settings))
+            self._server = VllmServer(server_settings(own, settings, memory_share=MEMORY_SHARE))
         weights = Weights(uri, path, settings.dtype)
-        return VllmProposer(self._server, weights, prompts, settings.servers.policy_timeout_seconds, own)
+        return VllmProposer(self._server, weights, prompts, server_limits(own, settings))
 
     def check(self) -> None:
         """Raise ModelError if there is no vLLM."""
@@ -118,13 +119,12 @@ class VllmProposer:
         server: VllmServer,
         weights: Weights,
         prompts: TokenizedPrompts,
-        timeout_seconds: float,
-        settings: VllmServerSettings,
+        limits: ServerLimits,
     ) -> None:
         self._server = server
         self._weights = weights
         self._prompts = prompts
-        self._limits = ServerLimits(settings.vllm_concurrency, timeout_seconds, SECONDS_TO_RETRY)
+        self._limits = limits
         self._asked: tuple[str, HttpProposer] | None = None
 
     def close(self) -> None:
@@ -146,21 +146,13 @@ class VllmProposer:
         """Yield the answers of `propose`, each with its request's place, some at a time."""
         for begin in range(0, len(requests), REQUESTS_AT_ONCE):
             part = slice(begin, begin + REQUESTS_AT_ONCE)
-            yield from enumerate(self._answers(questions[part], requests[part], settings), start=begin)
+            ask = partial(self._answers, questions=questions[part], requests=requests[part], settings=settings)
+            yield from enumerate(asked_of_weights(self._server, self._weights, ask), start=begin)
 
     def _answers(
-        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+        self, url: str, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
     ) -> list[StepsProposed]:
-        given_up_at = self._server.num_starts + STARTS_OF_A_BATCH
-        while True:
-            try:
-                with self._server.use(self._weights) as in_use:
-                    answers = self._client(in_use.url).propose(questions, requests, settings)
-                    in_use.check()
-                    return answers
-            except ServerUnavailableError:
-                if self._server.runs or self._server.num_starts >= given_up_at:
-                    raise
+        return self._client(url).propose(questions, requests, settings)
 
     def _client(self, url: str) -> HttpProposer:
         if self._asked is None or self._asked[0] != url:
@@ -168,17 +160,6 @@ class VllmProposer:
             address = ServerAddress("openai", f"{url}/v1", SERVED_NAME)
             self._asked = url, HttpProposer(address, "", self._limits, self._prompts)
         return self._asked[1]
-
-
-def _server_settings(own: VllmServerSettings, settings: WorkerModelSettings) -> VllmSettings:
-    on_gpu = settings.device != "cpu"
-    return VllmSettings(
-        command=own.vllm_command,
-        arguments=f"{own.vllm_arguments} --enable-sleep-mode" if on_gpu else own.vllm_arguments,
-        start_seconds=own.vllm_start_seconds,
-        idle_seconds=SECONDS_ASLEEP if on_gpu else 0.0,
-        log_folder=settings.log_folder,
-    )
 
 
 ENGINES.add(VLLM, VllmEngine())

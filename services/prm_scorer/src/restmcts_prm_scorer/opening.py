@@ -2,6 +2,7 @@
 format, a judge, or a server.
 """
 
+import logging
 from dataclasses import replace
 
 from restmcts.adapters.models.http_policy.address import is_server
@@ -21,17 +22,27 @@ from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.prm.format import PRM_FORMATS
-from restmcts.modeling.prm.known.own import JUDGE
+from restmcts.modeling.prm.known.own import JUDGE, VALUE
 from restmcts.modeling.prm.loading import load_prm
 from restmcts.modeling.prm.reference import ModelReference, parse_reference
 from restmcts.modeling.prm.served import served_layout
 from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.ports import ArtifactStore, StepScorer
 
+from restmcts_prm_scorer.vllm_values import VllmValues
 
-def open_scorer(uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepScorer:
+log = logging.getLogger(__name__)
+
+
+def open_scorer(
+    uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings, on_vllm: VllmValues | None = None
+) -> StepScorer:
     """Return a scorer over the model at `PLACE[?format=NAME&…]`
     (restmcts.modeling.prm.reference.ModelReference).
+
+    Args:
+        on_vllm: where value models trained here are served, as far as vLLM can; None: in this
+            process.
 
     Raises:
         InputError: if the URI names no known format, or is malformed.
@@ -43,7 +54,13 @@ def open_scorer(uri: str, artifacts: ArtifactStore, settings: WorkerModelSetting
         return _judge(reference, artifacts, settings)
     if is_scoring_server(reference.place):
         return _served(reference, settings)
-    prm = load_prm(reference, local_path(reference.place, artifacts), **settings.loading)
+    path = local_path(reference.place, artifacts)
+    if on_vllm is not None and reference.format in (None, VALUE.name):
+        served = on_vllm.open(reference.place, str(path), settings, reference.aggregation or VALUE.aggregation)
+        if served is not None:
+            return served
+        log.info("%s is no value model that vLLM can serve: it runs in this process", uri)
+    prm = load_prm(reference, path, **settings.loading)
     aggregation = reference.aggregation or prm.format.aggregation
     return TransformersScorer(prm.loaded, settings.max_batch_tokens, settings.key_value_bytes, prm.reader, aggregation)
 
@@ -65,5 +82,6 @@ def _served(reference: ModelReference, settings: WorkerModelSettings) -> StepSco
     known = PRM_FORMATS.get(str(reference.format))
     layout = served_layout(reference, address.tokenizer, trust_remote_code=settings.trust_remote_code)
     aggregation = reference.aggregation or known.aggregation
-    reading = ScoreReading(layout.readings_of_paths, known.good_class, known.low, known.high, aggregation)
+    every_token = known.good_class is not None
+    reading = ScoreReading(layout.readings_of_paths, known.good_class, known.low, known.high, aggregation, every_token)
     return open_http_scorer(address, reading, settings.servers)

@@ -131,8 +131,8 @@ class RunModelSettings(Document):
     engine: str = Field(
         default="transformers",
         min_length=1,
-        description="What runs the policy's weights: transformers (in this process) or vllm (a server that is started"
-        " here); `restmcts plugins list` names more.",
+        description="What runs the models' weights: transformers (in this process) or vllm (servers that are"
+        " started here); `restmcts plugins list` names more.",
     )
     trees_in_flight: int = Field(default=64, ge=1, description="Trees that are searched at the same time.")
     trust_remote_code: bool = Field(default=False, description="Whether code that comes with a model may run.")

@@ -16,6 +16,7 @@ import torch
 from torch import nn
 
 from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.prompt_rendering import PromptFormat
 from restmcts.modeling.tokenization import TextEncoder
 from restmcts.modeling.value.readings import Path, Reading, token_places
 
@@ -80,6 +81,45 @@ class StepReader(ABC):
         return self.values_of_states(states[places])
 
 
+class ValueLayout:
+    """How the texts of a value model are written, and where its values are read; knows its
+    tokenizer and prompts alone.
+
+    Args:
+        reads_every_step: whether one text gives the values of all steps; else each step has a text.
+    """
+
+    def __init__(self, tokenizer: Any, prompts: PromptFormat, *, reads_every_step: bool = True) -> None:
+        self._prompts = prompts
+        self._encoder = TextEncoder(tokenizer, prompts.template)
+        self._reads_every_step = reads_every_step
+
+    def readings_of_paths(self, paths: Sequence[Path]) -> Iterator[list[Reading]]:
+        """Yield one reading a path, or one a step where the model or the tokenizer does not
+        allow it.
+        """
+        ends = [self._step_ends(question, steps) for question, steps, _ in paths]
+        texts = [self._prompts.text(question, steps) for question, steps, _ in paths]
+        encoded = self._encoder.encode_prompts_with_ends(texts) if self._reads_every_step else None
+        for place, (question, steps, first) in enumerate(paths):
+            numbers = list(range(first, len(steps) + 1))
+            places = token_places(encoded[place], [ends[place][n - 1] for n in numbers]) if encoded else None
+            if encoded and places:
+                yield [Reading(encoded[place].token_ids, places, numbers)]
+            else:
+                yield [self._whole_prefix(question, steps[:n]) for n in numbers]
+
+    def _step_ends(self, question: str, steps: Sequence[str]) -> list[int]:
+        start = len(self._prompts.question_text(question))
+        return list(accumulate(map(len, steps), initial=start))[1:]
+
+    def _whole_prefix(self, question: str, steps: Sequence[str]) -> Reading:
+        (ids,) = self._encoder.encode_prompts([self._prompts.text(question, steps)])
+        if not self._reads_every_step:
+            ids = ids + self._encoder.suffix
+        return Reading(ids, [len(ids) - 1], [len(steps)])
+
+
 class ValueReader(StepReader):
     """The reading of a value model; with `raw`, of what its head gives before any sigmoid.
 
@@ -91,10 +131,9 @@ class ValueReader(StepReader):
         super().__init__(loaded, loaded.model.base_model)
         self.model = loaded.model
         self._takes_sigmoid = loaded.value_scale == "logit" and not raw
-        self._prompts = loaded.prompts
-        self._encoder = TextEncoder(loaded.tokenizer, loaded.prompts.template)
         head = getattr(loaded.model, "score", None)
         self.reads_every_step = isinstance(head, nn.Linear) and not loaded.model.config.is_encoder_decoder
+        self._layout = ValueLayout(loaded.tokenizer, loaded.prompts, reads_every_step=self.reads_every_step)
 
     def readings(self, question: str, steps: Sequence[str], first: int) -> list[Reading]:
         """Return what to run for the values after steps `first`, `first` + 1, ... of one path."""
@@ -104,16 +143,7 @@ class ValueReader(StepReader):
         """Yield one reading a path, or one a step where the model or the tokenizer does not
         allow it.
         """
-        ends = [self._step_ends(question, steps) for question, steps, _ in paths]
-        texts = [self._prompts.text(question, steps) for question, steps, _ in paths]
-        encoded = self._encoder.encode_prompts_with_ends(texts) if self.reads_every_step else None
-        for place, (question, steps, first) in enumerate(paths):
-            numbers = list(range(first, len(steps) + 1))
-            places = token_places(encoded[place], [ends[place][n - 1] for n in numbers]) if encoded else None
-            if encoded and places:
-                yield [Reading(encoded[place].token_ids, places, numbers)]
-            else:
-                yield [self._whole_prefix(question, steps[:n]) for n in numbers]
+        return self._layout.readings_of_paths(paths)
 
     def values_at(
         self,
@@ -140,13 +170,3 @@ class ValueReader(StepReader):
 
     def _on_scale(self, outputs: torch.Tensor) -> torch.Tensor:
         return outputs.sigmoid() if self._takes_sigmoid else outputs
-
-    def _step_ends(self, question: str, steps: Sequence[str]) -> list[int]:
-        start = len(self._prompts.question_text(question))
-        return list(accumulate(map(len, steps), initial=start))[1:]
-
-    def _whole_prefix(self, question: str, steps: Sequence[str]) -> Reading:
-        (ids,) = self._encoder.encode_prompts([self._prompts.text(question, steps)])
-        if not self.reads_every_step:
-            ids = ids + self._encoder.suffix
-        return Reading(ids, [len(ids) - 1], [len(steps)])

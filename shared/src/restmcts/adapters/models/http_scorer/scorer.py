@@ -18,7 +18,7 @@ from restmcts.adapters.models.http_scorer.address import ScoringAddress
 from restmcts.adapters.models.http_scorer.routes import ROUTES, Rows
 from restmcts.adapters.models.interruption import carried
 from restmcts.domain.requests import ScoreSteps, StepsScored
-from restmcts.domain.scoring import Aggregation, first_step, scored_branches
+from restmcts.domain.scoring import Aggregation, Calibration, first_step, scored_branches
 from restmcts.errors import ModelError, ServerUnavailableError
 
 # Half-precision servers round probabilities.
@@ -46,7 +46,10 @@ class ScoreReading:
 
     Attributes:
         readings_of_paths: yields the readings of each path (restmcts.modeling.prm.layouts).
-        good_class: whose probability is the score, of two; None: one output a text, a logit.
+        good_class: whose probability is the score, of two; None: one output, a logit.
+        every_token: whether the server gives an output for every token; else one a text.
+        takes_sigmoid: whether one output is a logit; else it is the value.
+        calibration: of the values; None: they stay as they are.
         low: of the format's own range; scores are mapped from [low, high] to [0, 1].
         high: likewise.
         aggregation: of the steps' values to a whole solution's score.
@@ -57,6 +60,9 @@ class ScoreReading:
     low: float
     high: float
     aggregation: Aggregation
+    every_token: bool = True
+    takes_sigmoid: bool = True
+    calibration: Calibration | None = None
 
 
 class HttpScorer:
@@ -124,7 +130,7 @@ class HttpScorer:
         """Return tokens and the places to read in them; where a server gives one output a text,
         one text a place.
         """
-        if self._reading.good_class is not None:
+        if self._reading.every_token:
             return [(reading.token_ids, reading.places)]
         return [(reading.token_ids[: place + 1], [place]) for place in reading.places]
 
@@ -139,7 +145,9 @@ class HttpScorer:
             raise ModelError(f"{error}; {_SPOKEN[self._address.route]}") from None
         scores = [self._score(row) for row in self._read(rows, token_ids, places)]
         low, high = self._reading.low, self._reading.high
-        return [min(max((score - low) / (high - low), 0.0), 1.0) for score in scores]
+        values = [min(max((score - low) / (high - low), 0.0), 1.0) for score in scores]
+        calibration = self._reading.calibration
+        return values if calibration is None else [calibration.applied(value) for value in values]
 
     def _post(self, body: dict[str, Any]) -> Rows:
         return self._rows(self._http.post(f"/{self._address.route}", json=body).raise_for_status().json())
@@ -150,7 +158,7 @@ class HttpScorer:
         """
         if len(rows) == len(token_ids):
             return [rows[place] for place in places]
-        if self._reading.good_class is None and len(rows) == 1:
+        if not self._reading.every_token and len(rows) == 1:
             return rows
         marked = [place for place, token in enumerate(token_ids) if token == token_ids[places[0]]]
         if len(rows) == len(marked) and set(places) <= set(marked):
@@ -171,6 +179,8 @@ class HttpScorer:
             raise ModelError(
                 f"{self._address.base_url} gives {list(row)[:4]} as a score; is the format the model's own?"
             )
+        if good is None and not self._reading.takes_sigmoid:
+            return row[0]
         if good is None:
             return 1 / (1 + math.exp(-max(min(row[0], 500.0), -500.0)))
         if min(row) < 0 or abs(sum(row) - 1) > _SUM_TOLERANCE:
