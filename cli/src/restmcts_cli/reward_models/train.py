@@ -99,25 +99,8 @@ def _settings(options: list[str]) -> "TrainingSettings":
 
 
 def _examples(folder: Path) -> "list[ValueExample]":
-    """Return the examples of a folder of value data.
-
-    Raises:
-        InputError: if it has none.
-    """
-    from pyarrow import ArrowException
-    from restmcts.adapters.files.dataset_shards import read_rows
     from restmcts.modeling.training.training_rows import ValueExample
 
-    try:
-        rows = read_rows(folder)
-        return [ValueExample.of_row(row) for row in _checked(folder, rows)]
-    except (ArrowException, OSError) as error:
-        raise InputError(f"{folder}: its data cannot be read ({error}); make them anew") from error
+    from restmcts_cli.reward_models.value_data import stored_value_rows
 
-
-def _checked(folder: Path, rows: list[dict[str, object]]) -> list[dict[str, object]]:
-    if not rows:
-        raise InputError(f"{folder} has no training data; `restmcts datasets import` makes some")
-    if "targets" not in rows[0]:
-        raise InputError(f"{folder} has data of a policy, not of a value model; name another folder")
-    return rows
+    return [ValueExample.of_row(row) for row in stored_value_rows(folder)]

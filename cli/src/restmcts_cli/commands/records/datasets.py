@@ -11,6 +11,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder, not_written
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
+from restmcts_cli.reward_models.consensus import consensus
 from restmcts_cli.reward_models.imports import import_
 
 if TYPE_CHECKING:
@@ -18,6 +19,7 @@ if TYPE_CHECKING:
 
 app = typer.Typer(help="List, read, fetch and import training data.", no_args_is_help=True)
 app.command("import")(import_)
+app.command()(consensus)
 
 
 class ExportFormat(StrEnum):
