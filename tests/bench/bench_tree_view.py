@@ -1,7 +1,7 @@
 """The page of a tree of 5,000 nodes in Chromium: how long until its first picture, and how many
 frames a second while the whole tree, unfolded, is panned; against 1.5 s and 30 frames.
 
-Run: python tests/bench/bench_tree_view.py [--iterations 1700] [--pictures FOLDER]
+Run: python tests/bench/bench_tree_view.py [--iterations 1700] [--latex] [--pictures FOLDER]
 """
 
 import argparse
@@ -54,13 +54,20 @@ FRAMES = """new Promise((resolve) => {
 })"""
 
 
-def search(folder: Path, iterations: int) -> int:
+class LatexModels(RandomModels):
+    """Every step has two formulas of its own."""
+
+    def _text(self, number: int) -> str:
+        return f"With $\\frac{{{number}}}{{x^2}} > 0$ we get $\\sqrt{{{number}+x}}$, as move {number} says.\n"
+
+
+def search(folder: Path, iterations: int, latex: bool) -> int:
     """Search one large tree from a seed; return how many nodes it has."""
     settings = MctsStarSettings(
         mode="collect", branch=6, stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=9
     )
     phase = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", settings, Budget(iterations=iterations))
-    models = RandomModels(num_words=90, answer_rate=0.1)
+    models = (LatexModels if latex else RandomModels)(num_words=90, answer_rate=0.1)
     services = HandledServices(
         folder, start, lambda _: models, ServiceSettings(folder / "work", max_trees_in_flight=100)
     )
@@ -113,10 +120,11 @@ def measure(page: Page, address: str, num_nodes: int, pictures: Path | None) -> 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--iterations", type=int, default=1700)
+    parser.add_argument("--latex", action="store_true", help="steps with formulas")
     parser.add_argument("--pictures", type=Path)
     options = parser.parse_args()
     with tempfile.TemporaryDirectory() as folder:
-        num_nodes = search(Path(folder), options.iterations)
+        num_nodes = search(Path(folder), options.iterations, options.latex)
         server = Server(
             Config(create_app(folder_source(Path(folder) / "run.db")), port=0, log_level="warning", lifespan="off")
         )

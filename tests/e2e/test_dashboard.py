@@ -30,8 +30,11 @@ from restmcts.testing.forked_commands import ForkedCommand
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from sqlalchemy import update
 
+from tests.e2e.dashboard_pages import ask, await_true, open_page, place_of
+
 HOSTILE = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 LATEX = "Let $f(x) = \\frac{x^2}{2}$. It costs $5 or $6. What is \\[\\int_0^1 f\\]"
+LATEX += ' Say $\\text{<i style="color:red">}$.'
 BRANCHES = MctsStarSettings(
     mode="collect", branch=3, stop_threshold=2.0, roll_forward_steps=2, keep_rollouts=True, max_depth=6
 )
@@ -90,29 +93,6 @@ def address(dashboard: Callable[[Path], str], folder: Path) -> str:
     return dashboard(folder)
 
 
-def open_tree(page: Page, address: str, path: str) -> None:
-    page.goto(address + path)
-    expect(page.locator(".viewer:not([data-ready])")).to_have_count(0, timeout=20_000)
-
-
-def ask(page: Page, code: str) -> Any:
-    """Return what JavaScript says of the first viewer of the page, `view`."""
-    return page.evaluate(f"(() => {{ const view = document.querySelector('.viewer').view; return {code}; }})()")
-
-
-def await_true(page: Page, code: str) -> None:
-    for _ in range(100):
-        if ask(page, code):
-            return
-        page.wait_for_timeout(100)
-    raise TimeoutError(code)
-
-
-def place_of(page: Page, node_id: int) -> dict[str, float]:
-    x, y = ask(page, f"view.drawing.at(view.model.byId.get({node_id}))")
-    return {"x": x, "y": y}
-
-
 def test_a_run_that_goes_on_is_seen_to_advance(
     page: Page, dashboard: Callable[[Path], str], folder: Path, tmp_path: Path
 ) -> None:
@@ -144,7 +124,7 @@ def test_a_run_that_goes_on_is_seen_to_advance(
 
 
 def test_a_tree_is_folded_hovered_over_opened_and_played_again(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/4")
+    open_page(page, address, "/trees/4")
     canvas = page.locator("canvas[tabindex]")
     num_nodes = ask(page, "view.model.visible.length")
     child = ask(page, "view.model.root.children.find((node) => node.children.length).node_id")
@@ -188,7 +168,7 @@ def test_a_tree_is_folded_hovered_over_opened_and_played_again(page: Page, addre
 
 
 def test_a_node_has_the_colour_of_its_value_and_none_before_it_is_scored(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/4")
+    open_page(page, address, "/trees/4")
     values = ask(page, "view.model.nodes.map((node) => [node.search_value, view.model.valueOf(node, 'value')])")
     scored = [value for stored, value in values if value is not None]
     assert [stored for stored, value in values if value is not None] == scored
@@ -204,7 +184,7 @@ def test_a_node_has_the_colour_of_its_value_and_none_before_it_is_scored(page: P
 
 
 def test_keys_alone_reach_every_step(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/4")
+    open_page(page, address, "/trees/4")
     page.locator("canvas[tabindex]").focus()
     for key in ("ArrowRight", "ArrowDown", "ArrowRight"):
         page.keyboard.press(key)
@@ -230,7 +210,7 @@ def test_keys_alone_reach_every_step(page: Page, address: str) -> None:
 
 
 def test_the_outline_is_folded_walked_through_and_opened_with_keys_alone(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/4")
+    open_page(page, address, "/trees/4")
     outline = page.get_by_role("tree")
     rows = outline.get_by_role("treeitem")
     visible = rows.count()
@@ -257,7 +237,7 @@ def test_the_outline_is_folded_walked_through_and_opened_with_keys_alone(page: P
 
 
 def test_ends_are_listed_and_a_step_has_an_address(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/4")
+    open_page(page, address, "/trees/4")
     ends = page.locator(".ends")
     ends.locator("summary").click()
     verified = ask(page, "view.model.nodes.filter((node) => node.verdict).map((node) => node.verdict)")
@@ -279,7 +259,7 @@ def test_ends_are_listed_and_a_step_has_an_address(page: Page, address: str) -> 
 
 
 def test_two_trees_of_one_problem_stand_side_by_side(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/2")
+    open_page(page, address, "/trees/2")
     page.get_by_label("Compare with").select_option("5")
     page.get_by_role("button", name="Compare").click()
     expect(page.locator(".viewer[data-compared]")).to_have_count(2)
@@ -303,19 +283,20 @@ def test_two_trees_of_one_problem_stand_side_by_side(page: Page, address: str) -
 
 def test_text_from_strangers_stays_text_and_latex_is_set(page: Page, address: str) -> None:
     for path in ("/", "/runs/1", "/runs/1/trees", "/trees/1", "/compare?first=1&second=4"):
-        page.goto(address + path)
-        page.wait_for_timeout(300)
+        open_page(page, address, path)
         assert "taken" not in page.title()
         assert page.locator("main script, main img").count() == 0
     expect(page.locator(".problem")).to_have_text(HOSTILE)
-    open_tree(page, address, "/trees/2")
-    assert page.locator(".problem .katex").count() == 2
+    open_page(page, address, "/trees/2")
+    assert page.locator(".problem .katex").count() == 3
+    expect(page.locator(".problem")).to_contain_text('<i style="color:red">')
+    assert page.locator(".problem i").count() == 0
     expect(page.locator(".problem")).to_contain_text("It costs $5 or $6.")
     await_true(page, "[...document.fonts].some((face) => face.family.includes('KaTeX') && face.status === 'loaded')")
 
 
 def test_a_tree_of_a_thousand_nodes_stays_fluid(page: Page, address: str) -> None:
-    open_tree(page, address, "/trees/7")
+    open_page(page, address, "/trees/7")
     assert ask(page, "view.model.nodes.length") > 1000
     assert ask(page, "view.model.visible.length") < 200, "a large tree is folded at first"
     page.get_by_role("button", name="Unfold").click()
@@ -369,9 +350,8 @@ def test_no_page_has_a_serious_fault_of_accessibility(browser: Browser, address:
     page = context.new_page()
     found: list[str] = []
     for name, path in PAGES.items():
-        page.goto(address + path)
+        open_page(page, address, path)
         if page.locator(".viewer").count():
-            open_tree(page, address, path)
             page.get_by_role("button", name="Chosen trace").first.click()
             expect(page.locator(".detail summary, .detail .requests p").first).to_be_visible()
         elif name == "run":

@@ -1,4 +1,6 @@
 // Draws a tree on a canvas: shapes say verdicts, colours values, sizes visits; text comes with nearness.
+import { drawLines, linesOf, mayHaveMath } from "./tree_math.js";
+
 const LABEL_ZOOM = 0.5;
 const LEAST_ZOOM = 0.02;
 // From so far away shapes and curves cannot be seen, and cost the most.
@@ -260,9 +262,12 @@ export class TreeDrawing {
     const folded = model.folded.has(node.node_id) ? ` +${node.size - 1}` : "";
     const step = node === model.root ? "the question" : node.step.replace(/\s+/g, " ").trim() || "(empty step)";
     const height = large * 1.22;
-    const room = model.column * this.zoom - (start - x) - 8;
-    const most = Math.max(Math.floor((model.row * this.zoom * (node.below.length ? 0.85 : 0.95)) / height), 1);
-    const lines = wrapped(step + folded, (node.below.length ? room : Math.max(room, 0.58 * large * 40)) / ((bold ? 0.62 : 0.56) * large), most, value.length);
+    const beside = model.column * this.zoom - (start - x) - 8;
+    const room = node.below.length ? beside : Math.max(beside, 0.58 * large * 40);
+    const tall = model.row * this.zoom * (node.below.length ? 0.85 : 0.95);
+    if (mayHaveMath(step) && this.drawFormulas(node, step + folded, value, start, y, large, room, tall)) return;
+    const most = Math.max(Math.floor(tall / height), 1);
+    const lines = wrapped(step + folded, room / ((bold ? 0.62 : 0.56) * large), most, value.length);
     if (!lines.length) return;
     const widths = lines.map((line) => context.measureText(line).width);
     const width = Math.max(...widths, widths[widths.length - 1] + context.measureText(value).width);
@@ -276,6 +281,29 @@ export class TreeDrawing {
     lines.forEach((line, place) => context.fillText(line, start, first + place * height));
     context.fillStyle = colours.soft;
     context.fillText(value, start + widths[widths.length - 1], first + (lines.length - 1) * height);
+  }
+
+  // A label with LaTeX; return whether it is drawn: a text may have none, or its formulas come with a later picture.
+  drawFormulas(node, text, value, start, y, large, room, tall) {
+    const { context, colours } = this;
+    const ending = context.measureText(value).width;
+    const key = `${context.font} ${room.toFixed(1)} ${tall.toFixed(1)} ${value} ${text}`;
+    if (node.laid?.key !== key) node.laid = { key, lines: linesOf(text, context, large, room, tall, ending) };
+    const { lines } = node.laid;
+    if (lines === undefined) node.laid = null;
+    if (!lines) return false;
+    const height = lines.reduce((sum, line) => sum + line.above + line.below, 0);
+    const width = Math.max(...lines.map((line) => line.width), lines[lines.length - 1].width + ending);
+    const top = node.below.length ? y - 0.3 * large - height : y - height / 2;
+    context.globalAlpha = 0.82;
+    context.fillStyle = colours.card;
+    context.fillRect(start - 2, top, width + 4, height);
+    context.globalAlpha = 1;
+    context.fillStyle = colours.ink;
+    const [end, baseline] = drawLines(context, lines, start, top, large);
+    context.fillStyle = colours.soft;
+    context.fillText(value, end, baseline);
+    return true;
   }
 }
 

@@ -1,4 +1,5 @@
 // A tree as a file: the drawing of all that is unfolded, as SVG or PNG.
+import { formulas } from "./tree_math.js";
 
 const MARGIN = 30;
 const MAX_PIXELS = 8000;
@@ -10,6 +11,7 @@ class SvgContext {
     this.parts = [];
     this.path = "";
     this.dash = [];
+    this.fonts = new Map();
     this.globalAlpha = 1;
   }
 
@@ -36,10 +38,19 @@ class SvgContext {
   }
 
   fillText(text, x, y) {
-    const [, weight, size] = /^(600 )?([\d.]+)px/.exec(this.font);
+    const [, italic, weight, size, family] = /^(italic )?(600 |bold )?([\d.]+)px (.*)/.exec(this.font);
     const blanks = text.length - text.trimStart().length;
     const start = blanks ? x + this.measureText(text.slice(0, blanks)).width : x;
-    this.parts.push(`<text x="${short(start)}" y="${short(y)}" fill="${this.fillStyle}" font-size="${size}"${weight ? ' font-weight="600"' : ""}>${escaped(text.trim())}</text>`);
+    const isMath = family.startsWith("KaTeX_");
+    if (isMath) this.fonts.set(this.font, [family.split(",")[0], Boolean(italic), Boolean(weight)]);
+    const look = [weight && `font-weight="${weight.trim()}"`, isMath && `font-family="${escaped(family)}"`, italic && 'font-style="italic"', this.textBaseline === "alphabetic" && 'dominant-baseline="alphabetic"'];
+    this.parts.push(`<text x="${short(start)}" y="${short(y)}" fill="${this.fillStyle}" font-size="${short(size)}" ${look.filter(Boolean).join(" ")}>${escaped(text.trim())}</text>`);
+  }
+
+  // A path that is moved and scaled, seen through a window alone.
+  clippedPath(path, [across, down, x, y], [left, top, width, height]) {
+    const place = `translate(${short(x - left)} ${short(y - top)}) scale(${across} ${down})`;
+    this.parts.push(`<svg x="${short(left)}" y="${short(top)}" width="${short(width)}" height="${short(height)}"><path d="${escaped(path)}" transform="${place}" fill="${this.fillStyle}"/></svg>`);
   }
 
   measureText(text) {
@@ -72,21 +83,45 @@ function drawWhole({ drawing, model, look }, context, scale) {
   return size;
 }
 
-export function svgOf(view) {
-  const context = new SvgContext(document.createElement("canvas").getContext("2d"));
-  const [width, height] = drawWhole(view, context, 1);
-  const style = `font-family="system-ui, 'DejaVu Sans', sans-serif" dominant-baseline="middle"`;
-  const paper = `<rect width="100%" height="100%" fill="${view.drawing.colours.card}"/>`;
-  return `<svg xmlns="http://www.w3.org/2000/svg" width="${short(width)}" height="${short(height)}" ${style}>${paper}${context.parts.join("")}</svg>\n`;
+// Draw as often as it takes until every formula is in the picture; return what was drawn into.
+async function drawn(view, scale, make) {
+  for (;;) {
+    formulas.hurry(Infinity);
+    const context = make();
+    drawWhole(view, context, scale);
+    if (!formulas.late.length) return context;
+    await formulas.arrive();
+  }
 }
 
-function pngOf(view) {
+async function svgOf(view) {
+  const context = await drawn(view, 1, () => new SvgContext(document.createElement("canvas").getContext("2d")));
+  const [width, height] = sizeOf(view.model);
+  const style = `font-family="system-ui, 'DejaVu Sans', sans-serif" dominant-baseline="middle"`;
+  const paper = `<rect width="100%" height="100%" fill="${view.drawing.colours.card}"/>`;
+  const fonts = await fontsOf(context);
+  return `<svg xmlns="http://www.w3.org/2000/svg" width="${short(width)}" height="${short(height)}" ${style}>${fonts}${paper}${context.parts.join("")}</svg>\n`;
+}
+
+// The letters of the formulas, as a part of the file: it is looked at where KaTeX is not installed.
+async function fontsOf(context) {
+  const faces = new Map([...context.fonts.values()].map((face) => [face.join(), face]));
+  const rules = [...faces.values()].map(async ([family, italic, bold]) => {
+    const kind = `${bold ? "Bold" : ""}${italic ? "Italic" : ""}` || "Regular";
+    const answer = await fetch(`/static/katex/fonts/${family}-${kind}.woff2`);
+    const data = btoa(Array.from(new Uint8Array(await answer.arrayBuffer()), (byte) => String.fromCharCode(byte)).join(""));
+    return `@font-face{font-family:${family};font-style:${italic ? "italic" : "normal"};font-weight:${bold ? "bold" : "normal"};src:url(data:font/woff2;base64,${data}) format("woff2")}`;
+  });
+  return rules.length ? `<style>${(await Promise.all(rules)).join("")}</style>` : "";
+}
+
+async function pngOf(view) {
   const size = sizeOf(view.model);
   const scale = Math.min(2, MAX_PIXELS / Math.max(...size));
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = size.map((length) => Math.ceil(length * scale));
   const context = canvas.getContext("2d");
-  drawWhole(view, context, scale);
+  await drawn(view, scale, () => context);
   context.setTransform(1, 0, 0, 1, 0, 0);
   context.globalCompositeOperation = "destination-over";
   context.fillStyle = view.drawing.colours.card;
@@ -95,7 +130,7 @@ function pngOf(view) {
 }
 
 export async function saveAs(kind, view) {
-  const blob = kind === "svg" ? new Blob([svgOf(view)], { type: "image/svg+xml" }) : await pngOf(view);
+  const blob = kind === "svg" ? new Blob([await svgOf(view)], { type: "image/svg+xml" }) : await pngOf(view);
   const link = document.createElement("a");
   link.href = URL.createObjectURL(blob);
   link.download = `tree-${view.id}.${kind}`;

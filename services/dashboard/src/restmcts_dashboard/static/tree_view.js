@@ -4,6 +4,7 @@ import { TreeDetail } from "./tree_detail.js";
 import { TreeDrawing } from "./tree_drawing.js";
 import { saveAs } from "./tree_export.js";
 import { TreeInput } from "./tree_input.js";
+import { formulas } from "./tree_math.js";
 import { TreeMap } from "./tree_map.js";
 import { TreeModel } from "./tree_model.js";
 import { TreeOutline } from "./tree_outline.js";
@@ -12,6 +13,7 @@ import { TreeReplay } from "./tree_replay.js";
 import { describe, setMath } from "./tree_words.js";
 
 const POLL_MILLISECONDS = 2000;
+const FORMULA_MILLISECONDS = 8;
 const READABLE = 150;
 const READABLE_ZOOM = 0.7;
 
@@ -159,8 +161,10 @@ class TreeView {
     requestAnimationFrame(() => {
       this.waiting = false;
       const begin = performance.now();
+      formulas.hurry(FORMULA_MILLISECONDS);
       this.drawing.draw(this.model, this.look);
       this.drawMilliseconds = performance.now() - begin;
+      if (formulas.late.length) formulas.arrive().then(() => this.redraw());
       this.map.draw();
       if (this.pair) this.pair.pan(this);
       this.outline.update();

@@ -45,23 +45,49 @@ function shownNumber(value) {
   return Number.isInteger(value) ? String(value) : Number(value).toFixed(3);
 }
 
-// Put a text into an element as text, with its LaTeX set by KaTeX; what KaTeX does not take stays as it is.
-export function setMath(target, text) {
-  const pattern = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|\$(?!\s)((?:\\.|[^$\\\n])+?)(?<!\s)\$(?!\d)/g;
-  target.replaceChildren();
+const MATH = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|\$(?!\s)((?:\\.|[^$\\\n])+?)(?<!\s)\$(?!\d)/g;
+
+// Split a text into {text} and, where it has LaTeX, {text, source, display}.
+export function mathParts(text) {
+  const parts = [];
   let end = 0;
-  for (const found of text.matchAll(pattern)) {
+  for (const found of text.matchAll(MATH)) {
     const source = found.slice(1).find((group) => group !== undefined);
-    const span = document.createElement("span");
-    try {
-      katex.render(source, span, { displayMode: found[1] !== undefined || found[2] !== undefined, throwOnError: true, trust: false, maxExpand: 200, maxSize: 20 });
-    } catch {
-      span.textContent = found[0];
-    }
-    target.append(text.slice(end, found.index), span);
+    if (found.index > end) parts.push({ text: text.slice(end, found.index) });
+    parts.push({ text: found[0], source, display: found[1] !== undefined || found[2] !== undefined });
     end = found.index + found[0].length;
   }
-  target.append(text.slice(end));
+  if (end < text.length) parts.push({ text: text.slice(end) });
+  return parts;
+}
+
+// Let KaTeX set a formula into an element. It writes styles as attributes, which the page's policy forbids: they are set one
+// by one. In what it writes no text has a quotation mark.
+export function typeset(source, target, options) {
+  const html = katex.renderToString(source, { throwOnError: true, trust: false, maxExpand: 200, maxSize: 20, ...options });
+  target.innerHTML = html.replaceAll(' style="', ' data-style="');
+  for (const one of target.querySelectorAll("[data-style]")) {
+    one.style.cssText = one.getAttribute("data-style");
+    one.removeAttribute("data-style");
+  }
+}
+
+// Put a text into an element as text, with its LaTeX set by KaTeX; what KaTeX does not take stays as it is.
+export function setMath(target, text) {
+  target.replaceChildren();
+  for (const { text: plain, source, display } of mathParts(text)) {
+    if (source === undefined) {
+      target.append(plain);
+      continue;
+    }
+    const span = document.createElement("span");
+    try {
+      typeset(source, span, { displayMode: display });
+    } catch {
+      span.textContent = plain;
+    }
+    target.append(span);
+  }
 }
 
 // A step in one line.
