@@ -1,0 +1,170 @@
+"""How fast a real language model generates here against its library alone, same prompts, one run:
+`python tests/bench/bench_engines.py [MODEL] [--vllm]`.
+
+In process: whole solutions in bfloat16 and float32, against the library's own `generate` in
+bfloat16. With `--vllm`: solutions with log-probabilities through `--engine vllm`, against the same
+server asked directly. MODEL is a folder, an id of the hub, or `smollm2`. Each is measured twice,
+in turn; tokens behind a row's end count for nobody.
+"""
+
+import argparse
+import random
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from statistics import mean
+from typing import Any
+
+import httpx2
+import torch
+from restmcts.adapters.models.vllm_server.process import SERVED_NAME
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import WorkerModelSettings
+from restmcts.domain.requests import GenerationSettings, ProposeSteps, StepsProposed
+from restmcts.domain.tasks.number_paths import SetSizes
+from restmcts.domain.tasks.story_problems import make_story_problem_sets
+from restmcts.modeling.checkpoints import LoadedModel, load_policy
+from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.modeling.policy.stored_prompts import load_prompts
+from restmcts.modeling.tokenization import TextEncoder
+from restmcts_cli.arguments.model_sources import checkpoint_argument
+
+NUM_PROMPTS, NUM_TOKENS, NUM_ROUNDS = 48, 64, 2
+CONCURRENCY = 64
+SETTINGS = GenerationSettings(
+    temperature=0.8,
+    max_step_tokens=NUM_TOKENS,
+    max_solution_tokens=NUM_TOKENS,
+    step_separator="newline",
+    template="few-shot",
+)
+
+
+def questions() -> list[str]:
+    sizes = SetSizes(demonstrations=0, iterations=1, searched=NUM_PROMPTS, test=1, validation=1, difficulty="1")
+    return [problem.question for problem in make_story_problem_sets(random.Random(0), sizes).searched[0]]
+
+
+def requests(needs_log_probs: bool = False) -> list[ProposeSteps]:
+    return [ProposeSteps(n, (), 1, None, seed=n, needs_log_probs=needs_log_probs) for n in range(NUM_PROMPTS)]
+
+
+def num_tokens(answers: Sequence[StepsProposed]) -> int:
+    return sum(sample.num_tokens for answer in answers for sample in answer.samples)
+
+
+def prompt_tokens(path: str) -> list[list[int]]:
+    tokenizer, prompts = load_prompts(path, template=SETTINGS.template)
+    texts = [prompts.request_text(question, request) for question, request in zip(questions(), requests(), strict=True)]
+    return TextEncoder(tokenizer, prompts.template).encode_prompts(texts)
+
+
+def generated(loaded: LoadedModel, prompts: Sequence[Sequence[int]]) -> int:
+    """Return the tokens that the library's `generate` samples in one batch, ends included."""
+    longest, pad = max(map(len, prompts)), loaded.pad_token_id
+    ids = torch.tensor([[pad] * (longest - len(prompt)) + list(prompt) for prompt in prompts])
+    mask = torch.tensor([[0] * (longest - len(prompt)) + [1] * len(prompt) for prompt in prompts])
+    eos = loaded.tokenizer.eos_token_id
+    output = loaded.model.generate(
+        input_ids=ids,
+        attention_mask=mask,
+        do_sample=True,
+        temperature=SETTINGS.temperature,
+        top_k=0,
+        max_new_tokens=NUM_TOKENS,
+        pad_token_id=pad,
+        eos_token_id=eos,
+    )
+    rows = output[:, longest:].tolist()
+    return sum(row.index(eos) + 1 if eos in row else len(row) for row in rows)
+
+
+def compared(named: dict[str, Callable[[], int]]) -> dict[str, float]:
+    """Return tokens a second by name, the mean of rounds in which each had its turn."""
+    speeds: dict[str, list[float]] = {name: [] for name in named}
+    for _ in range(NUM_ROUNDS):
+        for name, generate in named.items():
+            begin = time.perf_counter()
+            count = generate()
+            speeds[name].append(count / (time.perf_counter() - begin))
+    means = {name: mean(each) for name, each in speeds.items()}
+    for name, each in speeds.items():
+        print(f"{name:34}{means[name]:9.1f} tokens/s   ({', '.join(f'{speed:.1f}' for speed in each)})")
+    return means
+
+
+def in_process(path: str) -> None:
+    half, whole = load_policy(path, dtype="bfloat16"), load_policy(path, dtype="float32")
+    prompts = prompt_tokens(path)
+
+    def proposed(loaded: LoadedModel) -> int:
+        proposer = TransformersProposer(loaded, key_value_bytes=0)
+        return num_tokens(proposer.propose(questions(), requests(), SETTINGS))
+
+    speeds = compared(
+        {
+            "generate, bfloat16": lambda: generated(half, prompts),
+            "in process, bfloat16": lambda: proposed(half),
+            "in process, float32": lambda: proposed(whole),
+        }
+    )
+    ours_half = speeds["in process, bfloat16"]
+    print(f"against generate: {ours_half / speeds['generate, bfloat16']:.2f} (.95 asked)")
+    print(f"against float32:  {ours_half / speeds['in process, float32']:.2f} (2 asked)")
+
+
+def on_vllm(path: str, folder: Path) -> None:
+    from restmcts_policy_generator.vllm_engine import VllmEngine
+
+    settings = WorkerModelSettings(dtype="bfloat16", log_folder=folder / "logs", engine="vllm")
+    engine = VllmEngine()
+    try:
+        proposer: Any = engine.open(path, FolderArtifactStore(folder / "store"), settings)
+        proposer.propose(questions()[:2], requests(True)[:2], SETTINGS)
+        url = proposer._asked[0]
+        client = httpx2.Client(timeout=600.0)
+        prompts = prompt_tokens(path)
+
+        def ask(number: int) -> int:
+            body = {
+                "model": SERVED_NAME,
+                "prompt": list(prompts[number]),
+                "max_tokens": NUM_TOKENS,
+                "temperature": SETTINGS.temperature,
+                "seed": number,
+                "logprobs": 1,
+            }
+            answer = client.post(f"{url}/v1/completions", json=body).raise_for_status().json()
+            return int(answer["usage"]["completion_tokens"])
+
+        def asked() -> int:
+            with ThreadPoolExecutor(CONCURRENCY) as pool:
+                return sum(pool.map(ask, range(NUM_PROMPTS)))
+
+        speeds = compared(
+            {
+                "vLLM asked directly": asked,
+                "--engine vllm": lambda: num_tokens(proposer.propose(questions(), requests(True), SETTINGS)),
+            }
+        )
+        print(f"against vLLM: {speeds['--engine vllm'] / speeds['vLLM asked directly']:.2f} (.9 asked)")
+    finally:
+        engine.close()
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("model", nargs="?", default="smollm2")
+    parser.add_argument("--vllm", action="store_true", help="also the engine vllm (RESTMCTS_VLLM_COMMAND)")
+    arguments = parser.parse_args()
+    path = checkpoint_argument(arguments.model, "policy", False)
+    in_process(path)
+    if arguments.vllm:
+        with tempfile.TemporaryDirectory() as folder:
+            on_vllm(path, Path(folder))
+
+
+if __name__ == "__main__":
+    main()
