@@ -61,6 +61,7 @@ def test_a_calibrated_folder_differs_in_its_temperature_alone(work: Path, value_
     assert all((out / name).read_bytes() == (value_folder / name).read_bytes() for name in names)
     kept = json.loads((out / CALIBRATION_FILE).read_text())
     assert {name: kept[name] for name in ("temperature", "bias")} == found["calibration"]
+    assert kept["NLL"] == {name: found["nll"][name]["value"] for name in ("before", "after")}
     assert kept["run"] == "mine" and found["num_problems"] <= 6 and found["num_folds"] == min(5, found["num_problems"])
     fitted = Calibration(**found["calibration"])
     assert scores(out) == pytest.approx([fitted.applied(value) for value in scores(value_folder)])

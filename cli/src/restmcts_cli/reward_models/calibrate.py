@@ -118,7 +118,8 @@ def _write(opened: "OpenedPrm", out: Path, result: "CalibrationResult", run: str
     before = opened.prm.loaded.calibration
     copy_folder(opened.prm.folder, out)
     both = result.calibration if before is None else before.then(result.calibration)
-    write_calibration(out, both, {"run": run, "problems": result.num_problems, "steps": result.num_steps})
+    gains = {name: {"before": one.before.value, "after": one.after.value} for name, one in _changes(result).items()}
+    write_calibration(out, both, {"run": run, "problems": result.num_problems, "steps": result.num_steps, **gains})
 
 
 def _table(model: str, run: str, result: "CalibrationResult") -> "Table":
