@@ -20,6 +20,10 @@ class InputError(RestMctsError):
     exit_code = 2
 
 
+class NotFoundError(InputError):
+    """A run, tree or other record that is asked for by its name or number is not there."""
+
+
 class UnknownEntryError(InputError):
     """Nothing is registered under a name: the plugin that brings it is not installed here."""
 

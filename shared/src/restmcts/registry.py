@@ -96,14 +96,15 @@ class Registry(Generic[T]):
         self._entries[entry.name] = entry
 
     def get(self, name: str) -> T:
-        """Return the entry of that name.
+        """Return the entry of that name, in which an underscore may be written for a dash.
 
         Raises:
             UnknownEntryError: if there is none; it names the nearest one and all others.
         """
-        if name not in self:
-            raise UnknownEntryError(self._unknown(name))
-        return self._entries[name].value
+        for written in (name, name.replace("_", "-")):
+            if written in self:
+                return self._entries[written].value
+        raise UnknownEntryError(self._unknown(name))
 
     def name_of(self, value: T) -> str:
         """Return the name under which a value was registered.

@@ -87,7 +87,7 @@ def test_an_extended_run_is_asked_for_again_with_its_iterations(
 @pytest.mark.parametrize(
     ("before", "reason"),
     [
-        ("SELECT 1", "has 1 iterations; to extend it, give more in all"),
+        ("SELECT 1", "has 1 iteration; to extend it, give more in all"),
         ("UPDATE runs SET state = 'failed'", "run short is failed; a run that is done, running or paused"),
         ("UPDATE runs SET state = 'cancelled'", "run short is cancelled"),
         (

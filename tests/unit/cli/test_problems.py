@@ -146,12 +146,13 @@ def test_check_says_what_would_be_read(tmp_path: Path, call: Command, document: 
     assert first["refused"] == [
         {
             "line": 6,
-            "reason": f"no kind of problem is called 'nummeric'; did you mean 'numeric'? There are: {', '.join(TASKS)}",
+            "reason": "no kind of problem is called 'nummeric'; did you mean 'numeric'? "
+            f"There are: {', '.join(TASKS)}; --plugin FILE adds others",
         },
     ]
     shown = call("problems", "check", train, "--test", test)
     assert "did you mean 'numeric'?" in shown.stdout
-    assert f"1 of the 1 questions of {test} are also in {train}" in shown.stderr
+    assert f"1 of 1 question of {test} also in {train}" in shown.stderr
 
 
 def test_check_of_a_file_without_problems_is_bad_input(tmp_path: Path, call: Command) -> None:
@@ -167,5 +168,5 @@ def test_repeats_and_conflicts_are_said_when_problems_are_added(workdir: Path, t
     rows = [{"question": "1 + 1?", "answer": answer} for answer in (2, 2, 3)]
     path.write_text("".join(json.dumps(row) + "\n" for row in rows))
     result = call("problems", "enqueue", "mine", path, "--set", "later", "--workdir", workdir)
-    assert "1 questions come twice" in result.stderr
-    assert "1 questions have two answers, such as '1 + 1?': '2' and '3'" in result.stderr
+    assert "1 question repeated; each counts once" in result.stderr
+    assert "1 question with two answers, such as '1 + 1?': '2' and '3'" in result.stderr

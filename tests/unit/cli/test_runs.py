@@ -142,7 +142,7 @@ def test_a_blocked_run_says_what_it_waits_for(workdir: Path, shown: Shown, docum
     for row in (listed, found):
         assert (row["state"], row["error"]) == ("blocked", "someone/model: the hub does not give it")
     assert [(block["need"], block["num_tries"]) for block in found["blocked"]] == [("checkpoint", 1)]
-    assert "tried 1 times since" in shown("runs", "show", "mine", "--workdir", workdir)
+    assert "tried 1 time since" in shown("runs", "show", "mine", "--workdir", workdir)
 
     def cancel_soon() -> None:
         time.sleep(2.0)

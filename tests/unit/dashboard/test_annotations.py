@@ -91,18 +91,21 @@ def test_people_and_the_verifier_are_compared_on_answers(client: Any) -> None:
 
 def test_what_cannot_be_annotated_is_refused_with_the_reason(client: Any) -> None:
     inner = next(node["node_id"] for node in nodes_of(client, 1)[1:] if not node["final"] and not node["verdict"])
-    for given, reason in [
-        ({"node": 0}, "tree 1 has no step 0"),
-        ({"node": 99999}, "tree 1 has no step 99999"),
-        ({"node": inner, "subject": "answer"}, "it has no answer"),
-        ({"verdict": "fine"}, "give right, wrong, unsure"),
-        ({"subject": "tree"}, "annotations are of a step or an answer"),
-        ({"who": " "}, "needs the name of the person"),
-        ({"note": "n" * 4001}, "4,001 characters"),
+    for given, expected, reason in [
+        ({"node": 0}, 404, "tree 1 has no step 0"),
+        ({"node": 99999}, 404, "tree 1 has no step 99999"),
+        ({"node": inner, "subject": "answer"}, 400, "it has no answer"),
+        ({"verdict": "fine"}, 400, "give right, wrong, unsure"),
+        ({"subject": "tree"}, 400, "annotations are of a step or an answer"),
+        ({"who": " "}, 400, "the name of a person is empty"),
+        ({"who": "\u200b\u2060"}, 400, "a character that is not printed: '\\u200b"),
+        ({"who": "a\0b"}, 400, "a character that is not printed: 'a"),
+        ({"who": "A" * 101}, 400, "101 characters"),
+        ({"note": "n" * 4001}, 400, "4,001 characters"),
     ]:
         status, found = annotate(client, **given)
-        assert (status, reason in found["reason"]) == (404, True), found
-    assert annotate(client, who="a\0b")[1][0]["who"] == "a\ufffdb"
+        assert (status, reason in found["reason"]) == (expected, True), found
+    assert annotate(client, who="Rene\u0301e \u3000 Ada")[1][0]["who"] == "Ren\u00e9e Ada"
     annotations = client.document("/trees/1/data")["annotations"]
     assert len(annotations) == 1
     client.get(f"/trees/1/annotations/{annotations[0]['id']}/remove", {"token": TOKEN})
@@ -138,7 +141,7 @@ def test_without_a_token_the_page_says_how_to_set_one(
     status, text, _ = reading.get(
         "/trees/1/annotations", {"node": "1", "subject": "step", "verdict": "right", "who": "A"}
     )
-    assert (status, "without RESTMCTS_DASHBOARD_TOKEN" in text) == (404, True)
+    assert (status, "without RESTMCTS_DASHBOARD_TOKEN" in text) == (403, True)
     assert "RESTMCTS_DASHBOARD_TOKEN" in reading.text("/static/tree_annotations.js")
 
 

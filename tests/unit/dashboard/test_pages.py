@@ -203,8 +203,9 @@ def test_what_failed_is_tried_again_only_with_the_token(failed: Database, served
         fresh = transaction.execute(select(TREES).order_by(TREES.c.id.desc())).first()
         assert (fresh.state, fresh.version, fresh.problem_id) == (TreeState.WAITING, 0, 2)
         assert transaction.execute(select(DEAD_LETTERS)).all() == []
-    assert client.get("/trees/6/retry", {"token": TOKEN})[0] == 404
-    assert client.get("/trees/1/retry", {"token": TOKEN})[0] == 404, "its phase has ended"
+    assert client.get("/trees/1/retry", {"token": TOKEN})[0] == 400, "its phase has ended"
+    for path in ("/trees/6/retry", "/dead-letters/1/retry", "/runs/77/archive"):
+        assert client.get(path, {"token": TOKEN})[0] == 404
     failed.close()
 
 
@@ -212,7 +213,7 @@ def test_without_a_token_nothing_can_be_changed(failed: Database, served: Callab
     client = served(Source(Database(str(failed.engine.url), read_only=True), "a test", writable=failed))
     assert "only reads" in client.text("/failures")
     assert "<form" not in client.text("/failures")
-    assert client.get("/trees/6/retry", {"token": ""})[0] == 404
+    assert client.get("/trees/6/retry", {"token": ""})[0] == 403
     failed.close()
 
 

@@ -17,7 +17,7 @@ def test_a_run_without_a_probe_is_unchecked_in_words_and_in_json() -> None:
     assert words["truth"].startswith("votes, unchecked")
     assert (
         words["truth (2)"]
-        == "10 of 11 trees decided; 1 of 10 answers flipped (10.0 % [1.8, 40.4]); 1 problems quarantined"
+        == "10 of 11 trees decided; 1 of 10 answers flipped (10.0 % [1.8, 40.4]); 1 problem quarantined"
     )
     assert document is not None and document["checked"] is False
 

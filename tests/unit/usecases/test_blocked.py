@@ -315,7 +315,7 @@ def test_a_run_whose_trees_all_failed_has_failed(database: Database, phase: Phas
     assert state == (RunState.FAILED if num_failed == 2 else RunState.DONE)
     assert (reason is not None) == (num_failed == 2)
     if reason is not None:
-        assert "all 2 trees failed; 2 of them: it is broken" in reason
+        assert "all 2 trees failed: it is broken" in reason
 
 
 def local_run(folder: Path, open_policy: Callable[[str], Any]) -> LocalRun:

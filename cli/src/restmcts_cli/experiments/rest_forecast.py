@@ -13,6 +13,7 @@ from restmcts.domain.forecasts.memory import MemoryForecast
 from restmcts.domain.forecasts.work import Amount, Machine, Measured, Progress, WorkForecast, forecast
 from restmcts.domain.runs.phases import PHASE, Phase
 from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.reporting.forecasts import RunForecast
 from restmcts.usecases.stored_sets import stored_problem_sets
@@ -118,6 +119,6 @@ def _progress(stored: _Stored) -> str:
     if not num_trees and not done.phases:
         return f"Nothing of run {stored.run.name} is done yet."
     return (
-        f"Of run {stored.run.name}, {len(done.phases)} of {len(stored.phases)} phases and {num_trees:,} trees are done; "
+        f"Of run {stored.run.name}, {len(done.phases)} of {len(stored.phases)} phases and {counted(num_trees, 'tree')} are done; "
         "the forecast is what is left."
     )

@@ -8,6 +8,7 @@ from statistics import quantiles
 
 from restmcts.adapters.models.http_policy.address import is_server
 from restmcts.adapters.sql.reads.earlier_runs import earlier_runs
+from restmcts.adapters.storage.folder_lock import check_place
 from restmcts.domain.forecasts.memory import MemoryForecast, TrainedModel, memory_forecast
 from restmcts.domain.forecasts.work import Machine, Measured, WorkForecast, forecast
 from restmcts.domain.problems import Problem
@@ -34,8 +35,10 @@ def local_forecast(spec: RunSpec, workdir: Path) -> RunForecast:
 
     Raises:
         InputError: if a file or a model cannot be used.
+        StorageError: if the work folder could not be made.
         RestMctsError: if a probe cannot do the run: it says why.
     """
+    check_place(workdir)
     phases, sets = spec_plan(spec), problem_sets(spec)
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, spec.models.trust_remote_code))
     machine = Machine(spec.models.trees_in_flight, 1 if spec.models.num_training_threads is None else 2)

@@ -356,4 +356,4 @@ def kind_of(name: str) -> str:
 def worker_command(package: str, name: str) -> list[str]:
     """Return the command line of a worker."""
     options = ["--pool=solo", "--without-gossip", "--without-mingle", "--without-heartbeat", "--loglevel=WARNING"]
-    return [sys.executable, "-m", "celery", "-A", f"{package}.app", "worker", *options, "-n", f"{name}@%h"]
+    return [sys.executable, "-m", "celery", "--quiet", "-A", f"{package}.app", "worker", *options, "-n", f"{name}@%h"]

@@ -10,6 +10,7 @@ from statistics import fmean
 from typing import Any
 
 from restmcts.domain.stats.estimates import Estimate, Figure, mean_over_seeds
+from restmcts.domain.text import counted
 from restmcts.errors import StorageError
 from restmcts.reporting.figures import decimal, gain, percent
 from restmcts.reporting.tables import CellValue, Table
@@ -231,7 +232,7 @@ def sentences(comparison: MethodComparison) -> list[str]:
     num_seeds = len(comparison.seeds)
     num_problems = first.n if comparison.same_problems else first.n // num_seeds
     found = [
-        f"{comparison.title}: {num_seeds} {'seed' if num_seeds == 1 else 'seeds'}, {num_problems:,} test problems "
+        f"{comparison.title}: {counted(num_seeds, 'seed')}, {counted(num_problems, 'test problem')} "
         f"each, answered greedily; ± is one standard error over {first.error_over}; differences are paired by problem."
     ]
     for method in comparison.methods:

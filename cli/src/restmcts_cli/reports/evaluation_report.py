@@ -12,6 +12,7 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 from restmcts.domain.stats.outcomes import CellSummary, ComputeMatched, Outcome
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
 from restmcts.reporting.tables import Table
 from rich.text import Text
@@ -112,7 +113,7 @@ def markdown(report: EvaluationReport) -> str:
     table = report.table
     parts = [
         f"# Evaluation on {report.source}",
-        f"{table.num_problems:,} problems; seeds of sampling: {table.num_seeds}.",
+        f"{counted(table.num_problems, 'problem')}; seeds of sampling: {table.num_seeds}.",
         "\n".join(f"- {sentence}" for sentence in summarise(table)),
     ]
     for one in report_tables(report):

@@ -10,6 +10,7 @@ from typing import Any
 from restmcts.domain.runs.evaluation import ANSWERING
 from restmcts.domain.stats.outcomes import COSTS, Outcome, OutcomeTable, pass_at_k
 from restmcts.domain.stats.search_quality import SearchQuality, search_quality
+from restmcts.domain.text import counted
 from restmcts.reporting.figures import against_noise, decimal, leader, percent, points
 from restmcts.reporting.tables import CellValue, Table
 
@@ -147,7 +148,7 @@ def summarise(table: OutcomeTable) -> list[str]:
     errors = "problems and seeds" if table.num_seeds > 1 else "problems alone, since there was one seed"
     if table.num_seen:
         sentences.append(
-            f"{table.num_seen:,} of the {table.num_problems:,} problems were in the training data of a model: they are "
+            f"{table.num_seen:,} of {counted(table.num_problems, 'problem')} in the training data of a model: they are "
             "marked as seen in outcomes.csv, and results.json has every accuracy without them too."
         )
     sentences.append(f"Standard errors are over {errors}; differences are paired by problem.")
@@ -163,7 +164,7 @@ def _failures(table: OutcomeTable) -> list[str]:
     if not names:
         return []
     return [
-        f"{failed.total():,} of {sum(map(len, table.cells.values())):,} answers failed and count as not right ({names}); "
+        f"{failed.total():,} of {counted(sum(map(len, table.cells.values())), 'answer')} failed and count as not right ({names}); "
         "restmcts ui shows why."
     ]
 

@@ -17,6 +17,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import progress
 from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.domain.text import counted
 from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import shortened
 from restmcts.reporting.truth import marked
@@ -152,7 +153,7 @@ class LiveDisplay:
             f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else ""
         )
         solved = marked(f"{state.num_solved:,} solved", self._mark)
-        done = [f"{state.num_done:,} trees done, {solved}"] if state.num_done else []
+        done = [f"{counted(state.num_done, 'tree')} done, {solved}"] if state.num_done else []
         parts = (f"iteration {state.iteration}", working or "starting", *done, *rates, left)
         self._last = " · ".join(part for part in parts if part) + _budget(state, tokens)
         return self._last

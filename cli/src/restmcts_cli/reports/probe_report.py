@@ -7,6 +7,7 @@ from dataclasses import asdict, dataclass
 
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.spread import Band, Spread
+from restmcts.domain.text import counted
 from restmcts.reporting.figures import NOISE_LIMIT, above_or_below, against_noise, percent
 from restmcts.reporting.tables import Table
 from rich.console import Group
@@ -56,7 +57,7 @@ def sentences(probe: Probe) -> list[str]:
     ahead = spread.search_is_ahead
     return [
         f"One sample is right with chance {percent(spread.solve_rate)}; ± is one standard error over "
-        f"{samples.n:,} problems.",
+        f"{counted(samples.n, 'problem')}.",
         f"{spread.num_samples} samples solve {percent(samples)} of the problems in {probe.sample_tokens:.0f} tokens a "
         f"problem, {probe.algorithm} {percent(search)} in {probe.search_tokens:.0f}: {above_or_below(ahead)} the "
         f"samples{against_noise(ahead)}.",

@@ -5,6 +5,7 @@ whether that is more than noise.
 from collections import defaultdict
 
 from restmcts.domain.stats.estimates import Estimate
+from restmcts.domain.text import counted
 from restmcts.reporting.figures import CLAIM_LIMIT, above_or_below, against_noise, leader, percent
 
 from restmcts_cli.reports.run_report_data import Beside, IterationResult, Report, SearchResult, ValueQuality
@@ -34,10 +35,10 @@ def _about_training(iterations: tuple[IterationResult, ...], mark: str) -> list[
     num_solved = sum(result.num_solved for result in searched)
     if num_solved == 0:
         return [
-            f"No problem was solved in {_count(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
+            f"No problem was solved in {counted(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
         ]
     share = f"{100 * num_solved / num_trees:.0f} % {mark}".rstrip()
-    sentences = [f"The search solved {num_solved:,} of {num_trees:,} problems ({share})."]
+    sentences = [f"The search solved {num_solved:,} of {counted(num_trees, 'problem')} ({share})."]
     for result in searched:
         if result.num_policy_samples == 0:
             sentences.append(
@@ -59,7 +60,7 @@ def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str, beside: 
         return []
     last = graded[-1]
     assert last.greedy is not None
-    problems = _count(last.greedy.estimate.n, "held-out problem")
+    problems = counted(last.greedy.estimate.n, "held-out problem")
     sentences = [f"Iteration {last.iteration} answers {percent(last.greedy.estimate, mark)} of {problems} greedily."]
     differences: list[Estimate] = []
     if len(graded) > 1 and graded[0].greedy is not None:
@@ -136,7 +137,3 @@ def _best_of(budget: int, results: list[SearchResult], mark: str) -> str:
     ahead = best.accuracy.minus(second.accuracy)
     opening = f"Under a limit of {budget:,} tokens a problem, "
     return leader(opening, best.method, second.method, best.accuracy.estimate, ahead, mark)
-
-
-def _count(number: int, noun: str) -> str:
-    return f"{number:,} {noun}" if number == 1 else f"{number:,} {noun}s"

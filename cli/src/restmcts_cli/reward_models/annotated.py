@@ -13,6 +13,7 @@ from restmcts.domain.runs.promotion import HeldOutStep, auc
 from restmcts.domain.stats.estimates import Estimate, pooled_share
 from restmcts.domain.stats.first_errors import Rule, suspicions
 from restmcts.domain.stats.separation import CHANCE, is_above_chance
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.reporting.figures import percent
 from restmcts.reporting.tables import Table
@@ -179,14 +180,14 @@ def annotation_sentences(result: AnnotationBench) -> list[str]:
         low, high = one.accuracy.interval
         more = max(one.share_right, 1 - one.share_right)
         said.append(
-            f"It agrees with people on {100 * one.accuracy.value:.1f} % of {one.num:,} {one.of} of {one.num_problems:,} "
-            f"problems [{100 * low:.1f}, {100 * high:.1f}]; always saying the more frequent verdict agrees on "
-            f"{100 * more:.1f} %."
+            f"It agrees with people on {100 * one.accuracy.value:.1f} % of {one.num:,} {one.of} of "
+            f"{counted(one.num_problems, 'problem')} [{100 * low:.1f}, {100 * high:.1f}]; "
+            f"always saying the more frequent verdict agrees on {100 * more:.1f} %."
         )
         if one.auc is not None and not is_above_chance(one.auc):
             said.append(f"On {one.of} it is no better than chance (AUC 0.50 is a guess).")
     if result.refused:
-        said.append(f"{result.refused} annotated paths were refused by the model and are left out.")
+        said.append(f"{counted(result.refused, 'annotated path')} refused by the model, and left out.")
     return said
 
 

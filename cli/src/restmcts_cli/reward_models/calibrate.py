@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Workdir, connect
@@ -151,8 +152,8 @@ def _sentences(result: "CalibrationResult") -> list[str]:
     said = [
         f"Temperature {found.temperature:.3f}, bias {found.bias:.3f}: a value v becomes "
         "sigmoid(logit(v) / temperature + bias).",
-        f"Fitted on {result.num_steps:,} labelled steps of {result.num_problems:,} problems; the figures are of problems on "
-        f"which it was not fitted ({result.num_folds} parts in turn).",
+        f"Fitted on {counted(result.num_steps, 'labelled step')} of {counted(result.num_problems, 'problem')}; the "
+        f"figures are of problems on which it was not fitted ({result.num_folds} parts in turn).",
     ]
     if found.temperature <= LOWEST:
         said.append(

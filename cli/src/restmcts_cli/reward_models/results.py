@@ -19,6 +19,7 @@ from restmcts.domain.stats.first_errors import (
     sureness,
     suspicions,
 )
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.reward_models.scoring import ScoredSolution
@@ -232,11 +233,11 @@ def sentences(result: BenchResult) -> list[str]:
     said = [
         f"{name} {100 * value:.1f}." if value is not None else f"{name} is not defined: a split lacks one kind.",
         f"A step is called wrong where its value {wrong_if} {result.threshold.value:.4g} ({result.threshold.source}).",
-        f"{result.tokens:,} tokens in {result.seconds:.1f} s of scoring: "
+        f"{counted(result.tokens, 'token')} in {result.seconds:.1f} s of scoring: "
         f"{result.tokens / result.seconds if result.seconds else 0.0:,.0f} a second.",
     ]
     if result.whole.refused:
-        said.append(f"{result.whole.refused} solutions were refused by the model and count as missed.")
+        said.append(f"{counted(result.whole.refused, 'solution')} refused by the model, counted as missed.")
     area = result.whole.auc
     if area is not None and area.interval[0] <= 0.5:
         said.append("Over all steps it is no better than chance (AUC 0.50 is a guess).")

@@ -9,6 +9,7 @@ from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.separation import CHANCE, is_above_chance
 from restmcts.domain.stats.tree_values import TreeValues
 from restmcts.domain.stats.value_choices import Choice
+from restmcts.domain.text import counted
 from restmcts.reporting.figures import NONE, decimal, percent
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
 from restmcts.reporting.tables import Table
@@ -43,7 +44,8 @@ def run_sentences(result: RunBench) -> list[str]:
     """Return what the numbers come to, as sentences."""
     found = result.figures
     said = [
-        f"{found.num_steps:,} labelled steps of {result.num_trees:,} trees of {found.num_problems:,} problems; "
+        f"{counted(found.num_steps, 'labelled step')} of {counted(result.num_trees, 'tree')} of "
+        f"{counted(found.num_problems, 'problem')}; "
         "errors are over problems.",
         *([unchecked_verdicts(f"run {result.run}")] if result.mark else []),
         _about(found.auc, "A step that led to a right answer has a higher value than one that did not", "AUC", result),
@@ -61,11 +63,11 @@ def run_sentences(result: RunBench) -> list[str]:
         )
     said += _about_choices(result)
     said.append(
-        f"{result.tokens:,} tokens in {result.seconds:.1f} s of scoring: "
+        f"{counted(result.tokens, 'token')} in {result.seconds:.1f} s of scoring: "
         f"{result.tokens / result.seconds if result.seconds else 0.0:,.0f} a second."
     )
     if result.refused:
-        said.append(f"{result.refused} of {result.num_paths} paths were refused by the model and are left out.")
+        said.append(f"{result.refused:,} of {counted(result.num_paths, 'path')} refused by the model, and left out.")
     return said
 
 

@@ -7,7 +7,7 @@ from fastapi import Depends, FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from fastapi.staticfiles import StaticFiles
 from restmcts.adapters.observability import metrics
-from restmcts.errors import InputError, RestMctsError
+from restmcts.errors import InputError, NotFoundError, RestMctsError
 from starlette.datastructures import MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
@@ -69,8 +69,10 @@ def create_app(source: Source) -> FastAPI:
 
     @app.exception_handler(RestMctsError)
     def on_error(request: Request, error: RestMctsError) -> Response:
-        known = isinstance(error, InputError)
-        return failure(request, 404 if known else 503, "Not found" if known else "Something is wrong", str(error))
+        for kind, status, title in ((NotFoundError, 404, "Not found"), (InputError, 400, "Bad request")):
+            if isinstance(error, kind):
+                return failure(request, status, title, str(error))
+        return failure(request, 503, "Something is wrong", str(error))
 
     @app.exception_handler(RequestValidationError)
     def on_bad_request(request: Request, error: RequestValidationError) -> Response:

@@ -16,7 +16,6 @@ from markupsafe import Markup
 from pydantic import AfterValidator
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.domain.text import escaped_text
-from restmcts.errors import InputError
 from restmcts.reporting.figures import NONE, decimal, gain, percent
 
 from restmcts_dashboard.runs.run_list import seconds_of, short_policy
@@ -121,11 +120,10 @@ def writable(source: Source, token: str) -> Database:
     """Return the database to write to, for somebody who has the token.
 
     Raises:
-        InputError: if this dashboard only reads.
-        HTTPException: 403, if that is not the token.
+        HTTPException: 403, if this dashboard only reads, or that is not the token.
     """
     if source.writable is None or not source.token:
-        raise InputError("this dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN")
+        raise HTTPException(403, "This dashboard only reads: it was started without RESTMCTS_DASHBOARD_TOKEN.")
     if not hmac.compare_digest(token.encode(errors="replace"), source.token.encode()):
         raise HTTPException(403, "That is not the dashboard's token.")
     return source.writable
@@ -135,8 +133,7 @@ def change(source: Source, token: str, what: Callable[[Transaction], None], then
     """Make a change for somebody who has the token, and go to another page.
 
     Raises:
-        InputError: if this dashboard only reads.
-        HTTPException: 403, if that is not the token.
+        HTTPException: 403, if this dashboard only reads, or that is not the token.
     """
     with writable(source, token).transaction() as transaction:
         what(transaction)

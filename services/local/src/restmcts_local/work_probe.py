@@ -22,6 +22,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import self_training, spec_plan
+from restmcts.domain.text import counted
 from restmcts.errors import RestMctsError
 from restmcts.usecases import steer
 
@@ -129,8 +130,8 @@ class _Probe:
         deadline, before = time.monotonic() + seconds, 0
         for size in SIZES:
             begin = time.monotonic()
-            self._note(f"probe: one iteration over {size} problems")
-            self._do(f"{size} problems", phases, {name: members[:size] for name, members in self._sets.items()})
+            self._note(f"probe: one iteration over {counted(size, 'problem')}")
+            self._do(counted(size, "problem"), phases, {name: members[:size] for name, members in self._sets.items()})
             took, before = time.monotonic() - begin, size
             if before >= largest or time.monotonic() + took > deadline:
                 return

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 
 from restmcts.domain.answers.normalisation import one_spelling
 from restmcts.domain.problems import Problem, question_digest
+from restmcts.domain.text import counted
 
 MAX_EXAMPLES = 5
 
@@ -59,11 +60,13 @@ class ProblemReview:
         """Return a sentence for everything that a person should know of the set called `name`."""
         found = []
         if self.num_duplicates:
-            found.append(f"{name}: {self.num_duplicates:,} questions come twice; they count as one when sets are split")
+            found.append(
+                f"{name}: {counted(self.num_duplicates, 'question')} repeated; each counts once when sets are split"
+            )
         if self.conflicts:
             question, first, second = self.conflicts[0]
             found.append(
-                f"{name}: {len(self.conflicts):,} questions have two answers,"
+                f"{name}: {counted(len(self.conflicts), 'question')} with two answers,"
                 f" such as {' '.join(question.split())[:80]!r}: {first!r} and {second!r}"
             )
         return found
@@ -77,6 +80,6 @@ def overlap_remark(train: ProblemReview, test: ProblemReview, names: tuple[str, 
     if not num_shared:
         return None
     return (
-        f"{num_shared:,} of the {len(test.digests):,} questions of {names[1]} are also in {names[0]}:"
+        f"{num_shared:,} of {counted(len(test.digests), 'question')} of {names[1]} also in {names[0]}:"
         " accuracy on them says nothing about new problems"
     )

@@ -9,6 +9,15 @@ MAX_NAME_CHARS = 100
 REPLACEMENT = "\ufffd"
 
 
+def counted(number: int, noun: str, plural: str = "") -> str:
+    """Return a number with its noun, in the plural where it is not one: `1,200 trees`.
+
+    Args:
+        plural: where it is not the noun with an s.
+    """
+    return f"{number:,} {noun if number == 1 else plural or f'{noun}s'}"
+
+
 def clean_text(text: str) -> str:
     """Return the text with NUL and lone surrogates replaced by U+FFFD; most texts come back as
     they are.

@@ -1,6 +1,7 @@
 """What people have said of a run, in words."""
 
 from restmcts.domain.labels.annotations import AnnotationCounts
+from restmcts.domain.text import counted
 
 
 def annotations_in_words(found: AnnotationCounts | None) -> dict[str, str]:
@@ -8,13 +9,10 @@ def annotations_in_words(found: AnnotationCounts | None) -> dict[str, str]:
     if found is None:
         return {}
     steps, answers, trees, people = (
-        f"{number:,} {one if number == 1 else more}"
-        for number, one, more in (
-            (found.num_steps, "step", "steps"),
-            (found.num_answers, "answer", "answers"),
-            (found.num_trees, "tree", "trees"),
-            (found.num_people, "person", "people"),
-        )
+        counted(found.num_steps, "step"),
+        counted(found.num_answers, "answer"),
+        counted(found.num_trees, "tree"),
+        counted(found.num_people, "person", "people"),
     )
     line = f"{steps} and {answers} in {trees}, by {people}"
     if found.num_compared:

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.gains import MethodGain
+from restmcts.domain.text import counted
 from restmcts.reporting.line_charts import Axis, Point, Series, number_axis, standalone_chart
 from restmcts.reporting.tables import Table
 
@@ -17,7 +18,7 @@ def gain_table(gains: Sequence[MethodGain], over: str) -> Table:
             one.method,
             f"{100 * one.first.value:.1f} %{_error(one.first)}",
             f"{100 * one.gain.value:+.1f}{_error(one.gain)}",
-            f"{one.num_ahead} of {one.num_seeds} {'seed' if one.num_seeds == 1 else 'seeds'}",
+            f"{one.num_ahead} of {counted(one.num_seeds, 'seed')}",
         )
         for one in gains
     )

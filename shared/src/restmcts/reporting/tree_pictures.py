@@ -9,6 +9,8 @@ from dataclasses import dataclass
 
 from markupsafe import Markup
 
+from restmcts.domain.text import counted
+
 MAX_NODES = 40
 MAX_TEXT = 56
 _MARGIN, _ROW, _INDENT = 10, 27, 24
@@ -156,7 +158,7 @@ def _edge(parent: _Line, child: _Line) -> Markup:
 
 def _node(node: DrawnNode, line: _Line, text: str, facts_x: float) -> Markup:
     x, y = _dot(line)
-    visits = f"{node.visits:,} visit" if node.visits == 1 else f"{node.visits:,} visits"
+    visits = counted(node.visits, "visit")
     parts = [
         Markup("<title>{}</title>").format(node.text.strip()),
         Markup('<circle cx="{}" cy="{}" r="5"/>').format(x, y),

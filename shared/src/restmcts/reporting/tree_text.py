@@ -9,6 +9,7 @@ from typing import Any
 from rich.text import Text
 
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
+from restmcts.domain.text import counted
 from restmcts.reporting.plain_text import plain
 
 Node = Mapping[str, Any]
@@ -52,7 +53,7 @@ class _Links:
             stack += self.children.get(below[-1]["node_id"], ())
         counts = {verdict: sum(node["verdict"] == verdict for node in below) for verdict in ("right", "wrong")}
         ends = "".join(f", {number} {verdict}" for verdict, number in counts.items() if number)
-        return f"{_counted(len(below), 'node')} below{ends}"
+        return f"{counted(len(below), 'node')} below{ends}"
 
     def with_ancestors(self, node_ids: Iterable[int]) -> set[int]:
         kept: set[int] = set()
@@ -160,10 +161,6 @@ def node_facts(node: Node) -> list[str]:
     if node["origin"] != "search":
         facts.append("observation" if node["origin"] == "observation" else f"from {node['origin']}")
     return facts
-
-
-def _counted(number: int, noun: str) -> str:
-    return f"{number:,} {noun}{'' if number == 1 else 's'}"
 
 
 def to_dot(nodes: Sequence[Node], chosen: int | None, title: str) -> str:

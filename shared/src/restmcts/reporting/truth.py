@@ -3,6 +3,7 @@
 from dataclasses import asdict
 
 from restmcts.domain.stats.estimates import Estimate
+from restmcts.domain.text import counted
 from restmcts.domain.truth.ledger import AcceptedAnswer, IterationTruth, RunTruth
 from restmcts.reporting.figures import decimal
 from restmcts.reporting.plain_text import shortened
@@ -27,17 +28,17 @@ def truth_in_words(truth: RunTruth | None) -> dict[str, str]:
 
 def iteration_in_words(found: IterationTruth) -> str:
     """Return what the verdicts of an iteration are worth."""
-    parts = [f"{found.num_trees - found.num_undecided:,} of {found.num_trees:,} trees decided"]
+    parts = [f"{found.num_trees - found.num_undecided:,} of {counted(found.num_trees, 'tree')} decided"]
     if found.agreement is not None:
         parts.append(f"{found.agreement.as_percent()} of the probe's verdicts are true")
     if found.coverage is not None:
         parts.append(f"{found.coverage.as_percent()} of the probe is decided")
     if found.flip_rate is not None:
         parts.append(
-            f"{found.num_flipped:,} of {found.num_compared:,} answers flipped ({found.flip_rate.as_percent()})"
+            f"{found.num_flipped:,} of {counted(found.num_compared, 'answer')} flipped ({found.flip_rate.as_percent()})"
         )
     if found.num_quarantined:
-        parts.append(f"{found.num_quarantined:,} problems quarantined")
+        parts.append(f"{counted(found.num_quarantined, 'problem')} quarantined")
     return "; ".join(parts)
 
 

@@ -85,7 +85,7 @@ def _with_error(estimate: Estimate) -> dict[str, float]:
 
 def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]]) -> str:
     compared = (
-        f"{name} {new.estimate.as_percent() if new is not None else 'unknown'}"
+        f"{name} {new.estimate.as_percent() if new is not None else 'not measured'}"
         + (f" (was {old.estimate.as_percent()})" if old is not None else "")
         for name, (new, old) in figures.items()
     )

@@ -20,7 +20,7 @@ from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.problems import Problem
 from restmcts.domain.text import check_name
-from restmcts.errors import InputError
+from restmcts.errors import InputError, NotFoundError
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees
 from restmcts.messages.routes import parse
 
@@ -169,7 +169,7 @@ def retry_dead_letter(transaction: Transaction, letter_id: int) -> None:
     """
     row = transaction.execute(select(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).first()
     if row is None:
-        raise InputError(f"there is no dead letter {letter_id}")
+        raise NotFoundError(f"there is no dead letter {letter_id}")
     try:
         message = parse(row.name, row.body)
     except InputError as error:
@@ -185,7 +185,7 @@ def drop_dead_letter(transaction: Transaction, letter_id: int) -> None:
         InputError: if there is no such letter.
     """
     if not transaction.execute(delete(DEAD_LETTERS).where(DEAD_LETTERS.c.id == letter_id)).rowcount:
-        raise InputError(f"there is no dead letter {letter_id}")
+        raise NotFoundError(f"there is no dead letter {letter_id}")
 
 
 def retry_tree(transaction: Transaction, tree_id: int) -> None:
@@ -199,7 +199,7 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
     """
     row = transaction.execute(select(TREES).where(TREES.c.id == tree_id)).first()
     if row is None:
-        raise InputError(f"there is no tree {tree_id}")
+        raise NotFoundError(f"there is no tree {tree_id}")
     run = runs.lock_run(transaction, row.run_id)
     phase = runs.phase_by_id(transaction, row.phase_id)
     if (
@@ -228,8 +228,9 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
 def _locked(transaction: Transaction, name: str, *allowed: RunState) -> StoredRun:
     row = runs.lock_run(transaction, run_named(transaction, name).id)
     if row is None or row.state not in allowed:
+        again = f"; `restmcts runs clone {name} NAME` repeats it" if row and row.state == RunState.FAILED else ""
         raise InputError(
-            f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}"
+            f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}{again}"
         )
     return row
 

@@ -34,6 +34,10 @@ TITLES: dict[Demo, str] = {
     "smollm2": "ReST-MCTS*: SmolLM2-135M teaches itself word problems",
 }
 NUM_ANSWERED = 5
+SMOKE = (
+    "A smoke run: every part of the demo worked, on far too little of everything for an accuracy to mean anything, so "
+    "none is shown. Without --quick the demo shows what is gained."
+)
 
 
 @with_flags((SEED, DIFFICULTY, SET))
@@ -67,7 +71,7 @@ def demo(
         ),
     ] = "tiny",
     quick: Annotated[
-        bool, typer.Option("--quick", help="A smoke test, too small for its numbers to mean anything.")
+        bool, typer.Option("--quick", help="A smoke test of every part; its report shows no accuracy.")
     ] = False,
     out: Annotated[
         Path, typer.Option(help="Folder for everything the demo makes; the same folder resumes it.", file_okay=False)
@@ -90,12 +94,10 @@ def demo(
     """
     if run_file is not None and not is_run_file(run_file):
         raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
-    which = _demo_of(model, task, truth)
-    begin = time.monotonic()
+    which, begin = _demo_of(model, task, truth), time.monotonic()
     spec = requested_run(run_file, given, _spec(which, quick, truth))
     print_note(f"{TITLES[which]}, in {out}")
-    report = _run(spec, which, quick, out, begin)
-    _show(report, out, json)
+    _show(_run(spec, which, quick, out, begin), out, json, quick)
 
 
 def _demo_of(model: DemoModel, task: DemoTask | None, truth: DemoTruth) -> Demo:
@@ -110,14 +112,15 @@ def _demo_of(model: DemoModel, task: DemoTask | None, truth: DemoTruth) -> Demo:
     return model
 
 
-def _show(report: "Report", out: Path, json: bool) -> None:
+def _show(report: "Report", out: Path, json: bool, quick: bool) -> None:
     from restmcts_cli.reports.run_report import render_table, write_report
-    from restmcts_cli.reports.run_report_data import json_line
+    from restmcts_cli.reports.run_report_data import json_line, without_accuracies
 
     page = out / "report.html"
-    write_report(report, page)
+    read = without_accuracies(report) if quick else report
+    write_report(read, page)
     shown = console(stderr=json)
-    shown.print(render_table(report))
+    shown.print(render_table(read))
     shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
     shown.print(f"to see the run and its trees: restmcts ui --workdir {out}", markup=False, highlight=False)
     if json:
@@ -224,7 +227,7 @@ def _report(
         others = {result.iteration: result.greedy for result in iteration_results(run.database, beside)}
         iterations = tuple(replace(one, beside=others.get(one.iteration)) for one in iterations)
     names = comparison_names(spec)
-    smoke = ("A smoke run: far too little of everything for its numbers to mean anything.",) if quick else ()
+    smoke = (SMOKE,) if quick else ()
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     shown = {"number-paths": settings_shown, "small-programs": programs_settings_shown, "smollm2": llm_settings_shown}
     chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"

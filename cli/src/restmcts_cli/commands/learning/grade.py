@@ -23,6 +23,7 @@ from restmcts.domain.problems import Check, Verdict
 from restmcts.domain.segmenters import outside_thoughts
 from restmcts.domain.tasks.answers import AnswerTask
 from restmcts.domain.tasks.task import TASKS
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -89,7 +90,9 @@ def grade(
 
 def _summary(counts: Counter[str], num_bad: int) -> str:
     verdicts = ", ".join(f"{counts[verdict]} {verdict}" for verdict in Verdict)
-    return f"{counts.total()} lines: {verdicts}" + (f" ({num_bad} of them could not be used)" if num_bad else "")
+    return f"{counted(counts.total(), 'line')}: {verdicts}" + (
+        f" ({num_bad} of them could not be used)" if num_bad else ""
+    )
 
 
 def grade_line(line: bytes, verifier: AnswerVerifier) -> dict[str, Any]:

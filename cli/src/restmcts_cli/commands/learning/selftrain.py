@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting, spec_of
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.dry_runs import DryRun, show_forecast, show_rest
@@ -131,7 +132,11 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
     )
 
     num_failed = failed_trees(run.database, run_id)
-    failed = (f"{num_failed} trees failed; their reasons are in the table `trees` of run.db.",) if num_failed else ()
+    failed = (
+        (f"{counted(num_failed, 'tree')} failed; see the reasons in the table `trees` of run.db.",)
+        if num_failed
+        else ()
+    )
     return Report(
         title=f"{spec.method} self-training",
         command=f"restmcts selftrain … --workdir {workdir} --seed {spec.seed}",

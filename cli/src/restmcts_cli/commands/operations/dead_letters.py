@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.reporting.plain_text import shortened
 
@@ -104,4 +105,4 @@ def _report(done: str, letter_ids: Sequence[int], json: bool) -> None:
     if json:
         print_json({done: list(letter_ids)})
     else:
-        print_note(f"{len(letter_ids)} dead letters {done}")
+        print_note(f"{counted(len(letter_ids), 'dead letter')} {done}")

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.messages.workers import WORKERS
 from restmcts.reporting.plain_text import plain
@@ -246,7 +247,7 @@ def _requests(connection: Connection) -> StackFinding:
         return StackFinding(
             "requests",
             False,
-            f"{num_overdue:,} leases ended and were not released",
+            f"{counted(num_overdue, 'lease')} ended and not released",
             "see that the coordinator and its clock run",
         )
     return StackFinding("requests", True, found)

@@ -5,6 +5,16 @@ import typer
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, print_json, print_table
 
+_CHOSEN_BY = {
+    "answering": "evaluate --methods",
+    "engines": "--engine",
+    "learners": "--learner",
+    "methods": "--method",
+    "prm-formats": "MODEL?format=",
+    "searches": "--algorithm",
+    "tasks": "a problem's kind",
+}
+
 app = typer.Typer(help="List searches, methods and other extensions.", no_args_is_help=True)
 
 
@@ -15,19 +25,24 @@ def _group() -> None:
 
 @app.command("list")
 def list_(plugin: Plugins = None, json: Json = False) -> None:
-    """List every table, its entries, and where each entry comes from: a distribution, or a plugin
-    file.
+    """List what can be added to: its entries by table, how a person chooses one, and where each
+    comes from, a distribution or a plugin file.
 
     Example: [bold]restmcts plugins list --plugin my_search.py[/bold]
     """
     from restmcts.registry import registries
 
     rows = [
-        {"table": table.table, "name": entry.name, "origin": entry.origin}
+        {
+            "table": table.table,
+            "name": entry.name,
+            "chosen_by": _CHOSEN_BY.get(table.table, ""),
+            "origin": entry.origin,
+        }
         for table in registries()
         for entry in table.entries()
     ]
     if json:
         print_json(rows)
     else:
-        print_table(("table", "name", "origin"), rows, empty="")
+        print_table(("table", "name", "chosen_by", "origin"), rows, empty="")

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.messages.workers import WORKERS, worker_named
 
@@ -142,7 +143,7 @@ def down(folder: Folder = DEFAULT_FOLDER) -> None:
     stack = _open(folder)
     count = len(stack.members())
     stack.down()
-    print_note(f"down: {count} processes stopped; the data are in {stack.folder}")
+    print_note(f"down: {counted(count, 'process', 'processes')} stopped; the data are in {stack.folder}")
 
 
 def parse_workers(text: str) -> dict[str, int]:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 
 from restmcts_cli.arguments.connection import ARTIFACTS_FOLDER, Connection, Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
@@ -116,10 +117,10 @@ def _show(found: "Unnamed", leftovers: Sequence[Path], done: bool) -> None:
     for where, kept in (("store", found.artifacts), ("this machine", found.copies)):
         rows += [{"what": each.uri, "where": where, "MiB": each.num_bytes / MIB} for each in kept]
     rows += [{"what": str(folder), "where": "work folder"} for folder in leftovers]
-    counts = [f"{number:,} rows of {table}" for table, number in found.rows.items() if number]
+    counts = [f"{counted(number, 'row')} of {table}" for table, number in found.rows.items() if number]
     rows += [{"what": what, "where": "database"} for what in counts]
     print_table(("what", "where", "MiB"), rows, empty="nothing is stored that nothing names")
     if found.young:
-        print_note(f"{len(found.young)} artifacts that nothing names are kept, as they are young (--min-age)")
+        print_note(f"{counted(len(found.young), 'artifact')} named by nothing and kept, as still young (--min-age)")
     if rows:
         print_note("freed" if done else "nothing is freed yet; to free it: --yes")

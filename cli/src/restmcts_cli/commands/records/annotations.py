@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 
@@ -59,7 +60,7 @@ def export(
     found = _annotations(run, workdir)
     text = "".join(json_module.dumps(asdict(one), ensure_ascii=False) + "\n" for one in found)
     if write_out(text, out):
-        print_note(f"{len(found):,} annotations of {run} written to {out}")
+        print_note(f"{counted(len(found), 'annotation')} of {run} written to {out}")
 
 
 @app.command("import")
@@ -86,7 +87,7 @@ def import_(
                 import_annotation(transaction, row, run)
             except (InputError, StorageError) as error:
                 raise InputError(f"{file}, line {line}: {error}; nothing was imported") from error
-    print_note(f"{len(rows):,} annotations imported")
+    print_note(f"{counted(len(rows), 'annotation')} imported")
 
 
 def _annotations(run: str, workdir: Path | None) -> "list[AnnotationInTree]":

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
@@ -147,7 +148,7 @@ def pull(
     if json:
         print_json({"run": run, "phase": phase, "folder": str(out)})
     else:
-        print_note(f"{found.num_rows:,} rows are in {out}")
+        print_note(f"{counted(found.num_rows, 'row')} written to {out}")
 
 
 @app.command()
@@ -196,7 +197,7 @@ def export(
     if json:
         print_json({"run": run, "phase": phase, "file": str(out), "format": to.value, "num_rows": len(lines)})
     else:
-        print_note(f"{len(lines):,} rows are in {out}")
+        print_note(f"{counted(len(lines), 'row')} written to {out}")
 
 
 def _stored_rows(connection: Connection, run: str, phase: str) -> "list[JsonObject]":

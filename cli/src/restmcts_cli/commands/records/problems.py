@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_plan import TRAIN
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
 from restmcts.reporting.plain_text import shortened
 
@@ -56,7 +57,7 @@ def import_(
     if json:
         print_json({"source": source, "file": str(out), "num_problems": num_problems})
     else:
-        print_note(f"{num_problems:,} problems written to {out}")
+        print_note(f"{counted(num_problems, 'problem')} written to {out}")
 
 
 def _write(problems: "Iterable[Problem]", out: Path) -> int:
@@ -121,7 +122,9 @@ def enqueue(
     if json:
         print_json({"run": run, "added": counts})
     else:
-        print_note(f"run {run}: " + ", ".join(f"{count:,} problems added to {name}" for name, count in counts.items()))
+        print_note(
+            f"run {run}: " + ", ".join(f"{counted(count, 'problem')} added to {name}" for name, count in counts.items())
+        )
 
 
 def _knows_answers(transaction: "Transaction", run: str) -> bool:
@@ -229,7 +232,7 @@ def _show_check(checked: _CheckedSource) -> None:
     print_fields({name: getattr(checked, name) for name in shown} | {"kinds": kinds or None})
     if checked.refused:
         print_table(("line", "reason"), [asdict(line) for line in checked.refused[:MAX_SHOWN_LINES]], empty="")
-        print_note(f"{len(checked.refused):,} lines are refused; --json lists them all")
+        print_note(f"{counted(len(checked.refused), 'line')} refused; --json lists all of them")
     for conflict in checked.conflicts[:MAX_SHOWN_LINES]:
         question = shortened(conflict.question, MAX_QUESTION_CHARACTERS)
         print_note(f"two answers, {' and '.join(conflict.answers)}: {question}")

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting, settings_of, spec_of
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
@@ -78,7 +79,7 @@ def regrade(
         print_json(_document(found) | {"truth": truth_document(worth)})
         return
     _print(found, worth)
-    print_note(f"{found.num_trees:,} trees in {time.monotonic() - begin:,.1f} s")
+    print_note(f"{counted(found.num_trees, 'tree')} in {time.monotonic() - begin:,.1f} s")
 
 
 def _print(found: "Regraded", worth: "RunTruth | None") -> None:

@@ -12,6 +12,7 @@ from restmcts.adapters.files.plugins import plugin_digests
 from restmcts.adapters.files.run_files import is_run_file
 from restmcts.domain.runs.spec_plan import HELD_OUT, PROBE, TEST, TRAIN
 from restmcts.domain.runs.spec_settings import Setting
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
@@ -186,8 +187,9 @@ def store(connection: Connection, new: "NewRun") -> CreatedRun:
 def show_created(created: CreatedRun, workdir: Path | None) -> None:
     """Say what was stored, and what can be done with it."""
     place = f" --workdir {workdir}" if workdir is not None else ""
-    sets = ", ".join(f"{count:,} problems in {name}" for name, count in created.problems.items())
-    print_note(f"run {created.run} is {created.state}: {sets}")
+    sets = ", ".join(f"{counted(count, 'problem')} in {name}" for name, count in created.problems.items())
+    state = "stored" if workdir is not None and created.state == "running" else created.state
+    print_note(f"run {created.run} is {state}: {sets}")
     if created.problems.get(TRAIN) == 0:
         print_note(f"to fill it: restmcts problems enqueue {created.run} FILE{place}")
     if created.state == "paused":

@@ -5,6 +5,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.errors import StorageError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
@@ -51,8 +52,8 @@ def _remove(connection: Connection, deletion: "Deletion") -> None:
 
 
 def _show(deletion: "Deletion", done: bool) -> None:
-    rows = [f"{number:,} rows of {table}" for table, number in deletion.rows.items() if number]
+    rows = [f"{counted(number, 'row')} of {table}" for table, number in deletion.rows.items() if number]
     print_table(("what",), [{"what": what} for what in (*rows, *deletion.artifacts)], empty="")
     if deletion.shared:
-        print_note(f"{len(deletion.shared)} artifacts stay, as other runs name them")
+        print_note(f"other runs name {counted(len(deletion.shared), 'artifact')}, not deleted")
     print_note(f"run {deletion.run} is deleted" if done else "nothing is deleted yet; to delete it: --yes")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting
+from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
@@ -52,7 +53,9 @@ def extend(
         print_json({"run": name, "iterations": iterations, "phases": added})
         return
     place = f" --workdir {workdir}" if workdir is not None else ""
-    print_note(f"run {name} has {iterations} iterations now; {len(added)} phases were added: {', '.join(added)}")
+    print_note(
+        f"run {name} has {counted(iterations, 'iteration')} now; added {counted(len(added), 'phase')}: {', '.join(added)}"
+    )
     command = "watch" if workdir is None else "work"
     print_note(f"to {'see it' if workdir is None else 'let it'} work: restmcts runs {command} {name}{place}")
 
@@ -65,7 +68,7 @@ def _extension(row: "StoredRun", iterations: int) -> "Extension":
 
     spec = _stored(row)
     if iterations <= spec.iterations:
-        raise InputError(f"run {row.name} has {spec.iterations} iterations; to extend it, give more in all")
+        raise InputError(f"run {row.name} has {counted(spec.iterations, 'iteration')}; to extend it, give more in all")
     later = tuple(one.model_copy(update={"name": f"{one.name}, iteration {iterations}"}) for one in spec.evaluations)
     extended = spec.model_copy(update={"iterations": iterations})
     sets = puzzle_sets(spec.puzzles, spec.seed, iterations) if spec.puzzles is not None else {}

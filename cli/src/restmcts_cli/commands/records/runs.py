@@ -3,11 +3,13 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.reporting.plain_text import plain, shortened
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
+SKIPPED = "skipped"
 MAX_REASON = 80
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 FLIP_COLUMNS = ("flipped_in", "before", "now", "question")
@@ -274,11 +277,25 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     )
     print_table(PHASE_COLUMNS, [_phase_row(phase, mark_of(truth)) for phase in phases], empty="no phases")
     mark = mark_of(truth)
-    print_fields({phase.name: _came_to(phase, mark) for phase in phases})
+    print_fields(_outcomes(phases, mark))
     _print_iterations(iterations, mark)
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
+
+
+def _outcomes(phases: "Sequence[PhaseNumbers]", mark: str) -> dict[str, object]:
+    """Return what phases came to, in words; neighbours that are skipped for one reason share a
+    line.
+    """
+    found: dict[str, object] = {}
+    for (skipped, outcome), alike in groupby(phases, lambda one: (one.state == SKIPPED, _came_to(one, mark))):
+        names = [one.name for one in alike]
+        if skipped and len(names) > 1:
+            found[f"{names[0]} to {names[-1]}"] = f"{len(names)} phases skipped: {outcome}"
+        else:
+            found |= dict.fromkeys(names, outcome)
+    return found
 
 
 def _facts(run: "StoredRun", phases: "Sequence[PhaseNumbers]") -> dict[str, object]:
@@ -296,7 +313,8 @@ def _reasons(run: "StoredRun", blocked: "Sequence[Block]") -> dict[str, object]:
 
 
 def _described(block: "Block") -> str:
-    return f"{block.reason}; tried {block.num_tries} times since {block.since:%H:%M:%S}, again at {block.retry_at:%H:%M:%S}"
+    tried = f"tried {counted(block.num_tries, 'time')} since {block.since:%H:%M:%S}"
+    return f"{block.reason}; {tried}, again at {block.retry_at:%H:%M:%S}"
 
 
 def _document(phase: "PhaseNumbers") -> dict[str, object]:

@@ -9,7 +9,7 @@ from restmcts.adapters.sql.reads import queries, stack_queries
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
 from restmcts.adapters.sql.tables import TreeState
-from restmcts.errors import InputError
+from restmcts.errors import NotFoundError
 from restmcts.reporting.truth import MARK
 
 from restmcts_dashboard import live
@@ -127,9 +127,9 @@ def _add_training_rows(pages: APIRouter, source: Source) -> None:
             row = run_reads.run_row(transaction, run_id)
             data = next((one for one in queries.list_datasets(transaction, run_id) if one.phase == phase), None)
         if data is None:
-            raise InputError(f"run {row.name} has no training data of {phase!r}")
+            raise NotFoundError(f"run {row.name} has no training data of {phase!r}")
         if source.artifacts is None:
-            raise InputError(
+            raise NotFoundError(
                 "this dashboard has no account of the bucket (RESTMCTS_S3_ACCESS_KEY); "
                 f"`restmcts datasets show {row.name} {phase}` prints rows"
             )

@@ -21,7 +21,7 @@ from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.problems import Verdict
 from restmcts.domain.truth.ledger import RunTruth
-from restmcts.errors import InputError
+from restmcts.errors import NotFoundError
 from restmcts.reporting.annotations import annotations_in_words
 from restmcts.reporting.truth import mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
@@ -156,7 +156,7 @@ def run_row(transaction: Transaction, run_id: int) -> StoredRun:
     """
     row = transaction.row(StoredRun, queries.SHOWN_RUN.where(RUNS.c.id == run_id))
     if row is None:
-        raise InputError(f"there is no run {run_id}")
+        raise NotFoundError(f"there is no run {run_id}")
     return row
 
 

@@ -7,7 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from restmcts.adapters.sql.rows import ListedDataset
-from restmcts.errors import InputError
+from restmcts.domain.text import counted
+from restmcts.errors import NotFoundError, RestMctsError
 from restmcts.ports import ArtifactStore
 
 ROWS_ON_A_PAGE = 25
@@ -45,11 +46,13 @@ def read_page(artifacts: ArtifactStore, data: ListedDataset, page: int) -> list[
     try:
         from restmcts.adapters.files.dataset_shards import rows_between
     except ImportError as error:
-        raise InputError(f"training rows cannot be read here ({error}): install restmcts[data]") from error
+        raise RestMctsError(f"training rows cannot be read here ({error}): install restmcts[data]") from error
     begin = page * ROWS_ON_A_PAGE
     found = rows_between(artifacts.fetch(data.uri), begin, begin + ROWS_ON_A_PAGE)
     if not found and page:
-        raise InputError(f"the training data of {data.phase} has no page {page}: it has {data.num_rows} rows")
+        raise NotFoundError(
+            f"the training data of {data.phase} has no page {page}: it has {counted(data.num_rows, 'row')}"
+        )
     return [_row(begin + place, row) for place, row in enumerate(found)]
 
 

@@ -16,7 +16,7 @@ from restmcts.domain.requests import STEP_SEPARATOR
 from restmcts.domain.tasks.code.formats import is_code_row
 from restmcts.domain.tasks.task import TASKS, Task
 from restmcts.domain.text import valid_text
-from restmcts.errors import InputError
+from restmcts.errors import InputError, UnknownEntryError
 
 Row = Mapping[str, Any]
 
@@ -225,7 +225,10 @@ def kind_of_row(row: Row, otherwise: str = "math") -> str:
         raise InputError('"kind" is not text')
     if kind:
         name = str(kind).strip()
-        TASKS.get(name)
+        try:
+            TASKS.get(name)
+        except UnknownEntryError as error:
+            raise UnknownEntryError(f"{error}; --plugin FILE adds others") from error
         return name
     is_scibench = row.get("subset") in SCIBENCH_SUBSETS if isinstance(row.get("subset"), str) else "unit" in row
     return "numeric" if is_scibench and otherwise == "math" else otherwise

@@ -19,6 +19,7 @@ from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import news, token_budget
 from restmcts.adapters.sql.state.news import News
 from restmcts.adapters.sql.tables import RunState
+from restmcts.domain.text import counted
 from restmcts.settings import NotificationSettings
 
 log = logging.getLogger(__name__)
@@ -56,7 +57,7 @@ class Notification:
         scores = [score for score in (self.accuracy_first, self.accuracy_last) if score is not None]
         shares = " -> ".join(f"{100 * score.accuracy.value:.1f} %" for score in scores)
         mark = " (unchecked)" if self.unchecked else ""
-        accuracy = f", accuracy {shares}{mark} on {scores[-1].num_answers:,} problems" if scores else ""
+        accuracy = f", accuracy {shares}{mark} on {counted(scores[-1].num_answers, 'problem')}" if scores else ""
         why = f": {self.why}" if self.why else ""
         return f"restmcts: run {self.run} is {self.state}{why}{accuracy}; {self.command}"
 

@@ -30,7 +30,7 @@ from sqlmodel import SQLModel
 from restmcts.adapters.sql import bulk, versions
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.stack_tables import OutboxRow
-from restmcts.errors import InputError, StorageError, UnstorableError
+from restmcts.errors import InputError, NotFoundError, StorageError, UnstorableError
 from restmcts.messages.base import Message
 from restmcts.messages.routes import body_of
 
@@ -231,7 +231,7 @@ def _readable() -> Iterator[None]:
         yield
     except (DataError, UnicodeEncodeError, OverflowError) as error:
         reason = str(getattr(error, "orig", error)).splitlines()[0]
-        raise InputError(f"no row of a database can be what is asked for: {reason}") from error
+        raise NotFoundError(f"no row of a database can be what is asked for: {reason}") from error
     except ValueError as error:
         raise StorageError(f"database: a stored value is damaged ({error}); restore it from a copy") from error
 

@@ -1,10 +1,33 @@
 """A work folder belongs to one process at a time."""
 
 import fcntl
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import IO
 
 from restmcts.errors import InputError, StorageError
+
+
+def check_place(workdir: Path) -> None:
+    """Let a work folder be one that is there, or that could be made; nothing is kept of the try.
+
+    Raises:
+        StorageError: if it cannot be made or written to.
+    """
+    with _usable(workdir):
+        nearest = next(place for place in (workdir, *workdir.absolute().parents) if place.exists())
+        with TemporaryDirectory(dir=nearest, prefix=".restmcts-"):
+            return
+
+
+@contextmanager
+def _usable(workdir: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
 
 
 def lock_folder(workdir: Path) -> IO[str]:
@@ -15,11 +38,9 @@ def lock_folder(workdir: Path) -> IO[str]:
         InputError: if another process has the folder.
         StorageError: if it cannot be made or written to.
     """
-    try:
+    with _usable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / "lock").open("w")
-    except OSError as error:
-        raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError as error:

@@ -1,10 +1,11 @@
 """What people say of the steps and answers of trees, and what several of them come to."""
 
+import unicodedata
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Literal, cast, get_args
 
-from restmcts.domain.text import MAX_NAME_CHARS, clean_text
+from restmcts.domain.text import check_name, clean_text
 from restmcts.errors import InputError
 
 Subject = Literal["step", "answer"]
@@ -67,13 +68,19 @@ def annotation(subject: str, verdict: str, who: str, note: str, source: str) -> 
         raise InputError(f"annotations are of a {' or an '.join(SUBJECTS)}, not of {subject!r}")
     if verdict not in VERDICTS:
         raise InputError(f"{verdict!r} is no verdict of a person; give {', '.join(VERDICTS)}")
-    who, note = clean_text(who).strip(), clean_text(note).strip()
-    if not who:
-        raise InputError("an annotation needs the name of the person who makes it")
-    for name, text, most in (("name", who, MAX_NAME_CHARS), ("note", note, MAX_NOTE_CHARS)):
-        if len(text) > most:
-            raise InputError(f"the {name} of an annotation has {len(text):,} characters; {most:,} are the most")
-    return Annotation(cast(Subject, subject), cast(PersonsVerdict, verdict), who, note, source)
+    note = clean_text(note).strip()
+    if len(note) > MAX_NOTE_CHARS:
+        raise InputError(f"the note of an annotation has {len(note):,} characters; {MAX_NOTE_CHARS:,} are the most")
+    return Annotation(cast(Subject, subject), cast(PersonsVerdict, verdict), _persons_name(who), note, source)
+
+
+def _persons_name(typed: str) -> str:
+    """Return a person's name as it is stored: two that look alike are one.
+
+    Raises:
+        InputError: if it is empty, too long, or contains characters that are not printed.
+    """
+    return check_name(unicodedata.normalize("NFC", " ".join(typed.split())), "person")
 
 
 def agreed_verdict(verdicts: Iterable[str]) -> bool | None:

@@ -89,6 +89,5 @@ for _name, _task in (
     ("gpqa-diamond", _CHOICE),
     ("ceval-hard", _CHOICE),
     ("multiple-choice", _CHOICE),
-    ("multiple_choice", _CHOICE),
 ):
     TASKS.add(_name, _task)

@@ -14,6 +14,7 @@ from restmcts.domain.requests import ScoreSteps, derive_seed
 from restmcts.domain.stats.separation import Meaning, Separation, StepPair, separation
 from restmcts.domain.tasks.puzzles import SetSizes
 from restmcts.domain.tasks.story_problems import make_story_problem_sets
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.doctor import PrmFinding, checked
 from restmcts.ports import StepScorer
@@ -124,7 +125,7 @@ def in_words(measured: Separation) -> str:
     """Return the figures as a sentence's end."""
     return (
         f"of a right and a wrong next step the right one scores higher in {measured.siblings.as_percent()} of "
-        f"{measured.num_pairs} pairs (sibling accuracy; 50 % is a guess); AUC {measured.auc.value:.2f} "
+        f"{counted(measured.num_pairs, 'pair')} (sibling accuracy; 50 % is a guess); AUC {measured.auc.value:.2f} "
         f"± {measured.auc.standard_error:.2f}; scores {measured.low:.3f} to {measured.high:.3f}, "
         f"{100 * measured.saturated:.0f} % of the pairs at one end of the range"
     )

@@ -15,7 +15,7 @@ from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.labels.annotations import Annotation, annotation
 from restmcts.domain.tree import ROOT, Tree
-from restmcts.errors import InputError
+from restmcts.errors import InputError, NotFoundError
 
 TREES_AT_ONCE = 200
 
@@ -57,13 +57,13 @@ def annotate(
     """
     tree = transaction.execute(select(TREES.c.run_id, TREES.c.state).where(TREES.c.id == tree_id)).first()
     if tree is None:
-        raise InputError(f"there is no tree {tree_id}")
+        raise NotFoundError(f"there is no tree {tree_id}")
     if tree.state != TreeState.LABELLED.value:
         raise InputError(f"tree {tree_id} is {tree.state}: trees can be annotated once they are labelled")
     which = (NODES.c.tree_id == tree_id, NODES.c.node_id == node_id)
     node = transaction.execute(select(NODES.c.final, NODES.c.verdict).where(*which)).first()
     if node is None or node_id == ROOT:
-        raise InputError(f"tree {tree_id} has no step {node_id}")
+        raise NotFoundError(f"tree {tree_id} has no step {node_id}")
     if given.subject == "answer" and not node.final and node.verdict is None:
         raise InputError(f"step {node_id} of tree {tree_id} ends no solution: it has no answer")
     annotations.write(transaction, tree.run_id, tree_id, node_id, given, when)
@@ -76,7 +76,7 @@ def remove(transaction: Transaction, tree_id: int, annotation_id: int) -> None:
         InputError: if the tree has no such one.
     """
     if not annotations.remove(transaction, tree_id, annotation_id):
-        raise InputError(f"tree {tree_id} has no annotation {annotation_id}: somebody may have removed it")
+        raise NotFoundError(f"tree {tree_id} has no annotation {annotation_id}: somebody may have removed it")
 
 
 def annotations_in(transaction: Transaction, run: str) -> list[AnnotationInTree]:

@@ -12,7 +12,7 @@ from restmcts.adapters.sql.rows import JsonObject, ShownNode, columns
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
-from restmcts.errors import InputError
+from restmcts.errors import NotFoundError
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,7 +118,7 @@ def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int])
     )
     found = transaction.row(_Found, statement)
     if found is None:
-        raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
+        raise NotFoundError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
     nodes = select(*columns(OriginNode, NODES)).where(NODES.c.tree_id == tree_id, NODES.c.node_id.in_(list(node_ids)))
     return TreeOrigin(
         run=found.run,

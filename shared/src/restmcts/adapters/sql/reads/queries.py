@@ -35,7 +35,7 @@ from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS, phases_of
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.domain.stats.estimates import Estimate, share
-from restmcts.errors import InputError
+from restmcts.errors import NotFoundError
 
 ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
 MAX_NAMES_LISTED = 8
@@ -94,7 +94,7 @@ def run_named(transaction: Transaction, name: str) -> StoredRun:
         return row
     newest = select(RUNS.c.name).order_by(RUNS.c.id.desc()).limit(MAX_NAMES_LISTED)
     known = list(transaction.execute(newest).scalars())
-    raise InputError(
+    raise NotFoundError(
         f"no run is named {name!r}" + (f"; there are {', '.join(known)}" if known else "; there is none yet")
     )
 
@@ -228,7 +228,7 @@ def tree_without_nodes(transaction: Transaction, tree_id: int) -> ShownTree:
     )
     tree = transaction.row(ShownTree, statement)
     if tree is None:
-        raise InputError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
+        raise NotFoundError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
     return tree
 
 

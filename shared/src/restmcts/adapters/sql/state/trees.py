@@ -252,7 +252,9 @@ def why_all_failed(transaction: Transaction, run_id: int, phase_id: int | None =
     if not reasons:
         return None
     total = sum(number for _, number in reasons)
-    return f"all {total:,} trees failed; {reasons[0][1]:,} of them: {reasons[0][0]}"
+    trees = "the only tree" if total == 1 else f"all {total:,} trees"
+    first, count = reasons[0]
+    return f"{trees} failed{'' if count == total else f'; {count:,} of them'}: {first}"
 
 
 def node_row(tree_id: int, node: Node) -> Columns:
