@@ -8,8 +8,23 @@ from inspect import cleandoc
 from typing import Any, ClassVar
 
 import typer
+from restmcts.errors import InputError
 from typer.core import TyperCommand, TyperGroup
 from typer.main import get_command
+
+
+class _Group(TyperGroup):
+    """A group that answers an unknown command with those that there are."""
+
+    def resolve_command(self, ctx: Any, args: list[str]) -> tuple[str | None, Any, list[str]]:
+        """Return the command that is called, with its arguments.
+
+        Raises:
+            InputError: if there is none of that name.
+        """
+        if args and not args[0].startswith("-") and args[0] not in self.commands:
+            raise InputError(f"{ctx.command_path} has no command {args[0]!r}; it has {', '.join(self.commands)}")
+        return super().resolve_command(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +46,7 @@ class LazyCommand:
         found = getattr(import_module(f"restmcts_cli.commands.{module}"), attribute)
         holder = typer.Typer(rich_markup_mode="rich", callback=lambda: None)
         if isinstance(found, typer.Typer):
-            holder.add_typer(found, name=name)
+            holder.add_typer(found, name=name, cls=_Group)
         else:
             holder.command(name)(found)
         return _with_whole_paragraphs(get_command(holder).commands[name])  # type: ignore[attr-defined]

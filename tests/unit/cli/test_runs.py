@@ -18,6 +18,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import blocks, runs, token_budget
 from restmcts.adapters.sql.state.trees import PHASES, TREES
+from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.domain.runs.phases import PHASE
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
 from restmcts.errors import InputError, RestMctsError
@@ -343,3 +344,21 @@ def test_a_run_is_tagged_and_loses_its_tags(workdir: Path, call: Command, shown:
     assert "baseline" in shown("runs", "list", *place)
     assert document("runs", "tag", "mine", "paper", "--remove", *place)["tags"] == ["baseline"]
     assert "the name of a tag is empty" in message(call("runs", "tag", "mine", " ", *place))
+
+
+def test_a_run_that_no_process_works_on_is_said_to_wait_for_one(
+    workdir: Path, call: Command, document: Document
+) -> None:
+    name = document("runs", "create", "again", "--demo", "--quick", "--workdir", workdir)["run"]
+    way = f"to go on: restmcts runs work {name} --workdir {workdir}"
+    for words in (("list",), ("show", name)):
+        assert way in call("runs", *words, "--workdir", workdir).stderr
+        with lock_folder(workdir):
+            assert way not in call("runs", *words, "--workdir", workdir).stderr
+    assert way not in call("runs", "show", "mine", "--workdir", workdir).stderr
+
+
+def test_an_unknown_command_of_a_group_is_answered_with_those_that_there_are(call: Command) -> None:
+    found = call("prm", "list")
+    assert isinstance(found.exception, InputError)
+    assert "has no command 'list'; it has bench, calibrate, " in str(found.exception)

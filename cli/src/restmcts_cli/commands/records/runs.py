@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
-SKIPPED = "skipped"
+RUNNING, SKIPPED = "running", "skipped"
 MAX_REASON = 80
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 FLIP_COLUMNS = ("flipped_in", "before", "now", "question")
@@ -72,6 +72,15 @@ def list_(
         [_listed(row) for row in rows],
         empty="no runs yet: restmcts runs create",
     )
+    _note_idle(workdir, [row.name for row in rows if row.state == RUNNING])
+
+
+def _note_idle(workdir: Path | None, running: Sequence[str]) -> None:
+    """Say of running runs of a work folder how they are worked on, if no process does."""
+    from restmcts.adapters.storage.folder_lock import is_locked
+
+    if workdir is not None and running and not is_locked(workdir):
+        print_note(f"no process works on {workdir}; to go on: restmcts runs work {running[0]} --workdir {workdir}")
 
 
 def _listed(row: "ListedRun") -> dict[str, object]:
@@ -94,7 +103,9 @@ def show(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> 
     Example: [bold]restmcts runs show demo[/bold]
     """
     with connect(workdir) as connection:
-        _show(connection, name or only_run(connection), json)
+        state = _show(connection, name or only_run(connection), json)
+    if not json and state.state == RUNNING:
+        _note_idle(workdir, [state.name])
 
 
 @app.command()
@@ -230,7 +241,7 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
         return row
 
 
-def _show(connection: Connection, name: str, json: bool) -> None:
+def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.sql.state import annotations, blocks, token_budget
@@ -262,7 +273,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
                 "iterations": [_iteration(one) for one in iterations],
             }
         )
-        return
+        return run
     budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
     shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
     print_fields(
@@ -282,6 +293,7 @@ def _show(connection: Connection, name: str, json: bool) -> None:
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
+    return run
 
 
 def _outcomes(phases: "Sequence[PhaseNumbers]", mark: str) -> dict[str, object]:

@@ -30,6 +30,18 @@ def _usable(workdir: Path) -> Iterator[None]:
         raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
 
 
+def is_locked(workdir: Path) -> bool:
+    """Return whether a process has a work folder, which must be there."""
+    try:
+        with (workdir / "lock").open() as file:
+            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    except OSError:  # no process has locked it yet, or this one may not look
+        return False
+    return False
+
+
 def lock_folder(workdir: Path) -> IO[str]:
     """Return an open file that keeps other processes out of a work folder while it is open; the
     folder is made if it is missing.
