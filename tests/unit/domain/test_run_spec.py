@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from restmcts.adapters.files.run_files import read_run_file, run_file_text
 from restmcts.domain.learning.learner import LEARNERS
 from restmcts.domain.prompts import TEMPLATE_NAMES
-from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.spec import TRAININGS, PuzzleSets, RunSpec, differences, written
 from restmcts.domain.runs.spec_plan import of_seed, self_training, spec_plan
@@ -235,6 +235,21 @@ def test_puzzles_and_files_make_the_same_kinds_of_sets() -> None:
     assert (given_problems.train_sets, given_problems.seed_set) == (("train", "train"), None)
     assert (given_problems.test_set, given_problems.held_out_set) == (None, "held-out")
     assert self_training_plan(given_problems) == spec_plan(run_of(problems="a.jsonl", iterations=2))
+
+
+def test_given_solutions_are_learned_again_beside_the_traces() -> None:
+    again = {"puzzles": PuzzleSets(), "iterations": 2, "seed_training": {}, "seeds_again": True}
+    learned = {
+        phase.name: (phase.solutions_of, phase.sources)
+        for phase in spec_plan(RunSpec.model_validate(again))
+        if isinstance(phase, TrainPolicyPhase)
+    }
+    assert learned == {
+        "policy-0": ("demos", ()),
+        "policy-1": ("demos", ("collect-1",)),
+        "policy-2": ("demos", ("collect-2",)),
+    }
+    assert self_training(run_of(problems="a.jsonl", seeds_again=True)).seed_set == "seeds"
 
 
 def test_a_spec_of_another_version_is_read_with_its_own_values() -> None:

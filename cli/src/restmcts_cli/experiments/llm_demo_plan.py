@@ -17,11 +17,11 @@ class LlmDemoSize:
     """How much of everything; `tokens` are those of a problem that is searched."""
 
     difficulty: str = "1"
-    demonstrations: int = 120
-    searched: int = 300
+    demonstrations: int = 60
+    searched: int = 500
     test: int = 500
     compared: int = 60
-    seed_steps: int = 40
+    seed_steps: int = 80
     policy_steps: int = 40
     value_steps: int = 16
     tokens: int = 240
@@ -63,6 +63,7 @@ def llm_demo_spec(seed: int, size: LlmDemoSize) -> RunSpec:
             "generation": {"max_step_tokens": 40, "max_solution_tokens": 160, "step_separator": "newline"},
             "traces": {"top_k": 2, "rank": "shortest"},
             "control": True,
+            "seeds_again": True,
             "seed_training": _training(size.seed_steps, 2e-4),
             "policy_training": _training(size.policy_steps, 1e-4),
             "value_training": _training(size.value_steps, 5e-5),
@@ -101,6 +102,6 @@ def llm_settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
         ("worked examples", f"{puzzles.demonstrations}, on which the first policy and the control are trained"),
         ("problems", f"{puzzles.kind}, difficulty {puzzles.difficulty}, {puzzles.searched} searched in each iteration"),
         ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a problem"),
-        ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),
+        ("traces", f"the {spec.traces.top_k} shortest right ones a problem, and the worked examples again"),
         ("right", "the answer, and every sum on the way"),
     )

@@ -78,6 +78,8 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
     note_reviews(spec, train_review, test_review)
     if loop.seed_set is not None:
         sets[SEEDS] = [problem for problem in train if problem.solution]
+    if spec.seeds_again and not sets[SEEDS]:
+        raise InputError(f"seeds_again: {spec.problems} gives no solution to learn again; leave it out")
     if spec.seed_training is not None and not sets[SEEDS]:
         raise InputError(f"seed_training: {spec.problems} gives no solution to train the first policy on; leave it out")
     return sets

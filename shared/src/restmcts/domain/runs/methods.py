@@ -251,6 +251,7 @@ def _supervised(run: SelfTraining, iteration: int, parent: str, *sources: str) -
         parent,
         run.policy_training,
         sources,
+        solutions_of=run.seed_set if run.seeds_again else None,
         traces=run.traces,
         learner=run.learner,
     )

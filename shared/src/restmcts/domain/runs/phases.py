@@ -100,8 +100,8 @@ class TrainPolicyPhase:
         name: of the phase and of the checkpoint that it makes.
         parent: checkpoint name.
         sources: search phases whose trees give the traces.
-        solutions_of: a problem set whose given solutions are trained on instead (seed data,
-            controls); None: none.
+        solutions_of: a problem set whose given solutions are trained on, beside the traces if there
+            are sources (seed data, controls); None: none.
         traces: which right traces are kept, problem by problem.
         objective: "sft" learns what `learner` makes of the trees, and given solutions; "dpo"
             prefers one of two whole solutions.

@@ -52,6 +52,7 @@ class SelfTraining:
         value_objective: what V_0 and every iteration's value model learns of the labels.
         traces: which right traces train the policy.
         learner: what else of the trees does, and how.
+        seeds_again: policies learn the seed solutions again in every iteration, beside the traces.
         held_out_set: problems on which new checkpoints are evaluated before the run goes on with
             them; None: it goes on with each.
         gate: how they are evaluated.
@@ -83,6 +84,7 @@ class SelfTraining:
     value_objective: ValueObjective = "mse"
     traces: TraceFilter = field(default_factory=TraceFilter)
     learner: LearnerSettings = field(default_factory=SupervisedLearner)
+    seeds_again: bool = False
     held_out_set: str | None = None
     gate: PromotionSettings = field(default_factory=PromotionSettings)
     test_set: str | None = None
@@ -97,3 +99,5 @@ class SelfTraining:
             raise InputError(f"{len(self.train_sets)} problem sets for {self.num_iterations} iterations")
         if self.control and self.seed_set is None:
             raise InputError("a control trains on seed solutions: name the set that has them")
+        if self.seeds_again and self.seed_set is None:
+            raise InputError("seeds_again: no seed solutions are named; give seed_training, or leave it out")

@@ -200,6 +200,10 @@ class RunSpec(Document):
     control: bool = Field(
         default=False, description="Also train the first policy as many further steps on given solutions alone."
     )
+    seeds_again: bool = Field(
+        default=False,
+        description="Whether policies learn the given solutions again in every iteration, beside the traces.",
+    )
     hint: str = Field(
         default="{question}\n(The answer is {answer}.)",
         description="Prompt in which a policy is asked to explain the answer of a problem (STaR).",
