@@ -92,6 +92,18 @@ def test_the_policy_learns_as_many_solutions_of_a_problem_as_it_is_to_and_none_t
     assert counts.keys() == {"settled", "mixed", "hard"} and max(counts.values()) <= 2
 
 
+def test_given_solutions_are_learned_again_beside_what_was_found(handled_run: Any) -> None:
+    solution = ("as given\n", answer_step(RIGHT_ANSWER))
+    seeds = [Problem("given", RIGHT_ANSWER, solution), Problem("without", RIGHT_ANSWER)]
+    run = handled_run({"base": Uneven()}, {**PROBLEMS, "seeds": seeds})
+    asked = replace(RUN, seed_set="seeds", seeds_again=True)
+    phases = METHODS.get("rest-em").iterate(asked, 1, Models("base", "base", None))
+    run.do(phases)
+    learnt = {row["question"]: tuple(row["steps"]) for row in run.dataset("policy-1")}
+    assert learnt.keys() == {"given", "settled", "mixed", "hard"}
+    assert learnt["given"] == solution
+
+
 def test_where_every_problem_is_settled_nothing_is_searched(handled_run: Any) -> None:
     run = handled_run({"base": Uneven()}, {"train": PROBLEMS["train"][:1]})
     run.do([phase for phase in iteration(1) if phase.kind != "train-value"])
