@@ -140,7 +140,7 @@ def one_row(folder: Path) -> Path:
     return path
 
 
-@pytest.mark.parametrize("name", [*BUILDERS, "value", "judge"])
+@pytest.mark.parametrize("name", [*BUILDERS, "value", "judge", "implicit"])
 def test_every_format_goes_through(document: Callable[..., Any], tmp_path: Path, name: str) -> None:
     model, options = tmp_path / "model", ""
     if name in BUILDERS:
@@ -149,6 +149,10 @@ def test_every_format_goes_through(document: Callable[..., Any], tmp_path: Path,
     elif name == "judge":
         build_judge(model)
         options = "?format=judge"
+    elif name == "implicit":
+        build_causal(model)
+        build_causal(tmp_path / "reference")
+        options = f"?format=implicit&reference={tmp_path / 'reference'}"
     else:
         build_causal(tmp_path / "policy")
         save_checkpoint(new_value_model(tmp_path / "policy", 0), model)
@@ -156,7 +160,7 @@ def test_every_format_goes_through(document: Callable[..., Any], tmp_path: Path,
     assert found["format"] == name and found["rule"] == PRM_FORMATS.get(name).rule
     assert found["all"]["solutions"] == 3 and found["all"]["refused"] == 1, found
     assert found["tokens"] > 0 and any("refused by the model" in sentence for sentence in found["says"])
-    assert found["rule"] == ("drop" if name in ("value", "thudm") else "below")
+    assert found["rule"] == ("drop" if name in ("value", "thudm", "implicit") else "below")
 
 
 def test_data_sets_of_the_hub_come_by_the_ordinary_loader(

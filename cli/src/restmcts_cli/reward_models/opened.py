@@ -15,7 +15,7 @@ from restmcts.domain.scoring import Aggregation
 from restmcts.domain.stats.first_errors import Rule
 from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat
-from restmcts.modeling.prm.known.own import JUDGE
+from restmcts.modeling.prm.known.own import IMPLICIT, JUDGE
 from restmcts.modeling.prm.loading import LoadedPrm, load_prm
 from restmcts.modeling.prm.reference import ModelReference, parse_reference
 from restmcts.modeling.value.value_model import TransformersScorer
@@ -80,7 +80,7 @@ def opened_prm(
 def _open(
     model: str, reference: ModelReference, artifacts: ArtifactStore, device: str, trust_remote_code: bool
 ) -> OpenedPrm:
-    if reference.format == JUDGE.name or "://" in reference.place:
+    if reference.format in (JUDGE.name, IMPLICIT.name) or "://" in reference.place:
         servers = load_policy_server_settings()
         settings = WorkerModelSettings(
             key_value_bytes=0, device=device, trust_remote_code=trust_remote_code, servers=servers

@@ -22,10 +22,12 @@ from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.modeling.checkpoints import load_policy
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.prm.format import PRM_FORMATS
-from restmcts.modeling.prm.known.own import JUDGE, VALUE
+from restmcts.modeling.prm.implicit import ImplicitScorer
+from restmcts.modeling.prm.known.own import IMPLICIT, JUDGE, VALUE, implicit_options
 from restmcts.modeling.prm.loading import load_prm
 from restmcts.modeling.prm.reference import ModelReference, parse_reference
 from restmcts.modeling.prm.served import served_layout
+from restmcts.modeling.value.calibration_files import read_calibration
 from restmcts.modeling.value.value_model import TransformersScorer
 from restmcts.ports import ArtifactStore, StepScorer
 
@@ -52,6 +54,8 @@ def open_scorer(
     reference = parse_reference(uri)
     if reference.format == JUDGE.name:
         return _judge(reference, artifacts, settings)
+    if reference.format == IMPLICIT.name:
+        return _implicit(reference, artifacts, settings)
     if is_scoring_server(reference.place):
         return _served(reference, settings)
     path = local_path(reference.place, artifacts)
@@ -75,6 +79,14 @@ def _judge(reference: ModelReference, artifacts: ArtifactStore, settings: Worker
     model = load_policy(local_path(reference.place, artifacts), **own.loading)
     proposer = TransformersProposer(model, settings.max_batch_tokens, settings.key_value_bytes)
     return LlmJudge(proposer, num_samples, MAX_ALTERNATIVES, aggregation)
+
+
+def _implicit(reference: ModelReference, artifacts: ArtifactStore, settings: WorkerModelSettings) -> ImplicitScorer:
+    trained_from, beta = implicit_options(reference.options)
+    paths = [local_path(place, artifacts) for place in (reference.place, trained_from)]
+    policy, other = (load_policy(path, **settings.loading) for path in paths)
+    aggregation = reference.aggregation or IMPLICIT.aggregation
+    return ImplicitScorer(policy, other, beta, settings.max_batch_tokens, aggregation, read_calibration(paths[0]))
 
 
 def _served(reference: ModelReference, settings: WorkerModelSettings) -> StepScorer:

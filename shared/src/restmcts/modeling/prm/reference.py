@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from restmcts.domain.scoring import Aggregation
 from restmcts.errors import InputError
 from restmcts.modeling.prm.format import PRM_FORMATS
-from restmcts.modeling.prm.known.own import JUDGE
+from restmcts.modeling.prm.known.own import IMPLICIT, JUDGE, implicit_options
 
 _FORMAT, _SEPARATOR, _AGGREGATION = "format", "separator", "aggregation"
 
@@ -22,7 +22,7 @@ class ModelReference:
         format: None: found out by looking.
         separator: of steps, where the format leaves it open (TRL's); None: the format's own.
         aggregation: of a whole solution's score; None: the format's own.
-        options: all others, a judge's and a server's.
+        options: all others, a judge's, a server's and an implicit reward's.
     """
 
     place: str
@@ -36,8 +36,8 @@ def parse_reference(text: str) -> ModelReference:
     """Return what a reference says.
 
     Raises:
-        InputError: if it names no known format or aggregation, or a server and no format that it
-            scores by.
+        InputError: if it names no known format or aggregation, a server and no format that it
+            scores by, or an implicit reward and nothing to compare with.
     """
     place, mark, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=False)) if mark else {}
@@ -47,6 +47,8 @@ def parse_reference(text: str) -> ModelReference:
     if how is not None and how not in get_args(Aggregation):
         raise InputError(f"{text}: no aggregation is called {how!r}; choose one of {', '.join(get_args(Aggregation))}")
     _check_server(place, name)
+    if name == IMPLICIT.name:
+        implicit_options(options)
     return ModelReference(place, name, separator, how, options)  # type: ignore[arg-type]
 
 

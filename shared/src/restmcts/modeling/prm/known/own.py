@@ -1,16 +1,21 @@
-"""The two formats without weights of another's making: value models trained here, and language
-models that are asked.
+"""The formats without a head of another's making: value models trained here, language models that
+are asked, and policies compared with what they were trained from.
 """
 
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from restmcts.errors import ModelError
+from restmcts.errors import InputError, ModelError
 from restmcts.modeling.prm.folders import ModelFolder
 from restmcts.modeling.prm.format import PRM_FORMATS, PrmFormat, Scoring
 from restmcts.modeling.prm.layouts import Layout
 
 if TYPE_CHECKING:
     from restmcts.modeling.prm.weights import PrmWeights
+
+
+REFERENCE, BETA = "reference", "beta"
+DEFAULT_BETA = 0.05
 
 
 class _NotRead(PrmFormat):
@@ -44,5 +49,35 @@ class Judge(_NotRead):
     meaning = "probability that the model, asked, says yes: it is right so far"
 
 
+class Implicit(_NotRead):
+    """A policy against its reference (restmcts.modeling.prm.implicit)."""
+
+    models = "a causal language model, with &reference= the one that it was trained from"
+    meaning = "sigmoid of beta times the log-ratio of both for the solution so far (arXiv:2412.01981)"
+    rule = "drop"
+
+
 VALUE = PRM_FORMATS.add("value", Value())
 JUDGE = PRM_FORMATS.add("judge", Judge())
+IMPLICIT = PRM_FORMATS.add("implicit", Implicit())
+
+
+def implicit_options(options: Mapping[str, str]) -> tuple[str, float]:
+    """Return the reference's place and beta, as a model's reference says them.
+
+    Raises:
+        InputError: if there is no reference, beta is no number above 0, or another option is given.
+    """
+    unknown = sorted(set(options) - {REFERENCE, BETA})
+    if unknown:
+        raise InputError(f"format=implicit: unknown option {', '.join(unknown)}; there are {REFERENCE} and {BETA}")
+    if not options.get(REFERENCE):
+        raise InputError("format=implicit: name the policy that the model was trained from, &reference=FOLDER_OR_ID")
+    given = options.get(BETA, str(DEFAULT_BETA))
+    try:
+        beta = float(given)
+    except ValueError:
+        beta = 0.0
+    if not 0.0 < beta < float("inf"):
+        raise InputError(f"format=implicit: beta is {given!r}; give a number above 0")
+    return options[REFERENCE], beta
