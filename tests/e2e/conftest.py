@@ -36,6 +36,7 @@ IMPORTED = (
     "restmcts.modeling.checkpoints",
     "transformers.models.llama.modeling_llama",
 )
+IMPORTED_BY_TRAININGS = ("restmcts_trainer.jobs",)
 NUM_PROBLEMS = 40
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 
@@ -47,7 +48,7 @@ def environment() -> dict[str, str]:
 
 @pytest.fixture(scope="session")
 def commands(environment: dict[str, str]) -> Iterator[CommandServer]:
-    with CommandServer("restmcts_cli.main:run", IMPORTED, environment) as server:
+    with CommandServer("restmcts_cli.main:run", (*IMPORTED, *IMPORTED_BY_TRAININGS), environment) as server:
         yield server
 
 
@@ -80,11 +81,24 @@ def start(commands: CommandServer) -> Iterator[Callable[..., ForkedCommand]]:
     """Start the command line, its output going to a file, and return at once; what still runs
     at the end is killed.
     """
+    yield from started_on(commands)
+
+
+@pytest.fixture(scope="module")
+def start_with_children(environment: dict[str, str]) -> Iterator[Callable[..., ForkedCommand]]:
+    """As `start`; the processes in which a command trains are its own children, not forked for
+    it.
+    """
+    with CommandServer("restmcts_cli.main:run", IMPORTED, environment) as server:
+        yield from started_on(server)
+
+
+def started_on(server: CommandServer) -> Iterator[Callable[..., ForkedCommand]]:
     started: list[ForkedCommand] = []
 
     def run(output: Path, *arguments: object) -> ForkedCommand:
         with output.open("wb") as file:
-            started.append(commands.start([*map(str, arguments)], file, file))
+            started.append(server.start([*map(str, arguments)], file, file))
         return started[-1]
 
     yield run

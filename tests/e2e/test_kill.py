@@ -134,7 +134,7 @@ def few_puzzles(puzzle_file: Path, tmp_path: Path) -> Path:
 
 @pytest.mark.timeout(600)
 def test_a_run_that_is_killed_again_and_again_ends_whole(
-    start: Callable[..., ForkedCommand], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
+    start_with_children: Callable[..., ForkedCommand], puzzle_policy: Path, puzzle_file: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "work"
     log = tmp_path / "log"
@@ -143,10 +143,10 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(
     num_killed = 0
     orphans: set[int] = set()
     for moment in moments(workdir, generator):
-        alive, children = kill_at(start(log, *typed), moment, generator.uniform(0.0, 0.3))
+        alive, children = kill_at(start_with_children(log, *typed), moment, generator.uniform(0.0, 0.3))
         num_killed += alive
         orphans |= children
-    assert start(log, *typed).wait(timeout=200) == 0, log.read_text()
+    assert start_with_children(log, *typed).wait(timeout=200) == 0, log.read_text()
     assert num_killed >= 4, "the run was over before it could be killed often enough; make it longer"
     assert_whole(workdir, num_problems=len(puzzle_file.read_text().splitlines()) * 9 // 10)
     datasets = list(rows_of_datasets(workdir))
@@ -162,18 +162,18 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(
     before = {path: path.stat().st_mtime_ns for path in (workdir / "artifacts").rglob("*")}
     counts = "SELECT (SELECT count(*) FROM requests) + 1000 * (SELECT count(*) FROM nodes)"
     known = one(workdir, counts)
-    assert start(log, *typed).wait(timeout=200) == 0, log.read_text()
+    assert start_with_children(log, *typed).wait(timeout=200) == 0, log.read_text()
     assert one(workdir, counts) == known
     assert {path: path.stat().st_mtime_ns for path in (workdir / "artifacts").rglob("*")} == before
     assert os.path.exists(workdir / "report.html")
 
 
 def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
-    start: Callable[..., ForkedCommand], puzzle_policy: Path, few_puzzles: Path, tmp_path: Path
+    start_with_children: Callable[..., ForkedCommand], puzzle_policy: Path, few_puzzles: Path, tmp_path: Path
 ) -> None:
     workdir = tmp_path / "work"
     typed = [*arguments(few_puzzles, puzzle_policy, workdir), "--epochs", 100_000]
-    process = start(tmp_path / "log", *typed)
+    process = start_with_children(tmp_path / "log", *typed)
     while not one(workdir, TRAINING) and process.poll() is None:
         time.sleep(0.01)
     children = descendants(process.pid)
@@ -185,7 +185,7 @@ def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
 
 @pytest.mark.parametrize(("num_kills", "status"), [(2, 0), (3, 1)])
 def test_a_training_whose_process_is_killed_is_begun_again_but_not_for_ever(
-    start: Callable[..., ForkedCommand],
+    start_with_children: Callable[..., ForkedCommand],
     puzzle_policy: Path,
     few_puzzles: Path,
     tmp_path: Path,
@@ -193,7 +193,7 @@ def test_a_training_whose_process_is_killed_is_begun_again_but_not_for_ever(
     status: int,
 ) -> None:
     workdir, log = tmp_path / "work", tmp_path / "log"
-    process = start(log, *arguments(few_puzzles, puzzle_policy, workdir))
+    process = start_with_children(log, *arguments(few_puzzles, puzzle_policy, workdir))
     for attempt in range(1, num_kills + 1):
         begun = f"SELECT count(*) FROM phases WHERE name = 'value-0' AND state = 'training' AND attempt = {attempt}"
         children: set[int] = set()

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any, Protocol
@@ -90,14 +91,7 @@ class TrainingProcess:
                 job_file = job.folder / "job.json"
                 job_file.write_text(_request(job), encoding="utf-8")
                 command.append(str(job_file))
-            self._child = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                text=True,
-                env=environment,
-                start_new_session=True,
-            )
+            self._child = start_child(command, environment)
             if self._killed:
                 self._child.kill()
         return self._child
@@ -135,6 +129,18 @@ class TrainingProcess:
                     # What a killed child did not read is still to be written.
                     with suppress(BrokenPipeError):
                         pipe.close()
+
+
+def start_child(command: Sequence[str], environment: Mapping[str, str]) -> "subprocess.Popen[str]":
+    """Return the child, started in a session of its own, with pipes to it and from it."""
+    return subprocess.Popen(
+        command,
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        env=environment,
+        start_new_session=True,
+    )
 
 
 def _end_of(status: int) -> str:

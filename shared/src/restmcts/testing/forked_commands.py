@@ -1,5 +1,5 @@
 """Commands as processes of their own that need not import first: each is forked from a server that
-has imported what they use, and has done nothing else.
+has imported what they use, and has done nothing else. So are the processes in which they train.
 
 A command has a process id, an environment, signals, output and an end of its own. With the server's
 other commands it shares the seed of hashes: runs that are compared, and must not depend on that
@@ -65,6 +65,14 @@ class ForkedCommand:
         return self.returncode
 
 
+class ForkedChild(ForkedCommand):
+    """A child of a command, with pipes to it and from it."""
+
+    def __init__(self, pid: int, status: int, stdin: IO[str], stdout: IO[str]) -> None:
+        super().__init__(pid, status)
+        self.stdin, self.stdout = stdin, stdout
+
+
 class CommandServer:
     """Starts commands, each a call of the function `entry` ("module:name"); a context manager."""
 
@@ -88,16 +96,13 @@ class CommandServer:
         """Start a command in this process's folder, its output going to two files; no file that it
         writes may grow past the limit.
         """
-        status, theirs = os.pipe()
         request = {
             "arguments": list(arguments),
             "folder": str(Path.cwd()),
             "environment": self._environment,
             "max_file_bytes": max_file_bytes,
         }
-        socket.send_fds(self._channel, [json.dumps(request).encode()], [theirs, out.fileno(), err.fileno()])
-        os.close(theirs)
-        return ForkedCommand(int(self._channel.recv(16)), status)
+        return ForkedCommand(*_asked(self._channel, request, [out.fileno(), err.fileno()]))
 
     def run(
         self, arguments: Sequence[str], timeout: float, max_file_bytes: int = resource.RLIM_INFINITY
@@ -117,32 +122,76 @@ class CommandServer:
         return subprocess.CompletedProcess(list(arguments), code, *texts)
 
 
-def _next_command(channel: socket.socket) -> Any:
-    """Serve requests: return each of them in a process of its own, and None in the server when its
-    client is gone.
+def _asked(channel: socket.socket, request: Mapping[str, object], descriptors: Sequence[int]) -> tuple[int, int]:
+    """Have the server start a process; return its id, and from where its exit code can be read."""
+    status, theirs = os.pipe()
+    socket.send_fds(channel, [json.dumps(request).encode()], [theirs, *descriptors])
+    os.close(theirs)
+    return int(channel.recv(16)), status
+
+
+def _next_command(channel: socket.socket) -> tuple[Any, socket.socket] | None:
+    """Serve requests: return each of them in a process of its own, with its channel to the server,
+    and None in the server when its client is gone.
     """
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)
+    channels = [channel]
     while True:
-        text, descriptors, _, _ = socket.recv_fds(channel, _REQUEST_BYTES, 3)
-        if not text:
+        asking = select.select(channels, [], [])[0][0]
+        text, descriptors, _, _ = socket.recv_fds(asking, _REQUEST_BYTES, 4)
+        if not text and asking is channel:
             return None
+        if not text:
+            channels.remove(asking)
+            asking.close()
+            continue
+        mine, own = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
         if os.fork() == 0:
             signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-            status, out, err = descriptors
+            status, *standard = descriptors
             command = os.fork()
             if command == 0:
-                channel.close()
+                for each in (*channels, mine):
+                    each.close()
                 os.close(status)
-                for number, descriptor in ((1, out), (2, err)):
+                for number, descriptor in zip((1, 2, 0), standard, strict=False):
                     os.dup2(descriptor, number)
                     os.close(descriptor)
-                return json.loads(text)
-            channel.send(str(command).encode())
+                return json.loads(text), own
+            own.close()
+            asking.send(str(command).encode())
             code = os.waitstatus_to_exitcode(os.waitpid(command, 0)[1])
             os.write(status, str(code).encode())
             os._exit(0)
+        own.close()
+        channels.append(mine)
         for descriptor in descriptors:
             os.close(descriptor)
+
+
+def _fork_trainings(channel: socket.socket) -> None:
+    """Have the processes in which this one trains forked too."""
+    from restmcts_trainer import process
+
+    start_anew = process.start_child
+
+    def start_child(command: Sequence[str], environment: Mapping[str, str]) -> Any:
+        if command[1:] != ["-m", "restmcts_trainer.child"]:
+            return start_anew(command, environment)
+        (read, write), (answered, answer) = os.pipe(), os.pipe()
+        request = {
+            "entry": "restmcts_trainer.child:main",
+            "arguments": [],
+            "folder": str(Path.cwd()),
+            "environment": dict(environment),
+            "max_file_bytes": resource.getrlimit(resource.RLIMIT_FSIZE)[0],
+        }
+        pid, status = _asked(channel, request, [answer, 2, read])
+        os.close(read)
+        os.close(answer)
+        return ForkedChild(pid, status, os.fdopen(write, "w"), os.fdopen(answered))
+
+    process.start_child = start_child
 
 
 def _main(channel: socket.socket, entry: str, imported: Sequence[str]) -> None:
@@ -153,15 +202,21 @@ def _main(channel: socket.socket, entry: str, imported: Sequence[str]) -> None:
     if len(threads - _THREADS_THAT_MAY_BE_MISSING) > 1:
         raise RuntimeError(f"an import has started threads, which would be missing in a fork: {threads}")
     gc.freeze()  # what is not looked through is not copied
-    request = _next_command(channel)
-    if request is None:
+    asked = _next_command(channel)
+    if asked is None:
         return
+    request, channel = asked
     gc.enable()
     signal.signal(signal.SIGINT, signal.default_int_handler)  # which a shell's background ignores
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
     resource.setrlimit(resource.RLIMIT_FSIZE, (request["max_file_bytes"], resource.getrlimit(resource.RLIMIT_FSIZE)[1]))
+    if "entry" in request:
+        entry = request["entry"]
+        os.setsid()
+    elif "restmcts_trainer.jobs" in imported:
+        _fork_trainings(channel)
     module, _, name = entry.partition(":")
     sys.argv = [name, *request["arguments"]]
     getattr(import_module(module), name)()
