@@ -196,7 +196,8 @@ def test_the_stack_refuses_plugin_files(restmcts: Run) -> None:
 def test_plugins_are_listed_with_their_origin(restmcts: Run) -> None:
     result = restmcts("plugins", "list", "--plugin", EXAMPLES / "likeliest_search.py")
     lines = [line.split() for line in result.stdout.splitlines()]
-    assert ["searches", "likeliest", str(EXAMPLES / "likeliest_search.py")] in lines
-    assert ["searches", "mcts-star", "restmcts"] in lines
-    assert ["methods", "rest-em", "restmcts"] in lines
-    assert ["prm-formats", "math-shepherd", "restmcts"] in lines
+    origins = {(line[0], line[1]): line[-1] for line in lines if len(line) > 2}
+    assert origins["searches", "likeliest"] == str(EXAMPLES / "likeliest_search.py")
+    assert origins["searches", "mcts-star"] == "restmcts"
+    assert origins["methods", "rest-em"] == "restmcts"
+    assert origins["prm-formats", "math-shepherd"] == "restmcts"
