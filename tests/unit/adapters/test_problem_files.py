@@ -16,7 +16,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
 
-UNKNOWN = f"no kind of problem is called '{{}}'; did you mean '{{}}'? There are: {', '.join(TASKS)}"
+UNKNOWN = f"no kind of problem is called '{{}}'; did you mean '{{}}'? There are: {', '.join(TASKS)}; --plugin FILE adds others"
 
 
 def _file(folder: Path, *lines: object) -> Path:

@@ -134,7 +134,7 @@ def test_a_policy_of_which_nothing_can_be_measured_is_promoted_without_a_figure(
     run = handled_run({"base": Believer("5")}, {**PROBLEMS, "held-out": []})
     plan = self_training_plan(replace(RUN, held_out_set="held-out"))
     found = run.do([phase for phase in plan if phase.name in ("held-out-base", "gate-base")])
-    assert found["gate-base"]["reason"] == "promoted: accuracy unknown"
+    assert found["gate-base"]["reason"] == "promoted: accuracy not measured"
     with run.database.transaction() as transaction:
         (held_out, _) = queries.phase_numbers(transaction, run.run_id)
     assert held_out.state == "done" and held_out.accuracy is None

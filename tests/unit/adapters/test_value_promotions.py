@@ -78,7 +78,7 @@ def test_what_nobody_measured_is_rejected_where_a_gain_is_asked_for(run: Any, me
     gates = run.do(phases)
     assert gates["gate-0"]["promoted"] is True, "nothing is compared with"
     assert gates["gate-1"]["promoted"] is (gain is None)
-    assert "auc unknown, sibling accuracy unknown" in gates["gate-1"]["reason"]
+    assert "auc not measured, sibling accuracy not measured" in gates["gate-1"]["reason"]
 
 
 @pytest.mark.parametrize(("metric", "promoted"), [("auc", True), ("siblings", False), ("both", False)])
