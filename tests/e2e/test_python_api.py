@@ -45,6 +45,8 @@ def test_a_run_made_from_python_has_its_settings_curves_models_and_data(run: res
     policy = [(point.series, point.iteration, point.num_problems) for point in run.curves if point.series == "policy"]
     assert policy == [("policy", 0, 20), ("policy", 1, 20)]
     assert not any(point.unchecked for point in run.curves)
+    assert all(point.interval[0] <= point.accuracy <= point.interval[1] for point in run.curves)
+    assert all(point.interval[0] < point.interval[1] for point in run.curves)
     assert [point.tokens for point in run.curves] == sorted(point.tokens for point in run.curves)
     graded = {phase.name: phase.num_right / phase.num_done for phase in run.phases if phase.purpose == "evaluate"}
     assert [point.accuracy for point in run.curves] == list(graded.values())

@@ -35,7 +35,8 @@ class CurvePoint:
         series: "policy" for the policy that the run continues with, "control" for the one that is
             only trained longer, else the name of the phase.
         accuracy: the share of problems whose chosen answer is right.
-        standard_error: of the accuracy, over problems.
+        standard_error: of the accuracy, over problems; too small where few are right, or few wrong.
+        interval: the accuracy's 95 % interval, Wilson's, which holds there too.
         tokens: generated for training data up to and including this iteration.
         unchecked: whether no probe checks the verdicts that the run trained on.
     """
@@ -44,6 +45,7 @@ class CurvePoint:
     iteration: int
     accuracy: float
     standard_error: float
+    interval: tuple[float, float]
     num_problems: int
     tokens: int
     unchecked: bool
@@ -107,7 +109,8 @@ class LoadedRun:
                 tokens += phase.tokens
             if phase.accuracy is not None and phase.state == "done":
                 found = phase.accuracy
-                point = (_series(phase.name), phase.iteration, found.value, found.standard_error, found.n, tokens)
+                errors = found.standard_error, found.interval
+                point = (_series(phase.name), phase.iteration, found.value, *errors, found.n, tokens)
                 points.append(CurvePoint(*point, unchecked))
         return points
 

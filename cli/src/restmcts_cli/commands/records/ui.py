@@ -24,7 +24,7 @@ def ui(
     is shown live.
 
     Nothing is changed unless RESTMCTS_DASHBOARD_TOKEN is set: whoever gives that token in the
-    browser annotates steps and answers of trees, and retries what failed.
+    browser annotates steps and answers of trees, archives runs, and retries what failed.
 
     Example: [bold]RESTMCTS_DASHBOARD_TOKEN=some-words restmcts ui --workdir demo-out[/bold]
     """
