@@ -20,6 +20,7 @@ from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.text import counted
 from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import shortened
+from restmcts.reporting.time_left import TimedPhase, TimeLeft
 from restmcts.reporting.truth import marked
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -63,6 +64,7 @@ class LiveDisplay:
         self._thread: threading.Thread | None = None
         self._begin = time.monotonic()
         self._first: progress.RunProgress | None = None
+        self._left = TimeLeft()
         self._announced: set[str] = set()
 
     def on_training(self, name: str, step: int, num_steps: int, loss: float) -> None:
@@ -98,6 +100,7 @@ class LiveDisplay:
         except StorageError:
             return None
         self._first = self._first or state
+        self._left.look(_timed(state), time.monotonic())
         return state
 
     def _show_live(self, database: Database, run_id: int) -> None:
@@ -144,7 +147,7 @@ class LiveDisplay:
         tokens = (state.tokens - first.tokens) / seconds
         nodes = (state.nodes - first.nodes) / seconds
         trees = 3600.0 * (state.num_done - first.num_done) / seconds
-        left = _time_left(first, state, seconds) if state.state == RunState.RUNNING else _why_it_waits(state)
+        left = self._time_left(state) if state.state == RunState.RUNNING else _why_it_waits(state)
         rates = (
             [f"{trees:,.0f} trees/h", f"{tokens:,.0f} tokens/s", f"{nodes:,.0f} nodes/s"] if trees and tokens else []
         )
@@ -157,6 +160,12 @@ class LiveDisplay:
         parts = (f"iteration {state.iteration}", working or "starting", *done, *rates, left)
         self._last = " · ".join(part for part in parts if part) + _budget(state, tokens)
         return self._last
+
+    def _time_left(self, state: progress.RunProgress) -> str:
+        shares = {phase.name: phase.num_done / phase.num_trees for phase in state.phases if phase.num_trees}
+        shares |= {name: training.step / training.num_steps for name, training in self._trainings.items()}
+        seconds = self._left.seconds(_timed(state), shares, time.monotonic())
+        return "" if seconds is None else f"about {int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
     def _share(self, phase: progress.PhaseProgress) -> str:
         if phase.num_trees:
@@ -214,12 +223,9 @@ def _why_it_waits(state: progress.RunProgress) -> str:
     return f"blocked: {shortened(state.error, 100)}" if state.state == BLOCKED and state.error else state.state
 
 
-def _time_left(first: progress.RunProgress, state: progress.RunProgress, seconds: float) -> str:
-    """Return a guess from the share of the known work that was done since the display began; "" as
-    long as that is too little to guess from.
-    """
-    done = state.share_done - first.share_done
-    if done < 0.02:
-        return ""
-    left = int(seconds / done * (1.0 - state.share_done))
-    return f"about {left // 60}:{left % 60:02d} left"
+def _timed(state: progress.RunProgress) -> list[TimedPhase]:
+    waits, works = PhaseState.PENDING, WORKING
+    return [
+        TimedPhase(phase.name, phase.kind, phase.state != waits, phase.state not in (waits, *works))
+        for phase in state.phases
+    ]
