@@ -79,6 +79,17 @@ class PhaseTotals:
     def num_failed(self) -> int:
         return sum(phase.num_failed for phase in self.phases)
 
+    @property
+    def share_done(self) -> float:
+        """The share of the phases that are done, those under way by their trees; in [0, 1]."""
+        done = 0.0
+        for phase in self.phases:
+            if phase.state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
+                done += 1.0
+            elif phase.num_trees:
+                done += phase.num_done / phase.num_trees
+        return done / max(len(self.phases), 1)
+
 
 @dataclass(frozen=True, slots=True)
 class RunProgress(PhaseTotals):
