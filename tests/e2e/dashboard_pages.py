@@ -1,14 +1,41 @@
-"""Opens pages of the dashboard in a browser, and asks what a tree that is shown there knows."""
+"""Serves a dashboard, opens its pages in a browser, and asks what a tree that is shown there
+knows.
+"""
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 from playwright.sync_api import Page, expect
+from restmcts_dashboard.app import create_app
+from restmcts_dashboard.source import Source
+from uvicorn import Config, Server
 
 # The rows of an outline are made with the first picture of its tree, a frame after the tree is
 # there.
 SHOWN = """[...document.querySelectorAll(".viewer")].every(({ dataset, view }) =>
     dataset.ready && view.outline.rows.size === view.model.visible.length)"""
 SECONDS = 20
+
+
+@contextmanager
+def served(source: Source) -> Iterator[str]:
+    """Serve a dashboard on a free port, its address being that of the context; its databases are
+    closed at the end.
+    """
+    server = Server(Config(create_app(source), port=0, log_level="warning", lifespan="off"))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.02)
+        assert thread.is_alive()
+    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+    server.should_exit = True
+    thread.join()
+    for database in (source.database, source.writable):
+        if database is not None:
+            database.close()
 
 
 def open_page(page: Page, address: str, path: str) -> None:

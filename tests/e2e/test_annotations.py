@@ -1,7 +1,6 @@
 """What people say of a step, entered in a real Chromium and shown where the step is."""
 
 import re
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -13,9 +12,9 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
-from restmcts_dashboard.app import create_app
 from restmcts_dashboard.serving import folder_source
-from uvicorn import Config, Server
+
+from tests.e2e.dashboard_pages import served
 
 SEARCH = MctsStarSettings(mode="collect", branch=2, stop_threshold=2.0, max_depth=4)
 NOTE = "<b>31 + 3</b> is 34, not 35"
@@ -26,19 +25,8 @@ def address(tmp_path: Path, search_folder: Callable[..., int]) -> Iterator[str]:
     """The dashboard of a work folder with one tree, served with the token "words"."""
     phase = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=6))
     search_folder(tmp_path, "a run", [Problem("What is 31 + 3?", RIGHT_ANSWER)], [phase], RandomModels(seed=1))
-    source = folder_source(tmp_path / "run.db", "words")
-    server = Server(Config(create_app(source), port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    for database in (source.database, source.writable):
-        assert database is not None
-        database.close()
+    with served(folder_source(tmp_path / "run.db", "words")) as address:
+        yield address
 
 
 def test_a_step_is_annotated_seen_everywhere_and_the_annotation_removed(page: Page, address: str) -> None:

@@ -1,6 +1,5 @@
 """LaTeX in the drawing of a tree and in what is saved of it, in a real Chromium."""
 
-import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from xml.etree import ElementTree
@@ -12,11 +11,9 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
-from restmcts_dashboard.app import create_app
 from restmcts_dashboard.serving import folder_source
-from uvicorn import Config, Server
 
-from tests.e2e.dashboard_pages import ask, await_true, open_page
+from tests.e2e.dashboard_pages import ask, await_true, open_page, served
 
 SEARCH = MctsStarSettings(mode="collect", branch=3, stop_threshold=2.0, roll_forward_steps=2, max_depth=6)
 SVG = "{http://www.w3.org/2000/svg}"
@@ -36,17 +33,8 @@ def address(tmp_path: Path, search_folder: Callable[..., int]) -> Iterator[str]:
     phase = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=6))
     models = LatexModels(num_words=40, answer_rate=0.1)
     search_folder(tmp_path, "a run", [Problem("a problem", RIGHT_ANSWER)], [phase], models)
-    source = folder_source(tmp_path / "run.db")
-    server = Server(Config(create_app(source), port=0, log_level="warning", lifespan="off"))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-        assert thread.is_alive()
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    thread.join()
-    source.database.close()
+    with served(folder_source(tmp_path / "run.db")) as address:
+        yield address
 
 
 def test_latex_is_set_in_the_drawing_wrapped_into_its_room_and_saved(page: Page, address: str) -> None:
