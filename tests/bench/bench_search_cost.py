@@ -71,7 +71,7 @@ class Cost:
 COLUMNS = tuple(Cost.__dataclass_fields__)
 
 
-def make_models(device: str) -> tuple[LoadedModel, LoadedModel]:
+def write_models(folder: Path, device: str) -> None:
     shape: dict[str, Any] = {"bos_token_id": 0, "eos_token_id": 0, "pad_token_id": 0}
     config: PretrainedConfig
     if device == "cuda":
@@ -83,12 +83,14 @@ def make_models(device: str) -> tuple[LoadedModel, LoadedModel]:
         tokenizer = make_tokenizer(SMALL_WORDS)
         shape |= {"hidden_size": 256, "intermediate_size": 688, "num_hidden_layers": 4, "num_attention_heads": 4}
         config = LlamaConfig(vocab_size=len(tokenizer), tie_word_embeddings=True, max_position_embeddings=512, **shape)
+    save_checkpoint(new_policy(config, tokenizer, 0, template="raw"), folder / "policy")
+    save_checkpoint(new_value_model(folder / "policy", 0), folder / "value")
+
+
+def load_models(folder: Path, device: str) -> tuple[LoadedModel, LoadedModel]:
     dtype: Literal["bfloat16", "auto"] = "bfloat16" if device == "cuda" else "auto"
-    with tempfile.TemporaryDirectory() as folder:
-        save_checkpoint(new_policy(config, tokenizer, 0, template="raw"), Path(folder, "policy"))
-        save_checkpoint(new_value_model(Path(folder, "policy"), 0), Path(folder, "value"))
-        policy = load_policy(Path(folder, "policy"), device=device, dtype=dtype)
-        return policy, load_value_model(Path(folder, "value"), device=device, dtype=dtype)
+    policy = load_policy(folder / "policy", device=device, dtype=dtype)
+    return policy, load_value_model(folder / "value", device=device, dtype=dtype)
 
 
 def measure(
@@ -110,7 +112,9 @@ def main() -> None:
         torch.set_num_threads(1)
     given = [int(argument) for argument in sys.argv[1:]]
     num_problems, num_tokens = [*given, *((64, 2048) if device == "cuda" else (8, 640))[len(given) :]]
-    models = make_models(device)
+    with tempfile.TemporaryDirectory() as folder:
+        write_models(Path(folder), device)
+        models = load_models(Path(folder), device)
     generator = random.Random(0)
     questions = [
         " ".join(f"w{generator.randrange(SMALL_WORDS)}" for _ in range(QUESTION_WORDS)) for _ in range(num_problems)
