@@ -4,10 +4,12 @@ from collections.abc import Sequence
 from typing import Any
 
 import pytest
+from restmcts.domain.labels.labelled_solutions import LabelledSolution, as_problem
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase
 from restmcts.domain.search.best_of_n import SelfConsistencySettings
+from restmcts.errors import ModelError
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels, answer_step
 
 SAMPLES = SelfConsistencySettings(num_samples=6)
@@ -23,6 +25,8 @@ class Values:
         self._values, self._slope = {True: right, False: wrong}, slope
 
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
+        if any("too long" in step for one in requests for branch in one.branches for step in branch):
+            raise ModelError("too long for this model")
         return [StepsScored(one.number, tuple(map(self._branch, one.branches)), 1) for one in requests]
 
     def _branch(self, steps: Sequence[str]) -> tuple[float, ...]:
@@ -92,3 +96,42 @@ def test_the_chosen_figure_alone_decides(handled_run: Any, metric: str, promoted
     decides = {"auc": "auc decides", "siblings": "sibling accuracy decides", "both": ""}[metric]
     assert decides in gates["gate-1"]["reason"]
     assert ("decides" in gates["gate-1"]["reason"]) is (metric != "both")
+
+
+def labelled(question: str, *steps: tuple[str, bool | None]) -> Problem:
+    texts, labels = zip(*steps, strict=True)
+    return as_problem(LabelledSolution(question, "", question, texts, labels, None))
+
+
+def bench() -> list[Problem]:
+    """Solutions on which `Values` with a high value for the right answer are wrong: it is labelled
+    as wrong in all but the one that no model scores, whose question has another solution.
+    """
+    right, wrong = answer_step(RIGHT_ANSWER), answer_step("99")
+    inverted = [labelled(str(number), (wrong, True), (right, False), ("unknown", None)) for number in range(9)]
+    return [*inverted, labelled("0", ("too long", False), (right, True))]
+
+
+@pytest.mark.parametrize("has_bench", [True, False])
+@pytest.mark.parametrize(("metric", "said"), [("both", ""), ("auc", "; auc and auc on labelled steps decide")])
+def test_a_value_model_that_is_worse_on_labelled_solutions_is_rejected(
+    handled_run: Any, has_bench: bool, metric: str, said: str
+) -> None:
+    """The same model is promoted where they are not asked for."""
+    run = handled_run(MODELS, {**PROBLEMS, "value-bench": bench()})
+    settings = {"bench_set": "value-bench"} if has_bench else {}
+    gate = run.do(value_promotions("value-0", "value-1", value_metric=metric, **settings))["gate-1"]
+    assert gate["promoted"] is not has_bench, gate["reason"]
+    assert gate["figures"]["auc"]["difference"]["value"] > 0.0
+    assert ("auc on labelled steps" in gate["figures"]) is has_bench
+    if has_bench:
+        figure = gate["figures"]["auc on labelled steps"]
+        assert (figure["incumbent"]["value"], figure["candidate"]["value"]) == (1.0, 0.0)
+        shown, _, rule = gate["reason"].rpartition(")")
+        assert "auc on labelled steps 0.0 % [" in shown and "(was 100.0 % [" in shown and rule == said
+
+
+def test_solutions_that_no_model_scores_decide_nothing(handled_run: Any) -> None:
+    run = handled_run(MODELS, {**PROBLEMS, "value-bench": bench()[-1:]})
+    gate = run.do(value_promotions("value-0", "value-1", bench_set="value-bench"))["gate-1"]
+    assert gate["promoted"] is True and "auc on labelled steps not measured" in gate["reason"]

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 
 import pytest
 import typer
+from restmcts.domain.runs.option_groups import option_groups
 from restmcts_cli.main import app, run
 from typer.testing import CliRunner
 
@@ -47,6 +48,13 @@ def test_a_default_is_shown_once_and_without_brackets_of_its_own() -> None:
     shown = {place: text for place, text in texts() if "default: " in text}
     assert len(shown) > 50
     assert {place: text for place, text in shown.items() if text.count("default: ") > 1 or "default: (" in text} == {}
+
+
+def test_kinds_of_settings_that_a_help_names_are_there() -> None:
+    """`restmcts options KIND`, as each help writes it."""
+    named = {kind for _, text in texts() for kind in re.findall(r"restmcts options (\w+)", text)}
+    known = {group.kind for group in option_groups()} | {"method"}
+    assert {"training", "search"} <= named <= known
 
 
 def test_a_help_that_is_no_sentence_is_found() -> None:

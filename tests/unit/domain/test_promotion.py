@@ -78,7 +78,7 @@ def test_a_gain_that_is_asked_for_is_had_by_every_figure(rise: float, promoted: 
 
 
 def test_a_gain_without_held_out_problems_is_refused_and_reaches_the_promotions_of_value_models() -> None:
-    for settings in ({"value_gain": 1.0}, {"value_metric": "auc"}):
+    for settings in ({"value_gain": 1.0}, {"value_metric": "auc"}, {"value_bench": "file.jsonl"}):
         with pytest.raises(InputError, match="num_problems above 0"):
             PromotionSettings(num_problems=0, **settings)
     run = SelfTraining(
@@ -86,11 +86,11 @@ def test_a_gain_without_held_out_problems_is_refused_and_reaches_the_promotions_
         train_sets=("train",),
         bootstrap_set="train",
         held_out_set="held-out",
-        gate=PromotionSettings(value_metric="siblings", value_gain=1.5),
+        gate=PromotionSettings(value_metric="siblings", value_gain=1.5, value_bench="file.jsonl"),
     )
     found = [phase for phase in self_training_plan(run) if isinstance(phase, PromotionPhase)]
-    asked = {phase.model: (phase.value_metric, phase.value_gain) for phase in found}
-    assert asked == {"policy": ("both", None), "value": ("siblings", 1.5)}
+    asked = {phase.model: (phase.value_metric, phase.value_gain, phase.bench_set) for phase in found}
+    assert asked == {"policy": ("both", None, None), "value": ("siblings", 1.5, "value-bench")}
 
 
 @pytest.mark.parametrize(("method", "gated"), list(product(METHODS, (True, False))))

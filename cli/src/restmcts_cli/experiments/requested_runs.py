@@ -4,15 +4,17 @@ it by.
 
 import hashlib
 import random
-from collections.abc import Callable, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from restmcts.adapters.files.problem_files import BadLine
+from restmcts.domain.labels.labelled_solutions import as_problem
 from restmcts.domain.problem_review import ProblemReview, overlap_remark
 from restmcts.domain.problems import Problem
 from restmcts.domain.prompts import TEMPLATES
 from restmcts.domain.requests import derive_seed
+from restmcts.domain.runs.promotion import VALUE_BENCH
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
 from restmcts.domain.runs.spec_plan import (
@@ -56,8 +58,9 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
     Raises:
         InputError: if a source cannot be read, or has no usable problem.
     """
+    bench = {name: list(members) for name, members in value_bench_set(spec).items()}
     if spec.puzzles is not None:
-        return puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
+        return puzzle_sets(spec.puzzles, spec.seed, spec.iterations) | bench
     if spec.problems is None:
         raise InputError("the run names no problems: give a file of problems, or `problems` in the run file")
     members = _members(spec, spec.problems, spec.limit, needs_answers=spec.truth.knows_answers)
@@ -66,7 +69,7 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
     held_out, train = split_held_out(members, num_held_out, needs_answers=not spec.truth.knows_answers)
     if loop.probe_set == HELD_OUT and not held_out:
         raise InputError(EMPTY_PROBE)
-    sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]}
+    sets = {TRAIN: train, HELD_OUT: held_out, BOOTSTRAP: train[:MAX_BOOTSTRAP_PROBLEMS]} | bench
     if loop.probe_set == PROBE and spec.probe is not None:
         sets[PROBE] = _members(spec, spec.probe, None)
     if spec.test is not None:
@@ -83,6 +86,28 @@ def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
     if spec.seed_training is not None and not sets[SEEDS]:
         raise InputError(f"seed_training: {spec.problems} gives no solution to train the first policy on; leave it out")
     return sets
+
+
+def value_bench_set(spec: RunSpec) -> dict[str, Iterable[Problem]]:
+    """Return the labelled solutions on which a run's new value models are evaluated, as a problem
+    set that is read when it is stored; no set where the run names none.
+
+    Raises:
+        InputError: as it is read, if it cannot be, or has not both right and wrong steps.
+    """
+    given = spec.promotion.value_bench
+    return {VALUE_BENCH: _labelled(given)} if given is not None else {}
+
+
+def _labelled(given: str) -> Iterator[Problem]:
+    from restmcts_cli.reward_models.sources import is_source, labelled_solutions
+
+    if not is_source(given):
+        raise InputError(f"promotion.value_bench: {given}: no such file, folder or benchmark")
+    solutions = labelled_solutions(given, "test", None)
+    if not {True, False} <= {label for solution in solutions for label in solution.is_right}:
+        raise InputError(f"promotion.value_bench: {given} has not both right and wrong steps; give one that has")
+    yield from map(as_problem, solutions)
 
 
 def note_reviews(spec: RunSpec, train: ProblemReview, test: ProblemReview) -> None:

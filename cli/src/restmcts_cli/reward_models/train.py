@@ -46,13 +46,15 @@ def train(
         Objective,
         typer.Option(
             help="What it learns of the labels: soft, their cross-entropy as values from 0 to 1; hard, whether a step leads "
-            "to a right answer; as `restmcts options value_objective` has it."
+            "to a right answer; the others are those of a run's value_objective (`restmcts options run`)."
         ),
     ] = Objective.SOFT,
     setting: Annotated[
         list[str] | None,
         typer.Option(
-            "-t", "--training", help="A setting of training, name=value; repeat it: `restmcts options value_training`."
+            "-t",
+            "--training",
+            help="A setting of training, name=value; repeat it: `restmcts options training` lists them.",
         ),
     ] = None,
     json: Json = False,

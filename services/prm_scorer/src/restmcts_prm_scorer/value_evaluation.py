@@ -1,5 +1,5 @@
 """Evaluate value models for a promotion: how well their values separate right steps from wrong ones
-on held-out trees.
+on held-out trees, and on labelled solutions where the run has some.
 
 The one place of this service that reads labels; searches never see what it finds. It takes a few
 trees at a time, so that requests have their turn with the models in between.
@@ -7,24 +7,27 @@ trees at a time, so that requests have their turn with the models in between.
 
 import logging
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from typing import TypeVar
 
 from restmcts.adapters.models.interruption import InterruptedCallError, check_interruption, interrupted_by
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.rows import StoredProblem
 from restmcts.adapters.sql.state import promotions, runs, trees
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
+from restmcts.domain.labels.labelled_solutions import labels_of
 from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.runs.phases import PROMOTION_PHASE
-from restmcts.domain.runs.promotion import AUC, SIBLING_ACCURACY, HeldOutStep, auc, sibling_accuracy
+from restmcts.domain.runs.promotion import AUC, BENCH_AUC, SIBLING_ACCURACY, HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
-from restmcts.errors import is_retryable
+from restmcts.errors import ModelError, is_retryable
 from restmcts.messages.commands import EvaluateValues
 from restmcts.messages.events import ValuesJudged
 from restmcts.ports import StepScorer
@@ -36,6 +39,7 @@ from restmcts.usecases.serve_claims import WorkerSettings
 log = logging.getLogger(__name__)
 LabelledTree = tuple[str, Tree, dict[int, StepLabel]]
 TREES_AT_ONCE = 32
+Member = TypeVar("Member")
 
 
 class Evaluations:
@@ -112,9 +116,10 @@ def _evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int
         candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
         incumbent = promotions.promoted(transaction, row.run_id, phase.model)
         held_out = _held_out(transaction, row.run_id, phase.evidence)
+        bench = None if phase.bench_set is None else runs.problems_of(transaction, row.run_id, phase.bench_set)
     with blocking(database, phase_id), _kept(database, phase_id, settings):
-        new = _figures(scorers, candidate.id, held_out, settings)
-        old = _figures(scorers, incumbent.id, held_out, settings) if incumbent is not None else dict.fromkeys(new)
+        new = _figures(scorers, candidate.id, held_out, bench, settings)
+        old = dict.fromkeys(new) if incumbent is None else _figures(scorers, incumbent.id, held_out, bench, settings)
     with database.transaction() as transaction:
         runs.lock_run(transaction, row.run_id)
         row = runs.phase_by_id(transaction, phase_id, lock=True)
@@ -162,19 +167,66 @@ def _kept(database: Database, phase_id: int, settings: WorkerSettings) -> Iterat
 
 
 def _figures(
-    scorers: ModelCache[StepScorer], checkpoint_id: int, held_out: list[LabelledTree], settings: WorkerSettings
+    scorers: ModelCache[StepScorer],
+    checkpoint_id: int,
+    held_out: list[LabelledTree],
+    bench: list[StoredProblem] | None,
+    settings: WorkerSettings,
 ) -> dict[str, Figure | None]:
+    steps = _in_batches(
+        scorers, checkpoint_id, [tree for tree in held_out if len(tree[2]) > 1], _held_out_steps, settings
+    )
+    figures = {AUC: auc(steps), SIBLING_ACCURACY: sibling_accuracy(steps)}
+    if bench is None:
+        return figures
+    found = _in_batches(scorers, checkpoint_id, bench, _bench_steps, settings)
+    by_question: dict[str, list[HeldOutStep]] = {}
+    for problem, steps_of_solution in zip(bench, found, strict=True):
+        by_question.setdefault(problem.digest, []).extend(steps_of_solution)
+    return {**figures, BENCH_AUC: auc(list(by_question.values()))}
+
+
+def _in_batches(
+    scorers: ModelCache[StepScorer],
+    checkpoint_id: int,
+    members: Sequence[Member],
+    score: Callable[[StepScorer, Sequence[Member]], list[list[HeldOutStep]]],
+    settings: WorkerSettings,
+) -> list[list[HeldOutStep]]:
     steps: list[list[HeldOutStep]] = []
-    labelled = [tree for tree in held_out if len(tree[2]) > 1]
-    for start in range(0, len(labelled), TREES_AT_ONCE):
+    for start in range(0, len(members), TREES_AT_ONCE):
         check_interruption()
         with settings.at_work(), scorers.use(checkpoint_id) as scorer:
-            steps += _held_out_steps(scorer, labelled[start : start + TREES_AT_ONCE])
+            steps += score(scorer, members[start : start + TREES_AT_ONCE])
         settings.on_batch()
-    return {AUC: auc(steps), SIBLING_ACCURACY: sibling_accuracy(steps)}
+    return steps
 
 
-def _held_out_steps(scorer: StepScorer, held_out: list[LabelledTree]) -> list[list[HeldOutStep]]:
+def _bench_steps(scorer: StepScorer, solutions: Sequence[StoredProblem]) -> list[list[HeldOutStep]]:
+    """Return the labelled steps of each solution with the scorer's values; none of a solution that
+    the scorer refuses.
+    """
+    steps = [tuple(solution.solution or ()) for solution in solutions]
+    requests = [ScoreSteps(number, (), (each,)) for number, each in enumerate(steps)]
+    try:
+        answers = scorer.score([solution.question for solution in solutions], requests)
+    except ModelError:
+        if len(solutions) == 1:
+            return [[]]
+        return [found for solution in solutions for found in _bench_steps(scorer, [solution])]
+    return [
+        [
+            HeldOutStep(place, value, is_right)
+            for place, (value, is_right) in enumerate(
+                zip(answer.values[0], labels_of(solution.answer, each), strict=True)
+            )
+            if is_right is not None
+        ]
+        for solution, each, answer in zip(solutions, steps, answers, strict=True)
+    ]
+
+
+def _held_out_steps(scorer: StepScorer, held_out: Sequence[LabelledTree]) -> list[list[HeldOutStep]]:
     """Return the labelled steps of each tree with the scorer's values; one request a tree."""
     paths = [value_paths(tree, labels) for _, tree, labels in held_out]
     requests = [ScoreSteps(number, (), tuple(path.steps for path in found)) for number, found in enumerate(paths)]

@@ -2,7 +2,7 @@
 from what held-out problems say of both.
 """
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping, Sequence
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import JsonObject, StoredCheckpoint, StoredPhase
@@ -10,7 +10,7 @@ from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import PromotionPhase
-from restmcts.domain.runs.promotion import DECIDING, is_promoted
+from restmcts.domain.runs.promotion import BENCH_AUC, DECIDING, is_promoted
 from restmcts.domain.stats.estimates import Estimate, Figure
 
 
@@ -53,7 +53,7 @@ def decide(
     checkpoint that was never measured) decides for the incumbent.
     """
     gains = {name: new.minus(old) for name, (new, old) in figures.items() if new is not None and old is not None}
-    deciding = DECIDING[phase.value_metric] if phase.model == "value" else tuple(figures)
+    deciding = _deciding(phase, figures)
     measured = {name: gains[name] for name in deciding if name in gains}
     pairs = [figures[name] for name in deciding]
     unknown = any(old is None if new is not None else phase.value_gain is not None for new, old in pairs)
@@ -66,9 +66,15 @@ def decide(
         "promoted": goes_on,
         "margin": phase.margin,
         "figures": {name: _figure(*pair, gains.get(name)) for name, pair in figures.items()},
-        "reason": _reason(goes_on, figures) + (_rule(phase) if incumbent is not None else ""),
+        "reason": _reason(goes_on, figures) + (_rule(phase, deciding) if incumbent is not None else ""),
     }
     runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
+
+
+def _deciding(phase: PromotionPhase, figures: Collection[str]) -> list[str]:
+    """Return the names of the figures that decide."""
+    named = (*DECIDING[phase.value_metric], BENCH_AUC) if phase.model == "value" else figures
+    return [name for name in figures if name in named]
 
 
 def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None) -> JsonObject:
@@ -92,9 +98,10 @@ def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | N
     return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"
 
 
-def _rule(phase: PromotionPhase) -> str:
+def _rule(phase: PromotionPhase, deciding: Sequence[str]) -> str:
     """Return what decided, where it is not the usual."""
-    decides = "" if phase.value_metric == "both" else f"; {' and '.join(DECIDING[phase.value_metric])} decides"
+    verb = "decides" if len(deciding) == 1 else "decide"
+    decides = "" if phase.value_metric == "both" else f"; {' and '.join(deciding)} {verb}"
     if phase.value_gain is None:
         return decides
     return f"{decides}; it must be better by {phase.value_gain:g} standard errors of the difference"

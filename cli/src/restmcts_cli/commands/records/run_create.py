@@ -137,10 +137,10 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
     """Return the problems of a run's sets; those of files are read, and reviewed, as they are
     stored.
     """
-    from restmcts_cli.experiments.requested_runs import puzzle_sets
+    from restmcts_cli.experiments.requested_runs import puzzle_sets, value_bench_set
 
     if spec.puzzles is not None:
-        return dict(puzzle_sets(spec.puzzles, spec.seed, spec.iterations))
+        return {**puzzle_sets(spec.puzzles, spec.seed, spec.iterations), **value_bench_set(spec)}
 
     def source(given: str, limit: int | None, needs_answers: bool = True) -> "Iterable[Problem]":
         items = read_source(
@@ -149,7 +149,7 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
         return usable(given, items)
 
     train = source(spec.problems, spec.limit, spec.truth.knows_answers) if spec.problems is not None else ()
-    sets: dict[str, Iterable[Problem]] = {TRAIN: reviews[TRAIN].passing(train)}
+    sets: dict[str, Iterable[Problem]] = {TRAIN: reviews[TRAIN].passing(train), **value_bench_set(spec)}
     if spec.test is not None:
         sets[TEST] = reviews[TEST].passing(source(spec.test, None))
     if spec.probe is not None and spec.probe != HELD_OUT:

@@ -17,6 +17,8 @@ from restmcts_cli.commands.records.run_create import new_run, show_created, stor
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
+
     from restmcts.adapters.sql.rows import StoredRun
     from restmcts.domain.problems import Problem
     from restmcts.domain.runs.spec import RunSpec
@@ -122,7 +124,7 @@ def clone(
         reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
         made = new_run(connection, new_name, spec, paused, reviews)
         if not _has_other_problems(stored, spec):
-            made = replace(made, problems=_problems(connection, row.id), paused=paused)
+            made = replace(made, problems=_problems(connection, row.id) | _other_bench(stored, spec), paused=paused)
         created = store(connection, made)
     if json:
         print_json(created)
@@ -147,8 +149,15 @@ def _has_other_problems(stored: "RunSpec", asked: "RunSpec") -> bool:
     return any(getattr(stored, name) != getattr(asked, name) for name in (*_OF_PROBLEMS, *of_puzzles))
 
 
-def _problems(connection: Connection, run_id: int) -> "dict[str, list[Problem]]":
+def _other_bench(stored: "RunSpec", asked: "RunSpec") -> "dict[str, Iterable[Problem]]":
+    """Return the set of labelled solutions of a clone that names others than the stored run."""
+    from restmcts_cli.experiments.requested_runs import value_bench_set
+
+    return {} if stored.promotion.value_bench == asked.promotion.value_bench else value_bench_set(asked)
+
+
+def _problems(connection: Connection, run_id: int) -> "dict[str, Iterable[Problem]]":
     from restmcts.usecases.stored_sets import stored_problem_sets
 
     with connection.database.transaction() as transaction:
-        return stored_problem_sets(transaction, run_id)
+        return dict(stored_problem_sets(transaction, run_id))

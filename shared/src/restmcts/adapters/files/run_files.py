@@ -9,6 +9,7 @@ from typing import Any
 import tomli_w
 
 from restmcts.domain.runs.spec import RunSpec, written
+from restmcts.domain.runs.spec_plan import HELD_OUT
 from restmcts.domain.runs.spec_settings import Setting, settings_of
 from restmcts.domain.text import valid_text
 from restmcts.errors import InputError
@@ -16,7 +17,7 @@ from restmcts.errors import InputError
 SUFFIX = ".toml"
 _TABLE = re.compile(r"\s*\[\[?\s*([^\]]+?)\s*\]")
 _KEY = re.compile(r"\s*([A-Za-z0-9_.\"'-]+)\s*=")
-_PLACES = ("policy", "value", "problems", "test")
+_PLACES = ("policy", "value", "problems", "test", "probe", "promotion.value_bench")
 
 
 def is_run_file(given: object) -> bool:
@@ -76,7 +77,7 @@ def located(setting: Setting, folder: Path) -> Setting:
     """Return a setting whose value, if it names a file or folder below `folder`, has its whole
     path.
     """
-    if setting.name in _PLACES and isinstance(setting.value, str):
+    if setting.name in _PLACES and isinstance(setting.value, str) and setting.value != HELD_OUT:
         return Setting(setting.name, _located(setting.value, folder), setting.where)
     if setting.name == "plugins" and isinstance(setting.value, list):
         return Setting(setting.name, [_located(str(one), folder) for one in setting.value], setting.where)

@@ -184,6 +184,8 @@ class PromotionPhase:
         margin: as in `PromotionSettings`.
         value_metric: as there; of value models.
         value_gain: likewise.
+        bench_set: problem set of labelled solutions on which value models are evaluated besides;
+            None: none.
     """
 
     name: str
@@ -195,6 +197,7 @@ class PromotionPhase:
     margin: float = 1.0
     value_metric: ValueMetric = "both"
     value_gain: float | None = None
+    bench_set: str | None = None
     kind: Literal["gate"] = "gate"
 
     def needs(self) -> tuple[str, ...]:

@@ -9,6 +9,7 @@ from dataclasses import replace
 
 from restmcts.domain.runs.methods import METHODS, Models
 from restmcts.domain.runs.phases import Phase, PromotionPhase, Purpose, SearchPhase, TrainPolicyPhase
+from restmcts.domain.runs.promotion import VALUE_BENCH
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.search.best_of_n import CotSettings, SelfConsistencySettings
 from restmcts.errors import InputError
@@ -132,6 +133,7 @@ def _gated_value(
         run.gate.margin,
         run.gate.value_metric,
         run.gate.value_gain,
+        VALUE_BENCH if run.gate.value_bench is not None else None,
     )
     phases.append(promotion)
     return promotion.name

@@ -20,6 +20,9 @@ from restmcts.errors import InputError
 
 ValueMetric = Literal["both", "auc", "siblings"]
 AUC, SIBLING_ACCURACY = "auc", "sibling accuracy"
+BENCH_AUC = "auc on labelled steps"
+VALUE_BENCH = "value-bench"
+"""The problem set with the labelled solutions on which new value models are evaluated."""
 DECIDING: Mapping[ValueMetric, tuple[str, ...]] = {
     "both": (AUC, SIBLING_ACCURACY),
     "auc": (AUC,),
@@ -42,6 +45,8 @@ class PromotionSettings:
             others), "siblings" (the same among steps after the same ones), or "both".
         value_gain: standard errors of the difference by which a new value model must be better in
             each of these to be promoted; None: it must not be worse, by `margin`.
+        value_bench: solutions whose steps are labelled, as `restmcts prm bench --on` takes them:
+            how well a new value model's values separate right steps from wrong ones decides too.
     """
 
     margin: NotNegative = 1.0
@@ -49,12 +54,15 @@ class PromotionSettings:
     num_samples: AtLeastOne = 8
     value_metric: ValueMetric = "both"
     value_gain: NotNegative | None = None
+    value_bench: str | None = None
 
     def __post_init__(self) -> None:
         check_ranges(self)
-        if not self.num_problems and (self.value_gain is not None or self.value_metric != "both"):
+        asked = self.value_gain is not None or self.value_metric != "both" or self.value_bench is not None
+        if asked and not self.num_problems:
             raise InputError(
-                "promotion.value_gain and promotion.value_metric need held-out problems: set promotion.num_problems above 0"
+                "promotion.value_gain, promotion.value_metric and promotion.value_bench need held-out problems: set "
+                "promotion.num_problems above 0"
             )
 
 
