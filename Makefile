@@ -23,7 +23,7 @@ PARALLEL := --maxprocesses 8
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check mutations results bench bench-gpu docs clean
+.PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check mutations results bench bench-gpu bench-scale docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
@@ -104,6 +104,9 @@ results: setup ## The tables of docs/results.md on number paths, from nothing; h
 
 bench-gpu: setup ## Generation, searches, training and, with RESTMCTS_VLLM_COMMAND, vLLM, in the shape of 1.5 B parameters
 	@$(BIN)/python tests/bench/bench_gpu.py
+
+bench-scale: setup ## The stack with 1 to 32 simulated model workers, under kills and beside 100,000 trees; 15 minutes
+	@$(BIN)/python tests/bench/bench_scale.py
 
 bench: setup ## Benchmarks: every tests/bench/bench_*.py in turn
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

@@ -43,29 +43,25 @@ MEBIBYTE = 2**20
 POLL_SECONDS = 1.0
 
 
-def propose(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[str]:
-    answers = []
-    for request in requests:
+def propose(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    for place, request in enumerate(requests):
         proposal = load_proposal(request.payload)
         key = derive_seed(request.tree_id, proposal.number)
         steps = [
-            f"The answer is {key % 7}." if (key + place) % 3 else f"We add {key % 90 + place}.\n"
-            for place in range(proposal.num_samples)
+            f"The answer is {key % 7}." if (key + number) % 3 else f"We add {key % 90 + number}.\n"
+            for number in range(proposal.num_samples)
         ]
         samples = tuple(Sample((ProposedStep(step, 8, -2.0),), 8, ended="answer" in step) for step in steps)
-        answers.append(dump_response(StepsProposed(proposal.number, samples, 1)))
-    return answers
+        yield place, dump_response(StepsProposed(proposal.number, samples, 1))
 
 
-def score(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[str]:
-    answers = []
-    for request in requests:
+def score(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    for place, request in enumerate(requests):
         scoring = load_scoring(request.payload)
         values = tuple(
             tuple((derive_seed(request.tree_id, step) % 100) / 150 for step in branch) for branch in scoring.branches
         )
-        answers.append(dump_response(StepsScored(scoring.number, values, 1)))
-    return answers
+        yield place, dump_response(StepsScored(scoring.number, values, 1))
 
 
 @contextmanager
