@@ -17,7 +17,7 @@ from typer.testing import Result
 SIZES = {"puzzles.demonstrations": 6, "puzzles.bootstrap": 2, "puzzles.searched": 3, "puzzles.test": 4,
          "puzzles.compared": 2, "puzzles.held_out": 2}  # fmt: skip
 SMALL = tuple(text for name, value in SIZES.items() for text in ("--set", f"{name}={value}"))
-DEMO = ("--demo", "--quick", *SMALL)
+DEMO = ("--demo", *SMALL)
 PHASES = (
     "SELECT phases.name, iteration, spec FROM phases JOIN runs ON runs.id = run_id WHERE runs.name = ? "
     "ORDER BY phases.position"

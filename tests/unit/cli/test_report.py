@@ -22,7 +22,6 @@ from restmcts_cli.reports.run_report_data import (
     SearchResult,
     evaluate_values,
     json_line,
-    without_accuracies,
 )
 from restmcts_cli.reports.run_summary import summarise
 from rich.console import Console
@@ -342,15 +341,3 @@ def test_an_observation_is_named_in_the_picture_of_a_tree() -> None:
     nodes = (DrawnNode("", None, 1, None), DrawnNode("calc: 3*9\n", 0.5, 1, 0))
     svg = draw_tree(DrawnTree("q", (*nodes, DrawnNode("result: 27\n", 0.5, 1, 1, is_observation=True))))
     assert "result: 27  (observation)" in svg and svg.count("(observation)") == 1
-
-
-def test_a_smoke_run_counts_what_was_done_and_shows_no_accuracy() -> None:
-    report = make_report()
-    shown = without_accuracies(report)
-    page = render_page(shown)
-    console = Console(width=200, record=True, file=io.StringIO())
-    console.print(render_table(shown))
-    for text in (page, console.export_text()):
-        assert "traces learnt" in text
-        assert not [word for word in ("±", "greedy", "Accuracy", "AUC", "standard error") if word in text]
-    assert json.loads(json_line(report, "page"))["search"]

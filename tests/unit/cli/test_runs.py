@@ -313,14 +313,23 @@ def test_work_says_that_torch_is_missing(workdir: Path, call: Command, monkeypat
 
 
 def test_the_demo_run_is_that_of_the_demo(tmp_path: Path, document: Document) -> None:
-    made = document("runs", "create", "demo", "--demo", "--quick", "--policy", "someone/model", "--workdir", tmp_path)
-    assert made["problems"]["search-1"] == 100
+    asked = ("--demo", "--policy", "someone/model", "--set=puzzles.searched=9", "--set=puzzles.test=9")
+    made = document("runs", "create", "demo", *asked, "--set=puzzles.compared=3", "--workdir", tmp_path)
+    assert made["problems"]["search-1"] == 9
     database = Database(f"sqlite:///{tmp_path / 'run.db'}")
     with database.transaction() as transaction:
         names = [phase.name for phase in queries.phase_numbers(transaction, 1)]
     database.close()
     assert names[0] == "policy-0"
     assert "MCTS* @ 80" in names
+
+
+def test_a_set_of_puzzles_may_be_empty_where_nothing_reads_it(tmp_path: Path, call: Command) -> None:
+    quick = ("runs", "create", "demo", "--demo", "--quick", "--workdir", tmp_path, "--set=puzzles.searched=9")
+    evaluations = '--set=evaluations=[{"name": "greedy", "search": {"algorithm": "cot"}}]'
+    assert "no usable problem for the set 'compared'" in message(call(*quick, evaluations))
+    made = json.loads(call(*quick, "--set=puzzles.test=0", "--json").stdout)["problems"]
+    assert (made["search-1"], made["test"], made["compared"]) == (9, 0, 0)
 
 
 def test_archived_runs_are_left_out_of_the_list_until_they_are_put_back(

@@ -144,8 +144,6 @@ def test_the_list_is_sorted_and_filtered_by_its_address(client: Any) -> None:
     assert names_on(client.text("/?text=LARGE%20once")) == ["once"]
     assert names_on(client.text("/?state=running")) == ["searches"]
     assert "No run matches" in client.text("/?text=nothing")
-    for wrong in ("sort=color", "state=asleep", "page=-1"):
-        assert client.get(f"/?{wrong}")[0] == 422
     page = client.text("/?text=rises")
     assert "10.0 % [" in page and "80.0 % [" in page and "2,030" in page
     assert '<a class="sort" href="/?text=rises&amp;sort=-last">' in page
@@ -170,7 +168,6 @@ def test_runs_side_by_side_begin_with_the_settings_that_differ(client: Any) -> N
     assert "2,000</text>" in by_tokens, "what evaluations generated is no part of it"
     assert "tick two or more runs" in client.get("/runs/compare?run=1")[1]
     assert client.get("/runs/compare?run=1&run=77")[0] == 404
-    assert client.get("/runs/compare?" + "&".join(["run=1"] * 9))[0] == 422
 
 
 def test_archived_runs_are_listed_only_when_they_are_asked_for(client: Any, database: Database) -> None:

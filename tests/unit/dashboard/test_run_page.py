@@ -115,7 +115,6 @@ def test_decisions_on_policies_are_marked_in_the_curve_over_iterations_and_token
         assert "✓<title>policy-1 was promoted</title>" in page
         assert "✗<title>policy-2 was rejected</title>" in page
         assert f'data-live="/runs/1/live?x={x}"' in page
-    assert client.get("/runs/1?x=hours")[0] == 422
 
 
 def test_problems_are_won_lost_or_never_solved_across_iterations(client: Any, database: Database) -> None:
@@ -133,8 +132,6 @@ def test_problems_are_won_lost_or_never_solved_across_iterations(client: Any, da
     assert "&lt;i&gt;lost" in page
     assert '<a class="verdict right" href="/trees/2">' in page and '<a class="verdict wrong" href="/trees/14">' in page
     assert all(words in page for words in OUTCOMES.values())
-    assert client.get("/runs/1/problems?of=nothing")[0] == 404
-    assert client.get("/runs/1/problems?outcome=drawn")[0] == 422
 
 
 def test_rows_of_training_data_are_browsed_step_by_step(client: Any) -> None:

@@ -32,24 +32,45 @@ class DemoSize:
     value_steps: int = 160
     test_budgets: tuple[int, ...] = (80, 160)
     difficulty: str = HARD
+    control: bool = True
+    seed_batch: int = 32
+    value_batch: int = 64
 
 
 # A first policy that is trained briefly leaves search more to teach, and as many test puzzles as
 # these keep the error of the difference from ReST^EM near a point (docs/results.md).
 DEMO = DemoSize(seed_steps=400, test=2000, compared=200)
 
+# What rises on most seeds in a minute (docs/results.md): the sizes of examples/first-run.toml.
+# There is no time for a control, nor for ReST^EM beside it.
 QUICK = DemoSize(
+    bootstrap=200,
+    searched=400,
+    test=300,
+    compared=0,
+    held_out=40,
+    policy_steps=110,
+    value_steps=40,
+    test_budgets=(),
+    control=False,
+    seed_batch=16,
+    value_batch=32,
+)
+
+# So little of everything that no figure would mean anything: nothing is evaluated.
+SMOKE = DemoSize(
     demonstrations=600,
     bootstrap=80,
     searched=100,
-    test=100,
-    compared=40,
-    held_out=40,
+    test=0,
+    compared=0,
+    held_out=0,
     seed_steps=150,
     policy_steps=20,
     value_steps=20,
-    test_budgets=(80,),
+    test_budgets=(),
     difficulty=EASY,
+    control=False,
 )
 
 
@@ -96,10 +117,12 @@ def demo_spec(seed: int, size: DemoSize, num_iterations: int = NUM_ITERATIONS) -
             "traces": {"top_k": 2, "rank": "shortest"},
             # The question names the number to reach, so the answer is no news to the policy.
             "hint": "{question}",
-            "control": True,
-            "seed_training": _training(size.seed_steps, learning_rate=3e-3, muon_learning_rate=0.01),
+            "control": size.control,
+            "seed_training": _training(
+                size.seed_steps, batch_size=size.seed_batch, learning_rate=3e-3, muon_learning_rate=0.01
+            ),
             "policy_training": _training(size.policy_steps, **further),
-            "value_training": _training(size.value_steps, batch_size=64, **further),
+            "value_training": _training(size.value_steps, batch_size=size.value_batch, **further),
             "preference_training": _training(
                 size.policy_steps, optimizer="adamw", learning_rate=1e-4, muon_learning_rate=0.005
             ),
@@ -143,7 +166,8 @@ def mcts_star(max_depth: int) -> dict[str, object]:
 
 
 def _evaluations(size: DemoSize) -> Iterator[dict[str, object]]:
-    yield {"name": "greedy", "search": {"algorithm": "cot"}}
+    if size.compared:
+        yield {"name": "greedy", "search": {"algorithm": "cot"}}
     samples = {"algorithm": "best-of-n", "num_samples": 64, "samples_at_once": 1}
     for tokens in size.test_budgets:
         methods: dict[str, dict[str, object]] = {

@@ -27,11 +27,11 @@ class LlmDemoSize:
     tokens: int = 240
 
 
-LLM_QUICK = LlmDemoSize(
+LLM_SMOKE = LlmDemoSize(
     demonstrations=8,
     searched=4,
-    test=4,
-    compared=2,
+    test=0,
+    compared=0,
     seed_steps=2,
     policy_steps=1,
     value_steps=1,
@@ -62,12 +62,12 @@ def llm_demo_spec(seed: int, size: LlmDemoSize) -> RunSpec:
             "budget": {"tokens": size.tokens, "iterations": None},
             "generation": {"max_step_tokens": 40, "max_solution_tokens": 160, "step_separator": "newline"},
             "traces": {"top_k": 2, "rank": "shortest"},
-            "control": True,
+            "control": size.test > 0,
             "seeds_again": True,
             "seed_training": _training(size.seed_steps, 2e-4),
             "policy_training": _training(size.policy_steps, 1e-4),
             "value_training": _training(size.value_steps, 5e-5),
-            "evaluations": list(_evaluations(size)),
+            "evaluations": list(_evaluations(size)) if size.compared else [],
             "models": {"template": "plain", "trees_in_flight": 200},
         }
     )

@@ -7,7 +7,7 @@ from dataclasses import replace
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.tasks.small_programs import KIND, LENGTH, MOST_LINES, NUM_SHOWN, NUM_TESTS
 
-from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
+from restmcts_cli.experiments.demo_plan import SMOKE, DemoSize, demo_spec
 
 # Few demonstrations, learnt until more steps on them teach little: then what self-training adds is
 # its own (docs/results.md).
@@ -22,7 +22,7 @@ PROGRAMS = DemoSize(
     test_budgets=(160,),
     difficulty="3-4",
 )
-PROGRAMS_QUICK = replace(QUICK, test_budgets=(160,), difficulty="1-2")
+PROGRAMS_SMOKE = replace(SMOKE, difficulty="1-2")
 
 TOKENS = 240
 _LINE_TOKENS = 2 * LENGTH + 6  # the line, its comment's marks and numbers, and the newline

@@ -8,7 +8,7 @@ from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.spec_plan import HELD_OUT
 from restmcts.domain.truth.truth_settings import TruthSettings
 
-from restmcts_cli.experiments.demo_plan import DEMO, DemoSize
+from restmcts_cli.experiments.demo_plan import DEMO, SMOKE, DemoSize
 
 MAX_FLIP_RATE = 0.1
 """Between 7 %, where the first policy is mostly right, and 20 %, where it is mostly wrong."""
@@ -17,6 +17,7 @@ PROMOTES_ALL = 1000.0
 
 # A first policy that is mostly wrong, and few puzzles: the policy soon learns its own mistakes.
 VOTED: DemoSize = replace(DEMO, demonstrations=1000, bootstrap=300, searched=300, test=1000)
+VOTED_SMOKE = replace(SMOKE, held_out=40)
 
 
 def voted(spec: RunSpec) -> RunSpec:

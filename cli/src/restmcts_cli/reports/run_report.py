@@ -187,7 +187,10 @@ def _iterations_table(report: Report) -> Table:
         learnt = (result.num_policy_samples, result.num_value_samples)
         rows.append((result.iteration, *(accuracies[name] for name in shown), *counts, *learnt))
     columns = ("iteration", *shown, "trees", "solved", "tokens", "traces learnt", "values learnt")
-    about = "± is one standard error over the held-out problems." if _has_accuracy(report) else ""
+    problems = {result.greedy.estimate.n for result in report.iterations if result.greedy is not None}
+    about = (
+        f"± is one standard error over {', '.join(map(str, sorted(problems)))} held-out problems." if problems else ""
+    )
     if _has_control(report):
         about += (
             " The control starts from the same base policy and takes as many further steps on the demonstrations alone."

@@ -6,7 +6,7 @@ import json
 import math
 from collections import defaultdict
 from collections.abc import Hashable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import combinations
 from statistics import fmean
 
@@ -227,12 +227,6 @@ def _sibling_accuracy(
         if near < far
     ]
     return fmean(won) if won else None
-
-
-def without_accuracies(report: Report) -> Report:
-    """Return a report that counts what was done, and says nothing of how good it is."""
-    iterations = tuple(replace(one, greedy=None, control=None, beside=None) for one in report.iterations)
-    return replace(report, iterations=iterations, search=(), values=())
 
 
 def json_line(report: Report, report_path: str) -> str:

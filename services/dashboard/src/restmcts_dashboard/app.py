@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from restmcts_dashboard.bad_requests import in_words
 from restmcts_dashboard.failure_pages import failure_pages
 from restmcts_dashboard.pages import HEADERS, check_origin, check_query, document, page
 from restmcts_dashboard.runs.run_list_pages import run_list_pages
@@ -76,8 +77,7 @@ def create_app(source: Source) -> FastAPI:
 
     @app.exception_handler(RequestValidationError)
     def on_bad_request(request: Request, error: RequestValidationError) -> Response:
-        first = error.errors()[0]
-        return failure(request, 422, "Bad request", f"{'.'.join(map(str, first['loc']))}: {first['msg']}")
+        return failure(request, 400, "Bad request", in_words(error.errors()[0]))
 
     @app.exception_handler(HTTPException)
     def on_http_error(request: Request, error: HTTPException) -> Response:

@@ -2,14 +2,22 @@
 reasons, to be tried again.
 """
 
+from typing import Annotated
+
 from fastapi import APIRouter, Response
 from restmcts.adapters.sql.reads import queries, stack_queries
 from restmcts.usecases import steer
 
+from restmcts_dashboard.bad_requests import one_of
 from restmcts_dashboard.pages import RowId, Token, change, page
 from restmcts_dashboard.source import Source
 
 MAX_SHOWN = 200
+DONE = {
+    "message": "The message was sent again.",
+    "tree": "The tree begins again, under another number if its search had not ended.",
+}
+"""What is said after a change."""
 
 
 def failure_pages(source: Source) -> APIRouter:
@@ -17,14 +25,11 @@ def failure_pages(source: Source) -> APIRouter:
     pages = APIRouter()
 
     @pages.get("/failures")
-    def failures(done: str = "") -> Response:
+    def failures(done: Annotated[str, one_of("done", DONE)] = "") -> Response:
         with source.database.transaction() as transaction:
             letters = stack_queries.list_dead_letters(transaction)
             trees = queries.failed_trees(transaction, MAX_SHOWN)
-        notice = {
-            "message": "The message was sent again.",
-            "tree": "The tree begins again, under another number if its search had not ended.",
-        }.get(done, "")
+        notice = DONE.get(done, "")
         return page("failures.html.j2", source=source, letters=letters[-MAX_SHOWN:][::-1], trees=trees, notice=notice)
 
     @pages.post("/dead-letters/{letter_id}/retry")

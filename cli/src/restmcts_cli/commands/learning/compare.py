@@ -54,7 +54,10 @@ def compare(
         Path, typer.Option(help="Folder for everything that is made; the same folder resumes it.", file_okay=False)
     ] = Path("compare-out"),
     quick: Annotated[
-        bool, typer.Option("--quick", help="The puzzle at the size of a smoke test; its numbers mean nothing.")
+        bool,
+        typer.Option(
+            "--quick", help="The puzzle at the size of `demo --quick`: about a minute for each method and seed."
+        ),
     ] = False,
     markdown: Annotated[
         Path | None, typer.Option(help="Also write the table to this file, as Markdown.", dir_okay=False)

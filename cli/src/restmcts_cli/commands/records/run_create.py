@@ -44,7 +44,9 @@ def create(
     demo: Annotated[
         bool, typer.Option("--demo", help="The run of `restmcts demo`; a run file and flags override it.")
     ] = False,
-    quick: Annotated[bool, typer.Option("--quick", help="A much smaller run; only with --demo.")] = False,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="The run of `restmcts demo --quick`; only with --demo.")
+    ] = False,
     paused: Annotated[bool, typer.Option("--paused", help="Start only when `runs resume` is called.")] = False,
     workdir: Workdir = None,
     plugin: Plugins = None,
@@ -176,7 +178,9 @@ def store(connection: Connection, new: "NewRun") -> CreatedRun:
     with connection.database.transaction() as transaction:
         created = create_run(transaction, new)
         counts = dict(created.num_problems)
-        empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
+        read = {getattr(phase, name, None) for phase in new.phases for name in ("problem_set", "solutions_of")}
+        waits = {TRAIN} if new.paused else set()
+        empty = next((name for name, count in counts.items() if not count and name in read - waits), None)
         if empty is not None:
             raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
         if new.config.get("probe_set") == HELD_OUT and not counts.get(HELD_OUT) and not new.paused:

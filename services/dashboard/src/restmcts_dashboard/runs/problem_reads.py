@@ -13,7 +13,7 @@ from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.stats.estimates import Estimate, Figure
-from restmcts.errors import NotFoundError
+from restmcts.errors import InputError
 from sqlalchemy import select
 
 OUTCOMES = {
@@ -92,7 +92,7 @@ def read_problems(
     """
     groups = _groups(phases_of(transaction, run_id))
     if group and group not in groups:
-        raise NotFoundError(f"this run has no problems {group!r}; it has {', '.join(groups) or 'none'}")
+        raise InputError(f"this run has no problems {group!r}; it has {', '.join(groups) or 'none'}")
     group = group or next(iter(groups), "")
     phases = groups.get(group, [])
     attempts = _attempts(transaction, phases, by_end=group.endswith(SEARCHED))

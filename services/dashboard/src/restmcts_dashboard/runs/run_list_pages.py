@@ -10,6 +10,7 @@ from restmcts.reporting.truth import marked as marked_with
 from restmcts.usecases import steer
 
 from restmcts_dashboard import live
+from restmcts_dashboard.bad_requests import one_of
 from restmcts_dashboard.pages import RowId, Token, change, marked, page, render
 from restmcts_dashboard.runs import charts, run_reads
 from restmcts_dashboard.runs.run_list import SORTS, RunQuery, found_runs, side_by_side
@@ -18,14 +19,14 @@ from restmcts_dashboard.source import Source
 MAX_COMPARED = 8
 MAX_FORECASTS = 20
 STATES = ("running", "blocked", "paused", "done", "failed", "cancelled")
-_SORT = f"^-?({'|'.join(SORTS)})$"
+_ORDERS = [sign + name for name in SORTS for sign in ("", "-")]
 
 
 def asked(
     text: Annotated[str, Query(max_length=200)] = "",
-    state: Annotated[str, Query(pattern=f"^({'|'.join(STATES)}|)$")] = "",
+    state: Annotated[str, one_of("state", STATES)] = "",
     archived: bool = False,
-    sort: Annotated[str, Query(pattern=_SORT)] = "-created",
+    sort: Annotated[str, one_of("sort", _ORDERS)] = "-created",
     number: Annotated[int, Query(alias="page", ge=0, le=10_000)] = 0,
 ) -> RunQuery:
     """Return what the address asks for."""

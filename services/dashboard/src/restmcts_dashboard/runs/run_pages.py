@@ -13,6 +13,7 @@ from restmcts.errors import NotFoundError
 from restmcts.reporting.truth import MARK
 
 from restmcts_dashboard import live
+from restmcts_dashboard.bad_requests import check_one_of, one_of
 from restmcts_dashboard.pages import RowId, marked, page, render
 from restmcts_dashboard.runs import charts, run_reads
 from restmcts_dashboard.runs.annotation_reads import newest_annotations
@@ -75,8 +76,8 @@ def _add_trees(pages: APIRouter, source: Source) -> None:
     def trees(
         run_id: RowId,
         phase: str = "",
-        state: str = "",
-        solved: Annotated[str, Query(pattern="^(yes|no|)$")] = "",
+        state: Annotated[str, one_of("state", list(TreeState))] = "",
+        solved: Annotated[str, one_of("solved", ("yes", "no"))] = "",
         question: Annotated[str, Query(max_length=500)] = "",
         after: RowId = 0,
     ) -> Response:
@@ -85,6 +86,7 @@ def _add_trees(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             row = run_reads.run_row(transaction, run_id)
             phases = queries.phase_numbers(transaction, run_id)
+            check_one_of("phase", phase, [one.name for one in phases if one.kind == "search"])
             found = queries.list_trees(transaction, run_id, limit=TREES_ON_A_PAGE + 1, **asked)
             mark = _mark(transaction, run_id)
         more = found[TREES_ON_A_PAGE - 1].id if len(found) > TREES_ON_A_PAGE else None
@@ -98,7 +100,7 @@ def _add_problems(pages: APIRouter, source: Source) -> None:
     def problems(
         run_id: RowId,
         of: Annotated[str, Query(max_length=200)] = "",
-        outcome: Annotated[str, Query(pattern=f"^({'|'.join(OUTCOMES)}|)$")] = "",
+        outcome: Annotated[str, one_of("outcome", OUTCOMES)] = "",
         question: Annotated[str, Query(max_length=500)] = "",
         number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0,
     ) -> Response:
