@@ -131,6 +131,15 @@ def test_a_clone_is_changed_by_flags_and_draws_puzzles_of_another_seed(
     assert rows(workdir, "SELECT state FROM runs WHERE name = ?", "other") == [("paused",)]
 
 
+def test_sets_of_puzzles_may_be_empty(document: Callable[..., Any], tmp_path: Path) -> None:
+    """As `restmcts selftrain` has it: nothing is tested, held out or compared."""
+    none = [text for name in ("test", "compared", "held_out", "bootstrap") for text in ("--set", f"puzzles.{name}=0")]
+    created = document("runs", "create", "one", *DEMO, *none, "--set", "evaluations=[]", "--workdir", tmp_path / "w")
+    assert created["problems"] == {"demos": 6, "search-1": 3, "search-2": 3}
+    phases = [name for name, *_ in rows(tmp_path / "w", PHASES, "one")]
+    assert "collect-2" in phases and not any(name.startswith(("grade", "gate", "held-out")) for name in phases)
+
+
 def test_a_run_that_was_filled_from_a_file_is_cloned_without_the_file(
     document: Callable[..., Any], tmp_path: Path
 ) -> None:

@@ -142,7 +142,8 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
     from restmcts_cli.experiments.requested_runs import puzzle_sets, value_bench_set
 
     if spec.puzzles is not None:
-        return {**puzzle_sets(spec.puzzles, spec.seed, spec.iterations), **value_bench_set(spec)}
+        drawn = puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
+        return {**{name: members for name, members in drawn.items() if members}, **value_bench_set(spec)}
 
     def source(given: str, limit: int | None, needs_answers: bool = True) -> "Iterable[Problem]":
         items = read_source(
