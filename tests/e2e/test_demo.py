@@ -84,6 +84,8 @@ def test_the_demo_is_resumed_kept_looked_at_and_made_again(
     assert again.returncode == 0, again.stderr
     numbers = [json.loads(done.stdout)["iterations"] for done in (resumed, again)]
     assert numbers[0] == numbers[1]
+    assert "finished before: all" in again.stderr and "policy-0: done" not in again.stderr
+    assert "Accuracy by iteration" in again.stderr and f"restmcts ui --workdir {out}" in again.stderr
     check_report(out, again.stdout)
 
     other = restmcts(*options, "--seed", "7")

@@ -41,3 +41,22 @@ def test_a_probe_measures_every_kind_of_phase_and_leaves_nothing(
     assert found["seconds"]["low"] < found["seconds"]["expected"] < found["seconds"]["high"]
     assert found["disk_bytes"]["expected"] > 100_000
     assert [path.name for path in tmp_path.iterdir()] == ["run.toml"]
+
+
+def test_what_more_iterations_take_is_forecast_and_nothing_is_changed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(work_probe, "SIZES", (1,))
+    (tmp_path / "run.toml").write_text(RUN)
+    place = ["--workdir", str(tmp_path / "work")]
+    assert CliRunner().invoke(app, ["runs", "create", "first", str(tmp_path / "run.toml"), *place]).exit_code == 0
+    before = (tmp_path / "work" / "run.db").read_bytes()
+    asked = ["runs", "extend", "first", "--iterations", "4", *place, "--dry-run", "--json"]
+    result = CliRunner().invoke(app, asked)
+    assert result.exit_code == 0, result.exception
+    assert result.stderr.startswith("forecast: ")
+    phases = {phase["name"]: phase for phase in json.loads(result.stdout)["phases"]}
+    assert phases["collect-4"]["num_trees"] == 9 and phases["collect-4"]["seconds"] > 0
+    assert (tmp_path / "work" / "run.db").read_bytes() == before
+    refused = CliRunner().invoke(app, [part if part != "4" else "1" for part in asked])
+    assert "to extend it, give more in all" in str(refused.exception)

@@ -13,6 +13,7 @@ from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
 from restmcts_cli.arguments.answering_methods import parse_methods
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark, benchmark_named
+from restmcts_cli.commands.learning import evaluate
 from restmcts_cli.reports import evaluation_report
 from restmcts_cli.reports.evaluation_report import read_files, write_files
 from restmcts_cli.reports.evaluation_tables import EvaluationReport, summarise
@@ -143,6 +144,28 @@ def _written(folder: Path, accuracies: dict[str, float]) -> Path:
     folder.mkdir()
     write_files(_report(accuracies), folder)
     return folder
+
+
+@pytest.mark.parametrize(
+    ("typed", "expected"),
+    [
+        (("--methods", "greedi"), "did you mean 'greedy'"),
+        (("-o", "nothing.branch=2"), "none of the methods"),
+        (("--budgets", "many"), "--budgets many: give whole numbers"),
+        (("--seeds", "two"), "--seeds two: give whole numbers"),
+        (("--verifiers-from", "gsm8k:no.jsonl"), "no.jsonl does not exist"),
+        (("--iterations-of", "run"), "name either the model"),
+    ],
+)
+def test_what_is_typed_is_checked_before_anything_is_read(
+    call: Command, tmp_path: Path, typed: tuple[str, ...], expected: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def reads(*_: object, **__: object) -> None:
+        raise AssertionError("problems were read")
+
+    monkeypatch.setattr(evaluate, "read_benchmark", reads)
+    asked = ("evaluate", "gsm8k", "--policy", "someone/model", "--out", tmp_path / "out", *typed)
+    assert expected in str(call(*asked).exception)
 
 
 def test_pooled_evaluations_are_one_table(call: Command, tmp_path: Path) -> None:

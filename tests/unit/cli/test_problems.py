@@ -34,6 +34,16 @@ def test_csv_becomes_json_lines(tmp_path: Path, call: Command) -> None:
     assert f'{table}, line 4: no "answer"; passed over' in result.stderr
 
 
+def test_of_many_bad_lines_the_first_are_named_and_of_a_page_of_text_one(tmp_path: Path, call: Command) -> None:
+    table = tmp_path / "table.jsonl"
+    table.write_text("no\n" * 9 + '{"question": "a", "answer": "1"}\n')
+    noted = call("problems", "import", table, tmp_path / "out.jsonl").stderr
+    assert noted.count("not JSON; passed over") == 5 and "4 more lines passed over" in noted
+    table.write_text("no\n" * 9)
+    failed = call("problems", "import", table, tmp_path / "none.jsonl")
+    assert failed.exit_code != 0 and "passed over" not in failed.stderr
+
+
 def test_puzzles_of_the_demo_are_a_source(tmp_path: Path, document: Document) -> None:
     made = document("problems", "import", "demo:7", tmp_path / "puzzles.jsonl")
     assert made["num_problems"] == 7

@@ -149,6 +149,17 @@ def test_the_list_is_sorted_and_filtered_by_its_address(client: Any) -> None:
     assert '<a class="sort" href="/?text=rises&amp;sort=-last">' in page
 
 
+def test_a_policy_that_another_run_has_trained_is_called_by_its_name_there(database: Database, client: Any) -> None:
+    with database.transaction() as transaction:
+        runs.add_checkpoint(transaction, 1, "policy-0", "policy", "artifact:sha256-0a1b", "0", parent="base")
+        beside = runs.create_run(transaction, "beside", "rest-em", 0, {})
+        runs.add_checkpoint(transaction, beside, "base", "policy", "artifact:sha256-0a1b", "0")
+    assert lines(database)["beside"].policy == "policy-0 of rises"
+    assert lines(database)["rises"].policy == "/models/small"
+    page = client.text("/")
+    assert "policy-0 of rises" in page and "0a1b" not in page
+
+
 def test_a_long_list_is_cut_into_pages(database: Database) -> None:
     line = lines(database)["once"]
     many = [line] * (ROWS_ON_A_PAGE + 1)

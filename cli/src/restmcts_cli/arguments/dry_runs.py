@@ -8,18 +8,22 @@ from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Connection, connect
 from restmcts_cli.arguments.plugin_files import check_folder
-from restmcts_cli.reports.shown_tables import console, print_json
+from restmcts_cli.reports.shown_tables import console, print_json, print_note
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from restmcts.adapters.sql.rows import StoredRun
     from restmcts.domain.runs.spec import RunSpec
     from restmcts.reporting.forecasts import RunForecast
+    from restmcts.usecases.create import Extension
 
 DryRun = Annotated[
     bool,
     typer.Option(
         "--dry-run",
         help="Store nothing, and forecast tokens, requests, time, disk and memory: from runs of the same policy that "
-        "are done, else, in this process, from a probe of a minute that really does a little of it.",
+        "are done, else, in this process, from a probe of some seconds that really does a little of it.",
     ),
 ]
 
@@ -37,6 +41,7 @@ def show_forecast(spec: "RunSpec", workdir: Path | None, json: bool, name: str |
         InputError: if a run has that name.
         RestMctsError: if a file, a model or the stack cannot be used, or a probe cannot do the run.
     """
+    print_note("forecast: reading problems and models; nothing is stored")
     from restmcts_cli.experiments.run_forecast import local_forecast, stack_forecast
 
     if workdir is not None:
@@ -51,21 +56,29 @@ def show_forecast(spec: "RunSpec", workdir: Path | None, json: bool, name: str |
         _show(stack_forecast(spec, connection), json)
 
 
-def show_rest(name: str, workdir: Path | None, json: bool, max_tokens: int | None = None) -> None:
+def show_rest(
+    name: str,
+    workdir: Path | None,
+    json: bool,
+    max_tokens: int | None = None,
+    extended: "Callable[[StoredRun], Extension] | None" = None,
+) -> None:
     """Print what is left of a stored run.
 
     Args:
         max_tokens: the budget that it is to have; None: its own.
+        extended: returns what the run is to be with more iterations.
 
     Raises:
         RestMctsError: if there is no such run, the stack cannot be used, or a probe cannot do it.
     """
+    print_note("forecast: reading the run; nothing is changed")
     from restmcts_cli.experiments.rest_forecast import rest_forecast
 
     if workdir is not None:
         check_folder(workdir)
     with connect(workdir) as connection:
-        _show(rest_forecast(name, connection, max_tokens), json)
+        _show(rest_forecast(name, connection, max_tokens, extended), json)
 
 
 def _check_new(name: str, connection: Connection) -> None:

@@ -10,6 +10,7 @@ from restmcts.adapters.files.problem_files import BadLine, problems_of, read_pro
 from restmcts.adapters.files.row_files import NumberedRow, form_of_file
 from restmcts.adapters.verification.verifiers_tasks import taskset_rows
 from restmcts.domain.problems import Problem
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.reports.shown_tables import print_note
@@ -22,6 +23,8 @@ SOURCES = (
     " demo:COUNT (number paths), demo:KIND:COUNT or demo:KIND:DIFFICULTY:COUNT (number-paths:6-8, word-problems:3-5),"
     " verifiers:TASKSET (a taskset of the package verifiers, where it is installed)."
 )
+MAX_NAMED = 5
+"""Bad lines that are named one by one."""
 
 
 def read_source(
@@ -52,12 +55,23 @@ def read_source(
 
 
 def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]:
-    """Yield the problems; report every bad line, and pass over it."""
+    """Yield the problems, and then report the first bad lines and how many more there were; where
+    no line is a problem, the error that follows says why.
+    """
+    bad: list[BadLine] = []
+    num_usable = 0
     for item in items:
         if isinstance(item, Problem):
+            num_usable += 1
             yield item
         else:
-            print_note(f"{source}, line {item.line_number}: {item.reason}; passed over")
+            bad.append(item)
+    if not num_usable:
+        return
+    for line in bad[:MAX_NAMED]:
+        print_note(f"{source}, line {line.line_number}: {line.reason}; passed over")
+    if len(bad) > MAX_NAMED:
+        print_note(f"{source}: {counted(len(bad) - MAX_NAMED, 'more line')} passed over")
 
 
 def form_of_source(source: str) -> str:

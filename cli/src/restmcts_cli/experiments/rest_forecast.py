@@ -1,6 +1,6 @@
 """What is left of a stored run, forecast from what it has done itself and from runs like it."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 from restmcts.adapters.sql.reads.earlier_runs import earlier_runs
@@ -16,6 +16,7 @@ from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.reporting.forecasts import RunForecast
+from restmcts.usecases.create import Extension
 from restmcts.usecases.stored_sets import stored_problem_sets
 
 from restmcts_cli.arguments.connection import Connection
@@ -56,11 +57,17 @@ class _Stored:
         return " and ".join([*own, *([named_runs(self.names)] if self.names else [])])
 
 
-def rest_forecast(name: str, connection: Connection, max_tokens: int | None = None) -> RunForecast:
+def rest_forecast(
+    name: str,
+    connection: Connection,
+    max_tokens: int | None = None,
+    extended: Callable[[StoredRun], Extension] | None = None,
+) -> RunForecast:
     """Return the forecast of what is left of a stored run, which stays as it is.
 
     Args:
         max_tokens: the budget that it is to have; None: its own.
+        extended: returns what the run is to be with more iterations; None: it stays as it is.
 
     Raises:
         InputError: if there is no such run, or it has no run file.
@@ -68,7 +75,7 @@ def rest_forecast(name: str, connection: Connection, max_tokens: int | None = No
     """
     with connection.database.transaction() as transaction:
         run = run_named(transaction, name)
-        if run.state in ENDS:
+        if run.state in ENDS and extended is None:
             return RunForecast(NO_WORK, "", None, progress=f"Nothing is left: run {name} {ENDS[RunState(run.state)]}.")
         spec = stored_run(run.config)
         if spec is None:
@@ -76,10 +83,14 @@ def rest_forecast(name: str, connection: Connection, max_tokens: int | None = No
         spec = spec.model_copy(update={"max_tokens": max_tokens if max_tokens is not None else run.max_tokens})
         policy = run.config["checkpoints"][BASE]
         measured, names = earlier_runs(transaction, connection.artifacts, spec, policy, run.id)
-        phases = [PHASE.validate_python(row.spec) for row in phases_of(transaction, run.id)]
+        more = extended(run) if extended is not None else None
+        stored_phases = [PHASE.validate_python(row.spec) for row in phases_of(transaction, run.id)]
+        phases = more.phases if more is not None else stored_phases
         progress = progress_of(transaction, run.id)
-        stored = _Stored(run, spec, phases, set_sizes(transaction, run.id), progress, measured, names)
-        sets = stored_problem_sets(transaction, run.id) if connection.workdir is not None else {}
+        new = dict(more.problems) if more is not None else {}
+        sizes = {name: len(members) for name, members in new.items()} | set_sizes(transaction, run.id)
+        stored = _Stored(run, spec, phases, sizes, progress, measured, names)
+        sets = new | (stored_problem_sets(transaction, run.id) if connection.workdir is not None else {})
     return (
         _here(stored, sets)
         if connection.settings is None

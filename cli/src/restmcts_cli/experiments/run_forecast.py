@@ -17,6 +17,7 @@ from restmcts.domain.runs.phases import Phase
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import self_training, spec_plan
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.text import counted
 from restmcts.reporting.forecasts import RunForecast
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Connection, connect
@@ -58,7 +59,10 @@ def local_forecast(spec: RunSpec, workdir: Path) -> RunForecast:
 def probed(measured: Measured) -> str:
     """Return what a probe's numbers are from, as the end of a sentence."""
     largest = max((one.num_trees for one in measured.searches), default=0)
-    return f"a probe on this machine: one iteration over up to {largest} problems of each set"
+    return (
+        f"a probe of some seconds on this machine: the first policy trained briefly, and one iteration over "
+        f"{counted(largest, 'problem')} of each set"
+    )
 
 
 def stack_forecast(spec: RunSpec, connection: Connection) -> RunForecast:

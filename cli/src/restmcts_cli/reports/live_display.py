@@ -73,6 +73,7 @@ class LiveDisplay:
 
     def watch(self, database: Database, run_id: int) -> Self:
         """Begin to show a run."""
+        self._note_end(self._read(database, run_id))
         show = self._show_live if self._console.is_terminal else self._show_lines
         self._thread = threading.Thread(target=show, args=(database, run_id), daemon=True)
         self._thread.start()
@@ -122,6 +123,12 @@ class LiveDisplay:
                     self._print(self._headline(state))
             if ended:
                 return
+
+    def _note_end(self, state: progress.RunProgress | None) -> None:
+        """Say of a run that has ended before that it has, in place of each of its phases."""
+        if state is not None and state.state == RunState.DONE:
+            self._announced.update(one.name for one in state.phases)
+            self._print(f"finished before: all {counted(len(state.phases), 'phase')}; nothing is done again")
 
     def _print_ended(self, phases: Sequence[progress.PhaseProgress]) -> None:
         ended = [one for one in phases if one.state not in (PhaseState.PENDING, *WORKING)]

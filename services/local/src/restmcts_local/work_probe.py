@@ -28,17 +28,20 @@ from restmcts.usecases import steer
 
 from restmcts_local.local_run import LocalRun, ModelOptions
 
-SIZES = (2, 8, 32, 128)
+SIZES = (1, 4, 16, 64)
 """Problems of each set in one measurement after the other."""
 
-SECONDS = 40.0
-"""After which no further measurement begins that would take longer than what is left."""
+SECONDS = 10.0
+"""For all measurements: no further one begins that would probably take longer than what is left."""
 
-SEED_SECONDS = 20.0
+GROWTH = 2.0
+"""How much longer a measurement of four times as many problems probably takes."""
+
+SEED_SECONDS = 5.0
 """For the first training of a policy from given solutions: what it learns there decides how long
 its solutions are."""
 
-NUM_STEPS = 8
+NUM_STEPS = 4
 MAX_DOUBTS = 4
 BASE, FIRST_POLICY = "base", "policy-0"
 Models = Mapping[str, tuple[str, str]]
@@ -133,7 +136,7 @@ class _Probe:
             self._note(f"probe: one iteration over {counted(size, 'problem')}")
             self._do(counted(size, "problem"), phases, {name: members[:size] for name, members in self._sets.items()})
             took, before = time.monotonic() - begin, size
-            if before >= largest or time.monotonic() + took > deadline:
+            if before >= largest or time.monotonic() + GROWTH * took > deadline:
                 return
 
     def _do(self, name: str, phases: Sequence[Phase], sets: Sets) -> int:

@@ -33,6 +33,14 @@ TITLES: dict[Demo, str] = {
     "small-programs": "ReST-MCTS*: a small model teaches itself to program",
     "smollm2": "ReST-MCTS*: SmolLM2-135M teaches itself word problems",
 }
+Quick = Annotated[
+    bool,
+    typer.Option(
+        "--quick",
+        help="A minute of number paths, without ReST^EM, control and searches compared; on most seeds its accuracy "
+        "rises. With --task, --truth or --model a smoke run, which evaluates nothing.",
+    ),
+]
 NUM_ANSWERED = 5
 SMOKE = (
     "A smoke run: all parts work, on far too little of everything for any figure to mean something. Without --quick "
@@ -70,14 +78,7 @@ def demo(
             "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; its time and memory are not yet measured)."
         ),
     ] = "tiny",
-    quick: Annotated[
-        bool,
-        typer.Option(
-            "--quick",
-            help="A minute of number paths, without ReST^EM, control and searches compared; on most seeds its accuracy "
-            "rises. With --task, --truth or --model a smoke run, which evaluates nothing.",
-        ),
-    ] = False,
+    quick: Quick = False,
     out: Annotated[
         Path, typer.Option(help="Folder for everything the demo makes; the same folder resumes it.", file_okay=False)
     ] = Path("demo-out"),

@@ -27,6 +27,7 @@ from restmcts_cli.arguments.documents import takes_document
 from restmcts_cli.arguments.evaluation_request import EvaluationRequest
 from restmcts_cli.arguments.model_checks import check_context
 from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
+from restmcts_cli.arguments.problem_sources import usable
 from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
@@ -78,6 +79,7 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
 
     begin = time.monotonic()
     benchmark = benchmark_named(asked.problems)
+    _check(asked, benchmark)
     sets = asked_sets(asked, benchmark)
     print_note(f"restmcts evaluate in {asked.out}: {asked.problems}")
     with connect(None) if asked.run is not None else nullcontext() as stack:
@@ -92,6 +94,19 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
         with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
             return _report(results, work, asked.problems, begin)
+
+
+def _check(asked: EvaluationRequest, benchmark: Benchmark) -> None:
+    """Raise InputError for what is wrong without a look at problems and models."""
+    if (asked.policy is None) == (asked.iterations_of is None):
+        raise InputError("name either the model with --policy, or a run with --iterations-of")
+    if asked.iterations_of is not None and asked.value:
+        raise InputError("--iterations-of uses the value models of its run; leave out --value")
+    parse_methods(asked.methods or METHODS_WITH_VALUES, asked.option or (), benchmark)
+    for text, name in ((asked.budgets, "budgets"), (asked.seeds, "seeds")):
+        _numbers(text, name)
+    if asked.verifiers_from is not None:
+        benchmark_named(asked.verifiers_from)
 
 
 def asked_evaluation(
@@ -170,12 +185,8 @@ def _models(asked: EvaluationRequest, stack: "Connection | None") -> "EvaluatedM
             return locate_model(stack, model, kind)[0]
         return checkpoint_argument(model, kind, asked.trust_remote_code)
 
-    if (asked.policy is None) == (asked.iterations_of is None):
-        raise InputError("name either the model with --policy, or a run with --iterations-of")
     if asked.policy is not None:
         return given_models(asked.policy, asked.value or (), locate)
-    if asked.value:
-        raise InputError("--iterations-of uses the value models of its run; leave out --value")
     return models_of_run(str(asked.iterations_of), stack)
 
 
@@ -200,14 +211,8 @@ def asked_sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
 
 
 def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None, limit: int | None) -> "list[Problem]":
-    from restmcts.domain.problems import Problem
-
-    members = []
-    for item in read_benchmark(benchmark, split=split, seed=asked.problem_seed, strict=asked.strict, limit=limit):
-        if isinstance(item, Problem):
-            members.append(item)
-        else:
-            print_note(f"{benchmark.name}, line {item.line_number}: {item.reason}; passed over")
+    items = read_benchmark(benchmark, split=split, seed=asked.problem_seed, strict=asked.strict, limit=limit)
+    members = list(usable(benchmark.name, items))
     if not members:
         raise InputError(f"{benchmark.name} contains no usable problem")
     without = _without_tools(members)

@@ -9,6 +9,7 @@ from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.dry_runs import DryRunOfRest, show_rest
 from restmcts_cli.arguments.method_options import MaxTokens
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder, refuse_plugins_on_stack
 from restmcts_cli.arguments.run_flags import RUN_FLAGS, with_flags
@@ -34,6 +35,7 @@ def extend(
     max_tokens: MaxTokens = None,
     workdir: Workdir = None,
     plugin: Plugins = None,
+    dry_run: DryRunOfRest = False,
     json: Json = False,
 ) -> None:
     """Give a run more iterations: what it has done stays, and it goes on from its last models.
@@ -46,6 +48,9 @@ def extend(
     from restmcts.adapters.sql.reads import queries
     from restmcts.usecases.create import extend_run
 
+    if dry_run:
+        show_rest(name, workdir, json, max_tokens, lambda row: _extension(row, iterations))
+        return
     if workdir is not None:
         check_folder(workdir)
     with connect(workdir) as connection, connection.database.transaction() as transaction:

@@ -114,7 +114,7 @@ def training_parts(model: TrainedModel) -> list[MemoryPart]:
     scores = COPIES * shape.num_heads * length if shape.keeps_scores else 0
     a_token = whole * (a_layer + scores) + beginnings * shape.width + COPIES * shape.vocabulary
     return [
-        MemoryPart("process", LIBRARY_BYTES),
+        MemoryPart("Python and its libraries", LIBRARY_BYTES),
         MemoryPart("weights", shape.num_parameters * FLOAT32),
         MemoryPart("gradients and optimizer", 3 * trained * FLOAT32),
         MemoryPart(f"forward pass of {training.batch_size} x {length} tokens", tokens * a_token * FLOAT32),
@@ -140,7 +140,7 @@ def memory_forecast(
     """
     weights = sum(shape.num_parameters * shape.weight_bytes for shape in called)
     caches = sum(kept_bytes + key_value_bytes(shape, batch_tokens) for shape in called)
-    parts = [MemoryPart("process", LIBRARY_BYTES), MemoryPart("weights", weights)]
+    parts = [MemoryPart("Python and its libraries", LIBRARY_BYTES), MemoryPart("weights", weights)]
     parts.append(MemoryPart("keys and values, kept and of one batch", caches))
     largest = sorted(trained, key=_training_bytes, reverse=True)[:trainings_at_once]
     for model in largest:

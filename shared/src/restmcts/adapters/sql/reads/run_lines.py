@@ -5,7 +5,7 @@ the phase. Only trees of phases under way are counted.
 """
 
 from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 from sqlalchemy import ColumnElement, Select, case, func, select
@@ -59,7 +59,8 @@ class RunLine:
     """A run in one line.
 
     Attributes:
-        policy: where its first policy is from; empty if it has none.
+        policy: where its first policy is from, or "policy-0 of demo"
+            where another run has trained it; empty if it has none.
         first: of its first policy; None if that was not evaluated.
         last: of its last policy, or of the only method that it evaluates.
     """
@@ -87,7 +88,24 @@ def run_lines(transaction: Transaction) -> list[RunLine]:
 def _policies(transaction: Transaction) -> dict[int, str]:
     first = select(func.min(CHECKPOINTS.c.id)).where(CHECKPOINTS.c.kind == "policy").group_by(CHECKPOINTS.c.run_id)
     statement = select(CHECKPOINTS.c.run_id, CHECKPOINTS.c.uri).where(CHECKPOINTS.c.id.in_(first))
-    return {row.run_id: row.uri for row in transaction.execute(statement)}
+    found = {row.run_id: row.uri for row in transaction.execute(statement)}
+    makers = _makers(transaction, set(found.values()))
+    return {run_id: _maker_or_uri(run_id, uri, makers.get(uri)) for run_id, uri in found.items()}
+
+
+def _makers(transaction: Transaction, uris: Collection[str]) -> dict[str, tuple[int, str]]:
+    """Return by URI the run that has trained a model, and what it is called there; nothing of
+    models that runs were given.
+    """
+    trained = CHECKPOINTS.c.uri.in_(uris) & CHECKPOINTS.c.parent.is_not(None)
+    first = select(func.min(CHECKPOINTS.c.id)).where(trained).group_by(CHECKPOINTS.c.uri)
+    named = select(CHECKPOINTS.c.uri, CHECKPOINTS.c.run_id, CHECKPOINTS.c.name, RUNS.c.name.label("run"))
+    rows = transaction.execute(named.join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id).where(CHECKPOINTS.c.id.in_(first)))
+    return {row.uri: (row.run_id, f"{row.name} of {row.run}") for row in rows}
+
+
+def _maker_or_uri(run_id: int, uri: str, maker: tuple[int, str] | None) -> str:
+    return maker[1] if maker is not None and maker[0] != run_id else uri
 
 
 _IS_DONE = (PHASES.c.kind == "search") & (PHASES.c.state == PhaseState.DONE.value)
