@@ -8,11 +8,12 @@ many trees at once, so that a few trees say little of many.
 import time
 from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from statistics import median
 from tempfile import TemporaryDirectory
+from typing import Self
 
 from restmcts.adapters.sql.reads.earlier_runs import measured_in
 from restmcts.adapters.sql.state import runs
@@ -32,12 +33,16 @@ SIZES = (1, 4, 16, 64)
 """Problems of each set in one measurement after the other."""
 
 SECONDS = 10.0
-"""For all measurements: no further one begins that would probably take longer than what is left."""
+"""Of the processor for all measurements: no further one begins that would probably take longer than
+what is left."""
+
+BUSY = 6.0
+"""By how much a busy machine or a slow server may prolong them."""
 
 GROWTH = 2.0
 """How much longer a measurement of four times as many problems probably takes."""
 
-SEED_SECONDS = 5.0
+SEED_SECONDS = 8.0
 """For the first training of a policy from given solutions: what it learns there decides how long
 its solutions are."""
 
@@ -77,6 +82,21 @@ def probe_work(
         probe.measure(seconds)
         with run.database.transaction() as transaction:
             return measured_in(transaction, run.artifacts, probe.run_ids, "probe", watch.step_seconds())
+
+
+@dataclass(frozen=True, slots=True)
+class _Clocks:
+    """Seconds of this process's processor time, and of the wall."""
+
+    processor: float
+    wall: float
+
+    @classmethod
+    def now(cls) -> Self:
+        return cls(time.process_time(), time.monotonic())
+
+    def since(self, other: Self) -> Self:
+        return replace(self, processor=self.processor - other.processor, wall=self.wall - other.wall)
 
 
 class _StepWatch:
@@ -130,13 +150,14 @@ class _Probe:
         plan = spec_plan(self._spec.model_copy(update=one_iteration))
         phases = [_shortened(phase, NUM_STEPS) for phase in plan]
         largest = max((len(members) for members in self._sets.values()), default=0)
-        deadline, before = time.monotonic() + seconds, 0
+        begin = before = _Clocks.now()
         for size in SIZES:
-            begin = time.monotonic()
             self._note(f"probe: one iteration over {counted(size, 'problem')}")
             self._do(counted(size, "problem"), phases, {name: members[:size] for name, members in self._sets.items()})
-            took, before = time.monotonic() - begin, size
-            if before >= largest or time.monotonic() + GROWTH * took > deadline:
+            now = _Clocks.now()
+            spent, took, before = now.since(begin), now.since(before), now
+            is_late = spent.processor + GROWTH * took.processor > seconds
+            if size >= largest or is_late or spent.wall + GROWTH * took.wall > BUSY * seconds:
                 return
 
     def _do(self, name: str, phases: Sequence[Phase], sets: Sets) -> int:
