@@ -65,7 +65,7 @@ def test_two_sizes_show_what_a_wave_of_trees_costs_and_what_each_tree_does() -> 
     found = forecast_of([measured(10, 11.0), measured(40, 14.0)], 200)
     assert found.seconds is not None
     assert found.seconds.expected == pytest.approx(4 * 10.0 + 200 * 0.1)
-    assert (found.seconds.low, found.seconds.high) == pytest.approx((60.0 / 1.5, 60.0 * 1.5))
+    assert (found.seconds.low, found.seconds.high) == pytest.approx((60.0 / 3.0, 60.0 * 3.0))
     one_size = forecast_of([measured(40, 14.0)], 200)
     assert one_size.seconds is not None
     assert one_size.seconds.expected == pytest.approx(200 * 14.0 / 40)

@@ -24,7 +24,7 @@ Source = Literal["probe", "earlier runs", "limits"]
 """Where a forecast is from: a probe of this run, runs of the same models that are done, or the
 limits in the run's own settings."""
 
-TIME_FACTORS: Mapping[Source, float] = {"probe": 1.5, "earlier runs": 1.3, "limits": math.inf}
+TIME_FACTORS: Mapping[Source, float] = {"probe": 3.0, "earlier runs": 1.3, "limits": math.inf}
 """By which the time may be missed in both directions: a margin, not an error of statistics."""
 
 STANDARD_ERRORS = 2.0
