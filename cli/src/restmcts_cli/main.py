@@ -9,16 +9,19 @@ import sys
 import traceback
 from collections.abc import Mapping
 from importlib import metadata
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import typer
+from restmcts.adapters.observability.this_process import note_command
 from restmcts.errors import RestMctsError
 
 from restmcts_cli.lazy_commands import LazyCommand, LazyGroup
 
 
 class Commands(LazyGroup):
-    """All commands, in the order of their list."""
+    """All commands, in the order of their list; the one that is called is remembered, for the runs
+    that it creates.
+    """
 
     table: ClassVar[Mapping[str, LazyCommand]] = {
         "demo": LazyCommand(
@@ -100,6 +103,11 @@ class Commands(LazyGroup):
         "storage": LazyCommand("operations.storage:app", "Delete what no run needs any more."),
         "db": LazyCommand("operations.db:app", "Upgrade the database to the tables of this version."),
     }
+
+    def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
+        """Return the context of a call."""
+        note_command(["restmcts", *args])
+        return super().make_context(info_name, args, parent, **extra)
 
 
 app = typer.Typer(

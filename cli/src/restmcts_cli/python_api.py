@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
+from restmcts.adapters.observability.this_process import note_call
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET
@@ -62,6 +63,7 @@ def selftrain(spec: RunSpec | Mapping[str, Any] | str | Path, workdir: str | Pat
     from restmcts_cli.experiments.selftrain_run import selftrained_here
 
     folder = Path(workdir)
+    note_call(f"restmcts.selftrain({_shown(spec)}, {str(workdir)!r})")
     with _said_in_python({"plugin": "plugins", **_SETTINGS}):
         argument, given = (str(spec), []) if isinstance(spec, str | Path) else (None, _given_settings(spec))
         settings = requested_settings(argument, given)
@@ -77,6 +79,10 @@ def _given_settings(spec: RunSpec | Mapping[str, Any]) -> list[Setting]:
     if isinstance(spec, RunSpec):
         return spec_settings(spec, "spec")
     return [replace(one, value=_as_text(one.value)) for one in settings_of(spec, "spec")]
+
+
+def _shown(spec: RunSpec | Mapping[str, Any] | str | Path) -> str:
+    return repr(str(spec)) if isinstance(spec, str | Path) else "…"
 
 
 def _as_text(value: object) -> object:
@@ -137,6 +143,7 @@ def evaluate(
     """
     from restmcts_cli.commands.learning.evaluate import evaluation_report
 
+    note_call(f"restmcts.evaluate({str(problems)!r}, {str(policy)!r}, …)")
     _check_evaluation_settings(settings)
     for name, given in (("methods", methods), ("budgets", budgets), ("seeds", seeds)):
         if given is not None and not given:

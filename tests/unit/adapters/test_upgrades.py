@@ -104,6 +104,25 @@ def test_a_run_of_an_older_version_goes_on_once_its_folder_is_upgraded(
     database.close()
 
 
+def test_runs_that_recorded_nothing_of_where_they_come_from_are_shown_once_upgraded(
+    old_folder: Path,
+) -> None:
+    assert run("db", "upgrade", "--workdir", str(old_folder))[0] == 0
+    shown = CliRunner().invoke(app, ["runs", "show", "old", "--workdir", str(old_folder)]).stdout
+    assert shown.count("not recorded") == 3 and "created (UTC)" in shown
+
+
+def test_code_of_before_stores_runs_beside_code_of_now(tmp_path: Path) -> None:
+    assert run("db", "upgrade", "--workdir", str(tmp_path))[0] == 0
+    columns = "name, method, seed, config, state, created_at, tags"
+    execute(
+        tmp_path,
+        f"INSERT INTO runs ({columns}) VALUES ('before', 'rest-mcts', 0, '{{}}', 'done', '2026-01-01 00:00:00', '[]')",
+    )
+    found = CliRunner().invoke(app, ["runs", "show", "before", "--json", "--workdir", str(tmp_path)])
+    assert json.loads(found.stdout)["provenance"] is None
+
+
 def test_a_folder_of_an_older_version_is_named_with_the_command_that_upgrades_it(old_folder: Path) -> None:
     way_out = f"`restmcts db upgrade --workdir {old_folder}`"
     for command in (("runs", "list"), ("runs", "work", "old"), ("runs", "pause", "old"), ("ui",)):

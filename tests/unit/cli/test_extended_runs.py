@@ -84,6 +84,36 @@ def test_an_extended_run_is_asked_for_again_with_its_iterations(
     assert rows(workdir, "SELECT max_tokens FROM runs WHERE name = ?", "short") == [(7,)]
 
 
+def test_a_run_says_by_which_commands_it_was_made(
+    document: Callable[..., Any], shown: Callable[..., str], workdir: Path
+) -> None:
+    for _ in range(2):
+        document("runs", "pause", "short", "--workdir", workdir)
+        document("runs", "resume", "short", "--max-tokens", 900, "--workdir", workdir)
+    document("runs", "extend", "short", "--iterations", 2, "--workdir", workdir)
+    change(workdir, "INSERT INTO runs (name, method, seed, state, config, created_at, tags) "
+                    "SELECT 'older', method, seed, state, config, created_at, tags FROM runs")  # fmt: skip
+    found = document("runs", "show", "short", "--workdir", workdir)
+    place = f"--workdir {workdir} --json"
+    commands = [one["command"] for one in found["provenance"]]
+    assert commands[0].startswith("restmcts runs create short --demo --quick --set puzzles.demonstrations=6 ")
+    assert commands[1:] == [
+        f"restmcts runs resume short --max-tokens 900 {place}",
+        f"restmcts runs extend short --iterations 2 {place}",
+    ]
+    assert {"python", "restmcts", "torch", "celery"} <= set(found["provenance"][0]["versions"])
+    assert found["provenance"][0]["machine"]["cores"] >= 1
+    assert found["spec"]["puzzles"]["searched"] == 3 and found["changed"]["puzzles.searched"] == "3"
+    text = shown("runs", "show", "short", "--workdir", workdir)
+    for part in ("puzzles.searched=3", commands[0], "GiB of memory", "started (UTC)", "restmcts runs spec short"):
+        assert part in text
+    older = shown("runs", "show", "older", "--workdir", workdir)
+    assert "not recorded (the run is of an earlier version)" in older
+    document("runs", "pause", "older", "--workdir", workdir)
+    document("runs", "resume", "older", "--workdir", workdir)
+    assert document("runs", "show", "older", "--workdir", workdir)["provenance"] is None
+
+
 @pytest.mark.parametrize(
     ("before", "reason"),
     [

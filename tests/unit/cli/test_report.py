@@ -2,15 +2,18 @@ import io
 import json
 import random
 import re
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, replace
+from datetime import UTC, datetime
 from html.parser import HTMLParser
 from pathlib import Path
+from typing import Any
 from xml.etree import ElementTree
 
 import pytest
 from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
 from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tree_pictures import MAX_NODES, DrawnNode, DrawnTree, draw_tree
 from restmcts_cli.reports.run_report import render_page, render_table, write_report
 from restmcts_cli.reports.run_report_data import (
@@ -45,6 +48,27 @@ def make_tree(num_children: int = 3) -> DrawnTree:
     return DrawnTree("Start: 7  Target: 31  Moves: +3 -5 *2", tuple(nodes))
 
 
+@dataclass
+class Stored:
+    """A stored run whose texts are all the same."""
+
+    text: str
+    created_at = datetime(2026, 1, 1, tzinfo=UTC)
+    finished_at = None
+
+    @property
+    def name(self) -> str:
+        return self.text
+
+    @property
+    def config(self) -> dict[str, Any]:
+        return {"spec": {"policy": self.text}}
+
+    @property
+    def provenance(self) -> list[dict[str, Any]]:
+        return [{"command": self.text, "versions": {"python": self.text}, "machine": {"cpu": self.text}}]
+
+
 def make_report(text: str = "plain") -> Report:
     graded = [Figure.of(outcomes(328)), Figure.of(outcomes(436, seed=1)), Figure.of(outcomes(514, seed=2))]
     return Report(
@@ -68,7 +92,7 @@ def make_report(text: str = "plain") -> Report:
         ),
         tree=replace(make_tree(), question=text, nodes=(*make_tree().nodes, DrawnNode(text, 0.2, 1, 3))),
         answered=(AnsweredProblem(text, (GivenAnswer("as it came", text, "wrong"), GivenAnswer(text, "2", "right"))),),
-        settings=(("keep_rollouts", text),),
+        origin=RunOrigin(Stored(text), None),
         notes=(f"A note: {text}.",),
     )
 
@@ -114,8 +138,8 @@ def test_hostile_text_is_escaped_everywhere() -> None:
     page = Page(text)
     assert page.open == []
     # title, heading, command, methods (table, legend), values, tree (question, node), settings,
-    # note
-    assert text.count("&lt;script&gt;") >= 9
+    # command, versions and machine of the run, note
+    assert text.count("&lt;script&gt;") >= 12
     assert {tag for tag, _ in page.tags} == {tag for tag, _ in Page(render_page(make_report())).tags}
 
 

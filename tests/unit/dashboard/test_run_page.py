@@ -66,6 +66,14 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
+def test_the_page_says_where_the_run_comes_from(client: Any) -> None:
+    _, page, _ = client.get("/runs/1")
+    section = page.split("Where this run comes from", 1)[1]
+    for part in ("GiB of memory", "python 3.", "started (UTC)", "All 1 settings", "budget.tokens", "123"):
+        assert part in section
+    assert "restmcts runs spec three policies" in section
+
+
 def store_rows(path: Path, transaction: Any, phase_id: int) -> None:
     rows = [
         {

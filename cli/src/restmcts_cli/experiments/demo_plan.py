@@ -190,20 +190,3 @@ def comparison_names(spec: RunSpec) -> list[tuple[str, str]]:
     """Return the comparison's phase names with the method's name, in the order to be listed."""
     names = [(asked.name, asked.name.partition(" @ ")[0]) for asked in spec.evaluations]
     return sorted(names, key=lambda pair: [method for _, method in names].index(pair[1]))
-
-
-def settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
-    """Return the settings that a report names, those that depart from the released search first."""
-    return (
-        (
-            "MCTS* at test time",
-            "keep_rollouts and stop_on_any_gated; the answer is the finished solution of highest value",
-        ),
-        (
-            "best-first at test time",
-            "branches at untried tokens, at most 4 a position; stop threshold 0.6 on V + 0.1 log p",
-        ),
-        ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a puzzle"),
-        ("puzzles", f"difficulty {spec.puzzles.difficulty if spec.puzzles else None}: the exact distance"),
-        ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),
-    )

@@ -93,15 +93,3 @@ def _evaluations(size: LlmDemoSize) -> Iterator[dict[str, object]]:
     }
     for name, search in methods.items():
         yield {"name": f"{name} @ {size.tokens}", "search": search, "budget": {"tokens": size.tokens}}
-
-
-def llm_settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
-    """Return the settings that a report names."""
-    puzzles = spec.puzzles or PuzzleSets()
-    return (
-        ("worked examples", f"{puzzles.demonstrations}, on which the first policy and the control are trained"),
-        ("problems", f"{puzzles.kind}, difficulty {puzzles.difficulty}, {puzzles.searched} searched in each iteration"),
-        ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a problem"),
-        ("traces", f"the {spec.traces.top_k} shortest right ones a problem, and the worked examples again"),
-        ("right", "the answer, and every sum on the way"),
-    )

@@ -5,7 +5,7 @@ whose tests decide.
 from dataclasses import replace
 
 from restmcts.domain.runs.spec import RunSpec, written
-from restmcts.domain.tasks.small_programs import KIND, LENGTH, MOST_LINES, NUM_SHOWN, NUM_TESTS
+from restmcts.domain.tasks.small_programs import KIND, LENGTH, MOST_LINES
 
 from restmcts_cli.experiments.demo_plan import SMOKE, DemoSize, demo_spec
 
@@ -40,17 +40,3 @@ def programs_demo_spec(seed: int, size: DemoSize) -> RunSpec:
         "max_solution_tokens": MOST_LINES * _LINE_TOKENS + 4,
     }
     return RunSpec.model_validate(document)
-
-
-def programs_settings_shown(spec: RunSpec) -> tuple[tuple[str, str], ...]:
-    """Return the settings that a report names."""
-    return (
-        ("search", f"{spec.search.algorithm}, at most {spec.budget.tokens} generated tokens a program"),
-        (
-            "programs",
-            f"difficulty {spec.puzzles.difficulty if spec.puzzles else None}: lines before the return, none of which "
-            "can be left out",
-        ),
-        ("right", f"all of {NUM_TESTS} tests passed, of which the question shows {NUM_SHOWN}"),
-        ("traces", f"the {spec.traces.top_k} shortest right ones a problem"),
-    )

@@ -12,6 +12,7 @@ from statistics import fmean
 
 from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.stats.ranks import area_under_curve, rank_correlation
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tree_pictures import DrawnTree
 
 
@@ -160,7 +161,7 @@ class Report:
         values: value models in the order they were trained.
         tree: one tree to be drawn.
         answered: problems with the answers of several policies beside one another.
-        settings: names and values worth showing, options that depart from the defaults first.
+        origin: where the run comes from: settings, commands, versions, machine and times.
         notes: sentences that the numbers cannot say (a smoke run claims nothing, say).
         mark: the word beside each accuracy: "unchecked" where no probe checks the verdicts that
             the run trained on, else nothing.
@@ -176,7 +177,7 @@ class Report:
     values: tuple[ValueQuality, ...] = ()
     tree: DrawnTree | None = None
     answered: tuple[AnsweredProblem, ...] = ()
-    settings: tuple[tuple[str, str], ...] = ()
+    origin: RunOrigin | None = None
     notes: tuple[str, ...] = ()
     mark: str = ""
     beside: Beside = REST_EM

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import runs, trees, truth_ledger
@@ -16,6 +17,7 @@ from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.truth.ledger import summarise_truth, why_stop
 from restmcts.domain.truth.truth_settings import TruthSettings
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
 from restmcts.reporting.truth import MARK, mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
@@ -53,6 +55,13 @@ def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iterati
 def _collects(row: StoredPhase, iteration: int) -> bool:
     is_of = row.iteration == iteration and row.spec.get("purpose") == "collect"
     return is_of and row.state == PhaseState.DONE
+
+
+def run_origin(database: Database, run_id: int) -> RunOrigin:
+    """Return where a run comes from."""
+    with database.transaction() as transaction:
+        row = queries.run_by_id(transaction, run_id)
+        return RunOrigin(row, queries.started_at(transaction, run_id))
 
 
 def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | None:

@@ -255,6 +255,7 @@ def extend_run(transaction: Transaction, name: str, extension: Extension) -> tup
     if extension.max_tokens is not None:
         token_budget.set_limit(transaction, run, extension.max_tokens)
     runs.change_run(transaction, run.id, dict(extension.config), goes_on=run.state == RunState.DONE)
+    runs.record_start(transaction, run.id)
     transaction.emit(AdvanceRun(run_id=run.id))
     return tuple(phase.name for phase in added)
 

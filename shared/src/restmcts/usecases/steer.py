@@ -50,6 +50,7 @@ def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -
         token_budget.set_limit(transaction, run, max_tokens)
     token_budget.check(transaction, run.id)
     _set_state(transaction, run.id, RunState.RUNNING)
+    runs.record_start(transaction, run.id)
     blocks.retry_now(transaction, run.id)
     searching = select(TREES.c.id).where(TREES.c.run_id == run.id, TREES.c.state == TreeState.SEARCHING.value)
     tree_ids = list(transaction.execute(searching.order_by(TREES.c.id)).scalars())

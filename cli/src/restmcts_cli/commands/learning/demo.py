@@ -218,9 +218,8 @@ def _report(
 ) -> "Report":
     from restmcts.domain.tasks.number_paths import KIND
 
-    from restmcts_cli.experiments.demo_plan import comparison_names, settings_shown
-    from restmcts_cli.experiments.llm_demo_plan import BASE_ANSWERS, TRAINED_ANSWERS, llm_settings_shown
-    from restmcts_cli.experiments.programs_demo_plan import programs_settings_shown
+    from restmcts_cli.experiments.demo_plan import comparison_names
+    from restmcts_cli.experiments.llm_demo_plan import BASE_ANSWERS, TRAINED_ANSWERS
     from restmcts_cli.reports.exact_value_check import evaluate_checkpoints
     from restmcts_cli.reports.run_report_data import REST_EM, TRUE_ANSWERS, Report
     from restmcts_cli.reports.run_results import (
@@ -228,6 +227,7 @@ def _report(
         example_tree,
         iteration_results,
         mark_beside,
+        run_origin,
         search_results,
         warnings_of,
         why_stopped,
@@ -241,7 +241,6 @@ def _report(
     names = comparison_names(spec)
     smoke = (SMOKE,) if quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers) else ()
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
-    shown = {"number-paths": settings_shown, "small-programs": programs_settings_shown, "smollm2": llm_settings_shown}
     chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
     chosen += "" if spec.truth.knows_answers else f" --truth {spec.truth.source}"
     reason = why_stopped(run.database, run_id, spec.truth)
@@ -259,7 +258,7 @@ def _report(
         answered=answers_beside(
             run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
         ),
-        settings=shown[demo](spec),
+        origin=run_origin(run.database, run_id),
         notes=(*smoke, *stopped, *warnings_of(run.database, run_id)),
         mark=mark_beside(run.database, run_id),
     )

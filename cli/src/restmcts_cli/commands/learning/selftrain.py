@@ -128,6 +128,7 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
         failed_trees,
         iteration_results,
         mark_beside,
+        run_origin,
         warnings_of,
     )
 
@@ -139,13 +140,14 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
     )
     return Report(
         title=f"{spec.method} self-training",
-        command=f"restmcts selftrain … --workdir {workdir} --seed {spec.seed}",
+        command=f"restmcts selftrain --workdir {workdir}",
         seed=spec.seed,
         seconds=time.monotonic() - begin,
         iterations=iteration_results(run.database, run_id),
         tree=example_tree(run.database, run_id, f"collect-{spec.iterations}")
         or example_tree(run.database, run_id, "collect-1"),
         notes=(*failed, *warnings_of(run.database, run_id)),
+        origin=run_origin(run.database, run_id),
         mark=mark_beside(run.database, run_id),
     )
 

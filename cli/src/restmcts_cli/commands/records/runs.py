@@ -39,6 +39,8 @@ MAX_REASON = 80
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 FLIP_COLUMNS = ("flipped_in", "before", "now", "question")
 
+_SHOWN_OTHERWISE = ("error", "tokens_spent", "max_tokens", "created_at", "finished_at")
+
 app = typer.Typer(help="Create, watch and steer runs.", no_args_is_help=True)
 app.command()(create)
 app.command()(delete)
@@ -97,8 +99,9 @@ def _listed(row: "ListedRun") -> dict[str, object]:
 
 @app.command()
 def show(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> None:
-    """Show a run's phases and iterations with their numbers: accuracy ± standard error, trees,
-    solved, tokens.
+    """Show a run's phases and iterations with their numbers (accuracy ± standard error, trees,
+    solved, tokens), and where it comes from: settings that differ from the defaults, command,
+    versions, machine, times.
 
     Example: [bold]restmcts runs show demo[/bold]
     """
@@ -246,6 +249,7 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.sql.state import annotations, blocks, token_budget
     from restmcts.reporting.annotations import annotations_in_words
+    from restmcts.reporting.run_origins import RunOrigin
     from restmcts.reporting.value_warnings import value_warnings
 
     from restmcts_cli.reports.run_results import iteration_results
@@ -258,6 +262,7 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
         annotated = annotations.counts(transaction, run.id)
+        origin = RunOrigin(run, queries.started_at(transaction, run.id))
     iterations = iteration_results(connection.database, run.id)
     warnings = value_warnings(phases, mark_of(truth))
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
@@ -265,6 +270,7 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
         print_json(
             {
                 **facts,
+                **origin.document,
                 "blocked": [asdict(block) for block in blocked],
                 "warnings": warnings,
                 "truth": truth_document(truth),
@@ -275,7 +281,7 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
         )
         return run
     budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
-    shown = {name: value for name, value in facts.items() if name not in ("error", "tokens_spent", "max_tokens")}
+    shown = {name: value for name, value in facts.items() if name not in _SHOWN_OTHERWISE}
     print_fields(
         {
             **shown,
@@ -293,6 +299,7 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
+    print_fields(origin.settings_lines() | origin.lines())
     return run
 
 

@@ -8,10 +8,9 @@ from urllib.parse import urlencode
 
 from restmcts.adapters.sql.reads.run_lines import RunLine, Score
 from restmcts.adapters.sql.rows import RunFacts
-from restmcts.domain.runs.spec import flattened
+from restmcts.reporting.run_origins import settings_of
 
 ROWS_ON_A_PAGE = 100
-DIGEST_DIGITS = 12
 
 
 def short_policy(uri: str) -> str:
@@ -111,23 +110,6 @@ def _text(line: RunLine) -> str:
 def seconds_of(run: RunFacts, now: datetime) -> float:
     """Return how long a run took or, where it has not ended, has taken."""
     return max(((run.finished_at or now) - run.created_at).total_seconds(), 0.0)
-
-
-def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
-    """Return the settings of a run by dotted name, as texts; problem sets by the beginning of
-    their digest.
-    """
-    document = config.get("spec") or {name: value for name, value in config.items() if name != "problems"}
-    sets = {
-        f"problem set {name}": str(digest)[:DIGEST_DIGITS] for name, digest in (config.get("problems") or {}).items()
-    }
-    return {name: _shown(value) for name, value in flattened(document).items()} | sets
-
-
-def _shown(value: object) -> str:
-    if value is None:
-        return "–"
-    return ", ".join(map(str, value)) or "–" if isinstance(value, list | tuple) else str(value)
 
 
 def side_by_side(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], dict[str, str]]:

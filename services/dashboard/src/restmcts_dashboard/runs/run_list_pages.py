@@ -3,6 +3,7 @@
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
+from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.reads.run_lines import run_lines
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.errors import InputError
@@ -83,7 +84,7 @@ def _add_comparison(pages: APIRouter, source: Source) -> None:
     @pages.post("/runs/{run_id}/archive")
     def archive(run_id: RowId, token: Token = "", undo: bool = False) -> Response:
         with source.database.transaction() as transaction:
-            name = run_reads.run_row(transaction, run_id).name
+            name = queries.run_by_id(transaction, run_id).name
         return change(
             source,
             token,

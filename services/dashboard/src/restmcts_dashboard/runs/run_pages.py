@@ -10,6 +10,7 @@ from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.errors import NotFoundError
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.truth import MARK
 
 from restmcts_dashboard import live
@@ -18,7 +19,6 @@ from restmcts_dashboard.pages import RowId, marked, page, render
 from restmcts_dashboard.runs import charts, run_reads
 from restmcts_dashboard.runs.annotation_reads import newest_annotations
 from restmcts_dashboard.runs.problem_reads import OUTCOMES, read_outcome, read_problems
-from restmcts_dashboard.runs.run_list import settings_of
 from restmcts_dashboard.runs.training_rows import ROWS_ON_A_PAGE, read_page
 from restmcts_dashboard.source import Source
 
@@ -51,7 +51,8 @@ def _add_run(pages: APIRouter, source: Source) -> None:
             view = run_reads.read_run(transaction, run_id)
             shown = marked(_parts(transaction, source, view, x))
             trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
-        asked: dict[str, Any] = {"states": list(TreeState), "x": x, "settings": settings_of(view.run.config)}
+            origin = RunOrigin(view.run, queries.started_at(transaction, run_id))
+        asked: dict[str, Any] = {"states": list(TreeState), "x": x, "origin": origin}
         return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, **asked)
 
     @pages.get("/runs/{run_id}/live")
@@ -84,7 +85,7 @@ def _add_trees(pages: APIRouter, source: Source) -> None:
         asked: dict[str, Any] = {"phase": phase or None, "state": state or None, "question": question, "after": after}
         asked["solved"] = {"yes": True, "no": False}.get(solved)
         with source.database.transaction() as transaction:
-            row = run_reads.run_row(transaction, run_id)
+            row = queries.run_by_id(transaction, run_id)
             phases = queries.phase_numbers(transaction, run_id)
             check_one_of("phase", phase, [one.name for one in phases if one.kind == "search"])
             found = queries.list_trees(transaction, run_id, limit=TREES_ON_A_PAGE + 1, **asked)
@@ -105,7 +106,7 @@ def _add_problems(pages: APIRouter, source: Source) -> None:
         number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0,
     ) -> Response:
         with source.database.transaction() as transaction:
-            row = run_reads.run_row(transaction, run_id)
+            row = queries.run_by_id(transaction, run_id)
             table = read_problems(transaction, run_id, of, outcome, question, number)
             shown: dict[str, Any] = {
                 "run": row,
@@ -126,7 +127,7 @@ def _add_training_rows(pages: APIRouter, source: Source) -> None:
         run_id: RowId, phase: str, number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0
     ) -> Response:
         with source.database.transaction() as transaction:
-            row = run_reads.run_row(transaction, run_id)
+            row = queries.run_by_id(transaction, run_id)
             data = next((one for one in queries.list_datasets(transaction, run_id) if one.phase == phase), None)
         if data is None:
             raise NotFoundError(f"run {row.name} has no training data of {phase!r}")

@@ -16,12 +16,11 @@ from restmcts.adapters.sql.state import annotations, token_budget
 from restmcts.adapters.sql.state.blocks import BLOCKED
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import phases_of
-from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
+from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.problems import Verdict
 from restmcts.domain.truth.ledger import RunTruth
-from restmcts.errors import NotFoundError
 from restmcts.reporting.annotations import annotations_in_words
 from restmcts.reporting.truth import mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
@@ -148,25 +147,13 @@ class RunView(progress.PhaseTotals):
         return sum(phase.tokens for phase in self.phases)
 
 
-def run_row(transaction: Transaction, run_id: int) -> StoredRun:
-    """Return the run's row.
-
-    Raises:
-        InputError: if there is none.
-    """
-    row = transaction.row(StoredRun, queries.SHOWN_RUN.where(RUNS.c.id == run_id))
-    if row is None:
-        raise NotFoundError(f"there is no run {run_id}")
-    return row
-
-
 def read_run(transaction: Transaction, run_id: int) -> RunView:
     """Return a run with its numbers.
 
     Raises:
         InputError: if there is none.
     """
-    run = run_row(transaction, run_id)
+    run = queries.run_by_id(transaction, run_id)
     phases = queries.phase_numbers(transaction, run_id)
     pace = _pace(transaction, run)
     open_ = run.state in (RunState.RUNNING, BLOCKED, RunState.PAUSED)

@@ -48,6 +48,7 @@ class StoredRun(RunFacts):
     """A run."""
 
     config: JsonObject
+    provenance: list[JsonObject] | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,7 @@ class Run(SQLModel, table=True):
     `error` says why it failed or was paused by itself; `max_tokens` is how many its policy may
     generate (None: no limit). `notified_state` is the state that somebody was last notified of, if
     the run is still in it. `tags` are words of people; an archived run is left out of lists.
+    `provenance` is what restmcts.domain.provenance records; None: the run is older than that.
     """
 
     __tablename__ = "runs"
@@ -126,6 +127,7 @@ class Run(SQLModel, table=True):
     finished_at: datetime | None = Field(default=None, sa_column=time_column())
     archived_at: datetime | None = Field(default=None, sa_column=time_column())
     notified_state: str | None = None
+    provenance: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     tags: list[str] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False, default=list, server_default="[]")
     )

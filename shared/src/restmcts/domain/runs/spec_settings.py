@@ -13,6 +13,7 @@ from pydantic_core import ErrorDetails
 
 from restmcts.domain.runs.spec import (
     RunSpec,
+    flattened,
     learner_fields,
     present_search_name,
     search_fields,
@@ -26,6 +27,8 @@ SEARCH = "search."
 ALGORITHM, LEARNER = f"{SEARCH}algorithm", "learner.name"
 CHOICES = (ALGORITHM, LEARNER)
 """Settings that say which other settings their section has."""
+_CHOSEN = ("method", *CHOICES, "value", "puzzles.kind")
+_OPTIONAL_PARTS = ("puzzles", "seed_training", "preference_training")
 # What pydantic calls an error, in the words of whoever wrote a run file.
 _EXPECTED = {
     "int_parsing": "a whole number",
@@ -249,3 +252,24 @@ def setting_names(owner: Any) -> tuple[str, ...]:
     """Return the names of the settings of a class."""
     fields: Mapping[str, object] = getattr(owner, "model_fields", None) or getattr(owner, "__dataclass_fields__", {})
     return tuple(fields)
+
+
+def changed_settings(document: Mapping[str, Any]) -> dict[str, Any] | None:
+    """Return the settings of a stored run's document that are not the default, by dotted name; None
+    if this version does not understand it.
+
+    What a method, a search, a learner or a training brings with it is a default; which of them it
+    is may be a change.
+    """
+    try:
+        spec = stored_spec_of(document)
+    except InputError:
+        return None
+    chosen: dict[str, Any] = {"method": spec.method, "search": {ALGORITHM_FIELD: spec.search.algorithm}}
+    chosen |= {"learner": {"name": spec.learner.name}, "value": spec.value}
+    chosen |= {name: {} for name in _OPTIONAL_PARTS if getattr(spec, name) is not None}
+    usual = flattened(written(RunSpec.model_validate(chosen)))
+    plain = flattened(written(RunSpec.model_validate({})))
+    plain[ALGORITHM] = search_of_method({"method": spec.method})[ALGORITHM_FIELD]
+    found = flattened(written(spec))
+    return {name: value for name, value in found.items() if value != (plain if name in _CHOSEN else usual).get(name)}

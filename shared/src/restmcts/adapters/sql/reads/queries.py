@@ -5,6 +5,7 @@ drawn.
 """
 
 from dataclasses import asdict, dataclass
+from datetime import datetime
 
 from sqlalchemy import Table, func, select
 
@@ -97,6 +98,25 @@ def run_named(transaction: Transaction, name: str) -> StoredRun:
     raise NotFoundError(
         f"no run is named {name!r}" + (f"; there are {', '.join(known)}" if known else "; there is none yet")
     )
+
+
+def run_by_id(transaction: Transaction, run_id: int) -> StoredRun:
+    """Return the run's row, with the state that people are shown.
+
+    Raises:
+        InputError: if there is none.
+    """
+    row = transaction.row(StoredRun, SHOWN_RUN.where(RUNS.c.id == run_id))
+    if row is None:
+        raise NotFoundError(f"there is no run {run_id}")
+    return row
+
+
+def started_at(transaction: Transaction, run_id: int) -> datetime | None:
+    """Return when the first phase of a run began; None if none has."""
+    began = select(func.min(PHASES.c.started_at)).where(PHASES.c.run_id == run_id)
+    found: datetime | None = transaction.execute(began).scalar()
+    return found
 
 
 def list_runs(transaction: Transaction) -> list[ListedRun]:

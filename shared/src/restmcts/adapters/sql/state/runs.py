@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import Label, Table, func, insert, select, update
 from sqlalchemy.dialects import postgresql, sqlite
 
+from restmcts.adapters.observability.this_process import this_start
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import (
@@ -34,6 +35,7 @@ from restmcts.adapters.sql.tables import (
     TreeState,
 )
 from restmcts.domain.problems import Problem, question_digest
+from restmcts.domain.provenance import with_start
 from restmcts.domain.runs.phases import PHASE, Phase
 from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
@@ -48,7 +50,8 @@ PROBLEMS_PER_INSERT = 1000
 def create_run(
     transaction: Transaction, name: str, method: str, seed: int, config: JsonObject, max_tokens: int | None = None
 ) -> int:
-    """Insert a run, which may generate `max_tokens` in all; return its id.
+    """Insert a run, which may generate `max_tokens` in all; return its id. What it comes from is
+    recorded with it.
 
     Raises:
         InputError: if a run has that name.
@@ -56,13 +59,26 @@ def create_run(
     if find_run(transaction, name) is not None:
         raise InputError(f"a run named {name!r} exists already: choose another name")
     values = {"name": name, "method": method, "seed": seed, "config": config, "max_tokens": max_tokens}
-    values["state"] = RunState.RUNNING.value
+    values |= {"state": RunState.RUNNING.value, "provenance": _with_this_start(transaction, [])}
     return int(transaction.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
 
 
 def find_run(transaction: Transaction, name: str) -> StoredRun | None:
     """Return the run's row by name, or None."""
     return transaction.row(StoredRun, select(RUNS).where(RUNS.c.name == name))
+
+
+def record_start(transaction: Transaction, run_id: int) -> None:
+    """Record what a run is continued with, where that is not what it was last started with; one
+    whose beginning was not recorded stays so.
+    """
+    recorded = transaction.execute(select(RUNS.c.provenance).where(RUNS.c.id == run_id).with_for_update()).scalar()
+    if recorded is not None and (now := _with_this_start(transaction, recorded)) != recorded:
+        transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(provenance=now))
+
+
+def _with_this_start(transaction: Transaction, recorded: Sequence[JsonObject]) -> list[JsonObject]:
+    return with_start(recorded, this_start(), transaction.now().isoformat(timespec="seconds"))
 
 
 def configs(transaction: Transaction) -> dict[str, dict[str, Any]]:
