@@ -124,26 +124,59 @@ def _open_to_others(path: Path) -> bool:
     )
 
 
-def _shared_folder(folder: Path) -> Path:
-    """Return `folder`, or one in its stead that another user can enter."""
-    return (
-        folder
-        if _open_to_others(folder.parent)
-        else Path(tempfile.gettempdir(), f"restmcts-{sha256(str(folder).encode()).hexdigest()[:12]}")
-    )
+def _place(folder: Path) -> Path:
+    """Return where another user's files of a server go: `folder` or, if that user cannot enter it,
+    a new folder elsewhere, which a file in `folder` names from then on.
+
+    Raises:
+        RestMctsError: if the files that are named are gone.
+    """
+    record = folder / "place"
+    if record.is_file():
+        place = Path(record.read_text(encoding="utf-8").strip())
+        if not place.is_dir():
+            raise RestMctsError(
+                f"the data of {folder} were in {place}, which is gone: restore it, or remove {record} to begin with an "
+                "empty database"
+            )
+        return place
+    if _open_to_others(folder.parent):
+        return folder
+    before = Path(tempfile.gettempdir(), f"restmcts-{sha256(str(folder).encode()).hexdigest()[:12]}")
+    # Earlier versions found it by its name alone, where it may be a removed folder's.
+    was_started = (folder.parent / "logs" / f"{folder.name}.log").is_file()
+    place = before if was_started and before.is_dir() else Path(tempfile.mkdtemp(prefix="restmcts-"))
+    folder.mkdir(parents=True, exist_ok=True)
+    partial = record.with_name(".place.partial")
+    partial.write_text(f"{place}\n", encoding="utf-8")
+    partial.replace(record)
+    return place
+
+
+def _copied_programs(programs: Path, place: Path) -> Path:
+    """Return the folder of a copy of PostgreSQL's programs that another user can enter; programs
+    that have changed are copied again.
+    """
+    state = f"{programs} {(programs / 'postgres').stat().st_mtime_ns}"
+    copied = place / f"programs-{sha256(state.encode()).hexdigest()[:12]}"
+    if not copied.exists():
+        partial = copied.with_name(f"{copied.name}.partial")
+        shutil.rmtree(partial, ignore_errors=True)
+        shutil.copytree(programs.parent, partial)
+        partial.chmod(0o755)
+        partial.replace(copied)
+    return copied / programs.name
 
 
 def _prepare_postgres(folder: Path, ports: Sequence[int], password: str) -> Launch:
-    programs, user, folder = _postgres_programs(), _unprivileged(), folder.resolve()
+    programs, user, place = _postgres_programs(), _unprivileged(), folder.resolve()
     if user is not None:
-        folder = _shared_folder(folder)
+        place = _place(place)
+        place.mkdir(parents=True, exist_ok=True)
+        place.chmod(0o755)
         if not _open_to_others(programs):
-            copied = folder.with_name(f"{folder.name}-programs")
-            if not copied.exists():
-                shutil.copytree(programs.parent, copied)
-                copied.chmod(0o755)
-            programs = copied / "bin"
-    data = folder / "data"
+            programs = _copied_programs(programs, place)
+    data = place / "data"
     if not (data / "PG_VERSION").exists():
         _initialise(programs, data, user, password)
     options = {"listen_addresses": HOST, "port": ports[0], "unix_socket_directories": "", "max_connections": 300}

@@ -8,11 +8,11 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 HIDDEN = "***"
-MIN_SECRET = 6
+MIN_SECRET = 8
 """Characters from which the value of a secret variable is looked for in other texts."""
 
 _SECRET_WORDS = {
-    *("token", "key", "apikey", "secret", "password", "passwd", "pwd", "passphrase", "credential", "credentials"),
+    *("token", "key", "apikey", "secret", "password", "passwd", "passphrase", "credential", "credentials"),
     *("auth", "authorization", "bearer", "signature", "sig"),
 }
 _WORD = re.compile(r"[A-Z]?[a-z0-9]+|[A-Z0-9]+")
