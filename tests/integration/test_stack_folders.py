@@ -60,8 +60,9 @@ def test_a_folder_that_is_made_again_begins_with_a_database_of_its_own(closed: P
     query(first, "CREATE TABLE mine (id int)")
     before = place_of(folder)
     first.down()
-    assert query(begin(folder), "SELECT count(*) FROM mine") == [(0,)], "stopped and started, it is the same"
-    Stack(folder, {}).down()
+    same = begin(folder)
+    assert query(same, "SELECT count(*) FROM mine") == [(0,)], "stopped and started, it is the same"
+    same.down()
     shutil.rmtree(folder)
     again = begin(folder)
     assert query(again, "SELECT to_regclass('mine')") == [(None,)]

@@ -185,12 +185,16 @@ def _iterations_table(report: Report) -> Table:
         }
         counts = (result.num_trees, result.num_solved, result.num_tokens)
         learnt = (result.num_policy_samples, result.num_value_samples)
-        rows.append((result.iteration, *(accuracies[name] for name in shown), *counts, *learnt))
-    columns = ("iteration", *shown, "trees", "solved", "tokens", "traces learnt", "values learnt")
-    problems = {result.greedy.estimate.n for result in report.iterations if result.greedy is not None}
-    about = (
-        f"± is one standard error over {', '.join(map(str, sorted(problems)))} held-out problems." if problems else ""
+        figure = result.greedy or result.beside or result.control
+        evaluated = (figure.estimate.n if figure is not None else None,) if shown else ()
+        rows.append((result.iteration, *(accuracies[name] for name in shown), *evaluated, *counts, *learnt))
+    measured_on = ("problems",) if shown else ()
+    columns = (
+        *("iteration", *shown, *measured_on, "trees", "solved", "tokens"),
+        *("traces learnt", "step values learnt"),
     )
+    about = "± is one standard error over the held-out problems; “problems” are how many they are. " if shown else ""
+    about += COUNTS
     if _has_control(report):
         about += (
             " The control starts from the same base policy and takes as many further steps on the demonstrations alone."
@@ -199,6 +203,13 @@ def _iterations_table(report: Report) -> Table:
         about += f" {report.beside.about}"
     title = _title("Accuracy by iteration" if _has_accuracy(report) else "Iterations", report.mark)
     return Table(title, columns, tuple(rows), about)
+
+
+COUNTS = (
+    "Trees are the problems that were searched for training, solved those with a right solution; tokens were generated "
+    "in them. A policy learns each trace whole; a value model learns a value for every step of each solution among its "
+    "rows, so that these are many more than its rows."
+)
 
 
 def _search_table(report: Report) -> Table:
@@ -219,7 +230,7 @@ def _values_table(values: tuple[ValueQuality, ...]) -> Table:
         (
             quality.name,
             decimal(quality.auc_solvable),
-            decimal(quality.sibling_accuracy),
+            percent(quality.sibling_accuracy),
             decimal(quality.correlation),
             sum(point.value.n for point in quality.points),
         )

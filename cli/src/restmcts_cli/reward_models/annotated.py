@@ -200,7 +200,7 @@ def annotation_table(result: AnnotationBench) -> Table:
             one.num_problems,
             f"{100 * one.share_right:.1f} %",
             percent(one.accuracy),
-            None if one.auc is None else f"{one.auc.value:.2f} ± {one.auc.standard_error:.2f}",
+            None if one.auc is None else one.auc.as_decimal(),
         )
         for one in result.agreements
     )

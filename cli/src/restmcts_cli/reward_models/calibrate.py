@@ -164,8 +164,8 @@ def _sentences(result: "CalibrationResult") -> list[str]:
     if result.nll.difference.value >= 0.0:
         said.append("On problems on which it was not fitted it gains nothing: use the model as it was.")
     if result.auc is not None:
-        siblings = f", sibling accuracy {result.siblings[1].value:.3f}" if result.siblings is not None else ""
-        said.append(f"The order of values is as before: AUC {result.auc[1].value:.3f}{siblings}.")
+        siblings = f", sibling accuracy {result.siblings[1].as_percent()}" if result.siblings is not None else ""
+        said.append(f"The order of values is as before: AUC {result.auc[1].as_decimal()}{siblings}.")
     said.append("Thresholds of searches (stop_threshold) now refer to chances: set them anew.")
     return said
 

@@ -3,8 +3,11 @@ everywhere.
 """
 
 import math
+from collections.abc import Mapping
+from typing import Any
 
 from restmcts.domain.stats.estimates import Estimate
+from restmcts.domain.text import counted
 
 NOISE_LIMIT = 2.0
 """Standard errors up to which a difference is called noise."""
@@ -26,6 +29,20 @@ def percent(figure: Estimate | float | None, mark: str = "") -> str:
         return NONE
     text = figure.as_percent() if isinstance(figure, Estimate) else f"{100 * figure:.1f} %"
     return f"{text} {mark}".rstrip()
+
+
+def rows_in_words(result: Mapping[str, Any], kind: str) -> str:
+    """Return what a training learned from, by its result: rows of its data set, the values of steps
+    in those of a value model, and the rows that were too long; empty where it does not say.
+    """
+    if result.get("num_examples") is None:
+        return ""
+    parts = [counted(result["num_examples"], "row")]
+    if kind == "train-value" and result.get("num_targets") is not None:
+        parts.append(counted(result["num_targets"], "step value"))
+    if result.get("num_dropped"):
+        parts.append(f"{result['num_dropped']:,} more left out as too long")
+    return ", ".join(parts)
 
 
 def decimal(value: float | None, places: int = 2) -> str:

@@ -5,6 +5,8 @@ are no better than chance, or that nobody could measure.
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, Protocol
 
+from restmcts.domain.text import counted
+
 CHANCE = 0.5
 _ERRORS_OF_95_PERCENT = 1.96
 _AUC, _SIBLINGS = "auc", "sibling accuracy"
@@ -54,16 +56,21 @@ def _about(decision: Mapping[str, Any]) -> Iterator[str]:
     elif siblings is not None and _lowest(siblings) <= CHANCE:
         yield (
             f"{name} distinguishes right steps from wrong ones (AUC {auc['value']:.2f}), but not among next steps after the "
-            f"same ones: it prefers the right one in {_percent(siblings)} of the pairs on held-out trees "
+            f"same ones: it prefers the right one in {_percent(siblings)} of the pairs on {_trees(siblings)} "
             "(50 % is a guess), so that a search chooses between siblings by chance"
         )
 
 
 def _of_auc(figure: Mapping[str, float]) -> str:
     return (
-        "on held-out trees a step that led to a right answer has a higher value than one that did not "
+        f"on {_trees(figure)} a step that led to a right answer has a higher value than one that did not "
         f"with chance {figure['value']:.2f} ± {figure['standard_error']:.2f} (AUC; 0.50 is a guess)"
     )
+
+
+def _trees(figure: Mapping[str, float]) -> str:
+    """Return on how many trees it was measured; earlier versions did not store that."""
+    return f"{counted(int(figure['n']), 'held-out tree')}" if "n" in figure else "held-out trees"
 
 
 def _percent(figure: Mapping[str, float]) -> str:

@@ -194,6 +194,7 @@ def _check_values(page: _Tables, document: Any, run: _Run, database: sqlite3.Con
         ]
         siblings, ranks = _chance_above(pairs), _spearman(solvable, near)
         figures = ["–" if one is None else f"{one:.2f}" for one in (auc, siblings, ranks)]
+        figures[1] = "–" if siblings is None else f"{100 * siblings:.1f} %"
         assert [shown, *figures, f"{len(values):,}"] in page.rows, (shown, figures, len(values))
         for field, figure in (("value_auc", auc), ("value_sibling_accuracy", siblings)):
             said = document[field][shown]

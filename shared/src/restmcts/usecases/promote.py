@@ -10,8 +10,14 @@ from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.phases import PromotionPhase
-from restmcts.domain.runs.promotion import BENCH_AUC, DECIDING, is_promoted
+from restmcts.domain.runs.promotion import AUC, BENCH_AUC, DECIDING, is_promoted
 from restmcts.domain.stats.estimates import Estimate, Figure
+from restmcts.domain.text import counted
+
+SHOWN = {AUC: "AUC", BENCH_AUC: "AUC on labelled steps"}
+"""Figures that are called otherwise where people read of them."""
+
+_OBSERVED = {"accuracy": "problem", BENCH_AUC: "question"}
 
 
 def decide_policy(transaction: Transaction, row: StoredPhase, phase: PromotionPhase) -> None:
@@ -86,16 +92,28 @@ def _figure(new: Figure | None, old: Figure | None, difference: Estimate | None)
 
 
 def _with_error(estimate: Estimate) -> dict[str, float]:
-    return {"value": estimate.value, "standard_error": estimate.standard_error}
+    return {"value": estimate.value, "standard_error": estimate.standard_error, "n": estimate.n}
 
 
 def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]]) -> str:
-    compared = (
-        f"{name} {new.estimate.as_percent() if new is not None else 'not measured'}"
-        + (f" (was {old.estimate.as_percent()})" if old is not None else "")
-        for name, (new, old) in figures.items()
-    )
+    compared = (f"{SHOWN.get(name, name)} {_compared(name, *pair)}" for name, pair in figures.items())
     return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"
+
+
+def _compared(name: str, new: Figure | None, old: Figure | None) -> str:
+    """Return a figure and the one before it in words: `51.4 % ± 1.6 (was 45.9 % ± 1.6; 200
+    problems)`.
+    """
+    before = f"was {_in_words(name, old.estimate)}; " if old is not None else ""
+    if new is None:
+        return "not measured" + (f" ({before.removesuffix('; ')})" if before else "")
+    counts = sorted({one.estimate.n for one in (new, old) if one is not None})
+    observed = " and ".join(counted(count, _OBSERVED.get(name, "tree")) for count in counts)
+    return f"{_in_words(name, new.estimate)} ({before}{observed})"
+
+
+def _in_words(name: str, estimate: Estimate) -> str:
+    return estimate.as_decimal() if name in (AUC, BENCH_AUC) else estimate.as_percent()
 
 
 def _rule(phase: PromotionPhase, deciding: Sequence[str]) -> str:

@@ -11,6 +11,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
+from restmcts.reporting.figures import rows_in_words
 from restmcts.reporting.plain_text import plain, shortened
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
 
@@ -37,6 +38,10 @@ ENDED = ("done", "failed", "cancelled")
 RUNNING, SKIPPED = "running", "skipped"
 MAX_REASON = 80
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
+ITERATION_COLUMNS = (
+    *("iteration", "greedy_accuracy", "control", "problems_evaluated", "trees_searched", "trees_solved", "tokens"),
+    *("traces_learnt", "step_values_learnt"),
+)
 FLIP_COLUMNS = ("flipped_in", "before", "now", "question")
 
 _SHOWN_OTHERWISE = ("error", "tokens_spent", "max_tokens", "created_at", "finished_at")
@@ -362,7 +367,7 @@ def _came_to(phase: "PhaseNumbers", mark: str) -> str | None:
     if result.get("reason"):
         return str(marked(shortened(str(result["reason"]), 120), mark if phase.kind == "gate" else ""))
     if result.get("last_loss") is not None:
-        return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}"
+        return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}; {rows_in_words(result, phase.kind)}"
     return None
 
 
@@ -380,7 +385,18 @@ def _print_iterations(iterations: "Sequence[IterationResult]", mark: str) -> Non
         shown = {
             name: marked(one.estimate.as_percent(), mark) if one is not None else None for name, one in row.items()
         }
-        rows.append({**_iteration(result), **shown, "num_solved": marked(result.num_solved, mark)})
-    counts = ("num_trees", "num_solved", "num_tokens", "num_policy_samples", "num_value_samples")
+        figure = result.greedy or result.control
+        rows.append(
+            {
+                **_iteration(result),
+                **shown,
+                "problems_evaluated": figure.estimate.n if figure is not None else None,
+                "trees_searched": result.num_trees,
+                "trees_solved": marked(result.num_solved, mark),
+                "tokens": result.num_tokens,
+                "traces_learnt": result.num_policy_samples,
+                "step_values_learnt": result.num_value_samples,
+            }
+        )
     if any(row["num_trees"] or row["greedy_accuracy"] for row in rows):
-        print_table(("iteration", "greedy_accuracy", "control", *counts), rows, empty="")
+        print_table(ITERATION_COLUMNS, rows, empty="")

@@ -39,7 +39,7 @@ def run_pages(source: Source) -> APIRouter:
 
 
 def _add_run(pages: APIRouter, source: Source) -> None:
-    known_quality: dict[int, float | None] = {}
+    known_quality: dict[int, run_reads.EndQuality | None] = {}
 
     def parts(run_id: int, x: charts.Across) -> dict[str, str]:
         with source.database.transaction() as transaction:
@@ -65,7 +65,12 @@ def _add_run(pages: APIRouter, source: Source) -> None:
             found = run_reads.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
             mark = _mark(transaction, run_id)
-        return page("part_quality.html.j2", quality=found, chart=charts.quality_chart(phases, found, mark), mark=mark)
+        return page(
+            "part_quality.html.j2",
+            quality=found,
+            chart=charts.quality_chart(phases, {name: one.auc for name, one in found.items()}, mark),
+            mark=mark,
+        )
 
 
 def _mark(transaction: Transaction, run_id: int) -> str:
@@ -157,6 +162,7 @@ def _parts(
         "checkpoints": queries.list_checkpoints(transaction, view.run.id),
         "promotions": promotions.history(transaction, view.run.id),
         "decisions": [phase for phase in view.phases if phase.kind == "gate" and phase.state == "done"],
+        "step_values": {one.name: one.result.get("num_targets") for one in view.phases if one.kind == "train-value"},
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
     outcome = read_outcome(transaction, view.run.id, view.phases)

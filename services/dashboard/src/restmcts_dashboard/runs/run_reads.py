@@ -234,7 +234,16 @@ def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | N
     return searching + (num_training * sum(trained) / len(trained) if num_training else 0.0)
 
 
-def value_quality(transaction: Transaction, run_id: int, known: dict[int, float | None]) -> dict[str, float]:
+@dataclass(frozen=True, slots=True)
+class EndQuality:
+    """How a value model's scores of verified ends order them: the AUC, and of how many ends."""
+
+    auc: float
+    num_right: int
+    num_wrong: int
+
+
+def value_quality(transaction: Transaction, run_id: int, known: dict[int, EndQuality | None]) -> dict[str, EndQuality]:
     """Return, by search phase that has ended, the chance that the value model scored a right end
     above a wrong one (AUC).
 
@@ -248,10 +257,10 @@ def value_quality(transaction: Transaction, run_id: int, known: dict[int, float 
     asked = [phase_id for phase_id in names if phase_id not in known]
     if asked:
         known |= {**dict.fromkeys(asked), **_areas(transaction, asked)}
-    return {name: area for phase_id, name in names.items() if (area := known[phase_id]) is not None}
+    return {name: found for phase_id, name in names.items() if (found := known[phase_id]) is not None}
 
 
-def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, float | None]:
+def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, EndQuality | None]:
     bin_ = func.round(NODES.c.model_value * NUM_VALUE_BINS)
     statement = (
         select(
@@ -271,7 +280,7 @@ def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, floa
     return {phase_id: _area(counts) for phase_id, counts in bins.items()}
 
 
-def _area(counts: Sequence[tuple[int, int]]) -> float | None:
+def _area(counts: Sequence[tuple[int, int]]) -> EndQuality | None:
     """Return the AUC from counts of positives and negatives by rising score; None if one kind
     is missing.
     """
@@ -282,7 +291,7 @@ def _area(counts: Sequence[tuple[int, int]]) -> float | None:
     for right, wrong in counts:
         pairs += right * (below + wrong / 2)
         below += wrong
-    return pairs / (num_right * num_wrong)
+    return EndQuality(pairs / (num_right * num_wrong), num_right, num_wrong)
 
 
 def duration(seconds: float) -> str:

@@ -69,6 +69,10 @@ class Estimate:
             return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
         return f"{100 * self.value:.1f} % ± {100 * self.standard_error:.1f}"
 
+    def as_decimal(self) -> str:
+        """Return an AUC as text: `0.46 ± 0.02`."""
+        return f"{self.value:.2f} ± {self.standard_error:.2f}"
+
     @property
     def _effective_n(self) -> float:
         """The number of problems of one seed that would give this standard error."""

@@ -125,7 +125,7 @@ def in_words(measured: Separation) -> str:
     """Return the figures as a sentence's end."""
     return (
         f"of a right and a wrong next step the right one scores higher in {measured.siblings.as_percent()} of "
-        f"{counted(measured.num_pairs, 'pair')} (sibling accuracy; 50 % is a guess); AUC {measured.auc.value:.2f} "
-        f"± {measured.auc.standard_error:.2f}; scores {measured.low:.3f} to {measured.high:.3f}, "
+        f"{counted(measured.num_pairs, 'pair')} (sibling accuracy; 50 % is a guess); AUC {measured.auc.as_decimal()}; "
+        f"scores {measured.low:.3f} to {measured.high:.3f}, "
         f"{100 * measured.saturated:.0f} % of the pairs at one end of the range"
     )
