@@ -324,14 +324,6 @@ def test_the_demo_run_is_that_of_the_demo(tmp_path: Path, document: Document) ->
     assert "MCTS* @ 80" in names
 
 
-def test_a_set_of_puzzles_may_be_empty_where_nothing_reads_it(tmp_path: Path, call: Command) -> None:
-    quick = ("runs", "create", "demo", "--demo", "--quick", "--workdir", tmp_path, "--set=puzzles.searched=9")
-    evaluations = '--set=evaluations=[{"name": "greedy", "search": {"algorithm": "cot"}}]'
-    assert "no usable problem for the set 'compared'" in message(call(*quick, evaluations))
-    made = json.loads(call(*quick, "--set=puzzles.test=0", "--json").stdout)["problems"]
-    assert (made["search-1"], made["test"], made["compared"]) == (9, 0, 0)
-
-
 def test_archived_runs_are_left_out_of_the_list_until_they_are_put_back(
     workdir: Path, call: Command, document: Document
 ) -> None:

@@ -179,9 +179,7 @@ def store(connection: Connection, new: "NewRun") -> CreatedRun:
     with connection.database.transaction() as transaction:
         created = create_run(transaction, new)
         counts = dict(created.num_problems)
-        read = {getattr(phase, name, None) for phase in new.phases for name in ("problem_set", "solutions_of")}
-        waits = {TRAIN} if new.paused else set()
-        empty = next((name for name, count in counts.items() if not count and name in read - waits), None)
+        empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
         if empty is not None:
             raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
         if new.config.get("probe_set") == HELD_OUT and not counts.get(HELD_OUT) and not new.paused:
