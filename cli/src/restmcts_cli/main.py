@@ -12,10 +12,11 @@ from importlib import metadata
 from typing import Any, ClassVar
 
 import typer
-from restmcts.adapters.observability.this_process import note_command
 from restmcts.errors import RestMctsError
 
 from restmcts_cli.lazy_commands import LazyCommand, LazyGroup
+
+WORDS = "restmcts_cli.words"
 
 
 class Commands(LazyGroup):
@@ -105,9 +106,18 @@ class Commands(LazyGroup):
     }
 
     def make_context(self, info_name: str | None, args: list[str], parent: Any = None, **extra: Any) -> Any:
-        """Return the context of a call."""
-        note_command(["restmcts", *args])
-        return super().make_context(info_name, args, parent, **extra)
+        """Return the context of a call, which keeps its words."""
+        words = ["restmcts", *args]
+        context = super().make_context(info_name, args, parent, **extra)
+        context.meta[WORDS] = words
+        return context
+
+    def invoke(self, ctx: Any) -> Any:
+        """Call the command."""
+        from restmcts.adapters.observability.this_process import note_command
+
+        note_command(ctx.meta[WORDS])
+        return super().invoke(ctx)
 
 
 app = typer.Typer(

@@ -98,7 +98,7 @@ def test_a_policy_is_promoted_unless_it_is_worse(run: Any) -> None:
     accuracy = gates["gate-2"]["figures"]["accuracy"]
     assert (accuracy["candidate"]["value"], accuracy["incumbent"]["value"]) == (0.15, 0.5)
     assert accuracy["difference"]["value"] == pytest.approx(-0.35)
-    assert gates["gate-2"]["reason"] == "not promoted: accuracy 15.0 % [5.2, 36.0] (was 50.0 % ± 11.5)"
+    assert gates["gate-2"]["reason"] == "not promoted: accuracy 15.0 % [5.2, 36.0] (was 50.0 % ± 11.5; 20 problems)"
 
 
 def test_a_person_overrides_and_the_next_gate_compares_with_that(run: Any) -> None:

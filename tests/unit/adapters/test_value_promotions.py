@@ -62,7 +62,7 @@ def test_a_value_model_that_must_be_better_is_rejected_where_it_is_only_as_good(
     assert run.promoted("value") == "value-1"
     rejected = gates["gate-1"]
     assert rejected["figures"]["auc"]["difference"]["value"] == 0.0
-    assert rejected["reason"].startswith("not promoted: auc ") and "sibling accuracy" in rejected["reason"]
+    assert rejected["reason"].startswith("not promoted: AUC ") and "sibling accuracy" in rejected["reason"]
     assert rejected["reason"].endswith("; it must be better by 1 standard errors of the difference")
     assert "must be better" not in gates["gate-0"]["reason"]
 
@@ -82,7 +82,7 @@ def test_what_nobody_measured_is_rejected_where_a_gain_is_asked_for(run: Any, me
     gates = run.do(phases)
     assert gates["gate-0"]["promoted"] is True, "nothing is compared with"
     assert gates["gate-1"]["promoted"] is (gain is None)
-    assert "auc not measured, sibling accuracy not measured" in gates["gate-1"]["reason"]
+    assert "AUC not measured, sibling accuracy not measured" in gates["gate-1"]["reason"]
 
 
 @pytest.mark.parametrize(("metric", "promoted"), [("auc", True), ("siblings", False), ("both", False)])
@@ -128,10 +128,10 @@ def test_a_value_model_that_is_worse_on_labelled_solutions_is_rejected(
         figure = gate["figures"]["auc on labelled steps"]
         assert (figure["incumbent"]["value"], figure["candidate"]["value"]) == (1.0, 0.0)
         shown, _, rule = gate["reason"].rpartition(")")
-        assert "auc on labelled steps 0.0 % [" in shown and "(was 100.0 % [" in shown and rule == said
+        assert "AUC on labelled steps 0.00 [" in shown and "(was 1.00 [" in shown and rule == said
 
 
 def test_solutions_that_no_model_scores_decide_nothing(handled_run: Any) -> None:
     run = handled_run(MODELS, {**PROBLEMS, "value-bench": bench()[-1:]})
     gate = run.do(value_promotions("value-0", "value-1", bench_set="value-bench"))["gate-1"]
-    assert gate["promoted"] is True and "auc on labelled steps not measured" in gate["reason"]
+    assert gate["promoted"] is True and "AUC on labelled steps not measured" in gate["reason"]

@@ -96,7 +96,7 @@ def test_a_run_says_by_which_commands_it_was_made(
     found = document("runs", "show", "short", "--workdir", workdir)
     place = f"--workdir {workdir} --json"
     commands = [one["command"] for one in found["provenance"]]
-    assert commands[0].startswith("restmcts runs create short --demo --quick --set puzzles.demonstrations=6 ")
+    assert commands[0].startswith("restmcts runs create short --demo --set puzzles.demonstrations=6 ")
     assert commands[1:] == [
         f"restmcts runs resume short --max-tokens 900 {place}",
         f"restmcts runs extend short --iterations 2 {place}",

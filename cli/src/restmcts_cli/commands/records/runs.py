@@ -382,9 +382,7 @@ def _print_iterations(iterations: "Sequence[IterationResult]", mark: str) -> Non
     rows = []
     for result in iterations:
         row = {"greedy_accuracy": result.greedy, "control": result.control}
-        shown = {
-            name: marked(one.estimate.as_percent(), mark) if one is not None else None for name, one in row.items()
-        }
+        shown = {name: marked(one.estimate.as_percent(), mark) for name, one in row.items() if one is not None}
         figure = result.greedy or result.control
         rows.append(
             {
@@ -398,5 +396,5 @@ def _print_iterations(iterations: "Sequence[IterationResult]", mark: str) -> Non
                 "step_values_learnt": result.num_value_samples,
             }
         )
-    if any(row["num_trees"] or row["greedy_accuracy"] for row in rows):
+    if any(row["num_trees"] or row.get("greedy_accuracy") for row in rows):
         print_table(ITERATION_COLUMNS, rows, empty="")

@@ -64,14 +64,21 @@ class Estimate:
         """Return a share as text: `51.4 % ± 1.6` with its standard error; `15.0 % [5.2, 36.0]`
         with its interval where fewer than five observations are of one kind.
         """
-        if min(self.value, 1.0 - self.value) * self._effective_n < NORMAL_FROM:
+        if self._is_extreme:
             low, high = self.interval
             return f"{100 * self.value:.1f} % [{100 * low:.1f}, {100 * high:.1f}]"
         return f"{100 * self.value:.1f} % ± {100 * self.standard_error:.1f}"
 
     def as_decimal(self) -> str:
-        """Return an AUC as text: `0.46 ± 0.02`."""
+        """Return an AUC as text: `0.46 ± 0.02`, or `1.00 [0.70, 1.00]` by the same rule."""
+        if self._is_extreme:
+            low, high = self.interval
+            return f"{self.value:.2f} [{low:.2f}, {high:.2f}]"
         return f"{self.value:.2f} ± {self.standard_error:.2f}"
+
+    @property
+    def _is_extreme(self) -> bool:
+        return min(self.value, 1.0 - self.value) * self._effective_n < NORMAL_FROM
 
     @property
     def _effective_n(self) -> float:
