@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from restmcts.domain.runs.training_settings import Dtype
+from restmcts.domain.runs.training_settings import Dtype, Sharding
 from restmcts.errors import InputError
 
 EXAMPLE_SECRET = "change-me"
@@ -155,6 +155,8 @@ class Settings(BucketSettings):
         request_lease_seconds: after which another worker may take the requests of one that is
             silent; leases that are in use are renewed.
         training_processes: that train one model together, one a GPU.
+        training_sharding: what each of them keeps: "none", the whole model; "full", its part of the
+            weights, gradients and optimizer state, for models too large for one GPU.
         job_lease_seconds: after which another worker may take a training job whose holder is
             silent.
         reconcile_seconds: between two rounds of the reconciler; also how long something must be
@@ -190,6 +192,7 @@ class Settings(BucketSettings):
     key_value_bytes: int = Field(default=2**30, ge=0)
     request_lease_seconds: float = Field(default=20.0, gt=0)
     training_processes: int = Field(default=1, ge=1)
+    training_sharding: Sharding = "none"
     job_lease_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=15.0, gt=0)
     max_attempts: int = Field(default=20, ge=1)

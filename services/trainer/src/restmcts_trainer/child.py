@@ -2,7 +2,7 @@
 JSON, ends when its parent does.
 
 A process of its own gives back all memory when it ends, and leaves the parent free to renew leases.
-Started by `accelerate launch` with the file of a single job, several such processes do it together,
+Started by torchrun with the file of a single job, several such processes do it together,
 and the first of them speaks.
 """
 
@@ -82,7 +82,7 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
     try:
         load_same_plugins(request["plugins"])
         job = Job.from_json(request)
-        report = run_job(job, _attempt(job, send))
+        report = run_job(job, _attempt(job, request["shards"], send))
     except RestMctsError as error:
         return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
     except MemoryError:
@@ -92,7 +92,7 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
     return {"report": None if report is None else asdict(report)}
 
 
-def _attempt(job: Job, send: Callable[..., None]) -> "Attempt":
+def _attempt(job: Job, shards: bool, send: Callable[..., None]) -> "Attempt":
     from restmcts.modeling.training.training_loop import Attempt
 
     return Attempt(
@@ -103,6 +103,7 @@ def _attempt(job: Job, send: Callable[..., None]) -> "Attempt":
         on_smaller=lambda micro_batch: send(micro_batch=micro_batch),
         log_folder=job.log_folder if job.keeps_log else None,
         trackers=tuple(name for name in os.environ.get(TRACKERS, "").split(",") if name),
+        shards=shards,
     )
 
 

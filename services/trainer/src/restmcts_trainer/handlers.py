@@ -175,4 +175,5 @@ class TrainerHandlers:
         return report
 
     def _new_process(self) -> TrainingProcess:
-        return TrainingProcess(self._settings.training_threads, self._settings.training_processes)
+        settings = self._settings
+        return TrainingProcess(settings.training_threads, settings.training_processes, settings.training_sharding)

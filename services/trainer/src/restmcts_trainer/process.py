@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from restmcts.adapters.files.plugins import loaded_plugins
-from restmcts.domain.runs.training_settings import TrainingReport
+from restmcts.domain.runs.training_settings import Sharding, TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
 from restmcts_trainer.job import Job
@@ -41,11 +41,13 @@ class TrainingProcess:
     """A child that does one job after the other; started with the first, ended by `close`, or with
     this process.
 
-    With several processes they are started for each job, by `accelerate launch`.
+    With several processes they are started for each job, by torchrun; with `sharding`
+    "full" each of them keeps its part of the weights, gradients and optimizer state alone.
     """
 
-    def __init__(self, num_threads: int | None = None, num_processes: int = 1) -> None:
+    def __init__(self, num_threads: int | None = None, num_processes: int = 1, sharding: Sharding = "none") -> None:
         self._num_threads, self._num_processes = num_threads, num_processes
+        self._shards = sharding == "full"
         self._child: subprocess.Popen[str] | None = None
         self._killed = False
 
@@ -61,7 +63,7 @@ class TrainingProcess:
         assert child.stdin is not None and child.stdout is not None
         try:
             if self._num_processes == 1:
-                print(_request(job), file=child.stdin, flush=True)
+                print(self._request(job), file=child.stdin, flush=True)
             for line in child.stdout:
                 message: dict[str, Any] = json.loads(line)
                 if "step" in message:
@@ -89,24 +91,24 @@ class TrainingProcess:
             command = [sys.executable, *self._launcher(), "-m", "restmcts_trainer.child"]
             if self._num_processes > 1:
                 job_file = job.folder / "job.json"
-                job_file.write_text(_request(job), encoding="utf-8")
+                job_file.write_text(self._request(job), encoding="utf-8")
                 command.append(str(job_file))
             self._child = start_child(command, environment)
             if self._killed:
                 self._child.kill()
         return self._child
 
+    def _request(self, job: Job) -> str:
+        """Return a job as the child reads it: with the plugin files of this process, whose entries
+        the job may name.
+        """
+        plugins = {str(plugin.path): plugin.sha256 for plugin in loaded_plugins()}
+        return json.dumps({"plugins": plugins, "shards": self._shards, **job.to_json()})
+
     def _launcher(self) -> list[str]:
         if self._num_processes == 1:
             return []
-        options = {
-            "num_processes": self._num_processes,
-            "num_machines": 1,
-            "mixed_precision": "no",
-            "dynamo_backend": "no",
-        }
-        typed = [text for name, value in options.items() for text in (f"--{name}", str(value))]
-        return ["-m", "accelerate.commands.launch", *typed, *([] if _has_gpu() else ["--cpu"])]
+        return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self._num_processes)]
 
     def kill(self) -> None:
         """Kill the child, also one that is only being started; `run` then raises. Safe in a
@@ -149,17 +151,3 @@ def _end_of(status: int) -> str:
         return f"ended early, with exit code {status}"
     name = signal.Signals(-status).name
     return f"was ended by {name}" + ("; is there enough memory?" if -status == signal.SIGKILL else "")
-
-
-def _request(job: Job) -> str:
-    """Return a job as the child reads it: with the plugin files of this process, whose entries the
-    job may name.
-    """
-    plugins = {str(plugin.path): plugin.sha256 for plugin in loaded_plugins()}
-    return json.dumps({"plugins": plugins, **job.to_json()})
-
-
-def _has_gpu() -> bool:
-    import torch
-
-    return torch.cuda.is_available()

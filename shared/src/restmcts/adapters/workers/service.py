@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, TypedDict
 
 from restmcts.adapters.sql.database import Database
-from restmcts.domain.runs.training_settings import Dtype
+from restmcts.domain.runs.training_settings import Dtype, Sharding
 from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
 from restmcts.settings import PolicyServerSettings, Settings
 
@@ -93,6 +93,7 @@ class ServiceSettings:
         verify_seconds: limit for one check of an answer.
         job_lease_seconds: after which another worker may take a training job of a silent one.
         training_processes: that train one model together.
+        training_sharding: what each of them keeps of the model.
         training_threads: of each training process; None: torch's own choice.
         keep_training_logs: write TensorBoard's event files.
     """
@@ -107,6 +108,7 @@ class ServiceSettings:
     verify_seconds: float = 5.0
     job_lease_seconds: float = 60.0
     training_processes: int = 1
+    training_sharding: Sharding = "none"
     training_threads: int | None = None
     keep_training_logs: bool = True
 
@@ -131,6 +133,7 @@ def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> Serv
         verify_seconds=settings.verify_seconds,
         job_lease_seconds=settings.job_lease_seconds,
         training_processes=settings.training_processes,
+        training_sharding=settings.training_sharding,
     )
 
 

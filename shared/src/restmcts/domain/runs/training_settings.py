@@ -12,6 +12,9 @@ from restmcts.errors import InputError
 Schedule = Literal["cosine", "linear", "constant"]
 OptimizerName = Literal["adamw", "muon"]
 Precision = Literal["float32", "bfloat16"]
+# What each of several processes keeps of the model that they train: everything, or its part of the
+# weights, gradients and optimizer state.
+Sharding = Literal["none", "full"]
 Dtype = Literal["auto", "float32", "bfloat16"]
 """Of a model's weights where it is used; "auto": the type in which they are stored, where the
 device computes in it quickly, else float32."""

@@ -9,9 +9,11 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.distributed.tensor import DTensor
 from torch.optim import AdamW, Muon, Optimizer
 
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.modeling.training.sharding import part, part_of, save_states_whole, whole_of
 
 ADAMW_BETAS = (0.9, 0.98)
 
@@ -33,25 +35,29 @@ class StackedMuon(Muon):
             with torch.enable_grad():
                 loss = closure()
         for group in self.param_groups:
-            same_shape: dict[torch.Size, list[nn.Parameter]] = defaultdict(list)
+            together: dict[Any, list[nn.Parameter]] = defaultdict(list)
             for parameter in group["params"]:
                 if parameter.grad is not None:
-                    same_shape[parameter.shape].append(parameter)
-            for parameters in same_shape.values():
+                    # One in parts is made whole for its step, at a time when no other is.
+                    together[parameter if isinstance(parameter, DTensor) else parameter.shape].append(parameter)
+            for parameters in together.values():
                 self._step_together(parameters, group)
         return loss
 
     def _step_together(self, parameters: list[nn.Parameter], group: dict[str, Any]) -> None:
-        gradients = torch.stack([p.grad for p in parameters if p.grad is not None])
-        buffers = [self._momentum_buffer(p) for p in parameters]
+        gradients = torch.stack([part(p.grad) for p in parameters if p.grad is not None])
+        buffers = [part(self._momentum_buffer(p)) for p in parameters]
         momentum = torch.stack(buffers).lerp_(gradients, 1 - group["momentum"])
         for buffer, moved in zip(buffers, momentum, strict=True):
             buffer.copy_(moved)
         update = gradients.lerp_(momentum, group["momentum"]) if group["nesterov"] else momentum
+        if isinstance(parameters[0], DTensor):
+            update = whole_of(update[0], parameters[0]).unsqueeze(0)
         update = orthogonalise(update, group["ns_coefficients"], group["ns_steps"], group["eps"])
         rate = group["lr"] * 0.2 * math.sqrt(max(parameters[0].shape))
         for parameter, change in zip(parameters, update, strict=True):
-            parameter.mul_(1 - group["lr"] * group["weight_decay"]).add_(change, alpha=-rate)
+            own = part(parameter).mul_(1 - group["lr"] * group["weight_decay"])
+            own.add_(part_of(change, parameter), alpha=-rate)
 
     def _momentum_buffer(self, parameter: nn.Parameter) -> torch.Tensor:
         state = self.state[parameter]
@@ -115,6 +121,7 @@ def build_optimizer(model: Any, settings: TrainingSettings) -> Optimizer:
     hidden_ids = {id(parameter) for parameter in hidden}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in hidden_ids]
     adamw = AdamW(_by_decay(rest, settings.weight_decay), lr=settings.learning_rate, betas=ADAMW_BETAS)
+    save_states_whole(adamw)
     if not hidden:
         return adamw
     muon = StackedMuon(
@@ -123,6 +130,7 @@ def build_optimizer(model: Any, settings: TrainingSettings) -> Optimizer:
         weight_decay=settings.weight_decay,
         adjust_lr_fn="match_rms_adamw",
     )
+    save_states_whole(muon)
     return CombinedOptimizer([muon, adamw])
 
 

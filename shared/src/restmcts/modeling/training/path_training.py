@@ -5,12 +5,12 @@ What a step's weight means, the loss says; where weights come from, nothing here
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from inspect import signature
 from itertools import islice
 from typing import Any
 
 import torch
-from torch.optim import Optimizer
 from transformers import Trainer, TrainingArguments
 
 from restmcts.domain.learning.losses import ClippedRatioLoss, LikelihoodLoss, Loss, PreferenceLoss
@@ -143,11 +143,10 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
         rows: Sequence[Any],
         loss: Loss,
         settings: TrainingSettings,
-        optimizer: Optimizer,
         folder: str,
         attempt: Attempt,
     ) -> None:
-        self.set_up_loop(rows, settings, attempt)
+        optimizer = self.set_up_loop(model, rows, settings, attempt)
         self._loss, self._pad_token_id = loss, loaded.pad_token_id
         self._masks_are_bool = _masks_are_bool(loaded)
         arguments = TrainingArguments(**training_arguments(rows, settings, folder, attempt))
@@ -165,7 +164,8 @@ class PathTrainer(StepLoop, Trainer):  # type: ignore[misc]
             part = rows[start : start + self.micro_batch]
             batch = {name: one.to(self.args.device) for name, one in self.collate_rows(part).items()}
             with self.compute_loss_context_manager():
-                found = iter(target_log_probs(self.model, batch).tolist())
+                log_probs = self.with_model(partial(target_log_probs, self.model, batch))
+            found = iter(log_probs.tolist())
             known = [replace(one, old_log_probs=list(islice(found, one.num_targets))) for one in _sides(part)]
             if isinstance(part[0], PathPair):
                 yield from map(PathPair, known[: len(part)], known[len(part) :])

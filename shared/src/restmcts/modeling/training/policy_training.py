@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
+from accelerate.utils import gather_object
 from datasets import Dataset
-from torch.optim import Optimizer
 from trl import DPOConfig, DPOTrainer, SFTConfig, SFTTrainer
 from trl.trainer.dpo_trainer import DataCollatorForPreference
 
@@ -30,11 +30,10 @@ class SupervisedTrainer(StepLoop, SFTTrainer):  # type: ignore[misc]
         model: Any,
         rows: Sequence[TokenRow],
         settings: TrainingSettings,
-        optimizer: Optimizer,
         folder: str,
         attempt: Attempt,
     ) -> None:
-        self.set_up_loop(rows, settings, attempt)
+        optimizer = self.set_up_loop(model, rows, settings, attempt)
         self._pad_token_id = loaded.pad_token_id
         arguments = training_arguments(rows, settings, folder, attempt)
         super().__init__(
@@ -82,21 +81,23 @@ class PreferenceTrainer(StepLoop, DPOTrainer):  # type: ignore[misc]
         reference: LoadedModel | None,
         rows: Sequence[PreferenceRow],
         settings: TrainingSettings,
-        optimizer: Optimizer,
         folder: str,
         attempt: Attempt,
     ) -> None:
-        self.set_up_loop(rows, settings, attempt)
+        other = None if reference is None else reference.model
+        optimizer = self.set_up_loop(model, rows, settings, attempt, other)
         self._collator = DataCollatorForPreference(loaded.pad_token_id)
         arguments = training_arguments(rows, settings, folder, attempt)
         super().__init__(
             model=model,
-            ref_model=None if reference is None else reference.model,
+            ref_model=other,
             args=DPOConfig(**arguments, max_length=None, beta=settings.dpo_beta),
             train_dataset=Dataset.from_list([_fields(rows[0])]),
             processing_class=loaded.tokenizer,
             optimizers=(optimizer, None),
         )
+        if self.accelerator.num_processes > 1:
+            self.accelerator.gather = _gathered
 
     def _prepare_dataset(self, dataset: Dataset, *_: Any, **__: Any) -> Dataset:
         return dataset
@@ -110,6 +111,13 @@ class PreferenceTrainer(StepLoop, DPOTrainer):  # type: ignore[misc]
         num_pairs = len(inputs["input_ids"]) // 2
         loss: torch.Tensor = DPOTrainer.compute_loss(self, self.model, inputs)
         return loss * (num_pairs / num_targets)
+
+
+def _gathered(tensor: torch.Tensor) -> torch.Tensor:
+    """Return a tensor of each process, end to end, on the CPU: TRL's metrics are of pairs, of
+    which one process may have more than another.
+    """
+    return torch.cat(gather_object([tensor.detach().cpu().reshape(-1)]))
 
 
 def _fields(row: PreferenceRow) -> dict[str, list[int]]:

@@ -9,7 +9,7 @@ import math
 import shutil
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -33,8 +33,8 @@ from restmcts.modeling.checkpoints import (
     save_checkpoint,
 )
 from restmcts.modeling.training.lora import merge_adapters, trained_model
-from restmcts.modeling.training.optimizers import build_optimizer
 from restmcts.modeling.training.path_training import PathExample, PathTrainer, packed_as_trees, path_rows
+from restmcts.modeling.training.sharding import whole_parameters
 from restmcts.modeling.training.training_loop import Attempt, ProgressCallback, SavingCallback
 from restmcts.modeling.training.training_rows import (
     PolicyExample,
@@ -87,9 +87,7 @@ def train_policy(
         loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, policy_rows(loaded, examples))
         model = trained_model(loaded, settings)
-        trainer = SupervisedTrainer(
-            loaded, model, rows, settings, build_optimizer(model, settings), run.folder, attempt
-        )
+        trainer = SupervisedTrainer(loaded, model, rows, settings, run.folder, attempt)
         return run.finish(loaded, model, trainer)
 
 
@@ -112,10 +110,11 @@ def train_preferences(
     with _training(parent_path, output_path, settings, attempt) as run:
         loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, preference_rows(loaded, examples))
-        reference = load_policy(parent_path, dtype=torch.float32) if settings.lora_rank is None else None
+        # What TRL would put beside adapters for it is not in parts.
+        needs_reference = settings.lora_rank is None or attempt.shards
+        reference = load_policy(parent_path, dtype=torch.float32) if needs_reference else None
         model = trained_model(loaded, settings)
-        optimizer = build_optimizer(model, settings)
-        trainer = PreferenceTrainer(loaded, model, reference, rows, settings, optimizer, run.folder, attempt)
+        trainer = PreferenceTrainer(loaded, model, reference, rows, settings, run.folder, attempt)
         return run.finish(loaded, model, trainer)
 
 
@@ -139,8 +138,7 @@ def train_paths(
         if settings.tree_packing:
             rows = packed_as_trees(loaded, rows)
         model = trained_model(loaded, settings)
-        optimizer = build_optimizer(model, settings)
-        trainer = PathTrainer(loaded, model, rows, loss, settings, optimizer, run.folder, attempt)
+        trainer = PathTrainer(loaded, model, rows, loss, settings, run.folder, attempt)
         return run.finish(loaded, model, trainer)
 
 
@@ -174,22 +172,20 @@ def train_value(
             rows = [*value_rows(reader, learnt, objective), *rows]
         rows = list(run.usable(loaded, rows))
 
+        model = trained_model(loaded, settings)
+        trainer = ValueTrainer(reader, model, rows, objective, settings, run.folder, attempt)
+
         def evaluate() -> dict[str, float]:
             loaded.model.eval()
-            return value_metrics(reader, held_out, objective) if held_out else {}
+            return trainer.with_model(lambda: value_metrics(reader, held_out, objective)) if held_out else {}
 
-        model = trained_model(loaded, settings)
-        trainer = ValueTrainer(
-            reader, model, rows, objective, settings, build_optimizer(model, settings), run.folder, attempt
-        )
-        before = evaluate()
+        before, run.evaluate = evaluate(), evaluate
         if settings.patience is not None and "loss" in before:
             every = settings.evaluate_steps or math.ceil(
                 len(rows) / (settings.batch_size * settings.gradient_accumulation)
             )
             run.stopping = EarlyStopping(model, evaluate, trainer.log, every, settings.patience)
-        report = run.finish(loaded, model, trainer)
-        return replace(report, held_out=evaluate(), held_out_before=before)
+        return replace(run.finish(loaded, model, trainer), held_out_before=before)
 
 
 def _refuse_tree_packing(settings: TrainingSettings, what: str) -> None:
@@ -221,6 +217,7 @@ class _Run:
     rows: Sequence[Any] = ()
     num_dropped: int = 0
     stopping: EarlyStopping | None = None
+    evaluate: Callable[[], dict[str, float]] = dict
 
     def usable(self, loaded: LoadedModel, rows: Sequence[Any]) -> Sequence[Any]:
         """Return the rows that are short enough and have a target."""
@@ -249,10 +246,12 @@ class _Run:
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
         if self.stopping is not None:
             self.stopping.restore_best()
-        merge_adapters(loaded, model)
-        loaded.model.eval()
-        if trainer.is_world_process_zero():
-            save_checkpoint(loaded, self.output_path)
+        held_out = self.evaluate()
+        with whole_parameters(model):
+            if trainer.is_world_process_zero():
+                merge_adapters(loaded, model)
+                loaded.model.eval()
+                save_checkpoint(loaded, self.output_path)
         losses = [(entry["step"], entry["loss"]) for entry in trainer.state.log_history if "loss" in entry]
         return TrainingReport(
             num_examples=len(self.rows),
@@ -264,6 +263,7 @@ class _Run:
             seconds=time.perf_counter() - self.begin,
             micro_batch=trainer.micro_batch,
             losses=losses,
+            held_out=held_out,
         )
 
     def _event_files(self, log_folder: Path) -> Any:
@@ -279,8 +279,6 @@ class _Run:
         return TensorBoardCallback(SummaryWriter(str(log_folder)))
 
     def _saved(self, step: int, folder: Path) -> None:
-        if self.stopping is not None:
-            self.stopping.save(folder)
         if self.attempt.log_folder is not None:
             shutil.copytree(self.attempt.log_folder, folder / _LOG)
         assert self.attempt.on_saved is not None

@@ -11,20 +11,25 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import numpy as np
 import torch
 from safetensors import SafetensorError
+from torch.distributed.tensor import DTensor
 from torch.optim import Optimizer
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader, Sampler
 from transformers import TrainerCallback, get_scheduler
+from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import TrainingError
+from restmcts.modeling.training.optimizers import build_optimizer
+from restmcts.modeling.training.sharding import shard_model, whole_parameters
 from restmcts.modeling.training.training_rows import Row
 
+Result = TypeVar("Result")
 Progress = Callable[[int, int, float | None], None]
 _SCHEDULES = {"cosine": "cosine", "linear": "linear", "constant": "constant_with_warmup"}
 _NUM_REPORTS = 50
@@ -46,6 +51,8 @@ class Attempt:
         log_folder: takes TensorBoard event files.
         trackers: further trackers by the library's names ("mlflow", "wandb"), set up through their
             own variables.
+        shards: whether each of several processes keeps a part of the weights, of the gradients and
+            of the optimizer's state, instead of all of them.
     """
 
     on_progress: Progress | None = None
@@ -55,6 +62,7 @@ class Attempt:
     on_smaller: Callable[[int], None] | None = None
     log_folder: Path | None = None
     trackers: tuple[str, ...] = ()
+    shards: bool = False
 
 
 class StepLoop:
@@ -77,12 +85,29 @@ class StepLoop:
         accelerator: Any
         optimizer: Any
 
-    def set_up_loop(self, rows: Sequence[Row], settings: TrainingSettings, attempt: Attempt) -> None:
-        """Take what the loop needs; to be called before the trainer's own `__init__`."""
+    def set_up_loop(
+        self, model: Any, rows: Sequence[Row], settings: TrainingSettings, attempt: Attempt, reference: Any = None
+    ) -> Optimizer:
+        """Take what the loop needs and return the model's optimizer; to be called before the
+        trainer's own `__init__`.
+
+        Args:
+            reference: another model that the loss reads.
+        """
         self._rows = rows
         self._settings = settings
         self._attempt = attempt
         self.micro_batch = settings.batch_size
+        others = [] if reference is None else [reference]
+        self._sharded = shard_model(model, *others) if attempt.shards else None
+        return build_optimizer(model, settings)
+
+    def with_model(self, compute: Callable[[], Result]) -> Result:
+        """Return what `compute` returns, which may call the model and read its weights."""
+        if self._sharded is None:
+            return compute()
+        found: Result = self._sharded(compute)
+        return found
 
     def collate_rows(self, rows: Sequence[Any]) -> dict[str, torch.Tensor]:
         """Return the tensors of one forward pass."""
@@ -140,14 +165,18 @@ class StepLoop:
                     ) from error
             if loss is None:  # no longer in the handler, which keeps the tensors of the failed pass alive
                 self._shrink()
-        self._sum_over_processes()
+        if self._sharded is None:
+            self._sum_over_processes()
         # The library shows the mean over all processes.
         return loss * int(self.accelerator.num_processes)
 
     def _accumulate(self, rows: list[Any], num_targets: float) -> torch.Tensor:
         self.model.zero_grad()
         total = torch.zeros((), device=self.args.device)
-        for part, counts in self._parts(rows):
+        parts = self._parts(rows)
+        for number, (part, counts) in enumerate(parts, start=1):
+            if self._sharded is not None:
+                self._sharded.set_requires_gradient_sync(number == len(parts))
             batch = self.collate_rows(part)
             # A process without a row of its own goes through the motions, as the trainers' metrics
             # wait for every process.
@@ -155,24 +184,51 @@ class StepLoop:
             total += super().training_step(self.model, batch, num_targets)  # type: ignore[misc]
         return total
 
-    def _parts(self, rows: list[Any]) -> Iterator[tuple[list[Any], bool]]:
+    def _parts(self, rows: list[Any]) -> list[tuple[list[Any], bool]]:
         num_processes = self.accelerator.num_processes
         mine = rows[self.accelerator.process_index :: num_processes]
-        for start in range(0, math.ceil(len(rows) / num_processes), self.micro_batch):
-            part = mine[start : start + self.micro_batch]
-            yield part or rows[:1], bool(part)
+        starts = range(0, math.ceil(len(rows) / num_processes), self.micro_batch)
+        parts = [mine[start : start + self.micro_batch] for start in starts]
+        return [(part or rows[:1], bool(part)) for part in parts]
 
     def compute_loss(
         self, model: Any, inputs: Any, return_outputs: bool = False, num_items_in_batch: Any = None
     ) -> Any:
         """Return this forward pass's share of the step's mean loss."""
-        return self.share_of_loss(inputs, num_items_in_batch) * float(self._counts)
+        return self.with_model(lambda: self.share_of_loss(inputs, num_items_in_batch)) * float(self._counts)
 
     def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return the loss of one forward pass, summed over its targets and divided by those of
         the whole step.
         """
         raise NotImplementedError
+
+    def _get_grad_norm(self, *arguments: Any, **named: Any) -> Any:
+        norm = super()._get_grad_norm(*arguments, **named)  # type: ignore[misc]
+        return norm.full_tensor() if isinstance(norm, DTensor) else norm
+
+    def _save(self, output_dir: str | None = None, state_dict: dict[str, Any] | None = None) -> None:
+        with whole_parameters(self.model):
+            if self.args.should_save:
+                super()._save(output_dir, state_dict)  # type: ignore[misc]
+
+    def _save_optimizer_and_scheduler(self, output_dir: str) -> None:
+        if self._sharded is not None and not self.args.should_save:
+            self.optimizer.state_dict()
+        super()._save_optimizer_and_scheduler(output_dir)  # type: ignore[misc]
+
+    def _load_from_checkpoint(self, *arguments: Any) -> None:
+        with whole_parameters(self.model, everywhere=True):
+            super()._load_from_checkpoint(*arguments)  # type: ignore[misc]
+
+    def _load_optimizer_and_scheduler(self, checkpoint: str | None) -> None:
+        if self._sharded is None or checkpoint is None:
+            super()._load_optimizer_and_scheduler(checkpoint)  # type: ignore[misc]
+            return
+        # The library would load the whole onto every device.
+        for loaded, file in ((self.optimizer, OPTIMIZER_NAME), (self.lr_scheduler, SCHEDULER_NAME)):
+            state = torch.load(Path(checkpoint, file), map_location="cpu", mmap=True, weights_only=True)
+            loaded.load_state_dict(state)
 
     def _save_checkpoint(self, *arguments: Any) -> None:
         try:

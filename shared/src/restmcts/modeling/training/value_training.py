@@ -9,12 +9,12 @@ from typing import Any
 
 import torch
 from safetensors.torch import load_file, save_file
-from torch.optim import Optimizer
 from transformers import Trainer, TrainerCallback, TrainingArguments
 
 from restmcts.domain.problems import question_digest
 from restmcts.domain.runs.training_settings import TrainingSettings, ValueObjective
 from restmcts.modeling.training.losses import IGNORED, summed_pair_loss, summed_value_loss
+from restmcts.modeling.training.sharding import part, part_of, whole_of
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import ReadingPairRow, TokenRow, ValueExample, collate, collate_packed
 from restmcts.modeling.value.value_reading import ValueReader
@@ -34,11 +34,10 @@ class ValueTrainer(StepLoop, Trainer):  # type: ignore[misc]
         rows: Sequence[Any],
         objective: ValueObjective,
         settings: TrainingSettings,
-        optimizer: Optimizer,
         folder: str,
         attempt: Attempt,
     ) -> None:
-        self.set_up_loop(rows, settings, attempt)
+        optimizer = self.set_up_loop(model, rows, settings, attempt)
         self._reader, self._objective = reader, objective
         arguments = TrainingArguments(**training_arguments(rows, settings, folder, attempt))
         super().__init__(model=model, args=arguments, train_dataset=rows, optimizers=(optimizer, None))
@@ -128,24 +127,28 @@ class EarlyStopping(TrainerCallback):  # type: ignore[misc]
         self._num_worse = 0 if loss < self._best_loss else self._num_worse + 1
         if not self._num_worse:
             self._best_loss = loss
-            self._best = {name: parameter.detach().to("cpu", copy=True) for name, parameter in self._parameters.items()}
+            self._best = {name: part(one.detach()).to("cpu", copy=True) for name, one in self._parameters.items()}
         control.should_training_stop = control.should_training_stop or self._num_worse >= self._patience
 
-    def save(self, folder: Path) -> None:
+    def on_save(self, args: Any, state: Any, control: Any, **_: Any) -> None:
         """Write the best weights beside a saved state."""
-        if self._best:
-            save_file(self._best, folder / _BEST_WEIGHTS)
-        (folder / _BEST_STATE).write_text(json.dumps({"loss": self._best_loss, "num_worse": self._num_worse}))
+        whole = {name: whole_of(best, self._parameters[name]).cpu() for name, best in self._best.items()}
+        if state.is_world_process_zero:
+            folder = Path(args.output_dir, f"checkpoint-{state.global_step}")
+            if whole:
+                save_file(whole, folder / _BEST_WEIGHTS)
+            (folder / _BEST_STATE).write_text(json.dumps({"loss": self._best_loss, "num_worse": self._num_worse}))
 
     def load(self, folder: Path) -> None:
-        """Go on from what `save` wrote."""
+        """Go on from what was written beside a saved state."""
         state = json.loads((folder / _BEST_STATE).read_text())
         self._best_loss, self._num_worse = state["loss"], state["num_worse"]
         if (folder / _BEST_WEIGHTS).is_file():
-            self._best = load_file(folder / _BEST_WEIGHTS)
+            whole = load_file(folder / _BEST_WEIGHTS)
+            self._best = {name: part_of(one, self._parameters[name]).cpu() for name, one in whole.items()}
 
     @torch.no_grad()
     def restore_best(self) -> None:
         """Put the best weights back into the model."""
         for name, best in self._best.items():
-            self._parameters[name].copy_(best)
+            part(self._parameters[name]).copy_(best)

@@ -17,7 +17,7 @@ NUM_BINS = 10
 _BATCH_TOKENS = 16_384
 
 
-@torch.inference_mode()
+@torch.no_grad()
 def value_outputs(reader: ValueReader, examples: Sequence[ValueExample]) -> list[list[float]]:
     """Return what the reader's model gives after each step of each example."""
     readings_of = list(reader.readings_of_paths([(example.question, example.steps, 1) for example in examples]))

@@ -35,7 +35,7 @@ class StepReader(ABC):
 
     def __init__(self, loaded: LoadedModel, trunk: Any) -> None:
         self.trunk = trunk
-        self._device = loaded.device
+        self._loaded = loaded
         self.pad_token_id = loaded.pad_token_id
 
     @abstractmethod
@@ -54,7 +54,7 @@ class StepReader(ABC):
         """Return the values at all places of the readings in their order, `[places]`, float32
         and not clamped.
         """
-        device = self._device
+        device = self._loaded.device
         lengths = torch.tensor([len(reading.token_ids) for reading in readings])
         longest = int(lengths.max())
         padded = np.full((len(readings), longest), self.pad_token_id, dtype=np.int64)
