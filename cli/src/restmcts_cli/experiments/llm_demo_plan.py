@@ -68,7 +68,7 @@ def llm_demo_spec(seed: int, size: LlmDemoSize) -> RunSpec:
             "policy_training": _training(size.policy_steps, 1e-4),
             "value_training": _training(size.value_steps, 5e-5),
             "evaluations": list(_evaluations(size)) if size.compared else [],
-            "models": {"template": "plain", "trees_in_flight": 200},
+            "models": {"template": "plain", "trees_in_flight": 200, "key_value_bytes": 2**28},
         }
     )
 
@@ -77,7 +77,8 @@ def _training(num_steps: int, learning_rate: float) -> dict[str, object]:
     # In float32: bfloat16, which casts the weights in each pass, takes a third longer on a CPU.
     return {
         "num_steps": num_steps,
-        "batch_size": 8,
+        "batch_size": 4,
+        "gradient_accumulation": 2,
         "learning_rate": learning_rate,
         "warmup_ratio": 0.1,
         "packing": True,
