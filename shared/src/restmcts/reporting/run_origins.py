@@ -2,6 +2,7 @@
 machines and times. Nothing that must not be shown is in them.
 """
 
+import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -162,7 +163,9 @@ def _value(value: Any) -> Any:
 def _shown(value: object) -> str:
     if value is None:
         return "–"
-    return ", ".join(map(str, value)) or "–" if isinstance(value, list | tuple) else str(value)
+    if isinstance(value, list | tuple):
+        return ", ".join(map(_shown, value)) or "–"
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | Mapping) else str(value)
 
 
 def _joined(settings: Mapping[str, str]) -> str:
