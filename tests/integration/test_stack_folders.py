@@ -30,7 +30,7 @@ def begin() -> Iterator[Begin]:
         return stack
 
     yield start
-    for stack in stacks:
+    for stack in reversed(stacks):  # of two of one folder, the later one is the parent of what runs
         stack.down()
     for place in places:
         shutil.rmtree(place, ignore_errors=True)

@@ -144,7 +144,8 @@ def _check_iterations(page: _Tables, document: Any, run: _Run, beside: _Run, las
         counts = len(searched), sum(solved for _, solved, _ in searched), sum(tokens for *_, tokens in searched)
         learnt = run.num_learnt(f"policy-{number}"), run.num_targets(f"value-{number}")
         accuracies = [share(found) if found else "–" for found in (greedy, others, control)]
-        row = [str(number), *accuracies, *(f"{one:,}" for one in (*counts, *learnt))]
+        evaluated = len(greedy or others or control)
+        row = [str(number), *accuracies, *(f"{one:,}" for one in (evaluated, *counts, *learnt))]
         assert row in page.rows, (row, page.rows[: last + 2])
         names = ("Self-training, greedy", "ReST^EM: samples, as many tokens", "Control: demonstrations alone")
         for name, found in zip(names, (greedy, others, control), strict=True):
