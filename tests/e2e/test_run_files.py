@@ -38,9 +38,8 @@ def test_the_example_runs_and_is_resumed_with_its_own_settings_alone(restmcts: R
     assert "other settings: seed (0 -> 4), search.num_alternatives (4 -> 3)" in refused.stderr
     ended_well(restmcts(*typed, "--device", "cpu", "--trees-in-flight", 3))
     shown = json.loads(ended_well(restmcts("runs", "show", "--workdir", workdir, "--json")))
-    first, again = (one["command"] for one in shown["provenance"])
+    (first,) = (one["command"] for one in shown["provenance"])  # a run that is done is not continued
     assert first.startswith(f"restmcts selftrain {EXAMPLE} --workdir {workdir} --set=iterations=1")
-    assert again.endswith("--device cpu --trees-in-flight 3")
     assert shown["created_at"] <= shown["started_at"] <= shown["finished_at"]
     assert shown["run_file"] == str(EXAMPLE) and shown["changed"]["puzzles.searched"] == "20"
     report = (workdir / "report.html").read_text()

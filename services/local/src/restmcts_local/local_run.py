@@ -241,7 +241,8 @@ class LocalRun:
             RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
         with self.database.transaction() as transaction:
-            runs.record_start(transaction, run_id)
+            if runs.running(transaction, [run_id]):
+                runs.record_start(transaction, run_id)
             reconcile.wake_all(transaction)
         with self._notifying(run_id, notifies) as look, _interruptible(self._context.stopping):
             self.bus.run()

@@ -100,7 +100,7 @@ class RunOrigin:
         """Return names and values for people, one a line."""
         found = dict(self._commands())
         if self.run_file is not None:
-            found["run file"] = f"{self.run_file}, as it was then; `restmcts runs spec {self.run.name}` prints it"
+            found["run file"] = f"{self.run_file}, as it was then; restmcts runs spec {self.run.name} prints it"
         return found | {
             "created (UTC)": _clock(self.run.created_at),
             "started (UTC)": _clock(self.started) if self.started is not None else "not yet",
