@@ -4,15 +4,20 @@
 In process: whole solutions in bfloat16 and float32, against the library's own `generate` in
 bfloat16. With `--vllm`: solutions with log-probabilities through `--engine vllm`, against the same
 server asked directly. MODEL is a folder, an id of the hub, or `smollm2`. Each is measured twice,
-in turn; tokens behind a row's end count for nobody.
+in turn; tokens behind a row's end count for nobody. Then, by route, the seconds until other weights
+have answered a request of one token, which is asked while a batch of the old ones is under way.
 """
 
 import argparse
 import random
+import shutil
 import tempfile
+import threading
 import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import mean
 from typing import Any
@@ -29,10 +34,12 @@ from restmcts.modeling.checkpoints import LoadedModel, load_policy
 from restmcts.modeling.policy.proposer import TransformersProposer
 from restmcts.modeling.policy.stored_prompts import load_prompts
 from restmcts.modeling.tokenization import TextEncoder
+from restmcts.ports import StepProposer
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 
 NUM_PROMPTS, NUM_TOKENS, NUM_ROUNDS = 48, 64, 2
 CONCURRENCY = 64
+NUM_SWAPS, LOAD = 3, 8
 SETTINGS = GenerationSettings(
     temperature=0.8,
     max_step_tokens=NUM_TOKENS,
@@ -114,6 +121,42 @@ def in_process(path: str) -> None:
     print(f"against generate: {ours_half / speeds['generate, bfloat16']:.2f} (.95 asked)")
     print(f"against float32:  {ours_half / speeds['in process, float32']:.2f} (2 asked)")
 
+    old = TransformersProposer(half)
+
+    def loaded_anew() -> None:
+        one_token(TransformersProposer(load_policy(path, dtype="bfloat16")))
+
+    show_swaps("in process", [swap_seconds(old, loaded_anew) for _ in range(NUM_SWAPS)])
+
+
+def one_token(proposer: StepProposer) -> None:
+    proposer.propose(questions()[:1], requests()[:1], replace(SETTINGS, max_step_tokens=1, max_solution_tokens=1))
+
+
+def swap_seconds(old: StepProposer, ask_new: Callable[[], None]) -> tuple[float, float]:
+    """Return the seconds until the old weights have answered what was under way, and until the new
+    ones have answered one token, both from the moment at which these are asked.
+    """
+    finished: list[float] = []
+
+    def load() -> None:
+        old.propose(questions()[:LOAD], requests()[:LOAD], SETTINGS)
+        finished.append(time.perf_counter())
+
+    under_way = threading.Thread(target=load)
+    under_way.start()
+    time.sleep(0.5)
+    begin = time.perf_counter()
+    ask_new()
+    ended = time.perf_counter()
+    under_way.join()
+    return finished[0] - begin, ended - begin
+
+
+def show_swaps(route: str, seconds: Sequence[tuple[float, float]]) -> None:
+    rounds = ", ".join(f"{new:.1f} ({old:.1f})" for old, new in seconds)
+    print(f"{route:34}{mean(new for _, new in seconds):9.1f} s until new weights answer (old ones done): {rounds}")
+
 
 def on_vllm(path: str, folder: Path) -> None:
     from restmcts_policy_generator.vllm_engine import VllmEngine
@@ -150,6 +193,15 @@ def on_vllm(path: str, folder: Path) -> None:
             }
         )
         print(f"against vLLM: {speeds['--engine vllm'] / speeds['vLLM asked directly']:.2f} (.9 asked)")
+
+        shutil.copytree(path, folder / "other")
+        both = [proposer, engine.open(str(folder / "other"), FolderArtifactStore(folder / "store"), settings)]
+        turns = [(both[turn % 2], both[1 - turn % 2]) for turn in range(NUM_SWAPS)]
+        show_swaps("vLLM, in place", [swap_seconds(old, partial(one_token, new)) for old, new in turns])
+        engine.close()
+        begin = time.perf_counter()
+        one_token(engine.open(path, FolderArtifactStore(folder / "store"), settings))
+        print(f"{'vLLM, started anew':34}{time.perf_counter() - begin:9.1f} s until new weights answer")
     finally:
         engine.close()
 
