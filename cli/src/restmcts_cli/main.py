@@ -15,6 +15,7 @@ import typer
 from restmcts.errors import RestMctsError
 
 from restmcts_cli.lazy_commands import LazyCommand, LazyGroup
+from restmcts_cli.library_notice import LibraryNotice
 
 WORDS = "restmcts_cli.words"
 
@@ -157,6 +158,7 @@ def run() -> None:
         # What the locale cannot write must not end a command.
         if isinstance(stream, io.TextIOWrapper):
             stream.reconfigure(errors="replace")
+    sys.meta_path.insert(0, LibraryNotice())
     try:
         app()
     except (RestMctsError, OSError) as error:

@@ -117,6 +117,7 @@ def bench(
 
     Example: [bold]restmcts prm bench Qwen/Qwen2.5-Math-PRM-7B --on processbench --out bench[/bold]
     """
+    print_note(f"restmcts prm bench: {model} on {on}")
     from restmcts_cli.reward_models.opened import opened_prm
     from restmcts_cli.reward_models.stored import keep_bench, stored_model
 

@@ -58,6 +58,7 @@ def calibrate(
 
     Example: [bold]restmcts prm calibrate my-prm --on demo --out my-chances[/bold]
     """
+    print_note(f"restmcts prm calibrate: {model} on {on}")
     from restmcts.domain.stats.temperature import calibrated
 
     from restmcts_cli.reward_models.opened import opened_prm

@@ -68,6 +68,7 @@ def consensus(
 
     Example: [bold]restmcts datasets consensus my-labels agreed --judge 'MODEL?format=judge'[/bold]
     """
+    print_note(f"restmcts datasets consensus: {judge} on {data}")
     from restmcts.domain.labels.consensus import Consensus
 
     from restmcts_cli.reward_models.opened import opened_prm

@@ -65,6 +65,7 @@ def import_(
     """
     if out.exists():
         raise InputError(f"{out} exists already; name a new folder")
+    print_note(f"restmcts datasets import: {source}")
     try:
         card = _written(source, out, format_.value if format_ else None, neutral.value, split)
     except OSError as error:

@@ -65,6 +65,7 @@ def train(
     """
     if out.exists():
         raise InputError(f"{out} exists already; name a new folder")
+    print_note(f"restmcts prm train: {trunk} on {data}")
     settings, examples = _settings(setting or []), _examples(data)
     from restmcts.modeling.training.training import train_value
     from restmcts.modeling.training.training_loop import Attempt

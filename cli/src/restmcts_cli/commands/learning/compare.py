@@ -74,19 +74,19 @@ def compare(
 
     Example: [bold]restmcts compare --methods rest-mcts,rest-em --iterations 2 --seeds 3[/bold]
     """
+    begin = time.monotonic()
+    names = _names(methods)
+    print_note(f"restmcts compare in {workdir}: {', '.join(names)}")
     from restmcts_cli.experiments.comparison_runs import StudyPlan, run_study, study_of
     from restmcts_cli.experiments.demo_plan import SEARCHES_OF_METHODS
     from restmcts_cli.reports.comparison_report import json_line, markdown_table, render, write_markdown
 
-    begin = time.monotonic()
-    names = _names(methods)
     rounds = [Setting("iterations", iterations, "--iterations")] if iterations is not None else []
     spec = _compared(run, [*rounds, *given], quick)
     num_samples = pass_at if pass_at is not None else PASS_AT if run is None else 0
     searches = SEARCHES_OF_METHODS if run is None else {}
     named = frozenset(setting.name for setting in requested_settings(run, given))
     plan = StudyPlan(names, seeds_of(seeds), searches, repeats, num_samples, named)
-    print_note(f"restmcts compare in {workdir}: {', '.join(names)}")
     comparison = run_study(study_of(spec, plan), workdir)
     shown = console(stderr=json)
     shown.print(render(comparison))

@@ -101,8 +101,8 @@ def demo(
     if run_file is not None and not is_run_file(run_file):
         raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
     which, begin = _demo_of(model, task, truth), time.monotonic()
-    spec = requested_run(run_file, given, _spec(which, quick, truth))
     print_note(f"{TITLES[which]}, in {out}")
+    spec = requested_run(run_file, given, _spec(which, quick, truth))
     if quick and _is_smoke(which, knows_answers=spec.truth.knows_answers):
         print_note(SMOKE)
     _show(_run(spec, which, quick, out, begin), out, json)

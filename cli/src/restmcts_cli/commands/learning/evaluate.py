@@ -73,15 +73,15 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
         InputError: if a file, a model, a method or a setting cannot be used.
         RestMctsError: if the run fails, or no problem gets an answer; what is done stays done.
     """
+    begin = time.monotonic()
+    print_note(f"restmcts evaluate in {asked.out}: {asked.problems}")
     from restmcts_cli.arguments.connection import connect
     from restmcts_cli.experiments.evaluation_run import EvaluationWork
     from restmcts_cli.reports.evaluation_results import EvaluationResults
 
-    begin = time.monotonic()
     benchmark = benchmark_named(asked.problems)
     _check(asked, benchmark)
     sets = asked_sets(asked, benchmark)
-    print_note(f"restmcts evaluate in {asked.out}: {asked.problems}")
     with connect(None) if asked.run is not None else nullcontext() as stack:
         models = _models(asked, stack)
         if _without_tools(chain.from_iterable(sets.values())):

@@ -8,7 +8,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.plugin_files import Plugins
-from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_table
+from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 from restmcts_cli.reward_models.bench import bench
 from restmcts_cli.reward_models.calibrate import calibrate
 from restmcts_cli.reward_models.train import train
@@ -78,6 +78,7 @@ def doctor(
 
     Example: [bold]restmcts prm doctor Qwen/Qwen2.5-Math-PRM-7B --problems solved.jsonl[/bold]
     """
+    print_note(f"restmcts prm doctor: {model}")
     from restmcts_cli.reward_models.opened import opened_prm
 
     solved = _solved(problems, limit) if problems is not None else None

@@ -39,12 +39,12 @@ def probe(
 
     Example: [bold]restmcts probe problems.jsonl --policy Qwen/Qwen3-0.6B[/bold]
     """
+    print_note(f"restmcts probe in {workdir}: search against samples")
     from restmcts_cli.experiments.probe_runs import run_probe
     from restmcts_cli.reports.probe_report import json_line, render
 
     check_folder(workdir)
     spec = _probed(run, given)
-    print_note(f"restmcts probe in {workdir}: {spec.search.algorithm} against samples")
     found = run_probe(spec, samples, workdir)
     console(stderr=json).print(render(found))
     if json:

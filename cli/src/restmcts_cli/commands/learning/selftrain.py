@@ -55,6 +55,7 @@ def selftrain(
     Example: [bold]restmcts selftrain problems.jsonl --policy Qwen/Qwen3-0.6B --workdir run1[/bold]
     """
     begin = time.monotonic()
+    print_note(f"restmcts selftrain in {workdir}")
     stored = _stored(workdir) if run is None else None
     if run is None and stored is None and not any(_names_problems(setting) for setting in given):
         raise InputError(
@@ -67,7 +68,6 @@ def selftrain(
     if dry_run:
         _forecast(spec, workdir, named, json)
         return
-    print_note(f"restmcts selftrain in {workdir}: {spec.method}")
     report = _run(spec, workdir, begin, named)
     _show(report, workdir / "report.html", json)
 

@@ -20,7 +20,7 @@ from rich.table import Table
 from rich.text import Text
 
 from restmcts_cli.arguments.connection import ARTIFACTS_FOLDER, Connection, Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, console, print_json
+from restmcts_cli.reports.shown_tables import Json, console, print_json, print_note
 
 if TYPE_CHECKING:
     from restmcts.settings import Settings
@@ -61,6 +61,7 @@ def doctor(workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts doctor[/bold]
     """
+    print_note(f"restmcts doctor: {workdir if workdir is not None else 'the stack'}")
     findings = list(_findings(workdir))
     if json:
         print_json(

@@ -48,6 +48,7 @@ def up(
     so the same command also scales, and the numbers are remembered. A supervisor restarts processes
     that end.
     """
+    print_note(f"restmcts stack up in {folder}")
     stack = _open(folder)
     stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)}, max_stuck)
     stack.supervise()

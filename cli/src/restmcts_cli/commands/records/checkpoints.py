@@ -86,6 +86,7 @@ def pull(
 
     Example: [bold]restmcts checkpoints pull demo policy-2 my-policy[/bold]
     """
+    print_note(f"copying checkpoint {name} of run {run} to {out}")
     with connect(workdir) as connection:
         copy_folder(_files(connection, run, name), out)
     if json:
@@ -128,6 +129,7 @@ def push(
 
     Example: [bold]restmcts checkpoints push demo policy-2 me/number-paths[/bold]
     """
+    print_note(f"uploading checkpoint {name} of run {run} to {repository}")
     with connect(workdir) as connection:
         folder = _files(connection, run, name)
         card = published_card(folder, _row(connection, run, name).benches)

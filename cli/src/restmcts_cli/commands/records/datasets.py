@@ -140,6 +140,7 @@ def pull(
 
     Example: [bold]restmcts datasets pull demo policy-1 my-data[/bold]
     """
+    print_note(f"copying the training data of {phase} of run {run} to {out}")
     from restmcts_cli.reports.lineage import dataset_of
 
     with connect(workdir) as connection:
@@ -182,10 +183,11 @@ def export(
     """
     from json import dumps
 
-    from restmcts.adapters.files.dataset_formats import convert
-
     if out.exists():
         raise InputError(f"{out} exists already; name a new file")
+    print_note(f"writing the training data of {phase} of run {run} to {out}")
+    from restmcts.adapters.files.dataset_formats import convert
+
     with connect(workdir) as connection:
         rows = _stored_rows(connection, run, phase) if labels is None else _relabelled(connection, run, phase, labels)
     lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]

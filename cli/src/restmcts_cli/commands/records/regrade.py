@@ -50,6 +50,8 @@ def regrade(
 
     Example: [bold]restmcts regrade first --truth votes --set truth.min_share=0.6[/bold]
     """
+    name = name or f"{run}-regraded"
+    print_note(f"grading the trees of run {run} again, as run {name}")
     from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.verification.verifier import AnswerVerifier
@@ -57,7 +59,6 @@ def regrade(
     from restmcts.usecases.label import regrade as grade_again
 
     begin = time.monotonic()
-    name = name or f"{run}-regraded"
     with connect(workdir) as connection, AnswerVerifier(time_limit) as verifier, closing(_judges()) as judges:
         database, truth = connection.database, _truth(connection, run, given)
         for judge in truth.judges if truth is not None else ():

@@ -62,9 +62,10 @@ def create(
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.text import check_name
 
+    check_name(name, "run")
+    print_note(f"restmcts runs create {name}")
     from restmcts_cli.experiments.requested_runs import note_reviews
 
-    check_name(name, "run")
     spec = _asked(run, given, demo, quick)
     if workdir is None:
         refuse_plugins_on_stack()

@@ -45,12 +45,12 @@ def extend(
 
     Example: [bold]restmcts runs extend demo --iterations 3[/bold]
     """
-    from restmcts.adapters.sql.reads import queries
-    from restmcts.usecases.create import extend_run
-
     if dry_run:
         show_rest(name, workdir, json, max_tokens, lambda row: _extension(row, iterations))
         return
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.usecases.create import extend_run
+
     if workdir is not None:
         check_folder(workdir)
     with connect(workdir) as connection, connection.database.transaction() as transaction:
@@ -111,12 +111,14 @@ def clone(
 
     Example: [bold]restmcts runs clone first second --set search.branch=4[/bold]
     """
-    from restmcts.adapters.sql.reads import queries
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.runs.spec_plan import TEST, TRAIN
     from restmcts.domain.text import check_name
 
     check_name(new_name, "run")
+    print_note(f"restmcts runs clone {name} {new_name}")
+    from restmcts.adapters.sql.reads import queries
+
     if workdir is None:
         refuse_plugins_on_stack()
     else:

@@ -43,11 +43,11 @@ def resume(
 
     Example: [bold]restmcts runs resume demo --max-tokens 2000000[/bold]
     """
-    from restmcts.usecases import steer
-
     if dry_run:
         show_rest(name, workdir, json, max_tokens)
         return
+    from restmcts.usecases import steer
+
     _steer(workdir, name, partial(steer.resume, max_tokens=max_tokens), json)
 
 

@@ -180,6 +180,7 @@ def work(
 
     Example: [bold]restmcts runs work mine --workdir out[/bold]
     """
+    print_note(f"run {name} in {workdir}")
     from restmcts_cli.experiments.requested_runs import model_options, stored_run
     from restmcts_cli.reports.live_display import LiveDisplay
 
@@ -190,7 +191,6 @@ def work(
         resumption = _resumption(row, workdir)
         raise InputError(f"run {name} is paused{': ' + row.error if row.error else ''}; to go on: {resumption}")
     asked = requested_run(None, given, stored_run(row.config))
-    print_note(f"run {name} in {workdir}: {row.method}")
     try:
         from restmcts_local.local_run import LocalRun
 

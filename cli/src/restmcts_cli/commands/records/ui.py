@@ -28,6 +28,7 @@ def ui(
 
     Example: [bold]RESTMCTS_DASHBOARD_TOKEN=some-words restmcts ui --workdir demo-out[/bold]
     """
+    print_note(f"restmcts ui: {workdir if workdir is not None else 'the stack'}")
     from restmcts.settings import load_dashboard_token
 
     try:

@@ -8,9 +8,10 @@ each observation as a message that no model sampled, so that nobody trains on it
 
 from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from restmcts.adapters.sql.rows import JsonObject, ShownNode, TreeWithNodes
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.rows import JsonObject, ShownNode, TreeWithNodes
 
 VERSION = 1
 """Of the schema of traces."""
@@ -30,7 +31,7 @@ def trace_record(
     task: Mapping[str, Any] | None = None,
     info: Mapping[str, Any] | None = None,
     timestamp: float = 0.0,
-) -> JsonObject:
+) -> "JsonObject":
     """Return a solution as a trace.
 
     Args:
@@ -65,7 +66,7 @@ def trace_record(
     }
 
 
-def tree_traces(tree: TreeWithNodes) -> Iterator[JsonObject]:
+def tree_traces(tree: "TreeWithNodes") -> "Iterator[JsonObject]":
     """Yield the finished solutions of a tree, in order of their nodes; what is known of their steps
     is in `info`.
     """
@@ -95,7 +96,7 @@ def tree_traces(tree: TreeWithNodes) -> Iterator[JsonObject]:
         )
 
 
-def _lineage(by_id: Mapping[int, ShownNode], leaf: ShownNode) -> list[ShownNode]:
+def _lineage(by_id: "Mapping[int, ShownNode]", leaf: "ShownNode") -> "list[ShownNode]":
     """Return the nodes from the first step to a leaf."""
     nodes = []
     node: ShownNode | None = leaf
@@ -105,12 +106,12 @@ def _lineage(by_id: Mapping[int, ShownNode], leaf: ShownNode) -> list[ShownNode]
     return nodes[::-1]
 
 
-def _known(node: ShownNode) -> JsonObject:
+def _known(node: "ShownNode") -> "JsonObject":
     names = ("step", "origin", "num_tokens", "log_prob", "model_value", "quality_value")
     return {name: getattr(node, name) for name in names}
 
 
-def row_trace(number: int, row: Mapping[str, Any]) -> JsonObject:
+def row_trace(number: int, row: Mapping[str, Any]) -> "JsonObject":
     """Return a row of a policy's training data as a trace; its score is the value of its last step,
     and that of a given solution 1. A step without a weight is an observation.
     """
