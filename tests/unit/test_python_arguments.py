@@ -28,6 +28,8 @@ SELFTRAIN: tuple[tuple[object, object, str], ...] = (
     ({"problems": PUZZLES}, "run", "name the model that is to learn: policy FOLDER"),
     ({"problems": PUZZLES, "truth": {"source": "tests"}}, "run", "have no tests; give truth.source answers"),
     ("nothing.toml", "run", "nothing.toml does not exist"),
+    ("README.md", "run", "spec is 'README.md'; give a run file (.toml), or settings"),
+    (Path("README.md"), None, "workdir is None"),
     ({}, None, "workdir is None; give a text or a path"),
 )
 EVALUATE: tuple[tuple[dict[str, object], str], ...] = (
@@ -50,7 +52,7 @@ EVALUATE: tuple[tuple[dict[str, object], str], ...] = (
     ({"option": "mcts-star.branch=4"}, "give a list of texts"),
     ({"device": 3}, "device is 3; give a text"),
     ({"iterations_of": "run"}, "name either the model with policy, or a run with iterations_of"),
-    ({"tool_calls": 2}, "no tools to call; leave out tool_calls"),
+    ({"policy": "someone/model", "tool_calls": 2}, "no tools to call; leave out tool_calls"),
 )
 SEARCH: tuple[tuple[dict[str, object], str], ...] = (
     ({"policy": None}, "policy is None"),
@@ -67,7 +69,12 @@ SEARCH: tuple[tuple[dict[str, object], str], ...] = (
     ({"options": {"breadth": 3}}, "has no option 'breadth'"),
     ({"options": {"num_retries": object()}}, "give a number, a text, True, False or a list"),
     ({"generation": {"temperature": 1.0}}, "give a GenerationSettings or None"),
-    ({"policy": "no/model/here"}, "no/model/here: there is no such folder"),
+    ({"policy": "no/model/here"}, "no/model/here: no such folder, and no id of the hub"),
+    (
+        {"policy": "someone/model", "value": "no/model/here", "algorithm": "best-first"},
+        "no/model/here: no such folder, and no id of the hub",
+    ),
+    ({"policy": "someone/model", "value": "a/prm?format=none", "algorithm": "best-first"}, "is called 'none'"),
 )
 DATABASES: tuple[tuple[dict[str, object], str], ...] = (
     ({}, "give either workdir, a work folder, or url, the URL of a database"),

@@ -13,6 +13,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import TYPE_CHECKING, Any, get_args
 
+from restmcts.adapters.files.run_files import is_run_file
 from restmcts.adapters.observability.this_process import note_call
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
@@ -65,13 +66,22 @@ def selftrain(spec: RunSpec | Mapping[str, Any] | str | Path, workdir: str | Pat
     folder = Path(workdir)
     note_call(f"restmcts.selftrain({_shown(spec)}, {str(workdir)!r})")
     with _said_in_python({"plugin": "plugins", **_SETTINGS}):
-        argument, given = (str(spec), []) if isinstance(spec, str | Path) else (None, _given_settings(spec))
+        argument, given = (_run_file(spec), []) if isinstance(spec, str | Path) else (None, _given_settings(spec))
         settings = requested_settings(argument, given)
         asked = run_of(settings)
         check_folder(folder)
         with selftrained_here(asked, folder, {setting.name for setting in settings}):
             pass
     return load_run(SELFTRAIN_RUN, folder)
+
+
+def _run_file(path: str | Path) -> str:
+    """Return the path of a run file; raise InputError if something else is given."""
+    if not is_run_file(str(path)):
+        raise InputError(
+            f"selftrain: spec is {str(path)!r}; give a run file (.toml), or settings: {{'problems': …, 'policy': …}}"
+        )
+    return str(path)
 
 
 def _given_settings(spec: RunSpec | Mapping[str, Any]) -> list[Setting]:
@@ -210,9 +220,7 @@ def search(
             value model and none is given.
         RestMctsError: if the search fails.
     """
-    from restmcts_local.local_run import LocalRun, ModelOptions
-
-    from restmcts_cli.arguments.model_sources import checkpoint_argument
+    from restmcts_cli.arguments.model_sources import check_model_name, checkpoint_argument
 
     asked = Problem(problem, None) if isinstance(problem, str) else problem
     if asked is None or not asked.question.strip():
@@ -222,6 +230,11 @@ def search(
         if number < least:
             raise InputError(f"search: {name} is {number}; give at least {least}")
     phase = _search_phase(algorithm, options or {}, tokens, generation or GenerationSettings(), value is not None)
+    for kind, model in (("policy", policy), ("value", value)):
+        if model is not None:
+            check_model_name(str(model), kind)
+    from restmcts_local.local_run import LocalRun, ModelOptions
+
     models = {"policy": ("policy", checkpoint_argument(str(policy), "policy", False))}
     with _said_in_python({}):
         check_context(models["policy"][1], phase.generation.max_step_tokens)

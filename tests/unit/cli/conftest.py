@@ -1,8 +1,12 @@
 """A work folder with a run in it, made by the real handlers with models that answer at random."""
 
 import json
+import os
 import shutil
-from collections.abc import Callable
+import subprocess
+import sys
+from collections.abc import Callable, Collection
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +35,54 @@ PHASES: list[Phase] = [
 ]
 
 Command = Callable[..., Result]
+UNTIL_IMPORT = """
+import importlib.abc, os, sys
+
+class Ends(importlib.abc.MetaPathFinder):
+    def find_spec(self, name, path, target=None):
+        if name in os.environ["LIBRARIES"].split():
+            sys.stdout.flush()
+            sys.stderr.write("<imports " + name)
+            sys.stderr.flush()
+            os._exit(0)
+
+from restmcts_cli.main import run
+sys.meta_path.insert(0, Ends())
+sys.argv[0] = "restmcts"
+run()
+"""
+
+
+@dataclass(frozen=True)
+class Typed:
+    """What a command of a process of its own printed, and which library it imported: it is ended
+    there.
+    """
+
+    out: str
+    lines: list[str]
+    imported: str
+    exit_code: int
+
+
+UntilImport = Callable[[Collection[str], str], Typed]
+
+
+@pytest.fixture
+def until_import(tmp_path: Path) -> UntilImport:
+    """Type a command in a folder with problems.jsonl, until it imports one of some libraries."""
+    (tmp_path / "problems.jsonl").write_text('{"question": "1 + 1?", "answer": 2}\n')
+
+    def run(libraries: Collection[str], typed: str, code: str = UNTIL_IMPORT) -> Typed:
+        environment = os.environ | {"LIBRARIES": " ".join(libraries), "RESTMCTS_ENV_FILE": "none"}
+        command = [sys.executable, "-c", code, *typed.split()]
+        done = subprocess.run(
+            command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120
+        )
+        printed, _, imported = done.stderr.partition("<imports ")
+        return Typed(done.stdout, printed.splitlines(), imported, done.returncode)
+
+    return run
 
 
 @pytest.fixture(scope="session")

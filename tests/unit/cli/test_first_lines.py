@@ -1,30 +1,11 @@
 """Commands that take more than a moment say what they do before they import what takes seconds."""
 
-import os
-import subprocess
-import sys
-from pathlib import Path
+from collections.abc import Callable
+from typing import Any
 
 import pytest
 
-IMPORTED = "<imports "
 HEAVY = ("celery", "fastapi", "huggingface_hub", "numpy", "openai", "pyarrow", "sqlalchemy", "torch", "uvicorn")
-UNTIL_HEAVY = f"""
-import importlib.abc, os, sys
-
-class Ends(importlib.abc.MetaPathFinder):
-    def find_spec(self, name, path, target=None):
-        if name in os.environ["HEAVY"].split():
-            sys.stdout.flush()
-            sys.stderr.write("{IMPORTED}" + name)
-            sys.stderr.flush()
-            os._exit(0)
-
-from restmcts_cli.main import run
-sys.meta_path.insert(0, Ends())
-sys.argv[0] = "restmcts"
-run()
-"""
 COMMANDS = {
     "selftrain problems.jsonl --policy MODEL --workdir work": "restmcts selftrain in work",
     "selftrain problems.jsonl --policy MODEL --workdir work --dry-run --json": "restmcts selftrain in work",
@@ -57,31 +38,21 @@ COMMANDS = {
 }
 
 
-def called(folder: Path, heavy: tuple[str, ...], code: str, *arguments: str) -> "subprocess.CompletedProcess[str]":
-    (folder / "problems.jsonl").write_text('{"question": "1 + 1?", "answer": 2}\n')
-    environment = os.environ | {"HEAVY": " ".join(heavy), "RESTMCTS_ENV_FILE": str(folder / "none")}
-    typed = [sys.executable, "-c", code, *arguments]
-    return subprocess.run(typed, cwd=folder, env=environment, capture_output=True, text=True, check=False, timeout=120)
-
-
 @pytest.mark.parametrize("typed", COMMANDS)
-def test_the_first_line_comes_before_the_first_heavy_import(typed: str, tmp_path: Path) -> None:
-    done = called(tmp_path, HEAVY, UNTIL_HEAVY, *typed.split())
-    before, imported, _ = done.stderr.partition(IMPORTED)
-    assert imported, done.stderr
-    assert COMMANDS[typed] in before.splitlines()[0]
-    assert done.stdout == ""
+def test_the_first_line_comes_before_the_first_heavy_import(until_import: Callable[..., Any], typed: str) -> None:
+    done = until_import(HEAVY, typed)
+    assert done.imported, done.lines
+    assert COMMANDS[typed] in done.lines[0]
+    assert done.out == ""
 
 
-def test_the_import_of_torch_is_said_once_and_on_standard_error_alone(tmp_path: Path) -> None:
-    done = called(tmp_path, ("transformers",), UNTIL_HEAVY, "prm", "doctor", "MODEL", "--json")
-    before, imported, _ = done.stderr.partition(IMPORTED)
-    assert imported, done.stderr
-    assert before.splitlines() == ["restmcts prm doctor: MODEL", "loading torch and the libraries of models"]
-    assert done.stdout == ""
+def test_the_import_of_torch_is_said_once_and_on_standard_error_alone(until_import: Callable[..., Any]) -> None:
+    done = until_import(("transformers",), "prm doctor MODEL --json")
+    assert done.imported, done.lines
+    assert done.lines == ["restmcts prm doctor: MODEL", "loading torch and the libraries of models"]
+    assert done.out == ""
 
 
-def test_a_command_that_imports_first_is_found(tmp_path: Path) -> None:
-    imports_first = UNTIL_HEAVY.replace("\nrun()", "\nimport restmcts.adapters.sql.database\nrun()")
-    done = called(tmp_path, HEAVY, imports_first, "doctor")
-    assert done.stderr == f"{IMPORTED}sqlalchemy"
+def test_a_command_that_says_nothing_before_it_imports_is_found(until_import: Callable[..., Any]) -> None:
+    done = until_import(HEAVY, "runs list --workdir work")
+    assert (done.imported, done.lines) == ("sqlalchemy", [])

@@ -14,6 +14,7 @@ from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
 from restmcts.adapters.storage.manifests import describe_folder
 from restmcts.adapters.storage.packaged_models import PACKAGED_MODELS, cache_folder, packaged_model
 from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.domain.tasks.puzzles import puzzle_names
 from restmcts.errors import InputError, ModelError
 
 from restmcts_cli.arguments.connection import Connection
@@ -21,6 +22,36 @@ from restmcts_cli.arguments.model_checks import check_hub_id, check_server
 from restmcts_cli.reports.shown_tables import print_note
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[\w.-]+)?")
+
+
+def check_model_name(given: str, kind: str | None) -> None:
+    """Check a model that a person names by its name and, of a folder, its files: nothing is loaded
+    or fetched, and no hub or server is asked.
+
+    Args:
+        kind: policy, value, or None: either.
+
+    Raises:
+        InputError: if there is no such folder and it is no id of the hub, if a folder's files say
+            that it is of another kind, or if an address or an option cannot be used.
+    """
+    if is_server(given):
+        _server(given, kind or "policy")
+        return
+    place, options = _options_of(given, kind)
+    if given in PACKAGED_MODELS or given.partition(":")[0] in puzzle_names() or place.startswith(ARTIFACT):
+        return
+    folder = Path(place).expanduser()
+    if folder.exists():
+        if kind == "policy":
+            _check_kind(folder, kind)
+        elif kind == "value" and not options:
+            _format_of(folder, place)
+    elif not _HUB_ID.fullmatch(place):
+        raise InputError(
+            f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
+            "or openai+http://HOST:PORT/v1?model=NAME, as value model with &format=judge"
+        )
 
 
 def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, str]:
@@ -34,10 +65,10 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
         InputError: if there is no such model, or a folder's files say that it is of another kind.
         StorageError: if the bucket does not take it.
     """
+    check_model_name(given, kind)
     if is_server(given):
-        uri = _server(given, kind)
         check_server(given)
-        return uri, given
+        return _server(given, kind), given
     given = _fetched(given)
     place, options = _options_of(given, kind)
     if place.startswith(ARTIFACT):
@@ -46,17 +77,10 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
     if folder.exists():
         if kind == "value":
             options = options or _format_of(folder, place)
-        else:
-            _check_kind(folder, kind)
         if connection.workdir is not None:
             return str(folder.resolve()) + options, str(folder.resolve()) + options
         artifact = connection.artifacts.put(folder, "checkpoints", {"given_as": folder.name})
         return artifact.uri + options, artifact.digest + options
-    if not _HUB_ID.fullmatch(place):
-        raise InputError(
-            f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
-            "or openai+http://HOST:PORT/v1?model=NAME, as value model with &format=judge"
-        )
     check_hub_id(place)
     return given, given
 
@@ -134,7 +158,7 @@ def _server(uri: str, kind: str) -> str:
     return uri
 
 
-def _options_of(given: str, kind: str) -> tuple[str, str]:
+def _options_of(given: str, kind: str | None) -> tuple[str, str]:
     """Return a model's place and what is said of it behind a question mark, checked; only of
     values is anything said.
     """

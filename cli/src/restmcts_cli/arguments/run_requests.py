@@ -29,14 +29,20 @@ def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec 
 
 
 def run_of(settings: Sequence[Setting]) -> RunSpec:
-    """Return the run that settings ask for, whose judges have addresses.
+    """Return the run that settings ask for, whose judges have addresses; its models are checked by
+    their names and files.
 
     Raises:
-        InputError: if a setting is not known or does not fit.
+        InputError: if a setting is not known or does not fit, or a model cannot be used.
     """
     spec = spec_of(settings)
     for judge in spec.truth.judges:
         parse_address(judge)
+    from restmcts_cli.arguments.model_sources import check_model_name
+
+    for kind, model in (("policy", spec.policy), ("value", spec.value)):
+        if model is not None:
+            check_model_name(model, kind)
     return spec
 
 

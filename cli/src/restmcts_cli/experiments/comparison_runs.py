@@ -39,17 +39,6 @@ REPEAT = 1_000_000
 """Between the seeds of two trainings of one method with one seed."""
 
 
-# What a comparison on a person's own problems has in place of a run's defaults: a number of steps,
-# so that all methods train as long.
-OWN_PROBLEMS = {
-    "iterations": 2,
-    "budget": {"iterations": None},
-    "policy_training": {"num_steps": 200},
-    "value_training": {"num_steps": 200},
-    "models": {"trees_in_flight": 1100, "max_batch_tokens": 65_536},
-}
-
-
 @dataclass(frozen=True, slots=True)
 class SeedPart:
     """One seed's run, its problems by set, and its base model's URI."""

@@ -69,6 +69,11 @@ class Asked:
     workdir: Path | None
     checkpoint_of: str | None
 
+    @property
+    def scored_model(self) -> str:
+        """The model's name among those whose values a folder may keep."""
+        return self.model if self.checkpoint_of is None else f"{self.model} of run {self.checkpoint_of}"
+
 
 @dataclass(frozen=True, slots=True)
 class Shown:
@@ -118,17 +123,31 @@ def bench(
     Example: [bold]restmcts prm bench Qwen/Qwen2.5-Math-PRM-7B --on processbench --out bench[/bold]
     """
     print_note(f"restmcts prm bench: {model} on {on}")
-    from restmcts_cli.reward_models.opened import opened_prm
     from restmcts_cli.reward_models.stored import keep_bench, stored_model
 
     asked = Asked(model, on, threshold, choose_on, split, phase, limit, out, workdir, checkpoint_of)
+    _check(asked)
     uri, artifacts = (model, None) if checkpoint_of is None else stored_model(workdir, checkpoint_of, model)
     measure = _prepared(asked)
+    from restmcts_cli.reward_models.opened import opened_prm
+
     with opened_prm(uri, device=device, trust_remote_code=trust_remote_code, artifacts=artifacts) as opened:
         shown = measure(opened)
     if checkpoint_of is not None:
         keep_bench(workdir, checkpoint_of, model, shown.document)
     _show(shown, out, json)
+
+
+def _check(asked: Asked) -> None:
+    """Raise InputError for what is wrong before anything is read or fetched."""
+    from restmcts_cli.arguments.model_sources import check_model_name
+    from restmcts_cli.reward_models.sources import BENCHMARKS
+
+    if asked.checkpoint_of is None:
+        check_model_name(asked.model, "value")
+    known = BENCHMARKS[asked.on][1] if asked.on in BENCHMARKS and len(BENCHMARKS[asked.on][1]) > 1 else ()
+    if known and asked.choose_on is not None and asked.choose_on not in known:
+        raise InputError(f"{asked.on} has no split {asked.choose_on!r}; it has {', '.join(known)}")
 
 
 def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
@@ -139,21 +158,33 @@ def _prepared(asked: Asked) -> "Callable[[OpenedPrm], Shown]":
         InputError: if there is nothing to measure it on.
     """
     from restmcts_cli.reward_models.annotated import PREFIX, annotated_paths
-    from restmcts_cli.reward_models.run_trees import mark_of_named, trees_of_run
+    from restmcts_cli.reward_models.results import check_threshold_split
+    from restmcts_cli.reward_models.run_trees import finished_paths, mark_of_named, paths_of_trees, trees_of_run
+    from restmcts_cli.reward_models.scoring import check_values_file
     from restmcts_cli.reward_models.sources import is_source, labelled_solutions
 
     if asked.on.startswith(PREFIX):
         run = asked.on.removeprefix(PREFIX)
         with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
             annotated = annotated_paths(transaction, run, asked.limit)
+        check_values_file(asked.out, asked.scored_model, [path.solution for path in annotated])
         return lambda opened: _on_annotations(asked, opened, run, annotated)
     if is_source(asked.on):
         solutions = labelled_solutions(asked.on, asked.split, asked.limit)
+        if asked.threshold is None:
+            check_threshold_split(asked.on, solutions, asked.choose_on)
+        check_values_file(asked.out, asked.scored_model, solutions)
         return lambda opened: _on_solutions(asked, opened, solutions)
-    with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
-        found = trees_of_run(transaction, asked.on, asked.phase, asked.limit)
-        mark = mark_of_named(transaction, asked.on)
-    return lambda opened: _on_trees(asked, opened, found, mark)
+    try:
+        with connect(asked.workdir) as connection, connection.database.transaction() as transaction:
+            found = trees_of_run(transaction, asked.on, asked.phase, asked.limit)
+            mark = mark_of_named(transaction, asked.on)
+    except InputError as error:
+        raise InputError(f"{asked.on} is no file, folder or benchmark; as the name of a run: {error}") from error
+    paths = paths_of_trees(found)
+    paths += finished_paths(found, {path.key for path in paths})
+    check_values_file(asked.out, asked.scored_model, paths)
+    return lambda opened: _on_trees(asked, opened, found, paths, mark)
 
 
 def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSolution]") -> Shown:
@@ -188,7 +219,9 @@ def _on_annotations(asked: Asked, opened: "OpenedPrm", run: str, paths: "list[An
     return Shown([annotation_table(result)], annotation_sentences(result), [], annotation_document(result))
 
 
-def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]", mark: str) -> Shown:
+def _on_trees(
+    asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]", paths: "list[LabelledSolution]", mark: str
+) -> Shown:
     from restmcts.domain.stats.tree_values import tree_values
     from restmcts.domain.stats.value_choices import ScoredTree, value_choices
 
@@ -199,10 +232,8 @@ def _on_trees(asked: Asked, opened: "OpenedPrm", found: "list[LabelledRunTree]",
         run_sentences,
         run_tables,
     )
-    from restmcts_cli.reward_models.run_trees import finished_paths, paths_of_trees, steps_by_problem, values_of_nodes
+    from restmcts_cli.reward_models.run_trees import steps_by_problem, values_of_nodes
 
-    paths = paths_of_trees(found)
-    paths += finished_paths(found, {path.key for path in paths})
     scored = _scored(asked, opened, paths, "paths scored")
     values = values_of_nodes(found, paths, scored)
     problems = steps_by_problem(found, values)
@@ -234,9 +265,8 @@ def _scored(
 ) -> "list[ScoredSolution]":
     from restmcts_cli.reward_models.scoring import score_solutions
 
-    name = asked.model if asked.checkpoint_of is None else f"{asked.model} of run {asked.checkpoint_of}"
     with Progress(what, len(solutions)) as seen:
-        return score_solutions(opened.scorer, solutions, asked.out, name, seen)
+        return score_solutions(opened.scorer, solutions, asked.out, asked.scored_model, seen)
 
 
 class Progress:

@@ -61,20 +61,28 @@ def calibrate(
     print_note(f"restmcts prm calibrate: {model} on {on}")
     from restmcts.domain.stats.temperature import calibrated
 
-    from restmcts_cli.reward_models.opened import opened_prm
+    from restmcts_cli.arguments.model_sources import check_model_name
     from restmcts_cli.reward_models.run_trees import trees_of_run
     from restmcts_cli.reward_models.stored import stored_model
 
     _check_new(out)
+    if checkpoint_of is None:
+        check_model_name(model, "value")
     uri, artifacts = (model, None) if checkpoint_of is None else stored_model(workdir, checkpoint_of, model)
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         found = trees_of_run(transaction, on, phase, limit)
+    from restmcts_cli.reward_models.opened import opened_prm
+
     with opened_prm(uri, device=device, trust_remote_code=trust_remote_code, artifacts=artifacts) as opened:
         if opened.prm is None:
             raise InputError(f"{model} is asked on a server or as a judge; only a model's own folder can be calibrated")
         with_bias = opened.rule == "drop" if bias is None else bias
         result = calibrated(_steps(model, on, opened, found), with_bias=with_bias)
         _write(opened, out, result, on)
+    _show(model, on, out, result, json)
+
+
+def _show(model: str, on: str, out: Path, result: "CalibrationResult", json: bool) -> None:
     document = _document(model, on, out, result)
     if json:
         print_json(document)

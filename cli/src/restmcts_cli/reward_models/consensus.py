@@ -71,12 +71,15 @@ def consensus(
     print_note(f"restmcts datasets consensus: {judge} on {data}")
     from restmcts.domain.labels.consensus import Consensus
 
-    from restmcts_cli.reward_models.opened import opened_prm
+    from restmcts_cli.arguments.model_sources import check_model_name
     from restmcts_cli.reward_models.value_data import stored_value_rows
 
     if (out / _CARD).exists():
         raise InputError(f"{out} has training data already; name a new folder")
+    check_model_name(judge, "value")
     rows, how = stored_value_rows(data), Consensus(rule.value, threshold, weight)
+    from restmcts_cli.reward_models.opened import opened_prm
+
     with opened_prm(judge, device=device, trust_remote_code=trust_remote_code) as opened:
         scored = _scored(judge, opened, rows, out)
     document, found = _made(judge, data, rows, scored, how, out)

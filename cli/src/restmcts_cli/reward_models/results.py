@@ -131,10 +131,10 @@ def bench_result(
     Args:
         threshold: of the rule; None: the one with the highest F1 on one split, kept for all; on
             PRMBench its authors' (0.5, and any drop).
-        choose_on: that split; None: gsm8k, or the first one.
+        choose_on: that split (`check_threshold_split`); None: gsm8k, or the first one.
 
     Raises:
-        InputError: if there is no such split, or the model scored none of its solutions.
+        InputError: if the model scored none of its solutions.
     """
     benched = [Benched(solution, each.values) for solution, each in zip(solutions, scored, strict=True)]
     by_split: dict[str, list[Benched]] = {}
@@ -158,6 +158,28 @@ def bench_result(
     )
 
 
+def check_threshold_split(on: str, solutions: Sequence[LabelledSolution], choose_on: str | None) -> None:
+    """Check, before anything is scored, that a threshold can be chosen on a split.
+
+    Raises:
+        InputError: if there is no such split, or none of its solutions says its first wrong step.
+    """
+    if on == PRM_BENCH and choose_on is None:
+        return
+    splits = list(dict.fromkeys(solution.split for solution in solutions))
+    name = _chosen_split(splits, choose_on)
+    if name not in splits:
+        raise InputError(f"{on} has no split {name!r}; it has {', '.join(splits)}")
+    if all(solution.first_error is None for solution in solutions if solution.split == name):
+        raise InputError(
+            f"no solution of {name} says its first wrong step; give --threshold, or --choose-on another split"
+        )
+
+
+def _chosen_split(splits: Sequence[str], choose_on: str | None) -> str:
+    return choose_on or ("gsm8k" if "gsm8k" in splits else splits[0])
+
+
 def _threshold(
     on: str, rule: Rule, by_split: dict[str, list[Benched]], given: float | None, choose_on: str | None
 ) -> Threshold:
@@ -165,19 +187,14 @@ def _threshold(
         return Threshold(given, "as given")
     if on == PRM_BENCH and choose_on is None:
         return Threshold(_AUTHORS_THRESHOLDS[rule], "PRMBench's own")
-    name = choose_on or ("gsm8k" if "gsm8k" in by_split else next(iter(by_split)))
-    if name not in by_split:
-        raise InputError(f"{on} has no split {name!r}; it has {', '.join(by_split)}")
+    name = _chosen_split(list(by_split), choose_on)
     known = [
         (one.values, one.solution.first_error)
         for one in by_split[name]
         if one.values is not None and one.solution.first_error is not None
     ]
     if not known:
-        raise InputError(
-            f"no solution of {name} can be scored, or none says its first wrong step; give --threshold, or --choose-on "
-            "another split"
-        )
+        raise InputError(f"no solution of {name} can be scored; give --threshold, or --choose-on another split")
     found = best_threshold([values for values, _ in known], [label for _, label in known], rule)
     alone = "; the figures are of the same solutions, and too good by that" if len(by_split) == 1 else ""
     return Threshold(found, f"highest F1 on {name}{alone}")

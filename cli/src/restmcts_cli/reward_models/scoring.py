@@ -58,8 +58,7 @@ def score_solutions(
         StorageError: if the disk does not take them.
         ServerUnavailableError: if a server does not answer; what is scored is kept.
     """
-    header = {"model": model, "solutions": digest_of(solutions)}
-    known = {} if out is None else _begun(out / VALUES_FILE, header)
+    known = {} if out is None else _begun(out / VALUES_FILE, _header(model, solutions))
     left = [place for place in range(len(solutions)) if place not in known]
     for first in range(0, len(left), BATCH):
         places = left[first : first + BATCH]
@@ -69,6 +68,21 @@ def score_solutions(
         known.update({each.place: each for each in scored})
         on_progress(len(known))
     return [known[place] for place in range(len(solutions))]
+
+
+def check_values_file(out: Path | None, model: str, solutions: Sequence[LabelledSolution]) -> None:
+    """Check, before the model is loaded, that a folder can be resumed with (`score_solutions`).
+
+    Raises:
+        InputError: if it holds values of another model or of other solutions.
+        StorageError: if the disk does not take them.
+    """
+    if out is not None and (out / VALUES_FILE).exists():
+        _begun(out / VALUES_FILE, _header(model, solutions))
+
+
+def _header(model: str, solutions: Sequence[LabelledSolution]) -> dict[str, str]:
+    return {"model": model, "solutions": digest_of(solutions)}
 
 
 def digest_of(solutions: Sequence[LabelledSolution]) -> str:

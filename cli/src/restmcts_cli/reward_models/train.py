@@ -66,6 +66,9 @@ def train(
     if out.exists():
         raise InputError(f"{out} exists already; name a new folder")
     print_note(f"restmcts prm train: {trunk} on {data}")
+    from restmcts_cli.arguments.model_sources import check_model_name
+
+    check_model_name(trunk, None)
     settings, examples = _settings(setting or []), _examples(data)
     from restmcts.modeling.training.training import train_value
     from restmcts.modeling.training.training_loop import Attempt

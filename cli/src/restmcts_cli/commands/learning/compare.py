@@ -34,6 +34,15 @@ PassAt = Annotated[
     ),
 ]
 MAX_SEEDS = 1000
+# What a comparison on a person's own problems has in place of a run's defaults: a number of steps,
+# so that all methods train as long.
+OWN_PROBLEMS = {
+    "iterations": 2,
+    "budget": {"iterations": None},
+    "policy_training": {"num_steps": 200},
+    "value_training": {"num_steps": 200},
+    "models": {"trees_in_flight": 1100, "max_batch_tokens": 65_536},
+}
 
 
 @with_flags(COMPARE_FLAGS)
@@ -77,12 +86,12 @@ def compare(
     begin = time.monotonic()
     names = _names(methods)
     print_note(f"restmcts compare in {workdir}: {', '.join(names)}")
+    rounds = [Setting("iterations", iterations, "--iterations")] if iterations is not None else []
+    spec = _compared(run, [*rounds, *given], quick)
     from restmcts_cli.experiments.comparison_runs import StudyPlan, run_study, study_of
     from restmcts_cli.experiments.demo_plan import SEARCHES_OF_METHODS
     from restmcts_cli.reports.comparison_report import json_line, markdown_table, render, write_markdown
 
-    rounds = [Setting("iterations", iterations, "--iterations")] if iterations is not None else []
-    spec = _compared(run, [*rounds, *given], quick)
     num_samples = pass_at if pass_at is not None else PASS_AT if run is None else 0
     searches = SEARCHES_OF_METHODS if run is None else {}
     named = frozenset(setting.name for setting in requested_settings(run, given))
@@ -125,7 +134,6 @@ def seeds_of(text: str) -> tuple[int, ...]:
 
 def _compared(run: str | None, given: list[Setting], quick: bool) -> "RunSpec":
     """Return the run that every method does in its own way."""
-    from restmcts_cli.experiments.comparison_runs import OWN_PROBLEMS
     from restmcts_cli.experiments.demo_plan import QUICK, DemoSize, demo_spec
 
     typed = {setting.name for setting in given}

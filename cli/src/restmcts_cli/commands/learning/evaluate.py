@@ -97,11 +97,20 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
 
 
 def _check(asked: EvaluationRequest, benchmark: Benchmark) -> None:
-    """Raise InputError for what is wrong without a look at problems and models."""
+    """Raise InputError for what is wrong before problems are read and models are looked for."""
+    from restmcts_cli.arguments.model_sources import check_model_name
+    from restmcts_cli.experiments.evaluation_models import given_models
+
+    def named(model: str, kind: str) -> str:
+        check_model_name(model, kind)
+        return model
+
     if (asked.policy is None) == (asked.iterations_of is None):
         raise InputError("name either the model with --policy, or a run with --iterations-of")
     if asked.iterations_of is not None and asked.value:
         raise InputError("--iterations-of uses the value models of its run; leave out --value")
+    if asked.policy is not None:
+        given_models(asked.policy, asked.value or (), named)
     parse_methods(asked.methods or METHODS_WITH_VALUES, asked.option or (), benchmark)
     for text, name in ((asked.budgets, "budgets"), (asked.seeds, "seeds")):
         _numbers(text, name)

@@ -79,9 +79,12 @@ def doctor(
     Example: [bold]restmcts prm doctor Qwen/Qwen2.5-Math-PRM-7B --problems solved.jsonl[/bold]
     """
     print_note(f"restmcts prm doctor: {model}")
+    from restmcts_cli.arguments.model_sources import check_model_name
+
+    check_model_name(model, "value")
+    solved = _solved(problems, limit) if problems is not None else None
     from restmcts_cli.reward_models.opened import opened_prm
 
-    solved = _solved(problems, limit) if problems is not None else None
     with opened_prm(model, device=device, trust_remote_code=trust_remote_code) as opened:
         findings = _findings(opened, problems, solved)
     right = all(finding.right for finding in findings if finding.decides)

@@ -40,11 +40,11 @@ def probe(
     Example: [bold]restmcts probe problems.jsonl --policy Qwen/Qwen3-0.6B[/bold]
     """
     print_note(f"restmcts probe in {workdir}: search against samples")
+    check_folder(workdir)
+    spec = _probed(run, given)
     from restmcts_cli.experiments.probe_runs import run_probe
     from restmcts_cli.reports.probe_report import json_line, render
 
-    check_folder(workdir)
-    spec = _probed(run, given)
     found = run_probe(spec, samples, workdir)
     console(stderr=json).print(render(found))
     if json:

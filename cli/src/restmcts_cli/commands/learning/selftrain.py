@@ -5,14 +5,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from restmcts.domain.runs.spec_settings import Setting, spec_of
+from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.dry_runs import DryRun, show_forecast, show_rest
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, RUN_FLAGS, with_flags
-from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, SELFTRAIN_RUN, requested_settings
+from restmcts_cli.arguments.run_requests import RUN_FILE_OR_PROBLEMS, SELFTRAIN_RUN, requested_settings, run_of
 from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
@@ -63,7 +63,7 @@ def selftrain(
         )
     settings = requested_settings(run, given, stored)
     check_folder(workdir)
-    spec = spec_of(settings)
+    spec = run_of(settings)
     named = {setting.name for setting in settings}
     if dry_run:
         _forecast(spec, workdir, named, json)
