@@ -5,8 +5,13 @@ refuses.
 import json
 import random
 from dataclasses import replace
+from datetime import datetime
+from pathlib import Path
 
 import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state.runs import create_run
+from restmcts.adapters.sql.state.trees import RUNS
 from restmcts.domain.stats.estimates import Figure
 from restmcts_cli.commands.learning.compare import seeds_of
 from restmcts_cli.main import app
@@ -18,6 +23,8 @@ from restmcts_cli.reports.comparison_report import (
     markdown_table,
     method_summaries,
 )
+from restmcts_cli.reports.run_results import common_origin
+from sqlalchemy import update
 from typer.testing import CliRunner
 
 
@@ -79,6 +86,44 @@ def test_every_training_is_one_row_of_the_accuracies_and_the_table_has_their_mea
     assert all(row["tokens"] == 131.0 and row["pass@8"] is not None for row in last)
     mean = sum(row["accuracy"] for row in last) / len(last)
     assert method_summaries(found)[3].accuracy[1].value == pytest.approx(mean)
+
+
+def runs(workdir: Path, *starts: tuple[str, str, str | None]) -> tuple[Database, list[int]]:
+    """Return a database with runs, each by its command, when it was stored and when it ended."""
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    database.create_tables()
+    ids = []
+    with database.transaction() as transaction:
+        for number, (command, when, end) in enumerate(starts):
+            run_id = create_run(transaction, f"run-{number}", "rest-mcts", number, {"spec": {"policy": "m"}})
+            start = {"when": when, "command": command, "versions": {"python": "3"}, "machine": {"cores": 2}}
+            ended = datetime.fromisoformat(end) if end else None
+            values = {"provenance": [start], "finished_at": ended}
+            transaction.connection.execute(update(RUNS).where(RUNS.c.id == run_id).values(values))
+            ids.append(run_id)
+    return database, ids
+
+
+def test_a_comparison_says_what_all_of_its_runs_were_made_with(tmp_path: Path) -> None:
+    first, second = "restmcts compare --seeds 2", "restmcts compare --seeds 3"
+    ends = ("2026-01-02T10:00:00+00:00", "2026-01-02T12:00:00+00:00", "2026-01-02T11:00:00+00:00")
+    whens = ("2026-01-01T10:00:00+00:00", "2026-01-01T11:00:00+00:00", "2026-01-02T09:00:00+00:00")
+    database, ids = runs(tmp_path, *zip((first, first, second), whens, ends, strict=True))
+    found = replace(comparison(), origin=common_origin(database, ids))
+    database.close()
+    text, document = markdown_table(found), json.loads(json_line(found))
+    assert "## Where this comparison comes from" in text
+    assert f"| command | {first} |" in text and f"| continued (1) | at {whens[2]}: {second} |" in text
+    assert "| changed settings | policy=m |" in text and "| ended (UTC) | 2026-01-02 12:00:00 |" in text
+    assert [one["command"] for one in document["origin"]["provenance"]] == [first, second]
+
+
+def test_a_comparison_has_not_ended_while_one_of_its_runs_has_not(tmp_path: Path) -> None:
+    when = "2026-01-01T10:00:00+00:00"
+    database, ids = runs(tmp_path, ("restmcts compare", when, when), ("restmcts compare", when, None))
+    lines = common_origin(database, ids).lines()
+    database.close()
+    assert (lines["ended (UTC)"], "continued (1)" in lines) == ("not yet", False)
 
 
 @pytest.mark.parametrize(("text", "seeds"), [("3", (0, 1, 2)), ("20,21", (20, 21)), ("7,", (7,)), (" 1 , 0 ", (1, 0))])

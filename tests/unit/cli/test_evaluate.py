@@ -4,13 +4,16 @@ import csv
 import json
 import sys
 from collections.abc import Callable
-from dataclasses import asdict, replace
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts_cli.arguments.answering_methods import parse_methods
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark, benchmark_named
 from restmcts_cli.commands.learning import evaluate
@@ -20,6 +23,7 @@ from restmcts_cli.reports.evaluation_tables import EvaluationReport, summarise
 from typer.testing import Result
 
 Command = Callable[..., Result]
+SERVER = "openai+http://me:pass-word@host/v1?model=m"
 PLAIN = Benchmark("problems.jsonl")
 
 
@@ -184,3 +188,35 @@ def test_evaluations_of_other_methods_are_not_pooled(call: Command, tmp_path: Pa
     assert isinstance(result.exception, InputError) and "in one of them only" in str(result.exception)
     missing = call("pool", tmp_path / "nothing", "--out", tmp_path / "all")
     assert isinstance(missing.exception, InputError) and "no evaluation that has ended" in str(missing.exception)
+
+
+@dataclass
+class Stored:
+    """A stored evaluation that asked a server."""
+
+    name: str = "evaluation"
+    config: dict[str, Any] = field(default_factory=lambda: {"seeds": [0], "checkpoints": {"policy": SERVER}})
+    provenance: tuple[dict[str, Any], ...] = (
+        {"when": "2026", "command": "restmcts evaluate gsm8k --policy x", "versions": {"python": "3"}, "machine": {}},
+    )
+    created_at: datetime = datetime(2026, 1, 1, tzinfo=UTC)
+    finished_at: datetime = datetime(2026, 1, 2, tzinfo=UTC)
+
+
+def test_files_say_where_an_evaluation_comes_from_without_secrets(tmp_path: Path) -> None:
+    stored = Stored()
+    origin = RunOrigin(stored, datetime(2026, 1, 1, 12, tzinfo=UTC))
+    write_files(replace(_report({"greedy": 0.5}), config=stored.config, origin=origin), tmp_path)
+    texts = [(tmp_path / name).read_text() for name in ("report.md", "report.html", "results.json")]
+    for text in texts[:2]:
+        assert "Where this evaluation comes from" in text and "2026-01-02 00:00:00" in text
+    for text in texts:
+        assert "restmcts evaluate gsm8k --policy x" in text
+        assert "openai+http://***@host" in text and "pass-word" not in text
+    assert json.loads(texts[2])["origin"]["finished_at"] == "2026-01-02T00:00:00+00:00"
+
+
+def test_pooled_evaluations_have_no_common_origin(tmp_path: Path) -> None:
+    write_files(_report({"greedy": 0.5}), tmp_path)
+    assert "Where this" not in (tmp_path / "report.md").read_text() + (tmp_path / "report.html").read_text()
+    assert json.loads((tmp_path / "results.json").read_text())["origin"] is None

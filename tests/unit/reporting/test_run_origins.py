@@ -1,5 +1,6 @@
 """Where a run comes from, in words."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
@@ -96,3 +97,15 @@ def test_commands_versions_machine_and_times_are_said_and_later_ones_by_what_dif
 def test_a_run_of_an_earlier_version_says_that_nothing_was_recorded() -> None:
     lines = RunOrigin(Run({}), None).lines()
     assert {lines[name] for name in ("command", "versions", "machine")} == {NOT_RECORDED}
+
+
+def test_a_report_has_all_of_it_as_a_table_and_as_json() -> None:
+    command = "restmcts evaluate 'a\nfile'"
+    run = Run({"spec": {"policy": "m"}}, [{**START, "command": command}], finished_at=datetime(2026, 1, 3, tzinfo=UTC))
+    origin = RunOrigin(run, None)
+    table = origin.table("evaluation")
+    assert table.title == "Where this evaluation comes from"
+    assert dict(table.rows) == {**origin.lines(), **origin.settings_lines(), "command": "restmcts evaluate 'a file'"}
+    document = json.loads(json.dumps(origin.dated_document))
+    assert (document["changed"], document["provenance"][0]["command"]) == ({"policy": "m"}, command)
+    assert (document["started_at"], document["finished_at"]) == (None, "2026-01-03T00:00:00+00:00")

@@ -31,7 +31,7 @@ from restmcts_cli.experiments.requested_runs import (
 from restmcts_cli.reports.comparison_report import MethodComparison, MethodRun, SeedRuns
 from restmcts_cli.reports.live_display import LiveDisplay
 from restmcts_cli.reports.run_report_data import IterationResult
-from restmcts_cli.reports.run_results import gates_of, iteration_results, iteration_tokens, phase_solved
+from restmcts_cli.reports.run_results import common_origin, gates_of, iteration_results, iteration_tokens, phase_solved
 
 CONTROL = "control"
 SAMPLES = "samples"
@@ -119,19 +119,23 @@ def run_study(study: Study, workdir: Path) -> MethodComparison:
         RestMctsError: if a run fails; what is done stays done.
     """
     options = model_options(study.spec)
-    found = tuple(_run_seed(study, seed, workdir, options) for seed in study.plan.seeds)
+    done = [_run_seed(study, seed, workdir, options) for seed in study.plan.seeds]
+    with LocalRun(workdir, options) as run:
+        origin = common_origin(run.database, [run_id for _, run_ids in done for run_id in run_ids])
     return MethodComparison(
         title=study.title,
         methods=study.plan.methods,
         num_iterations=study.spec.iterations,
         budget_tokens=study.spec.budget.tokens or 0,
         same_problems=study.same_problems,
-        seeds=found,
+        seeds=tuple(seed for seed, _ in done),
         num_samples=study.plan.num_samples,
+        origin=origin,
     )
 
 
-def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> SeedRuns:
+def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> tuple[SeedRuns, list[int]]:
+    """Return what a seed came to, and its runs, the one of its first policy first."""
     setting = study.setting(seed)
     loop = self_training(setting.spec)
     control_id = _do(workdir, options, f"{CONTROL}-{seed}", setting, control_plan(loop))
@@ -145,7 +149,7 @@ def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> 
             found.setdefault(method, []).append(_do(workdir, options, name, own, spec_plan(spec), study.plan.named))
     with LocalRun(workdir, options) as run:
         graded = iteration_results(run.database, control_id)
-        return SeedRuns(
+        came_to = SeedRuns(
             seed=seed,
             first=graded[0].greedy,
             control=tuple(result.control for result in graded[1:]),
@@ -153,6 +157,7 @@ def _run_seed(study: Study, seed: int, workdir: Path, options: ModelOptions) -> 
                 method: tuple(_outcome(run, one, study.spec.iterations) for one in ids) for method, ids in found.items()
             },
         )
+    return came_to, [control_id, *(one for ids in found.values() for one in ids)]
 
 
 def _of_method(spec: RunSpec, method: str, repeat: int, searches: Mapping[str, Mapping[str, object]]) -> RunSpec:

@@ -13,6 +13,7 @@ from restmcts.domain.stats.estimates import Estimate, Figure, mean_over_seeds
 from restmcts.domain.text import counted
 from restmcts.errors import StorageError
 from restmcts.reporting.figures import decimal, gain, percent
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tables import CellValue, Table
 from rich.console import Group
 from rich.text import Text
@@ -71,6 +72,7 @@ class MethodComparison:
     same_problems: bool
     seeds: tuple[SeedRuns, ...]
     num_samples: int = 0
+    origin: RunOrigin | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -256,9 +258,13 @@ def render(comparison: MethodComparison) -> Group:
 
 
 def markdown_table(comparison: MethodComparison) -> str:
-    """Return the table and its sentences as Markdown."""
+    """Return the table, its sentences and where they come from as Markdown."""
     lines = "\n".join(f"- {sentence}" for sentence in sentences(comparison))
-    return f"{comparison_table(comparison).markdown()}\n\n{lines}\n"
+    found = f"{comparison_table(comparison).markdown()}\n\n{lines}\n"
+    if comparison.origin is None:
+        return found
+    origin = comparison.origin.table("comparison")
+    return f"{found}\n## {origin.title}\n\n{origin.markdown()}\n"
 
 
 def write_markdown(path: Path, text: str) -> None:
@@ -293,6 +299,7 @@ def json_line(comparison: MethodComparison) -> str:
             for method, members in seed.methods.items()
         },
         "accuracies": list(_accuracies(comparison)),
+        "origin": comparison.origin.dated_document if comparison.origin is not None else None,
     }
     return json.dumps(document, allow_nan=False)
 

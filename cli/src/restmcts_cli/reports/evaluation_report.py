@@ -14,6 +14,7 @@ from pydantic import TypeAdapter
 from restmcts.domain.stats.outcomes import CellSummary, ComputeMatched, Outcome
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
+from restmcts.reporting.run_origins import hidden_secrets
 from restmcts.reporting.tables import Table
 from rich.text import Text
 
@@ -82,7 +83,8 @@ def document(report: EvaluationReport) -> dict[str, Any]:
         "search_quality": [asdict(quality) for quality in report.qualities],
         "pass_at": {str(k): value for k, value in report.pass_at.items()},
         "seconds": round(report.seconds, 1),
-        "config": report.config,
+        "config": hidden_secrets(report.config),
+        "origin": report.origin.dated_document if report.origin is not None else None,
     }
 
 
@@ -118,6 +120,9 @@ def markdown(report: EvaluationReport) -> str:
     ]
     for one in report_tables(report):
         parts += [f"## {one.title}", one.markdown(), one.about]
+    if report.origin is not None:
+        origin = report.origin.table("evaluation")
+        parts += [f"## {origin.title}", origin.markdown()]
     return "\n\n".join(parts) + "\n"
 
 

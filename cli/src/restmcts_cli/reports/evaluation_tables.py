@@ -12,6 +12,7 @@ from restmcts.domain.stats.outcomes import COSTS, Outcome, OutcomeTable, pass_at
 from restmcts.domain.stats.search_quality import SearchQuality, search_quality
 from restmcts.domain.text import counted
 from restmcts.reporting.figures import against_noise, decimal, leader, percent, points
+from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tables import CellValue, Table
 
 from restmcts_cli.reports.evaluation_examples import Example
@@ -29,6 +30,7 @@ class EvaluationReport:
         pass_at: pass@k of the pools, by k; no method's answer.
         examples: problems on which two searches differ.
         seconds: wall time of this call.
+        origin: where it comes from; None of several that are pooled.
     """
 
     source: str
@@ -38,6 +40,7 @@ class EvaluationReport:
     pass_at: dict[int, float]
     seconds: float
     examples: tuple[Example, ...] = ()
+    origin: RunOrigin | None = None
 
     @property
     def qualities(self) -> list[SearchQuality]:

@@ -1,6 +1,7 @@
 """What a stored run came to, as a `Report`: read from the database, computed nowhere else."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
@@ -13,6 +14,7 @@ from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.problems import Verdict
+from restmcts.domain.provenance import Start, with_start
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.truth.ledger import summarise_truth, why_stop
@@ -62,6 +64,21 @@ def run_origin(database: Database, run_id: int) -> RunOrigin:
     with database.transaction() as transaction:
         row = queries.run_by_id(transaction, run_id)
         return RunOrigin(row, queries.started_at(transaction, run_id))
+
+
+def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
+    """Return where runs that were made together come from: the settings of the first one, what any
+    of them was started with, and the time from the first start to the last end.
+    """
+    with database.transaction() as transaction:
+        rows = [queries.run_by_id(transaction, run_id) for run_id in run_ids]
+        started = [queries.started_at(transaction, run_id) for run_id in run_ids]
+    ends = [row.finished_at for row in rows if row.finished_at is not None]
+    found: list[dict[str, Any]] = []
+    for one in sorted((one for row in rows for one in row.provenance or ()), key=lambda one: str(one["when"])):
+        found = with_start(found, Start(one["command"], one["versions"], one["machine"]), one["when"])
+    whole = replace(rows[0], provenance=found or None, finished_at=max(ends) if len(ends) == len(rows) else None)
+    return RunOrigin(whole, min((one for one in started if one is not None), default=None))
 
 
 def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | None:

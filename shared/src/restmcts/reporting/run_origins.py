@@ -13,6 +13,7 @@ from restmcts.domain.provenance import HIDDEN, is_secret, without_secrets
 from restmcts.domain.runs.spec import flattened
 from restmcts.domain.runs.spec_settings import changed_settings
 from restmcts.domain.text import counted
+from restmcts.reporting.tables import Table
 
 NOT_RECORDED = "not recorded (the run is of an earlier version)"
 DIGEST_DIGITS = 12
@@ -58,7 +59,7 @@ class RunOrigin:
     def spec(self) -> dict[str, Any] | None:
         """The document of the run; None for a run that has none."""
         document = self.run.config.get("spec")
-        return _hidden(document) if document is not None else None
+        return hidden_secrets(document) if document is not None else None
 
     @cached_property
     def settings(self) -> dict[str, str]:
@@ -95,6 +96,24 @@ class RunOrigin:
             "run_file": self.run_file,
             "started_at": self.started,
         }
+
+    @property
+    def dated_document(self) -> dict[str, Any]:
+        """All of it with its times, as texts, as JSON."""
+        moments = {
+            "created_at": self.run.created_at,
+            "started_at": self.started,
+            "finished_at": self.run.finished_at,
+        }
+        return {**self.document, **{name: one.isoformat() if one else None for name, one in moments.items()}}
+
+    def table(self, what: str) -> Table:
+        """Return all of it but the settings that are the default as a table, for a report of that
+        kind.
+        """
+        rows = {**self.lines(), **self.settings_lines()}
+        shown = tuple((name, " ".join(value.split())) for name, value in rows.items())
+        return Table(f"Where this {what} comes from", ("what", "recorded"), shown)
 
     def lines(self) -> dict[str, str]:
         """Return names and values for people, one a line."""
@@ -144,17 +163,17 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     sets = {
         f"problem set {name}": str(digest)[:DIGEST_DIGITS] for name, digest in (config.get("problems") or {}).items()
     }
-    return {name: _shown(value) for name, value in flattened(_hidden(document)).items()} | sets
+    return {name: _shown(value) for name, value in flattened(hidden_secrets(document)).items()} | sets
 
 
-def _hidden(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a document without what must not be shown."""
+def hidden_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Return a document of settings without what must not be shown."""
     return {name: HIDDEN if value and is_secret(name) else _value(value) for name, value in document.items()}
 
 
 def _value(value: Any) -> Any:
     if isinstance(value, Mapping):
-        return _hidden(value)
+        return hidden_secrets(value)
     if isinstance(value, list | tuple):
         return [_value(one) for one in value]
     return without_secrets(value) if isinstance(value, str) else value

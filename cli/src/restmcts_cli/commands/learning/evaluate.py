@@ -257,15 +257,15 @@ def _report(results: "EvaluationResults", work: "EvaluationWork", source: str, b
 
     from restmcts_cli.reports.evaluation_examples import differing_examples
     from restmcts_cli.reports.evaluation_tables import EvaluationReport, pass_at_powers
+    from restmcts_cli.reports.run_results import run_origin
 
     outcomes = list(results.outcomes())
     if all(outcome.verdict == FAILED for outcome in outcomes):
         raise RestMctsError(f"no problem got an answer: {results.first_failure()}; nothing is reported")
     table = OutcomeTable(outcomes)
     examples = differing_examples(results, table, [problem.question for problem in work.problems[PROBLEM_SET]])
-    return EvaluationReport(
-        source, work.config, outcomes, table, pass_at_powers(results.counts()), time.monotonic() - begin, examples
-    )
+    passed, origin = pass_at_powers(results.counts()), run_origin(results.database, results.run_id)
+    return EvaluationReport(source, work.config, outcomes, table, passed, time.monotonic() - begin, examples, origin)
 
 
 def _show(report: "EvaluationReport", out: Path, json: bool) -> None:
