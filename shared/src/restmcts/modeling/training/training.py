@@ -52,6 +52,7 @@ from restmcts.modeling.value.value_reading import ValueReader
 
 _NO_ATTEMPT = Attempt()
 _LOG = "log"
+_PLAIN_ATTENTION_TOKENS = 512
 
 
 def initialise_policy(config: Any, tokenizer: Any, path: Path, seed: int, *, template: str = "auto") -> None:
@@ -228,6 +229,7 @@ class _Run:
             raise TrainingError(
                 f"none of {len(rows)} examples can be used; give some with targets, of at most {limit} tokens"
             )
+        _choose_attention(loaded, self.settings, max(row.num_tokens for row in self.rows))
         return self.rows
 
     def finish(self, loaded: LoadedModel, model: Any, trainer: Any) -> TrainingReport:
@@ -283,6 +285,16 @@ class _Run:
             shutil.copytree(self.attempt.log_folder, folder / _LOG)
         assert self.attempt.on_saved is not None
         self.attempt.on_saved(step, folder)
+
+
+def _choose_attention(loaded: LoadedModel, settings: TrainingSettings, longest: int) -> None:
+    """Take plain attention where torch's fused one is slow: backwards, in bfloat16, on a CPU. It
+    keeps a matrix of all pairs of tokens, so only for short rows.
+    """
+    side = longest * (settings.batch_size if settings.packing else 1)
+    is_slow = settings.precision == "bfloat16" and loaded.model.device.type == "cpu"
+    if is_slow and side <= _PLAIN_ATTENTION_TOKENS and loaded.model.config._attn_implementation == "sdpa":
+        loaded.model.set_attn_implementation("eager")
 
 
 @contextmanager
