@@ -14,6 +14,8 @@ import torch
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
+from restmcts.modeling.training import training
+from restmcts.modeling.training.lora import trained_model
 from restmcts.modeling.training.training import train_policy, train_preferences, train_value
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import PolicyExample, PreferenceExample, ValueExample
@@ -118,6 +120,40 @@ def test_bfloat16_is_of_the_passes_alone(parent: Path, tmp_path: Path) -> None:
     other = train_policy(parent, EXAMPLES, replace(SETTINGS, precision="bfloat16"), tmp_path / "other")
     assert other.first_loss == pytest.approx(plain.first_loss, abs=0.05) and other.first_loss != plain.first_loss
     assert {tensor.dtype for tensor in weights(tmp_path / "other").values()} == {torch.float32}
+
+
+@pytest.mark.parametrize(
+    ("precision", "is_quick", "change", "attention"),
+    [
+        ("float32", True, {}, "sdpa"),
+        ("bfloat16", False, {}, "eager"),
+        ("auto", True, {}, "eager"),
+        ("auto", False, {}, "sdpa"),
+        ("auto", True, {"packing": True, "batch_size": 256}, "sdpa"),
+    ],
+)
+def test_short_rows_in_half_precision_take_plain_attention_on_a_cpu(
+    parent: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    precision: Any,
+    is_quick: bool,
+    change: dict[str, Any],
+    attention: str,
+) -> None:
+    monkeypatch.setattr(torch.cpu, "get_capabilities", lambda: {"amx_bf16": is_quick})
+    found: list[str] = []
+
+    def noted(loaded: LoadedModel, settings: TrainingSettings) -> Any:
+        found.append(loaded.model.config._attn_implementation)
+        return trained_model(loaded, settings)
+
+    monkeypatch.setattr(training, "trained_model", noted)
+    settings = replace(SETTINGS, num_steps=1, precision=precision, **change)
+    train_policy(parent, EXAMPLES, settings, tmp_path / "policy")
+    train_value(parent, VALUES, settings, tmp_path / "value")
+    assert found == [attention, attention]
+    assert load_policy(tmp_path / "policy").model.config._attn_implementation == "sdpa"
 
 
 @pytest.mark.parametrize("kind", ["policy", "preferences", "value"])

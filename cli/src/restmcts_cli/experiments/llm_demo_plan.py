@@ -81,7 +81,7 @@ def _training(num_steps: int, learning_rate: float) -> dict[str, object]:
         "gradient_accumulation": 2,
         "learning_rate": learning_rate,
         "warmup_ratio": 0.1,
-        "precision": "bfloat16",
+        "precision": "auto",
     }
 
 

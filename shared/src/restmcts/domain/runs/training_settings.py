@@ -11,7 +11,6 @@ from restmcts.errors import InputError
 
 Schedule = Literal["cosine", "linear", "constant"]
 OptimizerName = Literal["adamw", "muon"]
-Precision = Literal["float32", "bfloat16"]
 # What each of several processes keeps of the model that they train: everything, or its part of the
 # weights, gradients and optimizer state.
 Sharding = Literal["none", "full"]
@@ -68,7 +67,7 @@ class TrainingSettings:
         lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
             all weights.
         precision: number format of forward and backward passes; weights and optimizer stay in
-            float32.
+            float32. "auto": bfloat16 where the device computes in it quickly, else float32.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping
             them.
         packing: lay the examples of a forward pass end to end instead of padding them; none sees
@@ -97,7 +96,7 @@ class TrainingSettings:
     evaluate_steps: AtLeastOne | None = None
     patience: AtLeastOne | None = None
     lora_rank: AtLeastOne | None = None
-    precision: Precision = "float32"
+    precision: Dtype = "float32"
     gradient_checkpointing: bool = False
     packing: bool = False
     tree_packing: bool = False

@@ -35,7 +35,7 @@ from restmcts.modeling.checkpoints import (
 from restmcts.modeling.training.lora import merge_adapters, trained_model
 from restmcts.modeling.training.path_training import PathExample, PathTrainer, packed_as_trees, path_rows
 from restmcts.modeling.training.sharding import whole_parameters
-from restmcts.modeling.training.training_loop import Attempt, ProgressCallback, SavingCallback
+from restmcts.modeling.training.training_loop import Attempt, ProgressCallback, SavingCallback, trains_in_half
 from restmcts.modeling.training.training_rows import (
     PolicyExample,
     PreferenceExample,
@@ -292,8 +292,9 @@ def _choose_attention(loaded: LoadedModel, settings: TrainingSettings, longest: 
     keeps a matrix of all pairs of tokens, so only for short rows.
     """
     side = longest * (settings.batch_size if settings.packing else 1)
-    is_slow = settings.precision == "bfloat16" and loaded.model.device.type == "cpu"
-    if is_slow and side <= _PLAIN_ATTENTION_TOKENS and loaded.model.config._attn_implementation == "sdpa":
+    is_slow = loaded.model.device.type == "cpu" and trains_in_half(settings)
+    is_fused = getattr(loaded.model.config, "_attn_implementation", None) == "sdpa"
+    if is_slow and is_fused and side <= _PLAIN_ATTENTION_TOKENS:
         loaded.model.set_attn_implementation("eager")
 
 

@@ -25,6 +25,7 @@ from transformers.trainer import OPTIMIZER_NAME, SCHEDULER_NAME
 
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import TrainingError
+from restmcts.modeling.devices import chosen_dtype
 from restmcts.modeling.training.optimizers import build_optimizer
 from restmcts.modeling.training.sharding import shard_model, whole_parameters
 from restmcts.modeling.training.training_rows import Row
@@ -260,6 +261,12 @@ def _from(begin: int, factor: Callable[[int], float]) -> Callable[[int], float]:
 _ADVICE = "give shorter examples (max_length), gradient_checkpointing, a lora_rank, or a larger machine"
 
 
+def trains_in_half(settings: TrainingSettings) -> bool:
+    """Return whether passes are in bfloat16 on the device that trains here."""
+    device = torch.accelerator.current_accelerator(check_available=True) or torch.device("cpu")
+    return chosen_dtype(settings.precision, torch.bfloat16, device) == torch.bfloat16
+
+
 def training_arguments(
     rows: Sequence[Row], settings: TrainingSettings, folder: str, attempt: Attempt
 ) -> dict[str, Any]:
@@ -282,7 +289,7 @@ def training_arguments(
         "disable_tqdm": True,
         "remove_unused_columns": False,
         "average_tokens_across_devices": False,
-        "bf16": settings.precision == "bfloat16",
+        "bf16": trains_in_half(settings),
         "activation_checkpointing": settings.gradient_checkpointing,
         "seed": settings.seed % 2**32,
     }
