@@ -364,6 +364,26 @@ def test_no_page_has_a_serious_fault_of_accessibility(browser: Browser, address:
     assert found == []
 
 
+@pytest.mark.parametrize("figure", ["27.0 % ± 2.0", "0.0 % [0.0, 6.0]"])
+def test_the_list_shows_names_and_accuracies_whole_at_420_pixels(page: Page, address: str, figure: str) -> None:
+    page.set_viewport_size({"width": 420, "height": 900})
+    open_page(page, address, "/")
+    table = page.locator("#runs table")
+    table.evaluate(
+        """(table, figure) => {
+            table.querySelector("td.name a").textContent = "a-long-name-of-a-run-on-word-problems";
+            for (const row of table.tBodies[0].rows) row.cells[2].firstChild.data = row.cells[3].firstChild.data = figure;
+        }""",
+        figure,
+    )
+    for place in (1, 2, 3):
+        cell = table.locator("tbody tr").first.locator("td").nth(place)
+        box, frame = cell.bounding_box(), page.locator("#runs .scroll").bounding_box()
+        assert box is not None and frame is not None
+        assert box["x"] >= frame["x"] and box["x"] + box["width"] <= frame["x"] + frame["width"]
+    assert page.locator("#runs").evaluate("runs => runs.querySelector('td.name').offsetHeight") < 200
+
+
 def serious(violations: Sequence[Any]) -> list[str]:
     return [
         f"{one['id']}: {one['help']} ({one['nodes'][0]['html'][:160]})"

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.outcomes import Outcome, OutcomeTable
 from restmcts.errors import InputError
 from restmcts.reporting.run_origins import RunOrigin
@@ -25,6 +26,7 @@ from typer.testing import Result
 Command = Callable[..., Result]
 SERVER = "openai+http://me:pass-word@host/v1?model=m"
 PLAIN = Benchmark("problems.jsonl")
+HALF = Estimate(0.5, 0.05, 100)
 
 
 def test_methods_are_named_changed_and_varied() -> None:
@@ -85,7 +87,7 @@ def _outcomes(group: str, accuracies: dict[str, float], num_problems: int = 100)
 
 def _report(accuracies: dict[str, float]) -> EvaluationReport:
     outcomes = _outcomes("", accuracies)
-    return EvaluationReport("problems.jsonl", {"seeds": [0]}, outcomes, OutcomeTable(outcomes), {1: 0.5}, 1.0)
+    return EvaluationReport("problems.jsonl", {"seeds": [0]}, outcomes, OutcomeTable(outcomes), {1: HALF}, 1.0)
 
 
 def test_the_sentences_name_the_best_and_whether_it_is_noise() -> None:

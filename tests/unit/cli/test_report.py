@@ -153,7 +153,7 @@ def test_selftrain_report_has_no_accuracy_column() -> None:
     report = Report("T", "c", 0, 1.0, iterations=(IterationResult(0), IterationResult(1, 20, 3, 900, 3, 40)))
     text = render_page(report)
     assert "<th>greedy" not in text and "<th>control" not in text and "<svg" not in text
-    assert summarise(report) == ["The search solved 3 of 20 problems (15 %)."]
+    assert summarise(report) == ["The search solved 3 of 20 problems (15.0 % [5.2, 36.0])."]
 
 
 def test_write_report_replaces_whole_and_survives_surrogates(tmp_path: Path) -> None:
@@ -195,7 +195,9 @@ def test_json_line_has_the_promised_fields() -> None:
         "control",
         "rest_em",
         "value_auc",
+        "value_auc_stderr",
         "value_sibling_accuracy",
+        "value_sibling_accuracy_stderr",
         "search",
         "notes",
         "unchecked",
@@ -289,8 +291,13 @@ def test_summary_when_methods_are_level() -> None:
 
 
 def test_summary_says_when_the_value_model_got_worse() -> None:
-    worse = (evaluate_values("V_0", [0.9, 0.1], [1, None]), evaluate_values("V_1", [0.1, 0.9], [1, None]))
-    assert "0.00 (AUC; 0.50 is a guess), less than V_0 with 1.00" in said(Report("t", "c", 0, 1.0, values=worse))
+    distances = [1, 2, 3, 1, None, None, None, 4]
+    values = ([0.9, 0.8, 0.2, 0.7, 0.1, 0.3, 0.1, 0.9], [0.1, 0.2, 0.9, 0.4, 0.8, 0.3, 0.9, 0.1])
+    worse = tuple(evaluate_values(f"V_{number}", own, distances) for number, own in enumerate(values))
+    text = said(Report("t", "c", 0, 1.0, values=worse))
+    assert "V_1 ranks a partial solution that can still be solved above one that cannot with chance 0.23 [0." in text
+    assert "(AUC; 0.50 is a guess), less than V_0 with 0.93 [0." in text
+    assert "standard errors, probably more than noise" in text.partition("V_0 with")[2]
 
 
 def test_evaluate_values_groups_by_distance() -> None:
@@ -298,8 +305,8 @@ def test_evaluate_values_groups_by_distance() -> None:
     assert [(p.distance, round(p.value.value, 3), p.value.n) for p in quality.points] == [
         (0, 0.9, 1), (2, 0.3, 2), (None, 0.1, 1),
     ]  # fmt: skip
-    assert quality.auc_solvable == 1.0
-    assert quality.correlation is not None and quality.correlation > 0.8
+    assert quality.auc is not None and (quality.auc.value, quality.auc.n) == (pytest.approx(1.0), 4)
+    assert quality.correlation is not None and quality.correlation.value > 0.8
 
 
 def test_sibling_accuracy_compares_steps_after_the_same_ones() -> None:
@@ -310,11 +317,23 @@ def test_sibling_accuracy_compares_steps_after_the_same_ones() -> None:
     values, distances = [0.9, 0.4, 0.9, 0.1, 0.2, 0.2], [1, 3, None, 2, None, None]
     quality = evaluate_values("V", values, distances, partial)
     # a above b, a level with c, b below c though nearer; then the wrong order of y.
-    assert quality.sibling_accuracy == (1.0 + 0.5 + 0.0 + 0.0) / 4
+    found = quality.sibling_accuracy
+    assert found is not None and (found.value, found.n) == (pytest.approx(0.375), 2)
+    assert found.standard_error > 0.1, "x and y disagree"
     assert evaluate_values("V", values, distances).sibling_accuracy is None
     report = Report("t", "c", 0, 1.0, values=(quality,))
-    assert "prefers the one nearer to a right answer in 37.5 % of the pairs" in said(report)
-    assert json.loads(json_line(report, "r"))["value_sibling_accuracy"] == {"V": 0.375}
+    assert "prefers the one nearer to a right answer in 37.5 % [" in said(report)
+    assert json.loads(json_line(report, "r"))["value_sibling_accuracy"] == {"V": pytest.approx(0.375)}
+
+
+def test_errors_of_value_models_are_over_problems() -> None:
+    """Ten copies of one problem's steps say no more than it does ten times; two problems do."""
+    values, distances = [0.9, 0.6, 0.2, 0.5], [1, 2, None, None]
+    partial = [(("q", number % 2), str(number)) for number in range(4)]
+    alone = evaluate_values("V", values, distances, partial, ["q"] * 4)
+    assert alone.auc is not None and (alone.auc.n, alone.auc.standard_error) == (1, 0.0)
+    two = evaluate_values("V", [*values, 0.1, 0.2, 0.9, 0.8], distances * 2, problems=["q"] * 4 + ["r"] * 4)
+    assert two.auc is not None and two.auc.n == 2 and two.auc.standard_error > 0.1
 
 
 def test_small_tree_is_drawn_whole() -> None:

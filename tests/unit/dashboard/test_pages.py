@@ -40,7 +40,10 @@ def test_pages_show_the_run_and_its_trees(client: Any) -> None:
     assert "done" in page
     found = client.text("/runs/1/trees?phase=collect-2&question=PLAIN")
     assert found.count('<tr><td><a href="/trees/') == 1
-    assert "AUC" in client.text("/runs/1/quality")
+    quality = client.text("/runs/1/quality")
+    assert re.search(r"\d (±|\[)[^(]* \(\d+ right, \d+ wrong ends? of \d+ trees?\)", quality), quality
+    assert "± is one standard error over trees" in quality
+    assert re.search(r"\d % (±|\[)[^<]* of those done", page)
     assert client.get("/runs/77")[0] == 404
     assert client.get("/trees/77")[0] == 404
     assert client.get("/nothing")[0] == 404

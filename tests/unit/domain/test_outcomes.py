@@ -83,7 +83,8 @@ def test_what_is_missing_or_undecided_is_not_right() -> None:
     outcomes = [_outcome("a", 10, 0, True), *_cell("b", 10, [True, True])]
     outcomes.append(Outcome("a", 10, "", "", 0, 1, "undecided", False, 1, 1, 0, 1, 1, 1, 0.0))
     summary = OutcomeTable(outcomes).summary(("a", 10, ""))
-    assert (summary.accuracy.value, summary.undecided) == (0.5, 0.5)
+    assert (summary.accuracy.value, summary.undecided.value) == (0.5, 0.5)
+    assert (summary.any_right.value, summary.any_right.n) == (0.5, 2)
 
 
 def test_the_same_outcomes_give_the_same_table() -> None:
@@ -92,8 +93,9 @@ def test_the_same_outcomes_give_the_same_table() -> None:
 
 
 def test_pass_at_k_is_the_share_of_draws_with_a_right_one() -> None:
-    assert pass_at_k([4], [1], 1) == pytest.approx(0.25)
-    assert pass_at_k([4], [1], 2) == pytest.approx(0.5), "half of the six pairs hold the right one"
-    assert pass_at_k([4, 4], [0, 4], 3) == pytest.approx(0.5)
+    assert pass_at_k([4], [1], 1).value == pytest.approx(0.25)
+    assert pass_at_k([4], [1], 2).value == pytest.approx(0.5), "half of the six pairs hold the right one"
+    both = pass_at_k([4, 4], [0, 4], 3)
+    assert (both.value, both.standard_error, both.n) == (pytest.approx(0.5), pytest.approx(0.5), 2)
     with pytest.raises(ValueError, match="at least 5"):
         pass_at_k([4], [1], 5)

@@ -5,6 +5,7 @@ from restmcts.domain.answers.extraction import states_answer
 from restmcts.domain.requests import ProposedStep, Response
 from restmcts.domain.search.mcts_star import MctsStar, MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.domain.stats.estimates import share
 from restmcts.domain.stats.outcomes import Outcome
 from restmcts.domain.stats.search_quality import (
     calibration,
@@ -65,12 +66,15 @@ def test_values_are_held_against_the_truth() -> None:
 
 
 def test_a_cell_tells_when_problems_were_solved() -> None:
-    def outcome(right: bool, value: float, tokens: int | None) -> Outcome:
+    def outcome(problem: int, right: bool, value: float, tokens: int | None) -> Outcome:
         verdict = "right" if right else "wrong"
         more = {"value": value, "wasted": 0.5, "repeated": 0.1, "tokens_to_right": tokens, "depth": 4}
-        return Outcome("a", 50, "", "", 0, 0, verdict, right, 40, 1, 0, 2, 3, 4, 0.5, **more)  # type: ignore[arg-type]
+        return Outcome("a", 50, "", "", 0, problem, verdict, right, 40, 1, 0, 2, 3, 4, 0.5, **more)  # type: ignore[arg-type]
 
-    outcomes = [outcome(True, 0.9, 20), outcome(False, 0.3, 45), outcome(False, 0.4, None)]
+    outcomes = [outcome(0, True, 0.9, 20), outcome(1, False, 0.3, 45), outcome(2, False, 0.4, None)]
     quality = search_quality(("a", 50, ""), outcomes, (30, 50))
-    assert quality.auc == 1.0 and quality.wasted == 0.5 and quality.mean_depth == 4
-    assert quality.solved_within == {30: pytest.approx(1 / 3), 50: pytest.approx(2 / 3)}
+    assert quality.auc is not None and quality.wasted is not None and quality.mean_depth is not None
+    assert (quality.auc.value, quality.wasted.value, quality.mean_depth.value) == (1.0, 0.5, 4)
+    solved = {limit: (found.value, found.n) for limit, found in quality.solved_within.items()}
+    assert solved == {30: (pytest.approx(1 / 3), 3), 50: (pytest.approx(2 / 3), 3)}
+    assert quality.solved_within[30] == share(1, 3)

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from restmcts.domain.runs.evaluation import ANSWERING
+from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.outcomes import COSTS, Outcome, OutcomeTable, pass_at_k
 from restmcts.domain.stats.search_quality import SearchQuality, search_quality
 from restmcts.domain.text import counted
-from restmcts.reporting.figures import against_noise, decimal, leader, percent, points
+from restmcts.reporting.figures import against_noise, leader, percent, points, with_error
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tables import CellValue, Table
 
@@ -37,7 +38,7 @@ class EvaluationReport:
     config: dict[str, Any]
     outcomes: Sequence[Outcome]
     table: OutcomeTable
-    pass_at: dict[int, float]
+    pass_at: dict[int, Estimate]
     seconds: float
     examples: tuple[Example, ...] = ()
     origin: RunOrigin | None = None
@@ -54,7 +55,7 @@ class EvaluationReport:
         ]
 
 
-def pass_at_powers(counts: Sequence[tuple[int, int]]) -> dict[int, float]:
+def pass_at_powers(counts: Sequence[tuple[int, int]]) -> dict[int, Estimate]:
     """Return pass@k for the powers of two up to the size of the smallest pool, from (samples,
     right ones) of each problem.
     """
@@ -79,9 +80,9 @@ ABOUT_MATCHED = (
 ABOUT_QUALITY = (
     "Under the largest limit. AUC: the chance that a right answer's value lies above a wrong one's. Wasted: expanded nodes below "
     "which no solution was finished. Repeated: generated tokens that are in no node, said before or thrown away. Right within: "
-    "problems with a right solution anywhere after so many tokens."
+    "problems with a right solution anywhere after so many tokens. ± is one standard error over problems."
 )
-ABOUT_PASS = "The chance that one of k samples is right: no method's answer."
+ABOUT_PASS = "The chance that one of k samples is right: no method's answer. ± is one standard error over problems."
 
 
 def report_tables(report: EvaluationReport) -> list[Table]:
@@ -133,7 +134,8 @@ def quality_table(qualities: Sequence[SearchQuality], budgets: Sequence[int]) ->
 
 
 def _quality_row(one: SearchQuality, budgets: Sequence[int]) -> tuple[CellValue, ...]:
-    figures = (decimal(one.auc), percent(one.wasted), percent(one.repeated), decimal(one.mean_depth))
+    area = one.auc.as_decimal() if one.auc is not None else None
+    figures = (area, percent(one.wasted), percent(one.repeated), with_error(one.mean_depth))
     return (named(one.method, one.models), *figures, *(percent(one.solved_within.get(limit)) for limit in budgets))
 
 

@@ -33,13 +33,16 @@ def _evaluate(run: LocalRun, checkpoint: StoredCheckpoint, paths: Sequence[Path]
     scorer = TransformersScorer(load_value_model(local_path(checkpoint.uri, run.artifacts)), max_batch_tokens=65_536)
     requests = [ScoreSteps(number, (), (steps,)) for number, (_, steps) in enumerate(paths)]
     answers = scorer.score([question for question, _ in paths], requests)
-    values, distances, partial_solutions = [], [], []
+    values, distances, partial_solutions, problems = [], [], [], []
     for (question, steps), answer in zip(paths, answers, strict=True):
         for num_steps, value in enumerate(answer.values[0], start=1):
             values.append(value)
             distances.append(distance(question, steps[:num_steps]))
             partial_solutions.append(((question, steps[: num_steps - 1]), steps[num_steps - 1]))
-    return evaluate_values(f"V_{checkpoint.name.removeprefix('value-')}", values, distances, partial_solutions)
+            problems.append(question)
+    return evaluate_values(
+        f"V_{checkpoint.name.removeprefix('value-')}", values, distances, partial_solutions, problems
+    )
 
 
 def _paths(run: LocalRun, run_id: int, phase_name: str) -> list[Path]:

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
-from restmcts.reporting.figures import decimal, percent
+from restmcts.reporting.figures import percent, with_error
 from restmcts.reporting.line_charts import (
     NUM_COLOURS,
     Point,
@@ -229,9 +229,10 @@ def _values_table(values: tuple[ValueQuality, ...]) -> Table:
     rows = tuple(
         (
             quality.name,
-            decimal(quality.auc_solvable),
+            quality.auc.as_decimal() if quality.auc is not None else None,
             percent(quality.sibling_accuracy),
-            decimal(quality.correlation),
+            with_error(quality.correlation),
+            quality.auc.n if quality.auc is not None else None,
             sum(point.value.n for point in quality.points),
         )
         for quality in values
@@ -240,7 +241,15 @@ def _values_table(values: tuple[ValueQuality, ...]) -> Table:
         "The exact distance is the number of moves still needed, found by exhaustive search. A good value model falls "
         "from left to right. AUC: the chance that a partial solution that can still be solved scores above one that "
         "cannot (0.50 is a guess). Sibling accuracy: the same of two next steps after the same ones, of which one is nearer to "
-        "a right answer. Rank correlation: of value and nearness, among those that can be solved."
+        "a right answer. Rank correlation: of value and nearness, among those that can be solved. ± is one standard error "
+        "over problems."
     )
-    columns = ("value model", "AUC, still solvable", "sibling accuracy", "rank correlation", "partial solutions")
+    columns = (
+        "value model",
+        "AUC, still solvable",
+        "sibling accuracy",
+        "rank correlation",
+        "problems",
+        "partial solutions",
+    )
     return Table("Predicted value against exact distance", columns, rows, about)

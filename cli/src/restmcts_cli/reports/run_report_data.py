@@ -8,10 +8,11 @@ from collections import defaultdict
 from collections.abc import Hashable, Sequence
 from dataclasses import dataclass
 from itertools import combinations
-from statistics import fmean
 
-from restmcts.domain.stats.estimates import Estimate, Figure
-from restmcts.domain.stats.ranks import area_under_curve, rank_correlation
+from restmcts.domain.runs.promotion import HeldOutStep, auc
+from restmcts.domain.stats.estimates import Estimate, Figure, pooled_share
+from restmcts.domain.stats.ranks import rank_correlation
+from restmcts.domain.stats.tree_values import jackknifed
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tree_pictures import DrawnTree
 
@@ -114,8 +115,8 @@ class ValueQuality:
     Attributes:
         name: e.g. `V_0`.
         points: one per distance, rising, the unsolvable last.
-        auc_solvable: chance that it scores a solvable partial solution above an unsolvable one;
-            None if one kind is missing.
+        auc_solvable: chance that it scores a solvable partial solution above an unsolvable one, by
+            problem; None if one kind is missing.
         correlation: rank correlation of value and nearness, among solvable ones; None if either
             does not vary.
         sibling_accuracy: share of pairs of siblings, one nearer to a right answer than the other,
@@ -125,9 +126,14 @@ class ValueQuality:
 
     name: str
     points: tuple[DistancePoint, ...]
-    auc_solvable: float | None
-    correlation: float | None
-    sibling_accuracy: float | None = None
+    auc_solvable: Figure | None
+    correlation: Estimate | None
+    sibling_accuracy: Estimate | None = None
+
+    @property
+    def auc(self) -> Estimate | None:
+        """The chance `auc_solvable` with its error."""
+        return self.auc_solvable.estimate if self.auc_solvable is not None else None
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,6 +194,7 @@ def evaluate_values(
     values: Sequence[float],
     distances: Sequence[int | None],
     partial_solutions: Sequence[tuple[Hashable, str]] | None = None,
+    problems: Sequence[Hashable] | None = None,
 ) -> ValueQuality:
     """Return how predicted values agree with exact remaining distances, one of each per partial
     solution.
@@ -195,6 +202,8 @@ def evaluate_values(
     Args:
         partial_solutions: what each goes on from, and its last step; siblings are those that go on
             from the same. One that comes twice is compared once.
+        problems: which problem each is of, over which errors are; None: those that go on from the
+            same are of one.
 
     Raises:
         ValueError: if the lengths differ.
@@ -204,30 +213,50 @@ def evaluate_values(
         groups[moves_left].append(value)
     order = sorted(groups, key=lambda moves_left: (moves_left is None, moves_left or 0))
     points = tuple(DistancePoint(key, Figure.of(groups[key]).estimate) for key in order)
-    solvable = [(value, -float(left)) for value, left in zip(values, distances, strict=True) if left is not None]
+    members: dict[Hashable, list[int]] = defaultdict(list)
+    for place in range(len(values)):
+        of_its_own = partial_solutions[place][0] if partial_solutions else place
+        members[problems[place] if problems is not None else of_its_own].append(place)
+    steps = [
+        [HeldOutStep(0, values[place], distances[place] is not None) for place in places] for places in members.values()
+    ]
+
+    def correlation(some: Sequence[list[int]]) -> float | None:
+        known = [(values[one], -left) for places in some for one in places if (left := distances[one]) is not None]
+        return rank_correlation([value for value, _ in known], [float(nearness) for _, nearness in known])
+
     return ValueQuality(
         name=name,
         points=points,
-        auc_solvable=area_under_curve(values, [left is not None for left in distances]),
-        correlation=rank_correlation([value for value, _ in solvable], [nearness for _, nearness in solvable]),
-        sibling_accuracy=_sibling_accuracy(values, distances, partial_solutions or ()),
+        auc_solvable=auc(steps),
+        correlation=jackknifed(list(members.values()), correlation),
+        sibling_accuracy=_sibling_accuracy(values, distances, partial_solutions or (), list(members.values())),
     )
 
 
 def _sibling_accuracy(
-    values: Sequence[float], distances: Sequence[int | None], partial_solutions: Sequence[tuple[Hashable, str]]
-) -> float | None:
-    known = dict(zip(partial_solutions, zip(distances, values, strict=True), strict=False))
-    families: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
-    for (parent, _), (left, value) in known.items():
-        families[parent].append((math.inf if left is None else left, value))
-    won = [
-        (near_value > far_value) + 0.5 * (near_value == far_value)
-        for family in families.values()
-        for (near, near_value), (far, far_value) in combinations(sorted(family), 2)
-        if near < far
-    ]
-    return fmean(won) if won else None
+    values: Sequence[float],
+    distances: Sequence[int | None],
+    partial_solutions: Sequence[tuple[Hashable, str]],
+    members: Sequence[Sequence[int]],
+) -> Estimate | None:
+    known = {one: place for place, one in enumerate(partial_solutions)}
+    counts = []
+    for places in members:
+        families: dict[Hashable, list[tuple[float, float]]] = defaultdict(list)
+        for place in places:
+            if partial_solutions and known[partial_solutions[place]] == place:
+                left = distances[place]
+                families[partial_solutions[place][0]].append((math.inf if left is None else left, values[place]))
+        won = [
+            (near_value > far_value) + 0.5 * (near_value == far_value)
+            for family in families.values()
+            for (near, near_value), (far, far_value) in combinations(sorted(family), 2)
+            if near < far
+        ]
+        if won:
+            counts.append((sum(won), len(won)))
+    return pooled_share(counts) if counts else None
 
 
 def json_line(report: Report, report_path: str) -> str:
@@ -238,8 +267,10 @@ def json_line(report: Report, report_path: str) -> str:
         "iterations": [_iteration_fields(result) for result in report.iterations],
         "control": _last([result.control for result in report.iterations]),
         report.beside.field: _last([result.beside for result in report.iterations]),
-        "value_auc": {quality.name: quality.auc_solvable for quality in report.values},
-        "value_sibling_accuracy": {quality.name: quality.sibling_accuracy for quality in report.values},
+        "value_auc": {quality.name: _value(quality.auc) for quality in report.values},
+        "value_auc_stderr": {quality.name: _error(quality.auc) for quality in report.values},
+        "value_sibling_accuracy": {quality.name: _value(quality.sibling_accuracy) for quality in report.values},
+        "value_sibling_accuracy_stderr": {quality.name: _error(quality.sibling_accuracy) for quality in report.values},
         "search": [
             {
                 "method": result.method,
@@ -255,6 +286,14 @@ def json_line(report: Report, report_path: str) -> str:
         "report": report_path,
     }
     return json.dumps(line, allow_nan=False)
+
+
+def _value(figure: Estimate | None) -> float | None:
+    return figure.value if figure is not None else None
+
+
+def _error(figure: Estimate | None) -> float | None:
+    return round(figure.standard_error, 5) if figure is not None else None
 
 
 def _last(figures: Sequence[Figure | None]) -> float | None:

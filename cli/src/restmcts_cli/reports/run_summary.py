@@ -4,7 +4,7 @@ whether that is more than noise.
 
 from collections import defaultdict
 
-from restmcts.domain.stats.estimates import Estimate
+from restmcts.domain.stats.estimates import Estimate, Figure, share
 from restmcts.domain.text import counted
 from restmcts.reporting.figures import CLAIM_LIMIT, above_or_below, against_noise, leader, percent
 
@@ -37,8 +37,8 @@ def _about_training(iterations: tuple[IterationResult, ...], mark: str) -> list[
         return [
             f"No problem was solved in {counted(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
         ]
-    share = f"{100 * num_solved / num_trees:.0f} % {mark}".rstrip()
-    sentences = [f"The search solved {num_solved:,} of {counted(num_trees, 'problem')} ({share})."]
+    solved = percent(share(num_solved, num_trees), mark)
+    sentences = [f"The search solved {num_solved:,} of {counted(num_trees, 'problem')} ({solved})."]
     for result in searched:
         if result.num_policy_samples == 0:
             sentences.append(
@@ -94,9 +94,7 @@ _NO_CLAIM = (
 
 def _about_values(values: tuple[ValueQuality, ...]) -> list[str]:
     known = [(quality.name, quality.auc_solvable) for quality in values if quality.auc_solvable is not None]
-    if not known:
-        return []
-    return [*_about_auc(known), *_about_siblings(values)]
+    return [*_about_auc(known), *_about_siblings(values)] if known else []
 
 
 def _about_siblings(values: tuple[ValueQuality, ...]) -> list[str]:
@@ -106,21 +104,22 @@ def _about_siblings(values: tuple[ValueQuality, ...]) -> list[str]:
     name, accuracy = known[-1]
     return [
         f"Of two next steps after the same ones {name} prefers the one nearer to a right answer "
-        f"in {100 * accuracy:.1f} % of the pairs (sibling accuracy; 50 % is a guess)."
+        f"in {percent(accuracy)} of the pairs (sibling accuracy; 50 % is a guess)."
     ]
 
 
-def _about_auc(known: list[tuple[str, float]]) -> list[str]:
+def _about_auc(known: list[tuple[str, Figure]]) -> list[str]:
     name, auc = known[-1]
     sentence = (
         f"{name} ranks a partial solution that can still be solved above one that cannot "
-        f"with chance {auc:.2f} (AUC; 0.50 is a guess)"
+        f"with chance {auc.estimate.as_decimal()} (AUC; 0.50 is a guess)"
     )
     if len(known) == 1:
         return [sentence + "."]
     first_name, first_auc = known[0]
-    verdict = "more" if auc > first_auc else "less" if auc < first_auc else "no more and no less"
-    return [f"{sentence}, {verdict} than {first_name} with {first_auc:.2f}."]
+    more = auc.minus(first_auc)
+    verdict = "more" if more.value > 0.0 else "less" if more.value < 0.0 else "no more and no less"
+    return [f"{sentence}, {verdict} than {first_name} with {first_auc.estimate.as_decimal()}{against_noise(more)}."]
 
 
 def _about_search(search: tuple[SearchResult, ...], mark: str) -> list[str]:

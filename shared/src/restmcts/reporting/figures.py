@@ -50,6 +50,11 @@ def decimal(value: float | None, places: int = 2) -> str:
     return NONE if value is None else f"{value:.{places}f}"
 
 
+def with_error(figure: Estimate | None, places: int = 2) -> str:
+    """Return a number that is no share with its standard error: `3.41 ± 0.12`; a dash for None."""
+    return NONE if figure is None else f"{figure.value:.{places}f} ± {figure.standard_error:.{places}f}"
+
+
 def points(difference: Estimate) -> str:
     """Return the size of a difference of two shares, without its sign: `1.4 points`."""
     return f"{100 * abs(difference.value):.1f} points"

@@ -14,6 +14,10 @@ from restmcts.reporting.figures import percent
 NUM_COLOURS = 7
 _WIDTH, _HEIGHT = 560, 330
 _LEFT, _RIGHT, _TOP, _BOTTOM = 58, 16, 14, 48
+_INSET = 8
+"""Room between an edge of the axes and the first and last place, for error bars."""
+_LONG_TICK = 4
+"""Characters from which the last tick's text ends at the edge: centred, it would be cut off."""
 _MARKERS = (
     "M-4 0a4 4 0 1 0 8 0a4 4 0 1 0-8 0",
     "M-3.6-3.6h7.2v7.2h-7.2z",
@@ -169,7 +173,8 @@ def _round_step(span: float) -> float:
 
 
 def _across(axis: Axis, value: float) -> float:
-    return round(_LEFT + (value - axis.low) / (axis.high - axis.low) * (_WIDTH - _LEFT - _RIGHT), 1)
+    width = _WIDTH - _LEFT - _RIGHT - 2 * _INSET
+    return round(_LEFT + _INSET + (value - axis.low) / (axis.high - axis.low) * width, 1)
 
 
 def _down(axis: Axis, value: float) -> float:
@@ -186,7 +191,9 @@ def _grid(x_axis: Axis, y_axis: Axis) -> Markup:
     for place, text in x_axis.ticks:
         x = _across(x_axis, place)
         parts.append(Markup('<path class="axis" d="M{} {}v5"/>').format(x, bottom))
-        parts.append(Markup('<text class="tick middle" x="{}" y="{}">{}</text>').format(x, bottom + 19, text))
+        at_edge = x >= right - _INSET and len(text) >= _LONG_TICK
+        anchor, x = ("end", _WIDTH - 2) if at_edge else ("middle", x)
+        parts.append(Markup('<text class="tick {}" x="{}" y="{}">{}</text>').format(anchor, x, bottom + 19, text))
     middle_x, middle_y = (_LEFT + right) / 2, (_TOP + bottom) / 2
     parts.append(Markup('<path class="axis" d="M{} {}H{}"/>').format(_LEFT, bottom, right))
     parts.append(

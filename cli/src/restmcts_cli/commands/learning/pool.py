@@ -2,8 +2,8 @@
 benchmark.
 """
 
+import math
 import time
-from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +15,7 @@ from restmcts.errors import InputError, StorageError
 from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
+    from restmcts.domain.stats.estimates import Estimate
     from restmcts.domain.stats.outcomes import Outcome
 
 
@@ -72,11 +73,17 @@ def _check_same_cells(outcomes: "dict[str, list[Outcome]]") -> None:
             )
 
 
-def _mean_pass_at(documents: Sequence[dict[str, Any]]) -> dict[int, float]:
-    """Return pass@k, every problem weighing the same, where all parts have it."""
-    totals: dict[str, float] = defaultdict(float)
+def _mean_pass_at(documents: Sequence[dict[str, Any]]) -> "dict[int, Estimate]":
+    """Return pass@k, every problem weighing the same, where all parts have it with its error."""
+    from restmcts.domain.stats.estimates import Estimate
+
     num_problems = sum(numbers["num_problems"] for numbers in documents)
-    for numbers in documents:
-        for k, share in numbers["pass_at"].items():
-            totals[k] += share * numbers["num_problems"] / num_problems
-    return {int(k): total for k, total in totals.items() if all(k in numbers["pass_at"] for numbers in documents)}
+    shares = [numbers["num_problems"] / num_problems for numbers in documents]
+    errors = [numbers.get("pass_at_standard_errors", {}) for numbers in documents]
+    found = {}
+    for k in errors[0]:
+        if all(k in one for one in errors):
+            value = sum(share * numbers["pass_at"][k] for share, numbers in zip(shares, documents, strict=True))
+            spread = sum((share * one[k]) ** 2 for share, one in zip(shares, errors, strict=True))
+            found[int(k)] = Estimate(value, math.sqrt(spread), num_problems)
+    return found

@@ -9,6 +9,7 @@ from typing import Literal
 
 from markupsafe import Markup
 from restmcts.adapters.sql.reads.queries import PhaseNumbers
+from restmcts.domain.stats.estimates import Estimate
 from restmcts.reporting.line_charts import Axis, Moment, Point, Series, category_axis, line_chart, number_axis
 
 NAMES = {"grade-policy": "Policy, greedy", "grade-base": "Policy, greedy", "grade-control": "Control: seed data alone"}
@@ -67,12 +68,9 @@ def _evaluated(phases: Sequence[PhaseNumbers], across: Across) -> Iterator[tuple
 
 
 def _spent_after(phases: Sequence[PhaseNumbers]) -> dict[str, int]:
-    """Return, by phase, the tokens generated for training data up to its end."""
-    spent, found = 0, {}
-    for phase in phases:
-        spent += phase.tokens if phase.purpose != "evaluate" else 0
-        found[phase.name] = spent
-    return found
+    """Return, by phase, the tokens generated for training data up to the end of its iteration."""
+    searched = [phase for phase in phases if phase.purpose != "evaluate"]
+    return {phase.name: sum(one.tokens for one in searched if one.iteration <= phase.iteration) for phase in phases}
 
 
 def _decisions(phases: Sequence[PhaseNumbers], kind: str, across: Across) -> Iterator[Moment]:
@@ -120,17 +118,17 @@ def step_losses_chart(phases: Sequence[PhaseNumbers], kind: str) -> Markup:
     return line_chart(f"{KINDS[kind]}: training loss by step", x_axis, y_axis, series)
 
 
-def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, float], mark: str = "") -> Markup:
+def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, Estimate], mark: str = "") -> Markup:
     """Return the AUC of the value model in every collecting phase, with the line of a guess and the
     decisions on new value models.
     """
     collected = [phase for phase in phases if phase.purpose == "collect" and phase.name in quality]
     points = (
-        {"V at verified ends": [Point(phase.iteration, quality[phase.name]) for phase in collected]}
+        {"V at verified ends": [Point.of(phase.iteration, quality[phase.name]) for phase in collected]}
         if collected
         else {}
     )
-    ends = [0.5, 1.0, *(p.y for series in points.values() for p in series)]
+    ends = [0.5, 1.0, *(p.y - p.error for series in points.values() for p in series)]
     moments = tuple(_decisions(phases, "value", "iteration"))
     return _chart("Value model: AUC by iteration", "AUC", points, ends, levels=(CHANCE,), moments=moments, mark=mark)
 

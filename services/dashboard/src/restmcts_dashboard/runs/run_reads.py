@@ -4,8 +4,9 @@ made so far.
 
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
+from typing import NamedTuple
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import progress, queries
@@ -20,6 +21,7 @@ from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.problems import Verdict
+from restmcts.domain.stats.estimates import Estimate, Figure, share
 from restmcts.domain.truth.ledger import RunTruth
 from restmcts.reporting.annotations import annotations_in_words
 from restmcts.reporting.truth import mark_of, truth_in_words
@@ -107,6 +109,11 @@ class RunView(progress.PhaseTotals):
     budget: TokenBudget | None
     truth: RunTruth | None
     annotations: AnnotationCounts | None
+
+    @property
+    def share_solved(self) -> Estimate | None:
+        """The share of ended trees with a right end; None while none has ended."""
+        return share(self.num_solved, self.num_done) if self.num_done else None
 
     @property
     def truth_lines(self) -> dict[str, str]:
@@ -236,9 +243,11 @@ def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | N
 
 @dataclass(frozen=True, slots=True)
 class EndQuality:
-    """How a value model's scores of verified ends order them: the AUC, and of how many ends."""
+    """How a value model's scores of verified ends order them: the AUC, with its error over trees,
+    and of how many ends.
+    """
 
-    auc: float
+    auc: Estimate
     num_right: int
     num_wrong: int
 
@@ -265,33 +274,55 @@ def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, EndQ
     statement = (
         select(
             TREES.c.phase_id,
+            TREES.c.id,
             bin_,
             func.sum(case((NODES.c.verdict == Verdict.RIGHT.value, 1), else_=0)),
             func.sum(case((NODES.c.verdict == Verdict.WRONG.value, 1), else_=0)),
         )
         .join(NODES, NODES.c.tree_id == TREES.c.id)
         .where(TREES.c.phase_id.in_(list(phase_ids)), NODES.c.verdict.is_not(None), NODES.c.model_value.is_not(None))
-        .group_by(TREES.c.phase_id, bin_)
-        .order_by(TREES.c.phase_id, bin_)
+        .group_by(TREES.c.phase_id, TREES.c.id, bin_)
     )
-    bins: dict[int, list[tuple[int, int]]] = defaultdict(list)
-    for phase_id, _, num_right, num_wrong in transaction.execute(statement):
-        bins[phase_id].append((int(num_right), int(num_wrong)))
-    return {phase_id: _area(counts) for phase_id, counts in bins.items()}
+    ends: dict[int, list[EndCounts]] = defaultdict(list)
+    for phase_id, tree_id, place, num_right, num_wrong in transaction.execute(statement):
+        ends[phase_id].append(EndCounts(tree_id, place, int(num_right), int(num_wrong)))
+    return {phase_id: area_of(counts) for phase_id, counts in ends.items()}
 
 
-def _area(counts: Sequence[tuple[int, int]]) -> EndQuality | None:
-    """Return the AUC from counts of positives and negatives by rising score; None if one kind
-    is missing.
+class EndCounts(NamedTuple):
+    """How many right and wrong ends of a tree have values in one bin."""
+
+    tree: int
+    bin: float
+    num_right: int
+    num_wrong: int
+
+
+def area_of(counts: Sequence[EndCounts]) -> EndQuality | None:
+    """Return the AUC of ends; None if one kind is missing. Its error is that of
+    `restmcts.domain.runs.promotion.auc`: each tree moves the figure by its influence.
     """
-    num_right, num_wrong = sum(right for right, _ in counts), sum(wrong for _, wrong in counts)
+    by_bin: dict[float, list[int]] = defaultdict(lambda: [0, 0])
+    for one in counts:
+        by_bin[one.bin][0] += one.num_right
+        by_bin[one.bin][1] += one.num_wrong
+    num_right, num_wrong = (sum(kind) for kind in zip(*by_bin.values(), strict=True))
     if not num_right or not num_wrong:
         return None
-    below, pairs = 0, 0.0
-    for right, wrong in counts:
-        pairs += right * (below + wrong / 2)
-        below += wrong
-    return EndQuality(pairs / (num_right * num_wrong), num_right, num_wrong)
+    wrong_below: dict[float, float] = {}
+    right_below: dict[float, float] = {}
+    right, wrong = 0, 0
+    for place in sorted(by_bin):
+        here_right, here_wrong = by_bin[place]
+        right_below[place], wrong_below[place] = right + here_right / 2, wrong + here_wrong / 2
+        right, wrong = right + here_right, wrong + here_wrong
+    value = sum(here * wrong_below[place] for place, (here, _) in by_bin.items()) / (num_right * num_wrong)
+    influences: dict[int, float] = defaultdict(float)
+    for one in counts:
+        influences[one.tree] += one.num_right * (wrong_below[one.bin] / num_wrong - value) / num_right
+        influences[one.tree] += one.num_wrong * (1.0 - right_below[one.bin] / num_right - value) / num_wrong
+    contributions = [value + len(influences) * influence for influence in influences.values()]
+    return EndQuality(replace(Figure.of(contributions).estimate, value=value), num_right, num_wrong)
 
 
 def duration(seconds: float) -> str:

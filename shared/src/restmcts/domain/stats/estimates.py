@@ -186,7 +186,7 @@ def share(num_right: int, n: int) -> Estimate:
     return Figure.of([1.0] * num_right + [0.0] * (n - num_right)).estimate
 
 
-def pooled_share(counts: Sequence[tuple[int, int]]) -> Estimate:
+def pooled_share(counts: Sequence[tuple[float, int]]) -> Estimate:
     """Return the share of all steps of several problems that count, its error over problems (delta
     method, as for any ratio of sums).
 

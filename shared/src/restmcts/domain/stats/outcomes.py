@@ -6,7 +6,7 @@ Pure arithmetic over outcomes; knows nothing of trees, runs or reports.
 
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.domain.problems import Verdict
@@ -88,9 +88,9 @@ class CellSummary:
     budget: int | None
     models: str
     accuracy: Estimate
-    undecided: float
+    undecided: Estimate
     failed: int
-    any_right: float
+    any_right: Estimate
     costs: Mapping[str, float]
     accuracy_unseen: float | None
 
@@ -126,7 +126,7 @@ class OutcomeTable:
             raise ValueError("a table needs at least one outcome")
         self._seeds = {group: sorted(seeds) for group, seeds in self._seeds_by_group().items()}
         self._sizes = self._num_problems_by_group()
-        self._figures: dict[Key, Figure] = {key: Figure(self._right(key)) for key in self.cells}
+        self._figures: dict[Key, Figure] = {key: self._share(key, lambda one: one.is_right) for key in self.cells}
         self._summaries = {key: self._summary(key) for key in self.cells}
 
     def _seeds_by_group(self) -> dict[str, set[int]]:
@@ -143,10 +143,10 @@ class OutcomeTable:
                 sizes[outcome.group] = max(sizes[outcome.group], outcome.problem + 1)
         return sizes
 
-    def _right(self, key: Key) -> tuple[Rows, ...]:
-        """Return 1 or 0 by group, seed and problem."""
-        right = {(o.group, o.seed, o.problem): float(o.is_right) for o in self.cells[key]}
-        groups = []
+    def _share(self, key: Key, counts: Callable[[Outcome], bool]) -> Figure:
+        """Return the share of a cell's outcomes that count, by group, seed and problem."""
+        right = {(o.group, o.seed, o.problem): float(counts(o)) for o in self.cells[key]}
+        groups: list[Rows] = []
         for group, seeds in sorted(self._seeds.items()):
             known = sorted({seed for g, seed, _ in right if g == group})
             if not known:
@@ -154,7 +154,7 @@ class OutcomeTable:
             rows = [seed if seed in known else known[0] for seed in seeds]
             problems = range(self._sizes[group])
             groups.append(tuple(tuple(right.get((group, seed, p), 0.0) for p in problems) for seed in rows))
-        return tuple(groups)
+        return Figure(tuple(groups))
 
     @property
     def num_seen(self) -> int:
@@ -195,9 +195,9 @@ class OutcomeTable:
         return CellSummary(
             *key,
             accuracy=self._figures[key].estimate,
-            undecided=sum(o.verdict == Verdict.UNDECIDED for o in members) / len(members),
+            undecided=self._share(key, lambda one: one.verdict == Verdict.UNDECIDED).estimate,
             failed=sum(o.verdict == FAILED for o in members),
-            any_right=sum(o.any_right for o in members) / len(members),
+            any_right=self._share(key, lambda one: one.any_right).estimate,
             costs={name: math.fsum(getattr(o, name) for o in members) / len(members) for name in COSTS},
             accuracy_unseen=sum(unseen) / len(unseen) if 0 < len(unseen) < len(members) else None,
         )
@@ -238,9 +238,9 @@ class OutcomeTable:
         return rows
 
 
-def pass_at_k(num_samples: Sequence[int], num_right: Sequence[int], k: int) -> float:
-    """Return the chance that at least one of k samples is right, mean over problems: 1 - C(n - c,
-    k) / C(n, k), unbiased (Chen et al., arXiv:2107.03374, Eq. 1).
+def pass_at_k(num_samples: Sequence[int], num_right: Sequence[int], k: int) -> Estimate:
+    """Return the chance that at least one of k samples is right, mean over problems with its error:
+    1 - C(n - c, k) / C(n, k), unbiased (Chen et al., arXiv:2107.03374, Eq. 1).
 
     Args:
         num_samples: n of each problem, at least k.
@@ -252,4 +252,4 @@ def pass_at_k(num_samples: Sequence[int], num_right: Sequence[int], k: int) -> f
     if not num_samples or min(num_samples) < k:
         raise ValueError(f"pass@{k} needs at least {k} samples of every problem")
     missed = [math.comb(n - c, k) / math.comb(n, k) for n, c in zip(num_samples, num_right, strict=True)]
-    return 1.0 - math.fsum(missed) / len(missed)
+    return Figure.of([1.0 - one for one in missed]).estimate

@@ -4,15 +4,17 @@ when a right solution was there.
 Computed from an ended search and verdicts that it never saw; does not know where either is stored.
 """
 
+import math
+from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from statistics import fmean
 
 from restmcts.domain.requests import Response
+from restmcts.domain.runs.promotion import HeldOutStep, auc
 from restmcts.domain.search.protocol import Search
-from restmcts.domain.stats.estimates import Estimate, share
+from restmcts.domain.stats.estimates import Estimate, pooled_share, share
 from restmcts.domain.stats.outcomes import Key, Outcome
-from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.domain.tree import Tree
 
 NUM_BINS = 10
@@ -34,7 +36,7 @@ class SearchQuality:
 
     Attributes:
         auc: chance that a right answer's value lies above a wrong one's; None where values or one
-            of the two are missing.
+            of the two are missing. All errors are over problems.
         bins: of the answers' values, rising; empty bins are left out.
         wasted, repeated: means of `Outcome`'s; None where they were not looked at.
         mean_depth: steps of an answer; None without answers.
@@ -45,12 +47,12 @@ class SearchQuality:
     method: str
     budget: int | None
     models: str
-    auc: float | None
+    auc: Estimate | None
     bins: tuple[Bin, ...]
-    wasted: float | None
-    repeated: float | None
-    mean_depth: float | None
-    solved_within: Mapping[int, float]
+    wasted: Estimate | None
+    repeated: Estimate | None
+    mean_depth: Estimate | None
+    solved_within: Mapping[int, Estimate]
 
 
 def tokens_at_nodes(search: Search, responses: Sequence[tuple[Response, float]]) -> list[int]:
@@ -91,22 +93,34 @@ def search_quality(key: Key, outcomes: Sequence[Outcome], limits: Sequence[int])
     """Return what the outcomes of one cell say of its search; `limits` are the tokens at which
     solved problems are counted.
     """
-    valued = [(outcome.value, outcome.is_right) for outcome in outcomes if outcome.value is not None]
-    looked_at = [outcome for outcome in outcomes if outcome.wasted is not None]
+    problems: dict[tuple[str, int], list[Outcome]] = defaultdict(list)
+    for outcome in outcomes:
+        problems[outcome.group, outcome.problem].append(outcome)
 
-    def mean(read: Callable[[Outcome], float | None]) -> float | None:
-        known = [value for value in map(read, outcomes) if value is not None]
-        return fmean(known) if known else None
+    def mean(read: Callable[[Outcome], float | None]) -> Estimate | None:
+        known = [[value for one in members if (value := read(one)) is not None] for members in problems.values()]
+        return pooled_share([(math.fsum(values), len(values)) for values in known]) if any(known) else None
 
-    solved = [outcome.tokens_to_right for outcome in looked_at if outcome.tokens_to_right is not None]
+    def within(limit: int) -> Callable[[Outcome], float | None]:
+        def read(one: Outcome) -> float | None:
+            found = one.tokens_to_right is not None and one.tokens_to_right <= limit
+            return float(found) if one.wasted is not None else None
+
+        return read
+
+    valued = [
+        [HeldOutStep(0, one.value, one.is_right) for one in members if one.value is not None]
+        for members in problems.values()
+    ]
+    area, solved = auc(valued), {limit: mean(within(limit)) for limit in limits}
     return SearchQuality(
         *key,
-        auc=area_under_curve([value for value, _ in valued], [right for _, right in valued]) if valued else None,
-        bins=calibration(valued),
+        auc=area.estimate if area is not None else None,
+        bins=calibration([(one.value, one.is_right) for members in valued for one in members]),
         wasted=mean(lambda outcome: outcome.wasted),
         repeated=mean(lambda outcome: outcome.repeated),
         mean_depth=mean(lambda outcome: outcome.depth),
-        solved_within={limit: sum(one <= limit for one in solved) / len(looked_at) for limit in limits if looked_at},
+        solved_within={limit: found for limit, found in solved.items() if found is not None},
     )
 
 
