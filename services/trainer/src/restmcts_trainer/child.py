@@ -6,6 +6,7 @@ Started by torchrun with the file of a single job, several such processes do it 
 and the first of them speaks.
 """
 
+import ctypes
 import gc
 import json
 import os
@@ -46,6 +47,17 @@ def main() -> None:
         lines = iter([Path(sys.argv[1]).read_text(encoding="utf-8")])
     for line in lines:
         print(json.dumps(_serve(json.loads(line), out)), file=out, flush=True)
+        give_back_memory()
+
+
+def give_back_memory() -> None:
+    """Return to the system what a job has freed: the library of C keeps it, and the next job would
+    not fit into its gaps.
+    """
+    gc.collect()
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
+    if trim is not None:
+        trim(0)
 
 
 def _import_what_trains() -> None:

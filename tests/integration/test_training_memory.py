@@ -1,0 +1,30 @@
+"""What a training has freed goes back to the system before the next one begins."""
+
+import platform
+import subprocess
+import sys
+
+import pytest
+
+# Pieces that the library of C takes from its heap, with one behind them that stays: the heap
+# cannot shrink by itself.
+PROGRAM = """
+import os
+import psutil
+from restmcts_trainer.child import give_back_memory
+pieces = [bytearray(100_000) for _ in range(2_000)]
+stays = bytearray(100_000)
+resident = psutil.Process().memory_info
+before = resident().rss
+del pieces
+kept = resident().rss
+give_back_memory()
+print(before - kept, kept - resident().rss)
+"""
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="other libraries of C give memory back by themselves")
+def test_freed_memory_goes_back_to_the_system() -> None:
+    done = subprocess.run([sys.executable, "-c", PROGRAM], capture_output=True, text=True, check=True)
+    by_itself, asked = map(int, done.stdout.split())
+    assert by_itself < 20e6 and asked > 150e6
