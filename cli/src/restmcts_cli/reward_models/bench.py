@@ -18,9 +18,9 @@ if TYPE_CHECKING:
     from markupsafe import Markup
     from restmcts.domain.labels.labelled_solutions import LabelledSolution
     from restmcts.reporting.tables import Table
+    from restmcts_prm_scorer.opening import OpenedPrm
 
     from restmcts_cli.reward_models.annotated import AnnotatedPath
-    from restmcts_cli.reward_models.opened import OpenedPrm
     from restmcts_cli.reward_models.run_trees import LabelledRunTree
     from restmcts_cli.reward_models.scoring import ScoredSolution
 

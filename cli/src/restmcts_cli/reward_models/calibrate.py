@@ -18,8 +18,8 @@ if TYPE_CHECKING:
     from restmcts.domain.stats.temperature import CalibrationResult, Change
     from restmcts.domain.stats.tree_values import ValuedStep
     from restmcts.reporting.tables import Table
+    from restmcts_prm_scorer.opening import OpenedPrm
 
-    from restmcts_cli.reward_models.opened import OpenedPrm
     from restmcts_cli.reward_models.run_trees import LabelledRunTree
 
 
@@ -75,7 +75,9 @@ def calibrate(
 
     with opened_prm(uri, device=device, trust_remote_code=trust_remote_code, artifacts=artifacts) as opened:
         if opened.prm is None:
-            raise InputError(f"{model} is asked on a server or as a judge; only a model's own folder can be calibrated")
+            raise InputError(
+                f"{model} is on a server, a judge or an ensemble; only a model's own folder can be calibrated"
+            )
         with_bias = opened.rule == "drop" if bias is None else bias
         result = calibrated(_steps(model, on, opened, found), with_bias=with_bias)
         _write(opened, out, result, on)

@@ -14,8 +14,8 @@ from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, pr
 
 if TYPE_CHECKING:
     from restmcts.domain.labels.consensus import Agreement, Consensus, StepValue
+    from restmcts_prm_scorer.opening import OpenedPrm
 
-    from restmcts_cli.reward_models.opened import OpenedPrm
     from restmcts_cli.reward_models.scoring import ScoredSolution
 
 _CARD = "card.json"

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from restmcts.adapters.models.ensemble import each_member, is_ensemble
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, connect
@@ -18,17 +19,22 @@ _TOO_LONG = ("misses",)
 
 
 def stored_model(workdir: Path | None, run: str, name: str) -> "tuple[str, ArtifactStore]":
-    """Return where a checkpoint of a run lies, and the store that has its files.
+    """Return where a checkpoint of a run lies, or an ensemble of them, and the store that has the
+    files.
 
     Raises:
         InputError: if there is no such run or checkpoint.
     """
     with connect(workdir) as connection:
-        return _row(connection, run, name).uri, connection.artifacts
+        return each_member(name, lambda member: _row(connection, run, member).uri), connection.artifacts
 
 
 def keep_bench(workdir: Path | None, run: str, name: str, document: Mapping[str, Any]) -> None:
-    """Keep what a checkpoint came to on a bench, without the solutions that it missed."""
+    """Keep what a checkpoint came to on a bench, without the solutions that it missed; of an
+    ensemble, which is none, nothing is kept.
+    """
+    if is_ensemble(name):
+        return
     from restmcts.adapters.sql.state import runs
 
     kept = {field: value for field, value in document.items() if field not in _TOO_LONG}

@@ -1,6 +1,7 @@
 """What the PRM scorer does with the messages of its queue."""
 
 from restmcts.adapters.models.engines import VLLM
+from restmcts.adapters.models.ensemble import members_of
 from restmcts.adapters.models.http_policy.address import is_server
 from restmcts.adapters.models.http_scorer.address import is_scoring_server
 from restmcts.adapters.workers.service import Handlers, ServiceContext
@@ -24,7 +25,9 @@ def start(context: ServiceContext) -> Handlers:
         return open_scorer(uri, context.artifacts, context.settings.models, on_vllm)
 
     def is_remote(uri: str) -> bool:
-        return context.opened.scorer is None and (is_server(uri) or is_scoring_server(uri))
+        return context.opened.scorer is None and all(
+            is_server(one) or is_scoring_server(one) for one in members_of(uri)
+        )
 
     load = context.opened.scorer or own
     handlers = PrmScorerHandlers(context.database, load, WorkerSettings.of(context), is_remote)

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
+from restmcts.adapters.models.ensemble import is_ensemble
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.reads.truth import source_of_verdicts
@@ -12,7 +13,7 @@ from restmcts.adapters.sql.state import promotions, runs, token_budget
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
+from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.spec_plan import BOOTSTRAP, HELD_OUT, SEEDS, TRAIN
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, HeldOut
 from restmcts.domain.text import check_name, valid_text
@@ -86,13 +87,14 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
     """Store a run, and wake the coordinator for it unless it is to begin paused.
 
     Raises:
-        InputError: if the name cannot be used or a run has it, a number is too large, or a problem
-            cannot be read.
+        InputError: if the name cannot be used or a run has it, a number is too large, a problem
+            cannot be read, or it goes on training an ensemble.
     """
     name = check_name(new.name, "run")
     for what, number in (("seed", new.seed), ("token budget", new.max_tokens or 0)):
         if abs(number) > MAX_NUMBER:
             raise InputError(f"the {what} of a run is {number}: at most {MAX_NUMBER} can be stored")
+    _check_trainable(new)
     run_id = runs.create_run(transaction, name, new.method, new.seed, dict(new.config), new.max_tokens)
     runs.add_phases(transaction, run_id, new.phases)
     for model, checkpoint in new.checkpoints.items():
@@ -112,6 +114,17 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
     else:
         transaction.emit(AdvanceRun(run_id=run_id))
     return CreatedRun(run_id, counts)
+
+
+def _check_trainable(new: NewRun) -> None:
+    """Refuse an ensemble as the value model that a run goes on training."""
+    ensemble = next((model.uri for model in new.checkpoints.values() if is_ensemble(model.uri)), None)
+    trained = next((phase.name for phase in new.phases if isinstance(phase, TrainValuePhase) and phase.parent), None)
+    if ensemble is not None and trained is not None:
+        raise InputError(
+            f"{ensemble} cannot be trained, and {trained} goes on from it: name one of its members as --value, or a "
+            "method that trains no value model"
+        )
 
 
 def enqueue_problems(

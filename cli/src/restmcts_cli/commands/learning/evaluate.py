@@ -242,11 +242,16 @@ def _seen(sets: Sets, models: "EvaluatedModels", stack: "Connection | None") -> 
     trained or is to be.
     """
     from restmcts.adapters.files.trained_on import read_trained_on
+    from restmcts.adapters.models.ensemble import members_of
     from restmcts.domain.problems import question_digest
 
     known = {question_digest(problem.question) for problem in sets.get(TRAINING_SET, ())}
     for _, uri in models.checkpoints.values():
-        known |= read_trained_on(stack.artifacts.fetch(uri) if stack is not None and uri.startswith(ARTIFACT) else uri)
+        for member in members_of(uri):
+            place = member.partition("?")[0]
+            known |= read_trained_on(
+                stack.artifacts.fetch(place) if stack is not None and place.startswith(ARTIFACT) else place
+            )
     return frozenset(
         place for place, problem in enumerate(sets[PROBLEM_SET]) if question_digest(problem.question) in known
     )

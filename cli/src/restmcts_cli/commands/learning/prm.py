@@ -17,8 +17,8 @@ if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
     from restmcts.modeling.prm.doctor import PrmFinding
     from restmcts.modeling.prm.format import PrmFormat
+    from restmcts_prm_scorer.opening import OpenedPrm
 
-    from restmcts_cli.reward_models.opened import OpenedPrm
 
 _FIELDS = ("name", "models", "meaning", "low", "high", "aggregation", "rule", "marker", "routes", "good_class")
 
@@ -89,12 +89,12 @@ def doctor(
         findings = _findings(opened, problems, solved)
     right = all(finding.right for finding in findings if finding.decides)
     if json:
-        shown = {**_described(opened.format), "rule": opened.rule, "said": opened.said}
+        shown = {**_described(opened.format), "rule": opened.rule, "said": _is_said(opened, model)}
         print_json(
             {"model": model, "format": shown, "right": right, "checks": [asdict(finding) for finding in findings]}
         )
     else:
-        known, how = opened.format, "as said" if opened.said else "as its files show"
+        known, how = opened.format, "as said" if _is_said(opened, model) else "as its files show"
         meaning = {"meaning": known.meaning, "whole solutions": f"the {known.aggregation} of their steps' scores"}
         print_fields({"model": model.partition("?")[0], "format": f"{known.name}, {how}", **meaning})
         if opened.prm is not None and opened.prm.loaded.calibration is not None:
@@ -104,6 +104,13 @@ def doctor(
         print_fields({"verdict": "fit for use" if right else "not fit as it is: see what is wrong"})
     if not right:
         raise typer.Exit(1)
+
+
+def _is_said(opened: "OpenedPrm", model: str) -> bool:
+    """Return whether the person said the format of a model."""
+    from restmcts.modeling.prm.reference import parse_reference
+
+    return opened.prm is None or parse_reference(model).format is not None
 
 
 def _mark(finding: "PrmFinding") -> str:

@@ -4,7 +4,9 @@ a hub id, or a server).
 
 from pathlib import Path
 
+from restmcts.adapters.models.ensemble import is_ensemble, members_of
 from restmcts.adapters.models.http_policy.address import is_server, model_named
+from restmcts.errors import InputError
 from restmcts.ports import ArtifactStore
 
 ARTIFACT = "artifact:"
@@ -17,7 +19,12 @@ def local_path(uri: str, artifacts: ArtifactStore) -> str | Path:
     The weights of a model on a server are those of the model's name: servers name models by folder
     or hub id. What a URI says of a model behind a question mark
     (restmcts.modeling.prm.reference) is no part of where it is.
+
+    Raises:
+        InputError: if it is an ensemble of models, which has no files of its own.
     """
+    if is_ensemble(uri):
+        raise InputError(f"{uri} has no files of its own: name one of {', '.join(members_of(uri))}")
     if is_server(uri):
         return model_named(uri)
     place = uri.partition("?")[0]

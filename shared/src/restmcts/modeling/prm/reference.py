@@ -8,7 +8,7 @@ from urllib.parse import parse_qsl
 from restmcts.domain.scoring import Aggregation
 from restmcts.errors import InputError
 from restmcts.modeling.prm.format import PRM_FORMATS
-from restmcts.modeling.prm.known.own import IMPLICIT, JUDGE, implicit_options
+from restmcts.modeling.prm.known.own import ENSEMBLE, IMPLICIT, JUDGE, implicit_options
 
 _FORMAT, _SEPARATOR, _AGGREGATION = "format", "separator", "aggregation"
 
@@ -37,7 +37,7 @@ def parse_reference(text: str) -> ModelReference:
 
     Raises:
         InputError: if it names no known format or aggregation, a server and no format that it
-            scores by, or an implicit reward and nothing to compare with.
+            scores by, an implicit reward and nothing to compare with, or one model as an ensemble.
     """
     place, mark, query = text.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True, strict_parsing=False)) if mark else {}
@@ -49,6 +49,8 @@ def parse_reference(text: str) -> ModelReference:
     _check_server(place, name)
     if name == IMPLICIT.name:
         implicit_options(options)
+    if name == ENSEMBLE.name:
+        raise InputError(f"{text}: name the members of an ensemble, ensemble+MODEL1,MODEL2")
     return ModelReference(place, name, separator, how, options)  # type: ignore[arg-type]
 
 

@@ -1,5 +1,5 @@
 """The formats without a head of another's making: value models trained here, language models that
-are asked, and policies compared with what they were trained from.
+are asked, policies compared with what they were trained from, and several models as one.
 """
 
 from collections.abc import Mapping
@@ -57,9 +57,19 @@ class Implicit(_NotRead):
     rule = "drop"
 
 
+class Ensemble(_NotRead):
+    """Several models as one (restmcts.adapters.models.ensemble); `rule` and `aggregation` are those
+    of its members.
+    """
+
+    models = "ensemble+MODEL1,MODEL2,…, value models whose values mean the same"
+    meaning = "mean of their values, less &penalty= times their standard deviation"
+
+
 VALUE = PRM_FORMATS.add("value", Value())
 JUDGE = PRM_FORMATS.add("judge", Judge())
 IMPLICIT = PRM_FORMATS.add("implicit", Implicit())
+ENSEMBLE = PRM_FORMATS.add("ensemble", Ensemble())
 
 
 def implicit_options(options: Mapping[str, str]) -> tuple[str, float]:
