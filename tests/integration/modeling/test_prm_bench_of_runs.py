@@ -22,6 +22,7 @@ from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases.truth.annotate import annotate
 from restmcts_cli.commands.records.checkpoints import published_card
 from restmcts_cli.main import app
+from restmcts_cli.reward_models.run_trees import step_orders, trees_of_run
 from typer.testing import CliRunner
 
 LINE = {"problem": "What is 1 + 2?", "steps": ["1 + 2 = 3.", "So 3."], "label": -1}
@@ -87,6 +88,8 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
         assert 0.0 <= found[name]["value"] <= 1.0
     assert found["auc"]["n"] == found["num_problems"]
     assert "sibling accuracy" in said and "errors are over problems" in said
+    assert [order["by"] for order in found["orders"]] == ["likelihood", "combined"]
+    assert "Who orders steps best" in said and "By V + 0.1 log p: AUC" in said
     ways = [choice["way"] for choice in found["choices"]]
     assert ways[0] == "best of 2" and ways[-1] == "best-first, 50 % of the tokens"
     for choice in found["choices"]:
@@ -95,6 +98,34 @@ def test_a_model_is_measured_on_the_trees_of_a_run(folder: Path, tmp_path: Path)
     assert "What its values buy at equal tokens" in said and "more than at random, at the same tokens" in said
     page = (tmp_path / "out" / "report.html").read_text()
     assert "Value and right leaves, by depth" in page and "<svg" in page and "a chance" in page
+
+
+def test_steps_are_ordered_by_likelihood_and_by_both_as_by_hand(folder: Path) -> None:
+    """A value model that says the same of all steps leaves the order to 0.1 log p."""
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    with database.transaction() as transaction:
+        found = trees_of_run(transaction, "mine", None, None)
+    database.close()
+    values = {one.tree_id: dict.fromkeys(one.labels, 0.5) for one in found}
+    likelihood, combined = step_orders(found, values)
+    scores: dict[str, list[tuple[float, bool]]] = {"likelihood": [], "combined": []}
+    for one in found:
+        for node_id, label in one.labels.items() if one.has_labels else ():
+            lineage = one.tree.lineage(one.tree[node_id])
+            total = sum(node.log_prob for node in lineage)
+            num_tokens = max(sum(node.num_tokens for node in lineage), 1)
+            scores["likelihood"].append((total / num_tokens, label.step_is_right))
+            scores["combined"].append((0.5 + 0.1 * total, label.step_is_right))
+    for order in (likelihood, combined):
+        pairs = [
+            (right > wrong) + (right == wrong) / 2
+            for right, is_right in scores[order.by]
+            for wrong, is_wrong in scores[order.by]
+            if is_right and not is_wrong
+        ]
+        assert order.auc is not None and order.siblings is not None
+        assert order.auc.value == pytest.approx(sum(pairs) / len(pairs))
+    assert likelihood.auc != combined.auc
 
 
 def test_a_model_is_compared_with_the_people_who_annotated_a_run(folder: Path, tmp_path: Path) -> None:

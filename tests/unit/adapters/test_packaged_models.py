@@ -1,13 +1,14 @@
 """Models that come in packages: fetched by the real pip from a folder, checked, converted once."""
 
 import hashlib
+import sys
 import zipfile
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from restmcts.adapters.storage.packaged_models import PackagedModel, packaged_model
 from restmcts.errors import ModelError, StorageError
-from restmcts.modeling import gguf_files
 from restmcts_cli.arguments import model_sources
 
 WEIGHTS = b"weights of a very small model"
@@ -92,7 +93,7 @@ def test_a_packaged_model_is_named_with_options(
 ) -> None:
     monkeypatch.setattr(model_sources, "PACKAGED_MODELS", {"small": packaged})
     monkeypatch.setattr(model_sources, "cache_folder", lambda: tmp_path / "cache")
-    monkeypatch.setattr(gguf_files, "convert_gguf", copied)
+    monkeypatch.setitem(sys.modules, "restmcts.modeling.gguf_files", SimpleNamespace(convert_gguf=copied))
     folder = packaged.folder(tmp_path / "cache")
     assert model_sources.fetched("small?format=judge&samples=2") == f"{folder}?format=judge&samples=2"
     assert folder.is_dir()

@@ -43,6 +43,26 @@ def test_a_choice_by_hand() -> None:
     assert found.tokens == 20.0 and found.gain.value == pytest.approx(-1 / 3)
 
 
+def test_value_and_likelihood_together_choose_as_best_first_does() -> None:
+    # V + 0.1 log p: 0.3, 0.1, 0.0. The value likes a wrong one best, likelihood the other.
+    tree = samples(1, (True, 0.5, -2.0), (False, 0.9, -8.0), (False, 0.1, -1.0))
+    found = named(value_choices([tree], "last"), "best of 2")
+    assert found.likelihood is not None and found.combined is not None
+    assert found.combined.value == pytest.approx(2 / 3)
+    assert found.model.value == found.likelihood.value == pytest.approx(1 / 3)
+    assert found.combined_over_likelihood is not None
+    assert found.combined_over_likelihood.value == pytest.approx(1 / 3)
+
+
+def test_a_replayed_search_follows_both() -> None:
+    one, _ = deep(bad=0.6, good=0.5, worse=0.1)
+    for node, log_prob in ((1, -9.0), (4, -1.0), (7, -0.1)):
+        one.tree[node].log_prob = log_prob
+    half = named(value_choices([one], "last"), "best-first, 50 % of the tokens")
+    assert half.likelihood is not None and half.combined is not None
+    assert (half.model.value, half.likelihood.value, half.combined.value) == (0.0, 0.0, 1.0)
+
+
 def test_all_draws_are_counted() -> None:
     generator = random.Random(0)
     found = [(generator.random() < 0.4, generator.choice([0.1, 0.5, 0.9]), generator.uniform(-9, -1)) for _ in range(7)]
@@ -127,3 +147,4 @@ def test_where_nothing_is_chosen_nothing_is_said() -> None:
 def test_a_policy_without_probabilities_has_no_likelihood() -> None:
     found = value_choices([samples(1, (True, 0.9, 0.0), (False, 0.1, 0.0))], "last")
     assert all(choice.likelihood is None and choice.gain_over_likelihood is None for choice in found)
+    assert all(choice.combined is None and choice.combined_over_likelihood is None for choice in found)

@@ -232,7 +232,7 @@ def _on_trees(
         run_sentences,
         run_tables,
     )
-    from restmcts_cli.reward_models.run_trees import steps_by_problem, values_of_nodes
+    from restmcts_cli.reward_models.run_trees import step_orders, steps_by_problem, values_of_nodes
 
     scored = _scored(asked, opened, paths, "paths scored")
     values = values_of_nodes(found, paths, scored)
@@ -249,6 +249,7 @@ def _on_trees(
         mark,
         asked.phase,
         tree_values(problems),
+        step_orders(found, values),
         value_choices(searched, opened.aggregation),
         sum(one.has_labels for one in found),
         len(paths),

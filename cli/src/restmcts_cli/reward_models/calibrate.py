@@ -75,9 +75,7 @@ def calibrate(
 
     with opened_prm(uri, device=device, trust_remote_code=trust_remote_code, artifacts=artifacts) as opened:
         if opened.prm is None:
-            raise InputError(
-                f"{model} is on a server, a judge or an ensemble; only a model's own folder can be calibrated"
-            )
+            raise InputError(f"{model} is a server, a judge or an ensemble; only a folder can be calibrated")
         with_bias = opened.rule == "drop" if bias is None else bias
         result = calibrated(_steps(model, on, opened, found), with_bias=with_bias)
         _write(opened, out, result, on)

@@ -7,8 +7,8 @@ from typing import Any
 from markupsafe import Markup
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.separation import CHANCE, is_above_chance
-from restmcts.domain.stats.tree_values import TreeValues
-from restmcts.domain.stats.value_choices import Choice
+from restmcts.domain.stats.tree_values import StepOrder, TreeValues
+from restmcts.domain.stats.value_choices import LOG_PROB_WEIGHT, Choice
 from restmcts.domain.text import counted
 from restmcts.reporting.figures import NONE, decimal, percent
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
@@ -16,6 +16,8 @@ from restmcts.reporting.tables import Table
 from restmcts.reporting.truth import unchecked_verdicts
 
 _ERRORS_OF_95_PERCENT = 1.96
+_COMBINED = f"V + {LOG_PROB_WEIGHT:g} log p"
+_SCORES = {"likelihood": "the policy's likelihood, a token", "combined": _COMBINED}
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +26,7 @@ class RunBench:
 
     Attributes:
         mark: the word beside each figure: "unchecked" where no probe checks the run's verdicts.
+        orders: of the same steps, by what else they can be ordered.
     """
 
     model: str
@@ -32,6 +35,7 @@ class RunBench:
     mark: str
     phase: str | None
     figures: TreeValues
+    orders: tuple[StepOrder, ...]
     choices: tuple[Choice, ...]
     num_trees: int
     num_paths: int
@@ -55,6 +59,11 @@ def run_sentences(result: RunBench) -> list[str]:
             "sibling accuracy",
             result,
         ),
+    ]
+    said += [
+        f"By {_SCORES[order.by]}: AUC {_with_error(order.auc, result)}, sibling accuracy {_with_error(order.siblings, result)}."
+        for order in result.orders
+        if order.auc is not None and order.siblings is not None
     ]
     if found.calibration_error is not None:
         said.append(
@@ -137,32 +146,73 @@ def run_tables(result: RunBench) -> list[Table]:
             "Spearman's correlation of a step's value with the share of right ones among the leaves below it; a dash "
             "where either does not vary, or there are too few steps.",
         ),
-        *([_choice_table(result)] if result.choices else []),
+        _order_table(result),
+        *_choice_tables(result),
     ]
 
 
-def _choice_table(result: RunBench) -> Table:
-    rows = tuple(
+def _order_table(result: RunBench) -> Table:
+    model = StepOrder("model", result.figures.auc, result.figures.siblings)
+    rows = (
+        *(
+            (
+                _SCORES.get(order.by, result.model),
+                *(NONE if each is None else _with_error(each, result) for each in (order.auc, order.siblings)),
+            )
+            for order in (model, *result.orders)
+        ),
+        ("random", decimal(CHANCE, 3), decimal(CHANCE, 3)),
+    )
+    return Table(
+        "Who orders steps best",
+        ("steps by", "AUC", "sibling accuracy"),
+        rows,
+        "AUC: the chance that a step that led to a right answer is above one that did not; sibling accuracy: the same of "
+        f"two steps after the same ones. {_COMBINED} is the score by which a best-first search chooses. Errors are over "
+        "problems.",
+    )
+
+
+def _choice_tables(result: RunBench) -> list[Table]:
+    if not result.choices:
+        return []
+    shares = tuple(
         (
             one.way,
             f"{one.tokens:,.0f}",
             _share(one.model, result),
-            NONE if one.likelihood is None else _share(one.likelihood, result),
+            *(NONE if each is None else _share(each, result) for each in (one.likelihood, one.combined)),
             _share(one.at_random, result),
             _share(one.any_right, result),
-            _points(one.gain, result),
-            _points(one.gain_over_likelihood, result),
         )
         for one in result.choices
     )
-    return Table(
-        "What its values buy at equal tokens",
-        ("way", "tokens", "the model", "likelihood", "random", "a right one is there", "gain", "over likelihood"),
-        rows,
-        "Best of N: of N samples that are drawn from those of a tree, the one of best score; the mean over all draws. "
-        "Best-first: the tree's steps are met in order of their value until the tokens are spent. Likelihood: the "
-        "policy's, a token. Errors are over problems; gains, over random and over likelihood, are in points and paired.",
+    gains = tuple(
+        (
+            one.way,
+            _points(one.gain, result),
+            _points(one.gain_over_likelihood, result),
+            _points(one.combined_over_likelihood, result),
+        )
+        for one in result.choices
     )
+    return [
+        Table(
+            "What its values buy at equal tokens",
+            ("way", "tokens", "the model", "likelihood", _COMBINED, "random", "a right one is there"),
+            shares,
+            "Best of N: of N samples that are drawn from those of a tree, the one of best score; the mean over all draws. "
+            "Best-first: the tree's steps are met in order of their score until the tokens are spent. Likelihood: the "
+            f"policy's, a token. {_COMBINED}: the model's value and a tenth of the log-probability of the solution so far. "
+            "Errors are over problems.",
+        ),
+        Table(
+            "Gains at equal tokens, in points",
+            ("way", "the model over random", "the model over likelihood", f"{_COMBINED} over likelihood"),
+            gains,
+            "Differences of the table above, paired by problem.",
+        ),
+    ]
 
 
 def calibration_chart(result: RunBench) -> Markup:
@@ -185,6 +235,7 @@ def run_document(result: RunBench) -> dict[str, Any]:
         "unchecked": bool(result.mark),
         "phase": result.phase,
         **figures,
+        "orders": [asdict(one) for one in result.orders],
         "choices": [asdict(one) for one in result.choices],
         "headline": {"name": "AUC", "value": figures["auc"] and figures["auc"]["value"]},
         "trees": result.num_trees,

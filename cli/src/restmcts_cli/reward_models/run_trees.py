@@ -12,7 +12,8 @@ from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.labels.labelled_solutions import LabelledSolution
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.plans import HELD_OUT_TREES
-from restmcts.domain.stats.tree_values import ValuedStep
+from restmcts.domain.stats.tree_values import StepOrder, ValuedStep, step_order
+from restmcts.domain.stats.value_choices import has_log_probs, log_likelihood, with_log_prob
 from restmcts.domain.tree import Node, Tree
 from restmcts.errors import InputError
 
@@ -133,6 +134,31 @@ def steps_by_problem(
         if one.has_labels:
             by_problem[one.problem] += _steps(one, values[one.tree_id])
     return tuple(tuple(steps) for steps in by_problem.values() if steps)
+
+
+def step_orders(found: Sequence[LabelledRunTree], values: Mapping[int, Mapping[int, float]]) -> tuple[StepOrder, ...]:
+    """Return how the policy's own likelihood orders the labelled steps that have values, and how
+    both together do; nothing where the policy gave no log-probabilities.
+
+    Args:
+        found: the trees.
+        values: by tree and node.
+    """
+    if not any(has_log_probs(one.tree) for one in found if one.has_labels):
+        return ()
+    likelihoods, combined = (
+        {
+            one.tree_id: {
+                node_id: score(one.tree, one.tree[node_id], value) for node_id, value in values[one.tree_id].items()
+            }
+            for one in found
+        }
+        for score in (lambda tree, node, _: log_likelihood(tree, node), with_log_prob)
+    )
+    return (
+        step_order("likelihood", steps_by_problem(found, likelihoods)),
+        step_order("combined", steps_by_problem(found, combined)),
+    )
 
 
 def _steps(one: LabelledRunTree, value_of: Mapping[int, float]) -> list[ValuedStep]:

@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from statistics import fmean
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Estimate
@@ -18,6 +18,7 @@ from restmcts.domain.stats.search_quality import Bin, calibration
 
 NUM_GROUPS = 20
 FEWEST_STEPS = 5
+ScoreName = Literal["model", "likelihood", "combined"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,13 +53,28 @@ class DepthRank:
 
 
 @dataclass(frozen=True, slots=True)
+class StepOrder:
+    """How a score of steps orders them.
+
+    Attributes:
+        by: "model"; "likelihood", the policy's a token; or "combined", V + 0.1 log p.
+        auc: chance that a step that led to a right answer has a higher score than one that did
+            not; None where one kind is missing.
+        siblings: the same of steps after the same ones; None likewise.
+    """
+
+    by: ScoreName
+    auc: Estimate | None
+    siblings: Estimate | None
+
+
+@dataclass(frozen=True, slots=True)
 class TreeValues:
     """A value model on searched trees.
 
     Attributes:
-        auc: chance that a step that led to a right answer has a higher value than one that did
-            not; None where one kind is missing.
-        siblings: the same of steps after the same ones; None likewise.
+        auc: as in `StepOrder`.
+        siblings: likewise.
         bins: share of steps that led to a right answer, by tenths of their value.
         calibration_error: mean gap of the two, weighed by steps (arXiv:1706.04599, Eq. 3).
         by_depth: rising.
@@ -87,17 +103,27 @@ def tree_values(problems: Problems) -> TreeValues:
     flat = [step for steps in members for step in steps]
     if not flat:
         raise ValueError("values are measured on at least one labelled step")
-    held_out = [[HeldOutStep(step.parent, step.value, step.is_right) for step in steps] for steps in members]
-    overall, siblings = auc(held_out), sibling_accuracy(held_out)
+    order = step_order("model", members)
     depths = sorted({step.depth for step in flat})
     return TreeValues(
         len(members),
         len(flat),
-        overall.estimate if overall is not None else None,
-        siblings.estimate if siblings is not None else None,
+        order.auc,
+        order.siblings,
         calibration([(step.value, step.is_right) for step in flat]),
         jackknifed(members, calibration_error),
         tuple(_depth_rank(members, depth) for depth in depths),
+    )
+
+
+def step_order(by: ScoreName, problems: Problems) -> StepOrder:
+    """Return how the values of the labelled steps of trees, by problem, order them."""
+    held_out = [[HeldOutStep(step.parent, step.value, step.is_right) for step in steps] for steps in problems]
+    overall, siblings = auc(held_out), sibling_accuracy(held_out)
+    return StepOrder(
+        by,
+        overall.estimate if overall is not None else None,
+        siblings.estimate if siblings is not None else None,
     )
 
 

@@ -1,5 +1,6 @@
 """What a model's values buy on searched trees at equal tokens: how often the solution that they
-choose is right, beside random choice and the policy's own likelihood.
+choose is right, beside random choice, the policy's own likelihood and both together, as a
+best-first search adds them.
 
 Nothing is generated: solutions are drawn from those that a tree has, and a best-first search is
 replayed on its steps. Accuracies are over problems, a problem's trees counting alike; differences
@@ -20,6 +21,7 @@ from statistics import fmean
 from restmcts.domain.problems import Verdict
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.scoring import Aggregation, aggregate
+from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.tree import ROOT, Node, Tree
 
@@ -28,6 +30,9 @@ TOKEN_SHARES = (0.25, 0.5)
 
 NUM_REPEATS = 16
 """Replays of a best-first search in random order."""
+
+LOG_PROB_WEIGHT = BestFirstSettings().log_prob_weight
+"""Of a solution's log-probability beside V, as a best-first search has it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -55,20 +60,24 @@ class Choice:
         tokens: that it generates, mean over problems.
         model: accuracy under the model's values.
         likelihood: under the policy's likelihood a token; None where no tree has one.
+        combined: under V + 0.1 log p; likewise.
         at_random: of a solution, or in an order, that chance chooses.
         any_right: share in which a right solution is there to be chosen.
         gain: of the model over chance.
         gain_over_likelihood: likewise; None where there is none.
+        combined_over_likelihood: gain of V + 0.1 log p; likewise.
     """
 
     way: str
     tokens: float
     model: Estimate
     likelihood: Estimate | None
+    combined: Estimate | None
     at_random: Estimate
     any_right: Estimate
     gain: Estimate
     gain_over_likelihood: Estimate | None
+    combined_over_likelihood: Estimate | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,8 +90,8 @@ class _Solution:
 
 
 Score = Callable[[ScoredTree, Node], float]
-Outcome = tuple[float, float, float, float, float]
-"""Tokens, then how often right: model, likelihood, at random, any."""
+Outcome = tuple[float, float, float, float, float, float]
+"""Tokens, then how often right: model, likelihood, combined, at random, any."""
 
 
 def value_choices(trees: Sequence[ScoredTree], aggregation: Aggregation) -> tuple[Choice, ...]:
@@ -95,7 +104,7 @@ def value_choices(trees: Sequence[ScoredTree], aggregation: Aggregation) -> tupl
     usable = [tree for tree in trees if len(_solutions(tree)) > 1 and _is_scored(tree)]
     if not usable:
         return ()
-    has_likelihood = any(node.log_prob for one in usable for node in one.tree.nodes)
+    has_likelihood = any(has_log_probs(one.tree) for one in usable)
     most = max(sum(one.num for one in _solutions(tree)) for tree in usable)
     sizes = [2**power for power in range(1, most.bit_length()) if 2**power <= most]
     ways: list[tuple[str, Callable[[ScoredTree], Outcome]]] = [
@@ -106,6 +115,11 @@ def value_choices(trees: Sequence[ScoredTree], aggregation: Aggregation) -> tupl
         for part in TOKEN_SHARES
     ]
     return tuple(_choice(way, usable, outcome, has_likelihood=has_likelihood) for way, outcome in ways)
+
+
+def has_log_probs(tree: Tree) -> bool:
+    """Return whether the policy gave log-probabilities of a tree's steps."""
+    return any(node.log_prob for node in tree.nodes)
 
 
 def _solutions(one: ScoredTree) -> list[_Solution]:
@@ -129,23 +143,38 @@ def _choice(
         by_problem[tree.problem].append(outcome(tree))
     means = [tuple(map(fmean, zip(*outcomes, strict=True))) for outcomes in by_problem.values()]
     tokens, *rest = zip(*means, strict=True)
-    model, likelihood, at_random, any_right = (Figure.of(each) for each in rest)
+    model, likelihood, combined, at_random, any_right = (Figure.of(each) for each in rest)
     return Choice(
         way,
         fmean(tokens),
         model.estimate,
         likelihood.estimate if has_likelihood else None,
+        combined.estimate if has_likelihood else None,
         at_random.estimate,
         any_right.estimate,
         model.minus(at_random),
         model.minus(likelihood) if has_likelihood else None,
+        combined.minus(likelihood) if has_likelihood else None,
     )
 
 
-def _by_likelihood(one: ScoredTree, node: Node) -> float:
+def log_likelihood(tree: Tree, node: Node) -> float:
     """Return the policy's log-likelihood a token of a partial solution."""
-    num_tokens = sum(ancestor.num_tokens for ancestor in one.tree.lineage(node))
-    return one.tree.log_prob_of(node) / max(num_tokens, 1)
+    num_tokens = sum(ancestor.num_tokens for ancestor in tree.lineage(node))
+    return tree.log_prob_of(node) / max(num_tokens, 1)
+
+
+def with_log_prob(tree: Tree, node: Node, value: float) -> float:
+    """Return V + 0.1 log p of a partial solution."""
+    return value + LOG_PROB_WEIGHT * tree.log_prob_of(node)
+
+
+def _by_likelihood(one: ScoredTree, node: Node) -> float:
+    return log_likelihood(one.tree, node)
+
+
+def _combined(value: Score) -> Score:
+    return lambda one, node: with_log_prob(one.tree, node, value(one, node))
 
 
 def _by_value(one: ScoredTree, node: Node) -> float:
@@ -175,6 +204,7 @@ def _best_of(one: ScoredTree, size: int, aggregation: Aggregation) -> Outcome:
         size * sum(lengths) / num,
         _best_of_drawn(one, solutions, size, _by_solution_value(aggregation)),
         _best_of_drawn(one, solutions, size, _by_likelihood),
+        _best_of_drawn(one, solutions, size, _combined(_by_solution_value(aggregation))),
         num_right / num,
         1.0 - math.comb(num - num_right, size) / math.comb(num, size),
     )
@@ -200,10 +230,13 @@ def _best_first(one: ScoredTree, part: float, aggregation: Aggregation) -> Outco
     budget = part * sum(node.num_tokens for node in one.tree.nodes)
     right = {solution.node_id for solution in _solutions(one) if solution.is_right}
     shuffles = [_shuffled(one, number) for number in range(NUM_REPEATS)]
-    model = _replayed(one, budget, _by_value, _by_solution_value(aggregation))
+    of_solution = _by_solution_value(aggregation)
+    model = _replayed(one, budget, _by_value, of_solution)
     likelihood = _replayed(one, budget, _by_likelihood, _by_likelihood)
+    combined = _replayed(one, budget, _combined(_by_value), _combined(of_solution))
     at_random = fmean(_replayed(one, budget, shuffle, shuffle) in right for shuffle in shuffles)
-    return budget, float(model in right), float(likelihood in right), at_random, float(bool(right))
+    chosen = (float(solution in right) for solution in (model, likelihood, combined))
+    return (budget, *chosen, at_random, float(bool(right)))  # type: ignore[return-value]
 
 
 def _shuffled(one: ScoredTree, number: int) -> Score:
