@@ -201,9 +201,10 @@ def test_a_persons_solved_problems_decide_over_the_built_in_ones(tmp_path: Path,
 
 
 def test_problems_without_solutions_are_refused_in_one_line(tmp_path: Path) -> None:
+    build_trl(tmp_path / "model")
     file = tmp_path / "unsolved.jsonl"
     file.write_text('{"question": "What is 1 + 1?", "answer": "2"}\n')
-    shown = CliRunner().invoke(app, ["prm", "doctor", str(tmp_path), "--problems", str(file)])
+    shown = CliRunner().invoke(app, ["prm", "doctor", str(tmp_path / "model"), "--problems", str(file)])
     assert shown.exit_code != 0 and "no problem with a solution" in str(shown.exception or shown.output)
 
 
