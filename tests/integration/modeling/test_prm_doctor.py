@@ -271,4 +271,4 @@ def test_a_server_that_is_not_there_is_reported(monkeypatch: pytest.MonkeyPatch)
 
 def test_formats_are_listed() -> None:
     rows = json.loads(CliRunner().invoke(app, ["prm", "formats", "--json"]).stdout)
-    assert {row["name"] for row in rows} == {*BUILDERS, "value", "judge", "implicit"}
+    assert {row["name"] for row in rows} == {*BUILDERS, "value", "judge", "implicit", "ensemble"}

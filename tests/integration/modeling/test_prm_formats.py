@@ -203,7 +203,7 @@ def test_scores_are_those_of_the_formats_description(tmp_path: Path, name: str) 
 
 
 def test_every_format_has_a_golden_test_or_is_our_own() -> None:
-    tested_elsewhere = {"value", "judge", "implicit"}
+    tested_elsewhere = {"value", "judge", "implicit", "ensemble"}
     assert set(PRM_FORMATS) == {*GOLDEN, *tested_elsewhere}, "see test_llm_judge.py and test_implicit_prm.py"
 
 
