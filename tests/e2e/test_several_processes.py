@@ -41,6 +41,7 @@ PHASES: dict[str, TrainPolicyPhase | TrainValuePhase] = {
     "value": VALUE,
     "weighted": WEIGHTED,
     "dpo-lora": replace(DPO, training=replace(SETTINGS, lora_rank=4)),
+    "value-head": replace(VALUE, training=replace(VALUE.training, trainable="head", learning_rate=1e-2)),
     "value-lora": replace(VALUE, training=replace(VALUE.training, lora_rank=4)),
 }
 WHERE = {"problem_id": 1, "tree_id": 2, "node_id": 3}

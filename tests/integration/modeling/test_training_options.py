@@ -4,6 +4,7 @@ problems, event files.
 
 import itertools
 import math
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -11,12 +12,14 @@ from typing import Any
 
 import pytest
 import torch
+from restmcts.domain.learning.losses import LikelihoodLoss
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
 from restmcts.modeling.training import training
 from restmcts.modeling.training.lora import trained_model
-from restmcts.modeling.training.training import train_policy, train_preferences, train_value
+from restmcts.modeling.training.path_training import PathExample
+from restmcts.modeling.training.training import train_paths, train_policy, train_preferences, train_value
 from restmcts.modeling.training.training_loop import Attempt, StepLoop, training_arguments
 from restmcts.modeling.training.training_rows import PolicyExample, PreferenceExample, ValueExample
 from restmcts.modeling.training.value_training import split_by_problem
@@ -27,6 +30,7 @@ from transformers import BertConfig, BertForMaskedLM, LlamaModel, PreTrainedToke
 
 SETTINGS = TrainingSettings(num_steps=3, batch_size=8, learning_rate=1e-2, schedule="constant", warmup_ratio=0.0)
 EXAMPLES = [PolicyExample("ab"[: 1 + i % 2], ("cd\n", "e" * (1 + i % 3) + "\n")[: 1 + i % 2]) for i in range(8)]
+PATHS = [PathExample("a", ("c\n",), (1.0,), True)]
 PREFERENCES = [PreferenceExample("a", (), ("c\n",), ("d" * (1 + i) + "\n",), False, False) for i in range(6)]
 VALUES = [
     ValueExample(question, (first, "b\n"), (high, high), (high > 0.5, high > 0.5), True)
@@ -195,6 +199,76 @@ def test_an_encoder_may_be_the_trunk(tmp_path: Path, tokenizer: PreTrainedTokeni
     assert report.last_loss < 0.5 * report.first_loss
 
 
+HEAD = replace(SETTINGS, trainable="head", num_steps=20, optimizer="muon", learning_rate=0.1)
+
+
+def trunk_of(path: Path) -> dict[str, torch.Tensor]:
+    return dict(load_value_model(path).model.base_model.state_dict())
+
+
+@pytest.mark.parametrize("stored", [torch.float32, torch.bfloat16])
+def test_a_head_is_trained_and_its_trunk_kept_bit_by_bit(
+    make_policy: Callable[..., LoadedModel], tmp_path: Path, stored: torch.dtype
+) -> None:
+    """Dropout would show in what the head learns."""
+    loaded = make_policy(attention_dropout=0.5)
+    loaded.model.to(stored)
+    save_checkpoint(loaded, tmp_path / "parent")
+    before = {
+        name: one.to(stored) for name, one in load_policy(tmp_path / "parent").model.base_model.state_dict().items()
+    }
+    asked: list[bool] = []
+    forward = LlamaModel.forward
+
+    def noting(self: Any, *arguments: Any, **named: Any) -> Any:
+        states = forward(self, *arguments, **named)
+        if torch.is_grad_enabled():
+            asked.append(states.last_hidden_state.requires_grad or self.training)
+        return states
+
+    LlamaModel.forward = noting
+    try:
+        report = train_value(tmp_path / "parent", VALUES, HEAD, tmp_path / "head")
+    finally:
+        LlamaModel.forward = forward
+    assert len(asked) == 20 and not any(asked), "nothing is kept of the trunk, and it has no dropout"
+    assert report.last_loss < 0.8 * report.first_loss
+    after = trunk_of(tmp_path / "head")
+    assert after.keys() == before.keys()
+    assert all(torch.equal(after[name].to(stored), before[name]) for name in before)
+    train_value(tmp_path / "head", VALUES, replace(HEAD, num_steps=1), tmp_path / "again")
+    assert all(torch.equal(one, trunk_of(tmp_path / "again")[name]) for name, one in after.items())
+    heads = [load_value_model(tmp_path / name).model.score.weight for name in ("head", "again")]
+    assert heads[0].abs().max() > 0 and not torch.equal(*heads)
+
+
+def test_a_head_is_resumed_with_its_own_state_alone(parent: Path, tmp_path: Path) -> None:
+    saved: dict[int, Path] = {}
+
+    def keep(step: int, folder: Path) -> None:
+        saved[step] = Path(shutil.copytree(folder, tmp_path / f"saved-{step}"))
+
+    settings = replace(HEAD, validation_share=0.5, patience=9, evaluate_steps=3, save_seconds=0.0)
+    train_value(parent, VALUES, settings, tmp_path / "straight", Attempt(folder=tmp_path / "job", on_saved=keep))
+    optimizer = torch.load(saved[7] / "optimizer.pt", weights_only=True)
+    assert len(optimizer["state"]) == 1 and optimizer["state"][0]["exp_avg"].shape == (1, 32)
+    train_value(parent, VALUES, settings, tmp_path / "resumed", Attempt(resume_from=saved[7]))
+    first, second = (dict(load_value_model(tmp_path / name).model.state_dict()) for name in ("straight", "resumed"))
+    assert all(torch.equal(first[name], second[name]) for name in first)
+
+
+def test_a_policy_has_no_head_to_train_alone(parent: Path, tmp_path: Path) -> None:
+    runs: list[Callable[[], object]] = [
+        lambda: train_policy(parent, EXAMPLES, HEAD, tmp_path / "out"),
+        lambda: train_preferences(parent, PREFERENCES, HEAD, tmp_path / "out"),
+        lambda: train_paths(parent, PATHS, LikelihoodLoss(), HEAD, tmp_path / "out"),
+    ]
+    for run in runs:
+        with pytest.raises(TrainingError, match="trainable = head is for value models"):
+            run()
+    assert not (tmp_path / "out").exists()
+
+
 def test_held_out_problems_are_never_learnt_from_and_always_the_same() -> None:
     learnt, held_out = split_by_problem(VALUES, 0.5)
     assert {e.question for e in learnt}.isdisjoint(e.question for e in held_out) and learnt and held_out
@@ -243,7 +317,15 @@ def test_losses_and_figures_are_in_the_event_files(parent: Path, tmp_path: Path)
 
 
 @pytest.mark.parametrize(
-    "change", [{"dpo_beta": 0.0}, {"patience": 2}, {"validation_share": 1.0}, {"save_seconds": -1.0}]
+    "change",
+    [
+        {"dpo_beta": 0.0},
+        {"patience": 2},
+        {"validation_share": 1.0},
+        {"save_seconds": -1.0},
+        {"trainable": "head", "lora_rank": 4},
+        {"trainable": "head", "gradient_checkpointing": True},
+    ],
 )
 def test_settings_that_cannot_be_are_bad_input(change: dict[str, Any]) -> None:
     with pytest.raises(InputError, match=next(iter(change))):

@@ -165,6 +165,9 @@ def test_what_does_not_fit_comes_with_settings_that_make_room() -> None:
     smaller = memory(12 * 10**9, lora_rank=16)
     assert smaller.num_bytes < found.num_bytes - 10**9
     assert not any(advice.startswith("--set policy_training.lora_rank") for advice in smaller.advice)
+    head = training_parts(TrainedModel("value", SMOLLM2, TrainingSettings(trainable="head"), 200))
+    adapters = training_parts(TrainedModel("value", SMOLLM2, TrainingSettings(lora_rank=1), 200))
+    assert all(less.num_bytes <= more.num_bytes for less, more in zip(head, adapters, strict=True))
     assert memory(10**9).advice[-1].endswith("take a smaller model")
 
 

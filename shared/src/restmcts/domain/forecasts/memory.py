@@ -105,12 +105,10 @@ def training_parts(model: TrainedModel) -> list[MemoryPart]:
     AdamW for what is trained, and a forward pass with what its backward pass needs.
     """
     shape, training = model.shape, model.training
-    trained = shape.num_parameters if training.lora_rank is None else training.lora_rank * shape.adapter_width
+    trained, whole, beginnings = _learning(shape, training)
     length = min(model.num_tokens, training.max_length)
     tokens = training.batch_size * length
     a_layer = KEPT_A_LAYER * shape.width + 4 * shape.inner_width
-    # With gradient checkpointing one layer at a time is kept whole, of others their beginning.
-    whole, beginnings = (1, shape.num_layers) if training.gradient_checkpointing else (shape.num_layers, 0)
     scores = COPIES * shape.num_heads * length if shape.keeps_scores else 0
     a_token = whole * (a_layer + scores) + beginnings * shape.width + COPIES * shape.vocabulary
     return [
@@ -119,6 +117,17 @@ def training_parts(model: TrainedModel) -> list[MemoryPart]:
         MemoryPart("gradients and optimizer", 3 * trained * FLOAT32),
         MemoryPart(f"forward pass of {training.batch_size} x {length} tokens", tokens * a_token * FLOAT32),
     ]
+
+
+def _learning(shape: ModelShape, training: TrainingSettings) -> tuple[int, int, int]:
+    """Return how many parameters learn, of how many layers all is kept for the backward pass, and
+    of how many their beginning.
+    """
+    if training.trainable == "head":
+        return shape.width, 1, 0
+    learning = shape.num_parameters if training.lora_rank is None else training.lora_rank * shape.adapter_width
+    # With gradient checkpointing one layer at a time is kept whole, of others their beginning.
+    return (learning, 1, shape.num_layers) if training.gradient_checkpointing else (learning, shape.num_layers, 0)
 
 
 def memory_forecast(
@@ -159,7 +168,7 @@ def _advice(trained: Sequence[TrainedModel], kept_bytes: int, short: int) -> lis
     found = []
     for model in trained:
         section, training = f"{model.name}_training", model.training
-        if training.lora_rank is None:
+        if training.lora_rank is None and training.trainable == "all":
             saved = 3 * FLOAT32 * (model.shape.num_parameters - 16 * model.shape.adapter_width)
             found.append((saved, f"--set {section}.lora_rank=16"))
         if training.batch_size > 1:

@@ -29,7 +29,7 @@ from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.methods import METHODS
 from restmcts.domain.runs.promotion import PromotionSettings
 from restmcts.domain.runs.self_training import FirstLabels
-from restmcts.domain.runs.training_settings import Dtype, TrainingSettings, ValueObjective
+from restmcts.domain.runs.training_settings import HEAD_OF_VALUES, Dtype, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import ALGORITHM, SEARCHES, SearchSettings
 from restmcts.domain.search.tool_calls import ToolSettings
@@ -259,6 +259,13 @@ class RunSpec(Document):
         if packs_pairs or any(one is not None and one.tree_packing for one in others):
             reason = "tree_packing is for paths that a policy learns, not for pairs or value models: leave it out"
             raise PydanticCustomError("unusable", "{reason}", {"reason": reason})
+        return self
+
+    @model_validator(mode="after")
+    def _policies_learn_whole(self) -> "RunSpec":
+        of_policies = [self.policy_training, self.seed_training, self.preference_training]
+        if any(one is not None and one.trainable == "head" for one in of_policies):
+            raise PydanticCustomError("unusable", "{reason}", {"reason": HEAD_OF_VALUES})
         return self
 
     @model_validator(mode="after")

@@ -11,6 +11,8 @@ from restmcts.errors import InputError
 
 Schedule = Literal["cosine", "linear", "constant"]
 OptimizerName = Literal["adamw", "muon"]
+# "head": the output layer of a value model alone; its trunk stays as it is, bit by bit.
+Trainable = Literal["all", "head"]
 # What each of several processes keeps of the model that they train: everything, or its part of the
 # weights, gradients and optimizer state.
 Sharding = Literal["none", "full"]
@@ -27,6 +29,11 @@ PolicyObjective = Literal["sft", "dpo"]
 # siblings; "progress": "mse", and regression of what a step adds, V(p_k) - V(p_{k-1}), on
 # v_k - v_{k-1}.
 ValueObjective = Literal["mse", "soft", "hard", "orm", "ranking", "siblings", "progress"]
+
+
+HEAD_OF_VALUES = (
+    "trainable = head is for value models: a policy learns with all weights, or with adapters (lora_rank); leave it out"
+)
 
 
 def gives_values(objective: ValueObjective) -> bool:
@@ -64,6 +71,7 @@ class TrainingSettings:
             over the examples.
         patience: evaluations in a row without a lower held-out loss after which training ends; the
             best weights are kept. None: train to the end and keep the last.
+        trainable: "all" weights, or the "head" alone (value models): the trunk stays as it is.
         lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
             all weights.
         precision: number format of forward and backward passes; weights and optimizer stay in
@@ -95,6 +103,7 @@ class TrainingSettings:
     validation_share: Share = 0.0
     evaluate_steps: AtLeastOne | None = None
     patience: AtLeastOne | None = None
+    trainable: Trainable = "all"
     lora_rank: AtLeastOne | None = None
     precision: Dtype = "float32"
     gradient_checkpointing: bool = False
@@ -108,6 +117,11 @@ class TrainingSettings:
             raise InputError("training setting patience needs held-out problems: give a validation_share above 0")
         if self.packing and self.tree_packing:
             raise InputError("packing lays paths end to end, tree_packing lays them as trees: give one of them")
+        if self.trainable == "head" and (self.lora_rank is not None or self.gradient_checkpointing):
+            raise InputError(
+                "trainable = head leaves the trunk as it is: leave out lora_rank, which trains adapters in it, and "
+                "gradient_checkpointing, as nothing is kept of its forward pass"
+            )
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,17 +1,23 @@
-"""Low-rank adapters around a model while it is trained, merged into its weights when done
-(PEFT; arXiv:2106.09685).
+"""What of a model is trained: all of it, its head, or low-rank adapters around it, merged into its
+weights when done (PEFT; arXiv:2106.09685).
 """
 
 from typing import Any
 
-from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import HEAD_OF_VALUES, TrainingSettings
+from restmcts.errors import TrainingError
 from restmcts.modeling.checkpoints import LoadedModel
 
 
 def trained_model(loaded: LoadedModel, settings: TrainingSettings) -> Any:
-    """Return what is trained: the model itself, or adapters on all its linear layers around it;
-    a value head is always trained.
+    """Return what is trained: the model, all of it or a value model's head alone, or adapters
+    on all its linear layers around it; a value head is always trained.
+
+    Raises:
+        TrainingError: if a head alone is to be trained, and the model has none outside its trunk.
     """
+    if settings.trainable == "head":
+        _freeze_trunk(loaded)
     if settings.lora_rank is None:
         return loaded.model
     from peft import LoraConfig, get_peft_model
@@ -24,6 +30,16 @@ def trained_model(loaded: LoadedModel, settings: TrainingSettings) -> Any:
         task_type="SEQ_CLS" if is_value else "CAUSAL_LM",
     )
     return get_peft_model(loaded.model, config)
+
+
+def _freeze_trunk(loaded: LoadedModel) -> None:
+    if loaded.kind != "value":
+        raise TrainingError(HEAD_OF_VALUES)
+    loaded.model.base_model.requires_grad_(False)
+    if not any(parameter.requires_grad for parameter in loaded.model.parameters()):
+        raise TrainingError(
+            f"a {type(loaded.model).__name__} has no head outside its trunk: leave out trainable = head"
+        )
 
 
 def merge_adapters(loaded: LoadedModel, model: Any) -> None:

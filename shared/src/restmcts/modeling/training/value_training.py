@@ -58,6 +58,9 @@ class ValueTrainer(StepLoop, Trainer):  # type: ignore[misc]
 
     def share_of_loss(self, inputs: dict[str, torch.Tensor], num_targets: float) -> torch.Tensor:
         """Return the loss of one forward pass, divided by the targets of the step."""
+        if self._settings.trainable == "head":
+            # What is read later has no dropout either.
+            self._reader.trunk.eval()
         wanted = inputs["targets"] != IGNORED
         outputs = self._reader.values_at(
             inputs["input_ids"], inputs.get("attention_mask"), wanted, inputs.get("position_ids")
