@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError
 from restmcts_cli.reports.live_display import LiveDisplay
 from typer.testing import Result
@@ -215,3 +216,18 @@ def test_after_ctrl_c_a_display_says_how_the_run_is_resumed(capsys: pytest.Captu
     with pytest.raises(ValueError, match="a fault"), LiveDisplay("restmcts selftrain in w"):
         raise ValueError("a fault")
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.parametrize("claims", [True, False])
+def test_a_display_that_claims_nothing_shows_no_figures_of_promotions(
+    workdir: Path, capsys: pytest.CaptureFixture[str], claims: bool
+) -> None:
+    result = json.dumps({"reason": "promoted: accuracy 12.5 % [5.5, 26.1] (40 problems)"})
+    with closing(sqlite3.connect(workdir / "run.db")) as stored, stored:
+        stored.execute("update phases set kind = 'gate', state = 'done', result = ? where name = 'policy-1'", [result])
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with LiveDisplay("a demo", claims=claims) as display:
+        display.watch(database, 1)
+    database.close()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "policy-1: done" in line]
+    assert line.endswith("(40 problems)" if claims else "done · promoted")

@@ -175,9 +175,19 @@ def _of_method(spec: RunSpec, method: str, repeat: int, searches: Mapping[str, M
 
 
 def run_beside(
-    spec: RunSpec, method: str, problems: dict[str, list[Problem]], run_id: int, workdir: Path, name: str
+    spec: RunSpec,
+    method: str,
+    problems: dict[str, list[Problem]],
+    run_id: int,
+    workdir: Path,
+    name: str,
+    *,
+    claims: bool = True,
 ) -> int:
     """Do what is not done yet of a run from the first policy of a stored one; return its id.
+
+    Args:
+        claims: whether its promotions are shown with their figures.
 
     Raises:
         RestMctsError: if it fails; what is done stays done.
@@ -185,7 +195,7 @@ def run_beside(
     options = model_options(spec)
     alone = _of_method(spec, method, 0, {}).model_copy(update={"evaluations": ()})
     part = SeedPart(alone, problems, _first_policy(workdir, options, run_id))
-    return _do(workdir, options, name, part, spec_plan(alone))
+    return _do(workdir, options, name, part, spec_plan(alone), claims=claims)
 
 
 def _first_policy(workdir: Path, options: ModelOptions, run_id: int) -> str:
@@ -202,6 +212,8 @@ def _do(
     setting: SeedPart,
     plan: Sequence[Phase],
     named: Collection[str] = (),
+    *,
+    claims: bool = True,
 ) -> int:
     """Run to its end what is not done yet of one run; return its id.
 
@@ -213,7 +225,7 @@ def _do(
         InputError: if the work folder contains a run of that name with other settings.
     """
     spec, models = setting.spec, {BASE: ("policy", setting.base)}
-    display = LiveDisplay(f"restmcts, {name}")
+    display = LiveDisplay(f"restmcts, {name}", claims=claims)
     with LocalRun(workdir, options, display.on_training) as run, display:
         known = run.find(name)
         if known is None:

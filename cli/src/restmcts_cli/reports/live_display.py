@@ -51,9 +51,11 @@ class LiveDisplay:
 
     Args:
         resumption: what resumes the run, as a sentence; "": what ends is not the run.
+        claims: whether promotions are shown with the figures that decided on them.
     """
 
-    def __init__(self, title: str, resumption: str = "the same command resumes it") -> None:
+    def __init__(self, title: str, resumption: str = "the same command resumes it", *, claims: bool = True) -> None:
+        self._claims = claims
         self._title = title
         self._resumption = resumption
         self._last = ""
@@ -134,7 +136,7 @@ class LiveDisplay:
         ended = [one for one in phases if one.state not in (PhaseState.PENDING, *WORKING)]
         new = [one for one in ended if one.name not in self._announced]
         self._announced.update(one.name for one in new)
-        for (state, outcome), alike in groupby(new, key=lambda one: (one.state, _came_to(one, self._mark))):
+        for (state, outcome), alike in groupby(new, key=lambda one: (one.state, self._came_to(one))):
             names = [one.name for one in alike]
             if state == PhaseState.SKIPPED and len(names) > 1:
                 self._print(f"{names[0]} to {names[-1]}, {len(names)} phases: {state}{outcome}")
@@ -199,19 +201,20 @@ class LiveDisplay:
         if not total and phase.name in self._trainings:
             done, total = self._trainings[phase.name].step, self._trainings[phase.name].num_steps
         bar = ProgressBar(total=max(total, 1), completed=done, width=30)
-        return Text(phase.name), bar, Text(self._share(phase)), Text(_came_to(phase, self._mark).removeprefix(" · "))
+        return Text(phase.name), bar, Text(self._share(phase)), Text(self._came_to(phase).removeprefix(" · "))
 
-
-def _came_to(phase: progress.PhaseProgress, mark: str) -> str:
-    if phase.num_trees:
-        solved = marked(f"{phase.num_solved} of {phase.num_trees} solved", mark)
-        return f" · {solved}" + (f", {phase.num_failed} failed" if phase.num_failed else "")
-    reason = phase.result.get("reason")
-    if reason:
-        return f" · {marked(reason, mark if phase.kind == GATE else '')}"
-    if "last_loss" in phase.result:
-        return f" · loss {phase.result['first_loss']:.3f} -> {phase.result['last_loss']:.3f}"
-    return ""
+    def _came_to(self, phase: progress.PhaseProgress) -> str:
+        if phase.num_trees:
+            solved = marked(f"{phase.num_solved} of {phase.num_trees} solved", self._mark)
+            return f" · {solved}" + (f", {phase.num_failed} failed" if phase.num_failed else "")
+        reason = phase.result.get("reason")
+        if reason and phase.kind == GATE:
+            return f" · {marked(reason, self._mark) if self._claims else reason.partition(':')[0]}"
+        if reason:
+            return f" · {reason}"
+        if "last_loss" in phase.result:
+            return f" · loss {phase.result['first_loss']:.3f} -> {phase.result['last_loss']:.3f}"
+        return ""
 
 
 def _budget(state: progress.RunProgress, tokens_per_second: float) -> str:

@@ -166,7 +166,8 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
     phases, sets = spec_plan(spec), problem_sets(spec)
     trusted = spec.models.trust_remote_code
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
-    display = LiveDisplay(f"restmcts demo, seed {spec.seed}")
+    is_smoke = quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers)
+    display = LiveDisplay(f"restmcts demo, seed {spec.seed}", claims=not is_smoke)
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         config = run_config(spec, models, sets)
         known = run.find(RUN_NAME)
@@ -177,7 +178,11 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
             run_id = run.known(known, spec.max_tokens)
         display.watch(run.database, run_id)
         _work(run, run_id, spec)
-    beside = None if quick and spec.truth.knows_answers else _run_beside(spec, demo, sets, run_id, workdir)
+    beside = (
+        None
+        if quick and spec.truth.knows_answers
+        else _run_beside(spec, demo, sets, run_id, workdir, claims=not is_smoke)
+    )
     with LocalRun(workdir, model_options(spec)) as run:
         return _report(run, (run_id, beside), spec, demo, quick, begin)
 
@@ -194,14 +199,15 @@ def _work(run: "LocalRun", run_id: int, spec: "RunSpec") -> None:
 
 
 def _run_beside(
-    spec: "RunSpec", demo: Demo, sets: "dict[str, list[Problem]]", run_id: int, workdir: Path
+    spec: "RunSpec", demo: Demo, sets: "dict[str, list[Problem]]", run_id: int, workdir: Path, *, claims: bool
 ) -> int | None:
     from restmcts_cli.experiments.comparison_runs import run_beside
     from restmcts_cli.experiments.votes_demo_plan import with_true_answers
 
     if not spec.truth.knows_answers:
         print_note("beside it, from the same first policy: the same run with true answers")
-        return run_beside(with_true_answers(spec), spec.method, sets, run_id, workdir, WITH_ANSWERS)
+        known = with_true_answers(spec)
+        return run_beside(known, spec.method, sets, run_id, workdir, WITH_ANSWERS, claims=claims)
     if demo == "smollm2" or spec.budget.tokens is None or spec.method == BESIDE:
         return None
     print_note("beside it, from the same first policy: ReST^EM, which samples as many tokens and searches nothing")
