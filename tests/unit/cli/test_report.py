@@ -154,6 +154,7 @@ def test_selftrain_report_has_no_accuracy_column() -> None:
     text = render_page(report)
     assert "<th>greedy" not in text and "<th>control" not in text and "<svg" not in text
     assert summarise(report) == ["The search solved 3 of 20 problems (15.0 % [5.2, 36.0])."]
+    assert summarise(replace(report, claims=False)) == ["The search solved 3 of 20 problems."]
 
 
 def test_write_report_replaces_whole_and_survives_surrogates(tmp_path: Path) -> None:

@@ -172,6 +172,7 @@ class Report:
         mark: the word beside each accuracy: "unchecked" where no probe checks the verdicts that
             the run trained on, else nothing.
         beside: what the iterations' runs beside are.
+        claims: whether figures mean something: a smoke run says counts alone.
     """
 
     title: str
@@ -187,6 +188,7 @@ class Report:
     notes: tuple[str, ...] = ()
     mark: str = ""
     beside: Beside = REST_EM
+    claims: bool = True
 
 
 def evaluate_values(

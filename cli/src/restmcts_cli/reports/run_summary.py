@@ -16,7 +16,7 @@ def summarise(report: Report) -> list[str]:
     standard error allows it.
     """
     sentences = [
-        *_about_training(report.iterations, report.mark),
+        *_about_training(report.iterations, report.mark, claims=report.claims),
         *_about_accuracy(report.iterations, report.mark, report.beside),
     ]
     sentences += [*_about_values(report.values), *_about_search(report.search, report.mark), *report.notes]
@@ -27,7 +27,7 @@ def summarise(report: Report) -> list[str]:
     return sentences
 
 
-def _about_training(iterations: tuple[IterationResult, ...], mark: str) -> list[str]:
+def _about_training(iterations: tuple[IterationResult, ...], mark: str, *, claims: bool) -> list[str]:
     searched = [result for result in iterations if result.num_trees > 0]
     if not searched:
         return []
@@ -37,8 +37,8 @@ def _about_training(iterations: tuple[IterationResult, ...], mark: str) -> list[
         return [
             f"No problem was solved in {counted(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
         ]
-    solved = percent(share(num_solved, num_trees), mark)
-    sentences = [f"The search solved {num_solved:,} of {counted(num_trees, 'problem')} ({solved})."]
+    solved = f" ({percent(share(num_solved, num_trees), mark)})" if claims else ""
+    sentences = [f"The search solved {num_solved:,} of {counted(num_trees, 'problem')}{solved}."]
     for result in searched:
         if result.num_policy_samples == 0:
             sentences.append(

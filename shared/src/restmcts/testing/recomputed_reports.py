@@ -98,15 +98,26 @@ def share(outcomes: list[float]) -> str:
     """Return a share with its error, as decision 0021 has it: Wilson's interval below five outcomes
     of one kind.
     """
-    n, value = len(outcomes), fmean(outcomes)
+    return _shown(fmean(outcomes), _error(outcomes), len(outcomes))
+
+
+def _error(contributions: list[float]) -> float:
+    """Return the standard error of the mean of independent contributions."""
+    n = len(contributions)
+    return math.sqrt(variance(contributions) / n) if n > 1 else 0.0
+
+
+def _shown(value: float, error: float, n: int, *, as_percent: bool = True) -> str:
+    """Return a share of n problems as text, in per cent or, of an AUC, as a decimal."""
+    factor, unit, places = (100, " %", 1) if as_percent else (1, "", 2)
     spread = value * (1 - value)
-    error = math.sqrt(variance(outcomes) / n) if n > 1 else 0.0
-    effective = 1 + spread / error**2 if error and spread else float(n)
+    effective = 1 + spread / error**2 if error and spread > 0 else float(n)
     if min(value, 1 - value) * effective >= 5:
-        return f"{100 * value:.1f} % ± {100 * error:.1f}"
+        return f"{factor * value:.{places}f}{unit} ± {factor * error:.{places}f}"
     centre = (value + 1.96**2 / (2 * effective)) / (1 + 1.96**2 / effective)
     half = 1.96 * math.sqrt(spread / effective + 1.96**2 / (4 * effective**2)) / (1 + 1.96**2 / effective)
-    return f"{100 * value:.1f} % [{100 * max(centre - half, 0):.1f}, {100 * min(centre + half, 1):.1f}]"
+    low, high = factor * max(centre - half, 0), factor * min(centre + half, 1)
+    return f"{factor * value:.{places}f}{unit} [{low:.{places}f}, {high:.{places}f}]"
 
 
 def difference(ours: list[float], others: list[float]) -> tuple[float, float]:
@@ -180,12 +191,59 @@ def _check_values(page: _Tables, document: Any, run: _Run, database: sqlite3.Con
     for name, uri in known:
         values, distances, steps = _values(run, database, workdir / "artifacts" / uri.removeprefix(ARTIFACT))
         shown = f"V_{name.removeprefix('value-')}"
-        solvable = [value for value, left in zip(values, distances, strict=True) if left is not None]
-        others = [value for value, left in zip(values, distances, strict=True) if left is None]
-        auc = _chance_above(list(product(solvable, others)))
-        near = [-float(left) for left in distances if left is not None]
+        members: dict[str, list[_Valued]] = defaultdict(list)
+        for ((question, *path), step), value, left in zip(steps, values, distances, strict=True):
+            members[question].append((tuple(path), step, value, left))
+        problems = list(members.values())
+        auc, siblings, ranks = _auc(problems), _siblings(problems), _ranks(problems)
+        figures = [
+            "–" if auc is None else _shown(*auc, as_percent=False),
+            "–" if siblings is None else _shown(*siblings),
+            "–" if ranks is None else f"{ranks[0]:.2f} ± {ranks[1]:.2f}",
+            "–" if auc is None else f"{auc[2]:,}",
+        ]
+        assert [shown, *figures, f"{len(values):,}"] in page.rows, (shown, figures, len(values))
+        for field, figure in (("value_auc", auc), ("value_sibling_accuracy", siblings)):
+            for place, name in enumerate((field, f"{field}_stderr")):
+                said, wanted = document[name][shown], figure[place] if figure is not None else None
+                assert said == wanted or math.isclose(said, wanted or math.nan, abs_tol=1e-5)
+        for left in set(distances):
+            at = [value for value, other in zip(values, distances, strict=True) if other == left]
+            error = math.sqrt(variance(at) / len(at)) if len(at) > 1 else 0.0
+            assert f"{shown}: {fmean(at):.3f}" + (f" ± {error:.3f}" if error else "") in page.titles
+
+
+_Valued = tuple[tuple[str, ...], str, float, int | None]
+"""What a partial solution goes on from, its step, its value and exact distance."""
+
+
+def _auc(problems: list[list[_Valued]]) -> tuple[float, float, int] | None:
+    """Return the chance that a solvable partial solution is valued above another, its error over
+    problems, each of which moves it by what its own partial solutions win, and their number.
+    """
+    right = [value for each in problems for *_, value, left in each if left is not None]
+    wrong = [value for each in problems for *_, value, left in each if left is None]
+    auc = _chance_above(list(product(right, wrong)))
+    if auc is None:
+        return None
+    moved = []
+    for each in problems:
+        above = [_chance_above([(value, other) for other in wrong]) for *_, value, left in each if left is not None]
+        below = [_chance_above([(other, value) for other in right]) for *_, value, left in each if left is None]
+        moves = sum((one or 0.0) - auc for one in above) / len(right)
+        moves += sum((one or 0.0) - auc for one in below) / len(wrong)
+        moved.append(len(problems) * moves)
+    return auc, _error(moved), len(problems)
+
+
+def _siblings(problems: list[list[_Valued]]) -> tuple[float, float, int] | None:
+    """Return the share of pairs of siblings in which the nearer is valued higher, its error over
+    problems that have pairs, and their number.
+    """
+    counts = []
+    for each in problems:
         families: dict[tuple[str, ...], dict[str, tuple[float, float]]] = defaultdict(dict)
-        for (parent, step), value, left in zip(steps, values, distances, strict=True):
+        for parent, step, value, left in each:
             families[parent][step] = (math.inf if left is None else left, value)
         pairs = [
             (one[1], other[1]) if one[0] < other[0] else (other[1], one[1])
@@ -193,17 +251,32 @@ def _check_values(page: _Tables, document: Any, run: _Run, database: sqlite3.Con
             for one, other in combinations(family.values(), 2)
             if one[0] != other[0]
         ]
-        siblings, ranks = _chance_above(pairs), _spearman(solvable, near)
-        figures = ["–" if one is None else f"{one:.2f}" for one in (auc, siblings, ranks)]
-        figures[1] = "–" if siblings is None else f"{100 * siblings:.1f} %"
-        assert [shown, *figures, f"{len(values):,}"] in page.rows, (shown, figures, len(values))
-        for field, figure in (("value_auc", auc), ("value_sibling_accuracy", siblings)):
-            said = document[field][shown]
-            assert said == figure or math.isclose(said, figure or math.nan)
-        for left in set(distances):
-            at = [value for value, other in zip(values, distances, strict=True) if other == left]
-            error = math.sqrt(variance(at) / len(at)) if len(at) > 1 else 0.0
-            assert f"{shown}: {fmean(at):.3f}" + (f" ± {error:.3f}" if error else "") in page.titles
+        if pairs:
+            counts.append(((_chance_above(pairs) or 0.0) * len(pairs), len(pairs)))
+    if not counts:
+        return None
+    total = sum(num for _, num in counts)
+    value = sum(won for won, _ in counts) / total
+    return value, _error([len(counts) * (won - value * num) / total for won, num in counts]), len(counts)
+
+
+def _ranks(problems: list[list[_Valued]]) -> tuple[float, float] | None:
+    """Return the rank correlation of value and nearness, with its error by the jackknife over at
+    most 20 groups of problems.
+    """
+
+    def of(some: list[list[_Valued]]) -> float | None:
+        known = [(value, -float(left)) for each in some for *_, value, left in each if left is not None]
+        return _spearman([value for value, _ in known], [near for _, near in known])
+
+    whole, num_groups = of(problems), min(20, len(problems))
+    if whole is None:
+        return None
+    parts = [[each for place, each in enumerate(problems) if place % num_groups != one] for one in range(num_groups)]
+    kept = [value for part in parts if part and (value := of(part)) is not None]
+    if len(kept) < 2:
+        return whole, 0.0
+    return whole, math.sqrt(sum((one - fmean(kept)) ** 2 for one in kept) * (len(kept) - 1) / len(kept))
 
 
 def _values(
@@ -260,15 +333,15 @@ def _spearman(values: list[float], others: list[float]) -> float | None:
 
 def _check_sentences(page: _Tables, document: Any, run: _Run, beside: _Run, last: int) -> None:
     searched = [tree for number in range(1, last + 1) for tree in run.trees(f"collect-{number}")]
-    solved = sum(one for _, one, _ in searched)
+    solved = [float(one) for _, one, _ in searched]
     begun, greedy = run.greedy(0), run.greedy(last)
     control, others = run.right(f"grade-control-{last}"), beside.greedy(last)
     _says(
         page,
-        rf"solved ({NUMBER}) of ({NUMBER}) problems \((\d+) %\)",
-        solved,
+        rf"solved ({NUMBER}) of ({NUMBER}) problems \((.*?)\)",
+        round(sum(solved)),
         len(searched),
-        f"{100 * solved / len(searched):.0f}",
+        share(solved),
     )
     _says(page, rf"answers (.*) of ({NUMBER}) held-out problems greedily", share(greedy), len(greedy))
     for other, named in ((begun, "iteration 0"), (control, "the control"), (others, r"ReST\^EM")):

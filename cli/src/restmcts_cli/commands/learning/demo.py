@@ -245,7 +245,7 @@ def _report(
         others = {result.iteration: result.greedy for result in iteration_results(run.database, beside)}
         iterations = tuple(replace(one, beside=others.get(one.iteration)) for one in iterations)
     names = comparison_names(spec)
-    smoke = (SMOKE,) if quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers) else ()
+    is_smoke = quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers)
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
     chosen += "" if spec.truth.knows_answers else f" --truth {spec.truth.source}"
@@ -265,6 +265,7 @@ def _report(
             run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
         ),
         origin=run_origin(run.database, run_id),
-        notes=(*smoke, *stopped, *warnings_of(run.database, run_id)),
+        claims=not is_smoke,
+        notes=(*((SMOKE,) if is_smoke else ()), *stopped, *warnings_of(run.database, run_id)),
         mark=mark_beside(run.database, run_id),
     )
