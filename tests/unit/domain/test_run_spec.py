@@ -90,7 +90,7 @@ def _section(annotation: Any) -> Any:
 def _one_source(document: dict[str, Any]) -> dict[str, Any]:
     if "puzzles" in document:
         document = {name: value for name, value in document.items() if name not in ("problems", "test")}
-    return {name: _judged_or_not(_packed_one_way(name, section)) for name, section in document.items()}
+    return {name: _judged_or_not(_training(name, section)) for name, section in document.items()}
 
 
 def _judged_or_not(section: Any) -> Any:
@@ -100,11 +100,14 @@ def _judged_or_not(section: Any) -> Any:
     return section
 
 
-def _packed_one_way(name: str, section: Any) -> Any:
-    """Return a training that may be: trees are packed of solutions and of paths alone."""
+def _training(name: str, section: Any) -> Any:
+    """Return a training that may be: trees are packed of solutions and of paths alone, and heads
+    alone are trained of value models, without adapters and checkpointing.
+    """
     if isinstance(section, dict) and "tree_packing" in section:
         packs = section["tree_packing"] and not section["packing"] and name == "seed_training"
-        return {**section, "tree_packing": packs}
+        fits = name == "value_training" and section["lora_rank"] is None and not section["gradient_checkpointing"]
+        return {**section, "tree_packing": packs, "trainable": section["trainable"] if fits else "all"}
     return section
 
 
