@@ -113,7 +113,7 @@ def ended(
     cache = tmp_path_factory.mktemp("cache")
     artifacts = S3ArtifactStore(stack.settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, cache, 2**30)
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
-    run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:12], small_plan())
+    run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:12], small_plan(1, num_rounds=2))
     assert await_end(database, run_id, seconds=180) == "done"
     ports = [path.read_text() for path in (stack.folder / "workers").glob(f"*/{PORT_FILE}")]
     yield EndedRun(database, artifacts, run_id, "".join(map(scrape, ports)))
@@ -137,9 +137,11 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(ended: EndedRun) -> No
         assert transaction.execute(select(DEAD_LETTERS)).all() == []
     assert {phase.state for phase in phases} == {"done"}
     by_name = {phase.name: phase for phase in phases}
-    assert by_name["collect-2"].policy_id == checkpoints["policy-1"].id
-    assert by_name["collect-2"].value_id == checkpoints["value-1"].id
-    for kind, names in (("policy", ("base", "policy-1", "policy-2")), ("value", ("value-0", "value-1"))):
+    searched = [by_name[name].result["trees"] for name in ("collect-1.1", "collect-1")]
+    assert searched == [6, 6]
+    assert by_name["collect-1"].policy_id == checkpoints["policy-1.1"].id
+    assert by_name["collect-1"].value_id == checkpoints["value-1.1"].id
+    for kind, names in (("policy", ("base", "policy-1.1", "policy-1")), ("value", ("value-0", "value-1.1"))):
         weights = {(ended.artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
         assert len(weights) == len(names), f"each training of a {kind} model changed its weights"
 

@@ -125,6 +125,8 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
     Flag("--method", ("method",), METHOD, "Self-training method, e.g. rest-mcts, rest-mcts-paper, rest-em or star."),
     Flag("--labels", ("labels",), METHOD),
     Flag("--iterations", ("iterations",), METHOD),
+    Flag("--rounds", ("rounds",), METHOD),
+    Flag("--max-staleness", ("max_staleness",), METHOD),
     Flag("--max-tokens", ("max_tokens",), METHOD),
     SEED,
     Flag(

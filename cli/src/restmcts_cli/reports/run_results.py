@@ -1,5 +1,6 @@
 """What a stored run came to, as a `Report`: read from the database, computed nowhere else."""
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Any
@@ -37,21 +38,24 @@ def iteration_results(database: Database, run_id: int) -> tuple[IterationResult,
 
 
 def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iteration: int) -> IterationResult:
-    collected = phases.get(f"collect-{iteration}")
-    done = collected.result if collected is not None and collected.state == PhaseState.DONE else {}
-    trained = {kind: phases.get(f"{kind}-{iteration}") for kind in ("policy", "value")}
-    result = {kind: row.result if row is not None else {} for kind, row in trained.items()}
+    collected = [row for row in _of_rounds(phases, f"collect-{iteration}") if row.state == PhaseState.DONE]
+    trained = {kind: _of_rounds(phases, f"{kind}-{iteration}") for kind in ("policy", "value")}
     graded = phases.get(f"grade-policy-{iteration}") or (phases.get("grade-base") if iteration == 0 else None)
     return IterationResult(
         iteration=iteration,
-        num_trees=done.get("trees", 0),
-        num_solved=done.get("solved", 0),
+        num_trees=sum(row.result["trees"] for row in collected),
+        num_solved=sum(row.result["solved"] for row in collected),
         num_tokens=sum(row.result.get("tokens", 0) for row in phases.values() if _collects(row, iteration)),
-        num_policy_samples=result["policy"].get("num_examples", 0),
-        num_value_samples=result["value"].get("num_targets", 0),
+        num_policy_samples=sum(row.result.get("num_examples", 0) for row in trained["policy"]),
+        num_value_samples=sum(row.result.get("num_targets", 0) for row in trained["value"]),
         greedy=outcome(transaction, graded),
         control=outcome(transaction, phases.get(f"grade-control-{iteration}")),
     )
+
+
+def _of_rounds(phases: dict[str, StoredPhase], name: str) -> list[StoredPhase]:
+    """Return an iteration's phase of a name, or that of each of its rounds."""
+    return [row for row in phases.values() if row.name == name or row.name.startswith(f"{name}.")]
 
 
 def _collects(row: StoredPhase, iteration: int) -> bool:
@@ -120,9 +124,11 @@ def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:
             for row in runs.phases_of(transaction, run_id)
             if row.iteration == iteration and row.state == PhaseState.DONE
         ]
-    trained_on = [row.result for row in rows if row.spec.get("purpose") in ("bootstrap", "collect")]
-    num_problems = max((result["trees"] for result in trained_on), default=0)
-    return float(sum(result["tokens"] for result in trained_on)) / max(num_problems, 1)
+    trained_on = [row for row in rows if row.spec.get("purpose") in ("bootstrap", "collect")]
+    num_problems: Counter[str] = Counter()
+    for row in trained_on:
+        num_problems[row.name.partition(".")[0]] += row.result["trees"]
+    return float(sum(row.result["tokens"] for row in trained_on)) / max([1, *num_problems.values()])
 
 
 def gates_of(database: Database, run_id: int) -> tuple[dict[str, Any], ...]:

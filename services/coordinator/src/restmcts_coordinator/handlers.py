@@ -125,7 +125,7 @@ class CoordinatorHandlers:
         problems = (
             derive.derive_problems(transaction, run.id, phase)
             if phase.follows
-            else runs.problems_of(transaction, run.id, phase.problem_set)
+            else runs.problems_of_round(transaction, run.id, phase.problem_set, phase.round)
         )
         trees.create_trees(
             transaction,
@@ -155,6 +155,7 @@ class CoordinatorHandlers:
             runs.set_phase(transaction, row.id, PhaseState.FAILED, result={**summary, "reason": reason})
             return True
         runs.set_phase(transaction, row.id, PhaseState.DONE, result=summary)
+        others_may_solve = others_may_solve or phase.round is not None
         if phase.purpose == "collect" and not summary["solved"] and not others_may_solve:
             self._skip_dependents(transaction, phase.name, rows)
         return True

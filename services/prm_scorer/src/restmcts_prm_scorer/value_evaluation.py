@@ -23,7 +23,7 @@ from restmcts.domain.labels.filtering import value_paths
 from restmcts.domain.labels.inferred import StepLabel
 from restmcts.domain.labels.labelled_solutions import labels_of
 from restmcts.domain.requests import ScoreSteps
-from restmcts.domain.runs.phases import PROMOTION_PHASE
+from restmcts.domain.runs.phases import PROMOTION_PHASE, PromotionPhase
 from restmcts.domain.runs.promotion import AUC, BENCH_AUC, SIBLING_ACCURACY, HeldOutStep, auc, sibling_accuracy
 from restmcts.domain.stats.estimates import Figure
 from restmcts.domain.tree import Tree
@@ -115,7 +115,7 @@ def _evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int
         phase = PROMOTION_PHASE.validate_python(row.spec)
         candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
         incumbent = promotions.promoted(transaction, row.run_id, phase.model)
-        held_out = _held_out(transaction, row.run_id, phase.evidence)
+        held_out = _held_out(transaction, row.run_id, phase)
         bench = None if phase.bench_set is None else runs.problems_of(transaction, row.run_id, phase.bench_set)
     with blocking(database, phase_id), _kept(database, phase_id, settings):
         new = _figures(scorers, candidate.id, held_out, bench, settings)
@@ -133,9 +133,14 @@ def _evaluate(database: Database, scorers: ModelCache[StepScorer], phase_id: int
         return True
 
 
-def _held_out(transaction: Transaction, run_id: int, phase_name: str) -> list[LabelledTree]:
+def _held_out(transaction: Transaction, run_id: int, phase: PromotionPhase) -> list[LabelledTree]:
+    """Return the labelled trees on which a promotion compares value models."""
+    evidence = next(row.spec for row in runs.phases_of(transaction, run_id) if row.name == phase.evidence)
+    problems = runs.problems_of_round(transaction, run_id, evidence["problem_set"], phase.round)
+    problem_ids = {problem.id for problem in problems}
     found = []
-    for batch in runs.labelled_trees(transaction, run_id, (phase_name,)):
+    for labelled in runs.labelled_trees(transaction, run_id, (phase.evidence,)):
+        batch = [row for row in labelled if row.id in problem_ids]
         loaded = trees.load_trees(transaction, [row.tree_id for row in batch])
         labels = trees.load_labels(transaction, loaded)
         found += [(row.question, loaded[row.tree_id], labels[row.tree_id][1]) for row in batch]

@@ -75,7 +75,7 @@ def phase_rows(
 def _policy_rows(database: Database, run_id: int, phase: TrainPolicyPhase) -> Iterator[JsonObject]:
     if phase.solutions_of is not None:
         with database.transaction() as transaction:
-            problems = runs.problems_of(transaction, run_id, phase.solutions_of)
+            problems = runs.problems_of_round(transaction, run_id, phase.solutions_of, phase.round)
         for problem in problems:
             if problem.solution:
                 observed = _observed(phase, problem.kind, problem.solution)

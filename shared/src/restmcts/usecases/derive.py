@@ -36,12 +36,14 @@ def derive_problems(transaction: Transaction, run_id: int, phase: SearchPhase) -
 
 def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str) -> None:
     """Write the answers into the questions where they are: this process does not read them."""
-    solved = (
+    searched = (
         select(PROBLEMS.c.position)
         .join(TREES, TREES.c.problem_id == PROBLEMS.c.id)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)
-        .where(PHASES.c.run_id == run_id, PHASES.c.name.in_(phase.follows), TREES.c.solved.is_(True))
+        .where(PHASES.c.run_id == run_id)
     )
+    asked_first = searched.where(PHASES.c.name == phase.follows[0])
+    solved = searched.where(PHASES.c.name.in_(phase.follows), TREES.c.solved.is_(True))
     asked = func.replace(
         func.replace(literal(hint), "{answer}", func.coalesce(PROBLEMS.c.answer, "")), "{question}", PROBLEMS.c.question
     )
@@ -49,7 +51,10 @@ def _hinted(transaction: Transaction, run_id: int, phase: SearchPhase, hint: str
     unsolved = (
         select(*columns, PROBLEMS.c.position, literal(phase.name), asked, PROBLEMS.c.id)
         .where(
-            PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == phase.problem_set, PROBLEMS.c.position.not_in(solved)
+            PROBLEMS.c.run_id == run_id,
+            PROBLEMS.c.set_name == phase.problem_set,
+            PROBLEMS.c.position.in_(asked_first),
+            PROBLEMS.c.position.not_in(solved),
         )
         .order_by(PROBLEMS.c.position)
     )
@@ -91,7 +96,7 @@ def _allocated(transaction: Transaction, run_id: int, phase: SearchPhase) -> Non
     """
     samples = {one.problem_id: one for one in sample_counts(transaction, run_id, phase.follows[0])}
     in_vain = _searched_in_vain(transaction, run_id, phase.follows[1:])
-    problems = runs.problems_of(transaction, run_id, phase.problem_set)
+    problems = [one for one in runs.problems_of(transaction, run_id, phase.problem_set) if one.id in samples]
     left = [
         problem
         for problem in problems

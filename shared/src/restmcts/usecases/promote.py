@@ -38,7 +38,7 @@ def _held_out_accuracy(
     wrong; None if not measured.
     """
     evidence = next(row for row in runs.phases_of(transaction, run_id) if row.name == phase.evidence)
-    phase_id = promotions.evaluated_phase(transaction, run_id, evidence.spec["problem_set"], policy.id)
+    phase_id = promotions.evaluated_phase(transaction, evidence, policy.id)
     verdicts = promotions.verdicts_of(transaction, phase_id) if phase_id is not None else []
     return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
 

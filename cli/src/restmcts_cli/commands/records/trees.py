@@ -107,7 +107,10 @@ def show(
         print_json(tree)
         return
     print_fields(
-        {name: getattr(tree, name) for name in ("run", "phase", "problem", "question", "state", "error", "stop_reason")}
+        {
+            name: getattr(tree, name)
+            for name in ("run", "phase", "staleness", "problem", "question", "state", "error", "stop_reason")
+        }
     )
     print_fields(
         {

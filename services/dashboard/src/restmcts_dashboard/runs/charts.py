@@ -47,7 +47,7 @@ def compared_charts(runs: Mapping[str, Sequence[PhaseNumbers]], across: Across) 
         accuracy[name] = [Point.of(place, phase.accuracy) for place, phase in found if phase.accuracy is not None]
         spent = _spent_after(phases)
         solved[name] = [
-            Point(phase.iteration if across == "iteration" else spent[phase.name], phase.num_solved / phase.num_done)
+            Point(phase.place if across == "iteration" else spent[phase.name], phase.num_solved / phase.num_done)
             for phase in phases
             if phase.purpose == "collect" and phase.num_done
         ]
@@ -64,7 +64,7 @@ def _evaluated(phases: Sequence[PhaseNumbers], across: Across) -> Iterator[tuple
     for phase in phases:
         stem = re.sub(r"-\d+$", "", phase.name)
         if phase.state == "done" and stem.startswith("grade-"):
-            yield stem, phase.iteration if across == "iteration" else spent[phase.name], phase
+            yield stem, phase.place if across == "iteration" else spent[phase.name], phase
 
 
 def _spent_after(phases: Sequence[PhaseNumbers]) -> dict[str, int]:
@@ -79,7 +79,7 @@ def _decisions(phases: Sequence[PhaseNumbers], kind: str, across: Across) -> Ite
         candidate = str(phase.result.get("candidate") or "")
         if phase.kind == "gate" and phase.state == "done" and candidate.startswith(kind):
             promoted = bool(phase.result.get("promoted"))
-            place = phase.iteration if across == "iteration" else spent[phase.name]
+            place = phase.place if across == "iteration" else spent[phase.name]
             yield Moment(float(place), f"{candidate} was {'promoted' if promoted else 'rejected'}", promoted)
 
 
@@ -98,7 +98,7 @@ def loss_chart(phases: Sequence[PhaseNumbers]) -> Markup:
     for phase in phases:
         loss = phase.result.get("last_loss")
         if phase.kind in KINDS and loss is not None and not phase.name.startswith("control"):
-            points[KINDS[phase.kind]].append(Point(phase.iteration, loss))
+            points[KINDS[phase.kind]].append(Point(phase.place, loss))
     return _chart(
         "Last training loss by iteration", "Loss", points, [0.0, *(p.y for series in points.values() for p in series)]
     )
@@ -124,9 +124,7 @@ def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, Estimate
     """
     collected = [phase for phase in phases if phase.purpose == "collect" and phase.name in quality]
     points = (
-        {"V at verified ends": [Point.of(phase.iteration, quality[phase.name]) for phase in collected]}
-        if collected
-        else {}
+        {"V at verified ends": [Point.of(phase.place, quality[phase.name]) for phase in collected]} if collected else {}
     )
     ends = [0.5, 1.0, *(p.y - p.error for series in points.values() for p in series)]
     moments = tuple(_decisions(phases, "value", "iteration"))

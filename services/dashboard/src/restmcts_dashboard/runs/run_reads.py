@@ -21,6 +21,7 @@ from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.problems import Verdict
+from restmcts.domain.runs.splits import size_of_round
 from restmcts.domain.stats.estimates import Estimate, Figure, share
 from restmcts.domain.truth.ledger import RunTruth
 from restmcts.reporting.annotations import annotations_in_words
@@ -202,10 +203,9 @@ def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbe
     left: dict[str, int] = {}
     for phase in phases:
         if phase.kind == "search" and phase.state not in ENDED_PHASES:
-            started = phase.state != "pending"
-            left[phase.name] = (
-                phase.num_trees if started else num_problems.get(specs[phase.name]["problem_set"], 0)
-            ) - phase.num_done
+            of_set = num_problems.get(specs[phase.name]["problem_set"], 0)
+            is_pending = phase.state == "pending"
+            left[phase.name] = size_of_round(of_set, phase.round) if is_pending else phase.num_trees - phase.num_done
     tokens = _tokens_left(phases, left)
     caps = [specs[name].get("budget", {}).get("tokens") for name in left]
     known = [cap for cap in caps if cap is not None]

@@ -158,10 +158,13 @@ class ListedRun:
 
 @dataclass(frozen=True, slots=True)
 class TreeFacts:
-    """A tree without its nodes; `phase` is a name, `problem` a position in its set."""
+    """A tree without its nodes; `phase` is a name, `problem` a position in its set, `staleness` the
+    trainings of the policy between the one that wrote it and the one that learns from it.
+    """
 
     id: int
     phase: str
+    staleness: int
     problem: int
     question: str
     state: str

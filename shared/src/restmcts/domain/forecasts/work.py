@@ -18,6 +18,7 @@ from restmcts.domain.runs.phases import (
     TrainPolicyPhase,
     TrainValuePhase,
 )
+from restmcts.domain.runs.splits import size_of_round
 from restmcts.domain.runs.training_settings import TrainingSettings
 
 Source = Literal["probe", "earlier runs", "limits"]
@@ -192,7 +193,11 @@ def forecast(
         max_tokens: of the whole run, which pauses there; None: no limit.
         progress: what is done already. Trees and trainings that were started count in full.
     """
-    trees = {phase.name: sizes.get(phase.problem_set, 0) for phase in phases if isinstance(phase, SearchPhase)}
+    trees = {
+        phase.name: size_of_round(sizes.get(phase.problem_set, 0), phase.round)
+        for phase in phases
+        if isinstance(phase, SearchPhase)
+    }
     phases = [phase for phase in phases if phase.name not in progress.phases]
     found = [_of_phase(phase, trees, progress.trees, sizes, measured, machine) for phase in phases]
     left = max(max_tokens - progress.tokens, 0) if max_tokens is not None else None

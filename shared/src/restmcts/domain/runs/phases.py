@@ -3,7 +3,7 @@ they bring.
 
 A phase may begin as soon as every phase it names in `needs()` is done. Checkpoints are named within
 their run ("policy-1"); where a promotion decides, its name represents the checkpoint that it left
-promoted.
+promoted. Phases of an iteration that is divided into rounds say which `round` they belong to.
 """
 
 from dataclasses import dataclass, field, replace
@@ -17,6 +17,7 @@ from restmcts.domain.learning.learner import LearnerSettings
 from restmcts.domain.learning.sft import SupervisedLearner
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.promotion import ValueMetric
+from restmcts.domain.runs.splits import Round
 from restmcts.domain.runs.training_settings import PolicyObjective, TrainingSettings, ValueObjective
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import SearchSettings
@@ -58,6 +59,9 @@ class SearchPhase:
             whole tree, which a single one would overshoot.
         truth: where the verdicts on finished solutions come from.
         tools: whether steps may call tools.
+        round: whose problems of the set are searched; None: all of them.
+        staleness: trainings of the policy between the one that writes the trees and the one that
+            learns from them.
     """
 
     name: str
@@ -77,6 +81,8 @@ class SearchPhase:
     samples_of: str | None = None
     truth: TruthSettings = field(default_factory=TruthSettings)
     tools: ToolSettings = field(default_factory=ToolSettings)
+    round: Round | None = None
+    staleness: int = 0
     kind: Literal["search"] = "search"
 
     def __post_init__(self) -> None:
@@ -108,6 +114,7 @@ class TrainPolicyPhase:
         learner: which steps of the trees teach the policy with which weight ("sft").
         pairs: which pairs are kept, problem by problem ("dpo").
         calls_tools: whether steps of given solutions call tools, whose answers are not learned.
+        round: whose given solutions are trained on; None: all of them.
     """
 
     name: str
@@ -121,6 +128,7 @@ class TrainPolicyPhase:
     learner: LearnerSettings = field(default_factory=SupervisedLearner)
     pairs: PairFilter = field(default_factory=PairFilter)
     calls_tools: bool = False
+    round: Round | None = None
     kind: Literal["train-policy"] = "train-policy"
 
     @property
@@ -149,6 +157,7 @@ class TrainValuePhase:
             data as well; None: none.
         objective: what the model learns of their labels.
         calls_tools: whether steps of given solutions call tools, whose answers are not learned.
+        round: after which it is trained; None: after a whole iteration.
     """
 
     name: str
@@ -160,6 +169,7 @@ class TrainValuePhase:
     solutions_of: str | None = None
     objective: ValueObjective = "mse"
     calls_tools: bool = False
+    round: Round | None = None
     kind: Literal["train-value"] = "train-value"
 
     def needs(self) -> tuple[str, ...]:
@@ -186,6 +196,9 @@ class PromotionPhase:
         value_gain: likewise.
         bench_set: problem set of labelled solutions on which value models are evaluated besides;
             None: none.
+        round: on whose held-out problems the two are compared; None: on all of them.
+        incumbent_evidence: with a round, of a policy: the phase that evaluated the previously
+            promoted one on these problems.
     """
 
     name: str
@@ -198,11 +211,14 @@ class PromotionPhase:
     value_metric: ValueMetric = "both"
     value_gain: float | None = None
     bench_set: str | None = None
+    round: Round | None = None
+    incumbent_evidence: str | None = None
     kind: Literal["gate"] = "gate"
 
     def needs(self) -> tuple[str, ...]:
         """Return the phases and checkpoints that must be done before this one begins."""
-        return (self.candidate, self.evidence, *((self.previous,) if self.previous is not None else ()))
+        before = (name for name in (self.previous, self.incumbent_evidence) if name is not None)
+        return (self.candidate, self.evidence, *before)
 
 
 TrainingPhase = Annotated[TrainPolicyPhase | TrainValuePhase, Discriminator("kind")]

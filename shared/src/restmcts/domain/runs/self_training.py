@@ -62,6 +62,11 @@ class SelfTraining:
         truth: where the verdicts on training trees come from.
         probe_set: problems with true answers on which that source is evaluated in every iteration;
             None: it is not checked.
+        num_rounds: equal parts of an iteration's problems; after each of them the models are
+            trained and promoted.
+        max_staleness: trainings of the policy that may lie between the one that writes a tree and
+            the one that learns from it: so many rounds are searched before the models of the
+            round before them are trained.
     """
 
     num_iterations: int
@@ -91,6 +96,8 @@ class SelfTraining:
     control: bool = False
     truth: TruthSettings = field(default_factory=TruthSettings)
     probe_set: str | None = None
+    num_rounds: int = 1
+    max_staleness: int = 0
 
     def __post_init__(self) -> None:
         if self.num_iterations < 1:
@@ -101,3 +108,8 @@ class SelfTraining:
             raise InputError("a control trains on seed solutions: name the set that has them")
         if self.seeds_again and self.seed_set is None:
             raise InputError("seeds_again: no seed solutions are named; give seed_training, or leave it out")
+        if self.num_rounds > 1 and not self.truth.knows_answers:
+            raise InputError(
+                "rounds: accepted answers are checked over all problems of an iteration before anything learns from "
+                "them; leave rounds out, or give --truth answers"
+            )

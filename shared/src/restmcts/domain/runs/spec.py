@@ -188,7 +188,18 @@ class RunSpec(Document):
     labels: FirstLabels | None = Field(
         default=None, description="Source of the labels of the first value model; if not given, the method's own."
     )
-    iterations: int = Field(default=1, ge=1, description="Rounds of search and training.")
+    iterations: int = Field(default=1, ge=1, description="How often problems are searched and the models trained.")
+    rounds: int = Field(
+        default=1,
+        ge=1,
+        description="Parts of an iteration's problems, after each of which the models are trained further.",
+    )
+    max_staleness: int = Field(
+        default=0,
+        ge=0,
+        description="Trainings of the policy that may lie between the one that writes a tree and the one that learns from "
+        "it; 1: a round is searched while the models of the one before are trained.",
+    )
     max_tokens: int | None = Field(
         default=None,
         ge=1,

@@ -58,6 +58,8 @@ def self_training(spec: RunSpec) -> SelfTraining:
         control=spec.control,
         truth=spec.truth,
         probe_set=_probe_set(spec),
+        num_rounds=spec.rounds,
+        max_staleness=spec.max_staleness,
     )
 
 

@@ -1,10 +1,16 @@
 """Which problems are held out of training, to compare checkpoints on: decided by the question, so
-that two problems of one question never fall on both sides.
+that two problems of one question never fall on both sides. And which problems belong to a round, a
+part of an iteration.
 """
 
+import random
 from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import TypeVar
 
 from restmcts.domain.problems import Problem, question_digest
+
+T = TypeVar("T")
 
 ONE_IN = 10
 """Of the questions is held out, until there are enough."""
@@ -69,3 +75,43 @@ def split_held_out(
     for problem in problems:
         sides[not rule.takes(problem)].append(problem)
     return sides
+
+
+@dataclass(frozen=True, slots=True)
+class Round:
+    """One of the parts into which an iteration is divided.
+
+    Attributes:
+        number: from 1.
+        count: of the iteration's rounds.
+    """
+
+    number: int
+    count: int
+
+    @property
+    def is_last(self) -> bool:
+        """Whether the iteration ends with it."""
+        return self.number == self.count
+
+    @property
+    def share_done(self) -> float:
+        """The share of the iteration that is done after it."""
+        return self.number / self.count
+
+    def size(self, total: int) -> int:
+        """Return how many of `total` belong to the round; the sizes of all rounds differ by at
+        most 1.
+        """
+        return len(range(self.number - 1, total, self.count))
+
+    def members(self, whole: Sequence[T], seed: int) -> list[T]:
+        """Return what belongs to the round, in order: drawn by the seed, each by one round."""
+        places = list(range(len(whole)))
+        random.Random(seed).shuffle(places)
+        return [whole[place] for place in sorted(places[self.number - 1 :: self.count])]
+
+
+def size_of_round(total: int, part: Round | None) -> int:
+    """Return how many of a set's problems belong to a round; without one, all."""
+    return total if part is None else part.size(total)

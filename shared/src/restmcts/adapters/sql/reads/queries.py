@@ -35,6 +35,7 @@ from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS, phases_of
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, TreeState
+from restmcts.domain.runs.splits import Round
 from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.errors import NotFoundError
 
@@ -53,6 +54,8 @@ class PhaseNumbers:
         num_right: trees whose chosen answer is right.
         tokens: generated so far.
         result: what the phase says of itself once it has ended.
+        round: of its iteration; None where that is not divided.
+        staleness: of its trees, in trainings of the policy; 0 for training.
     """
 
     name: str
@@ -67,6 +70,13 @@ class PhaseNumbers:
     num_failed: int
     tokens: int
     result: JsonObject
+    round: Round | None = None
+    staleness: int = 0
+
+    @property
+    def place(self) -> float:
+        """The iterations that are done after it, with the rounds of the last one as parts."""
+        return self.iteration if self.round is None else self.iteration - 1 + self.round.share_done
 
     @property
     def accuracy(self) -> Estimate | None:
@@ -171,6 +181,8 @@ def _phase_numbers(row: StoredPhase, counts: TreeCounts) -> PhaseNumbers:
         num_failed=counts.failed,
         tokens=counts.tokens,
         result=row.result,
+        round=Round(**row.spec["round"]) if row.spec.get("round") else None,
+        staleness=row.spec.get("staleness", 0),
     )
 
 
@@ -210,9 +222,10 @@ def list_trees(
 
 _TREE_COLUMNS = (
     PHASES.c.name.label("phase"),
+    func.coalesce(PHASES.c.spec["staleness"].as_integer(), 0).label("staleness"),
     PROBLEMS.c.position.label("problem"),
     PROBLEMS.c.question,
-    *columns(TreeFacts, TREES, besides=("phase", "problem", "question")),
+    *columns(TreeFacts, TREES, besides=("phase", "staleness", "problem", "question")),
 )
 
 

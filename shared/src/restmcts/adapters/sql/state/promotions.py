@@ -5,7 +5,7 @@ that.
 from sqlalchemy import insert, select
 
 from restmcts.adapters.sql.database import Transaction, table_of
-from restmcts.adapters.sql.rows import Promotion, StoredCheckpoint
+from restmcts.adapters.sql.rows import Promotion, StoredCheckpoint, StoredPhase
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import TREES
@@ -65,11 +65,14 @@ def models(transaction: Transaction, run_id: int) -> dict[str, StoredCheckpoint]
     return found
 
 
-def evaluated_phase(transaction: Transaction, run_id: int, problem_set: str, policy_id: int) -> int | None:
-    """Return the id of the first phase that evaluated a policy on a problem set, to its end."""
-    for row in runs.phases_of(transaction, run_id):
+def evaluated_phase(transaction: Transaction, like: StoredPhase, policy_id: int) -> int | None:
+    """Return the id of the first phase that evaluated a policy on the problems of another
+    evaluation (its row), to its end.
+    """
+    for row in runs.phases_of(transaction, like.run_id):
         evaluates = row.state == PhaseState.DONE and row.spec.get("purpose") == "evaluate"
-        if evaluates and row.spec["problem_set"] == problem_set and row.policy_id == policy_id:
+        is_alike = all(row.spec.get(name) == like.spec.get(name) for name in ("problem_set", "round"))
+        if evaluates and is_alike and row.policy_id == policy_id:
             return row.id
     return None
 

@@ -36,7 +36,9 @@ from restmcts.adapters.sql.tables import (
 )
 from restmcts.domain.problems import Problem, question_digest
 from restmcts.domain.provenance import with_start
+from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, Phase
+from restmcts.domain.runs.splits import Round
 from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
 
@@ -157,6 +159,15 @@ def problems_of(transaction: Transaction, run_id: int, set_name: str) -> list[St
     """Return the rows of a problem set, in order."""
     statement = select(PROBLEMS).where(PROBLEMS.c.run_id == run_id, PROBLEMS.c.set_name == set_name)
     return transaction.rows(StoredProblem, statement.order_by(PROBLEMS.c.position))
+
+
+def problems_of_round(transaction: Transaction, run_id: int, set_name: str, part: Round | None) -> list[StoredProblem]:
+    """Return the rows of a problem set that belong to a round, in order; without one, all."""
+    problems = problems_of(transaction, run_id, set_name)
+    if part is None:
+        return problems
+    seed = transaction.execute(select(RUNS.c.seed).where(RUNS.c.id == run_id)).scalar_one()
+    return part.members(problems, derive_seed(seed, "rounds", set_name))
 
 
 def set_names_of(transaction: Transaction, run_id: int) -> list[str]:
