@@ -342,3 +342,16 @@ def test_what_makes_an_evaluation_fail_is_told_by_the_next_message(waiting: Any)
         return False
 
     await_true(told)
+
+
+def test_the_name_of_a_promotion_is_what_it_left_promoted_whatever_later_ones_decide(run: Any) -> None:
+    run.do([*policy_gate(0, "base"), *policy_gate(1, "policy-1"), *policy_gate(2, "policy-2")])
+
+    def named() -> list[str]:
+        with run.database.transaction() as transaction:
+            models = promotions.models(transaction, run.run_id)
+            return [models[f"gate-{number}"].name for number in range(3)]
+
+    assert named() == ["base", "policy-1", "policy-1"]
+    run.promote("policy-2")
+    assert named() == ["policy-2"] * 3, "a person's choice is followed from then on"

@@ -54,14 +54,23 @@ def history(transaction: Transaction, run_id: int) -> list[Promotion]:
 
 def models(transaction: Transaction, run_id: int) -> dict[str, StoredCheckpoint]:
     """Return the run's checkpoints by the names that phases call them by: their own, and those
-    of decided promotions, each of which represents the checkpoint of its kind that is promoted now.
+    of decided promotions, each of which represents the checkpoint of its kind that it left
+    promoted, or a person promoted since. What later promotions of the run decided is not asked:
+    searches that run ahead of the training begin with one model however long it takes.
     """
     found = runs.checkpoints_of(transaction, run_id)
-    for row in runs.phases_of(transaction, run_id):
+    by_id = {checkpoint.id: checkpoint for checkpoint in found.values()}
+    rows = runs.phases_of(transaction, run_id)
+    places = {row.id: row.position for row in rows}
+    made = history(transaction, run_id)
+    for row in rows:
         if row.kind == "gate" and row.state == PhaseState.DONE:
-            checkpoint = promoted(transaction, run_id, row.spec["model"])
-            assert checkpoint is not None, "a decided promotion has promoted, or found one promoted"
-            found[row.name] = checkpoint
+            until = [
+                one.checkpoint_id
+                for one in made
+                if one.kind == row.spec["model"] and (one.phase_id is None or places[one.phase_id] <= row.position)
+            ]
+            found[row.name] = by_id[until[-1]]
     return found
 
 
