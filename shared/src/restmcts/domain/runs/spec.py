@@ -22,7 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 from restmcts.domain.labels.filtering import TraceFilter
-from restmcts.domain.learning.learner import LEARNERS, LearnerSettings
+from restmcts.domain.learning.learner import LearnerSettings
 from restmcts.domain.learning.losses import PreferenceLoss
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.requests import GenerationSettings
@@ -300,7 +300,7 @@ def with_derived(given: Mapping[str, Any]) -> dict[str, Any]:
     _fill(document, "generation", {"template": template})
     _fill(document, "learner", {"name": "sft"})
     of_method = search_of_method(document)
-    search = _search_class(of_method[ALGORITHM])
+    search = search_class(of_method[ALGORITHM])
     if search is not None and isinstance(document.get("search"), Mapping):
         document["search"] = search.with_present_names(document["search"])
     _fill(document, "search", of_method)
@@ -333,25 +333,9 @@ def _collecting(search: type[SearchSettings]) -> dict[str, Any]:
     return dict([one for one in COLLECTING if one[0] in names][:1])
 
 
-def _search_class(algorithm: object) -> type[SearchSettings] | None:
+def search_class(algorithm: object) -> type[SearchSettings] | None:
+    """Return the settings' class of a search; None if there is no such search."""
     return SEARCHES.get(algorithm) if isinstance(algorithm, str) and algorithm in SEARCHES else None
-
-
-def search_fields(algorithm: object) -> tuple[str, ...]:
-    """Return the names of a search's settings; none if there is no such search."""
-    kind = _search_class(algorithm)
-    return kind.option_names() if kind is not None else ()
-
-
-def present_search_name(algorithm: object, name: str) -> str:
-    """Return what a setting of a search is called now."""
-    kind = _search_class(algorithm)
-    return kind.present_name(name) if kind is not None else name
-
-
-def learner_fields(name: object) -> tuple[str, ...]:
-    """Return the names of a learner's settings; none if there is no such learner."""
-    return LEARNERS.get(name).option_names() if isinstance(name, str) and name in LEARNERS else ()
 
 
 def _without_none(value: Any) -> Any:

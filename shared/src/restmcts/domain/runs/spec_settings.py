@@ -11,15 +11,8 @@ from typing import Any, get_args, get_type_hints
 from pydantic import ValidationError
 from pydantic_core import ErrorDetails
 
-from restmcts.domain.runs.spec import (
-    RunSpec,
-    flattened,
-    learner_fields,
-    present_search_name,
-    search_fields,
-    search_of_method,
-    written,
-)
+from restmcts.domain.learning.learner import LEARNERS
+from restmcts.domain.runs.spec import RunSpec, flattened, search_class, search_of_method, written
 from restmcts.domain.search.settings import ALGORITHM as ALGORITHM_FIELD
 from restmcts.errors import InputError
 
@@ -127,7 +120,7 @@ def _with_present_names(settings: Sequence[Setting]) -> list[Setting]:
     method = {"method": last["method"]} if "method" in last else {}
     search = last.get(ALGORITHM, search_of_method(method)[ALGORITHM_FIELD])
     return [
-        replace(one, name=SEARCH + present_search_name(search, one.name.removeprefix(SEARCH)))
+        replace(one, name=SEARCH + _present_search_name(search, one.name.removeprefix(SEARCH)))
         if one.name.startswith(SEARCH)
         else one
         for one in settings
@@ -232,10 +225,10 @@ def known_names(section: Sequence[int | str], document: Any) -> tuple[str, ...]:
         if part == "search":
             return (
                 ALGORITHM_FIELD,
-                *search_fields(document.get(ALGORITHM_FIELD, search_of_method(whole)[ALGORITHM_FIELD])),
+                *_search_fields(document.get(ALGORITHM_FIELD, search_of_method(whole)[ALGORITHM_FIELD])),
             )
         if part == "learner":
-            return ("name", *learner_fields(document.get("name", "sft")))
+            return ("name", *_learner_fields(document.get("name", "sft")))
         if isinstance(part, str):
             owner = section_class(get_type_hints(owner).get(part))
     return setting_names(owner)
@@ -273,3 +266,20 @@ def changed_settings(document: Mapping[str, Any]) -> dict[str, Any] | None:
     plain[ALGORITHM] = search_of_method({"method": spec.method})[ALGORITHM_FIELD]
     found = flattened(written(spec))
     return {name: value for name, value in found.items() if value != (plain if name in _CHOSEN else usual).get(name)}
+
+
+def _search_fields(algorithm: object) -> tuple[str, ...]:
+    """Return the names of a search's settings; none if there is no such search."""
+    kind = search_class(algorithm)
+    return kind.option_names() if kind is not None else ()
+
+
+def _present_search_name(algorithm: object, name: str) -> str:
+    """Return what a setting of a search is called now."""
+    kind = search_class(algorithm)
+    return kind.present_name(name) if kind is not None else name
+
+
+def _learner_fields(name: object) -> tuple[str, ...]:
+    """Return the names of a learner's settings; none if there is no such learner."""
+    return LEARNERS.get(name).option_names() if isinstance(name, str) and name in LEARNERS else ()
