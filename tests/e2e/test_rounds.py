@@ -3,17 +3,16 @@ ends with the weights of one that is not.
 """
 
 import hashlib
-import sqlite3
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
 
 import pytest
 import restmcts
 from restmcts.adapters.files.run_files import run_file_text
 from restmcts.adapters.observability import metrics
 from restmcts.testing.forked_commands import ForkedCommand
+from restmcts.testing.runs import stored_rows
 from restmcts_trainer import process
 
 NUM_FEW = 12
@@ -30,22 +29,10 @@ OPTIONS = {
 }
 
 
-def rows(workdir: Path, query: str) -> list[tuple[Any, ...]]:
-    """Return what a query of the stored run finds; nothing while there is no table."""
-    try:
-        connection = sqlite3.connect(f"file:{workdir / 'run.db'}?mode=ro", uri=True)
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.OperationalError:
-        return []
-
-
 def weights(workdir: Path) -> dict[str, str]:
     """Return the digest of each trained checkpoint's weights; its card says when it was trained."""
     found = {}
-    for name, uri in rows(workdir, "SELECT name, uri FROM checkpoints WHERE name <> 'base'"):
+    for name, uri in stored_rows(workdir, "SELECT name, uri FROM checkpoints WHERE name <> 'base'"):
         file = workdir / "artifacts" / uri.partition(":")[2] / "model.safetensors"
         found[name] = hashlib.sha256(file.read_bytes()).hexdigest()
     return found
@@ -86,7 +73,7 @@ def test_rounds_start_nothing_again_and_a_killed_run_ends_with_the_same_weights(
     for name in ("policy-1.1", "value-1.2"):
         killed = start(log, "selftrain", run_file, "--workdir", workdir)
         training = f"SELECT 1 FROM phases WHERE name = '{name}' AND state = 'training'"
-        while killed.poll() is None and not rows(workdir, training):
+        while killed.poll() is None and not stored_rows(workdir, training):
             time.sleep(0.01)
         num_killed += killed.poll() is None
         killed.kill()

@@ -5,7 +5,6 @@ killed on the way, and resumed; then its evaluation, and its trees in the viewer
 import json
 import re
 import runpy
-import sqlite3
 import subprocess
 import time
 import urllib.request
@@ -15,7 +14,7 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.testing.forked_commands import ForkedCommand
-from restmcts.testing.runs import faults
+from restmcts.testing.runs import faults, stored_rows
 
 Run = Callable[..., "subprocess.CompletedProcess[str]"]
 Start = Callable[..., ForkedCommand]
@@ -46,18 +45,6 @@ class Sums(Task):
 TASKS.add("sums", Sums())
 '''
 TAUGHT = ("num_steps=150", "learning_rate=3e-3", "optimizer=muon", "batch_size=32")
-
-
-def rows(workdir: Path, query: str) -> list[tuple[object, ...]]:
-    """Return what a query of the stored run finds; nothing while there is no table."""
-    try:
-        connection = sqlite3.connect(f"file:{workdir / 'run.db'}?mode=ro", uri=True)
-        try:
-            return connection.execute(query).fetchall()
-        finally:
-            connection.close()
-    except sqlite3.OperationalError:
-        return []
 
 
 def served(start: Start, output: Path, workdir: Path, plugin: Path) -> str:
@@ -103,7 +90,7 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
 
     answered = "SELECT count(*) FROM requests WHERE kind = 'call' AND state = 'applied'"
     process = start(log, *typed)
-    while not sum(count for (count,) in rows(workdir, answered)) and process.poll() is None:  # type: ignore[misc]
+    while not sum(count for (count,) in stored_rows(workdir, answered)) and process.poll() is None:  # type: ignore[misc]
         time.sleep(0.01)
     assert process.poll() is None, log.read_text()
     process.kill()
@@ -111,7 +98,7 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
     resumed = restmcts(*typed)
     assert resumed.returncode == 0, resumed.stderr
 
-    observed = rows(
+    observed = stored_rows(
         workdir,
         """SELECT before.step, node.step, node.num_tokens, node.origin FROM nodes node JOIN nodes before
         ON before.tree_id = node.tree_id AND before.node_id = node.parent_id WHERE before.step LIKE '%+%='||char(10)""",
@@ -120,12 +107,12 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
     for call, answer, num_tokens, origin in observed:
         left, _, right = str(call).strip().removesuffix(" =").partition(" + ")
         assert (str(answer), num_tokens, origin) == (f"{int(left) + int(right)}\n", 0, "observation")
-    (right,) = rows(workdir, "SELECT count(*) FROM nodes WHERE final AND verdict = 'right'")
+    (right,) = stored_rows(workdir, "SELECT count(*) FROM nodes WHERE final AND verdict = 'right'")
     assert int(str(right[0])) > 5
 
     runpy.run_path(str(plugin))
     database = Database(f"sqlite:///{workdir / 'run.db'}")
-    (run,) = rows(workdir, "SELECT id FROM runs")
+    (run,) = stored_rows(workdir, "SELECT id FROM runs")
     assert faults(database, int(str(run[0]))) == []
     database.close()
 
@@ -141,7 +128,9 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
             behind_calls = [step.endswith("=") for step in ["", *row["completions"][:-1]]]
             assert [weight is None for weight in row["weights"]] == behind_calls
 
-    (tree,) = rows(workdir, "SELECT tree_id FROM nodes WHERE origin = 'observation' ORDER BY tree_id DESC LIMIT 1")
+    (tree,) = stored_rows(
+        workdir, "SELECT tree_id FROM nodes WHERE origin = 'observation' ORDER BY tree_id DESC LIMIT 1"
+    )
     shown = restmcts("trees", "show", *tree, "--workdir", workdir)
     assert " · observation" in shown.stdout
 
@@ -161,9 +150,9 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
     assert evaluated.returncode == 0, evaluated.stderr
     methods = {row["method"]: row["accuracy"] for row in json.loads(evaluated.stdout)["methods"]}
     assert set(methods) == {"greedy", "self-consistency"} and max(methods.values()) > 0
-    observed = rows(tmp_path / "out" / "work", "SELECT count(*) FROM nodes WHERE origin = 'observation'")
+    observed = stored_rows(tmp_path / "out" / "work", "SELECT count(*) FROM nodes WHERE origin = 'observation'")
     assert int(str(observed[0][0])) >= 4
-    graded = rows(
+    graded = stored_rows(
         tmp_path / "out" / "work", "SELECT count(*) FROM trees WHERE state = 'labelled' AND verdict IS NOT NULL"
     )
     assert graded[0][0]

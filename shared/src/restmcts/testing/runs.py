@@ -2,8 +2,10 @@
 whatever happened on the way.
 """
 
+import sqlite3
 import time
 from collections.abc import Sequence
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -177,3 +179,12 @@ def num_requests(database: Database, run_id: int) -> int:
     of_run = select(TREES.c.id).where(TREES.c.run_id == run_id)
     with database.transaction() as transaction:
         return len(transaction.execute(select(REQUESTS.c.id).where(REQUESTS.c.tree_id.in_(of_run))).all())
+
+
+def stored_rows(workdir: Path, query: str) -> list[tuple[Any, ...]]:
+    """Return what a query of a work folder's database finds; nothing while there is no table."""
+    try:
+        with closing(sqlite3.connect(f"file:{workdir / 'run.db'}?mode=ro", uri=True)) as connection:
+            return connection.execute(query).fetchall()
+    except sqlite3.OperationalError:
+        return []
