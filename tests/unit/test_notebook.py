@@ -12,6 +12,7 @@ import pytest
 import restmcts
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.errors import InputError, StorageError
@@ -71,6 +72,25 @@ def test_nodes_are_linked_and_carry_search_and_labels(workdir: Path) -> None:
         with pytest.raises(InputError, match="max_labels is '3'; give a whole number"):
             tree.plot(max_labels="3")  # type: ignore[arg-type]
         assert list(run.trees(state="failed")) == []
+
+
+def test_steps_of_a_search_without_a_value_model_are_not_scored(
+    tmp_path: Path, search_folder: Callable[..., int]
+) -> None:
+    search = BestFirstSettings(score=False)
+    phase = SearchPhase("collect-1", 1, "collect", "train", "base", None, search, Budget(iterations=4))
+    search_folder(tmp_path, "unscored", [Problem("a question", RIGHT_ANSWER)], [phase], RandomModels(seed=3))
+    matplotlib.use("agg")
+    with restmcts.load_run("unscored", tmp_path) as run:
+        (tree,) = run.trees()
+        assert len(tree.nodes) > 2 and {node.visits > 0 for node in tree.nodes} == {True}
+        assert all((node.value, node.search_value) == (None, 0.0) for node in tree.nodes)
+        assert "not scored" in repr(tree.nodes[1])
+        axes = tree.plot()
+        assert not any("0.00" in text.get_text() for text in axes.texts)
+        axes.figure.canvas.draw()
+        drawn = [tuple(colour) for points in axes.collections for colour in points.get_facecolor()]  # type: ignore[union-attr]
+        assert set(drawn) == {(1.0, 1.0, 1.0, 1.0)}
 
 
 def test_what_cannot_be_opened_is_said_in_one_line(workdir: Path, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 from xml.etree import ElementTree
 
 import pytest
-from restmcts.domain.stats.estimates import Figure
+from restmcts.domain.stats.estimates import Figure, pooled_share, share
 from restmcts.errors import StorageError
 from restmcts.reporting.line_charts import Point, Series, category_axis, line_chart, number_axis
 from restmcts.reporting.run_origins import RunOrigin
@@ -153,8 +153,11 @@ def test_selftrain_report_has_no_accuracy_column() -> None:
     report = Report("T", "c", 0, 1.0, iterations=(IterationResult(0), IterationResult(1, 20, 3, 900, 3, 40)))
     text = render_page(report)
     assert "<th>greedy" not in text and "<th>control" not in text and "<svg" not in text
+    report = replace(report, solved=share(3, 20))
     assert summarise(report) == ["The search solved 3 of 20 problems (15.0 % [5.2, 36.0])."]
     assert summarise(replace(report, claims=False)) == ["The search solved 3 of 20 problems."]
+    of_five = replace(report, solved=pooled_share([(3, 4), *[(0, 4)] * 4]))
+    assert summarise(of_five) == ["The search found a right end in 3 of 20 trees (15.0 % [2.7, 52.9]), on 5 problems."]
 
 
 def test_write_report_replaces_whole_and_survives_surrogates(tmp_path: Path) -> None:
@@ -345,9 +348,16 @@ def test_small_tree_is_drawn_whole() -> None:
 
 def test_large_tree_is_folded_and_keeps_a_right_and_a_wrong_leaf() -> None:
     svg = draw_tree(make_tree(500))
-    assert svg.count('<g class="node') == MAX_NODES
+    assert svg.count('<g class="node') == MAX_NODES + 1, "the question is not counted"
     assert "✓" in svg and "✗" in svg
-    assert f"+ {503 - MAX_NODES} more below" in svg
+    assert f"+ {502 - MAX_NODES} more below" in svg
+
+
+def test_nodes_are_the_steps_that_a_search_made_and_none_without_a_value_has_a_bar() -> None:
+    nodes = (DrawnNode("", None, 4, None), DrawnNode("a\n", None, 3, 0), DrawnNode("b\n", None, 0, 0, is_given=True))
+    tree = DrawnTree("q", nodes)
+    assert '<p class="soft">1 node, the most visited' in render_page(replace(make_report(), tree=tree))
+    assert 'class="bar"' not in draw_tree(tree) and "0.00" not in draw_tree(tree)
 
 
 def test_a_decisive_step_has_a_dashed_circle() -> None:

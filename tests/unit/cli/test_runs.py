@@ -1,5 +1,6 @@
 """The commands `runs`: created, shown and steered, in a work folder."""
 
+import fcntl
 import json
 import os
 import re
@@ -9,6 +10,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing
 from pathlib import Path
 from typing import Any
@@ -353,10 +355,27 @@ def test_a_run_that_no_process_works_on_is_said_to_wait_for_one(
     name = document("runs", "create", "again", "--demo", "--quick", "--workdir", workdir)["run"]
     way = f"to go on: restmcts runs work {name} --workdir {workdir}"
     for words in (("list",), ("show", name)):
-        assert way in call("runs", *words, "--workdir", workdir).stderr
+        found = call("runs", *words, "--workdir", workdir)
+        assert way in found.stderr and "waiting" in found.stdout and "running" not in found.stdout
         with lock_folder(workdir):
-            assert way not in call("runs", *words, "--workdir", workdir).stderr
+            found = call("runs", *words, "--workdir", workdir)
+        assert way not in found.stderr and "running" in found.stdout and "waiting" not in found.stdout
+    assert call("runs", "pause", name, "--workdir", workdir).exit_code == 0
+    resumed = call("runs", "resume", name, "--workdir", workdir).stderr
+    assert f"run {name} is waiting" in resumed and way in resumed
     assert way not in call("runs", "show", "mine", "--workdir", workdir).stderr
+
+
+def test_whoever_looks_whether_a_folder_is_locked_keeps_nobody_out_of_it(workdir: Path) -> None:
+    with (workdir / "lock").open("w") as looking, ThreadPoolExecutor() as pool:
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        locked = pool.submit(lock_folder, workdir)
+        time.sleep(0.03)
+        fcntl.flock(looking, fcntl.LOCK_UN)
+        locked.result().close()
+        fcntl.flock(looking, fcntl.LOCK_SH)
+        with pytest.raises(InputError, match="another restmcts process uses this folder"):
+            lock_folder(workdir)
 
 
 def test_an_unknown_command_of_a_group_is_answered_with_those_that_there_are(call: Command) -> None:

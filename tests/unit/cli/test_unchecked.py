@@ -4,6 +4,7 @@ import json
 import re
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from io import StringIO
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,7 @@ import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import runs, truth_ledger
-from restmcts.domain.stats.estimates import Figure
+from restmcts.domain.stats.estimates import Figure, share
 from restmcts.domain.truth.ledger import LedgerEntry
 from restmcts_cli.reports import live_display
 from restmcts_cli.reports.run_report import render_page
@@ -88,6 +89,7 @@ def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
     done = IterationResult(1, 9, 3, 100, 5, 5, more, half, half)
     search = tuple(SearchResult(name, 100, 90.0, one) for name, one in (("first", half), ("second", more)))
     report = Report("a run", "command", 0, 1.0, (IterationResult(0, greedy=half), done), search, mark="unchecked")
+    report = replace(report, solved=share(3, 9))
     page = render_page(report)
     accuracies = re.findall(r"(?:50|75)\.0 % ± [0-9.]+(?! SE)(.{0,10})", page)
     assert len(accuracies) >= 10

@@ -1,6 +1,7 @@
 """A dashboard over a work folder, served for real on a free port."""
 
 import json
+import shutil
 import threading
 import urllib.error
 import urllib.parse
@@ -10,14 +11,20 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
+from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.messages.commands import AdvanceRun
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
+from sqlalchemy import update
 from uvicorn import Config, Server
 
 HOSTILE = "<script>document.title='taken'</script> & <img src=x onerror=alert(1)>"
@@ -93,3 +100,19 @@ def served() -> Iterator[Callable[[Source], Client]]:
 @pytest.fixture(scope="session")
 def client(served: Callable[[Source], Client], folder: Path) -> Client:
     return served(folder_source(folder / "run.db"))
+
+
+@pytest.fixture
+def failed(tmp_path: Path, folder: Path) -> Database:
+    """A run that goes on, with a failed tree and a dead letter."""
+    shutil.copy(folder / "run.db", tmp_path / "run.db")
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    with database.transaction() as transaction:
+        transaction.execute(update(RUNS).values(state=RunState.RUNNING.value, finished_at=None))
+        transaction.execute(update(PHASES).where(PHASES.c.name == "collect-2").values(state=PhaseState.SEARCHING.value))
+        transaction.execute(
+            update(TREES).where(TREES.c.id == 6).values(state=TreeState.SEARCHING.value, stop_reason=None)
+        )
+        trees.fail(transaction, {6: "gave up: <script>1</script>"})
+        runs.add_dead_letter(transaction, "coordinator", AdvanceRun.name, '{"run_id": 1}', "was <b>bad</b>")
+    return database

@@ -21,8 +21,23 @@ BAD = [
     ("/?page=" + "1" * 5000, "page is '" + "1" * 59 + "…'; give a whole number"),
     ("/?archived=perhaps", "archived is 'perhaps'; give true or false"),
     ("/?sort=color", "sort is 'color'; give one of name, -name, state, "),
-    ("/?state=asleep", "state is 'asleep'; give one of running, blocked, "),
+    ("/?state=asleep", "state is 'asleep'; give one of running, waiting, blocked, "),
     ("/?text=" + "a" * 201, "text has 201 characters; give at most 200"),
+    ("/?pag=1", "there is no parameter 'pag' here; give one of text, state, archived, sort, page"),
+    ("/?page=0&page=1", "page is given 2 times; give it once"),
+    ("/live?size=3", "there is no parameter 'size' here; give one of text, "),
+    ("/runs/1?page=abc", "there is no parameter 'page' here; give one of x"),
+    ("/runs/1/quality?x=tokens", "there is no parameter 'x' here; this page takes none"),
+    ("/runs/1/trees?page=abc", "there is no parameter 'page' here; give one of phase, state, solved, question, after"),
+    ("/runs/1/trees?after=-1", "after is '-1'; give at least 0"),
+    ("/runs/1/problems?page=0&after=3", "there is no parameter 'after' here; give one of of, outcome, question, page"),
+    ("/runs/compare?run=1&run=2&first=1", "there is no parameter 'first' here; give one of run, x"),
+    ("/trees/1?after=1", "there is no parameter 'after' here"),
+    ("/trees/1/data?%3Cb%3E=1", "there is no parameter '<b>' here"),
+    ("/compare?first=1&second=2&third=3", "there is no parameter 'third' here; give one of first, second"),
+    ("/compare?first=1&second=1", "first and second are both 1; give two trees"),
+    ("/failures?page=1", "there is no parameter 'page' here; give one of done"),
+    ("/healthz?deep=1", "there is no parameter 'deep' here"),
     ("/live?page=x", "page is 'x'; give a whole number"),
     ("/runs/compare?" + "&".join(["run=1"] * 9), "run is given 9 times; give at most 8"),
     ("/runs/compare?run=1&run=one", "run is 'one'; give a whole number"),
@@ -65,6 +80,12 @@ def client(folder: Path, tmp_path: Path, served: Callable[[Source], Any]) -> Ite
     database.close()
 
 
+BEYOND = [
+    ("/?page=1", "the list has no page 1: it has 1 run"),
+    ("/runs/1/problems?page=1", "the table has no page 1: it has 4 problems"),
+]
+
+
 def asked(line: str) -> tuple[str, dict[str, str] | None]:
     """Return the path of a case, and the form that it posts."""
     if not line.startswith("POST "):
@@ -81,6 +102,12 @@ def test_what_a_route_cannot_use_is_a_bad_request_that_names_what_to_give(client
         if status != 400 or reason not in json.loads(text)["reason"]:
             wrong[line] = (status, text)
     assert wrong == {}
+
+
+def test_a_page_beyond_the_last_is_not_found(client: Any) -> None:
+    for path, reason in BEYOND:
+        status, text, _ = client.get(path, Accept="application/json")
+        assert (status, json.loads(text)["reason"]) == (404, reason)
 
 
 def test_a_page_escapes_what_was_given_and_does_not_show_a_token(client: Any) -> None:

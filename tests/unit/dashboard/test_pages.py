@@ -4,7 +4,6 @@ over a real server.
 
 import json
 import re
-import shutil
 import urllib.request
 from collections.abc import Callable
 from pathlib import Path
@@ -12,10 +11,10 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.sql.database import Database, Transaction
-from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees, truth_ledger
+from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, truth_ledger
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.domain.runs.phases import PromotionPhase, SearchPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import CotSettings
@@ -23,8 +22,9 @@ from restmcts.domain.truth.ledger import LedgerEntry
 from restmcts.errors import StorageError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun
+from restmcts.reporting.figures import duration
 from restmcts.usecases import steer
-from restmcts_dashboard.runs.run_reads import duration, read_run
+from restmcts_dashboard.runs.run_reads import read_run
 from restmcts_dashboard.source import Source
 from sqlalchemy import select, update
 
@@ -43,7 +43,7 @@ def test_pages_show_the_run_and_its_trees(client: Any) -> None:
     quality = client.text("/runs/1/quality")
     assert re.search(r"\d (±|\[)[^(]* \(\d+ right, \d+ wrong ends? of \d+ trees?\)", quality), quality
     assert "± is one standard error over trees" in quality
-    assert re.search(r"\d % (±|\[)[^<]* of those done", page)
+    assert re.search(r"\d % (±|\[)[^<]* of those done; error over 4 problems", page), "eight trees are of four problems"
     assert client.get("/runs/77")[0] == 404
     assert client.get("/trees/77")[0] == 404
     assert client.get("/nothing")[0] == 404
@@ -104,6 +104,15 @@ def test_losses_by_step_are_drawn_for_each_kind_of_model(failed: Database, serve
     assert "Value model: training loss by step" in page
     assert "Policy: training loss by step" not in page
     failed.close()
+
+
+def test_trees_of_different_problems_are_shown_apart_with_both_problems(client: Any) -> None:
+    same, other = client.text("/compare?first=1&second=5"), client.text("/compare?first=2&second=4")
+    assert "<h1>Two trees of one problem</h1>" in same and "data-aligned" in same and same.count("data-math") == 1
+    assert "<h1>Two trees of different problems</h1>" in other and "data-aligned" not in other
+    assert "their steps are not compared" in other and "same place in both" not in other
+    shown = re.findall(r"data-math>([^<]*)<", other)
+    assert [text[:8] for text in shown] == ["What is ", "plain"]
 
 
 def test_a_tree_is_played_again_to_what_is_stored(client: Any) -> None:
@@ -167,22 +176,6 @@ def test_a_read_only_database_takes_no_change_and_waits_for_no_writer(folder: Pa
         assert transaction.execute(select(RUNS.c.name)).scalar() != "changed"
     reader.close()
     writer.close()
-
-
-@pytest.fixture
-def failed(tmp_path: Path, folder: Path) -> Database:
-    """A run that goes on, with a failed tree and a dead letter."""
-    shutil.copy(folder / "run.db", tmp_path / "run.db")
-    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
-    with database.transaction() as transaction:
-        transaction.execute(update(RUNS).values(state=RunState.RUNNING.value, finished_at=None))
-        transaction.execute(update(PHASES).where(PHASES.c.name == "collect-2").values(state=PhaseState.SEARCHING.value))
-        transaction.execute(
-            update(TREES).where(TREES.c.id == 6).values(state=TreeState.SEARCHING.value, stop_reason=None)
-        )
-        trees.fail(transaction, {6: "gave up: <script>1</script>"})
-        runs.add_dead_letter(transaction, "coordinator", AdvanceRun.name, '{"run_id": 1}', "was <b>bad</b>")
-    return database
 
 
 def test_what_failed_is_tried_again_only_with_the_token(failed: Database, served: Callable[[Source], Any]) -> None:

@@ -179,6 +179,17 @@ def test_runs_side_by_side_begin_with_the_settings_that_differ(client: Any) -> N
     assert "2,000</text>" in by_tokens, "what evaluations generated is no part of it"
     assert "tick two or more runs" in client.get("/runs/compare?run=1")[1]
     assert client.get("/runs/compare?run=1&run=77")[0] == 404
+    assert "cannot be compared" not in page
+
+
+def test_runs_that_were_evaluated_on_different_problems_are_not_compared_unsaid(
+    client: Any, database: Database
+) -> None:
+    for run_id, digest in ((1, "a"), (3, "b")):
+        with database.transaction() as transaction:
+            runs.change_run(transaction, run_id, {"problems": {"test": digest}}, goes_on=False)
+    assert "evaluated on different problems: their accuracies cannot be" in client.text("/runs/compare?run=1&run=3")
+    assert "cannot be compared" not in client.text("/runs/compare?run=1&run=2"), "of one nothing is known"
 
 
 def test_archived_runs_are_listed_only_when_they_are_asked_for(client: Any, database: Database) -> None:

@@ -61,6 +61,32 @@ def test_changed_settings_come_first_and_none_is_lost() -> None:
     }
 
 
+def test_every_value_of_a_setting_is_readable() -> None:
+    spec = RunSpec.model_validate(
+        {
+            "policy": "m",
+            "hint": "",
+            "budget": {"iterations": None, "tokens": 9},
+            "models": {"keep_training_logs": False},
+            "evaluations": [
+                {"name": "one path", "search": {"algorithm": "cot"}},
+                {"name": "best of 4", "search": {"algorithm": "best-of-n", "num_samples": 4}, "budget": {"tokens": 50}},
+            ],
+        }
+    )
+    origin = RunOrigin(Run({"spec": spec.model_dump(mode="json")}), None)
+    assert origin.changed == {
+        "policy": "m",
+        "hint": "(empty)",
+        "budget.tokens": "9",
+        "budget.iterations": "none",
+        "models.keep_training_logs": "false",
+        "evaluations.one path": "search.algorithm=cot, policy=last",
+        "evaluations.best of 4": "search.algorithm=best-of-n, search.num_samples=4, budget.tokens=50, policy=last",
+    }
+    assert not any(sign in value for value in origin.settings.values() for sign in ("{", "–", "null", "None"))
+
+
 def test_settings_that_this_version_does_not_know_are_shown_as_they_are() -> None:
     origin = RunOrigin(Run({"spec": {"policy": "m", "of_a_later_version": 1}}), None)
     assert (origin.changed, origin.settings) == ({}, {"policy": "m", "of_a_later_version": "1"})

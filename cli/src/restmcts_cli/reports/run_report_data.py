@@ -173,6 +173,7 @@ class Report:
             the run trained on, else nothing.
         beside: what the iterations' runs beside are.
         claims: whether figures mean something: a smoke run says counts alone.
+        solved: the share of the trees searched for training data that have a right end.
     """
 
     title: str
@@ -189,6 +190,7 @@ class Report:
     mark: str = ""
     beside: Beside = REST_EM
     claims: bool = True
+    solved: Estimate | None = None
 
 
 def evaluate_values(

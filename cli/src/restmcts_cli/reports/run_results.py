@@ -7,17 +7,19 @@ from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.tree_counts import share_solved
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import runs, trees, truth_ledger
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import PHASES, TREES
-from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.sql.tables import NodeOrigin, PhaseState, RunState, TreeState
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.problems import Verdict
 from restmcts.domain.provenance import Start, with_start
 from restmcts.domain.runs.phases import SEARCH_PHASE
-from restmcts.domain.stats.estimates import Figure
+from restmcts.domain.stats.estimates import Estimate, Figure
+from restmcts.domain.tree import known_value
 from restmcts.domain.truth.ledger import summarise_truth, why_stop
 from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.reporting.run_origins import RunOrigin
@@ -38,7 +40,7 @@ def iteration_results(database: Database, run_id: int) -> tuple[IterationResult,
 
 
 def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iteration: int) -> IterationResult:
-    collected = [row for row in _of_rounds(phases, f"collect-{iteration}") if row.state == PhaseState.DONE]
+    collected = _collected(phases, iteration)
     trained = {kind: _of_rounds(phases, f"{kind}-{iteration}") for kind in ("policy", "value")}
     graded = phases.get(f"grade-policy-{iteration}") or (phases.get("grade-base") if iteration == 0 else None)
     return IterationResult(
@@ -56,6 +58,10 @@ def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iterati
 def _of_rounds(phases: dict[str, StoredPhase], name: str) -> list[StoredPhase]:
     """Return an iteration's phase of a name, or that of each of its rounds."""
     return [row for row in phases.values() if row.name == name or row.name.startswith(f"{name}.")]
+
+
+def _collected(phases: dict[str, StoredPhase], iteration: int) -> list[StoredPhase]:
+    return [row for row in _of_rounds(phases, f"collect-{iteration}") if row.state == PhaseState.DONE]
 
 
 def _collects(row: StoredPhase, iteration: int) -> bool:
@@ -112,6 +118,17 @@ def phase_solved(database: Database, run_id: int, name: str) -> Figure | None:
     with database.transaction() as transaction:
         phase = next((row for row in runs.phases_of(transaction, run_id) if row.name == name), None)
         return _of_trees(transaction, phase, TREES.c.solved, True)
+
+
+def collected_solved(database: Database, run_id: int) -> Estimate | None:
+    """Return the share of the trees of all iterations (`IterationResult.num_trees`) that have a
+    right end, its error over problems; None if there is none.
+    """
+    with database.transaction() as transaction:
+        phases = {row.name: row for row in runs.phases_of(transaction, run_id)}
+        last = max((row.iteration for row in phases.values()), default=0)
+        rows = [row for iteration in range(last + 1) for row in _collected(phases, iteration)]
+        return share_solved(transaction, TREES.c.phase_id.in_([row.id for row in rows]))
 
 
 def iteration_tokens(database: Database, run_id: int, iteration: int) -> float:
@@ -184,22 +201,20 @@ def example_tree(database: Database, run_id: int, phase_name: str) -> DrawnTree 
 
 def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTree:
     """Return a stored tree as it is drawn."""
-    tree = trees.load_trees(transaction, [tree_id])[tree_id]
-    verdicts, _ = trees.load_labels(transaction, [tree_id])[tree_id]
-    decisive = decisive_steps(
-        [VerifiedStep(node.node_id, node.parent_id, node.final, verdicts.get(node.node_id)) for node in tree.nodes]
-    )
+    rows = queries.tree_with_nodes(transaction, tree_id).nodes
+    decisive = decisive_steps([VerifiedStep(row.node_id, row.parent_id, row.final, row.verdict) for row in rows])
     nodes = tuple(
         DrawnNode(
-            node.step.strip("\n"),
-            node.search_value if node.model_value is not None or node.search_value != 0.0 else None,
-            node.visits,
-            node.parent_id,
-            verdicts[node.node_id].value if node.node_id in verdicts else None,
-            node.node_id in decisive,
-            node.observed,
+            row.step.strip("\n"),
+            known_value(row.search_value, row.model_value),
+            row.visits,
+            row.parent_id,
+            row.verdict,
+            row.node_id in decisive,
+            is_observation=row.origin in (NodeOrigin.OBSERVATION, NodeOrigin.GIVEN_OBSERVATION),
+            is_given=row.origin in (NodeOrigin.SOLUTION, NodeOrigin.GIVEN_OBSERVATION),
         )
-        for node in tree.nodes
+        for row in rows
     )
     return DrawnTree(question, nodes)
 

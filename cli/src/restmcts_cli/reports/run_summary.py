@@ -4,7 +4,7 @@ whether that is more than noise.
 
 from collections import defaultdict
 
-from restmcts.domain.stats.estimates import Estimate, Figure, share
+from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.text import counted
 from restmcts.reporting.figures import CLAIM_LIMIT, above_or_below, against_noise, leader, percent
 
@@ -16,7 +16,7 @@ def summarise(report: Report) -> list[str]:
     standard error allows it.
     """
     sentences = [
-        *_about_training(report.iterations, report.mark, claims=report.claims),
+        *_about_training(report),
         *_about_accuracy(report.iterations, report.mark, report.beside),
     ]
     sentences += [*_about_values(report.values), *_about_search(report.search, report.mark), *report.notes]
@@ -27,8 +27,8 @@ def summarise(report: Report) -> list[str]:
     return sentences
 
 
-def _about_training(iterations: tuple[IterationResult, ...], mark: str, *, claims: bool) -> list[str]:
-    searched = [result for result in iterations if result.num_trees > 0]
+def _about_training(report: Report) -> list[str]:
+    searched = [result for result in report.iterations if result.num_trees > 0]
     if not searched:
         return []
     num_trees = sum(result.num_trees for result in searched)
@@ -37,8 +37,7 @@ def _about_training(iterations: tuple[IterationResult, ...], mark: str, *, claim
         return [
             f"No problem was solved in {counted(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
         ]
-    solved = f" ({percent(share(num_solved, num_trees), mark)})" if claims else ""
-    sentences = [f"The search solved {num_solved:,} of {counted(num_trees, 'problem')}{solved}."]
+    sentences = [_about_solved(num_solved, num_trees, report)]
     for result in searched:
         if result.num_policy_samples == 0:
             sentences.append(
@@ -49,6 +48,15 @@ def _about_training(iterations: tuple[IterationResult, ...], mark: str, *, claim
                 f"In iteration {result.iteration} the value model was not trained: it had no labelled step."
             )
     return sentences
+
+
+def _about_solved(num_solved: int, num_trees: int, report: Report) -> str:
+    num_problems = report.solved.n if report.solved is not None else num_trees
+    share = f" ({percent(report.solved, report.mark)})" if report.solved is not None and report.claims else ""
+    if num_problems == num_trees:
+        return f"The search solved {num_solved:,} of {counted(num_trees, 'problem')}{share}."
+    trees = f"{num_solved:,} of {counted(num_trees, 'tree')}{share}"
+    return f"The search found a right end in {trees}, on {counted(num_problems, 'problem')}."
 
 
 _NOTHING = "nothing was trained"

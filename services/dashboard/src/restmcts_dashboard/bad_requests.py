@@ -1,8 +1,10 @@
 """What is wrong with a request, in words."""
 
-from collections.abc import Callable, Collection, Mapping
-from typing import Any
+from collections import Counter
+from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Any, get_origin
 
+from fastapi.dependencies.models import Dependant
 from pydantic import AfterValidator
 from restmcts.domain.text import escaped_text
 from restmcts.errors import InputError
@@ -34,6 +36,27 @@ def check_one_of(name: str, value: str, allowed: Collection[str]) -> None:
     """Raise InputError unless a parameter is empty or one of some words."""
     if value and value not in allowed:
         raise InputError(f"{name} is {_shown(value)}; give one of {', '.join(allowed) or 'none'}")
+
+
+def check_names(given: Sequence[tuple[str, str]], route: Dependant) -> None:
+    """Raise InputError unless all parameters are a route's, and those that are no list are given
+    once.
+    """
+    known = _query_types(route)
+    for name, count in Counter(name for name, _ in given).items():
+        if name not in known:
+            what = f"give one of {', '.join(known)}" if known else "this page takes none"
+            raise InputError(f"there is no parameter {_shown(name)} here; {what}")
+        if count > 1 and get_origin(known[name]) is not list:
+            raise InputError(f"{name} is given {count} times; give it once")
+
+
+def _query_types(route: Dependant) -> dict[str, Any]:
+    """Return the types of a route's query parameters by name, those of what it depends on too."""
+    types = {field.alias: field.field_info.annotation for field in route.query_params}
+    for inner in route.dependencies:
+        types |= _query_types(inner)
+    return types
 
 
 def in_words(error: Mapping[str, Any]) -> str:

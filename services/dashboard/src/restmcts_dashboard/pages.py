@@ -16,10 +16,11 @@ from markupsafe import Markup
 from pydantic import AfterValidator
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.domain.text import escaped_text
-from restmcts.reporting.figures import NONE, decimal, gain, percent, rows_in_words
+from restmcts.reporting.figures import NONE, decimal, duration, gain, percent, rows_in_words
 
+from restmcts_dashboard.bad_requests import check_names
 from restmcts_dashboard.runs.run_list import seconds_of, short_policy
-from restmcts_dashboard.runs.run_reads import clock, duration
+from restmcts_dashboard.runs.run_reads import clock
 from restmcts_dashboard.source import Source
 
 HEADERS = {
@@ -56,14 +57,17 @@ Token = Annotated[str, Form(max_length=500)]
 
 
 def check_query(request: Request) -> None:
-    """Refuse a query that no database can be asked.
+    """Refuse a query that no database can be asked, or that a page has no use for.
 
     Raises:
         HTTPException: 400, if a name or a value of it contains NUL.
+        InputError: if the page has no parameter of a name, or it is given more often than the page
+            reads it.
     """
     for name, value in request.query_params.multi_items():
         if "\0" in name + value:
             raise HTTPException(400, f"The query contains a NUL character, in {escaped_text(name)!r}.")
+    check_names(request.query_params.multi_items(), request.scope["route"].dependant)
 
 
 def check_origin(request: Request) -> None:

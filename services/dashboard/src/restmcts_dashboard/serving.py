@@ -54,6 +54,7 @@ def folder_source(path: Path, token: str = "") -> Source:
         token=token,
         writable=Database(f"sqlite:///{path}") if token else None,
         artifacts=FolderArtifactStore(path.parent / "artifacts"),
+        folder=path.parent,
     )
 
 

@@ -3,11 +3,14 @@ one it writes to.
 """
 
 from dataclasses import dataclass
+from pathlib import Path
 
 from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.storage.folder_lock import is_locked
 from restmcts.errors import StorageError
 from restmcts.ports import ArtifactStore
+from restmcts.reporting.run_states import work_command
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,6 +25,7 @@ class Source:
         writable: the database with its bus; None: nothing can be changed.
         names: host names under which browsers may ask.
         artifacts: the store with the training data; None where this dashboard has no account of it.
+        folder: the work folder; None: of a stack, whose workers report themselves.
     """
 
     database: Database
@@ -31,10 +35,20 @@ class Source:
     writable: Database | None = None
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
     artifacts: ArtifactStore | None = None
+    folder: Path | None = None
 
     @property
     def may_change(self) -> bool:
         return bool(self.token) and self.writable is not None
+
+    @property
+    def is_idle(self) -> bool:
+        """Whether runs wait for a process that works on them."""
+        return self.folder is not None and not is_locked(self.folder)
+
+    def work_command(self, name: str) -> str:
+        """Return the command that lets a waiting run go on."""
+        return work_command(name, self.folder or Path())
 
     def queue_lengths(self) -> dict[str, int | None]:
         """Return how many messages wait in each queue; None: the broker does not answer; empty

@@ -5,6 +5,7 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Query, Response
 from restmcts.adapters.sql.state import annotations
 from restmcts.domain.labels.annotations import annotation
+from restmcts.errors import InputError
 from restmcts.usecases.truth.annotate import annotate, remove
 
 from restmcts_dashboard import tree_reads
@@ -60,9 +61,11 @@ def tree_pages(source: Source) -> APIRouter:
 
     @pages.get("/compare")
     def compare(first: RowId, second: RowId) -> Response:
+        if first == second:
+            raise InputError(f"first and second are both {first}; give two trees")
         with source.database.transaction() as transaction:
             shown = [tree_reads.facts_of(transaction, tree_id) for tree_id in (first, second)]
-            known = {first, *(row.id for row in tree_reads.siblings(transaction, first))}
-        return page("compare.html.j2", source=source, trees=shown, same_problem=second in known)
+            same = tree_reads.ask_the_same(transaction, first, second)
+        return page("compare.html.j2", source=source, trees=shown, same_problem=same)
 
     return pages

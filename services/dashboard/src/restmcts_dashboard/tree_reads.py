@@ -238,6 +238,13 @@ def siblings(transaction: Transaction, tree_id: int) -> list[Sibling]:
     return transaction.rows(Sibling, statement)
 
 
+def ask_the_same(transaction: Transaction, first: int, second: int) -> bool:
+    """Return whether two trees are of one problem (its text decides)."""
+    digests = select(PROBLEMS.c.digest).join(TREES, TREES.c.problem_id == PROBLEMS.c.id)
+    found = transaction.execute(digests.where(TREES.c.id.in_((first, second)))).scalars()
+    return len(set(found)) == 1
+
+
 def neighbours(transaction: Transaction, tree_id: int) -> tuple[int | None, int | None]:
     """Return the trees before and after one in its phase, in order of creation; None at an end."""
     phase = select(TREES.c.phase_id).where(TREES.c.id == tree_id).scalar_subquery()

@@ -53,6 +53,13 @@ class Node:
     children: list[int] = field(default_factory=list)
 
 
+def known_value(search_value: float, model_value: float | None) -> float | None:
+    """Return V of a node; None where nothing is known of it: no value model was asked and no value
+    was backed up, so that its `search_value` is a mere 0.
+    """
+    return search_value if model_value is not None or search_value != 0.0 else None
+
+
 class Tree:
     """Nodes by id, the root first."""
 

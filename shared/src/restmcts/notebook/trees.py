@@ -1,5 +1,6 @@
 """A tree as an object, whose nodes are read when they are first asked for."""
 
+import math
 from collections.abc import Iterator
 from dataclasses import astuple, dataclass, field, fields
 from functools import cached_property
@@ -8,6 +9,7 @@ from typing import TYPE_CHECKING
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import ListedTree
+from restmcts.domain.tree import known_value
 from restmcts.notebook.arguments import checks_arguments
 
 if TYPE_CHECKING:
@@ -52,8 +54,14 @@ class TreeNode:
         """The partial solution that ends here."""
         return [*self.parent.steps, self.step] if self.parent is not None else []
 
+    @property
+    def value(self) -> float | None:
+        """V, or None where nothing is known of the step: `search_value` is then a mere 0."""
+        return known_value(self.search_value, self.model_value)
+
     def __repr__(self) -> str:
-        figures = f"V={self.search_value:.3f}, n={self.visits}, {self.verdict or 'no verdict'}"
+        value = f"V={self.value:.3f}" if self.value is not None else "not scored"
+        figures = f"{value}, n={self.visits}, {self.verdict or 'no verdict'}"
         return f"TreeNode({self.id}, {self.step.strip()!r}, {figures})"
 
 
@@ -116,15 +124,16 @@ class SearchTree:
 
     @checks_arguments
     def plot(self, axes: "Axes | None" = None, *, max_labels: int = 60) -> "Axes":
-        """Draw the tree with matplotlib: colour is V, size is visits, squares are right ends,
-        diamonds wrong ones.
+        """Draw the tree with matplotlib: colour is V (white: not scored), size is visits, squares
+        are right ends, diamonds wrong ones.
 
         Args:
             axes: to draw on; None: a new figure.
             max_labels: steps are written beside the nodes of trees of at most so many nodes.
         """
-        from matplotlib import pyplot
+        from matplotlib import colormaps, pyplot
 
+        colours = colormaps["coolwarm_r"].with_extremes(bad="white")
         places = _places(self.nodes)
         if axes is None:
             height = min(max(0.3 * len({y for _, y in places.values()}), 3.0), 40.0)
@@ -146,10 +155,11 @@ class SearchTree:
                 x, y = zip(*(places[node.id] for node in chosen), strict=True)
                 sizes, values = (
                     [20 + 120 * node.visits / most for node in chosen],
-                    [node.search_value for node in chosen],
+                    [math.nan if node.value is None else node.value for node in chosen],
                 )
-                drawn = axes.scatter(x, y, s=sizes, c=values, marker=MARKERS.get(verdict or "", "o"), vmin=0, vmax=1)
-                drawn.set(cmap="coolwarm_r", edgecolor="black", label=verdict, zorder=2)
+                marker = MARKERS.get(verdict or "", "o")
+                drawn = axes.scatter(x, y, s=sizes, c=values, marker=marker, vmin=0, vmax=1, plotnonfinite=True)
+                drawn.set(cmap=colours, edgecolor="black", label=verdict, zorder=2)
         axes.set_title(self.question if len(self.question) <= 80 else self.question[:79] + "…", parse_math=False)
         axes.set_axis_off()
         if any(node.verdict for node in self.nodes):
@@ -188,4 +198,5 @@ def _id_of(node: TreeNode | None) -> int | None:
 
 def _label(node: TreeNode) -> str:
     step = " ".join(node.step.split()) if node.parent is not None else "the question"
-    return (step if len(step) <= MAX_LABEL else step[: MAX_LABEL - 1] + "…") + f" {node.search_value:.2f}"
+    value = f" {node.value:.2f}" if node.value is not None else ""
+    return (step if len(step) <= MAX_LABEL else step[: MAX_LABEL - 1] + "…") + value

@@ -102,3 +102,17 @@ def leader(opening: str, best: str, second: str, accuracy: Estimate, ahead: Esti
         return f"{opening}{best} and {second} come out level at {percent(accuracy, mark)}."
     of_best = percent(accuracy, mark)
     return f"{opening}{best} is best ({of_best}), {above_or_below(ahead)} {second}{against_noise(ahead)}."
+
+
+def duration(seconds: float) -> str:
+    """Return a length of time that was measured, in the two units that matter: "2 h 05 min"."""
+    whole = round(seconds)
+    if whole < 1:
+        return "under 1 s"
+    if whole < 60:
+        return f"{whole} s"
+    if whole < 3600:
+        return f"{whole // 60} min" + (f" {whole % 60:02d} s" if whole < 600 else "")
+    if whole < 48 * 3600:
+        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
+    return f"{whole // 86400} days {whole % 86400 // 3600} h"

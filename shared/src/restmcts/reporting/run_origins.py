@@ -2,7 +2,6 @@
 machines and times. Nothing that must not be shown is in them.
 """
 
-import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,11 +10,13 @@ from typing import Any, Protocol
 
 from restmcts.domain.provenance import HIDDEN, is_secret, without_secrets
 from restmcts.domain.runs.spec import flattened
-from restmcts.domain.runs.spec_settings import changed_settings
+from restmcts.domain.runs.spec_settings import changed_settings, search_defaults
+from restmcts.domain.search.settings import ALGORITHM
 from restmcts.domain.text import counted
 from restmcts.reporting.tables import Table
 
 NOT_RECORDED = "not recorded (the run is of an earlier version)"
+NONE, EMPTY = "none", "(empty)"
 DIGEST_DIGITS = 12
 _GIB = 2**30
 
@@ -71,9 +72,8 @@ class RunOrigin:
     def changed(self) -> dict[str, str]:
         """The settings that are not the default; none of a run without a document."""
         known = settings_of(self.run.config)
-        return {
-            name: known[name] for name in changed_settings(self.run.config.get("spec") or {}) or () if name in known
-        }
+        changed = changed_settings(self.run.config.get("spec") or {}) or {}
+        return {one: known[one] for name in changed for one in known if one == name or one.startswith(f"{name}.")}
 
     @property
     def has_document(self) -> bool:
@@ -157,13 +157,31 @@ class RunOrigin:
 
 def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
     """Return the settings of a run by dotted name, as texts; problem sets by the beginning of
-    their digest.
+    their digest. Each member of a list of tables (an evaluation) is one setting, by its name.
     """
     document = config.get("spec") or {name: value for name, value in config.items() if name != "problems"}
     sets = {
         f"problem set {name}": str(digest)[:DIGEST_DIGITS] for name, digest in (config.get("problems") or {}).items()
     }
-    return {name: _shown(value) for name, value in flattened(hidden_secrets(document)).items()} | sets
+    found: dict[str, str] = {}
+    for name, value in flattened(hidden_secrets(document)).items():
+        if isinstance(value, list) and value and all(isinstance(one, Mapping) for one in value):
+            found |= {f"{name}.{one.get('name', place)}": _of_table(one) for place, one in enumerate(value, 1)}
+        else:
+            found[name] = _shown(value)
+    return found | sets
+
+
+def _of_table(table: Mapping[str, Any]) -> str:
+    """Return what a table sets: of its search's settings those that are not the default."""
+    search = table.get("search")
+    usual = search_defaults(search.get(ALGORITHM)) if isinstance(search, Mapping) else {}
+    chosen = {
+        name: _shown(value)
+        for name, value in flattened(table).items()
+        if name != "name" and value is not None and value != usual.get(name)
+    }
+    return _joined(chosen) or NONE
 
 
 def hidden_secrets(document: Mapping[str, Any]) -> dict[str, Any]:
@@ -180,11 +198,17 @@ def _value(value: Any) -> Any:
 
 
 def _shown(value: object) -> str:
-    if value is None:
-        return "–"
-    if isinstance(value, list | tuple):
-        return ", ".join(map(_shown, value)) or "–"
-    return json.dumps(value, ensure_ascii=False) if isinstance(value, bool | Mapping) else str(value)
+    match value:
+        case None:
+            return NONE
+        case bool():
+            return "true" if value else "false"
+        case list() | tuple():
+            return ", ".join(map(_shown, value)) or NONE
+        case Mapping():
+            return _of_table(value)
+        case _:
+            return str(value) or EMPTY
 
 
 def _joined(settings: Mapping[str, str]) -> str:

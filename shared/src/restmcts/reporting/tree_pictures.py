@@ -32,6 +32,7 @@ class DrawnNode:
         verdict: `right`, `wrong` or `undecided` at a verified leaf, else None.
         is_decisive: whether the step lost a solvable problem.
         is_observation: whether a tool answered it.
+        is_given: whether it is of a given solution.
     """
 
     text: str
@@ -41,6 +42,7 @@ class DrawnNode:
     verdict: str | None = None
     is_decisive: bool = False
     is_observation: bool = False
+    is_given: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,6 +51,11 @@ class DrawnTree:
 
     question: str
     nodes: tuple[DrawnNode, ...]
+
+    @property
+    def num_nodes(self) -> int:
+        """How many steps its search made: neither the question nor a given solution is counted."""
+        return sum(node.parent is not None and not node.is_given for node in self.nodes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,8 +71,8 @@ class _Line:
 def draw_tree(tree: DrawnTree, max_nodes: int = MAX_NODES) -> Markup:
     """Return the tree as an `<svg>` in a scrolling frame.
 
-    At most `max_nodes` nodes are drawn: the ways to one right and one wrong leaf, then the most
-    visited. A node with more below it says how many.
+    At most `max_nodes` nodes are drawn below the question: the ways to one right and one wrong
+    leaf, then the most visited. A node with more below it says how many.
     """
     if not tree.nodes:
         return Markup("")
@@ -106,7 +113,7 @@ def _chosen(nodes: Sequence[DrawnNode], children: dict[int, list[int]], max_node
             leaf = nodes[leaf].parent
     chosen: set[int] = set()
     frontier = [(False, 0, 0.0, 0)]
-    while frontier and len(chosen) < max_nodes:
+    while frontier and len(chosen) <= max_nodes:
         index = heapq.heappop(frontier)[-1]
         chosen.add(index)
         for child in children[index]:

@@ -10,6 +10,7 @@ from rich.text import Text
 
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.text import counted
+from restmcts.domain.tree import known_value
 from restmcts.reporting.plain_text import plain
 
 Node = Mapping[str, Any]
@@ -151,8 +152,8 @@ def node_facts(node: Node) -> list[str]:
     """Return what the search and the labels say of a node, in the paper's symbols: V, n, m, r
     (0 right, 1 wrong), w, v. V is left out where no value model was asked.
     """
-    has_value = node["parent_id"] is not None and (node["model_value"] is not None or node["search_value"] != 0.0)
-    facts = [f"V {node['search_value']:.2f}"] if has_value else []
+    value = known_value(node["search_value"], node["model_value"]) if node["parent_id"] is not None else None
+    facts = [f"V {value:.2f}"] if value is not None else []
     facts.append(f"n {node['visits']}")
     if node["quality_value"] is not None:
         facts.append(f"m {node['reasoning_distance']}")

@@ -230,6 +230,7 @@ def _report(
     from restmcts_cli.reports.run_report_data import REST_EM, TRUE_ANSWERS, Report
     from restmcts_cli.reports.run_results import (
         answers_beside,
+        collected_solved,
         example_tree,
         iteration_results,
         mark_beside,
@@ -268,4 +269,5 @@ def _report(
         claims=not is_smoke,
         notes=(*((SMOKE,) if is_smoke else ()), *stopped, *warnings_of(run.database, run_id)),
         mark=mark_beside(run.database, run_id),
+        solved=collected_solved(run.database, run_id),
     )

@@ -124,6 +124,7 @@ def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Repo
 def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin: float) -> "Report":
     from restmcts_cli.reports.run_report_data import Report
     from restmcts_cli.reports.run_results import (
+        collected_solved,
         example_tree,
         failed_trees,
         iteration_results,
@@ -149,6 +150,7 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
         notes=(*failed, *warnings_of(run.database, run_id)),
         origin=run_origin(run.database, run_id),
         mark=mark_beside(run.database, run_id),
+        solved=collected_solved(run.database, run_id),
     )
 
 

@@ -6,11 +6,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.reporting.run_states import WAITING
 
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.dry_runs import DryRunOfRest, show_rest
 from restmcts_cli.arguments.method_options import MaxTokens
 from restmcts_cli.arguments.plugin_files import Plugins
+from restmcts_cli.commands.records.run_list import note_waiting, state_of
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 if TYPE_CHECKING:
@@ -71,5 +73,8 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
             state = queries.run_named(transaction, name).state
     if json:
         print_json({"run": name, "state": state})
-    else:
-        print_note(f"run {name} is {state}")
+        return
+    shown = state_of(state, workdir)
+    print_note(f"run {name} is {shown}")
+    if shown == WAITING:
+        note_waiting(workdir, [name])

@@ -13,6 +13,7 @@ from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.reporting.figures import rows_in_words
 from restmcts.reporting.plain_text import plain, shortened
+from restmcts.reporting.run_states import WAITING
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
 
 from restmcts_cli.arguments.connection import Connection, OnlyName, Workdir, connect, only_run
@@ -23,20 +24,20 @@ from restmcts_cli.commands.records.run_archive import archive, tag
 from restmcts_cli.commands.records.run_create import create
 from restmcts_cli.commands.records.run_delete import delete
 from restmcts_cli.commands.records.run_extend import clone, extend
+from restmcts_cli.commands.records.run_list import list_, note_waiting, state_of, times_of
 from restmcts_cli.commands.records.run_steer import cancel, pause, resume
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.reads.queries import PhaseNumbers
-    from restmcts.adapters.sql.rows import ListedRun, StoredRun
+    from restmcts.adapters.sql.rows import StoredRun
     from restmcts.adapters.sql.state.blocks import Block
 
     from restmcts_cli.reports.run_report_data import IterationResult
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
-RUNNING, SKIPPED = "running", "skipped"
-MAX_REASON = 80
+SKIPPED = "skipped"
 PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 ITERATION_COLUMNS = (
     *("iteration", "greedy_accuracy", "control", "problems_evaluated", "trees_searched", "trees_solved", "tokens"),
@@ -53,53 +54,9 @@ app.command()(extend)
 app.command()(clone)
 app.command()(archive)
 app.command()(tag)
+app.command("list")(list_)
 
 Name = Annotated[str, typer.Argument(help="The run's name.")]
-
-
-@app.command("list")
-def list_(
-    all_: Annotated[bool, typer.Option("--all", help="List archived runs as well.")] = False,
-    workdir: Workdir = None,
-    json: Json = False,
-) -> None:
-    """List runs, the newest first; those that `runs archive` put away are left out.
-
-    Example: [bold]restmcts runs list[/bold]
-    """
-    from restmcts.adapters.sql.reads import queries
-
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = [row for row in queries.list_runs(transaction) if all_ or row.archived_at is None]
-    if json:
-        print_json(rows)
-        return
-    print_table(
-        ("name", "state", "phases", "trees", "token_budget", "seed", "created_at", "finished_at", "tags", "reason"),
-        [_listed(row) for row in rows],
-        empty="no runs yet: restmcts runs create",
-    )
-    _note_idle(workdir, [row.name for row in rows if row.state == RUNNING])
-
-
-def _note_idle(workdir: Path | None, running: Sequence[str]) -> None:
-    """Say of running runs of a work folder how they are worked on, if no process does."""
-    from restmcts.adapters.storage.folder_lock import is_locked
-
-    if workdir is not None and running and not is_locked(workdir):
-        print_note(f"no process works on {workdir}; to go on: restmcts runs work {running[0]} --workdir {workdir}")
-
-
-def _listed(row: "ListedRun") -> dict[str, object]:
-    budget = f"{row.tokens_spent or 0:,}/{row.max_tokens:,}" if row.max_tokens is not None else None
-    return {
-        **asdict(row),
-        "reason": shortened(row.error, MAX_REASON) if row.error else None,
-        "tags": ", ".join(row.tags) or None,
-        "phases": f"{row.num_phases_ended}/{row.num_phases}",
-        "trees": f"{row.num_trees_ended:,}/{row.num_trees:,}",
-        "token_budget": budget,
-    }
 
 
 @app.command()
@@ -111,9 +68,9 @@ def show(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> 
     Example: [bold]restmcts runs show demo[/bold]
     """
     with connect(workdir) as connection:
-        state = _show(connection, name or only_run(connection), json)
-    if not json and state.state == RUNNING:
-        _note_idle(workdir, [state.name])
+        run = _show(connection, name or only_run(connection), json, workdir)
+    if not json and state_of(run.state, workdir) == WAITING:
+        note_waiting(workdir, [run.name])
 
 
 @app.command()
@@ -128,6 +85,8 @@ def watch(name: OnlyName = None, workdir: Workdir = None, json: Json = False) ->
     with connect(workdir) as connection:
         name = name or only_run(connection)
         row = _row(connection, name)
+        if state_of(row.state, workdir) == WAITING:
+            note_waiting(workdir, [name])
         with LiveDisplay(f"run {name}", resumption="") as display:
             display.watch(connection.database, row.id)
             shown_reason = None
@@ -139,8 +98,8 @@ def watch(name: OnlyName = None, workdir: Workdir = None, json: Json = False) ->
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     row = _row_once_there(connection, name)
             except KeyboardInterrupt:
-                print_note(f"run {name} is {row.state} and goes on without being watched")
-        _show(connection, name, json)
+                print_note(f"run {name} is {state_of(row.state, workdir)}, and is no longer watched")
+        _show(connection, name, json, workdir)
     if row.state in ("failed", "cancelled"):
         raise RestMctsError(f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}")
 
@@ -204,7 +163,7 @@ def work(
         display.watch(run.database, row.id)
         run.run(row.id, notifies=True)
     with connect(workdir) as connection:
-        _show(connection, name, json)
+        _show(connection, name, json, workdir)
 
 
 for _steering in (pause, resume, cancel):
@@ -249,8 +208,9 @@ def _row_once_there(connection: Connection, name: str) -> "StoredRun":
         return row
 
 
-def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
+def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -> "StoredRun":
     from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.run_times import run_times
     from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.sql.state import annotations, blocks, token_budget
     from restmcts.reporting.annotations import annotations_in_words
@@ -268,6 +228,7 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
         annotated = annotations.counts(transaction, run.id)
         origin = RunOrigin(run, queries.started_at(transaction, run.id))
+        times, now = run_times(transaction, run.id)[run.id], transaction.now()
     iterations = iteration_results(connection.database, run.id)
     warnings = value_warnings(phases, mark_of(truth))
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
@@ -285,20 +246,21 @@ def _show(connection: Connection, name: str, json: bool) -> "StoredRun":
             }
         )
         return run
-    budget = f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None
-    shown = {name: value for name, value in facts.items() if name not in _SHOWN_OTHERWISE}
+    state = state_of(run.state, workdir)
     print_fields(
         {
-            **shown,
-            "token_budget": budget,
+            **{name: value for name, value in facts.items() if name not in _SHOWN_OTHERWISE},
+            "state": state,
+            **times_of(times, state, now),
+            "token_budget": f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None,
             **_reasons(run, blocked),
             **truth_in_words(truth),
             **annotations_in_words(annotated),
             "promoted": ", ".join(promoted.values()) or None,
         }
     )
-    print_table(PHASE_COLUMNS, [_phase_row(phase, mark_of(truth)) for phase in phases], empty="no phases")
     mark = mark_of(truth)
+    print_table(PHASE_COLUMNS, [_phase_row(phase, mark) for phase in phases], empty="no phases")
     print_fields(_outcomes(phases, mark))
     _print_iterations(iterations, mark)
     if flipped := flip_rows(truth):

@@ -13,7 +13,8 @@ from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.problems import Verdict
 from restmcts.domain.stats.estimates import Estimate, Figure
-from restmcts.errors import InputError
+from restmcts.domain.text import counted
+from restmcts.errors import InputError, NotFoundError
 from sqlalchemy import select
 
 OUTCOMES = {
@@ -89,6 +90,7 @@ def read_problems(
 
     Raises:
         InputError: if there is no such group.
+        NotFoundError: if the page is beyond the last.
     """
     groups = _groups(phases_of(transaction, run_id))
     if group and group not in groups:
@@ -101,6 +103,8 @@ def read_problems(
     if question:
         asked = _asking(transaction, run_id, question, asked)
     begin, end = page * ROWS_ON_A_PAGE, (page + 1) * ROWS_ON_A_PAGE
+    if page and begin >= len(asked):
+        raise NotFoundError(f"the table has no page {page}: it has {counted(len(asked), 'problem')}")
     texts = _questions(transaction, asked[begin:end])
     rows = [ProblemRow(one, texts.get(one, ""), attempts[one], outcomes[one]) for one in asked[begin:end]]
     names = [phase.name for phase in phases]

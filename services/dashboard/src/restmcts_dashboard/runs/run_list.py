@@ -7,8 +7,11 @@ from typing import Any
 from urllib.parse import urlencode
 
 from restmcts.adapters.sql.reads.run_lines import RunLine, Score
-from restmcts.adapters.sql.rows import RunFacts
+from restmcts.domain.runs.spec_plan import TEST
+from restmcts.domain.text import counted
+from restmcts.errors import NotFoundError
 from restmcts.reporting.run_origins import settings_of
+from restmcts.reporting.run_states import NEEDS_A_PROCESS, shown_state
 
 ROWS_ON_A_PAGE = 100
 
@@ -32,7 +35,7 @@ SORTS: dict[str, Callable[[RunLine], Any]] = {
     "iteration": lambda line: line.counts.iteration,
     "trees": lambda line: line.counts.num_trees,
     "tokens": lambda line: line.counts.tokens,
-    "created": lambda line: line.run.id,
+    "started": lambda line: line.times.started or line.run.created_at,
 }
 """What the list can be sorted by."""
 
@@ -52,7 +55,7 @@ class RunQuery:
     text: str = ""
     state: str = ""
     archived: bool = False
-    sort: str = "-created"
+    sort: str = "-started"
     page: int = 0
 
     def address(self, **changes: object) -> str:
@@ -90,6 +93,9 @@ class FoundRuns:
 def found_runs(lines: Sequence[RunLine], query: RunQuery) -> FoundRuns:
     """Return what a query finds among all runs; runs that are equal in what they are sorted by
     stay the newest first.
+
+    Raises:
+        NotFoundError: if the page is beyond the last.
     """
     words = query.text.lower().split()
     matching = [
@@ -100,6 +106,8 @@ def found_runs(lines: Sequence[RunLine], query: RunQuery) -> FoundRuns:
     ordered = sorted(shown, key=key, reverse=query.sort.startswith("-"))
     begin = query.page * ROWS_ON_A_PAGE
     end = begin + ROWS_ON_A_PAGE
+    if query.page and begin >= len(ordered):
+        raise NotFoundError(f"the list has no page {query.page}: it has {counted(len(ordered), 'run')}")
     return FoundRuns(ordered[begin:end], len(ordered), len(matching) - len(shown), len(ordered) > end)
 
 
@@ -107,9 +115,16 @@ def _text(line: RunLine) -> str:
     return " ".join((line.run.name, line.run.method, line.policy, *line.run.tags)).lower()
 
 
-def seconds_of(run: RunFacts, now: datetime) -> float:
-    """Return how long a run took or, where it has not ended, has taken."""
-    return max(((run.finished_at or now) - run.created_at).total_seconds(), 0.0)
+def seconds_of(line: RunLine, now: datetime) -> float | None:
+    """Return how long a run took or, while it runs, has taken; None: it has not started."""
+    return line.times.seconds(now if line.run.state in NEEDS_A_PROCESS else None)
+
+
+def shown_lines(lines: Sequence[RunLine], *, is_idle: bool) -> list[RunLine]:
+    """Return the runs in the state in which people are shown them; `is_idle`: no process works on
+    them.
+    """
+    return [replace(one, run=replace(one.run, state=shown_state(one.run.state, is_idle=is_idle))) for one in lines]
 
 
 def side_by_side(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], dict[str, str]]:
@@ -121,3 +136,9 @@ def side_by_side(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[s
     values = {name: [one.get(name, "–") for one in settings] for name in names}
     differing = {name: found for name, found in values.items() if len(set(found)) > 1}
     return differing, {name: found[0] for name, found in values.items() if name not in differing}
+
+
+def have_other_test_problems(configs: Sequence[Mapping[str, Any]]) -> bool:
+    """Return whether runs were evaluated on different problems, as far as that is known of them."""
+    known = {(config.get("problems") or {}).get(TEST) for config in configs}
+    return len(known - {None}) > 1

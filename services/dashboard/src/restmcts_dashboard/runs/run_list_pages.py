@@ -7,6 +7,7 @@ from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.reads.run_lines import run_lines
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.errors import InputError
+from restmcts.reporting.run_states import WAITING
 from restmcts.reporting.truth import marked as marked_with
 from restmcts.usecases import steer
 
@@ -14,12 +15,19 @@ from restmcts_dashboard import live
 from restmcts_dashboard.bad_requests import one_of
 from restmcts_dashboard.pages import RowId, Token, change, marked, page, render
 from restmcts_dashboard.runs import charts, run_reads
-from restmcts_dashboard.runs.run_list import SORTS, RunQuery, found_runs, side_by_side
+from restmcts_dashboard.runs.run_list import (
+    SORTS,
+    RunQuery,
+    found_runs,
+    have_other_test_problems,
+    shown_lines,
+    side_by_side,
+)
 from restmcts_dashboard.source import Source
 
 MAX_COMPARED = 8
 MAX_FORECASTS = 20
-STATES = ("running", "blocked", "paused", "done", "failed", "cancelled")
+STATES = ("running", WAITING, "blocked", "paused", "done", "failed", "cancelled")
 _ORDERS = [sign + name for name in SORTS for sign in ("", "-")]
 
 
@@ -27,7 +35,7 @@ def asked(
     text: Annotated[str, Query(max_length=200)] = "",
     state: Annotated[str, one_of("state", STATES)] = "",
     archived: bool = False,
-    sort: Annotated[str, one_of("sort", _ORDERS)] = "-created",
+    sort: Annotated[str, one_of("sort", _ORDERS)] = "-started",
     number: Annotated[int, Query(alias="page", ge=0, le=10_000)] = 0,
 ) -> RunQuery:
     """Return what the address asks for."""
@@ -43,7 +51,7 @@ def run_list_pages(source: Source) -> APIRouter:
 
     def parts(query: RunQuery) -> dict[str, str]:
         with source.database.transaction() as transaction:
-            found = found_runs(run_lines(transaction), query)
+            found = found_runs(shown_lines(run_lines(transaction), is_idle=source.is_idle), query)
             under_way = [line.run.id for line in found.lines if line.run.state == "running"][:MAX_FORECASTS]
             views = {run_id: run_reads.read_run(transaction, run_id) for run_id in under_way}
             unchecked = unchecked_runs(transaction, [line.run.id for line in found.lines])
@@ -73,11 +81,13 @@ def _add_comparison(pages: APIRouter, source: Source) -> None:
         if len(chosen) < 2:
             raise InputError("tick two or more runs of the list to compare them")
         with source.database.transaction() as transaction:
-            views = [run_reads.read_run(transaction, run_id) for run_id in chosen]
-            lines = {line.run.id: line for line in run_lines(transaction)}
+            is_idle = source.is_idle
+            views = [run_reads.read_run(transaction, run_id, is_idle=is_idle) for run_id in chosen]
+            lines = {line.run.id: line for line in shown_lines(run_lines(transaction), is_idle=is_idle)}
         drawn = charts.compared_charts({str(marked_with(view.run.name, view.mark)): view.phases for view in views}, x)
         differing, equal = side_by_side([view.run.config for view in views])
         shown: dict[str, Any] = {"views": views, "lines": [lines[view.run.id] for view in views], "charts": drawn}
+        shown["differ"] = have_other_test_problems([view.run.config for view in views])
         shown["unchecked"] = {view.run.id for view in views if view.mark}
         return page("compare_runs.html.j2", source=source, differing=differing, equal=equal, x=x, **shown)
 

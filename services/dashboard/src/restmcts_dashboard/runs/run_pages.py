@@ -6,8 +6,10 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request, Response
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries, stack_queries
+from restmcts.adapters.sql.reads.tree_counts import share_solved
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
+from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.errors import NotFoundError
 from restmcts.reporting.run_origins import RunOrigin
@@ -43,12 +45,12 @@ def _add_run(pages: APIRouter, source: Source) -> None:
 
     def parts(run_id: int, x: charts.Across) -> dict[str, str]:
         with source.database.transaction() as transaction:
-            return _parts(transaction, source, run_reads.read_run(transaction, run_id), x)
+            return _parts(transaction, source, run_reads.read_run(transaction, run_id, is_idle=source.is_idle), x)
 
     @pages.get("/runs/{run_id}")
     def run(run_id: RowId, x: charts.Across = "iteration") -> Response:
         with source.database.transaction() as transaction:
-            view = run_reads.read_run(transaction, run_id)
+            view = run_reads.read_run(transaction, run_id, is_idle=source.is_idle)
             shown = marked(_parts(transaction, source, view, x))
             trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
             origin = RunOrigin(view.run, queries.started_at(transaction, run_id))
@@ -85,7 +87,7 @@ def _add_trees(pages: APIRouter, source: Source) -> None:
         state: Annotated[str, one_of("state", list(TreeState))] = "",
         solved: Annotated[str, one_of("solved", ("yes", "no"))] = "",
         question: Annotated[str, Query(max_length=500)] = "",
-        after: RowId = 0,
+        after: Annotated[RowId, Query(ge=0)] = 0,
     ) -> Response:
         asked: dict[str, Any] = {"phase": phase or None, "state": state or None, "question": question, "after": after}
         asked["solved"] = {"yes": True, "no": False}.get(solved)
@@ -165,12 +167,13 @@ def _parts(
         "step_values": {one.name: one.result.get("num_targets") for one in view.phases if one.kind == "train-value"},
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
+    solved = share_solved(transaction, TREES.c.run_id == view.run.id)
     outcome = read_outcome(transaction, view.run.id, view.phases)
     said = newest_annotations(transaction, view.run.id) if view.annotations is not None else []
     drawn = {"accuracy": charts.accuracy_chart(view.phases, x, view.mark), "loss": charts.loss_chart(view.phases)}
     by_step = {name: charts.step_losses_chart(view.phases, kind) for kind, name in charts.KINDS.items()}
     return {
-        "summary": render("part_summary.html.j2", view=view, source=source, outcome=outcome),
+        "summary": render("part_summary.html.j2", view=view, source=source, outcome=outcome, solved=solved),
         "truth": render("part_truth.html.j2", flipped=view.truth.flipped if view.truth else (), most=MAX_FLIPS),
         "phases": render("part_phases.html.j2", view=view),
         "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark, x=x),

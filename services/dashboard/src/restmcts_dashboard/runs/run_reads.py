@@ -11,6 +11,7 @@ from typing import NamedTuple
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import progress, queries
 from restmcts.adapters.sql.reads.queries import ENDED_PHASES, PhaseNumbers
+from restmcts.adapters.sql.reads.run_times import RunTimes, run_times
 from restmcts.adapters.sql.reads.truth import read_truth
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import annotations, token_budget
@@ -22,9 +23,10 @@ from restmcts.adapters.sql.tables import RunState
 from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.problems import Verdict
 from restmcts.domain.runs.splits import size_of_round
-from restmcts.domain.stats.estimates import Estimate, Figure, share
+from restmcts.domain.stats.estimates import Estimate, Figure
 from restmcts.domain.truth.ledger import RunTruth
 from restmcts.reporting.annotations import annotations_in_words
+from restmcts.reporting.run_states import NEEDS_A_PROCESS, WAITING, shown_state
 from restmcts.reporting.truth import mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import case, func, select
@@ -101,7 +103,9 @@ class TokenBudget:
 
 @dataclass(frozen=True, slots=True)
 class RunView(progress.PhaseTotals):
-    """A run as its page shows it; `run` is its row, `phases` are in order."""
+    """A run as its page shows it; `run` is its row, `phases` are in order, `seconds` is how long it
+    took or, while it runs, has taken (None: it has not started).
+    """
 
     run: StoredRun
     phases: Sequence[PhaseNumbers]
@@ -110,11 +114,8 @@ class RunView(progress.PhaseTotals):
     budget: TokenBudget | None
     truth: RunTruth | None
     annotations: AnnotationCounts | None
-
-    @property
-    def share_solved(self) -> Estimate | None:
-        """The share of ended trees with a right end; None while none has ended."""
-        return share(self.num_solved, self.num_done) if self.num_done else None
+    times: RunTimes
+    seconds: float | None
 
     @property
     def truth_lines(self) -> dict[str, str]:
@@ -155,20 +156,26 @@ class RunView(progress.PhaseTotals):
         return sum(phase.tokens for phase in self.phases)
 
 
-def read_run(transaction: Transaction, run_id: int) -> RunView:
+def read_run(transaction: Transaction, run_id: int, *, is_idle: bool = False) -> RunView:
     """Return a run with its numbers.
+
+    Args:
+        is_idle: whether no process works on it.
 
     Raises:
         InputError: if there is none.
     """
     run = queries.run_by_id(transaction, run_id)
+    run = replace(run, state=shown_state(run.state, is_idle=is_idle))
     phases = queries.phase_numbers(transaction, run_id)
     pace = _pace(transaction, run)
-    open_ = run.state in (RunState.RUNNING, BLOCKED, RunState.PAUSED)
+    open_ = run.state in (RunState.RUNNING, WAITING, BLOCKED, RunState.PAUSED)
     forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
     truth = read_truth(transaction, run.id, run.config)
     budget, said = _budget(transaction, run, pace), annotations.counts(transaction, run_id)
-    return RunView(run, phases, pace, forecast, budget, truth, said)
+    times = run_times(transaction, run_id)[run_id]
+    seconds = times.seconds(transaction.now() if run.state in NEEDS_A_PROCESS else None)
+    return RunView(run, phases, pace, forecast, budget, truth, said, times, seconds)
 
 
 def _budget(transaction: Transaction, run: StoredRun, pace: Pace | None) -> TokenBudget | None:
@@ -323,20 +330,6 @@ def area_of(counts: Sequence[EndCounts]) -> EndQuality | None:
         influences[one.tree] += one.num_wrong * (1.0 - right_below[one.bin] / num_right - value) / num_wrong
     contributions = [value + len(influences) * influence for influence in influences.values()]
     return EndQuality(replace(Figure.of(contributions).estimate, value=value), num_right, num_wrong)
-
-
-def duration(seconds: float) -> str:
-    """Return a length of time in the two units that matter: "2 h 05 min"."""
-    whole = round(seconds)
-    if whole < 1:
-        return "under 1 s"
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min" + (f" {whole % 60:02d} s" if whole < 600 else "")
-    if whole < 48 * 3600:
-        return f"{whole // 3600} h {whole % 3600 // 60:02d} min"
-    return f"{whole // 86400} days {whole % 86400 // 3600} h"
 
 
 def clock(moment: datetime | None) -> str:

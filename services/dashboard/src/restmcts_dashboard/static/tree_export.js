@@ -136,5 +136,5 @@ export async function saveAs(kind, view) {
   link.download = `tree-${view.id}.${kind}`;
   link.click();
   setTimeout(() => URL.revokeObjectURL(link.href), 10_000);
-  view.say(`Saved as ${link.download}: what is unfolded, ${view.model.visible.length} nodes.`);
+  view.say(`Saved as ${link.download}: what is unfolded.`);
 }

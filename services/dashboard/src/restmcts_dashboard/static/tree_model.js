@@ -6,6 +6,8 @@ const WIDE_COLUMN = [150, 290];
 const HIGH_ROW = [46, 118];
 const LONG_STEP = 18;
 const MAX_SHOWN_AT_FIRST = 120;
+// Origins of the nodes that no search made.
+const GIVEN = ["solution", "given-observation"];
 
 export class TreeModel {
   constructor(data) {
@@ -214,8 +216,13 @@ export class TreeModel {
     return this.isScored(node) ? node.now.search_value : null;
   }
 
-  // Whether the search knows anything of a node: its search value is a mere 0 before that.
+  // Whether anything is known of a node: without a value, its own or a backed up one, its search value is a mere 0.
   isScored(node) {
-    return node.now.visits > 0 || node.now.model_value !== null || node.now.search_value !== 0;
+    return node.now.model_value !== null || node.now.search_value !== 0;
+  }
+
+  // How many nodes are shown, counted as everywhere: neither the question nor the steps of a given solution.
+  countShown() {
+    return this.nodes.filter((node) => node.shown && node !== this.root && !GIVEN.includes(node.origin)).length;
   }
 }

@@ -1,4 +1,5 @@
 // The search played again, response by response.
+import { counted } from "./tree_words.js";
 
 export class TreeReplay {
   constructor(view) {
@@ -23,11 +24,11 @@ export class TreeReplay {
 
   sayFrame() {
     const { model } = this.view;
-    const count = model.visible.length && model.nodes.filter((node) => node.shown).length;
+    const count = counted(model.countShown(), "node");
     const words = !model.lastFrame ? "no response to play again"
-      : model.whole ? `the whole tree: ${model.nodes.length} nodes, ${model.frames.length} responses`
+      : model.whole ? `the whole tree: ${count}, ${counted(model.frames.length, "response")}`
       : model.frame === 0 ? "before the first response"
-      : `response ${model.frame} of ${model.frames.length} (${model.frames[model.frame - 1].kind}): ${count} nodes`;
+      : `response ${model.frame} of ${model.frames.length} (${model.frames[model.frame - 1].kind}): ${count}`;
     this.view.box.querySelector("output").textContent = words;
     this.view.box.querySelector('[data-do="frame"]').setAttribute("aria-valuetext", words);
   }

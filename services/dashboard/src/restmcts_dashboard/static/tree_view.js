@@ -174,4 +174,4 @@ class TreeView {
 
 document.querySelectorAll("[data-math]").forEach((one) => setMath(one, one.textContent));
 const views = [...document.querySelectorAll(".viewer")].map((box) => new TreeView(box));
-Promise.all(views.map((view) => view.start())).then(() => { if (views.length === 2) pair(...views); });
+Promise.all(views.map((view) => view.start())).then(() => { if (document.querySelector(".pair[data-aligned]")) pair(...views); });

@@ -41,6 +41,11 @@ export function peopleSay(node) {
   return parts.length ? `people: ${parts.join(", ")}` : "";
 }
 
+// A number with its noun: "1 node", "20 nodes".
+export function counted(number, noun) {
+  return `${number} ${noun}${number === 1 ? "" : "s"}`;
+}
+
 function shownNumber(value) {
   return Number.isInteger(value) ? String(value) : Number(value).toFixed(3);
 }

@@ -1,13 +1,17 @@
 """A work folder belongs to one process at a time."""
 
 import fcntl
+import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
 
 from restmcts.errors import InputError, StorageError
+
+NUM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
+"""`is_locked` has the lock for a moment, which is no process that works on the folder."""
 
 
 def check_place(workdir: Path) -> None:
@@ -53,11 +57,10 @@ def lock_folder(workdir: Path) -> IO[str]:
     with _usable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
         file = (workdir / "lock").open("w")
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError as error:
-        file.close()
-        raise InputError(
-            f"{workdir}: another restmcts process uses this folder; wait for it or choose another --workdir"
-        ) from error
-    return file
+    for _ in range(NUM_TRIES):
+        with suppress(OSError):
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            return file
+        time.sleep(SECONDS_BETWEEN_TRIES)
+    file.close()
+    raise InputError(f"{workdir}: another restmcts process uses this folder; wait for it or choose another --workdir")

@@ -4,7 +4,7 @@ Each setting knows where it was given, so that what is wrong with it is said of 
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, fields, replace
 from difflib import get_close_matches
 from typing import Any, get_args, get_type_hints
 
@@ -266,6 +266,12 @@ def changed_settings(document: Mapping[str, Any]) -> dict[str, Any] | None:
     plain[ALGORITHM] = search_of_method({"method": spec.method})[ALGORITHM_FIELD]
     found = flattened(written(spec))
     return {name: value for name, value in found.items() if value != (plain if name in _CHOSEN else usual).get(name)}
+
+
+def search_defaults(algorithm: object) -> dict[str, Any]:
+    """Return the default settings of a search by dotted name; none if there is no such search."""
+    kind = search_class(algorithm)
+    return {f"{SEARCH}{one.name}": one.default for one in fields(kind)} if kind is not None else {}
 
 
 def _search_fields(algorithm: object) -> tuple[str, ...]:

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, case, func, select
 
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.run_times import RunTimes, run_times
 from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, count_if
 from restmcts.adapters.sql.rows import RunFacts, columns
 from restmcts.adapters.sql.state import blocks
@@ -70,6 +71,7 @@ class RunLine:
     counts: RunCounts
     first: Score | None
     last: Score | None
+    times: RunTimes
 
 
 def run_lines(transaction: Transaction) -> list[RunLine]:
@@ -77,9 +79,14 @@ def run_lines(transaction: Transaction) -> list[RunLine]:
     shown = select(*columns(RunFacts, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR)
     rows = transaction.rows(RunFacts, shown.select_from(RUNS).order_by(RUNS.c.id.desc()))
     policies, counts, scores = _policies(transaction), _counts(transaction), _scores(transaction)
+    times = run_times(transaction)
     return [
         RunLine(
-            row, policies.get(row.id, ""), counts.get(row.id, RunCounts()), *_first_and_last(scores.get(row.id, ()))
+            row,
+            policies.get(row.id, ""),
+            counts.get(row.id, RunCounts()),
+            *_first_and_last(scores.get(row.id, ())),
+            times[row.id],
         )
         for row in rows
     ]

@@ -8,9 +8,11 @@ from sqlalchemy import ColumnElement, case, func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Condition
+from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.domain.problems import Verdict
+from restmcts.domain.stats.estimates import Estimate, pooled_share
 
 ENDED_TREES = (TreeState.LABELLED.value, TreeState.FAILED.value)
 
@@ -76,6 +78,20 @@ def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, int | 
     counts = asdict(_counts(row))
     del counts["done"]  # of a phase that has ended: all
     return counts
+
+
+def share_solved(transaction: Transaction, among: Condition) -> Estimate | None:
+    """Return the share of ended trees that have a right end among those that meet a condition; None
+    if there is none. Its error is over problems: trees of one problem are not independent.
+    """
+    statement = (
+        select(count_if(TREES.c.solved.is_(True)), func.count())
+        .outerjoin(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
+        .where(among, TREES.c.state.in_(ENDED_TREES))
+        .group_by(func.coalesce(PROBLEMS.c.derived_from, TREES.c.problem_id))
+    )
+    counts = [(int(solved), int(number)) for solved, number in transaction.execute(statement)]
+    return pooled_share(counts) if counts else None
 
 
 def _counts(row: Mapping[str, Any]) -> TreeCounts:

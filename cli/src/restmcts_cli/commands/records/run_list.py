@@ -1,0 +1,81 @@
+"""`restmcts runs list`, and what it says of a run as `runs show` does: its state and times."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, replace
+from datetime import datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from restmcts.reporting.figures import duration
+from restmcts.reporting.plain_text import shortened
+from restmcts.reporting.run_states import NEEDS_A_PROCESS, WAITING, shown_state, work_command
+
+from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
+
+if TYPE_CHECKING:
+    from restmcts.adapters.sql.reads.run_times import RunTimes
+    from restmcts.adapters.sql.rows import ListedRun
+
+MAX_REASON = 80
+_TIMES = ("started (UTC)", "last change (UTC)", "took")
+
+
+def list_(
+    all_: Annotated[bool, typer.Option("--all", help="List archived runs as well.")] = False,
+    workdir: Workdir = None,
+    json: Json = False,
+) -> None:
+    """List runs, the newest first; those that `runs archive` put away are left out.
+
+    Example: [bold]restmcts runs list[/bold]
+    """
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.run_times import run_times
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        rows = [row for row in queries.list_runs(transaction) if all_ or row.archived_at is None]
+        times, now = run_times(transaction), transaction.now()
+    if json:
+        print_json(rows)
+        return
+    shown = [replace(row, state=state_of(row.state, workdir)) for row in rows]
+    print_table(
+        ("name", "state", "phases", "trees", "token_budget", "seed", *_TIMES, "tags", "reason"),
+        [{**_listed(row), **times_of(times[row.id], row.state, now)} for row in shown],
+        empty="no runs yet: restmcts runs create",
+    )
+    note_waiting(workdir, [row.name for row in shown if row.state == WAITING])
+
+
+def state_of(state: str, workdir: Path | None) -> str:
+    """Return a run's state as people are shown it."""
+    from restmcts.adapters.storage.folder_lock import is_locked
+
+    return shown_state(state, is_idle=workdir is not None and not is_locked(workdir))
+
+
+def note_waiting(workdir: Path | None, names: Sequence[str]) -> None:
+    """Say how runs of a work folder go on that no process works on."""
+    if workdir is not None and names:
+        print_note(f"no process works on {workdir}; to go on: {work_command(names[0], workdir)}")
+
+
+def times_of(times: "RunTimes", state: str, now: datetime) -> dict[str, object]:
+    """Return when a run in that state started and last changed, and how long it took."""
+    seconds = times.seconds(now if state in NEEDS_A_PROCESS else None)
+    moments = (times.started, times.last_change, duration(seconds) if seconds is not None else None)
+    return dict(zip(_TIMES, moments, strict=True))
+
+
+def _listed(row: "ListedRun") -> dict[str, object]:
+    budget = f"{row.tokens_spent or 0:,}/{row.max_tokens:,}" if row.max_tokens is not None else None
+    return {
+        **asdict(row),
+        "reason": shortened(row.error, MAX_REASON) if row.error else None,
+        "tags": ", ".join(row.tags) or None,
+        "phases": f"{row.num_phases_ended}/{row.num_phases}",
+        "trees": f"{row.num_trees_ended:,}/{row.num_trees:,}",
+        "token_budget": budget,
+    }

@@ -1,0 +1,57 @@
+"""When runs began and last changed, and how long they took: one answer for all who show it."""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlalchemy import func, select
+
+from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.queries import ENDED_PHASES
+from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
+from restmcts.adapters.sql.tables import PhaseState
+
+
+@dataclass(frozen=True, slots=True)
+class RunTimes:
+    """Two moments of a run.
+
+    Attributes:
+        started: when its first phase began; None: none has.
+        last_change: its end; of a run that has not ended when a phase or a tree of it last changed.
+    """
+
+    started: datetime | None
+    last_change: datetime
+
+    def seconds(self, now: datetime | None = None) -> float | None:
+        """Return how long the run took from its start to its last change, or to `now` if that is
+        given; pauses are part of it. None: it has not started.
+        """
+        if self.started is None:
+            return None
+        return max(((now or self.last_change) - self.started).total_seconds(), 0.0)
+
+
+def run_times(transaction: Transaction, run_id: int | None = None) -> dict[int, RunTimes]:
+    """Return the times of a run, or of all runs, by the run's id. Of trees those of phases under
+    way are read alone: the others' times are those of their phases.
+    """
+    under_way = PHASES.c.state.not_in((*ENDED_PHASES, PhaseState.PENDING.value))
+    changes = (PHASES.c.finished_at, PHASES.c.started_at)
+    of_phases = (
+        select(RUNS.c.id, func.min(PHASES.c.started_at), RUNS.c.finished_at, *map(func.max, changes), RUNS.c.created_at)
+        .outerjoin(PHASES, PHASES.c.run_id == RUNS.c.id)
+        .group_by(RUNS.c.id, RUNS.c.finished_at, RUNS.c.created_at)
+    )
+    of_trees = (
+        select(TREES.c.run_id, func.max(TREES.c.ended_at), func.max(TREES.c.updated_at))
+        .where(TREES.c.phase_id.in_(select(PHASES.c.id).where(under_way)))
+        .group_by(TREES.c.run_id)
+    )
+    if run_id is not None:
+        of_phases, of_trees = of_phases.where(RUNS.c.id == run_id), of_trees.where(TREES.c.run_id == run_id)
+    trees = {number: times for number, *times in transaction.execute(of_trees)}
+    return {
+        number: RunTimes(started, finished or max(one for one in (*times, *trees.get(number, ())) if one is not None))
+        for number, started, finished, *times in transaction.execute(of_phases)
+    }
