@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 
 import typer
 from restmcts.errors import InputError
-from typer.core import TyperCommand, TyperGroup
+from typer.core import TyperArgument, TyperCommand, TyperGroup
 from typer.main import get_command
 
 
@@ -25,6 +25,27 @@ class _Group(TyperGroup):
         if args and not args[0].startswith("-") and args[0] not in self.commands:
             raise InputError(f"{ctx.command_path} has no command {args[0]!r}; it has {', '.join(self.commands)}")
         return super().resolve_command(ctx, args)
+
+
+class _Command(TyperCommand):
+    """A command none of whose arguments and options is given as an empty text: an empty path would
+    be the current folder.
+    """
+
+    def parse_args(self, ctx: Any, args: list[str]) -> list[str]:
+        """Take what is given; return what is left.
+
+        Raises:
+            InputError: naming what is empty.
+        """
+        given, *_ = self.make_parser(ctx).parse_args(args=list(args))
+        for parameter in self.get_params(ctx):
+            value = given.get(parameter.name)
+            if value == "" or (isinstance(value, (list, tuple)) and "" in value):
+                name = parameter.display_name_raw if isinstance(parameter, TyperArgument) else parameter.opts[0]
+                way_out = "give a value, or leave it out" if not parameter.required else "give a value"
+                raise InputError(f"{ctx.command_path}: {name} is empty; {way_out}")
+        return super().parse_args(ctx, args)
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +67,11 @@ class LazyCommand:
         found = getattr(import_module(f"restmcts_cli.commands.{module}"), attribute)
         holder = typer.Typer(rich_markup_mode="rich", callback=lambda: None)
         if isinstance(found, typer.Typer):
+            for command in found.registered_commands:
+                command.cls = _Command
             holder.add_typer(found, name=name, cls=_Group)
         else:
-            holder.command(name)(found)
+            holder.command(name, cls=_Command)(found)
         return _with_whole_paragraphs(get_command(holder).commands[name])  # type: ignore[attr-defined]
 
 

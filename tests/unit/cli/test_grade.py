@@ -13,7 +13,9 @@ from restmcts_cli.commands.learning.grade import answer_of_prediction, grade
 def _graded(capsys: pytest.CaptureFixture[str], path: Path, **options: Any) -> tuple[list[dict[str, Any]], str]:
     grade(path, **options)
     captured = capsys.readouterr()
-    return [json.loads(line) for line in captured.out.splitlines()], captured.err
+    first, _, errors = captured.err.partition("\n")
+    assert first.startswith(f"restmcts grade: {path}")
+    return [json.loads(line) for line in captured.out.splitlines()], errors
 
 
 def _file(folder: Path, *lines: object) -> Path:

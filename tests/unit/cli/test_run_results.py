@@ -2,8 +2,11 @@
 
 from pathlib import Path
 
+import pytest
 from restmcts.adapters.sql.database import Database
-from restmcts_cli.reports.run_results import answers_beside
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts_cli.reports.run_results import answers_beside, iteration_results
 
 NAMES = [("grade-base", "as it came"), ("grade-base", "again")]
 
@@ -23,4 +26,25 @@ def test_answers_of_several_policies_stand_beside_one_another_in_the_order_of_th
 def test_a_phase_that_answered_nothing_leaves_nothing_to_show(workdir: Path) -> None:
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     assert answers_beside(database, 1, [*NAMES, ("grade-policy-1", "trained")], 3) == ()
+    database.close()
+
+
+@pytest.mark.parametrize(
+    ("state", "result", "untrained"),
+    [
+        (PhaseState.DONE, {"trained": True, "num_examples": 3}, {}),
+        (PhaseState.SKIPPED, {"reason": "collect-1 solved no problem"}, "collect-1 solved no problem"),
+        (PhaseState.DONE, {"trained": False, "reason": "no training data"}, "no training data"),
+        (PhaseState.PENDING, {}, "policy-1 is still pending"),
+    ],
+)
+def test_why_a_model_was_not_trained_is_what_its_phase_says(
+    workdir: Path, state: PhaseState, result: dict[str, object], untrained: object
+) -> None:
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with database.transaction() as transaction:
+        row = next(one for one in runs.phases_of(transaction, 1) if one.name == "policy-1")
+        runs.set_phase(transaction, row.id, state, result=result)
+    found = iteration_results(database, 1)[1]
+    assert found.untrained == ({"the policy": untrained} if untrained else {})
     database.close()

@@ -16,6 +16,7 @@ from restmcts.errors import InputError
 
 from restmcts_cli.arguments.benchmark_rows import Reader, as_it_is, ceval_row, gpqa_row, math_row, scibench_row
 from restmcts_cli.arguments.problem_sources import DEMO, SOURCES, hub_rows, read_source
+from restmcts_cli.row_progress import with_progress
 
 __all__ = ["BENCHMARKS", "SOURCES", "Benchmark", "benchmark_named", "read_benchmark"]
 
@@ -167,11 +168,12 @@ def read_benchmark(
     if benchmark.name in (NUMBER_PATHS, WORD_PROBLEMS):
         yield from islice(generated_problems(benchmark.name, seed, benchmark.difficulty), limit)
     elif benchmark.file is not None:
-        rows = _file_rows(benchmark.file, benchmark.configs)
+        rows = with_progress(_file_rows(benchmark.file, benchmark.configs), f"reading {benchmark.file}")
         yield from problems_of(rows, str(benchmark.file), strict=strict, limit=limit, reader=benchmark.row)
     elif benchmark.hub is not None:
         names = [f"{benchmark.hub}:{config}" for config in benchmark.configs] or [benchmark.hub]
-        rows = (row for name in names for row in hub_rows(name, split or benchmark.split))
+        found = (row for name in names for row in hub_rows(name, split or benchmark.split))
+        rows = with_progress(found, f"reading {benchmark.hub}")
         yield from problems_of(rows, benchmark.hub, strict=strict, limit=limit, reader=benchmark.row)
     else:
         yield from read_source(benchmark.name, split=split or benchmark.split, seed=seed, strict=strict, limit=limit)

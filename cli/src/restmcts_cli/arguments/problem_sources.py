@@ -6,14 +6,15 @@ import random
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-from restmcts.adapters.files.problem_files import BadLine, problems_of, read_problems
-from restmcts.adapters.files.row_files import NumberedRow, form_of_file
+from restmcts.adapters.files.problem_files import BadLine, problems_of
+from restmcts.adapters.files.row_files import NumberedRow, file_rows, form_of_file
 from restmcts.adapters.verification.verifiers_tasks import taskset_rows
 from restmcts.domain.problems import Problem
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
 
 from restmcts_cli.reports.shown_tables import print_note
+from restmcts_cli.row_progress import with_progress
 
 HUB = "hub:"
 DEMO = "demo:"
@@ -30,7 +31,8 @@ MAX_NAMED = 5
 def read_source(
     source: str, *, split: str, seed: int, strict: bool, limit: int | None, needs_answers: bool = True
 ) -> Iterator[Problem | BadLine]:
-    """Yield the problems and bad rows of a source as they come, until `limit` problems are out.
+    """Yield the problems and bad rows of a source as they come, until `limit` problems are out;
+    what takes long shows how many rows were read.
 
     Args:
         split: of a data set of the hub.
@@ -42,16 +44,19 @@ def read_source(
     """
     if limit is not None and limit < 1:
         raise InputError(f"the limit of problems must be at least 1, not {limit}")
-    if source.startswith(HUB):
-        rows = hub_rows(source.removeprefix(HUB), split)
-        yield from problems_of(rows, source, strict=strict, limit=limit, needs_answers=needs_answers)
-    elif source.startswith(TASKSET):
-        rows = enumerate(taskset_rows(source.removeprefix(TASKSET)), start=1)
-        yield from problems_of(rows, source, strict=strict, limit=limit, needs_answers=needs_answers)
-    elif source.startswith(DEMO):
+    if source.startswith(DEMO):
         yield from _puzzles(source.removeprefix(DEMO), seed, limit)
-    else:
-        yield from read_problems(source, strict=strict, limit=limit, needs_answers=needs_answers)
+        return
+    rows = with_progress(_rows(source, split), f"reading {source}")
+    yield from problems_of(rows, source, strict=strict, limit=limit, needs_answers=needs_answers)
+
+
+def _rows(source: str, split: str) -> Iterator[NumberedRow]:
+    if source.startswith(HUB):
+        return hub_rows(source.removeprefix(HUB), split)
+    if source.startswith(TASKSET):
+        return enumerate(taskset_rows(source.removeprefix(TASKSET)), start=1)
+    return file_rows(Path(source))
 
 
 def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]:

@@ -5,8 +5,8 @@ HTML, terminals or models.
 import json
 import math
 from collections import defaultdict
-from collections.abc import Hashable, Sequence
-from dataclasses import dataclass
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
 from itertools import combinations
 
 from restmcts.domain.runs.promotion import HeldOutStep, auc
@@ -68,6 +68,7 @@ class IterationResult:
             control was run.
         beside: accuracy of the run beside, which has the same first policy; None where there is
             none.
+        untrained: why "the policy" or "the value model" was not trained, where that was planned.
     """
 
     iteration: int
@@ -79,6 +80,7 @@ class IterationResult:
     greedy: Figure | None = None
     control: Figure | None = None
     beside: Figure | None = None
+    untrained: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

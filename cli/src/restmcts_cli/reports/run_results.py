@@ -42,6 +42,7 @@ def iteration_results(database: Database, run_id: int) -> tuple[IterationResult,
 def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iteration: int) -> IterationResult:
     collected = _collected(phases, iteration)
     trained = {kind: _of_rounds(phases, f"{kind}-{iteration}") for kind in ("policy", "value")}
+    untrained = {"the policy": _why_untrained(trained["policy"]), "the value model": _why_untrained(trained["value"])}
     graded = phases.get(f"grade-policy-{iteration}") or (phases.get("grade-base") if iteration == 0 else None)
     return IterationResult(
         iteration=iteration,
@@ -50,6 +51,7 @@ def _iteration(transaction: Transaction, phases: dict[str, StoredPhase], iterati
         num_tokens=sum(row.result.get("tokens", 0) for row in phases.values() if _collects(row, iteration)),
         num_policy_samples=sum(row.result.get("num_examples", 0) for row in trained["policy"]),
         num_value_samples=sum(row.result.get("num_targets", 0) for row in trained["value"]),
+        untrained={model: why for model, why in untrained.items() if why is not None},
         greedy=outcome(transaction, graded),
         control=outcome(transaction, phases.get(f"grade-control-{iteration}")),
     )
@@ -62,6 +64,15 @@ def _of_rounds(phases: dict[str, StoredPhase], name: str) -> list[StoredPhase]:
 
 def _collected(phases: dict[str, StoredPhase], iteration: int) -> list[StoredPhase]:
     return [row for row in _of_rounds(phases, f"collect-{iteration}") if row.state == PhaseState.DONE]
+
+
+def _why_untrained(planned: Sequence[StoredPhase]) -> str | None:
+    """Return why none of an iteration's trainings of a model took place; None if one did, or none
+    was planned.
+    """
+    if not planned or any(row.result.get("trained") for row in planned):
+        return None
+    return str(planned[-1].result.get("reason") or f"{planned[-1].name} is still {planned[-1].state}")
 
 
 def _collects(row: StoredPhase, iteration: int) -> bool:

@@ -33,33 +33,27 @@ def _about_training(report: Report) -> list[str]:
         return []
     num_trees = sum(result.num_trees for result in searched)
     num_solved = sum(result.num_solved for result in searched)
+    untrained = [
+        f"In iteration {result.iteration} {model} was not trained: {why}."
+        for result in searched
+        for model, why in result.untrained.items()
+    ]
     if num_solved == 0:
-        return [
-            f"No problem was solved in {counted(num_trees, 'tree')}, so there was nothing to learn from: {_NOTHING}."
-        ]
-    sentences = [_about_solved(num_solved, num_trees, report)]
-    for result in searched:
-        if result.num_policy_samples == 0:
-            sentences.append(
-                f"In iteration {result.iteration} the policy was not trained: it had no right trace to learn."
-            )
-        if result.num_value_samples == 0:
-            sentences.append(
-                f"In iteration {result.iteration} the value model was not trained: it had no labelled step."
-            )
-    return sentences
+        nothing = f"No problem was solved in {counted(num_trees, 'tree')}, so there was nothing to learn from"
+        trained = [named for result in report.iterations for named in _trained(result)]
+        if not trained:
+            return [f"{nothing}: nothing was trained."]
+        return [f"{nothing} in them. What was trained: {' and '.join(trained)}.", *untrained]
+    return [_about_solved(num_solved, num_trees, report), *untrained]
 
 
-def _about_solved(num_solved: int, num_trees: int, report: Report) -> str:
-    num_problems = report.solved.n if report.solved is not None else num_trees
-    share = f" ({percent(report.solved, report.mark)})" if report.solved is not None and report.claims else ""
-    if num_problems == num_trees:
-        return f"The search solved {num_solved:,} of {counted(num_trees, 'problem')}{share}."
-    trees = f"{num_solved:,} of {counted(num_trees, 'tree')}{share}"
-    return f"The search found a right end in {trees}, on {counted(num_problems, 'problem')}."
-
-
-_NOTHING = "nothing was trained"
+def _trained(result: IterationResult) -> list[str]:
+    """Return what was trained in an iteration, in words."""
+    policy, values = counted(result.num_policy_samples, "trace"), counted(result.num_value_samples, "step value")
+    found = [f"the policy of iteration {result.iteration} on {policy}"] if result.num_policy_samples else []
+    return found + (
+        [f"the value model of iteration {result.iteration} on {values}"] if result.num_value_samples else []
+    )
 
 
 def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str, beside: Beside) -> list[str]:

@@ -13,6 +13,7 @@ from restmcts.errors import InputError
 
 from restmcts_cli.arguments.problem_sources import HUB, hub_rows
 from restmcts_cli.reports.shown_tables import print_note
+from restmcts_cli.row_progress import with_progress
 
 PROCESS_BENCH, PRM_BENCH = "processbench", "prmbench"
 BENCHMARKS = {
@@ -46,7 +47,7 @@ def labelled_solutions(on: str, split: str, limit: int | None) -> list[LabelledS
     found: dict[tuple[str, str], LabelledSolution] = {}
     counts: dict[str, int] = {}
     num_bad = 0
-    for item in _items(on, split):
+    for item in with_progress(_items(on, split), f"reading {on}"):
         if isinstance(item, BadLine):
             num_bad += 1
             if num_bad <= MAX_TOLD:
@@ -70,8 +71,10 @@ def numbered_rows(on: str, split: str) -> Iterator[NumberedRow]:
     """
     if on in BENCHMARKS:
         name, splits = BENCHMARKS[on]
-        return (row for each in splits for row in hub_rows(name, each))
-    return hub_rows(on.removeprefix(HUB), split) if on.startswith(HUB) else file_rows(Path(on))
+        rows = (row for each in splits for row in hub_rows(name, each))
+    else:
+        rows = hub_rows(on.removeprefix(HUB), split) if on.startswith(HUB) else file_rows(Path(on))
+    return with_progress(rows, f"reading {on}")
 
 
 def _items(on: str, split: str) -> Iterator[LabelledSolution | BadLine]:

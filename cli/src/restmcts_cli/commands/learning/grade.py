@@ -25,10 +25,10 @@ from restmcts.domain.tasks.answers import AnswerTask
 from restmcts.domain.tasks.task import TASKS
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
 from restmcts_cli.arguments.plugin_files import Plugins
+from restmcts_cli.reports.shown_tables import print_note
+from restmcts_cli.row_progress import with_progress
 
 MAX_BARE_ANSWER_CHARACTERS = 200
 
@@ -71,10 +71,12 @@ def grade(
     3"}, or {"stdin": [{"input": "1 2", "output": "3"}]} for a program that reads and prints. Such a
     line also comes back with the "score", its share of tests passed, and the "reason".
     """
+    print_note(f"restmcts grade: {file}" + (f" to {out}" if out is not None else ""))
     counts: Counter[str] = Counter()
     num_bad = 0
+    is_silent = out is None and sys.stdout.isatty()
     with AnswerVerifier(time_limit_seconds=time_limit) as verifier, _destination(out) as destination:
-        for line_number, line in _with_progress(file, shown=out is not None or not sys.stdout.isatty()):
+        for line_number, line in read_lines(file) if is_silent else _with_progress(file):
             graded = grade_line(line, verifier)
             if "error" in graded:
                 num_bad += 1
@@ -190,17 +192,7 @@ def _destination(path: Path | None) -> Iterator[TextIO]:
             Path(name).unlink(missing_ok=True)
 
 
-def _with_progress(file: Path, shown: bool) -> Iterator[tuple[int, bytes]]:
-    """Yield the file's lines, with a bar on a terminal's standard error."""
-    console = Console(stderr=True)
-    lines = read_lines(file)
-    if not (shown and console.is_terminal):
-        yield from lines
-        return
-    columns = (TextColumn("grading"), BarColumn(), TaskProgressColumn(), TimeRemainingColumn())
+def _with_progress(file: Path) -> Iterator[tuple[int, bytes]]:
+    """Return the file's lines, which show how many of its bytes are graded."""
     total = file.stat().st_size if file.is_file() else None
-    with Progress(*columns, console=console, transient=True) as progress:
-        task = progress.add_task("grading", total=total)
-        for line_number, line in lines:
-            yield line_number, line
-            progress.advance(task, len(line))
+    return with_progress(read_lines(file), f"grading {file}", total, lambda line: len(line[1]))

@@ -14,6 +14,7 @@ from restmcts_cli.commands.records.checkpoints import DIGITS_SHOWN, copy_folder,
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 from restmcts_cli.reward_models.consensus import consensus
 from restmcts_cli.reward_models.imports import import_
+from restmcts_cli.row_progress import with_progress
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.rows import JsonObject
@@ -190,7 +191,8 @@ def export(
 
     with connect(workdir) as connection:
         rows = _stored_rows(connection, run, phase) if labels is None else _relabelled(connection, run, phase, labels)
-    lines = [dumps(line, ensure_ascii=False) + "\n" for line in convert(rows, to.value)]
+    converted = with_progress(convert(rows, to.value), f"writing {out}")
+    lines = [dumps(line, ensure_ascii=False) + "\n" for line in converted]
     try:
         out.write_text("".join(lines), encoding="utf-8")
     except OSError as error:

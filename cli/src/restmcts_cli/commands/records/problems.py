@@ -52,6 +52,7 @@ def import_(
 
     Example: [bold]restmcts problems import hub:openai/gsm8k:main gsm8k.jsonl --limit 500[/bold]
     """
+    print_note(f"restmcts problems import: {source} to {out}")
     items = read_source(source, split=split, seed=seed, strict=strict, limit=limit)
     num_problems = _write(usable(source, items), out)
     if json:
@@ -106,6 +107,7 @@ def enqueue(
 
     Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
     """
+    print_note(f"restmcts problems enqueue {run}: {source}")
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.usecases.create import enqueue_problems
 
@@ -152,6 +154,7 @@ def check(
 
     Example: [bold]restmcts problems check problems.jsonl --test held-out.jsonl[/bold]
     """
+    print_note(f"restmcts problems check: {source}" + (f" and {test}" if test is not None else ""))
     from restmcts.domain.problem_review import overlap_remark
 
     review, bad_lines = _reviewed(source, split, seed, limit)

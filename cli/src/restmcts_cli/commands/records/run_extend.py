@@ -31,7 +31,9 @@ _OF_PROBLEMS = ("problems", "test", "puzzles", "split", "limit", "strict")
 
 def extend(
     name: Name,
-    iterations: Annotated[int, typer.Option(help="How many iterations the run is to have in all.", min=1)],
+    iterations: Annotated[
+        int, typer.Option(help="How many iterations the run is to have in all, those that it has done included.", min=1)
+    ],
     max_tokens: MaxTokens = None,
     workdir: Workdir = None,
     plugin: Plugins = None,
@@ -43,7 +45,7 @@ def extend(
     It is then the run that it would have been with as many iterations from the beginning. The
     evaluations at its end are made again with the new models.
 
-    Example: [bold]restmcts runs extend demo --iterations 3[/bold]
+    Example, for 3 iterations in all: [bold]restmcts runs extend demo --iterations 3[/bold]
     """
     if dry_run:
         show_rest(name, workdir, json, max_tokens, lambda row: _extension(row, iterations))
@@ -61,7 +63,7 @@ def extend(
         return
     place = f" --workdir {workdir}" if workdir is not None else ""
     print_note(
-        f"run {name} has {counted(iterations, 'iteration')} now; added {counted(len(added), 'phase')}: {', '.join(added)}"
+        f"run {name} has {counted(iterations, 'iteration')} in all now; added {counted(len(added), 'phase')}: {', '.join(added)}"
     )
     command = "watch" if workdir is None else "work"
     print_note(f"to {'see it' if workdir is None else 'let it'} work: restmcts runs {command} {name}{place}")
