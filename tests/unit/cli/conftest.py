@@ -70,8 +70,9 @@ UntilImport = Callable[[Collection[str], str], Typed]
 
 @pytest.fixture
 def until_import(tmp_path: Path) -> UntilImport:
-    """Type a command in a folder with problems.jsonl, until it imports one of some libraries."""
+    """Type a command in a folder with problems, until it imports one of some libraries."""
     (tmp_path / "problems.jsonl").write_text('{"question": "1 + 1?", "answer": 2}\n')
+    (tmp_path / "problems.parquet").write_bytes(b"PAR1")
 
     def run(libraries: Collection[str], typed: str, code: str = UNTIL_IMPORT) -> Typed:
         environment = os.environ | {"LIBRARIES": " ".join(libraries), "RESTMCTS_ENV_FILE": "none"}

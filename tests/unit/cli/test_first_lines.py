@@ -33,10 +33,9 @@ COMMANDS = {
     "prm train . out --trunk MODEL": "restmcts prm train: MODEL on .",
     "datasets pull first policy-1 out": "copying the training data of policy-1 of run first to out",
     "datasets export first policy-1 out --format preference": "writing the training data of policy-1 of run first to out",
-    "problems check problems.csv": "restmcts problems check: problems.csv",
-    "problems import problems.csv out.jsonl --json": "restmcts problems import: problems.csv to out.jsonl",
+    "problems check problems.parquet": "restmcts problems check: problems.parquet",
+    "problems import problems.parquet out --json": "restmcts problems import: problems.parquet to out",
     "problems enqueue first problems.jsonl --workdir work": "restmcts problems enqueue first: problems.jsonl",
-    "grade problems.jsonl --out graded.jsonl": "restmcts grade: problems.jsonl to graded.jsonl",
     "datasets import problems.jsonl out": "restmcts datasets import: problems.jsonl",
     "datasets consensus . out --judge MODEL": "restmcts datasets consensus: MODEL on .",
 }

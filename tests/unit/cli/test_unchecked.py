@@ -87,7 +87,7 @@ def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
     half = Figure.of([1.0, 0.0] * 50)
     more = Figure.of([1.0, 1.0, 0.0, 1.0] * 25)
     done = IterationResult(1, 9, 3, 100, 5, 5, more, half, half)
-    search = tuple(SearchResult(name, 100, 90.0, one) for name, one in (("first", half), ("second", more)))
+    search = tuple(SearchResult(name, 100, 90.0, 101, one) for name, one in (("first", half), ("second", more)))
     report = Report("a run", "command", 0, 1.0, (IterationResult(0, greedy=half), done), search, mark="unchecked")
     report = replace(report, solved=share(3, 9))
     page = render_page(report)

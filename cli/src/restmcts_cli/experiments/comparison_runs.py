@@ -237,7 +237,7 @@ def _do(
             check_same_settings(known.config, config, str(workdir), "choose another --workdir")
             run_id = known.id
         if known is None or known.state != RunState.DONE:
-            display.watch(run.database, run_id)
+            display.watch(run.database, run_id, run.trainings_at_once)
             run.run(run_id)
     return int(run_id)
 

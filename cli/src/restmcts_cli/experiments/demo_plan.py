@@ -12,6 +12,10 @@ from restmcts.domain.tasks.number_paths import EASY, HARD, KIND
 from restmcts_cli.experiments.requested_runs import puzzle_sets
 
 NUM_ITERATIONS = 2
+TOKEN_EXAMPLES = 0.09
+"""What generating a token takes, in examples of a training: the time left is guessed from that
+until a search has been seen.
+"""
 MAX_DEPTH = 9
 
 

@@ -92,7 +92,7 @@ def evaluated_here(
             else:
                 check_same_settings(known.config, work.config, str(out), "choose another folder")
                 run_id = run.known(known, work.max_tokens)
-            display.watch(run.database, run_id)
+            display.watch(run.database, run_id, run.trainings_at_once)
             run.run(run_id, takes_max_tokens=True)
         yield run.database, run_id
 

@@ -57,7 +57,7 @@ def selftrained_here(spec: RunSpec, workdir: Path, named: Collection[str]) -> It
             with run.database.transaction() as transaction:
                 spec = _as_stored(transaction, known, spec, named, models, sets, workdir)
             run_id = run.known(known, spec.max_tokens)
-        display.watch(run.database, run_id)
+        display.watch(run.database, run_id, run.trainings_at_once)
         run.run(run_id, takes_max_tokens=True, notifies=True)
         yield SelftrainRun(run, run_id, spec)
 

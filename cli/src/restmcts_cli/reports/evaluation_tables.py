@@ -69,9 +69,10 @@ def pass_at_powers(counts: Sequence[tuple[int, int]]) -> dict[int, Estimate]:
 LIMIT_TITLE = "Accuracy under a limit of generated tokens a problem"
 MATCHED_TITLE = "Accuracy at equal tokens really spent, mean a problem"
 ABOUT_LIMIT = (
-    "The limit is tested before each unit of work, so that the last one may overshoot; all costs are means a problem. “Any right” "
-    "is the share of problems with a right solution anywhere in the tree or pool (pass@k): no method's answer. Methods that only "
-    "need samples read one pool a problem and seed; their seconds are those until the last sample was drawn."
+    "At the limit nothing new is started, and what is under way is finished, so that more is spent; all costs are means a "
+    "problem. “Any right” is the share of problems with a right solution anywhere in the tree or pool (pass@k): no "
+    "method's answer. Methods that only need samples read one pool a problem and seed; their seconds are those until the "
+    "last sample was drawn."
 )
 ABOUT_MATCHED = (
     "Between two limits a method's accuracy is that of a mixture of both. A method that cannot spend so much is shown with the "
@@ -183,7 +184,9 @@ def _best(table: OutcomeTable, budget: int, models: str) -> str:
     opening = f"{models}: under" if models else "Under"
     opening += f" a limit of {budget:,} tokens a problem, "
     ahead = table.difference(best, second)
+    tokens = [table.summary(key).costs["tokens"] for key in (best, second)]
     sentence = leader(opening, best[0], second[0], table.summary(best).accuracy, ahead)
+    sentence += f" On average {best[0]} spent {tokens[0]:,.0f} tokens and {second[0]} {tokens[1]:,.0f}."
     rival = next((key for key in ranked if _only_samples(key[0])), None)
     if ahead.value == 0.0 or rival is None or rival == second or _only_samples(best[0]):
         return sentence

@@ -7,7 +7,7 @@ Reads the database from a thread of its own; the run does not know of it.
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import groupby
 from types import TracebackType
@@ -52,9 +52,18 @@ class LiveDisplay:
     Args:
         resumption: what resumes the run, as a sentence; "": what ends is not the run.
         claims: whether promotions are shown with the figures that decided on them.
+        token_examples: what is known before of the time that the first search takes
+            (restmcts.reporting.time_left).
     """
 
-    def __init__(self, title: str, resumption: str = "the same command resumes it", *, claims: bool = True) -> None:
+    def __init__(
+        self,
+        title: str,
+        resumption: str = "the same command resumes it",
+        *,
+        claims: bool = True,
+        token_examples: float | None = None,
+    ) -> None:
         self._claims = claims
         self._title = title
         self._resumption = resumption
@@ -66,6 +75,7 @@ class LiveDisplay:
         self._thread: threading.Thread | None = None
         self._begin = time.monotonic()
         self._first: progress.RunProgress | None = None
+        self._token_examples = token_examples
         self._left = TimeLeft()
         self._announced: set[str] = set()
 
@@ -73,8 +83,9 @@ class LiveDisplay:
         """Take the trainer's progress."""
         self._trainings[name] = _Training(step, num_steps, loss)
 
-    def watch(self, database: Database, run_id: int) -> Self:
+    def watch(self, database: Database, run_id: int, trainings_at_once: int = 2) -> Self:
         """Begin to show a run."""
+        self._left = TimeLeft(trainings_at_once, self._token_examples)
         self._note_end(self._read(database, run_id))
         show = self._show_live if self._console.is_terminal else self._show_lines
         self._thread = threading.Thread(target=show, args=(database, run_id), daemon=True)
@@ -103,7 +114,7 @@ class LiveDisplay:
         except StorageError:
             return None
         self._first = self._first or state
-        self._left.look(_timed(state), time.monotonic())
+        self._left.look(_timed(state, self._trainings), time.monotonic())
         return state
 
     def _show_live(self, database: Database, run_id: int) -> None:
@@ -156,7 +167,7 @@ class LiveDisplay:
         tokens = (state.tokens - first.tokens) / seconds
         nodes = (state.nodes - first.nodes) / seconds
         trees = 3600.0 * (state.num_done - first.num_done) / seconds
-        left = self._time_left(state) if state.state == RunState.RUNNING else _why_it_waits(state)
+        left = self._time_left() if state.state == RunState.RUNNING else _why_it_waits(state)
         rates = (
             [f"{trees:,.0f} trees/h", f"{tokens:,.0f} tokens/s", f"{nodes:,.0f} nodes/s"] if trees and tokens else []
         )
@@ -170,10 +181,8 @@ class LiveDisplay:
         self._last = " · ".join(part for part in parts if part) + _budget(state, tokens)
         return self._last
 
-    def _time_left(self, state: progress.RunProgress) -> str:
-        shares = {phase.name: phase.num_done / phase.num_trees for phase in state.phases if phase.num_trees}
-        shares |= {name: training.step / training.num_steps for name, training in self._trainings.items()}
-        seconds = self._left.seconds(_timed(state), shares, time.monotonic())
+    def _time_left(self) -> str:
+        seconds = self._left.seconds()
         return "" if seconds is None else f"about {int(seconds) // 60}:{int(seconds) % 60:02d} left"
 
     def _share(self, phase: progress.PhaseProgress) -> str:
@@ -233,9 +242,18 @@ def _why_it_waits(state: progress.RunProgress) -> str:
     return f"blocked: {shortened(state.error, 100)}" if state.state == BLOCKED and state.error else state.state
 
 
-def _timed(state: progress.RunProgress) -> list[TimedPhase]:
+def _timed(state: progress.RunProgress, trainings: Mapping[str, _Training]) -> list[TimedPhase]:
     waits, works = PhaseState.PENDING, WORKING
+    steps = {name: training.step / training.num_steps for name, training in trainings.items()}
     return [
-        TimedPhase(phase.name, phase.kind, phase.state != waits, phase.state not in (waits, *works))
+        TimedPhase(
+            name=phase.name,
+            kind=phase.kind,
+            after=phase.after,
+            work=phase.work if phase.state != PhaseState.SKIPPED else 0.0,
+            share=1.0 if phase.state not in (waits, *works) else steps.get(phase.name, phase.share_searched),
+            has_started=phase.state != waits,
+            has_ended=phase.state not in (waits, *works),
+        )
         for phase in state.phases
     ]

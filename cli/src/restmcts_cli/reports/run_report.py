@@ -214,15 +214,18 @@ COUNTS = (
 
 def _search_table(report: Report) -> Table:
     rows = tuple(
-        (result.method, result.budget_tokens, round(result.mean_tokens), _accuracy(result.accuracy, report.mark))
+        (
+            *(result.method, result.budget_tokens, round(result.mean_tokens), result.most_tokens),
+            _accuracy(result.accuracy, report.mark),
+        )
         for result in report.search
     )
     about = (
-        "Tokens are those generated for one problem, on average; a dash: without a limit. Up and to the left is better."
+        "Tokens are those generated for one problem; a dash: without a limit. At the limit nothing new is started, and what "
+        "is under way is finished: it is not the most that is spent. Up and to the left is better."
     )
-    return Table(
-        _title("Accuracy against tokens", report.mark), ("method", "limit", "tokens spent", "accuracy"), rows, about
-    )
+    columns = ("method", "limit", "spent on average", "at most", "accuracy")
+    return Table(_title("Accuracy against tokens", report.mark), columns, rows, about)
 
 
 def _values_table(values: tuple[ValueQuality, ...]) -> Table:

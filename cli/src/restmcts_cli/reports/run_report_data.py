@@ -91,12 +91,14 @@ class SearchResult:
         method: its name for readers; equal for all budgets of one method.
         budget_tokens: limit of generated tokens a problem; None for a method without one (greedy).
         mean_tokens: really generated a problem.
+        most_tokens: generated for one problem.
         accuracy: under that budget.
     """
 
     method: str
     budget_tokens: int | None
     mean_tokens: float
+    most_tokens: int
     accuracy: Figure
 
 
@@ -282,6 +284,7 @@ def json_line(report: Report, report_path: str) -> str:
                 "method": result.method,
                 "budget_tokens": result.budget_tokens,
                 "mean_tokens": round(result.mean_tokens, 1),
+                "most_tokens": result.most_tokens,
                 "accuracy": result.accuracy.estimate.value,
                 "stderr": round(result.accuracy.estimate.standard_error, 5),
             }

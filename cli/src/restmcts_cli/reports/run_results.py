@@ -7,7 +7,7 @@ from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.reads.tree_counts import share_solved
+from restmcts.adapters.sql.reads.tree_counts import share_solved, tree_counts
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state import runs, trees, truth_ledger
@@ -179,13 +179,15 @@ def search_results(database: Database, run_id: int, names: Sequence[tuple[str, s
     results = []
     with database.transaction() as transaction:
         phases = {row.name: row for row in runs.phases_of(transaction, run_id)}
+        counts = tree_counts(transaction, run_id)
         for name, method in names:
             row = phases.get(name)
             graded = outcome(transaction, row)
             if row is not None and graded is not None:
                 phase = SEARCH_PHASE.validate_python(row.spec)
                 mean_tokens = row.result["tokens"] / max(row.result["trees"], 1)
-                results.append(SearchResult(method, phase.budget.tokens, mean_tokens, graded))
+                most_tokens = counts[row.id].most_tokens
+                results.append(SearchResult(method, phase.budget.tokens, mean_tokens, most_tokens, graded))
     return tuple(results)
 
 

@@ -56,6 +56,15 @@ def _trained(result: IterationResult) -> list[str]:
     )
 
 
+def _about_solved(num_solved: int, num_trees: int, report: Report) -> str:
+    num_problems = report.solved.n if report.solved is not None else num_trees
+    share = f" ({percent(report.solved, report.mark)})" if report.solved is not None and report.claims else ""
+    if num_problems == num_trees:
+        return f"The search solved {num_solved:,} of {counted(num_trees, 'problem')}{share}."
+    trees = f"{num_solved:,} of {counted(num_trees, 'tree')}{share}"
+    return f"The search found a right end in {trees}, on {counted(num_problems, 'problem')}."
+
+
 def _about_accuracy(iterations: tuple[IterationResult, ...], mark: str, beside: Beside) -> list[str]:
     graded = [result for result in iterations if result.greedy is not None]
     if not graded:
@@ -137,4 +146,7 @@ def _best_of(budget: int, results: list[SearchResult], mark: str) -> str:
     best, second = ranked[0], ranked[1]
     ahead = best.accuracy.minus(second.accuracy)
     opening = f"Under a limit of {budget:,} tokens a problem, "
-    return leader(opening, best.method, second.method, best.accuracy.estimate, ahead, mark)
+    spent = (
+        f"On average {best.method} spent {best.mean_tokens:,.0f} tokens and {second.method} {second.mean_tokens:,.0f}."
+    )
+    return f"{leader(opening, best.method, second.method, best.accuracy.estimate, ahead, mark)} {spent}"

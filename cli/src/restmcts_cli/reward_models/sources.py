@@ -71,7 +71,7 @@ def numbered_rows(on: str, split: str) -> Iterator[NumberedRow]:
     """
     if on in BENCHMARKS:
         name, splits = BENCHMARKS[on]
-        rows = (row for each in splits for row in hub_rows(name, each))
+        rows: Iterator[NumberedRow] = (row for each in splits for row in hub_rows(name, each))
     else:
         rows = hub_rows(on.removeprefix(HUB), split) if on.startswith(HUB) else file_rows(Path(on))
     return with_progress(rows, f"reading {on}")

@@ -16,7 +16,7 @@ from markupsafe import Markup
 from pydantic import AfterValidator
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.domain.text import escaped_text
-from restmcts.reporting.figures import NONE, decimal, duration, gain, percent, rows_in_words
+from restmcts.reporting.figures import NONE, decimal, duration, gain, percent, rows_in_words, spent_in_words
 
 from restmcts_dashboard.bad_requests import check_names
 from restmcts_dashboard.runs.run_list import seconds_of, short_policy
@@ -99,7 +99,7 @@ _TEMPLATES = Environment(
     lstrip_blocks=True,
 )
 _TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "duration": duration, "clock": clock}
-_TEMPLATES.filters |= {"rows_in_words": rows_in_words}
+_TEMPLATES.filters |= {"rows_in_words": rows_in_words, "spent_in_words": spent_in_words}
 _TEMPLATES.filters |= {"short_policy": short_policy, "seconds_of": seconds_of, "gain": gain}
 _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
 

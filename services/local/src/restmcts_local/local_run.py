@@ -148,8 +148,8 @@ class LocalRun:
             self.database, self.artifacts, settings, opened or OpenModels(), on_training_step=on_train_progress
         )
         handlers = {name: self._guarded(handler) for name, handler in start(self._context).items()}
-        trainings_at_once = 1 if options.num_training_threads is None else 2
-        self.bus = LocalBus(handlers, self._dead_letter, self._context.stopping, trainings_at_once)
+        self.trainings_at_once = 1 if options.num_training_threads is None else 2
+        self.bus = LocalBus(handlers, self._dead_letter, self._context.stopping, self.trainings_at_once)
         self.database.publish = lambda messages, _: self.bus.publish(messages)
 
     def __enter__(self) -> Self:

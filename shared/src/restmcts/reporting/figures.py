@@ -89,6 +89,16 @@ def against_noise(difference: Estimate) -> str:
     return f": {errors:.1f} standard errors, {'clearly' if errors >= CLAIM_LIMIT else 'probably'} more than noise"
 
 
+def spent_in_words(limit: int | None, mean: float | None, most: int) -> str:
+    """Return what trees spent under a limit of tokens, on average and at most; nothing where there
+    is no limit, or not all have ended.
+    """
+    if limit is None or mean is None:
+        return ""
+    beyond = "; what is under way at the limit is finished" if most > limit else ""
+    return f"limit {limit:,} tokens a tree: {mean:,.0f} spent on average, {most:,} at most{beyond}"
+
+
 def leader(opening: str, best: str, second: str, accuracy: Estimate, ahead: Estimate, mark: str = "") -> str:
     """Return the sentence that names the best of several methods.
 

@@ -1,99 +1,162 @@
-"""How long a run still takes, guessed from how long its phases took."""
+"""How long a run still takes, guessed from the rates at which its phases went on until now."""
 
 import re
-from collections import defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
-from statistics import mean
+
+from restmcts.domain.forecasts.work import makespan
 
 # Less of a phase says nothing of the rest of it.
 _LEAST_SHARE = 0.05
+_TRAININGS_AT_ONCE = 2
 _NUMBER = re.compile(r"\d+")
 
 
 @dataclass(frozen=True, slots=True)
 class TimedPhase:
-    """A phase of a run: under way once it has started, until it has ended."""
+    """A phase of a run, and how far it is.
+
+    Attributes:
+        kind: "search", "train-policy", "train-value" or "gate", which takes no time.
+        after: names of the phases that must be done before.
+        work: of all of it, in a unit of its kind: tokens of a search, examples of a training.
+        share: of the work that is done, in [0, 1].
+    """
 
     name: str
     kind: str
+    after: Sequence[str]
+    work: float
+    share: float
     has_started: bool
     has_ended: bool
+
+    def needs(self) -> Sequence[str]:
+        """Return the names of the phases that must be done before."""
+        return self.after
+
+    @property
+    def trains(self) -> bool:
+        return self.kind.startswith("train")
+
+    @property
+    def is_under_way(self) -> bool:
+        return self.has_started and not self.has_ended
+
+    @property
+    def stem(self) -> str:
+        """The name without its numbers: phases of several iterations have it in common."""
+        return _NUMBER.sub("", self.name)
 
 
 @dataclass(slots=True)
 class _Seen:
-    """When a phase was first seen under way, and how long it took; None: it is not done."""
+    """A phase as it was seen last, and the work that was done while it was looked at, with the
+    seconds that this took.
+    """
 
-    begin: float
-    took: float | None = None
+    phase: TimedPhase
+    work: float = 0.0
+    seconds: float = 0.0
+
+    @property
+    def is_known(self) -> bool:
+        return self.seconds > 0.0 and self.work >= _LEAST_SHARE * self.phase.work
+
+    @property
+    def rate(self) -> float:
+        """Seconds for a unit of work."""
+        return self.seconds / self.work
 
 
 class TimeLeft:
     """Is to look at the phases of a run as often as they may change.
 
-    A phase that is to come takes as long as the last that is named alike did ("collect-1",
-    "collect-2"), else as those of its kind, else as all. Those under way end side by side, with the
-    last of them; of those behind them as many are done at once as until now.
+    The time in which searches go on is divided among them by the work that each did, in whatever
+    order they are served. What comes before the first step of a training, or before the first
+    search goes on, loads libraries and models, and says nothing of the rest. Work to come takes as
+    long as that of its kind until now, in a search that of the last one that is named alike
+    ("collect-1", "collect-2"); a kind of training that was not seen takes as long as the other.
+
+    Args:
+        trainings_at_once: how many trainings go on side by side at most.
+        token_examples: what generating a token takes as long as no search was seen, in examples of
+            a training; None: that is not known, nor then the time left.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, trainings_at_once: int = 2, token_examples: float | None = None) -> None:
+        self._trainings_at_once = trainings_at_once
+        self._token_examples = token_examples
         self._seen: dict[str, _Seen] = {}
-        self._first_seconds: float | None = None
+        self._last: float | None = None
+        self._has_searched = False
+        self._searched_seconds = 0.0
 
     def look(self, phases: Sequence[TimedPhase], now: float) -> None:
-        """Take note of which phases have started, and which have ended."""
-        self._first_seconds = now if self._first_seconds is None else self._first_seconds
+        """Take note of how far the phases are; `now` is in seconds, from any fixed moment on."""
+        passed = now - self._last if self._last is not None else 0.0
+        self._last = now
+        advanced: dict[str, float] = {}
+        is_searching = False
         for phase in phases:
-            seen = self._seen.get(phase.name)
-            if seen is None and phase.has_started and not phase.has_ended:
-                self._seen[phase.name] = _Seen(now)
-            elif seen is not None and seen.took is None and phase.has_ended:
-                seen.took = now - seen.begin
+            seen = self._seen.setdefault(phase.name, _Seen(phase))
+            work = max(phase.share - seen.phase.share, 0.0) * phase.work
+            if phase.kind == "search":
+                is_searching = is_searching or seen.phase.is_under_way or work > 0.0
+                advanced |= {phase.name: work} if work else {}
+            elif seen.phase.is_under_way and seen.phase.share:
+                seen.seconds += passed
+                seen.work += work
+            seen.phase = phase
+        self._searched_seconds = self._searched_seconds + passed if is_searching else 0.0
+        if advanced:
+            self._divide(advanced)
 
-    def seconds(self, phases: Sequence[TimedPhase], shares: Mapping[str, float], now: float) -> float | None:
-        """Return the seconds left; None as long as too little is known.
+    def _divide(self, advanced: dict[str, float]) -> None:
+        """Divide the time since a search last went on among those that did."""
+        for name, work in advanced.items() if self._has_searched else ():
+            self._seen[name].work += work
+            self._seen[name].seconds += self._searched_seconds * work / sum(advanced.values())
+        self._has_searched, self._searched_seconds = True, 0.0
 
-        Args:
-            shares: how much of each phase under way is done, as far as that is known.
-            now: in seconds, from any fixed moment on.
-        """
-        if self._first_seconds is None or now <= self._first_seconds:
-            return None
-        known = [phase for phase in phases if self._took(phase) is not None]
-        under_way, behind = 0.0, 0.0
-        for phase in phases:
-            left = 0.0 if phase.has_ended else self._left(phase, known, shares, now)
-            if left is None:
+    def seconds(self) -> float | None:
+        """Return the seconds left after the last look; None as long as too little is known."""
+        left: dict[str, float] = {}
+        for phase in (seen.phase for seen in self._seen.values() if not seen.phase.has_ended):
+            needed = self._left(phase)
+            if needed is None:
                 return None
-            if not phase.has_started:
-                behind += left
-            else:
-                under_way = max(under_way, left)
-        worked = sum((now - seen.begin if seen.took is None else seen.took for seen in self._seen.values()), 0.0)
-        return under_way + behind / max(worked / (now - self._first_seconds), 1.0)
+            left[phase.name] = needed
+        return makespan([self._seen[name].phase for name in left], left, self._trainings_at_once)
 
-    def _took(self, phase: TimedPhase) -> float | None:
-        seen = self._seen.get(phase.name)
-        return None if seen is None else seen.took
+    def _left(self, phase: TimedPhase) -> float | None:
+        seen, work = self._seen[phase.name], phase.work * (1.0 - phase.share)
+        if not work:
+            return 0.0
+        known = [one for one in self._seen.values() if one.is_known and one is not seen]
+        rate = _rate(phase, known)
+        if not seen.is_known:
+            rate = self._guessed_rate(phase, known) if rate is None else rate
+            return None if rate is None else rate * work
+        # The last trees of a search are slower: fewer share a batch.
+        whole = rate * phase.work if rate is not None else 0.0
+        return max(seen.rate * work, whole - seen.seconds)
 
-    def _left(
-        self, phase: TimedPhase, known: Sequence[TimedPhase], shares: Mapping[str, float], now: float
-    ) -> float | None:
-        seen, share = self._seen.get(phase.name), shares.get(phase.name, 0.0)
-        spent = 0.0 if seen is None else now - seen.begin
-        if share >= _LEAST_SHARE and spent > 0.0:
-            return spent / share * (1.0 - share)
-        expected = self._expected(phase, known)
-        return None if expected is None else max(expected - spent, 0.0)
+    def _guessed_rate(self, phase: TimedPhase, known: Sequence[_Seen]) -> float | None:
+        trained = [one for one in known if one.phase.trains]
+        if phase.trains or not trained or self._token_examples is None:
+            return None
+        return self._token_examples * _mean_rate(trained)
 
-    def _expected(self, phase: TimedPhase, known: Sequence[TimedPhase]) -> float | None:
-        """Return how long a phase takes that says nothing itself yet."""
-        likeness: dict[int, list[float]] = defaultdict(list)
-        for other in known:
-            took = self._took(other)
-            assert took is not None
-            alike = _NUMBER.sub("", other.name) == _NUMBER.sub("", phase.name)
-            likeness[2 if alike else int(other.kind == phase.kind)].append(took)
-        best = max(likeness, default=0)
-        return likeness[best][-1] if best == 2 else mean(likeness[best]) if likeness else None
+
+def _rate(phase: TimedPhase, known: Sequence[_Seen]) -> float | None:
+    """Return the seconds for a unit of work of a phase, from others; None: nothing is known."""
+    alike = [] if phase.trains else [seen for seen in known if seen.phase.stem == phase.stem][-1:]
+    of_kind = [seen for seen in known if seen.phase.kind == phase.kind]
+    trained = [seen for seen in known if seen.phase.trains and phase.trains]
+    best = alike or of_kind or trained
+    return _mean_rate(best) if best else None
+
+
+def _mean_rate(known: Sequence[_Seen]) -> float:
+    return sum(seen.seconds for seen in known) / sum(seen.work for seen in known)

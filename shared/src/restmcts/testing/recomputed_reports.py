@@ -176,10 +176,13 @@ def _check_search(page: _Tables, document: Any, run: _Run) -> None:
         method, budget = found["method"], found["budget_tokens"]
         phase = method if budget is None else f"{method} @ {budget}"
         assert run.budget(phase) == budget
-        outcomes, tokens = run.right(phase), fmean(tokens for *_, tokens in run.trees(phase))
-        assert [method, "–" if budget is None else f"{budget:,}", f"{round(tokens):,}", share(outcomes)] in page.rows
+        spent = [tokens for *_, tokens in run.trees(phase)]
+        outcomes, tokens, most = run.right(phase), fmean(spent), max(spent)
+        limit = "–" if budget is None else f"{budget:,}"
+        assert [method, limit, f"{round(tokens):,}", f"{most:,}", share(outcomes)] in page.rows
         assert f"{method}: {share(outcomes)}" in page.titles
         assert math.isclose(found["accuracy"], fmean(outcomes)) and found["mean_tokens"] == round(tokens, 1)
+        assert found["most_tokens"] == most
         assert found["stderr"] == round(math.sqrt(variance(outcomes) / len(outcomes)), 5)
 
 

@@ -160,6 +160,7 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
+    from restmcts_cli.experiments.demo_plan import TOKEN_EXAMPLES
     from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
     from restmcts_cli.reports.live_display import LiveDisplay
 
@@ -167,7 +168,8 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
     trusted = spec.models.trust_remote_code
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
     is_smoke = quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers)
-    display = LiveDisplay(f"restmcts demo, seed {spec.seed}", claims=not is_smoke)
+    token_examples = TOKEN_EXAMPLES if demo == "number-paths" else None
+    display = LiveDisplay(f"restmcts demo, seed {spec.seed}", claims=not is_smoke, token_examples=token_examples)
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         config = run_config(spec, models, sets)
         known = run.find(RUN_NAME)
@@ -176,7 +178,7 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
         else:
             check_same_settings(known.config, config, str(workdir), "choose another --out")
             run_id = run.known(known, spec.max_tokens)
-        display.watch(run.database, run_id)
+        display.watch(run.database, run_id, run.trainings_at_once)
         _work(run, run_id, spec)
     beside = (
         None

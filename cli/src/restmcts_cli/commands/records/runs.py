@@ -11,7 +11,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
-from restmcts.reporting.figures import rows_in_words
+from restmcts.reporting.figures import rows_in_words, spent_in_words
 from restmcts.reporting.plain_text import plain, shortened
 from restmcts.reporting.run_states import WAITING
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
@@ -160,7 +160,7 @@ def work(
         ) from error
     display = LiveDisplay(f"run {name} in {workdir}")
     with LocalRun(workdir, options, display.on_training) as run, display:
-        display.watch(run.database, row.id)
+        display.watch(run.database, row.id, run.trainings_at_once)
         run.run(row.id, notifies=True)
     with connect(workdir) as connection:
         _show(connection, name, json, workdir)
@@ -330,7 +330,7 @@ def _came_to(phase: "PhaseNumbers", mark: str) -> str | None:
         return str(marked(shortened(str(result["reason"]), 120), mark if phase.kind == "gate" else ""))
     if result.get("last_loss") is not None:
         return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}; {rows_in_words(result, phase.kind)}"
-    return None
+    return spent_in_words(phase.token_limit, phase.mean_tokens, phase.most_tokens) or None
 
 
 def _iteration(result: "IterationResult") -> dict[str, object]:

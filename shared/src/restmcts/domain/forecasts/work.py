@@ -8,7 +8,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import Any, Literal, Protocol
 
 from restmcts.domain.runs.phases import (
     SEARCH_PHASE,
@@ -297,7 +297,19 @@ def _of_training(
     return PhaseForecast(name, kind, num_steps=steps, seconds=nearest.other_seconds + steps * step_seconds)
 
 
-def makespan(phases: Sequence[Phase], seconds: Mapping[str, float], trainings_at_once: int) -> float:
+class PlannedPhase(Protocol):
+    """A phase among others."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    def needs(self) -> Sequence[str]: ...
+
+
+def makespan(phases: Sequence[PlannedPhase], seconds: Mapping[str, float], trainings_at_once: int) -> float:
     """Return how long the phases take together: searches one after the other, beside them at most
     so many trainings, each phase once what it needs is there.
     """

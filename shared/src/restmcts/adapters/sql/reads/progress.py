@@ -1,23 +1,32 @@
 """How far a run is: one read for whoever shows it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
 from typing import Protocol
 
 from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.measured import set_sizes
 from restmcts.adapters.sql.reads.tree_counts import TreeCounts, tree_counts
 from restmcts.adapters.sql.rows import JsonObject, StoredPhase
 from restmcts.adapters.sql.state import blocks, token_budget
 from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import RUNS
 from restmcts.adapters.sql.tables import PhaseState
+from restmcts.domain.runs.splits import Round, size_of_round
 
 
 @dataclass(frozen=True, slots=True)
 class PhaseProgress:
-    """One phase: counts of its trees (0 for training), and its result once it has one."""
+    """One phase: counts of its trees (0 for training), and its result once it has one.
+
+    Attributes:
+        after: names of the phases that must be done before it begins.
+        work: of all of it, of a search in tokens, of a training in examples: as far as they are
+            known, what its limits say.
+        share_searched: of the work of a search, what its trees have done, those that are open too.
+    """
 
     name: str
     kind: str
@@ -27,6 +36,9 @@ class PhaseProgress:
     num_done: int
     num_solved: int
     num_failed: int
+    after: Sequence[str]
+    work: float
+    share_searched: float
     result: JsonObject
 
 
@@ -113,8 +125,11 @@ class RunProgress(PhaseTotals):
 
 def read(transaction: Transaction, run_id: int) -> RunProgress:
     """Return the progress of a run."""
-    counts = tree_counts(transaction, run_id)
-    phases = tuple(_phase(row, counts.get(row.id, TreeCounts())) for row in phases_of(transaction, run_id))
+    counts, sizes = tree_counts(transaction, run_id), set_sizes(transaction, run_id)
+    rows = phases_of(transaction, run_id)
+    sizes |= {row.name: _num_trees(row, counts, sizes) for row in rows if row.kind == "search"}
+    names = {row.name for row in rows}
+    phases = tuple(_phase(row, counts.get(row.id, TreeCounts()), sizes, names) for row in rows)
     tokens = sum(phase.tokens for phase in counts.values())
     nodes = sum(phase.nodes for phase in counts.values())
     shown = select(blocks.SHOWN_STATE, blocks.SHOWN_ERROR, RUNS.c.max_tokens).select_from(RUNS)
@@ -123,7 +138,19 @@ def read(transaction: Transaction, run_id: int) -> RunProgress:
     return RunProgress(phases, tokens, nodes, run.state, run.error, run.max_tokens, spent)
 
 
-def _phase(row: StoredPhase, counts: TreeCounts) -> PhaseProgress:
+def _num_trees(row: StoredPhase, counts: Mapping[int, TreeCounts], sizes: Mapping[str, int]) -> int:
+    """Return how many trees a search has, or will have at most."""
+    if row.id in counts:
+        return counts[row.id].trees
+    return size_of_round(
+        sizes.get(row.spec["problem_set"], 0), Round(**row.spec["round"]) if row.spec.get("round") else None
+    )
+
+
+def _phase(row: StoredPhase, counts: TreeCounts, sizes: Mapping[str, int], names: Set[str]) -> PhaseProgress:
+    work = sizes[row.name] * _tree_tokens(row.spec) if row.kind == "search" else _examples(row.spec, sizes)
+    of_open = min(counts.open_tokens / _tree_tokens(row.spec), counts.trees - counts.done) if counts.trees else 0.0
+    needed = (row.spec.get(field) or () for field in _NEEDED)
     return PhaseProgress(
         row.name,
         row.kind,
@@ -133,5 +160,39 @@ def _phase(row: StoredPhase, counts: TreeCounts) -> PhaseProgress:
         num_done=counts.done,
         num_solved=counts.solved,
         num_failed=counts.failed,
+        after=[name for one in needed for name in ([one] if isinstance(one, str) else one) if name in names],
+        work=work,
+        share_searched=(counts.done + of_open) / max(counts.trees, 1),
         result=row.result,
     )
+
+
+_NEEDED = (
+    *("policy", "value", "samples_of", "follows"),
+    *("parent", "trunk", "sources"),
+    *("candidate", "evidence", "previous", "incumbent_evidence"),
+)
+"""Fields of phases (restmcts.domain.runs.phases) that name others; they are read as stored: whoever
+watches a run may lack its plugins."""
+
+
+def _tree_tokens(spec: JsonObject) -> float:
+    """Return the tokens of a tree: a solution is taken to be half as long as it may be, and a limit
+    to be overshot by half of one.
+    """
+    solution = spec["generation"]["max_solution_tokens"] / 2
+    limit = spec["budget"]["tokens"]
+    return float(solution if limit is None else limit + solution / 2)
+
+
+def _examples(spec: JsonObject, sizes: Mapping[str, int]) -> float:
+    """Return the examples of a training; where it has no number of steps, each problem gives one.
+
+    Args:
+        sizes: problems by set, and trees by phase.
+    """
+    training = spec.get("training", {})
+    if training.get("num_steps"):
+        return float(training["num_steps"] * training["batch_size"] * training.get("gradient_accumulation", 1))
+    problems = sum(sizes.get(name, 0) for name in (*spec.get("sources", ()), spec.get("solutions_of")))
+    return float(training.get("num_epochs", 0) * problems)

@@ -56,6 +56,8 @@ class PhaseNumbers:
         result: what the phase says of itself once it has ended.
         round: of its iteration; None where that is not divided.
         staleness: of its trees, in trainings of the policy; 0 for training.
+        token_limit: of a tree of a search; None: it has none.
+        most_tokens: that a tree spent.
     """
 
     name: str
@@ -72,6 +74,13 @@ class PhaseNumbers:
     result: JsonObject
     round: Round | None = None
     staleness: int = 0
+    token_limit: int | None = None
+    most_tokens: int = 0
+
+    @property
+    def mean_tokens(self) -> float | None:
+        """Tokens a tree, once all have ended."""
+        return self.tokens / self.num_trees if self.num_trees and self.num_done == self.num_trees else None
 
     @property
     def place(self) -> float:
@@ -183,6 +192,8 @@ def _phase_numbers(row: StoredPhase, counts: TreeCounts) -> PhaseNumbers:
         result=row.result,
         round=Round(**row.spec["round"]) if row.spec.get("round") else None,
         staleness=row.spec.get("staleness", 0),
+        token_limit=row.spec.get("budget", {}).get("tokens"),
+        most_tokens=counts.most_tokens,
     )
 
 

@@ -25,6 +25,8 @@ class TreeCounts:
         done: labelled or failed.
         solved: with at least one right leaf.
         right: whose chosen answer is right; `wrong` and `undecided` likewise.
+        most_tokens: that any of them has spent.
+        open_tokens: spent by those that are not done.
     """
 
     trees: int = 0
@@ -34,6 +36,8 @@ class TreeCounts:
     right: int = 0
     wrong: int = 0
     undecided: int = 0
+    most_tokens: int = 0
+    open_tokens: int = 0
     tokens: int = 0
     prompt_tokens: int = 0
     reused_tokens: int = 0
@@ -55,6 +59,8 @@ _COUNTED = {
     "failed": count_if(TREES.c.state == TreeState.FAILED.value),
     "solved": count_if(TREES.c.solved.is_(True)),
     **{verdict.value: count_if(TREES.c.verdict == verdict.value) for verdict in Verdict},
+    "most_tokens": func.coalesce(func.max(TREES.c.tokens), 0),
+    "open_tokens": func.coalesce(func.sum(case((TREES.c.state.in_(ENDED_TREES), 0), else_=TREES.c.tokens)), 0),
 }
 _SPENT = [field.name for field in fields(TreeCounts) if field.name not in _COUNTED]
 _COUNTS = select(
@@ -76,7 +82,8 @@ def summarise_trees(transaction: Transaction, phase_id: int) -> dict[str, int | 
     """
     row = transaction.execute(_COUNTS.where(TREES.c.phase_id == phase_id)).mappings().one()
     counts = asdict(_counts(row))
-    del counts["done"]  # of a phase that has ended: all
+    for of_open_phases in ("done", "open_tokens"):
+        del counts[of_open_phases]
     return counts
 
 
