@@ -4,10 +4,9 @@ nodes are counted, two trees beside one another; and pages that say what is wron
 
 import re
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Browser, Page, expect
 from restmcts.adapters.sql.database import Database
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
@@ -105,12 +104,13 @@ def test_two_trees_of_different_problems_are_not_aligned(page: Page, address: st
     assert ask(page, "view.look.only.size") == 0
 
 
-def test_an_error_page_is_no_wider_than_a_narrow_window(page: Page, tmp_path: Path) -> None:
-    page.set_viewport_size({"width": 420, "height": 900})
-    away = Database(f"sqlite:///{tmp_path / ('a-long-name-' * 12) / 'run.db'}", read_only=True)
-    with served(Source(away, str(tmp_path / ("work-" * 20)))) as address:
+def test_an_error_page_is_no_wider_than_a_narrow_window(browser: Browser) -> None:
+    page = browser.new_page(viewport={"width": 420, "height": 900})
+    away = Database(f"postgresql+psycopg://me@127.0.0.1:1/{'long' * 40}", read_only=True)
+    with served(Source(away, "work-" * 20)) as address:
         for path, status in (("/", 503), ("/runs/" + "9" * 60, 400), ("/?text=" + "w" * 300, 400), ("/nothing", 404)):
             answer = page.goto(address + path)
             assert answer is not None and answer.status == status
             overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow <= 0, f"{path} is {overflow} px wider than the window"
+    page.close()
