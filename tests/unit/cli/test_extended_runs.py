@@ -218,6 +218,19 @@ def test_after_ctrl_c_a_display_says_how_the_run_is_resumed(capsys: pytest.Captu
     assert capsys.readouterr().err == ""
 
 
+def test_after_ctrl_c_a_display_says_how_far_the_run_is_now(workdir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with pytest.raises(KeyboardInterrupt), LiveDisplay("a run") as display:
+        display.watch(database, 1)
+        with closing(sqlite3.connect(workdir / "run.db")) as stored, stored:
+            stored.execute("update phases set state = 'training' where name = 'policy-1'")
+        display.on_training("policy-1", 7, 20, 0.5)
+        raise KeyboardInterrupt
+    database.close()
+    (line,) = [line for line in capsys.readouterr().err.splitlines() if "interrupted" in line]
+    assert "policy-1 step 7/20, loss 0.500" in line
+
+
 @pytest.mark.parametrize("claims", [True, False])
 def test_a_display_that_claims_nothing_shows_no_figures_of_promotions(
     workdir: Path, capsys: pytest.CaptureFixture[str], claims: bool

@@ -67,7 +67,7 @@ class LiveDisplay:
         self._claims = claims
         self._title = title
         self._resumption = resumption
-        self._last = ""
+        self._last: progress.RunProgress | None = None
         self._mark = ""
         self._console = Console(stderr=True)
         self._trainings: dict[str, _Training] = {}
@@ -102,7 +102,7 @@ class LiveDisplay:
         if self._thread is not None:
             self._thread.join()
         if kind is KeyboardInterrupt and self._resumption:
-            self._print(f"interrupted · {self._last}" if self._last else "interrupted")
+            self._print(f"interrupted · {self._headline(self._last)}" if self._last is not None else "interrupted")
             self._print(f"{self._title}: what is done is kept; {self._resumption}")
         sys.stderr.flush()
 
@@ -113,7 +113,7 @@ class LiveDisplay:
                 self._mark = mark_of_run(transaction, run_id)
         except StorageError:
             return None
-        self._first = self._first or state
+        self._first, self._last = self._first or state, state
         self._left.look(_timed(state, self._trainings), time.monotonic())
         return state
 
@@ -178,8 +178,7 @@ class LiveDisplay:
         solved = marked(f"{state.num_solved:,} solved", self._mark)
         done = [f"{counted(state.num_done, 'tree')} done, {solved}"] if state.num_done else []
         parts = (f"iteration {state.iteration}", working or "starting", *done, *rates, left)
-        self._last = " · ".join(part for part in parts if part) + _budget(state, tokens)
-        return self._last
+        return " · ".join(part for part in parts if part) + _budget(state, tokens)
 
     def _time_left(self) -> str:
         seconds = self._left.seconds()
