@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -17,6 +18,7 @@ from restmcts.domain.prompts import CHINESE, ENGLISH, TEMPLATES, read_judgement
 from restmcts.domain.requests import ScoreSteps
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
 from restmcts.modeling.prm.reference import parse_reference
+from restmcts.ports import StepScorer
 from restmcts.settings import PolicyServerSettings
 from restmcts.testing.contracts.models import check_step_scorer
 from restmcts.testing.policy_servers import PolicyServer, judge_log_probs
@@ -64,6 +66,10 @@ def expected(prompt: str, vocabulary: tuple[str, ...] = REPLIES) -> float:
     return yes / (yes + no)
 
 
+def prompt_of(body: dict[str, Any]) -> str:
+    return str(body.get("inputs") or body.get("prompt") or f"{body['messages'][0]['content']}\n")
+
+
 def raw_prompt(steps: tuple[str, ...], template: str = "plain") -> str:
     chosen = TEMPLATES[template]
     return f"{chosen.question_text('q')}{''.join(steps)}\n{chosen.wording.critics['judge']}\n"
@@ -98,6 +104,37 @@ def test_the_chat_route_is_shown_the_question_and_the_steps(server: PolicyServer
     (body,) = server.bodies
     (turn,) = body["messages"]
     assert all(text in turn["content"] for text in ("what is it?", "ab\n12", ENGLISH.critics["judge"]))
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_a_judge_that_argues_says_the_mean_after_several_examinations(
+    server: PolicyServer, open_: Open, protocol: str
+) -> None:
+    # Not a word of the examination is one of the verdict's, so that they can be told apart.
+    examinations = ("right", "wrong", " so", "\n")
+
+    def log_probs_of(prompt: str) -> dict[str, float]:
+        examines = ENGLISH.critics["examiner"] in prompt
+        return judge_log_probs(prompt, examinations if examines else REPLIES)
+
+    server.log_probs_of = log_probs_of
+    judge = open_(protocol, "&argue=6&samples=5")
+    solution = ScoreSteps(0, ("ab\n",), (("12\n",),))
+    (answer,) = judge.score(["q"], [solution])
+    verdicts = [text for text in map(prompt_of, server.bodies) if ENGLISH.critics["judge"] in text]
+    arguments = {text.partition("An examination of this solution: ")[2] for text in verdicts}
+    assert len(verdicts) == 5 and len(arguments) > 2, "each examination has its verdict"
+    assert all("ab\n12" in text and text.count("right") + text.count("wrong") for text in verdicts)
+    assert answer.values[0][-1] == pytest.approx(sum(map(expected, verdicts)) / 5)
+    assert open_(protocol, "&argue=6&samples=5").score(["q"], [solution]) == [answer], "the same is argued again"
+    check_step_scorer(lambda: open_(protocol, "&argue=6&samples=3"), "question", BRANCHES)
+
+
+def test_a_judge_that_argues_votes_where_no_log_probabilities_are_returned(server: PolicyServer, open_: Open) -> None:
+    server.returns_tokens = False
+    (answer,) = open_("openai", "&argue=4&samples=4").score(["q"], [ScoreSteps(0, (), (("ab\n",),))])
+    assert answer.values[0][0] in (0.0, 0.25, 1 / 3, 0.5, 2 / 3, 0.75, 1.0)
+    assert len(server.bodies) > 4
 
 
 @pytest.mark.parametrize("protocol", ["openai", "chat"])
@@ -193,6 +230,9 @@ def test_calls_under_way_are_bounded(server: PolicyServer, open_: Open) -> None:
         ("openai+http://host/v1?format=judge", "name the model"),
         ("openai+http://host/v1?model=m&format=judge&samples=0", "samples is '0'"),
         ("openai+http://host/v1?model=m&format=judge&sampels=3", "unknown option sampels"),
+        ("openai+http://host/v1?model=m&format=judge&argue=some", "argue is 'some'"),
+        ("folder?format=judge&argue=-1", "argue is '-1'"),
+        ("folder?format=judge&sampels=3", "unknown option sampels; there are samples, argue, template"),
     ],
 )
 def test_a_malformed_reference_is_refused_with_the_way_out(tmp_path: Path, uri: str, said: str) -> None:
@@ -236,6 +276,18 @@ def test_a_judge_in_this_process_reads_the_models_own_probabilities(tmp_path: Pa
     assert [list(values) for values in answer.values] == [pytest.approx(values, abs=1e-5) for values in wanted]
     differing = {value for values in wanted for value in values if value not in (0.0, 1.0, NEITHER)}
     assert len(differing) > 2, "the comparison says something"
+
+
+def test_a_judge_in_this_process_that_argues_is_a_scorer(tmp_path: Path) -> None:
+    build_judge(tmp_path / "model")
+
+    def judge(query: str = "&argue=6&samples=3") -> StepScorer:
+        uri = f"{tmp_path / 'model'}?format=judge{query}"
+        return open_scorer(uri, FolderArtifactStore(tmp_path / "artifacts"), WorkerModelSettings(10_000, 2**20))
+
+    check_step_scorer(judge, "question", BRANCHES)
+    (argued,), (plain,) = (judge(query).score(["q"], [REQUEST]) for query in ("&argue=6&samples=3", ""))
+    assert argued.values != plain.values and argued.num_scored_tokens > 3 * plain.num_scored_tokens
 
 
 def test_what_a_reference_says_of_a_judge_is_read() -> None:

@@ -11,7 +11,7 @@ import pytest
 PROGRAM = """
 import os
 import psutil
-from restmcts_trainer.child import give_back_memory
+from restmcts_trainer.memory import give_back_memory
 pieces = [bytearray(100_000) for _ in range(2_000)]
 stays = bytearray(100_000)
 resident = psutil.Process().memory_info

@@ -15,7 +15,7 @@ import torch
 from restmcts.adapters.models.http_policy.address import parse_address
 from restmcts.adapters.models.http_policy.opening import open_policy
 from restmcts.adapters.models.http_policy.proposer import HttpProposer
-from restmcts.adapters.models.llm_judge import LlmJudge
+from restmcts.adapters.models.llm_judge import JudgeSettings, LlmJudge
 from restmcts.adapters.sql.reads import queries
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, ProposeSteps
@@ -147,7 +147,7 @@ def test_it_judges_by_sampled_replies(server: str, model: Path, caplog: pytest.L
     made: list[LlmJudge] = []
 
     def make() -> LlmJudge:
-        made.append(LlmJudge(opened(server, model), num_samples=4))
+        made.append(LlmJudge(opened(server, model), JudgeSettings(num_samples=4)))
         return made[-1]
 
     check_step_scorer(make, "question", (("ab\n",), ("c\n", "d\n")))

@@ -12,7 +12,7 @@ from restmcts.adapters.models.engines import engine_named, engine_of
 from restmcts.adapters.models.ensemble import each_member, is_ensemble, members_of, parse_ensemble
 from restmcts.adapters.models.http_policy.address import is_server, parse_address
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
-from restmcts.adapters.models.llm_judge import judge_address, num_judge_samples
+from restmcts.adapters.models.llm_judge import MAX_ALTERNATIVES, judge_address, judge_settings, judge_template
 from restmcts.adapters.storage.manifests import describe_folder
 from restmcts.adapters.storage.packaged_models import PACKAGED_MODELS, cache_folder, packaged_model
 from restmcts.adapters.storage.uris import ARTIFACT
@@ -164,7 +164,7 @@ def _server(uri: str, kind: str) -> str:
         return engine_of(uri).checked(uri) if engine_named(uri) else parse_address(uri).uri
     reference = parse_reference(uri)
     if reference.format == JUDGE.name:
-        num_judge_samples(reference.options)
+        judge_settings(reference.options, MAX_ALTERNATIVES, JUDGE.aggregation)
         judge_address(reference.place, reference.options)
     else:
         parse_scoring_address(reference.place, reference.options)
@@ -175,10 +175,14 @@ def _options_of(given: str, kind: str | None) -> tuple[str, str]:
     """Return a model's place and what is said of it behind a question mark, checked; only of
     values is anything said.
     """
+    from restmcts.modeling.prm.known.own import JUDGE
     from restmcts.modeling.prm.reference import parse_reference
 
     if kind == "value":
-        parse_reference(given)
+        reference = parse_reference(given)
+        if reference.format == JUDGE.name:
+            judge_settings(reference.options, MAX_ALTERNATIVES, JUDGE.aggregation)
+            judge_template(reference.options)
     place, mark, options = given.partition("?")
     return place, mark + options
 

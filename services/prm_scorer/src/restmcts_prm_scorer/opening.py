@@ -17,7 +17,8 @@ from restmcts.adapters.models.llm_judge import (
     TGI_ALTERNATIVES,
     LlmJudge,
     judge_address,
-    num_judge_samples,
+    judge_settings,
+    judge_template,
 )
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import WorkerModelSettings
@@ -128,16 +129,18 @@ def _check_alike(uri: str, what: str, members: Sequence[str], kinds: Sequence[st
 
 
 def _judge(reference: ModelReference, artifacts: ArtifactStore, settings: WorkerModelSettings) -> OpenedPrm:
-    num_samples, aggregation = num_judge_samples(reference.options), reference.aggregation or JUDGE.aggregation
+    aggregation = reference.aggregation or JUDGE.aggregation
     if is_server(reference.place):
         address = judge_address(reference.place, reference.options)
         num_alternatives = TGI_ALTERNATIVES if address.protocol == "tgi" else MAX_ALTERNATIVES
-        judge = LlmJudge(open_policy(address, settings.servers), num_samples, num_alternatives, aggregation)
+        how = judge_settings(reference.options, num_alternatives, aggregation)
+        judge = LlmJudge(open_policy(address, settings.servers), how)
         return OpenedPrm(JUDGE, judge, JUDGE.rule, aggregation)
-    own = replace(settings, template=reference.options.get("template", settings.template))
+    how = judge_settings(reference.options, MAX_ALTERNATIVES, aggregation)
+    own = replace(settings, template=judge_template(reference.options) or settings.template)
     model = load_policy(local_path(reference.place, artifacts), **own.loading)
     proposer = TransformersProposer(model, settings.max_batch_tokens, settings.key_value_bytes)
-    judge = LlmJudge(proposer, num_samples, MAX_ALTERNATIVES, aggregation)
+    judge = LlmJudge(proposer, how)
     return OpenedPrm(JUDGE, judge, JUDGE.rule, aggregation)
 
 

@@ -6,7 +6,6 @@ Started by torchrun with the file of a single job, several such processes do it 
 and the first of them speaks.
 """
 
-import ctypes
 import gc
 import json
 import os
@@ -23,6 +22,7 @@ from restmcts.adapters.files.plugins import load_same_plugins
 from restmcts.errors import ModelError, RestMctsError, is_unavailable
 
 from restmcts_trainer.job import Job
+from restmcts_trainer.memory import give_back_memory
 
 if TYPE_CHECKING:
     from restmcts.modeling.training.training_loop import Attempt
@@ -48,16 +48,6 @@ def main() -> None:
     for line in lines:
         print(json.dumps(_serve(json.loads(line), out)), file=out, flush=True)
         give_back_memory()
-
-
-def give_back_memory() -> None:
-    """Return to the system what a job has freed: the library of C keeps it, and the next job would
-    not fit into its gaps.
-    """
-    gc.collect()
-    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc's alone
-    if trim is not None:
-        trim(0)
 
 
 def _import_what_trains() -> None:

@@ -15,6 +15,7 @@ from restmcts.domain.runs.training_settings import Sharding, TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
 from restmcts_trainer.job import Job
+from restmcts_trainer.memory import give_back_memory
 
 
 class TrainingProcessDiedError(TrainingError):
@@ -39,7 +40,7 @@ class JobWatcher(Protocol):
 
 class TrainingProcess:
     """A child that does one job after the other; started with the first, ended by `close`, or with
-    this process.
+    this process, which gives back what it has freed before each job.
 
     With several processes they are started for each job, by torchrun; with `sharding`
     "full" each of them keeps its part of the weights, gradients and optimizer state alone.
@@ -59,6 +60,7 @@ class TrainingProcess:
             TrainingProcessDiedError: if the child ends without a word.
             CheckpointError: if the parent, or a plugin, is not available.
         """
+        give_back_memory()
         child = self._started(job)
         assert child.stdin is not None and child.stdout is not None
         try:

@@ -14,11 +14,12 @@ from typing import Literal
 
 from restmcts.errors import InputError
 
-Critic = Literal["simple", "common", "judge"]
+Critic = Literal["simple", "common", "judge", "examiner"]
 """Who is asked about a partial solution. The self-critic of arXiv:2406.03816 is asked of the policy
 before a node is expanded: "simple" says whether the problem is solved, "common" also says what to
 do next, which goes into the next prompt. The "judge" says whether the solution so far is right and
-leads to the answer (restmcts.adapters.models.llm_judge)."""
+leads to the answer, the "examiner" what is right or wrong in it, which a judge may be shown
+(restmcts.adapters.models.llm_judge)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +31,7 @@ class Wording:
         go_on: asks a chat model for the rest of a partial solution (`{steps}`).
         written: shows a chat model a partial solution (`{steps}`).
         hint: what an analysis becomes beside the question (`{analysis}`).
+        argument: what an analysis becomes before what a critic is asked (`{analysis}`).
         critics: asks after a partial solution for the critic's one line.
     """
 
@@ -37,11 +39,19 @@ class Wording:
     go_on: str
     written: str
     hint: str
+    argument: str
     critics: Mapping[Critic, str]
 
     def with_hint(self, question: str, analysis: str) -> str:
         """Return the question with an analysis beside it, if there is one."""
         return f"{question}\n{self.hint.format(analysis=analysis)}" if analysis else question
+
+    def asked(self, critic: Critic, analysis: str) -> str:
+        """Return what a critic is asked after a partial solution, and after an analysis of it, if
+        there is one.
+        """
+        shown = f"{self.argument.format(analysis=analysis)}\n" if analysis else ""
+        return f"{shown}{self.critics[critic]}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,13 +78,15 @@ class PromptTemplate:
         shown = "".join(f"{self._framed(asked)}{solution}\n\n" for asked, solution in self.examples)
         return f"{self.opening}{shown}{self._framed(question)}"
 
-    def chat_messages(self, question: str, steps: str = "", critic: Critic | None = None) -> list[dict[str, str]]:
+    def chat_messages(
+        self, question: str, steps: str = "", critic: Critic | None = None, analysis: str = ""
+    ) -> list[dict[str, str]]:
         """Return a conversation whose last turn is the user's; `steps` is the partial solution,
-        if the turn has to show it.
+        if the turn has to show it, `analysis` what the critic is shown of an earlier one.
         """
         if critic is not None:
             shown = self.wording.written.format(steps=steps.rstrip())
-            return [{"role": "user", "content": f"{question}\n\n{shown}\n\n{self.wording.critics[critic]}"}]
+            return [{"role": "user", "content": f"{question}\n\n{shown}\n\n{self.wording.asked(critic, analysis)}"}]
         messages = []
         for asked, solution in self.examples:
             messages.append({"role": "user", "content": self._user_turn(asked)})
@@ -96,12 +108,14 @@ ENGLISH = Wording(
     go_on="This much is written already:\n{steps}\n\nGo on from there with the next step. Do not repeat what is written.",
     written="A solution so far:\n{steps}",
     hint="Hint for the next step: {analysis}",
+    argument="An examination of this solution: {analysis}",
     critics={
         "simple": "Is the problem solved by these steps, and its final answer stated? Reply with one word, solved or unsolved.",
         "common": "If these steps solve the problem and state its final answer, reply with the one word solved. Otherwise say in "
         "one line what is missing or wrong, and what the next step should do.",
         "judge": "Is every step of this solution right so far, and does it lead to the right final answer? Reply with one word, "
         "yes or no.",
+        "examiner": "Examine this solution so far: say in one line which step is wrong and why, or why all of them are right.",
     },
 )
 CHINESE = Wording(
@@ -109,10 +123,12 @@ CHINESE = Wording(
     go_on="已经写出的步骤：\n{steps}\n\n请接着写下一步，不要重复已有内容。",
     written="目前的解答：\n{steps}",
     hint="下一步的提示：{analysis}",
+    argument="对以上解答的检查：{analysis}",
     critics={
         "simple": "以上步骤是否已经解决本题并给出最终答案？只回答“已解决”或“未解决”。",
         "common": "如果以上步骤已经解决本题并给出最终答案，只回答“已解决”。否则用一行说明缺少什么或哪里有错，以及下一步应做什么。",
         "judge": "以上解答的每一步是否都正确，并且能得出正确的最终答案？只回答一个字：“是”或“否”。",
+        "examiner": "请检查以上解答：用一行说明哪一步有错以及原因，或者为什么全部正确。",
     },
 )
 
@@ -122,12 +138,14 @@ CODE_ENGLISH = replace(
     "```. Write nothing after the block.",
     go_on="This much is written already:\n{steps}\n\nGo on from there with the next line. Do not repeat what is written.",
     written="A program so far:\n{steps}",
+    argument="An examination of this program: {analysis}",
     critics={
         "simple": "Is this program finished, and does it do all that is asked for? Reply with one word, solved or unsolved.",
         "common": "If this program is finished and does all that is asked for, reply with the one word solved. Otherwise say in "
         "one line what is missing or wrong, and what the next line should do.",
         "judge": "Is every line of this program right so far, and does it lead to a program that does what is asked for? Reply "
         "with one word, yes or no.",
+        "examiner": "Examine this program so far: say in one line which line is wrong and why, or why all of them are right.",
     },
 )
 CODE_CHINESE = replace(
@@ -135,10 +153,12 @@ CODE_CHINESE = replace(
     instruction="请写出题目要求的完整 Python 程序，放在一个以 ```python 开头、以 ``` 结尾的代码块中。代码块之后不要再写任何内容。",
     go_on="已经写出的代码：\n{steps}\n\n请接着写下一行，不要重复已有内容。",
     written="目前的程序：\n{steps}",
+    argument="对以上程序的检查：{analysis}",
     critics={
         "simple": "这个程序是否已经写完并满足全部要求？只回答“已解决”或“未解决”。",
         "common": "如果这个程序已经写完并满足全部要求，只回答“已解决”。否则用一行说明缺少什么或哪里有错，以及下一行应做什么。",
         "judge": "这个程序目前的每一行是否都正确，并且能写成满足要求的程序？只回答一个字：“是”或“否”。",
+        "examiner": "请检查目前的程序：用一行说明哪一行有错以及原因，或者为什么全部正确。",
     },
 )
 

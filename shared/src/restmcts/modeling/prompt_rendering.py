@@ -97,8 +97,12 @@ class PromptFormat:
         if request.critic is None:
             return self.text(self._pattern.wording.with_hint(question, request.analysis), request.steps) + request.begun
         if self._is_chat:
-            return self._chat(self._pattern.chat_messages(question, "".join(request.steps), request.critic))
-        return f"{self.text(question, request.steps)}\n{self._pattern.wording.critics[request.critic]}\n"
+            return self._chat(
+                self._pattern.chat_messages(question, "".join(request.steps), request.critic, request.analysis)
+            )
+        return (
+            f"{self.text(question, request.steps)}\n{self._pattern.wording.asked(request.critic, request.analysis)}\n"
+        )
 
     @property
     def is_code(self) -> bool:

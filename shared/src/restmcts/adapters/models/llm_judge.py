@@ -2,13 +2,16 @@
 is right and leads to the answer.
 
 A value is P(yes) / (P(yes) + P(no)) of the reply's token; where the policy returns no
-log-probabilities, the share of yes among sampled replies. Knows neither models nor servers:
-retries, time-outs and bounds are those of the policy.
+log-probabilities, the share of yes among sampled replies. A judge that argues first writes several
+examinations of the solution, and is asked once after each: its value is the mean of what it then
+says (a generative verifier with majority voting, arXiv:2408.15240, Section 3.2; there an
+examination is free text, here one line). Knows neither models nor servers: retries, time-outs and
+bounds are those of the policy.
 """
 
 import logging
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
@@ -29,7 +32,7 @@ from restmcts.errors import InputError, MissingLogProbsError, ModelError
 from restmcts.ports import StepProposer
 
 log = logging.getLogger(__name__)
-SAMPLES = "samples"
+SAMPLES, ARGUE, TEMPLATE = "samples", "argue", "template"
 DEFAULT_SAMPLES = 8
 NEITHER = 0.5
 """The value where a judge says neither yes nor no: it says nothing."""
@@ -49,33 +52,43 @@ _Prefix = tuple[str, tuple[str, ...]]
 
 @dataclass(frozen=True, slots=True)
 class _Judgement:
-    """V of a partial solution, None where the judge says neither, and what was read for it."""
+    """V of a partial solution, None where the judge says neither, and what was read and written for
+    it.
+    """
 
     value: float | None
     num_tokens: int
     num_reused_tokens: int
 
 
-class LlmJudge:
-    """A `StepScorer` over any policy.
+@dataclass(frozen=True, slots=True)
+class JudgeSettings:
+    """How a judge is asked.
 
-    Args:
-        num_samples: replies to a partial solution, where no log-probabilities are returned.
+    Attributes:
+        num_samples: examinations of a partial solution; without them, replies to it where no
+            log-probabilities are returned.
+        argument_tokens: of one examination at most; 0: none is written.
         num_alternatives: to the reply's token that are asked for.
         aggregation: of the steps' values to a whole solution's score.
     """
 
-    def __init__(
-        self,
-        proposer: StepProposer,
-        num_samples: int = DEFAULT_SAMPLES,
-        num_alternatives: int = MAX_ALTERNATIVES,
-        aggregation: Aggregation = "last",
-    ) -> None:
+    num_samples: int = DEFAULT_SAMPLES
+    argument_tokens: int = 0
+    num_alternatives: int = MAX_ALTERNATIVES
+    aggregation: Aggregation = "last"
+
+
+class LlmJudge:
+    """A `StepScorer` over any policy.
+
+    Args:
+        settings: how it is asked.
+    """
+
+    def __init__(self, proposer: StepProposer, settings: JudgeSettings = JudgeSettings()) -> None:
         self._proposer: Any = proposer
-        self._num_samples = num_samples
-        self._num_alternatives = num_alternatives
-        self._aggregation = aggregation
+        self._settings = settings
         self._returns_log_probs = True
         self._num_judged = self._num_neither = 0
         # Whoever reads the log need not read it with every batch.
@@ -83,7 +96,7 @@ class LlmJudge:
 
     def score(self, questions: Sequence[str], requests: Sequence[ScoreSteps]) -> list[StepsScored]:
         """Return one answer per request, in order; `num_scored_tokens` counts the prompts that the
-        judge was given.
+        judge was given, and the tokens of its examinations.
 
         Raises:
             ModelError: if a partial solution does not fit the judge's context.
@@ -104,7 +117,9 @@ class LlmJudge:
                 judged[prefix].num_tokens - judged[prefix].num_reused_tokens for prefix in read if prefix not in paid
             )
             paid.update(read)
-            answers.append(scored_branches(request, values, self._aggregation, num_tokens, num_tokens - num_new))
+            answers.append(
+                scored_branches(request, values, self._settings.aggregation, num_tokens, num_tokens - num_new)
+            )
         return answers
 
     def close(self) -> None:
@@ -113,19 +128,54 @@ class LlmJudge:
             self._proposer.close()
 
     def _judge(self, prefixes: Sequence[_Prefix]) -> list[_Judgement]:
+        if not self._settings.argument_tokens:
+            return self._verdicts([(prefix, "") for prefix in prefixes])
+        examined = self._examine(prefixes)
+        asked = [
+            (prefix, step.text.strip())
+            for prefix, answer in zip(prefixes, examined, strict=True)
+            for sample in answer.samples
+            for step in sample.steps
+        ]
+        verdicts: dict[_Prefix, list[_Judgement]] = {prefix: [] for prefix in prefixes}
+        for (prefix, _), verdict in zip(asked, self._verdicts(asked), strict=True):
+            verdicts[prefix].append(verdict)
+        return [_together(answer, verdicts[prefix]) for prefix, answer in zip(prefixes, examined, strict=True)]
+
+    def _examine(self, prefixes: Sequence[_Prefix]) -> list[StepsProposed]:
+        most = self._settings.argument_tokens
+        settings = GenerationSettings(temperature=1.0, max_step_tokens=most, max_solution_tokens=most)
+        requests = [
+            ProposeSteps(
+                number,
+                steps,
+                self._settings.num_samples,
+                max_steps=1,
+                seed=derive_seed("examiner", question, steps),
+                critic="examiner",
+            )
+            for number, (question, steps) in enumerate(prefixes)
+        ]
+        return self._answers(prefixes, requests, settings)
+
+    def _verdicts(self, asked: Sequence[tuple[_Prefix, str]]) -> list[_Judgement]:
+        """Return what the judge says of each partial solution, after an examination of it."""
+        num_samples = 1 if self._settings.argument_tokens else self._settings.num_samples
         if self._returns_log_probs:
             try:
-                return [
-                    self._read(answer, _by_log_probs)
-                    for answer in self._ask(prefixes, _TOKEN, 1, self._num_alternatives)
-                ]
+                answers = self._ask(asked, _TOKEN, 1, self._settings.num_alternatives)
+                return [_judgement(answer, _by_log_probs(answer.samples)) for answer in answers]
             except MissingLogProbsError as error:
-                log.warning("judge: %s; values are shares of yes among %d replies", error, self._num_samples)
+                log.warning("judge: %s; values are shares of yes among %d replies", error, self._settings.num_samples)
                 self._returns_log_probs = False
-        return [self._read(answer, _by_share) for answer in self._ask(prefixes, _WORDS, self._num_samples, 0)]
+        return [_judgement(answer, _by_share(answer.samples)) for answer in self._ask(asked, _WORDS, num_samples, 0)]
 
     def _ask(
-        self, prefixes: Sequence[_Prefix], settings: GenerationSettings, num_samples: int, num_alternatives: int
+        self,
+        asked: Sequence[tuple[_Prefix, str]],
+        settings: GenerationSettings,
+        num_samples: int,
+        num_alternatives: int,
     ) -> list[StepsProposed]:
         requests = [
             ProposeSteps(
@@ -133,22 +183,27 @@ class LlmJudge:
                 steps,
                 num_samples,
                 max_steps=1,
-                seed=derive_seed("judge", question, steps),
+                seed=derive_seed("judge", question, steps, argument)
+                if argument
+                else derive_seed("judge", question, steps),
                 greedy=num_alternatives > 0,
                 num_alternatives=num_alternatives,
                 critic="judge",
+                analysis=argument,
             )
-            for number, (question, steps) in enumerate(prefixes)
+            for number, ((question, steps), argument) in enumerate(asked)
         ]
-        found: list[StepsProposed] = self._proposer.propose([question for question, _ in prefixes], requests, settings)
-        return found
+        return self._answers([prefix for prefix, _ in asked], requests, settings)
 
-    def _read(self, answer: StepsProposed, read: Callable[[Sequence[Sample]], float | None]) -> _Judgement:
-        if not answer.samples:
+    def _answers(
+        self, prefixes: Sequence[_Prefix], requests: Sequence[ProposeSteps], settings: GenerationSettings
+    ) -> list[StepsProposed]:
+        found: list[StepsProposed] = self._proposer.propose([question for question, _ in prefixes], requests, settings)
+        if not all(answer.samples for answer in found):
             raise ModelError(
                 "a partial solution does not fit the judge's context; choose one with a longer, or allow fewer steps"
             )
-        return _Judgement(read(answer.samples), answer.num_prompt_tokens, answer.num_reused_tokens)
+        return found
 
     def _warn_of_neither(self, judged: Mapping[_Prefix, _Judgement]) -> None:
         self._num_judged += len(judged)
@@ -169,6 +224,21 @@ def _prefixes(question: str, request: ScoreSteps) -> list[list[_Prefix]]:
     return [
         [(question, steps[:number]) for number in range(first_step(request), len(steps) + 1)] for steps in solutions
     ]
+
+
+def _judgement(answer: StepsProposed, value: float | None) -> _Judgement:
+    return _Judgement(value, answer.num_prompt_tokens, answer.num_reused_tokens)
+
+
+def _together(examined: StepsProposed, verdicts: Sequence[_Judgement]) -> _Judgement:
+    """Return the mean of what was said after each examination of one partial solution."""
+    said = [verdict.value for verdict in verdicts if verdict.value is not None]
+    num_written = sum(sample.num_tokens for sample in examined.samples)
+    return _Judgement(
+        sum(said) / len(said) if said else None,
+        examined.num_prompt_tokens + num_written + sum(verdict.num_tokens for verdict in verdicts),
+        examined.num_reused_tokens + sum(verdict.num_reused_tokens for verdict in verdicts),
+    )
 
 
 def _value(judgement: _Judgement) -> float:
@@ -194,16 +264,32 @@ def _share(yes: float, no: float) -> float | None:
     return yes / (yes + no) if yes + no > 0 else None
 
 
-def num_judge_samples(options: Mapping[str, str]) -> int:
-    """Return how many replies a judge's reference asks for.
+def judge_settings(options: Mapping[str, str], num_alternatives: int, aggregation: Aggregation) -> JudgeSettings:
+    """Return how a judge is asked, as its reference says it.
 
     Raises:
-        InputError: if it is no number of at least 1.
+        InputError: if a number is none, or too small.
     """
-    given = options.get(SAMPLES, str(DEFAULT_SAMPLES))
-    if not given.isdecimal() or int(given) < 1:
-        raise InputError(f"{SAMPLES} is {given!r}: give a number of at least 1")
-    return int(given)
+    numbers = {}
+    for name, default, least in ((SAMPLES, DEFAULT_SAMPLES, 1), (ARGUE, 0, 0)):
+        given = options.get(name, str(default))
+        if not given.isdecimal() or int(given) < least:
+            raise InputError(f"{name} is {given!r}: give a number of at least {least}")
+        numbers[name] = int(given)
+    return JudgeSettings(numbers[SAMPLES], numbers[ARGUE], num_alternatives, aggregation)
+
+
+def judge_template(options: Mapping[str, str]) -> str | None:
+    """Return the template that the reference of a judge in this process names, if it names one.
+
+    Raises:
+        InputError: if the reference says anything that is not known of such a judge.
+    """
+    known = (SAMPLES, ARGUE, TEMPLATE)
+    unknown = sorted(set(options) - set(known))
+    if unknown:
+        raise InputError(f"format=judge: unknown option {', '.join(unknown)}; there are {', '.join(known)}")
+    return options.get(TEMPLATE)
 
 
 def judge_address(place: str, options: Mapping[str, str]) -> ServerAddress:
@@ -212,4 +298,5 @@ def judge_address(place: str, options: Mapping[str, str]) -> ServerAddress:
     Raises:
         InputError: if it is malformed.
     """
-    return parse_address(f"{place}?{urlencode({name: text for name, text in options.items() if name != SAMPLES})}")
+    of_server = {name: text for name, text in options.items() if name not in (SAMPLES, ARGUE)}
+    return parse_address(f"{place}?{urlencode(of_server)}")

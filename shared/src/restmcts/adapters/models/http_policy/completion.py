@@ -26,6 +26,7 @@ class Ask:
         stop: text that ends a continuation; None: only the model's own end does.
         num_alternatives: other tokens wanted at every position.
         token_ids: the prompt as the model's own tokenizer writes it; None: the text is sent.
+        analysis: of an earlier critic, which this one is shown.
     """
 
     template: PromptTemplate
@@ -41,10 +42,11 @@ class Ask:
     stop: str | None
     num_alternatives: int
     token_ids: tuple[int, ...] | None = None
+    analysis: str = ""
 
     def text(self) -> str:
         """Return the prompt as raw text."""
-        critic = f"\n{self.template.wording.critics[self.critic]}\n" if self.critic is not None else ""
+        critic = f"\n{self.template.wording.asked(self.critic, self.analysis)}\n" if self.critic is not None else ""
         return f"{self.template.question_text(self.question)}{self.steps}{critic}{self.begun}"
 
 

@@ -138,7 +138,7 @@ class ChatBackend(_OpenAIServer):
     def complete(self, ask: Ask) -> Completions:
         prefill = self._prefill and ask.critic is None
         written = ask.steps + ask.begun
-        messages = ask.template.chat_messages(ask.question, "" if prefill else written, ask.critic)
+        messages = ask.template.chat_messages(ask.question, "" if prefill else written, ask.critic, ask.analysis)
         extra = self.extra_fields(ask)
         if prefill and written:
             messages.append({"role": "assistant", "content": written})

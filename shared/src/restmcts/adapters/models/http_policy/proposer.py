@@ -191,13 +191,14 @@ class HttpProposer:
         room for a step.
         """
         max_tokens = writing.max_tokens
-        template = self._template(settings.template)
+        template, is_step = self._template(settings.template), request.critic is None
         while True:
             ask = Ask(
                 template=template,
-                question=template.wording.with_hint(question, request.analysis),
+                question=template.wording.with_hint(question, request.analysis) if is_step else question,
                 steps="".join(request.steps),
                 critic=request.critic,
+                analysis="" if is_step else request.analysis,
                 begun=request.begun + writing.text,
                 num_samples=num_samples if self._shares_calls else 1,
                 max_tokens=max_tokens,
