@@ -1,7 +1,10 @@
-"""Shows how many rows have been read or written: a bar on a terminal, a line a minute elsewhere."""
+"""Shows how many rows were read or written, or trees graded: a bar on a terminal, a line a minute
+elsewhere.
+"""
 
 import time
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from typing import TypeVar
 
 from restmcts.domain.text import counted
@@ -18,30 +21,49 @@ SECONDS_BETWEEN_LINES = 60.0
 def with_progress(
     rows: Iterable[Row], doing: str, total: int | None = None, size: Callable[[Row], int] = lambda _: 1
 ) -> Iterator[Row]:
-    """Yield rows as they come, and show on standard error how many there were once that takes more
-    than a moment.
+    """Yield rows as they come, and show how many there were as `shown_progress` does.
 
     Args:
         doing: what is done with them: "reading FILE".
         total: the sum of all sizes; None: not known.
         size: of a row, in the unit of the total.
     """
-    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[rows]:,} rows")]
+    with shown_progress(doing, "row", total) as seen:
+        done = 0
+        for number, row in enumerate(rows, start=1):
+            yield row
+            done += size(row)
+            seen(number, done)
+
+
+@contextmanager
+def shown_progress(doing: str, what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+    """Show on standard error how much of something is done once it takes more than a moment; yield
+    what is to be called with the number of things, and with their part of the total.
+
+    Args:
+        what: one of the things that are counted: "row".
+        total: None: not known.
+    """
+    columns = [TextColumn("{task.description}", markup=False), BarColumn(), TextColumn("{task.fields[seen]}")]
     known = [TaskProgressColumn(), TimeRemainingColumn()] if total is not None else []
     shown = console(stderr=True)
     bar = Progress(*columns, *known, console=shown, transient=True)
-    task = bar.add_task(doing, total=total, rows=0)
+    task = bar.add_task(doing, total=total, seen="")
     begin = last = time.monotonic()
+
+    def seen(number: int, done: int) -> None:
+        nonlocal last
+        bar.update(task, completed=done, seen=counted(number, what))
+        now = time.monotonic()
+        if shown.is_terminal and not bar.live.is_started and now - begin > SECONDS_UNTIL_BAR:
+            bar.start()
+        elif not shown.is_terminal and now - last > SECONDS_BETWEEN_LINES:
+            last = now
+            print_note(f"{doing}: {counted(number, what)}")
+
     try:
-        for number, row in enumerate(rows, start=1):
-            yield row
-            bar.update(task, advance=size(row), rows=number)
-            now = time.monotonic()
-            if shown.is_terminal and not bar.live.is_started and now - begin > SECONDS_UNTIL_BAR:
-                bar.start()
-            elif not shown.is_terminal and now - last > SECONDS_BETWEEN_LINES:
-                last = now
-                print_note(f"{doing}: {counted(number, 'row')}")
+        yield seen
     finally:
         if bar.live.is_started:
             bar.stop()

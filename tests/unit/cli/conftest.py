@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from restmcts.adapters.observability.this_process import note_command
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -122,6 +123,7 @@ def document(shown: Callable[..., str]) -> Callable[..., Any]:
 def searched(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The work folder that `workdir` copies."""
     folder = tmp_path_factory.mktemp("searched")
+    note_command(["restmcts", "selftrain"])
     services = HandledServices(folder, start, lambda _: RandomModels(), around=untrained)
     with services.database.transaction() as transaction:
         problems = {

@@ -21,6 +21,7 @@ from restmcts.testing.policy_servers import END, PolicyServer
 from restmcts.usecases import label
 from restmcts.usecases.label import regrade
 from restmcts.usecases.truth.annotate import annotate
+from restmcts_cli import row_progress
 from sqlalchemy import func, select
 from typer.testing import Result
 
@@ -61,6 +62,13 @@ def test_the_same_verifier_gives_the_same_labels(workdir: Path, document: Docume
     assert labels_of(database, "mine-regraded") == labels_of(database, "mine")
     (listed,) = [run for run in document("runs", "list", "--workdir", workdir) if run["name"] == "mine-regraded"]
     assert listed["state"] == "done"
+
+
+def test_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, workdir: Path, call: Callable[..., Result]) -> None:
+    monkeypatch.setattr(row_progress, "SECONDS_BETWEEN_LINES", 0.0)
+    monkeypatch.setattr(label, "TREES_PER_TRANSACTION", 2)
+    done = call("regrade", "mine", "--workdir", workdir)
+    assert done.exit_code == 0 and "grading mine again: 2 trees" in done.stderr, done.output
 
 
 def test_another_verifier_changes_the_copy_and_says_how(database: Database) -> None:

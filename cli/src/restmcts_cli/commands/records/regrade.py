@@ -13,9 +13,11 @@ from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.arguments.run_flags import SET, TRUTH, with_flags
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
+from restmcts_cli.row_progress import shown_progress
 
 if TYPE_CHECKING:
     from restmcts.adapters.models.http_policy.judges import Judges
+    from restmcts.adapters.sql.database import Database
     from restmcts.domain.truth.ledger import RunTruth
     from restmcts.domain.truth.truth_settings import TruthSettings
     from restmcts.usecases.label import Regraded
@@ -52,14 +54,16 @@ def regrade(
     """
     name = name or f"{run}-regraded"
     print_note(f"grading the trees of run {run} again, as run {name}")
-    from restmcts.adapters.sql.reads import queries
-    from restmcts.adapters.sql.reads.truth import read_truth
     from restmcts.adapters.verification.verifier import AnswerVerifier
-    from restmcts.reporting.truth import truth_document
     from restmcts.usecases.label import regrade as grade_again
 
     begin = time.monotonic()
-    with connect(workdir) as connection, AnswerVerifier(time_limit) as verifier, closing(_judges()) as judges:
+    with (
+        connect(workdir) as connection,
+        AnswerVerifier(time_limit) as verifier,
+        closing(_judges()) as judges,
+        shown_progress(f"grading {run} again", "tree") as seen,
+    ):
         database, truth = connection.database, _truth(connection, run, given)
         for judge in truth.judges if truth is not None else ():
             judges.open(judge)
@@ -69,23 +73,33 @@ def regrade(
             verifier.verifier_version,
             run,
             name,
+            lambda number: seen(number, number),
             truth=truth,
             open_judge=judges.open,
             annotated=annotations,
         )
-        with database.transaction() as transaction:
-            row = queries.run_named(transaction, name)
-            worth = read_truth(transaction, row.id, row.config)
+        worth = _worth(database, name)
+    _print(found, worth, json)
+    if not json:
+        print_note(f"{counted(found.num_trees, 'tree')} in {time.monotonic() - begin:,.1f} s")
+
+
+def _worth(database: "Database", name: str) -> "RunTruth | None":
+    """Return what the verdicts of a run are worth."""
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.truth import read_truth
+
+    with database.transaction() as transaction:
+        row = queries.run_named(transaction, name)
+        return read_truth(transaction, row.id, row.config)
+
+
+def _print(found: "Regraded", worth: "RunTruth | None", json: bool) -> None:
+    from restmcts.reporting.truth import mark_of, marked, truth_document, truth_in_words
+
     if json:
         print_json(_document(found) | {"truth": truth_document(worth)})
         return
-    _print(found, worth)
-    print_note(f"{counted(found.num_trees, 'tree')} in {time.monotonic() - begin:,.1f} s")
-
-
-def _print(found: "Regraded", worth: "RunTruth | None") -> None:
-    from restmcts.reporting.truth import mark_of, marked, truth_in_words
-
     rows: list[dict[str, object]] = [
         {"before": before, "now": now, "leaves": count} for (before, now), count in sorted(found.verdicts.items())
     ]
