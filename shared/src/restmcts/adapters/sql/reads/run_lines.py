@@ -8,7 +8,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import ColumnElement, Select, case, func, select
+from sqlalchemy import ColumnElement, Select, case, func, or_, select, union_all
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.run_times import RunTimes, run_times
@@ -128,7 +128,7 @@ def _stored(name: str) -> ColumnElement[float]:
 def _counts(transaction: Transaction) -> dict[int, RunCounts]:
     started = case((PHASES.c.state != PhaseState.PENDING.value, PHASES.c.iteration), else_=0)
     ended = count_if(PHASES.c.state.in_(_ENDED))
-    known = [_stored(name) for name in ("trees", "trees", "solved", "tokens")]
+    known = [_stored(name) for name in ("trees", "solved", "tokens")]
     by_phase = select(PHASES.c.run_id, func.max(started), func.count(), ended, *known).group_by(PHASES.c.run_id)
     under_way = (
         select(
@@ -143,8 +143,9 @@ def _counts(transaction: Transaction) -> dict[int, RunCounts]:
     )
     more = {run_id: numbers for run_id, *numbers in transaction.execute(under_way)}
     found = {}
-    for run_id, iteration, num_phases, num_ended, *numbers in transaction.execute(by_phase):
-        sums = (int(stored) + int(counted) for stored, counted in zip(numbers, more.get(run_id, [0] * 4), strict=True))
+    for run_id, iteration, num_phases, num_ended, num_trees, *numbers in transaction.execute(by_phase):
+        both = zip((num_trees, num_trees, *numbers), more.get(run_id, [0] * 4), strict=True)
+        sums = (int(stored) + int(counted) for stored, counted in both)
         found[run_id] = RunCounts(int(iteration), int(num_phases), int(num_ended), *sums)
     return found
 
@@ -156,12 +157,18 @@ def _open_phases() -> Select[tuple[int]]:
 
 
 def _scores(transaction: Transaction) -> Mapping[int, Sequence[tuple[str, Score]]]:
-    """Return the evaluations that are done of every run, by phase name, in order."""
+    """Return the evaluations that are done of every run, by phase name, in order: those of its
+    policies, or where it has none all others. What a phase is for is read of the latter alone,
+    since its document is long.
+    """
     right, trees = (PHASES.c.result[name].as_float() for name in ("right", "trees"))
-    statement = (
-        select(PHASES.c.run_id, PHASES.c.name, right, trees)
-        .where(_IS_DONE, PHASES.c.spec["purpose"].as_string() == "evaluate")
-        .order_by(PHASES.c.run_id, PHASES.c.position)
+    of_policy = or_(*(PHASES.c.name.startswith(name, autoescape=True) for name in POLICY_PHASES))
+    without = PHASES.c.run_id.not_in(select(PHASES.c.run_id).where(_IS_DONE, of_policy))
+    other = without & (PHASES.c.spec["purpose"].as_string() == "evaluate")
+    done = select(PHASES.c.run_id, PHASES.c.name, PHASES.c.position, right.label("right"), trees.label("trees"))
+    found_so = union_all(done.where(_IS_DONE, of_policy), done.where(_IS_DONE, other)).subquery()
+    statement = select(found_so.c.run_id, found_so.c.name, found_so.c.right, found_so.c.trees).order_by(
+        found_so.c.run_id, found_so.c.position
     )
     found: dict[int, list[tuple[str, Score]]] = defaultdict(list)
     for run_id, name, num_right, num_answers in transaction.execute(statement):
