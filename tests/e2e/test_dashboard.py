@@ -178,7 +178,7 @@ def test_a_node_has_the_colour_of_its_value_and_none_before_it_is_scored(page: P
     scored = [value for stored, value in values if value is not None]
     assert [stored for stored, value in values if value is not None] == scored
     assert len(set(scored)) > 5
-    assert all(stored == 0 for stored, value in values if value is None)
+    assert all(stored is None for stored, value in values if value is None)
     slider = page.get_by_label("Responses that the search has read")
     slider.fill("1")
     unscored = "view.model.visible.filter((node) => node.depth === 1 && view.model.valueOf(node, 'value') === null)"

@@ -47,7 +47,9 @@ def test_a_run_made_from_python_has_its_settings_curves_models_and_data(run: res
     assert not any(point.unchecked for point in run.curves)
     assert all(point.interval[0] <= point.accuracy <= point.interval[1] for point in run.curves)
     assert all(point.interval[0] < point.interval[1] for point in run.curves)
-    assert [point.tokens for point in run.curves] == sorted(point.tokens for point in run.curves)
+    spent = {point.iteration: point.tokens for point in run.curves}
+    assert [spent[number] for number in sorted(spent)] == sorted(spent.values())
+    assert all(point.tokens == spent[point.iteration] for point in run.curves), "of controls too"
     graded = {phase.name: phase.num_right / phase.num_done for phase in run.phases if phase.purpose == "evaluate"}
     assert [point.accuracy for point in run.curves] == list(graded.values())
     assert {"policy-1", "value-1"} <= {one.name for one in run.checkpoints}

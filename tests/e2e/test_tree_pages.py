@@ -45,8 +45,13 @@ def address(tmp_path_factory: pytest.TempPathFactory, search_folder: Callable[..
 
 def test_a_tree_without_a_value_model_looks_not_scored_everywhere(page: Page, address: str) -> None:
     open_page(page, address, "/trees/5")
-    assert ask(page, "view.model.nodes.slice(1).every((node) => node.visits > 0 && node.search_value === 0)")
+    assert ask(page, "view.model.nodes.slice(1).every((node) => node.visits > 0 && node.search_value === null)")
     assert ask(page, "view.model.nodes.every((node) => view.model.valueOf(node, 'value') === null)")
+    colour = page.get_by_label("Colour")
+    expect(colour).to_have_value("quality")
+    inferred = ask(page, "view.model.nodes.map((node) => node.quality_value).filter((value) => value !== null)")
+    assert inferred and ask(page, "view.look.colour") == "quality", "coloured by what there is"
+    colour.select_option("value")
     assert set(page.locator(".outline .chip").all_inner_texts()) == {"–"}
     child = ask(page, "view.model.root.children[0].node_id")
     page.locator("canvas[tabindex]").hover(position=place_of(page, child))
@@ -114,3 +119,43 @@ def test_an_error_page_is_no_wider_than_a_narrow_window(browser: Browser) -> Non
             overflow = page.evaluate("document.documentElement.scrollWidth - document.documentElement.clientWidth")
             assert overflow <= 0, f"{path} is {overflow} px wider than the window"
     page.close()
+
+
+def test_steps_are_wrapped_at_blanks_and_only_where_they_need_it(page: Page, address: str) -> None:
+    open_page(page, address, "/trees/1")
+
+    def lines(text: str, room: int, most: int, reserved: int) -> list[str]:
+        module = "import('/static/tree_drawing.js')"
+        call = f"drawing.wrapped(text, (part) => part.length, {room}, {most}, {reserved})"
+        found: list[str] = page.evaluate(f"(text) => {module}.then((drawing) => {call})", text)
+        return found
+
+    assert lines("the question", 9, 3, 0) == ["the", "question"]
+    assert lines("29 - 5 = 24", 16, 3, 5) == ["29 - 5 = 24"]
+    assert lines("29 - 5 = 24", 15, 3, 5) == ["29 - 5 =", "24"]
+    assert lines("abcdefghijkl", 5, 3, 0) == ["abcde", "fghij", "kl"]
+    assert lines("one two three four", 9, 2, 0) == ["one two", "three fo…"]
+    assert lines("text", 5, 2, 3) == []
+
+
+def test_escape_closes_an_open_step_wherever_the_keyboard_is(page: Page, address: str) -> None:
+    open_page(page, address, "/trees/1")
+    panel = page.locator(".detail")
+    page.locator(".outline li").nth(1).click()
+    expect(panel).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    page.locator(".outline").focus()
+    page.keyboard.press("Enter")
+    expect(panel.locator("h3")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(panel).to_be_hidden()
+    expect(page.locator(".outline")).to_be_focused()
+
+
+def test_drawings_of_two_trees_begin_at_one_height(page: Page, address: str) -> None:
+    page.set_viewport_size({"width": 1400, "height": 900})
+    for path in ("/compare?first=1&second=3", "/compare?first=2&second=5"):
+        open_page(page, address, path)
+        first, second = (box["y"] for box in (one.bounding_box() for one in page.locator(".stage").all()) if box)
+        assert first == second, path

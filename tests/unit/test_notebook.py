@@ -84,7 +84,8 @@ def test_steps_of_a_search_without_a_value_model_are_not_scored(
     with restmcts.load_run("unscored", tmp_path) as run:
         (tree,) = run.trees()
         assert len(tree.nodes) > 2 and {node.visits > 0 for node in tree.nodes} == {True}
-        assert all((node.value, node.search_value) == (None, 0.0) for node in tree.nodes)
+        assert all(node.search_value is None for node in tree.nodes)
+        assert tree.to_pandas().search_value.isna().all()
         assert "not scored" in repr(tree.nodes[1])
         axes = tree.plot()
         assert not any("0.00" in text.get_text() for text in axes.texts)

@@ -19,7 +19,7 @@ from restmcts_cli.arguments.answering_methods import parse_methods
 from restmcts_cli.arguments.benchmarks import BENCHMARKS, Benchmark, benchmark_named
 from restmcts_cli.commands.learning import evaluate
 from restmcts_cli.reports import evaluation_report
-from restmcts_cli.reports.evaluation_report import read_files, write_files
+from restmcts_cli.reports.evaluation_report import document, read_files, write_files
 from restmcts_cli.reports.evaluation_tables import EvaluationReport, summarise
 from typer.testing import Result
 
@@ -88,6 +88,14 @@ def _outcomes(group: str, accuracies: dict[str, float], num_problems: int = 100)
 def _report(accuracies: dict[str, float]) -> EvaluationReport:
     outcomes = _outcomes("", accuracies)
     return EvaluationReport("problems.jsonl", {"seeds": [0]}, outcomes, OutcomeTable(outcomes), {1: HALF}, 1.0)
+
+
+def test_every_share_of_the_document_has_its_interval() -> None:
+    found = json.loads(json.dumps(document(_report({"best-of-n": 0.0})), allow_nan=False))
+    method, matched = found["methods"][0], found["at_equal_tokens"][0]
+    assert method["standard_error"] == 0.0 and method["interval"][0] == 0.0 < method["interval"][1]
+    assert matched["accuracy"]["interval"] == method["interval"]
+    assert found["pass_at_intervals"].keys() == found["pass_at"].keys()
 
 
 def test_the_sentences_name_the_best_and_whether_it_is_noise() -> None:

@@ -13,6 +13,7 @@ import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.errors import InputError
 from restmcts_cli.reports.live_display import LiveDisplay
+from restmcts_dashboard.runs.run_list import side_by_side
 from typer.testing import Result
 
 SIZES = {"puzzles.demonstrations": 6, "puzzles.bootstrap": 2, "puzzles.searched": 3, "puzzles.test": 4,
@@ -27,6 +28,8 @@ PROBLEMS = (
     "SELECT set_name, problems.position, question, answer FROM problems JOIN runs ON runs.id = run_id "
     "WHERE runs.name = ? ORDER BY 1, 2"
 )
+CONFIG = "SELECT config FROM runs WHERE name = ?"
+DIGESTS = """UPDATE runs SET config = json_set(config, '$.problems', json('{"test": "aa"}')) WHERE name = 'short'"""
 
 
 def rows(workdir: Path, query: str, name: str) -> list[Any]:
@@ -146,19 +149,25 @@ def test_a_clone_has_the_settings_and_the_problems_of_its_run(
     document: Callable[..., Any], shown: Callable[..., str], workdir: Path
 ) -> None:
     change(workdir, "UPDATE problems SET question = 'edited', digest = 'edited' WHERE set_name = 'search-1'")
+    change(workdir, DIGESTS)
     document("runs", "clone", "short", "twin", "--workdir", workdir)
     assert rows(workdir, PHASES, "twin") == rows(workdir, PHASES, "short")
     assert rows(workdir, PROBLEMS, "twin") == rows(workdir, PROBLEMS, "short")
     assert shown("runs", "spec", "twin", "--workdir", workdir) == shown("runs", "spec", "short", "--workdir", workdir)
+    configs = [json.loads(found) for name in ("short", "twin") for (found,) in rows(workdir, CONFIG, name)]
+    assert configs[0]["problems"] == configs[1]["problems"] == {"test": "aa"}
+    assert side_by_side(configs)[0] == {}, "nothing differs"
 
 
 def test_a_clone_is_changed_by_flags_and_draws_puzzles_of_another_seed(
     document: Callable[..., Any], shown: Callable[..., str], workdir: Path
 ) -> None:
+    change(workdir, DIGESTS)
     document("runs", "clone", "short", "other", "--seed", 5, "--budget-tokens", 99, "--paused", "--workdir", workdir)
     text = shown("runs", "spec", "other", "--workdir", workdir)
     assert "seed = 5\n" in text and "tokens = 99\n" in text
     assert rows(workdir, PROBLEMS, "other") != rows(workdir, PROBLEMS, "short")
+    assert json.loads(rows(workdir, CONFIG, "other")[0][0])["problems"] == {}
     assert rows(workdir, "SELECT state FROM runs WHERE name = ?", "other") == [("paused",)]
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.run_times import run_times
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.domain.labels.annotations import annotation
@@ -62,6 +63,13 @@ def test_the_same_verifier_gives_the_same_labels(workdir: Path, document: Docume
     assert labels_of(database, "mine-regraded") == labels_of(database, "mine")
     (listed,) = [run for run in document("runs", "list", "--workdir", workdir) if run["name"] == "mine-regraded"]
     assert listed["state"] == "done"
+    with database.transaction() as transaction:
+        row = queries.run_named(transaction, "mine-regraded")
+        times = run_times(transaction, row.id)[row.id]
+        first = transaction.execute(select(func.min(PHASES.c.started_at)).where(PHASES.c.run_id == row.id)).scalar_one()
+    assert first < row.created_at == times.started <= times.last_change, "searches are older than the copy of them"
+    shown = document("runs", "show", "mine-regraded", "--workdir", workdir)
+    assert shown["started_at"].startswith(f"{row.created_at:%Y-%m-%d}")
 
 
 def test_it_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch, workdir: Path, call: Callable[..., Result]) -> None:

@@ -200,15 +200,18 @@ def test_json_line_has_the_promised_fields() -> None:
         "rest_em",
         "value_auc",
         "value_auc_stderr",
+        "value_auc_interval",
         "value_sibling_accuracy",
         "value_sibling_accuracy_stderr",
+        "value_sibling_accuracy_interval",
         "search",
         "notes",
         "unchecked",
         "report",
     }
     assert fields["iterations"][2] == {
-        "iteration": 2, "greedy_accuracy": 0.514, "stderr": 0.01581, "trees": 2200, "solved": 1270, "tokens": 284_000,
+        "iteration": 2, "greedy_accuracy": 0.514, "stderr": 0.01581, "interval": [0.48303, 0.54487],
+        "trees": 2200, "solved": 1270, "tokens": 284_000,
     }  # fmt: skip
     assert fields["control"] == 0.3 and fields["rest_em"] is None and fields["report"] == "out/report.html"
     assert fields["search"][0]["budget_tokens"] is None and fields["search"][1]["accuracy"] == 0.578

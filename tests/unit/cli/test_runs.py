@@ -23,6 +23,7 @@ from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.storage.folder_lock import lock_folder
 from restmcts.domain.runs.phases import PHASE
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
+from restmcts.domain.stats.estimates import share
 from restmcts.errors import InputError, RestMctsError
 from restmcts.usecases import steer
 from sqlalchemy import update
@@ -77,12 +78,13 @@ def test_show_has_the_numbers_of_every_phase(workdir: Path, shown: Shown, docume
     assert [phase["state"] for phase in found["phases"]] == ["done", "done", "training", "pending"]
     graded = phases["grade-base"]
     assert graded["accuracy"]["value"] == graded["num_right"] / 4
+    assert graded["accuracy"]["interval"] == list(share(graded["num_right"], 4).interval)
     assert graded["num_right"] == graded["result"]["right"]
     assert phases["collect-1"]["accuracy"] is None
     assert phases["collect-1"]["num_solved"] == phases["collect-1"]["result"]["solved"] > 0
     assert found["tokens"] == sum(phase["tokens"] for phase in found["phases"]) > 0
     (base, first) = found["iterations"]
-    assert base["greedy"]["value"] == graded["accuracy"]["value"]
+    assert base["greedy"] == graded["accuracy"]
     assert (first["num_trees"], first["num_solved"]) == (6, phases["collect-1"]["num_solved"])
     text = shown("runs", "show", "mine", "--workdir", workdir)
     assert f"{100 * graded['accuracy']['value']:.1f} % [" in text, "four problems: an interval"

@@ -70,7 +70,7 @@ def test_code_keeps_its_indentation() -> None:
 
 
 def test_where_no_value_model_was_asked_no_value_is_shown() -> None:
-    tree = [node(0, None, "", 0), node(1, 0, "a\n", 1, model_value=None, search_value=0.0)]
+    tree = [node(0, None, "", 0), node(1, 0, "a\n", 1, model_value=None, search_value=None)]
     assert [line.plain for line in tree_lines(tree, None, TreeView())][-1] == "└── a  n 1"
     backed_up = [node(0, None, "", 0), node(1, 0, "a\n", 1, model_value=None, search_value=0.25)]
     assert "V 0.25" in list(tree_lines(backed_up, None, TreeView()))[-1].plain, "what a search backed up is a value"

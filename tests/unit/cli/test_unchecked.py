@@ -120,7 +120,7 @@ def test_the_display_of_a_run_that_works_marks_what_it_calls_solved(
         database.close()
         seen[mark] = re.sub(r"\x1b\[[0-9;?]*[A-Za-z]", "", shown.getvalue())
         assert re.search(rf"\d+ of \d+ solved{mark}\b", seen[mark]), seen[mark]
-        assert re.search(rf"trees done, \d+ solved{mark}", seen[mark]), seen[mark]
+        assert re.search(rf"trees? done · \d+ of \d+ solved in search{mark}", seen[mark]), seen[mark]
     assert "unchecked" not in seen[""]
 
 

@@ -6,6 +6,7 @@ from statistics import fmean
 
 import pytest
 from restmcts.domain.runs.promotion import HeldOutStep, auc
+from restmcts.domain.stats.estimates import share
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
 from restmcts_dashboard.runs.run_reads import EndCounts, area_of
 
@@ -39,3 +40,13 @@ def test_error_bars_and_the_last_tick_are_within_the_picture() -> None:
     axis = drawn.partition('<path class="axis" d="M58 ')[0]
     assert axis != drawn and '<path class="error" d="M66.0 ' in drawn, "beside the axis, not on it"
     assert '<text class="tick end" x="558" y="301">300,000</text>' in drawn
+
+
+@pytest.mark.parametrize(("num_right", "low", "high"), [(0, 0.0, 0.2775), (10, 0.7225, 1.0)])
+def test_a_share_of_none_or_all_has_an_error_bar_within_the_axis(num_right: int, low: float, high: float) -> None:
+    point = Point.of(0.0, share(num_right, 10))
+    assert point.bar == pytest.approx((low, high), abs=1e-4)
+    series = [Series("Policy", (point,))]
+    axis = accuracy_axis(series)
+    assert axis.low <= low and axis.high >= high
+    assert '<path class="error" d="M' in line_chart("c", number_axis("Tokens", [0.0, 1.0]), axis, series)

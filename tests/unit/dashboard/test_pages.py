@@ -43,7 +43,9 @@ def test_pages_show_the_run_and_its_trees(client: Any) -> None:
     quality = client.text("/runs/1/quality")
     assert re.search(r"\d (±|\[)[^(]* \(\d+ right, \d+ wrong ends? of \d+ trees?\)", quality), quality
     assert "± is one standard error over trees" in quality
-    assert re.search(r"\d % (±|\[)[^<]* of those done; error over 4 problems", page), "eight trees are of four problems"
+    assert re.search(r"\d % (±|\[)[^<]* of the 8 trees searched for training data; error over 4 problems", page), (
+        "eight trees are of four problems"
+    )
     assert client.get("/runs/77")[0] == 404
     assert client.get("/trees/77")[0] == 404
     assert client.get("/nothing")[0] == 404

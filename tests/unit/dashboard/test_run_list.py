@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import progress, queries
 from restmcts.adapters.sql.reads.run_lines import RunLine, run_lines
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.trees import PHASES, TREES
@@ -15,8 +16,10 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.notebook.runs import LoadedRun
 from restmcts.usecases import steer
-from restmcts_dashboard.runs.run_list import ROWS_ON_A_PAGE, RunQuery, found_runs
+from restmcts_dashboard.runs.run_list import ROWS_ON_A_PAGE, RunQuery, found_runs, side_by_side
+from restmcts_dashboard.runs.run_reads import read_run
 from restmcts_dashboard.source import Source
 from sqlalchemy import event, insert, update
 
@@ -112,7 +115,33 @@ def test_a_run_in_one_line_has_its_first_and_last_accuracy_and_what_it_spent(dat
     assert (rises.counts.num_phases, rises.counts.num_ended) == (5, 5)
     assert (found["once"].first.num_right, found["once"].last) == (3, None)  # type: ignore[union-attr]
     counts = found["searches"].counts
-    assert (counts.num_trees, counts.num_done, counts.num_solved, counts.tokens) == (13, 11, 3, 80)
+    assert (counts.num_trees, counts.num_done, counts.tokens) == (13, 11, 80)
+
+
+def test_pages_and_commands_count_what_the_search_solved_alike(database: Database, client: Any) -> None:
+    """What evaluations answered is not counted."""
+    with database.transaction() as transaction:
+        shown = read_run(transaction, 3), progress.read(transaction, 3)
+    assert [(one.num_searched, one.num_solved) for one in shown] == [(1, 1)] * 2
+    assert "100.0 % [20.7, 100.0] of the 1 tree searched for training data" in client.text("/runs/3")
+    page = client.text("/runs/compare?run=1&run=3")
+    assert re.findall(r"<td>(\d+ of \d+)", page) == ["2 of 20", "1 of 1"]
+
+
+def test_a_control_has_the_tokens_of_its_own_iteration_on_pages_and_from_python(database: Database) -> None:
+    """Its phase comes after those of later iterations; `rises` generated 1,000 tokens in each."""
+    with database.transaction() as transaction:
+        runs.add_phases(transaction, 1, [search("grade-control-1", 1, "evaluate")])
+        phase = runs.phases_of(transaction, 1)[-1]
+        tree = {"run_id": 1, "phase_id": phase.id, "problem_id": 1, "seed": 0, "state": "labelled", "verdict": "right"}
+        transaction.execute(insert(TREES).values(tree))
+        done = {"state": PhaseState.DONE.value, "result": result(1, 0, 1)}
+        transaction.execute(update(PHASES).where(PHASES.c.id == phase.id).values(**done))
+    with LoadedRun(Database(str(database.engine.url), read_only=True), "rises") as run:
+        found = {(one.series, one.iteration): one.tokens for one in run.curves}
+        assert found["control", 1] == found["policy", 1] > found["policy", 0] == 0
+        assert found["policy", 2] == 2 * found["policy", 1]
+        assert queries.tokens_after(run.phases)["grade-control-1"] == found["control", 1]
 
 
 def test_trees_of_ended_phases_are_not_read_for_the_list(database: Database) -> None:
@@ -180,6 +209,20 @@ def test_runs_side_by_side_begin_with_the_settings_that_differ(client: Any) -> N
     assert "tick two or more runs" in client.get("/runs/compare?run=1")[1]
     assert client.get("/runs/compare?run=1&run=77")[0] == 404
     assert "cannot be compared" not in page
+
+
+def test_problem_sets_that_a_run_does_not_record_are_no_difference() -> None:
+    spec = {"spec": {"iterations": 2}}
+    known = {**spec, "problems": {"test": "a" * 64}}
+    assert side_by_side([known, spec]) == ({}, {"iterations": "2"})
+    assert side_by_side([known, {**known, "problems": {"test": "b" * 64}}, spec])[0] == {
+        "problem set test": ["a" * 12, "b" * 12, "not recorded"]
+    }
+    lacking = {**spec, "problems": {"train": "c" * 64}}
+    assert side_by_side([known, lacking])[0] == {
+        "problem set test": ["a" * 12, "–"],
+        "problem set train": ["–", "c" * 12],
+    }
 
 
 def test_runs_that_were_evaluated_on_different_problems_are_not_compared_unsaid(

@@ -26,13 +26,16 @@ from restmcts_dashboard.source import Source
 from sqlalchemy import insert, update
 
 # by problem: whether the policies of iteration 0, 1 and 2 were right
+METHODS = ("greedy", "best-first @ 240")
 RIGHT = {"won": "001", "lost": "110", "never": "000", "always": "111", "between": "101", "won later": "011"}
 
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A work folder: a run that was evaluated three times on six problems, whose second policy was
-    promoted and whose third was rejected, with training data for a value model.
+    promoted and whose third was rejected, with a control that is right where the last policy is
+    wrong, two methods that are compared on the same problems as another set, and training data for
+    a value model.
     """
     path = tmp_path_factory.mktemp("run-page")
     database = Database(f"sqlite:///{path / 'run.db'}")
@@ -41,21 +44,26 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, "three policies", "rest-mcts", 0, {"spec": {"budget": {"tokens": 123}}})
         runs.add_problems(transaction, run_id, "test", [Problem(f"<i>{name}</i>", "1") for name in RIGHT])
+        runs.add_problems(transaction, run_id, "compared", [Problem(name, "1") for name in RIGHT])
         graded = [SearchPhase(name, n, "evaluate", "test", "base", None, CotSettings()) for n, name in enumerate(names)]
+        control = SearchPhase("grade-control-2", 2, "evaluate", "test", "base", None, CotSettings())
+        methods = [SearchPhase(name, 2, "evaluate", "compared", "base", None, CotSettings()) for name in METHODS]
         gates = [PromotionPhase(f"gate-{n}", n, "policy", f"policy-{n}", "grade-base") for n in (1, 2)]
         value = TrainValuePhase("value-1", 1, None, "base", TrainingSettings(), ("collect-1",))
-        runs.add_phases(transaction, run_id, [*graded, *gates, value])
+        runs.add_phases(transaction, run_id, [control, *graded, *methods, *gates, value])
         ids = {row.name: row.id for row in runs.phases_of(transaction, run_id)}
-        problems = runs.problems_of(transaction, run_id, "test")
-        for place, name in enumerate(names):
+        answers = {name: [found[place] for found in RIGHT.values()] for place, name in enumerate(names)}
+        answers["grade-control-2"] = ["01"[found[-1] == "0"] for found in RIGHT.values()]
+        answers |= {name: [found[place] for found in RIGHT.values()] for place, name in enumerate(METHODS)}
+        for name, found in answers.items():
             row = {"run_id": run_id, "phase_id": ids[name], "seed": 0, "state": "labelled", "tokens": 10}
-            verdicts = ["right" if found[place] == "1" else "wrong" for found in RIGHT.values()]
-            answered = [
-                {**row, "problem_id": problem.id, "verdict": verdict, "ended_at": moment()}
-                for problem, verdict in zip(problems, verdicts, strict=True)
-            ]
-            for one in answered:
-                transaction.execute(insert(TREES).values(one))
+            row["solved"] = True
+            for problem, right in zip(
+                runs.problems_of(transaction, run_id, "compared" if name in METHODS else "test"), found, strict=True
+            ):
+                verdict = "right" if right == "1" else "wrong"
+                values = {**row, "problem_id": problem.id, "verdict": verdict, "ended_at": moment()}
+                transaction.execute(insert(TREES).values(values))
         for n, promoted in ((1, True), (2, False)):
             result = {"candidate": f"policy-{n}", "promoted": promoted, "reason": "why"}
             transaction.execute(update(PHASES).where(PHASES.c.id == ids[f"gate-{n}"]).values(result=result))
@@ -129,17 +137,33 @@ def test_problems_are_won_lost_or_never_solved_across_iterations(client: Any, da
     with database.transaction() as transaction:
         table = read_problems(transaction, 1)
         won = read_problems(transaction, 1, outcome="won", question="LATER")
-    assert table.groups == ["test"]
-    assert list(table.phases) == ["grade-base", "grade-policy-1", "grade-policy-2"]
+    assert table.groups == ["test", "compared"]
+    assert list(table.of_policy) == ["grade-base", "grade-policy-1", "grade-policy-2"]
+    assert list(table.phases) == [*table.of_policy, "grade-control-2"], "a control is shown, but is not the run"
     assert [row.outcome for row in table.rows] == ["won", "lost", "never", "always", "between", "won"]
     assert table.counts == {"won": 2, "lost": 1, "never": 1, "always": 1, "between": 1}
     assert [row.question for row in won.rows] == ["<i>won later</i>"]
-    assert [one.is_right for one in won.rows[0].attempts if one] == [False, True, True]
+    assert [one.is_right for one in won.rows[0].attempts if one] == [False, True, True, False]
     page = client.text("/runs/1/problems?outcome=lost")
     assert page.count('<tr><th scope="row"') == 1
     assert "&lt;i&gt;lost" in page
     assert '<a class="verdict right" href="/trees/2">' in page and '<a class="verdict wrong" href="/trees/14">' in page
-    assert all(words in page for words in OUTCOMES.values())
+    assert all((words in page) == (name != "some") for name, words in OUTCOMES.items())
+    assert "Outcomes are of the policy, from grade-base to grade-policy-2; the columns after them" in page
+
+
+def test_methods_that_are_compared_have_no_first_and_last(client: Any, database: Database) -> None:
+    with database.transaction() as transaction:
+        table = read_problems(transaction, 1, "compared")
+    assert list(table.phases) == list(METHODS) and not table.of_policy
+    assert [row.outcome for row in table.rows] == ["never", "always", "never", "always", "some", "some"]
+    page = client.text("/runs/1/problems?of=compared")
+    assert "right by some methods (2)" in page and "at last" not in page and "Outcomes are of" not in page
+
+
+def test_what_evaluations_answered_is_no_problem_that_was_solved(client: Any) -> None:
+    """The report counts the trees that were searched for training data; this run has none."""
+    assert "Solved" not in client.text("/runs/1").partition('id="phases"')[0]
 
 
 def test_rows_of_training_data_are_browsed_step_by_step(client: Any) -> None:

@@ -87,6 +87,12 @@ def test_what_is_missing_or_undecided_is_not_right() -> None:
     assert (summary.any_right.value, summary.any_right.n) == (0.5, 2)
 
 
+def test_a_method_that_is_never_right_has_an_interval_though_its_standard_error_is_0() -> None:
+    summary = OutcomeTable(_cell("a", 10, [False] * 10)).summary(("a", 10, ""))
+    assert summary.accuracy.standard_error == 0.0
+    assert summary.interval == pytest.approx((0.0, 0.2775), abs=1e-4)
+
+
 def test_the_same_outcomes_give_the_same_table() -> None:
     outcomes = _cell("a", 10, [True, False, True])
     assert OutcomeTable(outcomes).summaries() == OutcomeTable(list(outcomes)).summaries()

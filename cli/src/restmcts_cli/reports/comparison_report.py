@@ -12,7 +12,7 @@ from typing import Any
 from restmcts.domain.stats.estimates import Estimate, Figure, mean_over_seeds
 from restmcts.domain.text import counted
 from restmcts.errors import StorageError
-from restmcts.reporting.figures import decimal, gain, percent
+from restmcts.reporting.figures import ERRORS, decimal, gain, percent, share_document
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tables import CellValue, Table
 from rich.console import Group
@@ -235,7 +235,7 @@ def sentences(comparison: MethodComparison) -> list[str]:
     num_problems = first.n if comparison.same_problems else first.n // num_seeds
     found = [
         f"{comparison.title}: {counted(num_seeds, 'seed')}, {counted(num_problems, 'test problem')} "
-        f"each, answered greedily; ± is one standard error over {first.error_over}; differences are paired by problem."
+        f"each, answered greedily. {ERRORS.format(first.error_over)} Differences are paired by problem."
     ]
     for method in comparison.methods:
         for name, figures in value_figures(comparison, method).items():
@@ -331,11 +331,12 @@ def _value(figure: Figure | None) -> float | None:
 
 
 def _fields(summary: MethodSummary) -> dict[str, Any]:
-    names = ("over_control", "over_first_method", "solved", "solved_over_first_method")
+    names = ("over_control", "over_first_method", "solved_over_first_method")
     differences = {name: getattr(summary, name) for name in names}
     return {
         **asdict(summary),
-        "accuracy": list(map(_estimate, summary.accuracy)),
+        "accuracy": list(map(share_document, summary.accuracy)),
+        "solved": share_document(summary.solved),
         **{name: _estimate(figure) if figure else None for name, figure in differences.items()},
     }
 

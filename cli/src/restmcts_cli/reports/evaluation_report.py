@@ -12,8 +12,10 @@ from typing import Any
 import typer
 from pydantic import TypeAdapter
 from restmcts.domain.stats.outcomes import CellSummary, ComputeMatched, Outcome
+from restmcts.domain.stats.search_quality import SearchQuality
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
+from restmcts.reporting.figures import share_document
 from restmcts.reporting.run_origins import hidden_secrets
 from restmcts.reporting.tables import Table
 from rich.text import Text
@@ -80,9 +82,10 @@ def document(report: EvaluationReport) -> dict[str, Any]:
         "says": summarise(report.table),
         "methods": [_numbers(one) for one in report.table.summaries()],
         "at_equal_tokens": [_matched_numbers(row) for row in report.table.compute_matched()],
-        "search_quality": [asdict(quality) for quality in report.qualities],
+        "search_quality": [_quality_numbers(quality) for quality in report.qualities],
         "pass_at": {str(k): found.value for k, found in report.pass_at.items()},
         "pass_at_standard_errors": {str(k): found.standard_error for k, found in report.pass_at.items()},
+        "pass_at_intervals": {str(k): found.interval for k, found in report.pass_at.items()},
         "seconds": round(report.seconds, 1),
         "config": hidden_secrets(report.config),
         "origin": report.origin.dated_document if report.origin is not None else None,
@@ -96,6 +99,7 @@ def _numbers(summary: CellSummary) -> dict[str, Any]:
         "budget": summary.budget,
         "accuracy": summary.accuracy.value,
         "standard_error": summary.accuracy.standard_error,
+        "interval": summary.interval,
         "num_problems": summary.accuracy.n,
         "undecided": summary.undecided.value,
         "failed": summary.failed,
@@ -106,9 +110,14 @@ def _numbers(summary: CellSummary) -> dict[str, Any]:
 
 
 def _matched_numbers(row: ComputeMatched) -> dict[str, Any]:
-    found = row.accuracy
-    accuracy = {"value": found.value, "standard_error": found.standard_error} if found is not None else None
-    return {"method": row.method, "models": row.models, "tokens": row.tokens, "accuracy": accuracy}
+    names = {"method": row.method, "models": row.models, "tokens": row.tokens}
+    return {**names, "accuracy": share_document(row.accuracy)}
+
+
+def _quality_numbers(quality: SearchQuality) -> dict[str, Any]:
+    shares = {name: share_document(getattr(quality, name)) for name in ("auc", "wasted", "repeated")}
+    within = {str(limit): share_document(figure) for limit, figure in quality.solved_within.items()}
+    return {**asdict(quality), **shares, "solved_within": within}
 
 
 def markdown(report: EvaluationReport) -> str:

@@ -12,7 +12,7 @@ from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.outcomes import COSTS, Outcome, OutcomeTable, pass_at_k
 from restmcts.domain.stats.search_quality import SearchQuality, search_quality
 from restmcts.domain.text import counted
-from restmcts.reporting.figures import against_noise, leader, percent, points, with_error
+from restmcts.reporting.figures import ERRORS, against_noise, leader, percent, points, with_error
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tables import CellValue, Table
 
@@ -81,9 +81,9 @@ ABOUT_MATCHED = (
 ABOUT_QUALITY = (
     "Under the largest limit. AUC: the chance that a right answer's value lies above a wrong one's. Wasted: expanded nodes below "
     "which no solution was finished. Repeated: generated tokens that are in no node, said before or thrown away. Right within: "
-    "problems with a right solution anywhere after so many tokens. ± is one standard error over problems."
+    "problems with a right solution anywhere after so many tokens. " + ERRORS.format("problems")
 )
-ABOUT_PASS = "The chance that one of k samples is right: no method's answer. ± is one standard error over problems."
+ABOUT_PASS = f"The chance that one of k samples is right: no method's answer. {ERRORS.format('problems')}"
 
 
 def report_tables(report: EvaluationReport) -> list[Table]:

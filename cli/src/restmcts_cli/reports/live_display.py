@@ -175,8 +175,10 @@ class LiveDisplay:
         working = ", ".join(shares[:MAX_SHARES]) + (
             f", and {len(shares) - MAX_SHARES} more" if len(shares) > MAX_SHARES else ""
         )
-        solved = marked(f"{state.num_solved:,} solved", self._mark)
-        done = [f"{counted(state.num_done, 'tree')} done, {solved}"] if state.num_done else []
+        done = [f"{counted(state.num_done, 'tree')} done"] if state.num_done else []
+        if state.num_searched:
+            solved = f"{state.num_solved:,} of {state.num_searched:,} solved in search"
+            done.append(f"{marked(solved, self._mark)}")
         parts = (f"iteration {state.iteration}", working or "starting", *done, *rates, left)
         return " · ".join(part for part in parts if part) + _budget(state, tokens)
 

@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.spread import Band, Spread
 from restmcts.domain.text import counted
-from restmcts.reporting.figures import NOISE_LIMIT, above_or_below, against_noise, percent
+from restmcts.reporting.figures import ERRORS, NOISE_LIMIT, above_or_below, against_noise, percent
 from restmcts.reporting.tables import Table
 from rich.console import Group
 from rich.text import Text
@@ -56,8 +56,7 @@ def sentences(probe: Probe) -> list[str]:
     samples, search = spread.samples_solved.estimate, spread.search_solved.estimate
     ahead = spread.search_is_ahead
     return [
-        f"One sample is right with chance {percent(spread.solve_rate)}; ± is one standard error over "
-        f"{counted(samples.n, 'problem')}.",
+        f"One sample is right with chance {percent(spread.solve_rate)}. {ERRORS.format(counted(samples.n, 'problem'))}",
         f"{spread.num_samples} samples solve {percent(samples)} of the problems in {probe.sample_tokens:.0f} tokens a "
         f"problem, {probe.algorithm} {percent(search)} in {probe.search_tokens:.0f}: {above_or_below(ahead)} the "
         f"samples{against_noise(ahead)}.",

@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
-from restmcts.reporting.figures import percent, with_error
+from restmcts.reporting.figures import ERRORS, percent, with_error
 from restmcts.reporting.line_charts import (
     NUM_COLOURS,
     Point,
@@ -160,7 +160,9 @@ def _values_chart(values: tuple[ValueQuality, ...]) -> Markup:
     series = [
         Series(
             q.name,
-            tuple(Point.of(places[p.distance], p.value, detached=p.distance is None) for p in q.points),
+            tuple(
+                Point(places[p.distance], p.value.value, p.value.standard_error, p.distance is None) for p in q.points
+            ),
         )
         for q in values
     ]
@@ -193,7 +195,7 @@ def _iterations_table(report: Report) -> Table:
         *("iteration", *shown, *measured_on, "trees", "solved", "tokens"),
         *("traces learnt", "step values learnt"),
     )
-    about = "± is one standard error over the held-out problems; “problems” are how many they are. " if shown else ""
+    about = f"{ERRORS.format('the held-out problems')} “problems” are how many they are. " if shown else ""
     about += COUNTS
     if _has_control(report):
         about += (
@@ -244,8 +246,8 @@ def _values_table(values: tuple[ValueQuality, ...]) -> Table:
         "The exact distance is the number of moves still needed, found by exhaustive search. A good value model falls "
         "from left to right. AUC: the chance that a partial solution that can still be solved scores above one that "
         "cannot (0.50 is a guess). Sibling accuracy: the same of two next steps after the same ones, of which one is nearer to "
-        "a right answer. Rank correlation: of value and nearness, among those that can be solved. ± is one standard error "
-        "over problems."
+        "a right answer. Rank correlation: of value and nearness, among those that can be solved. "
+        + ERRORS.format("problems")
     )
     columns = (
         "value model",

@@ -277,8 +277,12 @@ def json_line(report: Report, report_path: str) -> str:
         report.beside.field: _last([result.beside for result in report.iterations]),
         "value_auc": {quality.name: _value(quality.auc) for quality in report.values},
         "value_auc_stderr": {quality.name: _error(quality.auc) for quality in report.values},
+        "value_auc_interval": {quality.name: _interval(quality.auc) for quality in report.values},
         "value_sibling_accuracy": {quality.name: _value(quality.sibling_accuracy) for quality in report.values},
         "value_sibling_accuracy_stderr": {quality.name: _error(quality.sibling_accuracy) for quality in report.values},
+        "value_sibling_accuracy_interval": {
+            quality.name: _interval(quality.sibling_accuracy) for quality in report.values
+        },
         "search": [
             {
                 "method": result.method,
@@ -286,7 +290,8 @@ def json_line(report: Report, report_path: str) -> str:
                 "mean_tokens": round(result.mean_tokens, 1),
                 "most_tokens": result.most_tokens,
                 "accuracy": result.accuracy.estimate.value,
-                "stderr": round(result.accuracy.estimate.standard_error, 5),
+                "stderr": _error(result.accuracy.estimate),
+                "interval": _interval(result.accuracy.estimate),
             }
             for result in report.search
         ],
@@ -305,6 +310,10 @@ def _error(figure: Estimate | None) -> float | None:
     return round(figure.standard_error, 5) if figure is not None else None
 
 
+def _interval(figure: Estimate | None) -> list[float] | None:
+    return [round(end, 5) for end in figure.interval] if figure is not None else None
+
+
 def _last(figures: Sequence[Figure | None]) -> float | None:
     return next((figure.estimate.value for figure in reversed(figures) if figure is not None), None)
 
@@ -314,7 +323,8 @@ def _iteration_fields(result: IterationResult) -> dict[str, object]:
     return {
         "iteration": result.iteration,
         "greedy_accuracy": greedy.value if greedy else None,
-        "stderr": round(greedy.standard_error, 5) if greedy else None,
+        "stderr": _error(greedy),
+        "interval": _interval(greedy),
         "trees": result.num_trees,
         "solved": result.num_solved,
         "tokens": result.num_tokens,

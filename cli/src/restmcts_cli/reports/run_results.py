@@ -7,6 +7,7 @@ from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.run_times import run_times
 from restmcts.adapters.sql.reads.tree_counts import share_solved, tree_counts
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
@@ -19,7 +20,6 @@ from restmcts.domain.problems import Verdict
 from restmcts.domain.provenance import Start, with_start
 from restmcts.domain.runs.phases import SEARCH_PHASE
 from restmcts.domain.stats.estimates import Estimate, Figure
-from restmcts.domain.tree import known_value
 from restmcts.domain.truth.ledger import summarise_truth, why_stop
 from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.reporting.run_origins import RunOrigin
@@ -84,7 +84,7 @@ def run_origin(database: Database, run_id: int) -> RunOrigin:
     """Return where a run comes from."""
     with database.transaction() as transaction:
         row = queries.run_by_id(transaction, run_id)
-        return RunOrigin(row, queries.started_at(transaction, run_id))
+        return RunOrigin(row, run_times(transaction, run_id)[run_id].started)
 
 
 def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
@@ -93,7 +93,7 @@ def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
     """
     with database.transaction() as transaction:
         rows = [queries.run_by_id(transaction, run_id) for run_id in run_ids]
-        started = [queries.started_at(transaction, run_id) for run_id in run_ids]
+        started = [run_times(transaction, run_id)[run_id].started for run_id in run_ids]
     ends = [row.finished_at for row in rows if row.finished_at is not None]
     found: list[dict[str, Any]] = []
     for one in sorted((one for row in rows for one in row.provenance or ()), key=lambda one: str(one["when"])):
@@ -219,7 +219,7 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTr
     nodes = tuple(
         DrawnNode(
             row.step.strip("\n"),
-            known_value(row.search_value, row.model_value),
+            row.search_value,
             row.visits,
             row.parent_id,
             row.verdict,

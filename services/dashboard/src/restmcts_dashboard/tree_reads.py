@@ -18,7 +18,7 @@ from restmcts.adapters.sql.tables import RequestState
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.runs.phase_search import search_of
 from restmcts.domain.runs.phases import SEARCH_PHASE
-from restmcts.domain.tree import Node
+from restmcts.domain.tree import Node, known_value
 from restmcts.messages.wire import load_response
 from sqlalchemy import func, select
 
@@ -189,8 +189,8 @@ def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
 
 
 def _change(node: Node) -> NodeRow:
-    model_value = round(node.model_value, 4) if node.model_value is not None else None
-    return [node.node_id, node.visits, round(node.search_value, 4), model_value]
+    values = (known_value(node.search_value, node.model_value), node.model_value)
+    return [node.node_id, node.visits, *(round(one, 4) if one is not None else None for one in values)]
 
 
 def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence[int]) -> list[ShownRequest]:

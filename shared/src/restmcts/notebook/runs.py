@@ -37,7 +37,7 @@ class CurvePoint:
         accuracy: the share of problems whose chosen answer is right.
         standard_error: of the accuracy, over problems; too small where few are right, or few wrong.
         interval: the accuracy's 95 % interval, Wilson's, which holds there too.
-        tokens: generated for training data up to and including this iteration.
+        tokens: generated for training data up to the end of this iteration, as in the page's chart.
         unchecked: whether no probe checks the verdicts that the run trained on.
     """
 
@@ -102,15 +102,13 @@ class LoadedRun:
         """The accuracies of its evaluation phases that are done, in order."""
         with self._database.transaction() as transaction:
             unchecked = self._id in unchecked_runs(transaction, [self._id])
-        points = []
-        tokens = 0
-        for phase in self.phases:
-            if phase.purpose in ("bootstrap", "collect"):
-                tokens += phase.tokens
+        points, phases = [], self.phases
+        tokens = queries.tokens_after(phases)
+        for phase in phases:
             if phase.accuracy is not None and phase.state == "done":
                 found = phase.accuracy
                 errors = found.standard_error, found.interval
-                point = (_series(phase.name), phase.iteration, found.value, *errors, found.n, tokens)
+                point = (_series(phase.name), phase.iteration, found.value, *errors, found.n, tokens[phase.name])
                 points.append(CurvePoint(*point, unchecked))
         return points
 
@@ -276,6 +274,6 @@ def _opened(workdir: str | Path | None, url: str | None) -> Database:
 
 
 def _series(phase: str) -> str:
-    if phase == "grade-base" or phase.startswith("grade-policy-"):
+    if queries.evaluates_policy(phase):
         return "policy"
     return "control" if phase.startswith("grade-control-") else phase

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import ListedTree
-from restmcts.domain.tree import known_value
 from restmcts.notebook.arguments import checks_arguments
 
 if TYPE_CHECKING:
@@ -18,6 +17,7 @@ if TYPE_CHECKING:
 
 MARKERS = {"right": "s", "wrong": "D", "undecided": "^"}
 MAX_LABEL = 24
+_VALUES = ("search_value", "model_value", "weighted_reward", "quality_value")
 FACTS = tuple("num_nodes" if one.name == "nodes" else one.name for one in fields(ListedTree))
 """What is known of a tree in a list, by name."""
 
@@ -28,8 +28,9 @@ class TreeNode:
     (restmcts.adapters.sql.tables.NodeRow).
 
     Attributes:
-        search_value: V of the search; `quality_value` is v of the paper (§3.1), None where the
-            tree has no labels.
+        search_value: V of the search; None where nothing is known of the step: no value model was
+            asked and no value was backed up. NaN in frames.
+        quality_value: v of the paper (§3.1); None where the tree has no labels.
         children: in order of creation.
     """
 
@@ -37,7 +38,7 @@ class TreeNode:
     step: str
     depth: int
     parent: "TreeNode | None"
-    search_value: float
+    search_value: float | None
     model_value: float | None
     visits: int
     final: bool
@@ -54,13 +55,8 @@ class TreeNode:
         """The partial solution that ends here."""
         return [*self.parent.steps, self.step] if self.parent is not None else []
 
-    @property
-    def value(self) -> float | None:
-        """V, or None where nothing is known of the step: `search_value` is then a mere 0."""
-        return known_value(self.search_value, self.model_value)
-
     def __repr__(self) -> str:
-        value = f"V={self.value:.3f}" if self.value is not None else "not scored"
+        value = f"V={self.search_value:.3f}" if self.search_value is not None else "not scored"
         figures = f"{value}, n={self.visits}, {self.verdict or 'no verdict'}"
         return f"TreeNode({self.id}, {self.step.strip()!r}, {figures})"
 
@@ -115,12 +111,15 @@ class SearchTree:
         return next((node for node in self.nodes if node.id == number), None) if number is not None else None
 
     def to_pandas(self) -> "pandas.DataFrame":
-        """Return a row for each node, indexed by its number; `parent` is a number too."""
+        """Return a row for each node, indexed by its number; `parent` is a number too. A value that
+        is not known is NaN.
+        """
         import pandas
 
         names = [name for name in TreeNode.__dataclass_fields__ if name not in ("parent", "children")]
         rows = [{**{name: getattr(node, name) for name in names}, "parent": _id_of(node.parent)} for node in self.nodes]
-        return pandas.DataFrame(rows, columns=[*names, "parent"]).set_index("id")
+        frame = pandas.DataFrame(rows, columns=[*names, "parent"]).set_index("id")
+        return frame.astype(dict.fromkeys(_VALUES, float))
 
     @checks_arguments
     def plot(self, axes: "Axes | None" = None, *, max_labels: int = 60) -> "Axes":
@@ -155,7 +154,7 @@ class SearchTree:
                 x, y = zip(*(places[node.id] for node in chosen), strict=True)
                 sizes, values = (
                     [20 + 120 * node.visits / most for node in chosen],
-                    [math.nan if node.value is None else node.value for node in chosen],
+                    [math.nan if node.search_value is None else node.search_value for node in chosen],
                 )
                 marker = MARKERS.get(verdict or "", "o")
                 drawn = axes.scatter(x, y, s=sizes, c=values, marker=marker, vmin=0, vmax=1, plotnonfinite=True)
@@ -198,5 +197,5 @@ def _id_of(node: TreeNode | None) -> int | None:
 
 def _label(node: TreeNode) -> str:
     step = " ".join(node.step.split()) if node.parent is not None else "the question"
-    value = f" {node.value:.2f}" if node.value is not None else ""
+    value = f" {node.search_value:.2f}" if node.search_value is not None else ""
     return (step if len(step) <= MAX_LABEL else step[: MAX_LABEL - 1] + "…") + value

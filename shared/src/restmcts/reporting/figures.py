@@ -4,6 +4,7 @@ everywhere.
 
 import math
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any
 
 from restmcts.domain.stats.estimates import Estimate
@@ -17,6 +18,12 @@ CLAIM_LIMIT = 3.0
 
 NONE = "–"
 
+ERRORS = (
+    "± is one standard error over {}; where fewer than five of them are right, or fewer than five wrong, the 95 % interval "
+    "(Wilson's) is given in brackets instead."
+)
+"""What is said of the errors beside shares, and of the bars of charts."""
+
 
 def percent(figure: Estimate | float | None, mark: str = "") -> str:
     """Return a share as text, with its error where it has one: `51.4 % ± 1.6`, `51.4 %`; a dash
@@ -29,6 +36,11 @@ def percent(figure: Estimate | float | None, mark: str = "") -> str:
         return NONE
     text = figure.as_percent() if isinstance(figure, Estimate) else f"{100 * figure:.1f} %"
     return f"{text} {mark}".rstrip()
+
+
+def share_document(figure: Estimate | None) -> dict[str, Any] | None:
+    """Return a share as JSON, with its 95 % interval as "interval"; None for None."""
+    return {**asdict(figure), "interval": list(figure.interval)} if figure is not None else None
 
 
 def rows_in_words(result: Mapping[str, Any], kind: str) -> str:

@@ -29,7 +29,7 @@ _MARKERS = (
 @dataclass(frozen=True, slots=True)
 class Point:
     """A point with the half length of its error bar, in units of the data; a detached one is
-    not joined to the one before. `figure` is what it shows, where it has an error.
+    not joined to the one before. `figure` is the share that it shows, where it is one.
     """
 
     x: float
@@ -40,8 +40,15 @@ class Point:
 
     @classmethod
     def of(cls, x: float, figure: Estimate, *, detached: bool = False) -> "Point":
-        """Return a figure as a point with one standard error on either side."""
+        """Return a share as a point with the interval that tables show of it."""
         return cls(x, figure.value, figure.standard_error, detached, figure)
+
+    @property
+    def bar(self) -> tuple[float, float]:
+        """The ends of its error bar."""
+        if self.figure is not None:
+            return self.figure.shown_interval
+        return self.y - self.error, self.y + self.error
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +108,7 @@ def number_axis(label: str, values: Iterable[float], *, as_percent: bool = False
 
 def accuracy_axis(series: Sequence[Series]) -> Axis:
     """Return an axis of per cents from 0 that holds the series with their error bars."""
-    ends = [end for one in series for p in one.points for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))]
+    ends = [min(max(end, 0.0), 1.0) for one in series for point in one.points for end in point.bar]
     return number_axis("Accuracy", [0.0, *ends], as_percent=True, floor=0.0)
 
 
@@ -228,11 +235,9 @@ def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis, mark: str = ""
     path = " ".join(f"{'L' if join else 'M'}{x} {y}" for join, (x, y) in zip(joined, places, strict=True))
     parts = [Markup('<path class="line{}" d="{}"/>').format(" dashed" if series.dashed else "", path)]
     for point, (x, y) in zip(series.points, places, strict=True):
-        if point.error > 0.0:
-            top, bottom = (
-                _down(y_axis, min(point.y + point.error, y_axis.high)),
-                _down(y_axis, max(point.y - point.error, y_axis.low)),
-            )
+        low, high = point.bar
+        if high > low:
+            top, bottom = _down(y_axis, min(high, y_axis.high)), _down(y_axis, max(low, y_axis.low))
             parts.append(
                 Markup('<path class="error" d="M{0} {1}V{2}M{3} {1}h6M{3} {2}h6"/>').format(x, top, bottom, x - 3)
             )
@@ -248,6 +253,8 @@ def _line(place: int, series: Series, x_axis: Axis, y_axis: Axis, mark: str = ""
 def _value(point: Point, axis: Axis) -> str:
     if axis.of_shares:
         return percent(point.figure if point.figure is not None else point.y)
+    if point.figure is not None:
+        return point.figure.as_decimal()
     return f"{point.y:.3f}" + (f" ± {point.error:.3f}" if point.error > 0.0 else "")
 
 

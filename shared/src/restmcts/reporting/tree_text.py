@@ -10,7 +10,6 @@ from rich.text import Text
 
 from restmcts.domain.learning.estimates import VerifiedStep, decisive_steps
 from restmcts.domain.text import counted
-from restmcts.domain.tree import known_value
 from restmcts.reporting.plain_text import plain
 
 Node = Mapping[str, Any]
@@ -116,7 +115,7 @@ def _kept(links: _Links, chosen: int | None, view: TreeView) -> set[int]:
     ends: list[int] = []
     if view.best:
         finals = [node for node in links.by_id.values() if node["final"]]
-        best = max(finals, key=lambda node: node["search_value"])["node_id"] if finals else None
+        best = max(finals, key=lambda node: node["search_value"] or 0.0)["node_id"] if finals else None
         ends += [end for end in (chosen if chosen is not None else best,) if end is not None]
     if view.wrong:
         ends += [node_id for node_id, node in links.by_id.items() if node["verdict"] == "wrong"]
@@ -152,8 +151,8 @@ def node_facts(node: Node) -> list[str]:
     """Return what the search and the labels say of a node, in the paper's symbols: V, n, m, r
     (0 right, 1 wrong), w, v. V is left out where no value model was asked.
     """
-    value = known_value(node["search_value"], node["model_value"]) if node["parent_id"] is not None else None
-    facts = [f"V {value:.2f}"] if value is not None else []
+    is_scored = node["parent_id"] is not None and node["search_value"] is not None
+    facts = [f"V {node['search_value']:.2f}"] if is_scored else []
     facts.append(f"n {node['visits']}")
     if node["quality_value"] is not None:
         facts.append(f"m {node['reasoning_distance']}")

@@ -133,7 +133,10 @@ def clone(
         reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
         made = new_run(connection, new_name, spec, paused, reviews)
         if not _has_other_problems(stored, spec):
-            made = replace(made, problems=_problems(connection, row.id) | _other_bench(stored, spec), paused=paused)
+            bench = _other_bench(stored, spec)
+            digests = {name: one for name, one in row.config.get("problems", {}).items() if name not in bench}
+            problems = _problems(connection, row.id) | bench
+            made = replace(made, problems=problems, config={**made.config, "problems": digests}, paused=paused)
         created = store(connection, made)
     if json:
         print_json(created)

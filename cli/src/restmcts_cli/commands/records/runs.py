@@ -11,7 +11,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
-from restmcts.reporting.figures import rows_in_words, spent_in_words
+from restmcts.reporting.figures import rows_in_words, share_document, spent_in_words
 from restmcts.reporting.plain_text import plain, shortened
 from restmcts.reporting.run_states import WAITING
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
@@ -227,8 +227,8 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
         annotated = annotations.counts(transaction, run.id)
-        origin = RunOrigin(run, queries.started_at(transaction, run.id))
         times, now = run_times(transaction, run.id)[run.id], transaction.now()
+        origin = RunOrigin(run, times.started)
     iterations = iteration_results(connection.database, run.id)
     warnings = value_warnings(phases, mark_of(truth))
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
@@ -304,9 +304,7 @@ def _described(block: "Block") -> str:
 
 
 def _document(phase: "PhaseNumbers") -> dict[str, object]:
-    accuracy = phase.accuracy
-    figures = {"value": accuracy.value, "standard_error": accuracy.standard_error} if accuracy is not None else None
-    return {**asdict(phase), "accuracy": figures}
+    return {**asdict(phase), "accuracy": share_document(phase.accuracy)}
 
 
 def _phase_row(phase: "PhaseNumbers", mark: str) -> dict[str, object]:
@@ -335,7 +333,7 @@ def _came_to(phase: "PhaseNumbers", mark: str) -> str | None:
 
 def _iteration(result: "IterationResult") -> dict[str, object]:
     graded = {"greedy": result.greedy, "control": result.control}
-    figures = {name: asdict(one.estimate) if one is not None else None for name, one in graded.items()}
+    figures = {name: share_document(one.estimate) if one is not None else None for name, one in graded.items()}
     numbers = {name: value for name, value in asdict(result).items() if name not in graded}
     return {**numbers, **figures}
 

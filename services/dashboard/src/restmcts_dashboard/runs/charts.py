@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from typing import Literal
 
 from markupsafe import Markup
-from restmcts.adapters.sql.reads.queries import PhaseNumbers
+from restmcts.adapters.sql.reads.queries import PhaseNumbers, tokens_after
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.reporting.line_charts import Axis, Moment, Point, Series, category_axis, line_chart, number_axis
 
@@ -45,7 +45,7 @@ def compared_charts(runs: Mapping[str, Sequence[PhaseNumbers]], across: Across) 
             if NAMES.get(stem) == NAMES["grade-base"]
         ]
         accuracy[name] = [Point.of(place, phase.accuracy) for place, phase in found if phase.accuracy is not None]
-        spent = _spent_after(phases)
+        spent = tokens_after(phases)
         solved[name] = [
             Point(phase.place if across == "iteration" else spent[phase.name], phase.num_solved / phase.num_done)
             for phase in phases
@@ -60,21 +60,15 @@ def compared_charts(runs: Mapping[str, Sequence[PhaseNumbers]], across: Across) 
 
 
 def _evaluated(phases: Sequence[PhaseNumbers], across: Across) -> Iterator[tuple[str, float, PhaseNumbers]]:
-    spent = _spent_after(phases)
+    spent = tokens_after(phases)
     for phase in phases:
         stem = re.sub(r"-\d+$", "", phase.name)
         if phase.state == "done" and stem.startswith("grade-"):
             yield stem, phase.place if across == "iteration" else spent[phase.name], phase
 
 
-def _spent_after(phases: Sequence[PhaseNumbers]) -> dict[str, int]:
-    """Return, by phase, the tokens generated for training data up to the end of its iteration."""
-    searched = [phase for phase in phases if phase.purpose != "evaluate"]
-    return {phase.name: sum(one.tokens for one in searched if one.iteration <= phase.iteration) for phase in phases}
-
-
 def _decisions(phases: Sequence[PhaseNumbers], kind: str, across: Across) -> Iterator[Moment]:
-    spent = _spent_after(phases)
+    spent = tokens_after(phases)
     for phase in phases:
         candidate = str(phase.result.get("candidate") or "")
         if phase.kind == "gate" and phase.state == "done" and candidate.startswith(kind):
@@ -84,9 +78,7 @@ def _decisions(phases: Sequence[PhaseNumbers], kind: str, across: Across) -> Ite
 
 
 def _accuracies(title: str, points: Points, across: Across, moments: Sequence[Moment] = (), mark: str = "") -> Markup:
-    ends = [
-        end for series in points.values() for p in series for end in (max(p.y - p.error, 0.0), min(p.y + p.error, 1.0))
-    ]
+    ends = [min(max(end, 0.0), 1.0) for series in points.values() for point in series for end in point.bar]
     return _chart(title, "Accuracy", points, [0.0, *ends], across=across, as_percent=True, moments=moments, mark=mark)
 
 
@@ -126,7 +118,7 @@ def quality_chart(phases: Sequence[PhaseNumbers], quality: Mapping[str, Estimate
     points = (
         {"V at verified ends": [Point.of(phase.place, quality[phase.name]) for phase in collected]} if collected else {}
     )
-    ends = [0.5, 1.0, *(p.y - p.error for series in points.values() for p in series)]
+    ends = [0.5, 1.0, *(max(point.bar[0], 0.0) for series in points.values() for point in series)]
     moments = tuple(_decisions(phases, "value", "iteration"))
     return _chart("Value model: AUC by iteration", "AUC", points, ends, levels=(CHANCE,), moments=moments, mark=mark)
 

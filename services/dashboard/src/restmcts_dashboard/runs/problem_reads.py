@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.reads.queries import PhaseNumbers
+from restmcts.adapters.sql.reads.queries import PhaseNumbers, evaluates_policy
 from restmcts.adapters.sql.rows import StoredPhase
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import phases_of
@@ -23,7 +23,9 @@ OUTCOMES = {
     "never": "never right",
     "always": "always right",
     "between": "changed, and back",
+    "some": "right by some methods",
 }
+"""What came of a problem; `some` where methods are compared, which have no first and last."""
 SEARCHED = ", searched"
 ROWS_ON_A_PAGE = 100
 
@@ -40,7 +42,9 @@ class Attempt:
 
 @dataclass(frozen=True, slots=True)
 class ProblemRow:
-    """A problem with its attempts, one for each phase of the table; None: it has none there."""
+    """A problem with its attempts, one for each phase of the table; None: it has none there. The
+    outcome is of `OUTCOMES`; empty where no attempt counts yet.
+    """
 
     problem_id: int
     question: str
@@ -55,13 +59,15 @@ class ProblemTable:
     Attributes:
         groups: names of what can be shown: a problem set, by its evaluations or by its searches.
         group: the one that is shown; empty if there is none.
-        phases: the columns.
+        phases: the columns, those that outcomes are of first.
+        of_policy: those that evaluate the policy, of which outcomes are; empty: of all columns.
         counts: problems by outcome, on all pages.
     """
 
     groups: Sequence[str]
     group: str
     phases: Sequence[str]
+    of_policy: Sequence[str]
     rows: Sequence[ProblemRow]
     counts: Mapping[str, int]
     has_more: bool
@@ -97,8 +103,15 @@ def read_problems(
         raise InputError(f"this run has no problems {group!r}; it has {', '.join(groups) or 'none'}")
     group = group or next(iter(groups), "")
     phases = groups.get(group, [])
-    attempts = _attempts(transaction, phases, by_end=group.endswith(SEARCHED))
-    outcomes = {problem_id: _outcome([one for one in row if one is not None]) for problem_id, row in attempts.items()}
+    names = [phase.name for phase in phases]
+    of_policy = [name for name in names if evaluates_policy(name)]
+    by_end = group.endswith(SEARCHED)
+    attempts = _attempts(transaction, phases, by_end=by_end)
+    in_order = bool(of_policy) or by_end
+    outcomes = {
+        problem_id: _outcome([one for one in row[: len(of_policy) or None] if one is not None], in_order=in_order)
+        for problem_id, row in attempts.items()
+    }
     asked = [one for one, found in outcomes.items() if outcome in ("", found)]
     if question:
         asked = _asking(transaction, run_id, question, asked)
@@ -107,17 +120,17 @@ def read_problems(
         raise NotFoundError(f"the table has no page {page}: it has {counted(len(asked), 'problem')}")
     texts = _questions(transaction, asked[begin:end])
     rows = [ProblemRow(one, texts.get(one, ""), attempts[one], outcomes[one]) for one in asked[begin:end]]
-    names = [phase.name for phase in phases]
-    return ProblemTable(list(groups), group, names, rows, Counter(outcomes.values()), len(asked) > end)
+    counts = Counter(outcomes.values())
+    return ProblemTable(list(groups), group, names, of_policy, rows, counts, len(asked) > end)
 
 
 def _groups(phases: Sequence[StoredPhase]) -> dict[str, list[StoredPhase]]:
-    """Return searches that have started by the problems that they share, evaluations of policies
-    first.
+    """Return searches that have started by the problems that they share, evaluations of the run's
+    policies first.
     """
     found: dict[str, list[StoredPhase]] = {}
     searches = [row for row in phases if row.kind == "search" and row.state != PhaseState.PENDING]
-    for row in sorted(searches, key=lambda row: not row.name.startswith("grade-")):
+    for row in sorted(searches, key=lambda row: not evaluates_policy(row.name)):
         if not row.spec.get("follows"):
             evaluates = row.spec.get("purpose") == "evaluate"
             name = f"{row.spec['problem_set']}{'' if evaluates else SEARCHED}"
@@ -138,12 +151,16 @@ def _attempts(
     return found
 
 
-def _outcome(attempts: Sequence[Attempt]) -> str:
+def _outcome(attempts: Sequence[Attempt], *, in_order: bool) -> str:
     right = [one.is_right for one in attempts]
+    if not right:
+        return ""
     if not any(right):
         return "never"
     if all(right):
         return "always"
+    if not in_order:
+        return "some"
     return "between" if right[0] == right[-1] else "won" if right[-1] else "lost"
 
 
@@ -164,9 +181,7 @@ def read_outcome(transaction: Transaction, run_id: int, phases: Sequence[PhaseNu
     """Return what came of a run's policy; None before two policies were evaluated, or if they were
     not evaluated on the same problems.
     """
-    of_policy = [
-        one.name for one in phases if one.name.startswith(("grade-base", "grade-policy-")) and one.state == "done"
-    ]
+    of_policy = [one.name for one in phases if evaluates_policy(one.name) and one.state == "done"]
     if len(of_policy) < 2:
         return None
     ends = [row for row in phases_of(transaction, run_id) if row.name in (of_policy[0], of_policy[-1])]

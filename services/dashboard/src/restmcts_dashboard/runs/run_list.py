@@ -14,6 +14,7 @@ from restmcts.reporting.run_origins import settings_of
 from restmcts.reporting.run_states import NEEDS_A_PROCESS, shown_state
 
 ROWS_ON_A_PAGE = 100
+NOT_KNOWN = "not recorded"
 
 
 def short_policy(uri: str) -> str:
@@ -129,13 +130,21 @@ def shown_lines(lines: Sequence[RunLine], *, is_idle: bool) -> list[RunLine]:
 
 def side_by_side(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], dict[str, str]]:
     """Return the settings in which runs differ, with the value of each run, and those in which
-    they are equal.
+    they are equal; without problem sets of which it is not known, as not all runs record theirs.
     """
     settings = [settings_of(config) for config in configs]
-    names = dict.fromkeys(name for one in settings for name in one)
-    values = {name: [one.get(name, "–") for one in settings] for name in names}
-    differing = {name: found for name, found in values.items() if len(set(found)) > 1}
-    return differing, {name: found[0] for name, found in values.items() if name not in differing}
+    unknown = {place for place, config in enumerate(configs) if not config.get("problems")}
+    of_sets = {f"problem set {name}" for config in configs for name in config.get("problems") or {}}
+    differing: dict[str, list[str]] = {}
+    equal: dict[str, str] = {}
+    for name in dict.fromkeys(name for one in settings for name in one):
+        found = [one.get(name, "–") for one in settings]
+        lacking = unknown if name in of_sets else set()
+        if len({value for place, value in enumerate(found) if place not in lacking}) > 1:
+            differing[name] = [NOT_KNOWN if place in lacking else value for place, value in enumerate(found)]
+        elif not lacking:
+            equal[name] = found[0]
+    return differing, equal
 
 
 def have_other_test_problems(configs: Sequence[Mapping[str, Any]]) -> bool:

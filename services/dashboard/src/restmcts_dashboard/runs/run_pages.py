@@ -9,11 +9,12 @@ from restmcts.adapters.sql.reads import queries, stack_queries
 from restmcts.adapters.sql.reads.tree_counts import share_solved
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
-from restmcts.adapters.sql.state.trees import TREES
+from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import TreeState
 from restmcts.errors import NotFoundError
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.truth import MARK
+from sqlalchemy import select
 
 from restmcts_dashboard import live
 from restmcts_dashboard.bad_requests import check_one_of, one_of
@@ -53,7 +54,7 @@ def _add_run(pages: APIRouter, source: Source) -> None:
             view = run_reads.read_run(transaction, run_id, is_idle=source.is_idle)
             shown = marked(_parts(transaction, source, view, x))
             trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
-            origin = RunOrigin(view.run, queries.started_at(transaction, run_id))
+            origin = RunOrigin(view.run, view.times.started)
         asked: dict[str, Any] = {"states": list(TreeState), "x": x, "origin": origin}
         return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, **asked)
 
@@ -167,7 +168,8 @@ def _parts(
         "step_values": {one.name: one.result.get("num_targets") for one in view.phases if one.kind == "train-value"},
         "datasets": {row.phase: row for row in queries.list_datasets(transaction, view.run.id)},
     }
-    solved = share_solved(transaction, TREES.c.run_id == view.run.id)
+    collecting = (PHASES.c.run_id == view.run.id) & (PHASES.c.spec["purpose"].as_string() == "collect")
+    solved = share_solved(transaction, TREES.c.phase_id.in_(select(PHASES.c.id).where(collecting)))
     outcome = read_outcome(transaction, view.run.id, view.phases)
     said = newest_annotations(transaction, view.run.id) if view.annotations is not None else []
     drawn = {"accuracy": charts.accuracy_chart(view.phases, x, view.mark), "loss": charts.loss_chart(view.phases)}

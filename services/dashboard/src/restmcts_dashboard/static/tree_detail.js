@@ -63,6 +63,7 @@ export class TreeDetail {
 
   close() {
     const detail = this.view.box.querySelector(".detail");
+    if (detail.hidden) return;
     detail.hidden = true;
     (this.cameFrom && this.cameFrom.isConnected ? this.cameFrom : this.view.canvas).focus();
   }

@@ -267,10 +267,9 @@ export class TreeDrawing {
     const tall = model.row * this.zoom * (node.below.length ? 0.85 : 0.95);
     if (mayHaveMath(step) && this.drawFormulas(node, step + folded, value, start, y, large, room, tall)) return;
     const most = Math.max(Math.floor(tall / height), 1);
-    const lines = wrapped(step + folded, room / ((bold ? 0.62 : 0.56) * large), most, value.length);
+    const { lines, widths, ending } = this.linesBeside(node, step + folded, room, most, value);
     if (!lines.length) return;
-    const widths = lines.map((line) => context.measureText(line).width);
-    const width = Math.max(...widths, widths[widths.length - 1] + context.measureText(value).width);
+    const width = Math.max(...widths, widths[widths.length - 1] + ending);
     const middle = node.below.length ? y - 0.3 * large - (lines.length * height) / 2 : y;
     const first = middle - ((lines.length - 1) * height) / 2;
     context.globalAlpha = 0.82;
@@ -281,6 +280,19 @@ export class TreeDrawing {
     lines.forEach((line, place) => context.fillText(line, start, first + place * height));
     context.fillStyle = colours.soft;
     context.fillText(value, start + widths[widths.length - 1], first + (lines.length - 1) * height);
+  }
+
+  // A label's lines with their widths and that of its value, which are measured once for a zoom.
+  linesBeside(node, text, room, most, value) {
+    const { context } = this;
+    const key = `${context.font} ${room.toFixed(1)} ${most} ${value} ${text}`;
+    if (node.wrapped?.key !== key) {
+      const widthOf = (part) => context.measureText(part).width;
+      const ending = widthOf(value);
+      const lines = wrapped(text, widthOf, room, most, ending);
+      node.wrapped = { key, lines, widths: lines.map(widthOf), ending };
+    }
+    return node.wrapped;
   }
 
   // A label with LaTeX; return whether it is drawn: a text may have none, or its formulas come with a later picture.
@@ -307,19 +319,30 @@ export class TreeDrawing {
   }
 }
 
-// Break a text at blanks into at most so many lines of at most so many characters, with room for a
-// value after the last; what does not fit is cut. No lines where not even a few letters fit.
-export function wrapped(text, characters, most, reserved = 0) {
-  const room = Math.floor(characters);
-  if (room - reserved < 3) return [];
+// Break a text at blanks into at most so many lines of a width, with room for a value after the last. A word that
+// is wider is broken, and what does not fit is cut. No lines where not even a few letters fit.
+export function wrapped(text, widthOf, room, most, reserved = 0) {
+  if (widthOf("mmm") > room - reserved) return [];
   const lines = [];
   let rest = text;
-  while (rest.length > room - reserved && lines.length < most - 1) {
-    const blank = rest.lastIndexOf(" ", Math.min(room, rest.length - 1));
-    const end = blank > room * 0.4 ? blank : room;
+  while (lines.length < most - 1 && widthOf(rest) > room - reserved) {
+    const fits = fitting(rest, widthOf, room);
+    const blank = rest.lastIndexOf(" ", fits);
+    const end = blank > 0 ? blank : fits;
     lines.push(rest.slice(0, end));
     rest = rest.slice(end).trimStart();
   }
-  const left = room - reserved;
-  return [...lines, rest.length > left ? `${rest.slice(0, left - 1)}…` : rest];
+  if (widthOf(rest) <= room - reserved) return [...lines, rest];
+  return [...lines, `${rest.slice(0, fitting(rest, widthOf, room - reserved - widthOf("…")))}…`];
+}
+
+// How many characters of a text are no wider than the room; at least one.
+function fitting(text, widthOf, room) {
+  let [least, most] = [1, text.length];
+  while (least < most) {
+    const middle = Math.ceil((least + most) / 2);
+    if (widthOf(text.slice(0, middle)) <= room) least = middle;
+    else most = middle - 1;
+  }
+  return least;
 }

@@ -27,6 +27,9 @@ export class TreeInput {
     canvas.addEventListener("pointerleave", () => this.view.detail.hint(null));
     canvas.addEventListener("dblclick", (event) => this.view.toggle(this.view.drawing.hit(this.view.model, event.offsetX, event.offsetY)));
     canvas.addEventListener("keydown", (event) => this.onKey(event));
+    document.addEventListener("keydown", (event) => {
+      if (event.key === "Escape" && !event.target.matches("input, select, textarea")) this.view.close();
+    });
     box.querySelectorAll("[data-do]").forEach((control) => {
       const name = control.tagName === "BUTTON" ? "click" : "input";
       control.addEventListener(name, () => this.act(control.dataset.do, control));
@@ -83,7 +86,6 @@ export class TreeInput {
       Home: () => this.view.select(model.root),
       " ": () => this.view.toggle(here),
       Enter: () => this.view.open(here, true),
-      Escape: () => this.view.close(),
       "+": () => drawing.zoomAt(width / 2, height / 2, 1.3),
       "-": () => drawing.zoomAt(width / 2, height / 2, 1 / 1.3),
       f: () => drawing.fit(model),

@@ -81,7 +81,7 @@ export class TreeModel {
     const whole = frame >= this.lastFrame;
     this.changed = new Set();
     for (const node of this.nodes) {
-      node.now = whole ? node : { visits: 0, search_value: 0, model_value: null };
+      node.now = whole ? node : { visits: 0, search_value: null, model_value: null };
       node.shown = whole || node.born <= frame;
     }
     if (!whole) {
@@ -216,9 +216,14 @@ export class TreeModel {
     return this.isScored(node) ? node.now.search_value : null;
   }
 
-  // Whether anything is known of a node: without a value, its own or a backed up one, its search value is a mere 0.
+  // Whether any step has a number of that kind.
+  hasValues(colour) {
+    return this.nodes.some((node) => node !== this.root && this.valueOf(node, colour) !== null);
+  }
+
+  // Whether anything is known of a node: a value of its own or one that was backed up.
   isScored(node) {
-    return node.now.model_value !== null || node.now.search_value !== 0;
+    return node.now.search_value !== null;
   }
 
   // How many nodes are shown, counted as everywhere: neither the question nor the steps of a given solution.

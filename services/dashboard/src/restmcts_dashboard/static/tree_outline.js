@@ -109,7 +109,6 @@ export class TreeOutline {
       End: () => view.select(this.order[this.order.length - 1]),
       " ": () => view.toggle(here),
       Enter: () => view.open(here, true),
-      Escape: () => view.close(),
     };
     if (!keys[event.key] || event.ctrlKey || event.metaKey || event.altKey) return;
     event.preventDefault();

@@ -36,6 +36,7 @@ class TreeView {
     if (!data) return;
     this.model = new TreeModel(data);
     this.box.querySelector(".loading").remove();
+    if (!this.model.hasValues("value") && this.model.hasValues("quality")) this.colourBy("quality");
     new TreeInput(this).listen();
     this.map.listen();
     this.drawing.resize();
@@ -69,6 +70,11 @@ class TreeView {
       }
       if (!data || data.state === "searching" || data.state === "waiting") this.poll();
     }, POLL_MILLISECONDS);
+  }
+
+  colourBy(colour) {
+    this.look.colour = colour;
+    this.box.querySelector('[data-do="colour"]').value = colour;
   }
 
   showChosen() {

@@ -213,7 +213,9 @@ class ShownTree(TreeFacts):
 
 @dataclass(frozen=True, slots=True)
 class ShownNode:
-    """A node of a tree that is known."""
+    """A node of a tree that is known; `search_value` is None where nothing is known of the node
+    (restmcts.domain.tree.known_value).
+    """
 
     node_id: int
     parent_id: int | None
@@ -222,7 +224,7 @@ class ShownNode:
     log_prob: float
     num_tokens: int
     model_value: float | None
-    search_value: float
+    search_value: float | None
     visits: int
     expanded: bool
     final: bool

@@ -27,7 +27,8 @@ class Estimate:
     """A figure, or a difference of two, with its error.
 
     Attributes:
-        standard_error: 0 where nothing varied, and where there is one observation only.
+        standard_error: 0 where nothing varied, and where there is one observation only; of a share
+            `interval` is right there too.
         n: independent observations: problems, or trees, or answers. What several seeds found on
             one problem counts once.
         error_over: what the standard error is over, "problems" or "problems and seeds".
@@ -59,6 +60,15 @@ class Estimate:
         spread = z * math.sqrt(self.value * (1.0 - self.value) / num + z**2 / (4 * num**2))
         whole = 1.0 + z**2 / num
         return max((centre - spread) / whole, 0.0), min((centre + spread) / whole, 1.0)
+
+    @property
+    def shown_interval(self) -> tuple[float, float]:
+        """The interval that is shown of a share: one standard error on either side; its 95 %
+        interval where fewer than five observations are of one kind.
+        """
+        if self._is_extreme:
+            return self.interval
+        return self.value - self.standard_error, self.value + self.standard_error
 
     def as_percent(self) -> str:
         """Return a share as text: `51.4 % ± 1.6` with its standard error; `15.0 % [5.2, 36.0]`

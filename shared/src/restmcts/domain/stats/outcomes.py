@@ -76,6 +76,7 @@ class CellSummary:
 
     Attributes:
         accuracy: share of right answers; what is undecided or failed is not right.
+        interval: the accuracy's 95 % interval, Wilson's.
         undecided: share of answers that the verifier could not decide.
         failed: searches that failed.
         any_right: share of problems with any right finished solution.
@@ -88,6 +89,7 @@ class CellSummary:
     budget: int | None
     models: str
     accuracy: Estimate
+    interval: tuple[float, float]
     undecided: Estimate
     failed: int
     any_right: Estimate
@@ -192,9 +194,11 @@ class OutcomeTable:
     def _summary(self, key: Key) -> CellSummary:
         members = self.cells[key]
         unseen = [o.is_right for o in members if not o.seen]
+        accuracy = self._figures[key].estimate
         return CellSummary(
             *key,
-            accuracy=self._figures[key].estimate,
+            accuracy=accuracy,
+            interval=accuracy.interval,
             undecided=self._share(key, lambda one: one.verdict == Verdict.UNDECIDED).estimate,
             failed=sum(o.verdict == FAILED for o in members),
             any_right=self._share(key, lambda one: one.any_right).estimate,

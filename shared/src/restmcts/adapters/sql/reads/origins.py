@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.queries import KNOWN_VALUE
 from restmcts.adapters.sql.rows import JsonObject, ShownNode, columns
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
@@ -119,7 +120,8 @@ def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int])
     found = transaction.row(_Found, statement)
     if found is None:
         raise NotFoundError(f"there is no tree {tree_id}; `restmcts trees list RUN` names those of a run")
-    nodes = select(*columns(OriginNode, NODES)).where(NODES.c.tree_id == tree_id, NODES.c.node_id.in_(list(node_ids)))
+    shown = select(*columns(OriginNode, NODES, besides=("search_value",)), KNOWN_VALUE)
+    nodes = shown.where(NODES.c.tree_id == tree_id, NODES.c.node_id.in_(list(node_ids)))
     return TreeOrigin(
         run=found.run,
         tree=_origin_tree(found),

@@ -32,6 +32,7 @@ class PhaseProgress:
     kind: str
     state: str
     iteration: int
+    purpose: str | None
     num_trees: int
     num_done: int
     num_solved: int
@@ -50,6 +51,9 @@ class CountedPhase(Protocol):
 
     @property
     def iteration(self) -> int: ...
+
+    @property
+    def purpose(self) -> str | None: ...
 
     @property
     def num_trees(self) -> int: ...
@@ -84,8 +88,18 @@ class PhaseTotals:
         return sum(phase.num_done for phase in self.phases)
 
     @property
+    def num_searched(self) -> int:
+        """Trees that were searched for training data and have ended."""
+        return sum(phase.num_done for phase in self._collecting)
+
+    @property
     def num_solved(self) -> int:
-        return sum(phase.num_solved for phase in self.phases)
+        """Trees with a right end among those of `num_searched`; evaluations do not count."""
+        return sum(phase.num_solved for phase in self._collecting)
+
+    @property
+    def _collecting(self) -> list[CountedPhase]:
+        return [phase for phase in self.phases if phase.purpose == "collect"]
 
     @property
     def num_failed(self) -> int:
@@ -156,6 +170,7 @@ def _phase(row: StoredPhase, counts: TreeCounts, sizes: Mapping[str, int], names
         row.kind,
         row.state,
         row.iteration,
+        row.spec.get("purpose"),
         num_trees=counts.trees,
         num_done=counts.done,
         num_solved=counts.solved,

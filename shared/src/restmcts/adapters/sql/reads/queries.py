@@ -4,10 +4,10 @@ Rows come back as dataclasses, times in UTC. Nothing is changed or locked here, 
 drawn.
 """
 
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
-from datetime import datetime
 
-from sqlalchemy import Table, func, select
+from sqlalchemy import Table, case, func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, TreeCounts, count_if, tree_counts
@@ -39,6 +39,8 @@ from restmcts.domain.runs.splits import Round
 from restmcts.domain.stats.estimates import Estimate, share
 from restmcts.errors import NotFoundError
 
+POLICY_PHASES = ("grade-base", "grade-policy-")
+"""What the phases are called, or how their names begin, that evaluate a run's policy."""
 ENDED_PHASES = (PhaseState.DONE.value, PhaseState.SKIPPED.value, PhaseState.FAILED.value)
 MAX_NAMES_LISTED = 8
 
@@ -97,6 +99,17 @@ class PhaseNumbers:
         return share(self.num_right, self.num_done)
 
 
+def evaluates_policy(phase: str) -> bool:
+    """Return whether a phase of that name evaluates the policy with which a run goes on."""
+    return phase.startswith(POLICY_PHASES)
+
+
+def tokens_after(phases: Sequence[PhaseNumbers]) -> dict[str, int]:
+    """Return, by phase, the tokens generated for training data up to the end of its iteration."""
+    searched = [phase for phase in phases if phase.purpose in ("bootstrap", "collect")]
+    return {phase.name: sum(one.tokens for one in searched if one.iteration <= phase.iteration) for phase in phases}
+
+
 SHOWN_RUN = select(
     *columns(StoredRun, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR
 ).select_from(RUNS)
@@ -129,13 +142,6 @@ def run_by_id(transaction: Transaction, run_id: int) -> StoredRun:
     if row is None:
         raise NotFoundError(f"there is no run {run_id}")
     return row
-
-
-def started_at(transaction: Transaction, run_id: int) -> datetime | None:
-    """Return when the first phase of a run began; None if none has."""
-    began = select(func.min(PHASES.c.started_at)).where(PHASES.c.run_id == run_id)
-    found: datetime | None = transaction.execute(began).scalar()
-    return found
 
 
 def list_runs(transaction: Transaction) -> list[ListedRun]:
@@ -283,8 +289,15 @@ def tree_with_nodes(transaction: Transaction, tree_id: int) -> TreeWithNodes:
         InputError: if there is no such tree.
     """
     tree = tree_without_nodes(transaction, tree_id)
-    nodes = select(*columns(ShownNode, NODES)).where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id)
+    shown = select(*columns(ShownNode, NODES, besides=("search_value",)), KNOWN_VALUE)
+    nodes = shown.where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id)
     return TreeWithNodes(**asdict(tree), nodes=transaction.rows(ShownNode, nodes))
+
+
+KNOWN_VALUE = case(
+    (NODES.c.model_value.is_not(None) | (NODES.c.search_value != 0.0), NODES.c.search_value), else_=None
+).label("search_value")
+"""What restmcts.domain.tree.known_value returns of a node."""
 
 
 def list_problem_sets(transaction: Transaction, run_id: int) -> list[ProblemSet]:

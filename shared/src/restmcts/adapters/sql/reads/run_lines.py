@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from sqlalchemy import ColumnElement, Select, case, func, or_, select, union_all
 
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.reads.queries import POLICY_PHASES, evaluates_policy
 from restmcts.adapters.sql.reads.run_times import RunTimes, run_times
 from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, count_if
 from restmcts.adapters.sql.rows import RunFacts, columns
@@ -19,9 +20,6 @@ from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.domain.stats.estimates import Estimate, share
-
-POLICY_PHASES = ("grade-base", "grade-policy-")
-"""What the phases are called, or how their names begin, that evaluate a run's policy."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +49,6 @@ class RunCounts:
     num_ended: int = 0
     num_trees: int = 0
     num_done: int = 0
-    num_solved: int = 0
     tokens: int = 0
 
 
@@ -128,14 +125,13 @@ def _stored(name: str) -> ColumnElement[float]:
 def _counts(transaction: Transaction) -> dict[int, RunCounts]:
     started = case((PHASES.c.state != PhaseState.PENDING.value, PHASES.c.iteration), else_=0)
     ended = count_if(PHASES.c.state.in_(_ENDED))
-    known = [_stored(name) for name in ("trees", "solved", "tokens")]
+    known = [_stored(name) for name in ("trees", "tokens")]
     by_phase = select(PHASES.c.run_id, func.max(started), func.count(), ended, *known).group_by(PHASES.c.run_id)
     under_way = (
         select(
             TREES.c.run_id,
             func.count(),
             count_if(TREES.c.state.in_(ENDED_TREES)),
-            count_if(TREES.c.solved.is_(True)),
             func.coalesce(func.sum(TREES.c.tokens), 0),
         )
         .where(TREES.c.phase_id.in_(_open_phases()))
@@ -144,7 +140,7 @@ def _counts(transaction: Transaction) -> dict[int, RunCounts]:
     more = {run_id: numbers for run_id, *numbers in transaction.execute(under_way)}
     found = {}
     for run_id, iteration, num_phases, num_ended, num_trees, *numbers in transaction.execute(by_phase):
-        both = zip((num_trees, num_trees, *numbers), more.get(run_id, [0] * 4), strict=True)
+        both = zip((num_trees, num_trees, *numbers), more.get(run_id, [0] * 3), strict=True)
         sums = (int(stored) + int(counted) for stored, counted in both)
         found[run_id] = RunCounts(int(iteration), int(num_phases), int(num_ended), *sums)
     return found
@@ -181,7 +177,7 @@ def _first_and_last(scores: Sequence[tuple[str, Score]]) -> tuple[Score | None, 
     """Return the figures of a run's first policy and of its last; where no policy was trained, the
     figure of the only method.
     """
-    of_policy = [score for name, score in scores if name.startswith(POLICY_PHASES)]
+    of_policy = [score for name, score in scores if evaluates_policy(name)]
     if of_policy:
         return of_policy[0], of_policy[-1] if len(of_policy) > 1 else None
     return None, scores[0][1] if len(scores) == 1 else None

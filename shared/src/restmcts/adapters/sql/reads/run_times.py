@@ -16,7 +16,8 @@ class RunTimes:
     """Two moments of a run.
 
     Attributes:
-        started: when its first phase began; None: none has.
+        started: when its first phase began, and not before the run was made: a copy of a run has
+            phases that are older than itself; None: none has.
         last_change: its end; of a run that has not ended when a phase or a tree of it last changed.
     """
 
@@ -51,7 +52,8 @@ def run_times(transaction: Transaction, run_id: int | None = None) -> dict[int, 
     if run_id is not None:
         of_phases, of_trees = of_phases.where(RUNS.c.id == run_id), of_trees.where(TREES.c.run_id == run_id)
     trees = {number: times for number, *times in transaction.execute(of_trees)}
-    return {
-        number: RunTimes(started, finished or max(one for one in (*times, *trees.get(number, ())) if one is not None))
-        for number, started, finished, *times in transaction.execute(of_phases)
-    }
+    found = {}
+    for number, began, finished, *changed, created in transaction.execute(of_phases):
+        last = finished or max(one for one in (*changed, created, *trees.get(number, ())) if one is not None)
+        found[number] = RunTimes(max(began, created) if began is not None else None, last)
+    return found
