@@ -157,5 +157,24 @@ def test_drawings_of_two_trees_begin_at_one_height(page: Page, address: str) -> 
     page.set_viewport_size({"width": 1400, "height": 900})
     for path in ("/compare?first=1&second=3", "/compare?first=2&second=5"):
         open_page(page, address, path)
-        first, second = (box["y"] for box in (one.bounding_box() for one in page.locator(".stage").all()) if box)
-        assert first == second, path
+        for _ in ("closed", "a step of the first is open"):
+            first, second = (box["y"] for box in (one.bounding_box() for one in page.locator(".stage").all()) if box)
+            assert first == second, path
+            page.locator(".outline li").nth(1).click()
+            expect(page.locator(".detail").first).to_be_visible()
+
+
+@pytest.mark.parametrize("height", [900, 1300])
+def test_outline_and_open_step_are_as_high_as_the_drawing(page: Page, address: str, height: int) -> None:
+    page.set_viewport_size({"width": 1400, "height": height})
+    open_page(page, address, "/trees/2")
+    room = (
+        "[...document.querySelectorAll('.looks, .stage')].map((one) => Math.round(one.getBoundingClientRect().height))"
+    )
+    looks, stage = page.evaluate(room)
+    assert looks == stage, "no white below the drawing"
+    page.locator(".outline li").nth(1).click()
+    expect(page.locator(".detail")).to_be_visible()
+    expect(page.locator(".requests details").first).to_be_attached()
+    looks, stage = page.evaluate(room)
+    assert looks == stage
