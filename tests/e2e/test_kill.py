@@ -168,8 +168,14 @@ def test_a_run_that_is_killed_again_and_again_ends_whole(
     assert os.path.exists(workdir / "report.html")
 
 
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
 def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
-    start_with_children: Callable[..., ForkedCommand], puzzle_policy: Path, few_puzzles: Path, tmp_path: Path
+    start_with_children: Callable[..., ForkedCommand],
+    puzzle_policy: Path,
+    few_puzzles: Path,
+    tmp_path: Path,
+    number: signal.Signals,
+    status: int,
 ) -> None:
     workdir = tmp_path / "work"
     typed = [*arguments(few_puzzles, puzzle_policy, workdir), "--epochs", 100_000]
@@ -177,8 +183,11 @@ def test_an_interrupt_ends_training_at_once_and_nothing_outlives_it(
     while not one(workdir, TRAINING) and process.poll() is None:
         time.sleep(0.01)
     children = descendants(process.pid)
-    process.send_signal(signal.SIGINT)
-    assert process.wait(timeout=60) == 130, (tmp_path / "log").read_text()
+    process.send_signal(number)
+    assert process.wait(timeout=60) == status, (tmp_path / "log").read_text()
+    said = (tmp_path / "log").read_text()
+    assert "interrupted · " in said if status == 130 else "terminated · " in said
+    assert "what is done is kept; restmcts selftrain --workdir" in said
     assert not [pid for pid in children if lives(pid)]
     assert one(workdir, "SELECT max(attempt) FROM phases WHERE state = 'training'") == 0
 

@@ -9,6 +9,7 @@ from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.files.dataset_shards import VALUE_SCHEMA, write_shards
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.end_quality import value_quality
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.requests import REQUESTS, Batch, request_row
 from restmcts.adapters.sql.state.runs import DATASETS, DEAD_LETTERS
@@ -28,7 +29,7 @@ from restmcts.settings import BucketSettings, Settings
 from restmcts.usecases import steer
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_dashboard.app import create_app
-from restmcts_dashboard.runs.run_reads import read_run, value_quality
+from restmcts_dashboard.runs.run_reads import read_run
 from restmcts_dashboard.serving import stack_source
 from sqlalchemy import insert, select, update
 from starlette.testclient import TestClient

@@ -1,5 +1,6 @@
 """What is given from Python and cannot be used: one sentence that names the argument."""
 
+import json
 import re
 from collections.abc import Callable
 from pathlib import Path
@@ -12,6 +13,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
 from restmcts.errors import InputError
 from restmcts.notebook.arguments import checks_arguments
+from restmcts_cli.arguments.model_sources import check_model_name
 
 PUZZLES = "demo:number-paths:2-3:3"
 SELFTRAIN: tuple[tuple[object, object, str], ...] = (
@@ -56,6 +58,7 @@ EVALUATE: tuple[tuple[dict[str, object], str], ...] = (
 )
 SEARCH: tuple[tuple[dict[str, object], str], ...] = (
     ({"policy": None}, "policy is None"),
+    ({"budget": 60}, "search: got an unexpected keyword argument 'budget'; it has policy, value, problem, algorithm,"),
     ({"problem": None}, "problem is missing"),
     ({"problem": " "}, "problem is missing"),
     ({"problem": Problem("1 + 1?", "2", kind="sums")}, "no kind of problem is called 'sums'"),
@@ -123,6 +126,24 @@ def test_runs_and_load_run_say_which_argument_cannot_be_used(given: dict[str, An
     refused(lambda: restmcts.load_run("demo", **given), expected)
 
 
+def test_a_context_that_is_too_small_names_the_argument_that_search_has(
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    folder = tmp_path_factory.mktemp("policy")
+    (folder / "config.json").write_text(json.dumps({"model_type": "llama", "max_position_embeddings": 128}))
+    refused(
+        lambda: restmcts.search(folder, problem="1 + 1?", algorithm="greedy"),
+        "give fewer, e.g. generation.max_step_tokens 8 generation.max_solution_tokens 64",
+    )
+
+
+def test_a_policy_is_not_advised_to_be_a_judge() -> None:
+    for kind, advised in (("policy", False), ("value", True)):
+        with pytest.raises(InputError) as raised:
+            check_model_name("no/model/here", kind)
+        assert ("format=judge" in str(raised.value)) == advised
+
+
 def test_a_run_is_named_by_a_text() -> None:
     refused(lambda: restmcts.load_run(None, "folder"), "name is None; give a text")  # type: ignore[arg-type]
 
@@ -140,5 +161,7 @@ def test_whole_numbers_of_numpy_and_ranges_are_taken() -> None:
     assert (type(number), number, numbers) == (int, 3, [0, 1])
     with pytest.raises(InputError, match="given: number is True; give a whole number"):
         given(True, [1])
-    with pytest.raises(TypeError, match="missing a required argument"):
+    with pytest.raises(InputError, match="given: missing a required argument: 'numbers'; it has number, numbers"):
         given(3)  # type: ignore[call-arg]
+    with pytest.raises(InputError, match="given: got an unexpected keyword argument 'numbr'; it has number, numbers"):
+        given(3, [], numbr=3)  # type: ignore[call-arg]

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 Model = str | Path
 SEARCH_RUN = "search"
+_OF_GENERATION = ("temperature", "max_step_tokens", "max_solution_tokens", "template")
 _NO_SETTINGS = ("problems", "policy", "value", "methods", "budgets", "seeds", "out", "run")
 """Fields of an evaluation that are arguments of their own here, or of the stack alone."""
 _FLAG = re.compile(r"(`[^`]*`)|--([a-z][a-z-]*)")
@@ -236,11 +237,12 @@ def search(
     from restmcts_local.local_run import LocalRun, ModelOptions
 
     models = {"policy": ("policy", checkpoint_argument(str(policy), "policy", False))}
-    with _said_in_python({}):
+    in_search = {name.replace("_", "-"): f"generation.{name}" for name in _OF_GENERATION}
+    with _said_in_python(in_search):
         check_context(models["policy"][1], phase.generation.max_step_tokens)
     if phase.value is not None:
         models[phase.value] = ("value", checkpoint_argument(str(value), "value", False))
-    with TemporaryDirectory(prefix="restmcts-search-") as folder, _said_in_python({}):
+    with TemporaryDirectory(prefix="restmcts-search-") as folder, _said_in_python(in_search):
         with LocalRun(Path(folder), ModelOptions(device=device, template=phase.generation.template)) as run:
             run.run(run.create(SEARCH_RUN, SEARCH_RUN, seed, {}, {PROBLEM_SET: [asked]}, models, [phase]))
         return _whole_tree(Path(folder))

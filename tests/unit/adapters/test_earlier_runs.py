@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads.measured import covered_seconds, run_work
-from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.runs.spec import RunSpec
@@ -73,6 +73,8 @@ def store_run(database: Database, name: str, num_done: int | None = None) -> int
             if place == num_done:
                 break
             runs.set_phase(transaction, row.id, PhaseState.DONE, result=result)
+            if row.kind == "gate":
+                promotions.promote(transaction, runs.checkpoints_of(transaction, run_id)["base"], row.id)
             times = {"started_at": moment(10 * place), "finished_at": moment(10 * place + 10)}
             transaction.execute(update(PHASES).where(PHASES.c.id == row.id).values(**times))
         if num_done == len(phases):
@@ -143,6 +145,18 @@ def test_of_a_run_that_has_begun_what_is_left_is_forecast_from_what_it_has_done(
     resumed = asked("runs", "resume", SELFTRAIN_RUN, "--workdir", work, "--dry-run", "--json")
     assert json.loads(resumed.stdout) == found
     assert (work / "run.db").read_bytes() == before
+
+
+def test_a_run_that_is_extended_is_forecast_from_itself_once(tmp_path: Path) -> None:
+    work = tmp_path / "work"
+    store_done_run(work, "mine")
+    typed = ("runs", "extend", "mine", "--iterations", 3, "--workdir", work, "--dry-run", "--json")
+    assert json.loads(asked(*typed).stdout)["basis"] == "what run mine has done"
+    database = Database(f"sqlite:///{work / 'run.db'}")
+    store_run(database, "other")
+    database.close()
+    basis = json.loads(asked(*typed).stdout)["basis"]
+    assert basis == "what run mine has done and the run other, done with the same policy"
 
 
 def test_what_is_left_of_a_budget_is_what_was_not_spent(tmp_path: Path) -> None:

@@ -210,6 +210,20 @@ def test_what_cannot_be_sent_is_logged_and_given_up(
     )
 
 
+def test_what_gives_no_answer_may_have_done_its_work_and_is_not_done_again(
+    database: Database, hook: Any, caplog: pytest.LogCaptureFixture, tmp_path: Path
+) -> None:
+    run_id, began = new_run(database), time.monotonic()
+    change(database, lambda t: runs.finish_run(t, run_id, RunState.DONE))
+    hangs = settings(f"echo sent >> {tmp_path}/sent; sleep 30", url=f"{hook.url}/drip", seconds=0.3)
+    assert notify(database, hangs, NEVER) == 1
+    assert (tmp_path / "sent").read_text() == "sent\n" and len(hook.got) == 1
+    assert time.monotonic() - began < 2.0
+    for who in ("the command of RESTMCTS_NOTIFY_COMMAND", "127.0.0.1, of RESTMCTS_NOTIFY_URL,"):
+        assert f"may not have arrived: {who} gave no answer within 0.3 s" in caplog.text
+    assert "no notification was sent" not in caplog.text
+
+
 @pytest.mark.parametrize(
     ("path", "reason"),
     [("500", "answers with 500"), ("302", "answers with 302"), ("drip", "gave no answer within 0.3 s")],
@@ -217,15 +231,16 @@ def test_what_cannot_be_sent_is_logged_and_given_up(
 def test_an_address_that_does_not_take_it_is_a_sentence_in_bounded_time(hook: Any, path: str, reason: str) -> None:
     began = time.monotonic()
     (failure,) = send(settings(url=f"{hook.url}/{path}", seconds=0.3), "{}", "text").values()
-    assert failure.endswith(reason), failure
+    assert failure.reason.endswith(reason), failure
+    assert failure.may_be_sent == (path == "drip")
     assert time.monotonic() - began < 2.0
     assert len(hook.got) == 1, "no redirect is followed"
 
 
 def test_an_address_where_nobody_listens_does_not_show_its_secret() -> None:
     (failure,) = send(settings(url="http://127.0.0.1:9/secret"), "{}", "text").values()
-    assert "127.0.0.1, of RESTMCTS_NOTIFY_URL, is not reached (URLError" in failure
-    assert "secret" not in failure
+    assert "127.0.0.1, of RESTMCTS_NOTIFY_URL, is not reached (URLError" in failure.reason
+    assert "secret" not in failure.reason
 
 
 def test_a_command_gets_the_document_and_the_sentence(tmp_path: Path) -> None:
@@ -240,14 +255,14 @@ def test_a_command_gets_the_document_and_the_sentence(tmp_path: Path) -> None:
     [
         ("echo no such chat >&2; exit 3", "ended with 3: no such chat"),
         ("/nowhere/program", "ended with 127"),
-        ("sleep 30 & sleep 30", "took longer than 0.3 s"),
+        ("sleep 30 & sleep 30", "gave no answer within 0.3 s and was stopped"),
         ("kill -9 $$", "ended with -9"),
     ],
 )
 def test_a_command_that_fails_is_a_sentence_in_bounded_time(command: str, reason: str) -> None:
     began = time.monotonic()
     (failure,) = send(settings(command, seconds=0.3), "{}", "text").values()
-    assert reason in failure
+    assert reason in failure.reason
     assert time.monotonic() - began < 2.0
 
 

@@ -141,7 +141,11 @@ def test_what_cannot_be_extended_is_refused_and_stays_as_it_is(
     change(workdir, before)
     phases = rows(workdir, PHASES, "short")
     number = 1 if "give more" in reason else 2
-    assert reason in message(call("runs", "extend", "short", "--iterations", number, "--workdir", workdir))
+    typed = ("runs", "extend", "short", "--iterations", number, "--workdir", workdir)
+    refused = message(call(*typed))
+    assert reason in refused
+    assert message(call(*typed, "--dry-run")) == refused, "what is refused is not forecast"
+    assert ("restmcts runs clone short NEW --set" in refused) == ("gate-policy-1" in reason)
     assert rows(workdir, PHASES, "short") == phases
 
 
@@ -218,9 +222,12 @@ def test_a_folder_alone_names_the_plugin_that_its_run_was_made_with(
     assert "was made with the plugin my_search.py: name it again, --plugin my_search.py" in refused
 
 
-def test_after_ctrl_c_a_display_says_how_the_run_is_resumed(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(KeyboardInterrupt), LiveDisplay("restmcts selftrain in w", "the same command resumes it"):
-        raise KeyboardInterrupt
+@pytest.mark.parametrize("ended", [KeyboardInterrupt, SystemExit])
+def test_after_ctrl_c_and_sigterm_a_display_says_how_the_run_is_resumed(
+    capsys: pytest.CaptureFixture[str], ended: type[BaseException]
+) -> None:
+    with pytest.raises(ended), LiveDisplay("restmcts selftrain in w", "the same command resumes it"):
+        raise ended
     assert "restmcts selftrain in w: what is done is kept; the same command resumes it" in capsys.readouterr().err
     with pytest.raises(ValueError, match="a fault"), LiveDisplay("restmcts selftrain in w"):
         raise ValueError("a fault")
@@ -240,16 +247,41 @@ def test_after_ctrl_c_a_display_says_how_far_the_run_is_now(workdir: Path, capsy
     assert "policy-1 step 7/20, loss 0.500" in line
 
 
+@pytest.mark.parametrize(("state", "num_done"), [("running", 2), ("done", 2), ("running", 0)])
+def test_phases_that_ended_before_are_not_shown_with_the_time_of_now(
+    workdir: Path, capsys: pytest.CaptureFixture[str], state: str, num_done: int
+) -> None:
+    change(workdir, f"UPDATE phases SET state = 'done' WHERE position < {num_done}")
+    change(workdir, f"UPDATE runs SET state = '{state}'")
+    (num_phases,) = rows(
+        workdir, "SELECT count(*) FROM phases JOIN runs ON runs.id = run_id WHERE runs.name = ?", "short"
+    )[0]
+    database = Database(f"sqlite:///{workdir / 'run.db'}")
+    with LiveDisplay("a run") as display:
+        display.watch(database, 1)
+        change(workdir, "UPDATE phases SET state = 'done'")
+        change(workdir, "UPDATE runs SET state = 'done'")
+    database.close()
+    lines = capsys.readouterr().err.splitlines()
+    told = [line.partition("] ")[2] for line in lines]
+    assert len([line for line in told if ": done" in line]) == (0 if state == "done" else num_phases - num_done)
+    assert (f"ended before: 2 of {num_phases} phases; nothing of them is done again" in told) == (
+        state == "running" and num_done > 0
+    )
+    assert told.count(f"done: all {num_phases} phases") == (state == "running"), "said once, before anybody is notified"
+
+
 @pytest.mark.parametrize("claims", [True, False])
 def test_a_display_that_claims_nothing_shows_no_figures_of_promotions(
     workdir: Path, capsys: pytest.CaptureFixture[str], claims: bool
 ) -> None:
     result = json.dumps({"reason": "promoted: accuracy 12.5 % [5.5, 26.1] (40 problems)"})
     with closing(sqlite3.connect(workdir / "run.db")) as stored, stored:
-        stored.execute("update phases set kind = 'gate', state = 'done', result = ? where name = 'policy-1'", [result])
+        stored.execute("update phases set kind = 'gate', result = ? where name = 'policy-1'", [result])
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     with LiveDisplay("a demo", claims=claims) as display:
         display.watch(database, 1)
+        change(workdir, "UPDATE phases SET state = 'done' WHERE name = 'policy-1'")
     database.close()
     (line,) = [line for line in capsys.readouterr().err.splitlines() if "policy-1: done" in line]
     assert line.endswith("(40 problems)" if claims else "done · promoted")

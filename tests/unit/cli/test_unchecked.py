@@ -2,8 +2,10 @@
 
 import json
 import re
+import sqlite3
 import time
 from collections.abc import Callable
+from contextlib import closing
 from dataclasses import replace
 from io import StringIO
 from pathlib import Path
@@ -101,6 +103,12 @@ def test_a_report_marks_every_accuracy_in_tables_charts_and_sentences() -> None:
     assert "unchecked" not in render_page(plain)
 
 
+def set_state(workdir: Path, state: str) -> None:
+    """Change how far the search of the run is."""
+    with closing(sqlite3.connect(workdir / "run.db")) as stored, stored:
+        stored.execute("UPDATE phases SET state = ? WHERE name = 'collect-1'", [state])
+
+
 @pytest.mark.parametrize("is_terminal", [False, True])
 def test_the_display_of_a_run_that_works_marks_what_it_calls_solved(
     workdir: Path, monkeypatch: pytest.MonkeyPatch, is_terminal: bool
@@ -113,7 +121,9 @@ def test_the_display_of_a_run_that_works_marks_what_it_calls_solved(
         shown = StringIO()
         display = live_display.LiveDisplay("a run")
         display._console = Console(file=shown, force_terminal=is_terminal, width=150)
+        set_state(workdir, "searching")
         with display.watch(database, 1):
+            set_state(workdir, "done")
             deadline = time.monotonic() + 30
             while "solved" not in shown.getvalue() and time.monotonic() < deadline:
                 time.sleep(0.01)

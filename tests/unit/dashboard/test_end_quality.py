@@ -5,10 +5,10 @@ from collections import Counter
 from statistics import fmean
 
 import pytest
+from restmcts.adapters.sql.reads.end_quality import EndCounts, area_of
 from restmcts.domain.runs.promotion import HeldOutStep, auc
 from restmcts.domain.stats.estimates import share
 from restmcts.reporting.line_charts import Point, Series, accuracy_axis, line_chart, number_axis
-from restmcts_dashboard.runs.run_reads import EndCounts, area_of
 
 
 def test_the_auc_of_counted_ends_is_that_of_the_ends_with_its_error_over_trees() -> None:

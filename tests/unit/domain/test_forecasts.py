@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -46,6 +47,18 @@ def forecast_of(searches: Sequence[MeasuredSearch], num_trees: int, **more: Any)
     known = Measured("probe", searches, more.pop("trainings", ()), 100.0, {"policy": 1000})
     phases = more.pop("phases", [collect(more.pop("tokens", None))])
     return forecast(phases, {"train": num_trees}, known, MACHINE, more.pop("max_tokens", None))
+
+
+def test_a_policy_is_forecast_from_what_it_took_itself() -> None:
+    seen = [replace(measured(100, 5.0), policy=name, tokens=tokens) for name, tokens in (("base", 12_400), ("p", 5900))]
+
+    def tokens(policy: str) -> float:
+        amount = forecast_of(seen, 50, phases=[replace(collect(), policy=policy)]).tokens
+        assert amount is not None
+        return amount.expected
+
+    assert (tokens("base"), tokens("p")) == (6200, 2950)
+    assert tokens("policy-3") == 2950, "a trained one is like another trained one"
 
 
 def test_tokens_and_requests_grow_with_the_trees_and_their_range_with_the_spread_of_a_tree() -> None:

@@ -2,6 +2,7 @@
 
 import csv
 import io
+from dataclasses import replace
 
 import pytest
 from restmcts.domain.stats.estimates import Estimate, share
@@ -18,6 +19,48 @@ def test_the_terminal_shows_texts_as_they_are() -> None:
     console.print(TABLE.terminal())
     text = console.export_text()
     assert "Title" in text and HOSTILE in text and "12,345" in text and "0.13" in text and "–" in text and "yes" in text
+
+
+WIDE = Table(
+    "Accuracy by iteration",
+    (
+        "iteration",
+        "greedy accuracy",
+        "control",
+        "problems evaluated",
+        "trees",
+        "solved",
+        "tokens",
+        "step values learnt",
+    ),
+    tuple((number, "13.4 % ± 1.5", "10.8 % ± 1.4", 500, 12_500, 11_144, 130_569_123, 7049) for number in range(3)),
+)
+LONG = Table(
+    "Files", ("digest", "name", "rows"), (("sha256:" + 9 * "01234567", "a b c d e f g h i j k l m n o p", 1_234_567),)
+)
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 100, 400])
+@pytest.mark.parametrize("table", [TABLE, WIDE, LONG])
+@pytest.mark.parametrize("framed", [True, False])
+def test_no_figure_is_cut_however_narrow_the_terminal(table: Table, width: int, framed: bool) -> None:
+    console = Console(width=width, record=True, file=io.StringIO())
+    console.print(replace(table.terminal(), framed=framed))
+    text = console.export_text()
+    assert "…" not in text and max(map(len, text.splitlines())) <= width
+    assert all(f"{cell:,}" in text for row in table.rows for cell in row if type(cell) is int)
+    if table is WIDE:
+        assert text.count("13.4 % ± 1.5") == 3, "a figure stays beside its error"
+    headers = " ".join(text.replace("┃", " ").replace("│", " ").split())
+    assert all(word in headers for name in table.columns for word in name.split())
+
+
+def test_columns_without_room_follow_beside_the_first() -> None:
+    console = Console(width=60, record=True, file=io.StringIO())
+    console.print(WIDE.terminal())
+    text = console.export_text()
+    assert text.count("iteration ") >= 2 and text.count("Accuracy by iteration") == 1
+    assert text.index("control") < text.index("trees"), "in their order"
 
 
 def test_markdown_keeps_cells_apart() -> None:

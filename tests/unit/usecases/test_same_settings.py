@@ -40,6 +40,18 @@ def test_every_change_is_named_with_old_and_new_value() -> None:
     ]
 
 
+def test_sets_of_puzzles_that_follow_from_the_seed_are_not_named() -> None:
+    old, new, edited = (
+        {
+            "spec": {"seed": seed, "policy": policy, "puzzles": {"kind": "number-paths"}},
+            "problems": {"search-1": digest},
+        }
+        for seed, policy, digest in ((0, "a", "01"), (1, "a", "23"), (0, "b", "23"))
+    )
+    assert changed_settings(old, new) == ["seed (0 -> 1)"]
+    assert changed_settings(old, edited) == ["policy (a -> b)", "the problems of the set search-1"]
+
+
 def test_a_setting_that_became_a_table_is_another() -> None:
     assert changed_settings({"rate": {"a": 1}}, {"rate": 1}) == ["rate.a (1 -> nothing)", "rate (nothing -> 1)"]
 

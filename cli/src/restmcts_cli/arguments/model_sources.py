@@ -54,9 +54,10 @@ def check_model_name(given: str, kind: str | None) -> None:
         elif kind == "value" and not options:
             _format_of(folder, place)
     elif not _HUB_ID.fullmatch(place):
+        as_judge = {"policy": "", "value": "&format=judge"}.get(kind or "", ", as value model with &format=judge")
         raise InputError(
             f"{given}: no such folder, and no id of the hub; give a folder, an id such as Qwen/Qwen3-0.6B, {ARTIFACT}… "
-            "or openai+http://HOST:PORT/v1?model=NAME, as value model with &format=judge"
+            f"or openai+http://HOST:PORT/v1?model=NAME{as_judge}"
         )
 
 

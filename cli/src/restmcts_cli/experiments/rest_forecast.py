@@ -16,7 +16,7 @@ from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.reporting.forecasts import RunForecast
-from restmcts.usecases.create import Extension
+from restmcts.usecases.create import Extension, added_phases
 from restmcts.usecases.stored_sets import stored_problem_sets
 
 from restmcts_cli.arguments.connection import Connection
@@ -70,7 +70,7 @@ def rest_forecast(
         extended: returns what the run is to be with more iterations; None: it stays as it is.
 
     Raises:
-        InputError: if there is no such run, or it has no run file.
+        InputError: if there is no such run, it has no run file, or it cannot be extended so.
         RestMctsError: if a probe cannot do the run: it says why.
     """
     with connection.database.transaction() as transaction:
@@ -84,6 +84,8 @@ def rest_forecast(
         policy = run.config["checkpoints"][BASE]
         measured, names = earlier_runs(transaction, connection.artifacts, spec, policy, run.id)
         more = extended(run) if extended is not None else None
+        if more is not None:
+            added_phases(transaction, run, more)
         stored_phases = [PHASE.validate_python(row.spec) for row in phases_of(transaction, run.id)]
         phases = more.phases if more is not None else stored_phases
         progress = progress_of(transaction, run.id)

@@ -30,7 +30,8 @@ class EvaluationReport:
         config: what makes it the same evaluation; of several that are pooled, by their names.
         pass_at: pass@k of the pools, by k; no method's answer.
         examples: problems on which two searches differ.
-        seconds: wall time of this call.
+        seconds: from the start of its run to the end, pauses included; of several that are pooled,
+            their sum.
         origin: where it comes from; None of several that are pooled.
     """
 

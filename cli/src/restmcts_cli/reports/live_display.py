@@ -47,7 +47,8 @@ class _Training:
 
 
 class LiveDisplay:
-    """Shows one run from `__enter__` to `__exit__`; after Ctrl-C, its last state and how to go on.
+    """Shows one run from `__enter__` to `__exit__`; after Ctrl-C or SIGTERM, its last state and how
+    to go on.
 
     Args:
         resumption: what resumes the run, as a sentence; "": what ends is not the run.
@@ -78,6 +79,7 @@ class LiveDisplay:
         self._token_examples = token_examples
         self._left = TimeLeft()
         self._announced: set[str] = set()
+        self._is_end_said = False
 
     def on_training(self, name: str, step: int, num_steps: int, loss: float) -> None:
         """Take the trainer's progress."""
@@ -86,7 +88,7 @@ class LiveDisplay:
     def watch(self, database: Database, run_id: int, trainings_at_once: int = 2) -> Self:
         """Begin to show a run."""
         self._left = TimeLeft(trainings_at_once, self._token_examples)
-        self._note_end(self._read(database, run_id))
+        self._note_before(self._read(database, run_id))
         show = self._show_live if self._console.is_terminal else self._show_lines
         self._thread = threading.Thread(target=show, args=(database, run_id), daemon=True)
         self._thread.start()
@@ -101,8 +103,9 @@ class LiveDisplay:
         self._stop.set()
         if self._thread is not None:
             self._thread.join()
-        if kind is KeyboardInterrupt and self._resumption:
-            self._print(f"interrupted · {self._headline(self._last)}" if self._last is not None else "interrupted")
+        if kind in (KeyboardInterrupt, SystemExit) and self._resumption:
+            how = "interrupted" if kind is KeyboardInterrupt else "terminated"
+            self._print(f"{how} · {self._headline(self._last)}" if self._last is not None else how)
             self._print(f"{self._title}: what is done is kept; {self._resumption}")
         sys.stderr.flush()
 
@@ -131,17 +134,28 @@ class LiveDisplay:
             state = self._read(database, run_id)
             if state is not None:
                 self._print_ended(state.phases)
+                if state.state == RunState.DONE and not self._is_end_said:
+                    self._is_end_said = True
+                    self._print(f"done: all {counted(len(state.phases), 'phase')}")
                 if time.monotonic() - last >= SECONDS_BETWEEN_LINES and not ended:
                     last = time.monotonic()
                     self._print(self._headline(state))
             if ended:
                 return
 
-    def _note_end(self, state: progress.RunProgress | None) -> None:
-        """Say of a run that has ended before that it has, in place of each of its phases."""
-        if state is not None and state.state == RunState.DONE:
+    def _note_before(self, state: progress.RunProgress | None) -> None:
+        """Say how many phases have ended before, in place of each of them with the time of now."""
+        if state is None:
+            return
+        ended = [one.name for one in state.phases if one.state not in (PhaseState.PENDING, *WORKING)]
+        num_phases = counted(len(state.phases), "phase")
+        if state.state == RunState.DONE:
+            self._is_end_said = True
             self._announced.update(one.name for one in state.phases)
-            self._print(f"finished before: all {counted(len(state.phases), 'phase')}; nothing is done again")
+            self._print(f"finished before: all {num_phases}; nothing is done again")
+        elif ended:
+            self._announced.update(ended)
+            self._print(f"ended before: {len(ended)} of {num_phases}; nothing of them is done again")
 
     def _print_ended(self, phases: Sequence[progress.PhaseProgress]) -> None:
         ended = [one for one in phases if one.state not in (PhaseState.PENDING, *WORKING)]

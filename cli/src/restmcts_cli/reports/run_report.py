@@ -12,7 +12,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup
 from restmcts.domain.stats.estimates import Figure
 from restmcts.errors import StorageError
-from restmcts.reporting.figures import ERRORS, percent, with_error
+from restmcts.reporting.figures import ERRORS, duration, percent, with_error
 from restmcts.reporting.line_charts import (
     NUM_COLOURS,
     Point,
@@ -71,6 +71,7 @@ def render_page(report: Report) -> str:
     )
     return environment.get_template("report.html.j2").render(
         report=report,
+        seconds=duration(report.seconds),
         sentences=summarise(report),
         sections=_sections(report),
         tree=draw_tree(report.tree) if report.tree is not None else "",
@@ -219,6 +220,7 @@ def _search_table(report: Report) -> Table:
         (
             *(result.method, result.budget_tokens, round(result.mean_tokens), result.most_tokens),
             _accuracy(result.accuracy, report.mark),
+            result.accuracy.estimate.n,
         )
         for result in report.search
     )
@@ -226,7 +228,7 @@ def _search_table(report: Report) -> Table:
         "Tokens are those generated for one problem; a dash: without a limit. At the limit nothing new is started, and what "
         "is under way is finished: it is not the most that is spent. Up and to the left is better."
     )
-    columns = ("method", "limit", "spent on average", "at most", "accuracy")
+    columns = ("method", "limit", "spent on average", "at most", "accuracy", "problems")
     return Table(_title("Accuracy against tokens", report.mark), columns, rows, about)
 
 

@@ -165,7 +165,7 @@ class Report:
         title: of the page.
         command: the line that makes this report again.
         seed: of the run.
-        seconds: wall time of the run.
+        seconds: from the start of the run to its end, pauses included, as `runs show` says it.
         iterations: rising from 0.
         search: methods in the order to be listed, budgets rising.
         values: value models in the order they were trained.

@@ -7,6 +7,7 @@ from typing import Any
 
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.reads.end_quality import value_quality
 from restmcts.adapters.sql.reads.run_times import run_times
 from restmcts.adapters.sql.reads.tree_counts import share_solved, tree_counts
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
@@ -25,7 +26,7 @@ from restmcts.domain.truth.truth_settings import TruthSettings
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.tree_pictures import DrawnNode, DrawnTree
 from restmcts.reporting.truth import MARK, mark_of, truth_in_words
-from restmcts.reporting.value_warnings import value_warnings
+from restmcts.reporting.value_warnings import EndedPhase, end_warnings, value_warnings
 from sqlalchemy import Column, select
 
 from restmcts_cli.reports.run_report_data import AnsweredProblem, GivenAnswer, IterationResult, SearchResult
@@ -85,6 +86,14 @@ def run_origin(database: Database, run_id: int) -> RunOrigin:
     with database.transaction() as transaction:
         row = queries.run_by_id(transaction, run_id)
         return RunOrigin(row, run_times(transaction, run_id)[run_id].started)
+
+
+def run_seconds(database: Database, run_id: int) -> float:
+    """Return how long a run took from its start to its end, or to its last change if it has not
+    ended; 0 if it has not started.
+    """
+    with database.transaction() as transaction:
+        return run_times(transaction, run_id)[run_id].seconds() or 0.0
 
 
 def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
@@ -287,8 +296,17 @@ def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
         phases = runs.phases_of(transaction, run_id)
         run = runs.lock_run(transaction, run_id)
         truth = read_truth(transaction, run_id, run.config) if run is not None else None
+        warnings = checkpoint_warnings(transaction, run_id, phases, mark_of(truth))
     of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
-    return (*of_truth, *(f"{warning}." for warning in value_warnings(phases, mark_of(truth))))
+    return (*of_truth, *(f"{warning}." for warning in warnings))
+
+
+def checkpoint_warnings(transaction: Transaction, run_id: int, phases: Sequence[EndedPhase], mark: str) -> list[str]:
+    """Return what must be said of a run's value models and promotions, a sentence each, without
+    their points.
+    """
+    areas = {name: one.auc for name, one in value_quality(transaction, run_id, {}).items()}
+    return value_warnings(phases, mark) + end_warnings(areas, mark)
 
 
 def why_stopped(database: Database, run_id: int, settings: TruthSettings) -> str | None:

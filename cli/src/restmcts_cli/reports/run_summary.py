@@ -5,6 +5,7 @@ whether that is more than noise.
 from collections import defaultdict
 
 from restmcts.domain.stats.estimates import Estimate, Figure
+from restmcts.domain.stats.separation import is_above_chance
 from restmcts.domain.text import counted
 from restmcts.reporting.figures import CLAIM_LIMIT, above_or_below, against_noise, leader, percent
 
@@ -125,12 +126,16 @@ def _about_auc(known: list[tuple[str, Figure]]) -> list[str]:
         f"{name} ranks a partial solution that can still be solved above one that cannot "
         f"with chance {auc.estimate.as_decimal()} (AUC; 0.50 is a guess)"
     )
+    by_chance = [] if is_above_chance(auc.estimate) else [f"The values of {name} are not better than chance."]
     if len(known) == 1:
-        return [sentence + "."]
+        return [sentence + ".", *by_chance]
     first_name, first_auc = known[0]
     more = auc.minus(first_auc)
     verdict = "more" if more.value > 0.0 else "less" if more.value < 0.0 else "no more and no less"
-    return [f"{sentence}, {verdict} than {first_name} with {first_auc.estimate.as_decimal()}{against_noise(more)}."]
+    return [
+        f"{sentence}, {verdict} than {first_name} with {first_auc.estimate.as_decimal()}{against_noise(more)}.",
+        *by_chance,
+    ]
 
 
 def _about_search(search: tuple[SearchResult, ...], mark: str) -> list[str]:
@@ -138,14 +143,42 @@ def _about_search(search: tuple[SearchResult, ...], mark: str) -> list[str]:
     for result in search:
         if result.budget_tokens is not None:
             budgets[result.budget_tokens].append(result)
-    return [_best_of(budget, results, mark) for budget, results in sorted(budgets.items()) if len(results) > 1]
+    unlimited = [result for result in search if result.budget_tokens is None]
+    return [
+        _best_of(budget, results, mark) + _as_good_without(results, unlimited, mark)
+        for budget, results in sorted(budgets.items())
+        if len(results) > 1
+    ]
+
+
+def _as_good_without(results: list[SearchResult], unlimited: list[SearchResult], mark: str) -> str:
+    """Return a sentence if a method without a limit is no worse than the best with one, and
+    spends less.
+    """
+    best = _ranked(results)[0]
+    other = _ranked(unlimited)[0] if unlimited else None
+    if other is None or other.mean_tokens >= best.mean_tokens:
+        return ""
+    ahead = other.accuracy.minus(best.accuracy)
+    if ahead.value < 0.0:
+        return ""
+    return (
+        f" But {other.method}, at {percent(other.accuracy.estimate, mark)}, is {above_or_below(ahead)} {best.method}"
+        f"{against_noise(ahead)}, and spent {other.mean_tokens:,.0f} tokens."
+    )
+
+
+def _ranked(results: list[SearchResult]) -> list[SearchResult]:
+    """Return the best first; of equals the cheapest."""
+    return sorted(results, key=lambda result: (-result.accuracy.estimate.value, result.mean_tokens))
 
 
 def _best_of(budget: int, results: list[SearchResult], mark: str) -> str:
-    ranked = sorted(results, key=lambda result: -result.accuracy.estimate.value)
+    ranked = _ranked(results)
     best, second = ranked[0], ranked[1]
     ahead = best.accuracy.minus(second.accuracy)
-    opening = f"Under a limit of {budget:,} tokens a problem, "
+    problems = counted(best.accuracy.estimate.n, "problem")
+    opening = f"Under a limit of {budget:,} tokens a problem, on {problems}, "
     spent = (
         f"On average {best.method} spent {best.mean_tokens:,.0f} tokens and {second.method} {second.mean_tokens:,.0f}."
     )

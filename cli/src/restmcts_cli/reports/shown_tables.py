@@ -15,14 +15,12 @@ from typing import Annotated
 import typer
 from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import plain
-from rich import box
+from restmcts.reporting.tables import FoldedTable
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
 WIDTH_WHEN_PIPED = 400
-MAX_FIGURE = 14
-"""Characters of a figure with its error: it is read as one word."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -42,24 +40,20 @@ def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], *,
     """Print rows as a table of the named columns ("num_trees" is headed "trees"), or the sentence
     `empty` if there are none.
 
-    Columns without any value are left out; names and figures are never cut while other columns can
-    be narrower.
+    Columns without any value are left out; names and figures are never cut.
     """
     members = list(rows)
-    table = Table(box=box.SIMPLE_HEAD, pad_edge=False, padding=(0, 1, 0, 0))
     filled = [name for name in columns if any(row.get(name) is not None for row in members)]
-    for name in filled:
-        texts = [cell(row.get(name)).plain for row in members]
-        is_short = all(" " not in text or len(text) <= MAX_FIGURE for text in texts)
-        table.add_column(name.removeprefix("num_").replace("_", " "), no_wrap=is_short)
-    for row in members:
-        table.add_row(*(cell(row.get(name)) for name in filled))
+    headers = [name.removeprefix("num_").replace("_", " ") for name in filled]
+    table = FoldedTable(headers, [[cell(row.get(name)) for name in filled] for row in members])
     console().print(table if members else Text(empty))
 
 
 def print_fields(fields: Mapping[str, object]) -> None:
     """Print names and values, one a line; what is None is left out."""
     grid = Table.grid(padding=(0, 2))
+    grid.add_column()
+    grid.add_column(overflow="fold")
     for name, value in fields.items():
         if value is not None:
             shown = cell(value)

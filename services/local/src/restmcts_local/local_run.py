@@ -309,20 +309,29 @@ class LocalRun:
 
 @contextmanager
 def _interruptible(interrupted: threading.Event) -> Iterator[None]:
-    """Let an interrupt set the event, and not break into a transaction, which would stay open;
-    a second one ends all at once.
+    """Let an interrupt or a request to terminate set the event, and not break into a transaction,
+    which would stay open; a second one ends all at once. A request to terminate ends as SystemExit
+    with the status that a shell gives it.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    before = signal.getsignal(signal.SIGINT)
+    before = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    came: list[int] = []
 
-    def interrupt(*_: object) -> None:
-        signal.signal(signal.SIGINT, before)
+    def interrupt(number: int, _: object) -> None:
+        signal.signal(number, before[signal.Signals(number)])
+        came.append(number)
         interrupted.set()
 
-    signal.signal(signal.SIGINT, interrupt)
+    for number in before:
+        signal.signal(number, interrupt)
     try:
         yield
+    except KeyboardInterrupt:
+        if signal.SIGTERM in came:
+            raise SystemExit(128 + signal.SIGTERM) from None
+        raise
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

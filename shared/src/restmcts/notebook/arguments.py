@@ -27,9 +27,9 @@ MAX_CHARACTERS = 60
 
 
 def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
-    """Return a function that refuses arguments of other types than are annotated: InputError with
-    the argument's name, its value, and what would be taken. Whole numbers of numpy and pandas are
-    taken as such.
+    """Return a function that refuses arguments that it does not have, that are missing, or of other
+    types than are annotated: InputError with the argument's name, its value, and what would be
+    taken. Whole numbers of numpy and pandas are taken as such.
     """
     expected = signature(function)
     hints = {
@@ -40,7 +40,11 @@ def checks_arguments(function: Callable[P, R]) -> Callable[P, R]:
 
     @wraps(function)
     def call(*args: P.args, **kwargs: P.kwargs) -> R:
-        given = expected.bind(*args, **kwargs)
+        try:
+            given = expected.bind(*args, **kwargs)
+        except TypeError as error:
+            names = ", ".join(name for name in expected.parameters if name != "self")
+            raise InputError(f"{function.__name__}: {error}; it has {names}") from None
         for name, value in given.arguments.items():
             if name in hints:
                 given.arguments[name] = checked_argument(f"{function.__name__}: {name}", value, hints[name])

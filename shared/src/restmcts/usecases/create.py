@@ -8,7 +8,7 @@ from restmcts.adapters.models.ensemble import is_ensemble
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.reads.truth import source_of_verdicts
-from restmcts.adapters.sql.rows import StoredPhase
+from restmcts.adapters.sql.rows import StoredPhase, StoredRun
 from restmcts.adapters.sql.state import promotions, runs, token_budget
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import ARTIFACT
@@ -17,7 +17,7 @@ from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase, TrainValuePha
 from restmcts.domain.runs.spec_plan import BOOTSTRAP, HELD_OUT, SEEDS, TRAIN
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, HeldOut
 from restmcts.domain.text import check_name, valid_text
-from restmcts.errors import InputError
+from restmcts.errors import InputError, NotFoundError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
 
@@ -254,13 +254,9 @@ def extend_run(transaction: Transaction, name: str, extension: Extension) -> tup
             another now, or a new phase needs what the run skipped.
     """
     run = runs.lock_run(transaction, run_named(transaction, name).id)
-    if run is None or run.state not in _EXTENDED_STATES:
-        state = "gone" if run is None else run.state
-        raise InputError(f"run {name} is {state}; a run that is done, running or paused can be extended")
-    stored = {row.name: row for row in runs.phases_of(transaction, run.id)}
-    added = [phase for phase in extension.phases if phase.name not in stored]
-    _check_same(name, stored, extension.phases)
-    _check_needs(name, stored, added, promotions.models(transaction, run.id))
+    if run is None:
+        raise NotFoundError(f"run {name} is gone")
+    added = added_phases(transaction, run, extension)
     for set_name, problems in extension.problems.items():
         if not runs.digests_of(transaction, run.id, set_name):
             runs.add_problems(transaction, run.id, set_name, problems)
@@ -271,6 +267,21 @@ def extend_run(transaction: Transaction, name: str, extension: Extension) -> tup
     runs.record_start(transaction, run.id)
     transaction.emit(AdvanceRun(run_id=run.id))
     return tuple(phase.name for phase in added)
+
+
+def added_phases(transaction: Transaction, run: StoredRun, extension: Extension) -> list[Phase]:
+    """Return the phases that an extension adds to a run, which stays as it is.
+
+    Raises:
+        InputError: as `extend_run`.
+    """
+    if run.state not in _EXTENDED_STATES:
+        raise InputError(f"run {run.name} is {run.state}; a run that is done, running or paused can be extended")
+    stored = {row.name: row for row in runs.phases_of(transaction, run.id)}
+    added = [phase for phase in extension.phases if phase.name not in stored]
+    _check_same(run.name, stored, extension.phases)
+    _check_needs(run.name, stored, added, promotions.models(transaction, run.id))
+    return added
 
 
 def _check_same(name: str, stored: Mapping[str, StoredPhase], phases: Sequence[Phase]) -> None:
@@ -298,4 +309,8 @@ def _check_needs(
         for need in phase.needs():
             if need in given_up and need not in models:
                 reason = given_up[need].result.get("reason", "skipped")
-                raise InputError(f"run {name} cannot be extended: it has no {need}, as {reason}")
+                raise InputError(
+                    f"run {name} cannot be extended: it has no {need}, as {reason}: the next iteration has "
+                    f"nothing to begin with; a copy with other settings may get further: restmcts runs clone {name} NEW "
+                    "--set …"
+                )

@@ -18,6 +18,9 @@ MISSING = "nothing"
 _KINDS: tuple[tuple[Any, str], ...] = ((SelfTraining, "num_iterations"), (Evaluation, "solution_tokens"))
 """What runs are, each with a setting that every version stored of it."""
 
+_OF_PUZZLES = ("puzzles", "seed", "iterations")
+"""Settings from which puzzles are drawn: with one of them all sets are others."""
+
 Config = Mapping[str, Any]
 """What is stored of a run to know it by, as JSON: its document under "spec", and the digests of its
 "problems" by set. Runs of versions that stored no document have their settings at the top."""
@@ -38,6 +41,8 @@ def changed_settings(stored: Config, asked: Config) -> list[str]:
     old, new = stored.get("problems", {}), asked.get("problems", {})
     others = sorted(name for name in {*old, *new} if old.get(name) != new.get(name))
     settings = [f"{name} ({_shown(before)} -> {_shown(after)})" for name, before, after in changes]
+    if asked.get("spec", {}).get("puzzles") and any(name.partition(".")[0] in _OF_PUZZLES for name, *_ in changes):
+        return settings
     # Problems are known by their digest, which says nothing to a person.
     return settings + [f"the problems of the set {name}" for name in others]
 

@@ -2,7 +2,6 @@
 machine.
 """
 
-import time
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -100,12 +99,12 @@ def demo(
     """
     if run_file is not None and not is_run_file(run_file):
         raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
-    which, begin = _demo_of(model, task, truth), time.monotonic()
+    which = _demo_of(model, task, truth)
     print_note(f"{TITLES[which]}, in {out}")
     spec = requested_run(run_file, given, _spec(which, quick, truth))
     if quick and _is_smoke(which, knows_answers=spec.truth.knows_answers):
         print_note(SMOKE)
-    _show(_run(spec, which, quick, out, begin), out, json)
+    _show(_run(spec, which, quick, out), out, json)
 
 
 def _demo_of(model: DemoModel, task: DemoTask | None, truth: DemoTruth) -> Demo:
@@ -154,7 +153,7 @@ def _spec(demo: Demo, quick: bool, truth: DemoTruth) -> "RunSpec":
     return llm_demo_spec(0, LLM_SMOKE if quick else LlmDemoSize())
 
 
-def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) -> "Report":
+def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path) -> "Report":
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
@@ -186,7 +185,7 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path, begin: float) 
         else _run_beside(spec, demo, sets, run_id, workdir, claims=not is_smoke)
     )
     with LocalRun(workdir, model_options(spec)) as run:
-        return _report(run, (run_id, beside), spec, demo, quick, begin)
+        return _report(run, (run_id, beside), spec, demo, quick)
 
 
 def _work(run: "LocalRun", run_id: int, spec: "RunSpec") -> None:
@@ -222,7 +221,6 @@ def _report(
     spec: "RunSpec",
     demo: Demo,
     quick: bool,
-    begin: float,
 ) -> "Report":
     from restmcts.domain.tasks.number_paths import KIND
 
@@ -237,6 +235,7 @@ def _report(
         iteration_results,
         mark_beside,
         run_origin,
+        run_seconds,
         search_results,
         warnings_of,
         why_stopped,
@@ -258,7 +257,7 @@ def _report(
         title=TITLES[demo],
         command=f"restmcts demo {chosen} --seed {spec.seed}" + (" --quick" if quick else ""),
         seed=spec.seed,
-        seconds=time.monotonic() - begin,
+        seconds=run_seconds(run.database, run_id),
         iterations=iterations,
         beside=REST_EM if spec.truth.knows_answers else TRUE_ANSWERS,
         search=search_results(run.database, run_id, names),

@@ -2,7 +2,6 @@
 in one table.
 """
 
-import time
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager, nullcontext
 from dataclasses import replace
@@ -73,7 +72,6 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
         InputError: if a file, a model, a method or a setting cannot be used.
         RestMctsError: if the run fails, or no problem gets an answer; what is done stays done.
     """
-    begin = time.monotonic()
     print_note(f"restmcts evaluate in {asked.out}: {asked.problems}")
     from restmcts_cli.arguments.connection import connect
     from restmcts_cli.experiments.evaluation_run import EvaluationWork
@@ -93,7 +91,7 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
         work = EvaluationWork(evaluation, sets, models.checkpoints, asked.max_tokens)
         with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
-            return _report(results, work, asked.problems, begin)
+            return _report(results, work, asked.problems)
 
 
 def _check(asked: EvaluationRequest, benchmark: Benchmark) -> None:
@@ -257,12 +255,12 @@ def _seen(sets: Sets, models: "EvaluatedModels", stack: "Connection | None") -> 
     )
 
 
-def _report(results: "EvaluationResults", work: "EvaluationWork", source: str, begin: float) -> "EvaluationReport":
+def _report(results: "EvaluationResults", work: "EvaluationWork", source: str) -> "EvaluationReport":
     from restmcts.domain.stats.outcomes import FAILED, OutcomeTable
 
     from restmcts_cli.reports.evaluation_examples import differing_examples
     from restmcts_cli.reports.evaluation_tables import EvaluationReport, pass_at_powers
-    from restmcts_cli.reports.run_results import run_origin
+    from restmcts_cli.reports.run_results import run_origin, run_seconds
 
     outcomes = list(results.outcomes())
     if all(outcome.verdict == FAILED for outcome in outcomes):
@@ -270,7 +268,8 @@ def _report(results: "EvaluationResults", work: "EvaluationWork", source: str, b
     table = OutcomeTable(outcomes)
     examples = differing_examples(results, table, [problem.question for problem in work.problems[PROBLEM_SET]])
     passed, origin = pass_at_powers(results.counts()), run_origin(results.database, results.run_id)
-    return EvaluationReport(source, work.config, outcomes, table, passed, time.monotonic() - begin, examples, origin)
+    seconds = run_seconds(results.database, results.run_id)
+    return EvaluationReport(source, work.config, outcomes, table, passed, seconds, examples, origin)
 
 
 def _show(report: "EvaluationReport", out: Path, json: bool) -> None:

@@ -1,6 +1,5 @@
 """`restmcts selftrain`: the whole loop on the user's problems and model, in one process."""
 
-import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -54,7 +53,6 @@ def selftrain(
 
     Example: [bold]restmcts selftrain problems.jsonl --policy Qwen/Qwen3-0.6B --workdir run1[/bold]
     """
-    begin = time.monotonic()
     print_note(f"restmcts selftrain in {workdir}")
     stored = _stored(workdir) if run is None else None
     if run is None and stored is None and not any(_names_problems(setting) for setting in given):
@@ -68,7 +66,7 @@ def selftrain(
     if dry_run:
         _forecast(spec, workdir, named, json)
         return
-    report = _run(spec, workdir, begin, named)
+    report = _run(spec, workdir, named)
     _show(report, workdir / "report.html", json)
 
 
@@ -114,14 +112,14 @@ def _other_runs(workdir: Path) -> str:
     return f"; its runs are {', '.join(names)}: restmcts runs work NAME --workdir {workdir}" if names else ""
 
 
-def _run(spec: "RunSpec", workdir: Path, begin: float, named: set[str]) -> "Report":
+def _run(spec: "RunSpec", workdir: Path, named: set[str]) -> "Report":
     from restmcts_cli.experiments.selftrain_run import selftrained_here
 
     with selftrained_here(spec, workdir, named) as done:
-        return _report(done.run, done.run_id, workdir, done.spec, begin)
+        return _report(done.run, done.run_id, workdir, done.spec)
 
 
-def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin: float) -> "Report":
+def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec") -> "Report":
     from restmcts_cli.reports.run_report_data import Report
     from restmcts_cli.reports.run_results import (
         collected_solved,
@@ -130,6 +128,7 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
         iteration_results,
         mark_beside,
         run_origin,
+        run_seconds,
         warnings_of,
     )
 
@@ -143,7 +142,7 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec", begin:
         title=f"{spec.method} self-training",
         command=f"restmcts selftrain --workdir {workdir}",
         seed=spec.seed,
-        seconds=time.monotonic() - begin,
+        seconds=run_seconds(run.database, run_id),
         iterations=iteration_results(run.database, run_id),
         tree=example_tree(run.database, run_id, f"collect-{spec.iterations}")
         or example_tree(run.database, run_id, "collect-1"),

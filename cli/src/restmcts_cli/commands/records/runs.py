@@ -215,9 +215,8 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
     from restmcts.adapters.sql.state import annotations, blocks, token_budget
     from restmcts.reporting.annotations import annotations_in_words
     from restmcts.reporting.run_origins import RunOrigin
-    from restmcts.reporting.value_warnings import value_warnings
 
-    from restmcts_cli.reports.run_results import iteration_results
+    from restmcts_cli.reports.run_results import checkpoint_warnings, iteration_results
 
     with connection.database.transaction() as transaction:
         run = queries.run_named(transaction, name)
@@ -227,10 +226,10 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
         promoted = {row.kind: row.name for row in queries.list_checkpoints(transaction, run.id) if row.promoted}
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
         annotated = annotations.counts(transaction, run.id)
+        warnings = checkpoint_warnings(transaction, run.id, phases, mark_of(truth))
         times, now = run_times(transaction, run.id)[run.id], transaction.now()
         origin = RunOrigin(run, times.started)
     iterations = iteration_results(connection.database, run.id)
-    warnings = value_warnings(phases, mark_of(truth))
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
     if json:
         print_json(

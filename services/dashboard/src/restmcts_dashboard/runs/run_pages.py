@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
 from restmcts.adapters.sql.database import Transaction
-from restmcts.adapters.sql.reads import queries, stack_queries
+from restmcts.adapters.sql.reads import end_quality, queries, stack_queries
 from restmcts.adapters.sql.reads.tree_counts import share_solved
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.state import promotions
@@ -14,6 +14,7 @@ from restmcts.adapters.sql.tables import TreeState
 from restmcts.errors import NotFoundError
 from restmcts.reporting.run_origins import RunOrigin
 from restmcts.reporting.truth import MARK
+from restmcts.reporting.value_warnings import end_warnings
 from sqlalchemy import select
 
 from restmcts_dashboard import live
@@ -42,7 +43,7 @@ def run_pages(source: Source) -> APIRouter:
 
 
 def _add_run(pages: APIRouter, source: Source) -> None:
-    known_quality: dict[int, run_reads.EndQuality | None] = {}
+    known_quality: dict[int, end_quality.EndQuality | None] = {}
 
     def parts(run_id: int, x: charts.Across) -> dict[str, str]:
         with source.database.transaction() as transaction:
@@ -65,12 +66,13 @@ def _add_run(pages: APIRouter, source: Source) -> None:
     @pages.get("/runs/{run_id}/quality")
     def quality(run_id: RowId) -> Response:
         with source.database.transaction() as transaction:
-            found = run_reads.value_quality(transaction, run_id, known_quality)
+            found = end_quality.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)
             mark = _mark(transaction, run_id)
         return page(
             "part_quality.html.j2",
             quality=found,
+            warnings=end_warnings({name: one.auc for name, one in found.items()}, mark),
             chart=charts.quality_chart(phases, {name: one.auc for name, one in found.items()}, mark),
             mark=mark,
         )

@@ -10,6 +10,7 @@ import tempfile
 import threading
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from http.client import HTTPException
 from urllib.error import HTTPError
 from urllib.parse import urlsplit
@@ -23,32 +24,51 @@ MAX_REASON_CHARACTERS = 300
 TEXT = "RESTMCTS_TEXT"
 
 
-def send(settings: NotificationSettings, document: str, text: str) -> dict[str, str]:
-    """Send a notification wherever the settings say; return what failed: a sentence for each of
-    their fields "notify_command" and "notify_url".
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """Why a notification did not go out, or nobody knows whether it did.
+
+    Attributes:
+        reason: as a sentence.
+        may_be_sent: no answer came in time: sent again, it might arrive twice.
+    """
+
+    reason: str
+    may_be_sent: bool = False
+
+
+def send(settings: NotificationSettings, document: str, text: str) -> dict[str, Failure]:
+    """Send a notification wherever the settings say; return what failed, by their fields
+    "notify_command" and "notify_url".
 
     Args:
         document: as JSON.
         text: the same in a sentence.
     """
     failed = {"notify_command": _to_command(settings, document, text), "notify_url": _to_address(settings, document)}
-    return {name: reason for name, reason in failed.items() if reason is not None}
+    return {name: failure for name, failure in failed.items() if failure is not None}
 
 
-def _to_command(settings: NotificationSettings, document: str, text: str) -> str | None:
+def _to_command(settings: NotificationSettings, document: str, text: str) -> Failure | None:
     if not settings.notify_command:
         return None
+    name, seconds = "the command of RESTMCTS_NOTIFY_COMMAND", settings.notify_seconds
     command = ["/bin/sh", "-c", settings.notify_command]
     try:
-        reason = _run(command, document, {**os.environ, TEXT: text}, settings.notify_seconds)
+        reason = _run(command, document, {**os.environ, TEXT: text}, seconds)
+    except subprocess.TimeoutExpired:
+        return Failure(f"{name} {_silence(seconds)} and was stopped", may_be_sent=True)
     except (OSError, ValueError) as error:
         reason = f"does not start ({error})"
-    return f"the command of RESTMCTS_NOTIFY_COMMAND {reason}" if reason is not None else None
+    return Failure(f"{name} {reason}") if reason is not None else None
 
 
 def _run(command: list[str], document: str, environment: Mapping[str, str], seconds: float) -> str | None:
     """Run a command; return what went wrong. Files in place of pipes: whatever it leaves running
     keeps nobody waiting.
+
+    Raises:
+        subprocess.TimeoutExpired: if it takes longer; it is killed then.
     """
     with tempfile.TemporaryFile() as given, tempfile.TemporaryFile() as errors:
         given.write(document.encode())
@@ -62,7 +82,7 @@ def _run(command: list[str], document: str, environment: Mapping[str, str], seco
             with suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
             child.wait()
-            return f"took longer than {seconds:g} s"
+            raise
         errors.seek(0)
         said = errors.read(4096).decode(errors="replace").strip()
     if status == 0:
@@ -70,18 +90,27 @@ def _run(command: list[str], document: str, environment: Mapping[str, str], seco
     return f"ended with {status}" + (f": {escaped_text(said)[:MAX_REASON_CHARACTERS]}" if said else "")
 
 
-def _to_address(settings: NotificationSettings, document: str) -> str | None:
+def _silence(seconds: float) -> str:
+    return f"gave no answer within {seconds:g} s"
+
+
+def _to_address(settings: NotificationSettings, document: str) -> Failure | None:
     url = settings.notify_url.get_secret_value()
     if not url:
         return None
-    reasons = [f"gave no answer within {settings.notify_seconds:g} s"]
+    silence = _silence(settings.notify_seconds)
+    reasons = [silence]
     thread = threading.Thread(
         target=lambda: reasons.append(_post(url, document, settings.notify_seconds)), name="notification", daemon=True
     )
     thread.start()
     # The library bounds each wait for bytes, and a server may send one after the other.
     thread.join(settings.notify_seconds)
-    return f"{urlsplit(url).hostname}, of RESTMCTS_NOTIFY_URL, {reasons[-1]}" if reasons[-1] else None
+    if not reasons[-1]:
+        return None
+    return Failure(
+        f"{urlsplit(url).hostname}, of RESTMCTS_NOTIFY_URL, {reasons[-1]}", may_be_sent=reasons[-1] == silence
+    )
 
 
 class _NoRedirect(HTTPRedirectHandler):
@@ -99,6 +128,8 @@ def _post(url: str, document: str, seconds: float) -> str:
     except HTTPError as error:
         error.close()
         return f"answers with {error.code}"
+    except TimeoutError:  # of the answer: while it connects, it is a URLError
+        return _silence(seconds)
     except OSError as error:
         return f"is not reached ({reason_of(error)})"
     except (HTTPException, ValueError) as error:  # whose words may hold the address, which is a secret

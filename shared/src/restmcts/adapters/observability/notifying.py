@@ -12,7 +12,7 @@ from dataclasses import dataclass, replace
 
 from pydantic import SecretStr
 
-from restmcts.adapters.observability.notifications import send
+from restmcts.adapters.observability.notifications import Failure, send
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads.run_lines import RunLine, Score, run_lines
 from restmcts.adapters.sql.reads.truth import unchecked_runs
@@ -127,14 +127,22 @@ def _command(one: News, place: str) -> str:
 
 
 def _send(settings: NotificationSettings, notification: Notification, stopping: threading.Event) -> None:
-    """Send a notification; what failed is tried again, and that alone."""
-    failed: dict[str, str] = {}
+    """Send a notification; what failed is tried again, and that alone. What gave no answer may have
+    done its work, and is not.
+    """
+    failed: dict[str, Failure] = {}
     for pause in (0.0, *SECONDS_BETWEEN_TRIES):
         if pause and stopping.wait(pause):
             break
-        failed = send(settings, notification.document, notification.text)
+        tried = send(settings, notification.document, notification.text)
+        for unsure in (failure for failure in tried.values() if failure.may_be_sent):
+            log.warning(
+                "a notification that run %s is %s may not have arrived: %s",
+                *(notification.run, notification.state, unsure.reason),
+            )
+        failed = {name: failure for name, failure in tried.items() if not failure.may_be_sent}
         if not failed:
             return
         settings = settings.model_copy(update={name: empty for name, empty in _NOBODY.items() if name not in failed})
-    reasons = "; ".join(failed.values())
+    reasons = "; ".join(failure.reason for failure in failed.values())
     log.warning("no notification was sent that run %s is %s: %s", notification.run, notification.state, reasons)

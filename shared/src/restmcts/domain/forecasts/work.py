@@ -18,6 +18,7 @@ from restmcts.domain.runs.phases import (
     TrainPolicyPhase,
     TrainValuePhase,
 )
+from restmcts.domain.runs.plans import BASE
 from restmcts.domain.runs.splits import size_of_round
 from restmcts.domain.runs.training_settings import TrainingSettings
 
@@ -45,6 +46,7 @@ class MeasuredSearch:
         key: of `search_key`; phases of one key search alike.
         seconds: that the process spent on it; what several phases shared is divided among them.
         token_variance: of the tokens of single trees.
+        policy: that searched, by its name in its run.
     """
 
     key: str
@@ -54,6 +56,7 @@ class MeasuredSearch:
     nodes: int
     seconds: float
     token_variance: float = 0.0
+    policy: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -233,6 +236,9 @@ def _of_phase(
 def _of_search(phase: SearchPhase, num_trees: int, measured: Measured, machine: Machine) -> PhaseForecast:
     spec = SEARCH_PHASE.dump_python(phase, mode="json")
     alike = [one for one in measured.searches if one.key == search_key(spec) and one.num_trees]
+    # A first policy may write on without an end, a trained one seldom does.
+    of_policy = [one for one in alike if one.policy == phase.policy]
+    alike = of_policy or [one for one in alike if one.policy != BASE] or alike
     limit = 0 if phase.samples_of else (num_trees * phase.budget.tokens if phase.budget.tokens is not None else None)
     if not alike:
         return PhaseForecast(

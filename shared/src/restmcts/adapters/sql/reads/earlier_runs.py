@@ -24,7 +24,8 @@ def earlier_runs(
         own_id: of the run itself if it is stored; what is done of it is measured too, and it is not
             among the names.
     """
-    found = runs_like(transaction, policy, {name: getattr(spec.models, name) for name in SPEED})
+    like = runs_like(transaction, policy, {name: getattr(spec.models, name) for name in SPEED})
+    found = [run for run in like if run.id != own_id]
     ids = [run.id for run in found] + ([own_id] if own_id is not None else [])
     measured = measured_in(transaction, artifacts, ids, "earlier runs")
     return measured, [run.name for run in found]

@@ -124,6 +124,7 @@ def _searches(transaction: Transaction, run_id: int, done: Sequence[StoredPhase]
             counts[row.id].nodes,
             busy * counts[row.id].seconds / open_seconds,
             spread.get(row.id, 0.0),
+            row.spec["policy"],
         )
         for row in rows
     ]
