@@ -13,7 +13,8 @@ from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.domain.runs.phases import PromotionPhase
 from restmcts.domain.runs.promotion import HeldOutStep, auc, sibling_accuracy
-from restmcts.reporting.value_warnings import value_warnings
+from restmcts.domain.stats.estimates import Estimate
+from restmcts.reporting.value_warnings import end_warnings, value_warnings
 from restmcts.usecases import promote
 from restmcts_cli.reports.run_results import warnings_of
 from restmcts_dashboard.app import create_app
@@ -90,9 +91,15 @@ def end(tree_id: int, node_id: int, verdict: str, value: float) -> dict[str, obj
 
 @pytest.mark.parametrize(("num_right", "by_chance"), [(6, False), (3, True), (1, True)])
 def test_values_that_order_ends_by_chance_are_said_without_a_gate(
-    workdir: Path, document: Callable[..., Any], shown: Callable[..., str], num_right: int, by_chance: bool
+    workdir: Path,
+    document: Callable[..., Any],
+    shown: Callable[..., str],
+    monkeypatch: pytest.MonkeyPatch,
+    num_right: int,
+    by_chance: bool,
 ) -> None:
     """Of six pairs of a right and a wrong end, the right one has the higher value in some."""
+    monkeypatch.setattr("restmcts.reporting.value_warnings.FEW", 6)
     database = Database(f"sqlite:///{workdir / 'run.db'}")
     with database.transaction() as transaction:
         (phase,) = [one for one in runs.phases_of(transaction, 1) if one.name == "collect-1"]
@@ -122,6 +129,10 @@ def test_values_that_order_ends_by_chance_are_said_without_a_gate(
     with TestClient(create_app(folder_source(workdir / "run.db")), base_url="http://127.0.0.1") as client:
         assert ("not better than chance" in client.get("/runs/1/quality").text) == by_chance
     database.close()
+
+
+def test_a_few_trees_do_not_show_that_values_are_no_better_than_chance() -> None:
+    assert [bool(end_warnings({"collect-1": Estimate(0.5, 0.1, number)})) for number in (19, 20)] == [False, True]
 
 
 @dataclass(frozen=True)

@@ -54,14 +54,16 @@ def value_warnings(phases: Sequence[EndedPhase], mark: str = "") -> list[str]:
 
 def end_warnings(areas: Mapping[str, Estimate], mark: str = "") -> list[str]:
     """Return a sentence if the values that guided searches order verified ends no better than
-    chance.
+    chance; a few trees show neither.
 
     Args:
         areas: by the name of a search, the chance that a right end has a higher value than a wrong
             one (AUC).
         mark: the word behind it: "unchecked", or nothing.
     """
-    found = [f"{area.as_decimal()} in {name}" for name, area in areas.items() if not is_above_chance(area)]
+    found = [
+        f"{area.as_decimal()} in {name}" for name, area in areas.items() if area.n >= FEW and not is_above_chance(area)
+    ]
     if not found:
         return []
     behind = f" ({mark})" if mark else ""

@@ -179,7 +179,7 @@ def _check_search(page: _Tables, document: Any, run: _Run) -> None:
         spent = [tokens for *_, tokens in run.trees(phase)]
         outcomes, tokens, most = run.right(phase), fmean(spent), max(spent)
         limit = "–" if budget is None else f"{budget:,}"
-        assert [method, limit, f"{round(tokens):,}", f"{most:,}", share(outcomes)] in page.rows
+        assert [method, limit, f"{round(tokens):,}", f"{most:,}", share(outcomes), f"{len(outcomes):,}"] in page.rows
         assert f"{method}: {share(outcomes)}" in page.titles
         assert math.isclose(found["accuracy"], fmean(outcomes)) and found["mean_tokens"] == round(tokens, 1)
         assert found["most_tokens"] == most
