@@ -2,6 +2,7 @@
 labelled trees of a run.
 """
 
+import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -13,6 +14,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, console, print_json, print_note
+from restmcts_cli.row_progress import SECONDS_BETWEEN_LINES
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -271,7 +273,7 @@ def _scored(
 
 
 class Progress:
-    """A bar on the terminal, on standard error; nothing where there is no terminal."""
+    """A bar on the terminal, on standard error; a line a minute where there is no terminal."""
 
     def __init__(self, name: str, total: int) -> None:
         from rich.progress import Progress as Bar
@@ -279,6 +281,8 @@ class Progress:
         shown = console(stderr=True)
         self._bar = Bar(console=shown, transient=True, disable=not shown.is_terminal)
         self._task = self._bar.add_task(name, total=total)
+        self._name, self._total, self._is_terminal = name, total, shown.is_terminal
+        self._last = time.monotonic()
 
     def __enter__(self) -> "Progress":
         self._bar.start()
@@ -289,7 +293,11 @@ class Progress:
 
     def __call__(self, completed: int, total: int | None = None) -> None:
         """Show how many are done, of so many if that is another number than before."""
+        self._total = self._total if total is None else total
         self._bar.update(self._task, completed=completed, total=total)
+        if not self._is_terminal and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
+            self._last = time.monotonic()
+            print_note(f"{self._name}: {completed:,} of {self._total:,}")
 
 
 def _show(shown: Shown, out: Path | None, json: bool) -> None:

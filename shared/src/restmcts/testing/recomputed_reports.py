@@ -358,10 +358,12 @@ def _check_sentences(page: _Tables, document: Any, run: _Run, beside: _Run, last
         else:
             _says(page, rf"is level with {named} \((.*?)\)", share(other))
     outcomes = {one["method"]: run.right(f"{one['method']} @ 80") for one in document["search"] if one["budget_tokens"]}
-    ranked = sorted(outcomes, key=lambda method: -fmean(outcomes[method]))
+    spent = {one["method"]: one["mean_tokens"] for one in document["search"]}
+    ranked = sorted(outcomes, key=lambda method: (-fmean(outcomes[method]), spent[method]))
     points, _ = difference(outcomes[ranked[0]], outcomes[ranked[1]])
     if points:
-        pattern = rf"Under a limit of 80 tokens a problem, (.*?) is best \((.*?)\), ({NUMBER}) points above (.*?)[:,;]"
+        limits = f"Under a limit of 80 tokens a problem, on {NUMBER} problems"
+        pattern = rf"{limits}, (.*?) is best \((.*?)\), ({NUMBER}) points above (.*?)[:,;]"
         _says(page, pattern, ranked[0], share(outcomes[ranked[0]]), f"{points:.1f}", ranked[1])
 
 
