@@ -94,7 +94,9 @@ def test_a_search_of_a_problem_with_an_answer_has_verdicts(played: dict[str, Any
 
 def test_bad_input_is_one_line_that_names_arguments(played: dict[str, Any]) -> None:
     policy, workdir = played["policy"], played["workdir"]
-    with pytest.raises(InputError, match=r"reads at most 128 tokens.* e.g. max_step_tokens 8 max_solution_tokens"):
+    with pytest.raises(
+        InputError, match=r"reads at most 128 tokens.* e.g. generation.max_step_tokens 8 generation.max_solution"
+    ):
         restmcts.search(policy, problem="1 + 1?", algorithm="greedy")
     with pytest.raises(InputError, match=r"iterations \(1 -> 2\).* choose another workdir"):
         restmcts.selftrain({**played["spec"], "iterations": 2}, workdir)
