@@ -5,7 +5,7 @@ elsewhere.
 import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 from restmcts.domain.text import counted
 from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
@@ -13,6 +13,15 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 from restmcts_cli.reports.shown_tables import console, print_note
 
 Row = TypeVar("Row")
+
+
+class Seen(Protocol):
+    """Is called with how much is done."""
+
+    def __call__(self, number: int, done: int | None = None, total: int | None = None) -> None:
+        """Show that so many things are done."""
+        ...
+
 
 SECONDS_UNTIL_BAR = 1.0
 SECONDS_BETWEEN_LINES = 60.0
@@ -37,9 +46,10 @@ def with_progress(
 
 
 @contextmanager
-def shown_progress(doing: str, what: str, total: int | None = None) -> Iterator[Callable[[int, int], None]]:
+def shown_progress(doing: str, what: str, total: int | None = None) -> Iterator[Seen]:
     """Show on standard error how much of something is done once it takes more than a moment; yield
-    what is to be called with the number of things, and with their part of the total.
+    what is to be called with the number of things, with their part of the total where that is in
+    another unit, and with the total where that is learnt late.
 
     Args:
         what: one of the things that are counted: "row".
@@ -52,9 +62,9 @@ def shown_progress(doing: str, what: str, total: int | None = None) -> Iterator[
     task = bar.add_task(doing, total=total, seen="")
     begin = last = time.monotonic()
 
-    def seen(number: int, done: int) -> None:
+    def seen(number: int, done: int | None = None, total: int | None = None) -> None:
         nonlocal last
-        bar.update(task, completed=done, seen=counted(number, what))
+        bar.update(task, completed=number if done is None else done, total=total, seen=counted(number, what))
         now = time.monotonic()
         if shown.is_terminal and not bar.live.is_started and now - begin > SECONDS_UNTIL_BAR:
             bar.start()

@@ -2,7 +2,6 @@
 labelled trees of a run.
 """
 
-import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +13,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, console, print_json, print_note
-from restmcts_cli.row_progress import SECONDS_BETWEEN_LINES
+from restmcts_cli.row_progress import shown_progress
 
 if TYPE_CHECKING:
     from markupsafe import Markup
@@ -193,7 +192,7 @@ def _on_solutions(asked: Asked, opened: "OpenedPrm", solutions: "list[LabelledSo
     from restmcts_cli.reward_models.bench_report import bench_document, bench_table, shown_misses
     from restmcts_cli.reward_models.results import bench_result, sentences
 
-    scored = _scored(asked, opened, solutions, "solutions scored")
+    scored = _scored(asked, opened, solutions)
     result = bench_result(
         asked.model,
         opened.format.name,
@@ -215,7 +214,7 @@ def _on_annotations(asked: Asked, opened: "OpenedPrm", run: str, paths: "list[An
         annotation_table,
     )
 
-    scored = _scored(asked, opened, [path.solution for path in paths], "annotated paths scored")
+    scored = _scored(asked, opened, [path.solution for path in paths])
     name = opened.format.name
     result = annotation_bench(asked.model, name, run, opened.rule, paths, scored, asked.threshold)
     return Shown([annotation_table(result)], annotation_sentences(result), [], annotation_document(result))
@@ -236,7 +235,7 @@ def _on_trees(
     )
     from restmcts_cli.reward_models.run_trees import step_orders, steps_by_problem, values_of_nodes
 
-    scored = _scored(asked, opened, paths, "paths scored")
+    scored = _scored(asked, opened, paths)
     values = values_of_nodes(found, paths, scored)
     problems = steps_by_problem(found, values)
     searched = [ScoredTree(one.problem, one.tree, one.verdicts, values[one.tree_id]) for one in found]
@@ -263,41 +262,11 @@ def _on_trees(
     return Shown(tables, run_sentences(result), [], run_document(result), {tables[0].title: calibration_chart(result)})
 
 
-def _scored(
-    asked: Asked, opened: "OpenedPrm", solutions: "Sequence[LabelledSolution]", what: str
-) -> "list[ScoredSolution]":
+def _scored(asked: Asked, opened: "OpenedPrm", solutions: "Sequence[LabelledSolution]") -> "list[ScoredSolution]":
     from restmcts_cli.reward_models.scoring import score_solutions
 
-    with Progress(what, len(solutions)) as seen:
+    with shown_progress(f"scoring with {asked.model}", "path", len(solutions)) as seen:
         return score_solutions(opened.scorer, solutions, asked.out, asked.scored_model, seen)
-
-
-class Progress:
-    """A bar on the terminal, on standard error; a line a minute where there is no terminal."""
-
-    def __init__(self, name: str, total: int) -> None:
-        from rich.progress import Progress as Bar
-
-        shown = console(stderr=True)
-        self._bar = Bar(console=shown, transient=True, disable=not shown.is_terminal)
-        self._task = self._bar.add_task(name, total=total)
-        self._name, self._total, self._is_terminal = name, total, shown.is_terminal
-        self._last = time.monotonic()
-
-    def __enter__(self) -> "Progress":
-        self._bar.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._bar.stop()
-
-    def __call__(self, completed: int, total: int | None = None) -> None:
-        """Show how many are done, of so many if that is another number than before."""
-        self._total = self._total if total is None else total
-        self._bar.update(self._task, completed=completed, total=total)
-        if not self._is_terminal and time.monotonic() - self._last > SECONDS_BETWEEN_LINES:
-            self._last = time.monotonic()
-            print_note(f"{self._name}: {completed:,} of {self._total:,}")
 
 
 def _show(shown: Shown, out: Path | None, json: bool) -> None:

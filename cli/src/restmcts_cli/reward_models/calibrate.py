@@ -12,7 +12,7 @@ from restmcts.errors import InputError
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins
 from restmcts_cli.reports.shown_tables import Json, console, print_json, print_note
-from restmcts_cli.reward_models.bench import Progress
+from restmcts_cli.row_progress import shown_progress
 
 if TYPE_CHECKING:
     from restmcts.domain.stats.temperature import CalibrationResult, Change
@@ -110,7 +110,7 @@ def _steps(
     from restmcts_cli.reward_models.scoring import score_solutions
 
     paths = paths_of_trees(found)
-    with Progress("paths scored", len(paths)) as seen:
+    with shown_progress(f"scoring with {model}", "path", len(paths)) as seen:
         scored = score_solutions(opened.scorer, paths, None, model, seen)
     problems = steps_by_problem(found, values_of_nodes(found, paths, scored))
     if not problems:

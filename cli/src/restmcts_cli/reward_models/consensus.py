@@ -11,6 +11,7 @@ from restmcts.errors import InputError
 
 from restmcts_cli.commands.records.checkpoints import not_written
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note
+from restmcts_cli.row_progress import shown_progress
 
 if TYPE_CHECKING:
     from restmcts.domain.labels.consensus import Agreement, Consensus, StepValue
@@ -124,7 +125,6 @@ def _scored(judge: str, opened: "OpenedPrm", rows: Sequence[dict[str, Any]], out
     """
     from restmcts.domain.labels.labelled_solutions import LabelledSolution
 
-    from restmcts_cli.reward_models.bench import Progress
     from restmcts_cli.reward_models.scoring import score_solutions
 
     if opened.rule != "below":
@@ -136,7 +136,7 @@ def _scored(judge: str, opened: "OpenedPrm", rows: Sequence[dict[str, Any]], out
         LabelledSolution(str(number), "data", row["question"], tuple(row["steps"]), (None,) * len(row["steps"]), None)
         for number, row in enumerate(rows)
     ]
-    with Progress("paths scored", len(paths)) as seen:
+    with shown_progress(f"scoring with {judge}", "path", len(paths)) as seen:
         return score_solutions(opened.scorer, paths, out, judge, seen)
 
 

@@ -9,7 +9,7 @@ import typer
 from restmcts.errors import InputError
 
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note
-from restmcts_cli.reward_models.bench import Progress
+from restmcts_cli.row_progress import shown_progress
 
 if TYPE_CHECKING:
     from restmcts.domain.runs.training_settings import TrainingSettings
@@ -73,8 +73,8 @@ def train(
     from restmcts.modeling.training.training import train_value
     from restmcts.modeling.training.training_loop import Attempt
 
-    with Progress("training steps", 1) as seen:
-        attempt = Attempt(on_progress=lambda step, total, _: seen(step, total))
+    with shown_progress(f"training {trunk}", "step") as seen:
+        attempt = Attempt(on_progress=lambda step, total, _: seen(step, total=total))
         report = train_value(trunk, examples, settings, out, attempt, objective=objective.value)
     figures = {name: value for name, value in asdict(report).items() if name != "losses"}
     if json:

@@ -73,7 +73,7 @@ def regrade(
             verifier.verifier_version,
             run,
             name,
-            lambda number: seen(number, number),
+            seen,
             truth=truth,
             open_judge=judges.open,
             annotated=annotations,
