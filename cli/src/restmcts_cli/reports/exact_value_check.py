@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 from restmcts.adapters.sql.rows import StoredCheckpoint
-from restmcts.adapters.sql.state import runs, trees
+from restmcts.adapters.sql.state import archived_trees, runs, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.workers.service import WorkerModelSettings
@@ -21,8 +21,11 @@ Path = tuple[str, tuple[str, ...]]
 
 def evaluate_checkpoints(run: LocalRun, run_id: int, phase_name: str) -> tuple[ValueQuality, ...]:
     """Return how each value model of a run agrees with exact distances, on the partial
-    solutions of a phase's trees.
+    solutions of a phase's trees; nothing where these are archived.
     """
+    with run.database.transaction() as transaction:
+        if archived_trees.numbers_of(transaction, run_id) is not None:
+            return ()
     paths = _paths(run, run_id, phase_name)
     with run.database.transaction() as transaction:
         checkpoints = [row for row in runs.checkpoints_of(transaction, run_id).values() if row.kind == "value"]

@@ -12,7 +12,7 @@ from restmcts.adapters.sql.reads.run_times import run_times
 from restmcts.adapters.sql.reads.tree_counts import share_solved, tree_counts
 from restmcts.adapters.sql.reads.truth import read_truth, unchecked_runs
 from restmcts.adapters.sql.rows import StoredPhase
-from restmcts.adapters.sql.state import runs, trees, truth_ledger
+from restmcts.adapters.sql.state import archived_trees, runs, trees, truth_ledger
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import NodeOrigin, PhaseState, RunState, TreeState
@@ -202,11 +202,11 @@ def search_results(database: Database, run_id: int, names: Sequence[tuple[str, s
 
 def example_tree(database: Database, run_id: int, phase_name: str) -> DrawnTree | None:
     """Return a tree worth looking at: of the phase's trees with right and wrong leaves, the one
-    with most nodes below 40.
+    with most nodes below 40; None if there is none, or they are archived.
     """
     with database.transaction() as transaction:
         phase = next((row for row in runs.phases_of(transaction, run_id) if row.name == phase_name), None)
-        if phase is None:
+        if phase is None or archived_trees.numbers_of(transaction, run_id) is not None:
             return None
         statement = (
             select(TREES.c.id, PROBLEMS.c.question)
@@ -248,9 +248,12 @@ def answers_beside(
 
     Args:
         names: each evaluation phase with the name of its policy for readers.
-        count: of problems at most; fewer where a phase has chosen no answer.
+        count: of problems at most; fewer where a phase has chosen no answer, none where the trees
+            are archived.
     """
     with database.transaction() as transaction:
+        if archived_trees.numbers_of(transaction, run_id) is not None:
+            return ()
         given = {policy: _answers(transaction, run_id, phase, policy, count) for phase, policy in names}
     first = next(iter(given.values()), {})
     questions = [question for question in first if all(question in one for one in given.values())]
@@ -298,7 +301,9 @@ def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
         truth = read_truth(transaction, run_id, run.config) if run is not None else None
         warnings = checkpoint_warnings(transaction, run_id, phases, mark_of(truth))
     of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
-    return (*of_truth, *(f"{warning}." for warning in warnings))
+    archived = run is not None and run.trees_in_store is not None
+    of_trees = (f"Archived: {archived_trees.in_words(run.name)}.",) if run is not None and archived else ()
+    return (*of_truth, *(f"{warning}." for warning in warnings), *of_trees)
 
 
 def checkpoint_warnings(transaction: Transaction, run_id: int, phases: Sequence[EndedPhase], mark: str) -> list[str]:

@@ -128,9 +128,10 @@ class Sibling:
 
 @dataclass(frozen=True, slots=True)
 class TreeOfRun(ShownTree):
-    """A tree with the number of its run."""
+    """A tree with the number of its run, and whether its nodes and requests are archived."""
 
     run_id: int
+    is_archived: bool
 
 
 def read_tree(transaction: Transaction, tree_id: int) -> TreeToDraw:
@@ -261,5 +262,6 @@ def facts_of(transaction: Transaction, tree_id: int) -> TreeOfRun:
         InputError: if there is no such tree.
     """
     tree = queries.tree_without_nodes(transaction, tree_id)
-    run_id = transaction.execute(select(TREES.c.run_id).where(TREES.c.id == tree_id)).scalar_one()
-    return TreeOfRun(**asdict(tree), run_id=run_id)
+    of_run = select(RUNS.c.id, RUNS.c.trees_in_store.is_not(None)).join(TREES, TREES.c.run_id == RUNS.c.id)
+    run_id, is_archived = transaction.execute(of_run.where(TREES.c.id == tree_id)).one()
+    return TreeOfRun(**asdict(tree), run_id=run_id, is_archived=is_archived)

@@ -9,7 +9,7 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.reads.truth import source_of_verdicts
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun
-from restmcts.adapters.sql.state import promotions, runs, token_budget
+from restmcts.adapters.sql.state import archived_trees, promotions, runs, token_budget
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.problems import Problem
@@ -250,12 +250,13 @@ def extend_run(transaction: Transaction, name: str, extension: Extension) -> tup
     those of the phases' names.
 
     Raises:
-        InputError: if there is no such run, it has failed or was cancelled, a phase of its is
-            another now, or a new phase needs what the run skipped.
+        InputError: if there is no such run, it has failed or was cancelled, its trees are archived,
+            a phase of its is another now, or a new phase needs what the run skipped.
     """
     run = runs.lock_run(transaction, run_named(transaction, name).id)
     if run is None:
         raise NotFoundError(f"run {name} is gone")
+    archived_trees.check_run_is_here(transaction, run.id)
     added = added_phases(transaction, run, extension)
     for set_name, problems in extension.problems.items():
         if not runs.digests_of(transaction, run.id, set_name):

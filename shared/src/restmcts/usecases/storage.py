@@ -47,6 +47,7 @@ _OF_CHECKPOINT = (RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
 _OF_DATASET = ((PHASES, PHASES.c.id == DATASETS.c.phase_id), _OF_PHASE)
 _NAMING = union_all(
     _naming(RUNS.c.config),
+    _naming(RUNS.c.trees_in_store),
     _naming(PHASES.c.spec, _OF_PHASE),
     _naming(PHASES.c.result, _OF_PHASE),
     _naming(CHECKPOINTS.c.uri, _OF_CHECKPOINT),
@@ -80,7 +81,7 @@ def delete_run(transaction: Transaction, name: str, *, acts: bool) -> Deletion:
     Raises:
         InputError: if there is no such run, it has not ended, or a worker still trains for it.
     """
-    run = _deletable(transaction, name)
+    run = ended_run(transaction, name, "deleted")
     names = _names(transaction)
     own = sorted(name for name, run_ids in names.items() if run.id in run_ids)
     rows = {table.name: _count(transaction, table, where) for table, where in _rows_of(run.id)}
@@ -91,11 +92,19 @@ def delete_run(transaction: Transaction, name: str, *, acts: bool) -> Deletion:
     return Deletion(run.name, rows, alone, [name for name in own if len(names[name]) > 1])
 
 
-def _deletable(transaction: Transaction, name: str) -> StoredRun:
+def ended_run(transaction: Transaction, name: str, done: str) -> StoredRun:
+    """Return a run that nobody works on any more, locked.
+
+    Args:
+        done: what is to be done with it: "deleted".
+
+    Raises:
+        InputError: if there is no such run, it has not ended, or a worker still trains for it.
+    """
     run = runs.lock_run(transaction, run_named(transaction, name).id)
     if run is None or run.state not in ENDED:
         raise InputError(
-            f"run {name} is {run.state if run else 'gone'}: a run is deleted once it has ended; "
+            f"run {name} is {run.state if run else 'gone'}: a run is {done} once it has ended; "
             f"`restmcts runs cancel {name}` ends it"
         )
     under_lease = (PHASES.c.run_id == run.id) & (PHASES.c.lease_until > moment())

@@ -103,10 +103,16 @@ def trace(
 
     Example: [bold]restmcts datasets trace demo value-1 17[/bold]
     """
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.state import archived_trees
+
     from restmcts_cli.reports.lineage import trace_row
 
     with connect(workdir) as connection:
         found = trace_row(connection, run, phase, row).document()
+        with connection.database.transaction() as transaction:
+            if queries.run_named(transaction, run).trees_in_store is not None:
+                print_note(archived_trees.in_words(run))
     if json:
         print_json(found)
         return

@@ -5,8 +5,10 @@ are found.
 from typing import Annotated
 
 import typer
+from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Workdir, connect
+from restmcts_cli.commands.records.run_store import archive_to_store
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 Names = Annotated[list[str], typer.Argument(help="Names of runs.")]
@@ -15,6 +17,15 @@ Names = Annotated[list[str], typer.Argument(help="Names of runs.")]
 def archive(
     names: Names,
     undo: Annotated[bool, typer.Option("--undo", help="Put them back into the lists.")] = False,
+    to_store: Annotated[
+        bool,
+        typer.Option(
+            "--to-store",
+            help="Move the nodes and requests of their trees from the database to the store, as Parquet, in place of"
+            " leaving the runs out of lists; lists what would be moved, and moves it with --yes. The runs have ended.",
+        ),
+    ] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="With --to-store: do it, not only report.")] = False,
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
@@ -22,8 +33,17 @@ def archive(
 
     A run that is in progress is paused or cancelled first.
 
+    With --to-store the rows that take the most space move to the store: the runs stay in the
+    lists with all their numbers, and only their trees cannot be opened until
+    [bold]restmcts runs restore NAME[/bold] brings them back.
+
     Example: [bold]restmcts runs archive first second[/bold]
     """
+    if to_store and undo:
+        raise InputError("--to-store and --undo exclude each other; `restmcts runs restore NAME` brings trees back")
+    if to_store:
+        archive_to_store(names, yes, workdir, json)
+        return
     from restmcts.usecases import steer
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:

@@ -26,6 +26,7 @@ from restmcts_cli.commands.records.run_delete import delete
 from restmcts_cli.commands.records.run_extend import clone, extend
 from restmcts_cli.commands.records.run_list import list_, note_waiting, state_of, times_of
 from restmcts_cli.commands.records.run_steer import cancel, pause, resume
+from restmcts_cli.commands.records.run_store import restore
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ app.command()(delete)
 app.command()(extend)
 app.command()(clone)
 app.command()(archive)
+app.command()(restore)
 app.command()(tag)
 app.command("list")(list_)
 
@@ -240,6 +242,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
                 "warnings": warnings,
                 "truth": truth_document(truth),
                 "annotations": asdict(annotated) if annotated is not None else None,
+                "trees_in_store": run.trees_in_store,
                 "phases": [_document(phase) for phase in phases],
                 "iterations": [_iteration(one) for one in iterations],
             }
@@ -293,8 +296,11 @@ def _facts(run: "StoredRun", phases: "Sequence[PhaseNumbers]") -> dict[str, obje
 
 
 def _reasons(run: "StoredRun", blocked: "Sequence[Block]") -> dict[str, object]:
+    from restmcts.adapters.sql.state import archived_trees
+
+    archived = {"archived": archived_trees.in_words(run.name)} if run.trees_in_store is not None else {}
     whys: dict[str, object] = {f"blocked ({number})": _described(block) for number, block in enumerate(blocked, 1)}
-    return whys or ({"reason": run.error} if run.error else {})
+    return (whys or ({"reason": run.error} if run.error else {})) | archived
 
 
 def _described(block: "Block") -> str:

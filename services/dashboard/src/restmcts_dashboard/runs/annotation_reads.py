@@ -25,17 +25,19 @@ class ListedAnnotation:
     note: str
     who: str
     created_at: datetime
-    step: str
+    step: str | None
     question: str
 
 
 def newest_annotations(transaction: Transaction, run_id: int) -> list[ListedAnnotation]:
-    """Return the annotations of a run, the newest first, at most `MAX_LISTED`."""
+    """Return the annotations of a run, the newest first, at most `MAX_LISTED`; without
+    the text of their steps where these are archived.
+    """
     at_node = (NODES.c.tree_id == ANNOTATIONS.c.tree_id) & (NODES.c.node_id == ANNOTATIONS.c.node_id)
     _, question = original(PROBLEMS)
     statement = (
         select(*columns(ListedAnnotation, ANNOTATIONS, besides=("step", "question")), NODES.c.step, question)
-        .join(NODES, at_node)
+        .outerjoin(NODES, at_node)
         .join(TREES, TREES.c.id == ANNOTATIONS.c.tree_id)
         .join(PROBLEMS, PROBLEMS.c.id == TREES.c.problem_id)
         .outerjoin(ORIGINAL, ORIGINAL.c.id == PROBLEMS.c.derived_from)

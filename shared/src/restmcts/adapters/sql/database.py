@@ -3,8 +3,9 @@ after its commit.
 """
 
 import os
+import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from datetime import datetime
 from pathlib import Path
 from typing import Any, TypeVar
@@ -205,6 +206,23 @@ class Database:
         rows = [{"name": message.name, "body": body_of(message)} for message in transaction.emitted]
         statement = insert(OUTBOX).returning(OUTBOX.c.id, sort_by_parameter_order=True)
         return list(transaction.connection.execute(statement, rows).scalars())
+
+    def compact(self) -> None:
+        """Give the space of deleted rows back to the disk on SQLite; PostgreSQL's autovacuum makes
+        it free for other rows.
+
+        Raises:
+            StorageError: if the disk has no room for a copy of what is left.
+        """
+        if not self.is_sqlite:
+            return
+        # by the driver: SQLAlchemy begins a transaction, in which no VACUUM can be
+        with closing(self.engine.raw_connection()) as connection, closing(connection.cursor()) as cursor:
+            try:
+                for statement in ("VACUUM", "PRAGMA wal_checkpoint(TRUNCATE)"):
+                    cursor.execute(statement)
+            except sqlite3.Error as error:
+                raise StorageError(f"database: the space of deleted rows is not given back ({error})") from error
 
     def close(self) -> None:
         self.engine.dispose()

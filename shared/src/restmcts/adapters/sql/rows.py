@@ -49,6 +49,7 @@ class StoredRun(RunFacts):
 
     config: JsonObject
     provenance: list[JsonObject] | None
+    trees_in_store: JsonObject | None
 
 
 @dataclass(frozen=True, slots=True)

@@ -110,6 +110,8 @@ class Run(SQLModel, table=True):
     generate (None: no limit). `notified_state` is the state that somebody was last notified of, if
     the run is still in it. `tags` are words of people; an archived run is left out of lists.
     `provenance` is what restmcts.domain.provenance records; None: the run is older than that.
+    `trees_in_store` is what restmcts.adapters.sql.state.archived_trees says of nodes and requests
+    that are in the store; None: they are in their tables.
     """
 
     __tablename__ = "runs"
@@ -128,6 +130,7 @@ class Run(SQLModel, table=True):
     archived_at: datetime | None = Field(default=None, sa_column=time_column())
     notified_state: str | None = None
     provenance: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    trees_in_store: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     tags: list[str] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False, default=list, server_default="[]")
     )

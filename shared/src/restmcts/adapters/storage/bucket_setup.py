@@ -83,9 +83,9 @@ ACCESS = {
     ),
     "dashboard": Access(reads=("datasets",)),
     "cli": Access(
-        reads=("checkpoints", "datasets", "training-logs"),
-        writes=("checkpoints",),
-        removes=("checkpoints", "datasets", "training-logs", "training-states"),
+        reads=("checkpoints", "datasets", "training-logs", "trees"),
+        writes=("checkpoints", "trees"),
+        removes=("checkpoints", "datasets", "training-logs", "training-states", "trees"),
         own="doctor",
     ),
 }

@@ -9,7 +9,7 @@ from sqlalchemy import select
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import JsonObject
-from restmcts.adapters.sql.state import annotations, trees
+from restmcts.adapters.sql.state import annotations, archived_trees, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.adapters.sql.tables import TreeState
@@ -52,8 +52,8 @@ def annotate(
     what the same person said of it before is replaced.
 
     Raises:
-        InputError: if there is no such step, its tree is not labelled yet, or it ends no solution
-            and its answer is annotated.
+        InputError: if there is no such step, its tree is not labelled yet or archived, or it ends
+            no solution and its answer is annotated.
     """
     tree = transaction.execute(select(TREES.c.run_id, TREES.c.state).where(TREES.c.id == tree_id)).first()
     if tree is None:
@@ -62,6 +62,8 @@ def annotate(
         raise InputError(f"tree {tree_id} is {tree.state}: trees can be annotated once they are labelled")
     which = (NODES.c.tree_id == tree_id, NODES.c.node_id == node_id)
     node = transaction.execute(select(NODES.c.final, NODES.c.verdict).where(*which)).first()
+    if node is None:
+        archived_trees.check_trees_are_here(transaction, [tree_id])
     if node is None or node_id == ROOT:
         raise NotFoundError(f"tree {tree_id} has no step {node_id}")
     if given.subject == "answer" and not node.final and node.verdict is None:

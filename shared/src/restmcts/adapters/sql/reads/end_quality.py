@@ -9,6 +9,8 @@ from sqlalchemy import case, func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import ENDED_PHASES
+from restmcts.adapters.sql.rows import JsonObject
+from restmcts.adapters.sql.state import archived_trees
 from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.domain.problems import Verdict
@@ -40,9 +42,16 @@ def value_quality(transaction: Transaction, run_id: int, known: dict[int, EndQua
         row.id: row.name for row in phases_of(transaction, run_id) if row.kind == "search" and row.state in ENDED_PHASES
     }
     asked = [phase_id for phase_id in names if phase_id not in known]
-    if asked:
+    archived = archived_trees.numbers_of(transaction, run_id) if asked else None
+    if archived is not None:
+        known |= {phase_id: _of_fields(archived.ends.get(str(phase_id))) for phase_id in asked}
+    elif asked:
         known |= {**dict.fromkeys(asked), **_areas(transaction, asked)}
     return {name: found for phase_id, name in names.items() if (found := known[phase_id]) is not None}
+
+
+def _of_fields(fields: JsonObject | None) -> EndQuality | None:
+    return EndQuality(**{**fields, "auc": Estimate(**fields["auc"])}) if fields is not None else None
 
 
 def _areas(transaction: Transaction, phase_ids: Sequence[int]) -> dict[int, EndQuality | None]:

@@ -10,7 +10,7 @@ from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import JsonObject, columns
-from restmcts.adapters.sql.state import trees
+from restmcts.adapters.sql.state import archived_trees, trees
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.adapters.sql.tables import RequestKind, RequestState
@@ -27,7 +27,11 @@ def sample_pools(
 ) -> dict[int, SamplePool]:
     """Return the samples of a phase by problem id, in the order in which its searches took
     them; of one problem if named.
+
+    Raises:
+        InputError: if the trees of the run are archived.
     """
+    archived_trees.check_run_is_here(transaction, run_id)
     spec = select(PHASES.c.spec).where(PHASES.c.run_id == run_id, PHASES.c.name == phase_name)
     phase = SEARCH_PHASE.validate_python(transaction.execute(spec).scalar_one())
     kinds = [RequestKind.PROPOSE.value, *([RequestKind.CALL.value] if phase.tools.max_calls else [])]
@@ -118,7 +122,11 @@ def first_failure(transaction: Transaction, run_id: int) -> str:
 def tree_rows(transaction: Transaction, run_id: int, phase_name: str) -> list[EvaluatedTree]:
     """Return the trees of a phase in order of problem, each with its phase's spec and its
     chosen node's depth and model value.
+
+    Raises:
+        InputError: if the trees of the run are archived.
     """
+    archived_trees.check_run_is_here(transaction, run_id)
     chosen = NODES.alias("chosen")
     statement = (
         select(*columns(EvaluatedTree, TREES, besides=_ELSEWHERE))

@@ -166,10 +166,11 @@ def _training(row: StoredPhase, sizes: Mapping[str, int], step_seconds: Mapping[
 
 
 def bytes_a_node(transaction: Transaction) -> float | None:
-    """Return what the database takes on disk, its requests and indexes included, a node of its
-    trees; None if it has none.
+    """Return what the database takes on disk, its requests and indexes included, a node that is in
+    it; None if there is none.
     """
-    num_nodes = int(transaction.execute(select(func.coalesce(func.sum(TREES.c.nodes), 0))).scalar_one())
+    here = TREES.c.run_id.in_(select(RUNS.c.id).where(RUNS.c.trees_in_store.is_(None)))
+    num_nodes = int(transaction.execute(select(func.coalesce(func.sum(TREES.c.nodes), 0)).where(here)).scalar_one())
     if not num_nodes:
         return None
     if transaction.connection.dialect.name == "sqlite":

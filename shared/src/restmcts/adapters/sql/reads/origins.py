@@ -106,7 +106,7 @@ def problem_of(transaction: Transaction, problem_id: int) -> ProblemPlace:
 
 
 def tree_origin(transaction: Transaction, tree_id: int, node_ids: Sequence[int]) -> TreeOrigin:
-    """Return what a tree came from, with the named nodes.
+    """Return what a tree came from, with the named nodes; without them where they are archived.
 
     Raises:
         InputError: if there is no such tree.

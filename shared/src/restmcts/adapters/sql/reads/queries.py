@@ -29,7 +29,7 @@ from restmcts.adapters.sql.rows import (
     TreeWithNodes,
     columns,
 )
-from restmcts.adapters.sql.state import blocks, token_budget
+from restmcts.adapters.sql.state import archived_trees, blocks, token_budget
 from restmcts.adapters.sql.state.promotions import PROMOTIONS
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS, phases_of
@@ -286,12 +286,14 @@ def tree_with_nodes(transaction: Transaction, tree_id: int) -> TreeWithNodes:
     """Return a tree with its nodes.
 
     Raises:
-        InputError: if there is no such tree.
+        InputError: if there is no such tree, or those of its run are archived.
     """
     tree = tree_without_nodes(transaction, tree_id)
     shown = select(*columns(ShownNode, NODES, besides=("search_value",)), KNOWN_VALUE)
-    nodes = shown.where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id)
-    return TreeWithNodes(**asdict(tree), nodes=transaction.rows(ShownNode, nodes))
+    nodes = transaction.rows(ShownNode, shown.where(NODES.c.tree_id == tree_id).order_by(NODES.c.node_id))
+    if not nodes:
+        archived_trees.check_trees_are_here(transaction, [tree_id])
+    return TreeWithNodes(**asdict(tree), nodes=nodes)
 
 
 KNOWN_VALUE = case(

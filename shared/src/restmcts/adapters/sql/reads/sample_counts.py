@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from sqlalchemy import case, func, select
 
 from restmcts.adapters.sql.database import Transaction
+from restmcts.adapters.sql.state import archived_trees
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.domain.problems import Verdict
@@ -33,7 +34,11 @@ class SampleCount:
 def sample_counts(transaction: Transaction, run_id: int, phase_name: str) -> list[SampleCount]:
     """Return the counts of a phase's trees in the order of their problems; of a tree that failed,
     that nothing is right.
+
+    Raises:
+        InputError: if the trees of the run are archived.
     """
+    archived_trees.check_run_is_here(transaction, run_id)
     is_right = case((NODES.c.verdict == Verdict.RIGHT.value, NODES.c.multiplicity), else_=0)
     own = (TREES.c.problem_id, PROBLEMS.c.position, TREES.c.iterations, TREES.c.solved, TREES.c.tokens)
     statement = (

@@ -1,13 +1,13 @@
 """Where the verdicts of a run come from, and what they are worth: one read for whoever shows it."""
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from sqlalchemy import func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import JsonObject
-from restmcts.adapters.sql.state import truth_ledger
+from restmcts.adapters.sql.state import archived_trees, truth_ledger
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.state.truth_ledger import LEDGER
@@ -123,7 +123,16 @@ def _accepting_trees(
         .where(LEDGER.c.run_id == run_id, LEDGER.c.digest.in_(digests), LEDGER.c.answer.is_not(None))
         .order_by(LEDGER.c.tree_id)
     )
+    archived = archived_trees.numbers_of(transaction, run_id)
     found: dict[tuple[str, int, str], _AcceptingTree] = {}
     for row in transaction.rows(_AcceptingTree, statement):
-        found.setdefault((row.digest, row.iteration, row.answer), row)
+        known = row if archived is None else replace(row, share=archived.shares.get(str(row.tree_id)))
+        found.setdefault((row.digest, row.iteration, row.answer), known)
     return found
+
+
+def shares_of_flips(transaction: Transaction, run_id: int) -> dict[int, float]:
+    """Return the shares of the votes that `read_truth` shows of a run, by tree."""
+    digests = {flip.digest for flip in flips_of(truth_ledger.entries_of(transaction, run_id))}
+    accepting = _accepting_trees(transaction, run_id, digests).values() if digests else ()
+    return {one.tree_id: one.share for one in accepting if one.share is not None}

@@ -9,6 +9,7 @@ from sqlalchemy import case, delete, func, insert, select
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Columns, columns
+from restmcts.adapters.sql.state import archived_trees
 from restmcts.adapters.sql.state.trees import NODES
 from restmcts.adapters.sql.tables import AnnotationRow
 from restmcts.domain.labels.annotations import Agreed, Annotation, AnnotationCounts, agreed_verdict
@@ -97,12 +98,16 @@ def counts(transaction: Transaction, run_id: int) -> AnnotationCounts | None:
     num, num_steps, num_trees, num_people = transaction.execute(statement).one()
     if not num:
         return None
-    compared, alike = _compared(transaction, run_id)
-    return AnnotationCounts(int(num_steps), num - int(num_steps), num_trees, num_people, compared, alike)
+    num_compared, alike = compared(transaction, run_id)
+    return AnnotationCounts(int(num_steps), num - int(num_steps), num_trees, num_people, num_compared, alike)
 
 
-def _compared(transaction: Transaction, run_id: int) -> tuple[int, int]:
+def compared(transaction: Transaction, run_id: int) -> tuple[int, int]:
     """Return of how many answers people's verdicts and the run's own are known, and alike."""
+    archived = archived_trees.numbers_of(transaction, run_id)
+    if archived is not None:
+        num_compared, num_alike = archived.compared
+        return num_compared, num_alike
     at_node = (NODES.c.tree_id == ANNOTATIONS.c.tree_id) & (NODES.c.node_id == ANNOTATIONS.c.node_id)
     statement = (
         select(ANNOTATIONS.c.tree_id, ANNOTATIONS.c.node_id, ANNOTATIONS.c.verdict, NODES.c.verdict.label("own"))

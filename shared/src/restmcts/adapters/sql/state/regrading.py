@@ -8,7 +8,7 @@ from sqlalchemy import ColumnElement, FromClause, Select, Table, insert, literal
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import Columns, JsonObject, StoredRun
-from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.state import archived_trees, runs
 from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.trees import NODES, PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import NodeOrigin, PhaseState, RunState, TreeState
@@ -47,8 +47,9 @@ def copy_run(transaction: Transaction, run: StoredRun, name: str, by: JsonObject
         by: what it is graded by, which is stored with it.
 
     Raises:
-        InputError: if a run has that name.
+        InputError: if a run has that name, or the trees of this one are archived.
     """
+    archived_trees.check_run_is_here(transaction, run.id)
     config = {**run.config, "regraded": by}
     new_id = runs.create_run(transaction, name, run.method, run.seed, config)
     transaction.execute(

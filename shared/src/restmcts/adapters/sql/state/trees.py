@@ -14,7 +14,7 @@ from sqlalchemy import BindParameter, bindparam, func, literal_column, select, u
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Columns
-from restmcts.adapters.sql.state import blocks
+from restmcts.adapters.sql.state import archived_trees, blocks
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.tables import (
     Need,
@@ -300,10 +300,15 @@ _NODE_COLUMNS = (
 
 
 def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, Tree]:
-    """Return the stored trees by id; empty trees for ids without nodes are left out."""
+    """Return the stored trees by id; empty trees for ids without nodes are left out.
+
+    Raises:
+        InputError: if the trees of their run are archived.
+    """
+    ids = list(tree_ids)
     statement = (
         select(NODES.c.tree_id, NODES.c.origin, *(NODES.c[name] for name in _NODE_COLUMNS))
-        .where(NODES.c.tree_id.in_(list(tree_ids)))
+        .where(NODES.c.tree_id.in_(ids))
         .order_by(NODES.c.tree_id, NODES.c.node_id)
     )
     trees: dict[int, Tree] = {}
@@ -319,13 +324,24 @@ def load_trees(transaction: Transaction, tree_ids: Iterable[int]) -> dict[int, T
         else:
             trees[tree_id].nodes.append(node)
             trees[tree_id][node.parent_id].children.append(node.node_id)
+    _check_are_here(transaction, set(ids) - trees.keys())
     return trees
+
+
+def _check_are_here(transaction: Transaction, missing: set[int]) -> None:
+    if missing:
+        archived_trees.check_trees_are_here(transaction, missing)
 
 
 def load_labels(
     transaction: Transaction, tree_ids: Iterable[int]
 ) -> dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]]:
-    """Return verdicts and labels of labelled trees, by tree and node."""
+    """Return verdicts and labels of labelled trees, by tree and node.
+
+    Raises:
+        InputError: if the trees of their run are archived.
+    """
+    ids = list(tree_ids)
     statement = select(
         NODES.c.tree_id,
         NODES.c.node_id,
@@ -334,7 +350,7 @@ def load_labels(
         NODES.c.step_is_right,
         NODES.c.weighted_reward,
         NODES.c.quality_value,
-    ).where(NODES.c.tree_id.in_(list(tree_ids)))
+    ).where(NODES.c.tree_id.in_(ids))
     found: dict[int, tuple[dict[int, Verdict], dict[int, StepLabel]]] = defaultdict(lambda: ({}, {}))
     for row in transaction.execute(statement):
         verdicts, labels = found[row.tree_id]
@@ -344,6 +360,7 @@ def load_labels(
             labels[row.node_id] = StepLabel(
                 row.reasoning_distance, row.step_is_right, row.weighted_reward, row.quality_value
             )
+    _check_are_here(transaction, set(ids) - found.keys())
     return found
 
 

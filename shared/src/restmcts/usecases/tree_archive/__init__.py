@@ -1,0 +1,1 @@
+"""The trees of ended runs, moved to the artifact store and back."""
