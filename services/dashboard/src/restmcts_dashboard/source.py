@@ -7,7 +7,7 @@ from pathlib import Path
 
 from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.storage.folder_lock import is_locked
+from restmcts.adapters.storage.folder_lock import FolderUse, folder_use
 from restmcts.errors import StorageError
 from restmcts.ports import ArtifactStore
 from restmcts.reporting.run_states import work_command
@@ -42,9 +42,9 @@ class Source:
         return bool(self.token) and self.writable is not None
 
     @property
-    def is_idle(self) -> bool:
-        """Whether runs wait for a process that works on them."""
-        return self.folder is not None and not is_locked(self.folder)
+    def use(self) -> FolderUse | None:
+        """What the work folder is used for; None: runs have workers of a stack."""
+        return folder_use(self.folder) if self.folder is not None else None
 
     def work_command(self, name: str) -> str:
         """Return the command that lets a waiting run go on."""

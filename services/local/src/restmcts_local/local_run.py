@@ -24,7 +24,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.rows import StoredRun
 from restmcts.adapters.sql.state import blocks, runs, token_budget
 from restmcts.adapters.sql.tables import RunState
-from restmcts.adapters.storage.folder_lock import lock_folder
+from restmcts.adapters.storage.folder_lock import lock_folder, name_run
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import (
     Handler,
@@ -229,7 +229,8 @@ class LocalRun:
         return int(row.id)
 
     def run(self, run_id: int, *, takes_max_tokens: bool = False, notifies: bool = False) -> StoredRun:
-        """Work until the run has ended; return its row.
+        """Work on this run alone until it has ended; return its row. Others of the folder stay as
+        they are.
 
         Args:
             takes_max_tokens: the command that a person gave has that option, which is then the way
@@ -240,6 +241,8 @@ class LocalRun:
         Raises:
             RestMctsError: if the run fails, is paused or cannot go on; what is done stays done.
         """
+        self.database.only_run = run_id
+        name_run(self._lock, run_id)
         with self.database.transaction() as transaction:
             if runs.running(transaction, [run_id]):
                 runs.record_start(transaction, run_id)

@@ -18,7 +18,7 @@ from restmcts.adapters.sql.state import blocks, requests, runs, trees
 from restmcts.adapters.sql.state.blocks import BLOCKS
 from restmcts.adapters.sql.state.requests import REQUESTS, WAKE_UPS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import Need, PhaseState, RequestState, RunState, TreeState
+from restmcts.adapters.sql.tables import Need, PhaseState, RequestState, TreeState
 from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,
@@ -72,12 +72,12 @@ class StuckTree:
 
 
 def wake_all(transaction: Transaction) -> None:
-    """Release every lease and wake all that waits in running runs: no other process can have a
-    lease (embedded use).
+    """Release every lease and wake all that waits in the running runs that this process works on:
+    no other process can have a lease (embedded use).
     """
     requests.release_overdue(transaction, all_leases=True)
     requests.end_unwanted(transaction)
-    blocks.retry_now(transaction)
+    blocks.retry_now(transaction, transaction.only_run)
     run_ids = _running(transaction)
     transaction.execute(update(PHASES).where(PHASES.c.run_id.in_(run_ids)).values(lease_until=None))
     transaction.emit(*(AdvanceRun(run_id=run_id) for run_id in run_ids), *_about_requests(transaction))
@@ -113,8 +113,10 @@ def _lock_round(transaction: Transaction) -> bool:
 
 
 def _running(transaction: Transaction) -> list[int]:
-    """Return the running runs, but for those that wait as a whole for what is not available yet."""
-    running = select(RUNS.c.id).where(RUNS.c.state == RunState.RUNNING.value)
+    """Return the running runs that this process works on, but for those that wait as a whole for
+    what is not available yet.
+    """
+    running = select(RUNS.c.id).where(requests.is_worked_on(transaction))
     due = RUNS.c.id.not_in(blocks.not_due(Need.RUN))
     return list(transaction.execute(running.where(due).order_by(RUNS.c.id)).scalars())
 

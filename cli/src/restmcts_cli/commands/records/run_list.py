@@ -16,7 +16,7 @@ from restmcts_cli.reports.shown_tables import Json, print_json, print_note, prin
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.reads.run_times import RunTimes
-    from restmcts.adapters.sql.rows import ListedRun
+    from restmcts.adapters.sql.rows import ListedRun, StoredRun
 
 MAX_REASON = 80
 _TIMES = ("started (UTC)", "last change (UTC)", "took")
@@ -40,7 +40,7 @@ def list_(
     if json:
         print_json(rows)
         return
-    shown = [replace(row, state=state_of(row.state, workdir)) for row in rows]
+    shown = [replace(row, state=state) for row, state in zip(rows, states_of(rows, workdir), strict=True)]
     print_table(
         ("name", "state", "phases", "trees", "token_budget", "seed", *_TIMES, "tags", "reason"),
         [{**_listed(row), **times_of(times[row.id], row.state, now)} for row in shown],
@@ -49,17 +49,23 @@ def list_(
     note_waiting(workdir, [row.name for row in shown if row.state == WAITING])
 
 
-def state_of(state: str, workdir: Path | None) -> str:
-    """Return a run's state as people are shown it."""
-    from restmcts.adapters.storage.folder_lock import is_locked
+def states_of(rows: "Sequence[ListedRun | StoredRun]", workdir: Path | None) -> list[str]:
+    """Return the states of runs as people are shown them."""
+    from restmcts.adapters.storage.folder_lock import folder_use
 
-    return shown_state(state, is_idle=workdir is not None and not is_locked(workdir))
+    use = folder_use(workdir) if workdir is not None else None
+    return [shown_state(row.state, is_idle=use is not None and use.is_idle(row.id)) for row in rows]
+
+
+def state_of(row: "StoredRun", workdir: Path | None) -> str:
+    """Return a run's state as people are shown it."""
+    return states_of([row], workdir)[0]
 
 
 def note_waiting(workdir: Path | None, names: Sequence[str]) -> None:
     """Say how runs of a work folder go on that no process works on."""
     if workdir is not None and names:
-        print_note(f"no process works on {workdir}; to go on: {work_command(names[0], workdir)}")
+        print_note(f"no process works on run {names[0]}; to go on: {work_command(names[0], workdir)}")
 
 
 def times_of(times: "RunTimes", state: str, now: datetime) -> dict[str, object]:

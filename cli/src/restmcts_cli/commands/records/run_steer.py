@@ -70,11 +70,11 @@ def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str]
         with connection.database.transaction() as transaction:
             change(transaction, name)
         with connection.database.transaction() as transaction:
-            state = queries.run_named(transaction, name).state
+            run = queries.run_named(transaction, name)
     if json:
-        print_json({"run": name, "state": state})
+        print_json({"run": name, "state": run.state})
         return
-    shown = state_of(state, workdir)
+    shown = state_of(run, workdir)
     print_note(f"run {name} is {shown}")
     if shown == WAITING:
         note_waiting(workdir, [name])

@@ -71,7 +71,7 @@ def show(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> 
     """
     with connect(workdir) as connection:
         run = _show(connection, name or only_run(connection), json, workdir)
-    if not json and state_of(run.state, workdir) == WAITING:
+    if not json and state_of(run, workdir) == WAITING:
         note_waiting(workdir, [run.name])
 
 
@@ -87,7 +87,7 @@ def watch(name: OnlyName = None, workdir: Workdir = None, json: Json = False) ->
     with connect(workdir) as connection:
         name = name or only_run(connection)
         row = _row(connection, name)
-        if state_of(row.state, workdir) == WAITING:
+        if state_of(row, workdir) == WAITING:
             note_waiting(workdir, [name])
         with LiveDisplay(f"run {name}", resumption="") as display:
             display.watch(connection.database, row.id)
@@ -100,7 +100,7 @@ def watch(name: OnlyName = None, workdir: Workdir = None, json: Json = False) ->
                     time.sleep(SECONDS_BETWEEN_LOOKS)
                     row = _row_once_there(connection, name)
             except KeyboardInterrupt:
-                print_note(f"run {name} is {state_of(row.state, workdir)}, and is no longer watched")
+                print_note(f"run {name} is {state_of(row, workdir)}, and is no longer watched")
         _show(connection, name, json, workdir)
     if row.state in ("failed", "cancelled"):
         raise RestMctsError(f"run {name} {'failed: ' + str(row.error) if row.state == 'failed' else 'was cancelled'}")
@@ -248,7 +248,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
             }
         )
         return run
-    state = state_of(run.state, workdir)
+    state = state_of(run, workdir)
     print_fields(
         {
             **{name: value for name, value in facts.items() if name not in _SHOWN_OTHERWISE},

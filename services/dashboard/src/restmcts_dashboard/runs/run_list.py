@@ -7,6 +7,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 from restmcts.adapters.sql.reads.run_lines import RunLine, Score
+from restmcts.adapters.storage.folder_lock import FolderUse
 from restmcts.domain.runs.spec_plan import TEST
 from restmcts.domain.text import counted
 from restmcts.errors import NotFoundError
@@ -121,11 +122,14 @@ def seconds_of(line: RunLine, now: datetime) -> float | None:
     return line.times.seconds(now if line.run.state in NEEDS_A_PROCESS else None)
 
 
-def shown_lines(lines: Sequence[RunLine], *, is_idle: bool) -> list[RunLine]:
-    """Return the runs in the state in which people are shown them; `is_idle`: no process works on
-    them.
-    """
-    return [replace(one, run=replace(one.run, state=shown_state(one.run.state, is_idle=is_idle))) for one in lines]
+def shown_lines(lines: Sequence[RunLine], use: FolderUse | None) -> list[RunLine]:
+    """Return the runs in the state in which people are shown them; `use`: of their work folder."""
+    return [replace(one, run=replace(one.run, state=state_shown(one.run.state, one.run.id, use))) for one in lines]
+
+
+def state_shown(state: str, run_id: int, use: FolderUse | None) -> str:
+    """Return a run's state as people are shown it; `use`: of its work folder."""
+    return shown_state(state, is_idle=use is not None and use.is_idle(run_id))
 
 
 def side_by_side(configs: Sequence[Mapping[str, Any]]) -> tuple[dict[str, list[str]], dict[str, str]]:

@@ -51,7 +51,7 @@ def run_list_pages(source: Source) -> APIRouter:
 
     def parts(query: RunQuery) -> dict[str, str]:
         with source.database.transaction() as transaction:
-            found = found_runs(shown_lines(run_lines(transaction), is_idle=source.is_idle), query)
+            found = found_runs(shown_lines(run_lines(transaction), source.use), query)
             under_way = [line.run.id for line in found.lines if line.run.state == "running"][:MAX_FORECASTS]
             views = {run_id: run_reads.read_run(transaction, run_id) for run_id in under_way}
             unchecked = unchecked_runs(transaction, [line.run.id for line in found.lines])
@@ -81,9 +81,9 @@ def _add_comparison(pages: APIRouter, source: Source) -> None:
         if len(chosen) < 2:
             raise InputError("tick two or more runs of the list to compare them")
         with source.database.transaction() as transaction:
-            is_idle = source.is_idle
-            views = [run_reads.read_run(transaction, run_id, is_idle=is_idle) for run_id in chosen]
-            lines = {line.run.id: line for line in shown_lines(run_lines(transaction), is_idle=is_idle)}
+            use = source.use
+            views = [run_reads.read_run(transaction, run_id, use) for run_id in chosen]
+            lines = {line.run.id: line for line in shown_lines(run_lines(transaction), use)}
         drawn = charts.compared_charts({str(marked_with(view.run.name, view.mark)): view.phases for view in views}, x)
         differing, equal = side_by_side([view.run.config for view in views])
         shown: dict[str, Any] = {"views": views, "lines": [lines[view.run.id] for view in views], "charts": drawn}

@@ -47,12 +47,12 @@ def _add_run(pages: APIRouter, source: Source) -> None:
 
     def parts(run_id: int, x: charts.Across) -> dict[str, str]:
         with source.database.transaction() as transaction:
-            return _parts(transaction, source, run_reads.read_run(transaction, run_id, is_idle=source.is_idle), x)
+            return _parts(transaction, source, run_reads.read_run(transaction, run_id, source.use), x)
 
     @pages.get("/runs/{run_id}")
     def run(run_id: RowId, x: charts.Across = "iteration") -> Response:
         with source.database.transaction() as transaction:
-            view = run_reads.read_run(transaction, run_id, is_idle=source.is_idle)
+            view = run_reads.read_run(transaction, run_id, source.use)
             shown = marked(_parts(transaction, source, view, x))
             trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
             origin = RunOrigin(view.run, view.times.started)

@@ -19,14 +19,17 @@ from restmcts.adapters.sql.state.requests import PROBLEMS
 from restmcts.adapters.sql.state.runs import phases_of
 from restmcts.adapters.sql.state.trees import TREES
 from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.storage.folder_lock import FolderUse
 from restmcts.domain.labels.annotations import AnnotationCounts
 from restmcts.domain.runs.splits import size_of_round
 from restmcts.domain.truth.ledger import RunTruth
 from restmcts.reporting.annotations import annotations_in_words
-from restmcts.reporting.run_states import NEEDS_A_PROCESS, WAITING, shown_state
+from restmcts.reporting.run_states import NEEDS_A_PROCESS, WAITING
 from restmcts.reporting.truth import mark_of, truth_in_words
 from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import func, select
+
+from restmcts_dashboard.runs.run_list import state_shown
 
 WINDOW = timedelta(minutes=5)
 
@@ -152,17 +155,17 @@ class RunView(progress.PhaseTotals):
         return sum(phase.tokens for phase in self.phases)
 
 
-def read_run(transaction: Transaction, run_id: int, *, is_idle: bool = False) -> RunView:
+def read_run(transaction: Transaction, run_id: int, use: FolderUse | None = None) -> RunView:
     """Return a run with its numbers.
 
     Args:
-        is_idle: whether no process works on it.
+        use: of its work folder.
 
     Raises:
         InputError: if there is none.
     """
     run = queries.run_by_id(transaction, run_id)
-    run = replace(run, state=shown_state(run.state, is_idle=is_idle))
+    run = replace(run, state=state_shown(run.state, run_id, use))
     phases = queries.phase_numbers(transaction, run_id)
     pace = _pace(transaction, run)
     open_ = run.state in (RunState.RUNNING, WAITING, BLOCKED, RunState.PAUSED)

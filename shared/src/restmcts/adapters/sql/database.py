@@ -57,10 +57,11 @@ _WAYS_OUT = (
 
 
 class Transaction:
-    """An open transaction: a connection, and the messages it emits."""
+    """An open transaction: a connection, the messages it emits, and `Database.only_run`."""
 
-    def __init__(self, connection: Connection) -> None:
+    def __init__(self, connection: Connection, only_run: int | None = None) -> None:
         self.connection = connection
+        self.only_run = only_run
         self.emitted: list[Message] = []
 
     def emit(self, *messages: Message) -> None:
@@ -125,6 +126,9 @@ class Database:
 
     On PostgreSQL a statement waits `LOCK_SECONDS` for a lock at most, and a transaction that does
     nothing for `idle_seconds` (its process is frozen, say) is ended, and its locks with it.
+
+    Attributes:
+        only_run: the id of the one run that this process works on; None: it works on all.
     """
 
     def __init__(
@@ -144,6 +148,7 @@ class Database:
                 "write it as postgresql+psycopg://USER:PASSWORD@HOST:5432/NAME"
             ) from error
         self.publish = publish
+        self.only_run: int | None = None
 
     @property
     def is_sqlite(self) -> bool:
@@ -191,7 +196,7 @@ class Database:
                 say).
         """
         with _storage_errors(), self.engine.begin() as connection:
-            transaction = Transaction(connection)
+            transaction = Transaction(connection, self.only_run)
             yield transaction
             outbox_ids = self._post(transaction)
         if self.publish is not None and transaction.emitted:

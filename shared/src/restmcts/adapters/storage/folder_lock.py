@@ -4,6 +4,7 @@ import fcntl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import IO
@@ -11,7 +12,7 @@ from typing import IO
 from restmcts.errors import InputError, StorageError
 
 NUM_TRIES, SECONDS_BETWEEN_TRIES = 5, 0.02
-"""`is_locked` has the lock for a moment, which is no process that works on the folder."""
+"""`folder_use` has the lock for a moment, which is no process that works on the folder."""
 
 
 def check_place(workdir: Path) -> None:
@@ -34,16 +35,40 @@ def _usable(workdir: Path) -> Iterator[None]:
         raise StorageError(f"{workdir}: cannot be used as work folder ({error.strerror})") from error
 
 
-def is_locked(workdir: Path) -> bool:
-    """Return whether a process has a work folder, which must be there."""
+@dataclass(frozen=True, slots=True)
+class FolderUse:
+    """Whether a process has locked a work folder, and the only run that it works on; None: it has
+    said none.
+    """
+
+    is_locked: bool
+    run_id: int | None = None
+
+    def is_idle(self, run_id: int) -> bool:
+        """Return whether no process works on a run of the folder."""
+        return not self.is_locked or self.run_id not in (None, run_id)
+
+
+def folder_use(workdir: Path) -> FolderUse:
+    """Return what a work folder, which must be there, is used for."""
     try:
         with (workdir / "lock").open() as file:
-            fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        return True
+            try:
+                fcntl.flock(file, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            except BlockingIOError:
+                named = file.read()
+                return FolderUse(True, int(named) if named.isdecimal() else None)
     except OSError:  # no process has locked it yet, or this one may not look
-        return False
-    return False
+        pass
+    return FolderUse(False)
+
+
+def name_run(lock: IO[str], run_id: int) -> None:
+    """Say in a locked folder which run its process works on; a full disk keeps no run from it."""
+    with suppress(OSError):
+        lock.truncate(0)
+        lock.write(str(run_id))
+        lock.flush()
 
 
 def lock_folder(workdir: Path) -> IO[str]:
@@ -56,10 +81,11 @@ def lock_folder(workdir: Path) -> IO[str]:
     """
     with _usable(workdir):
         workdir.mkdir(parents=True, exist_ok=True)
-        file = (workdir / "lock").open("w")
+        file = (workdir / "lock").open("a+")
     for _ in range(NUM_TRIES):
         with suppress(OSError):
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            file.truncate(0)
             return file
         time.sleep(SECONDS_BETWEEN_TRIES)
     file.close()

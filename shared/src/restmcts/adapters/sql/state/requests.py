@@ -135,7 +135,7 @@ def claim(
 
 def _oldest(transaction: Transaction, kind: RequestKind, without: Collection[Batch]) -> Batch | None:
     """Return the batch of the oldest request that waits, which is locked."""
-    oldest = select(*_BATCH).where(_waiting(kind)).order_by(REQUESTS.c.id).limit(1)
+    oldest = select(*_BATCH).where(_waiting(transaction, kind)).order_by(REQUESTS.c.id).limit(1)
     if without:
         oldest = oldest.where(tuple_(*_BATCH).not_in(without))
     first = transaction.execute(oldest.with_for_update(skip_locked=True)).first()
@@ -164,7 +164,7 @@ def _fitting(transaction: Transaction, kind: RequestKind, batch: Batch, max_requ
         select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.attempt, PROBLEMS.c.question, REQUESTS.c.payload)
         .add_columns(REQUESTS.c.num_prompt_chars, REQUESTS.c.max_tokens)
         .join(PROBLEMS, PROBLEMS.c.id == REQUESTS.c.problem_id)
-        .where(_waiting(kind), *(column == value for column, value in zip(_BATCH, batch, strict=True)))
+        .where(_waiting(transaction, kind), *(column == value for column, value in zip(_BATCH, batch, strict=True)))
         .order_by(REQUESTS.c.id)
         .limit(max_requests)
         .with_for_update(skip_locked=True, of=REQUESTS)
@@ -212,18 +212,24 @@ def _leased(transaction: Transaction, batch: Batch, rows: Sequence[_Waiting], le
     )
 
 
-def _waiting(kind: RequestKind) -> Condition:
+def _waiting(transaction: Transaction, kind: RequestKind) -> Condition:
     """Return the condition for requests that wait and are wanted: those of trees that search,
     in runs that are running, to models that are available as far as is known.
     """
     # The state as text, not as a parameter: the planner then knows that the index of waiting
     # requests serves.
     waiting = (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'"))
-    return waiting & REQUESTS.c.checkpoint_id.not_in(blocks.not_due(Need.CHECKPOINT)) & _wanted()
+    return waiting & REQUESTS.c.checkpoint_id.not_in(blocks.not_due(Need.CHECKPOINT)) & _wanted(transaction)
 
 
-def _wanted() -> Condition:
-    running = select(_RUNS.c.id).where(_RUNS.c.state == RunState.RUNNING.value)
+def is_worked_on(transaction: Transaction) -> Condition:
+    """Return the condition for runs that are running, and that this process works on."""
+    running = _RUNS.c.state == RunState.RUNNING.value
+    return running if transaction.only_run is None else running & (_RUNS.c.id == transaction.only_run)
+
+
+def _wanted(transaction: Transaction) -> Condition:
+    running = select(_RUNS.c.id).where(is_worked_on(transaction))
     wanted = select(_TREES.c.id).where(
         _TREES.c.id == REQUESTS.c.tree_id, _TREES.c.state == TreeState.SEARCHING.value, _TREES.c.run_id.in_(running)
     )
@@ -244,7 +250,7 @@ def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_se
     whether there are any.
     """
     leases = [(request.request_id, request.attempt) for request in requests]
-    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(leases) & _LEASED & _wanted()
+    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(leases) & _LEASED & _wanted(transaction)
     renewed = transaction.execute(update(REQUESTS).where(mine).values(lease_until=moment(lease_seconds)))
     return bool(renewed.rowcount)
 
@@ -315,13 +321,13 @@ def end_unwanted(transaction: Transaction) -> None:
 
 def any_waiting(transaction: Transaction, kind: RequestKind) -> bool:
     """Return whether a model worker has something to do."""
-    return transaction.execute(select(REQUESTS.c.id).where(_waiting(kind)).limit(1)).first() is not None
+    return transaction.execute(select(REQUESTS.c.id).where(_waiting(transaction, kind)).limit(1)).first() is not None
 
 
 def policies_waited_for(transaction: Transaction) -> list[str]:
     """Return the URIs of the policies that open requests name, that of the oldest first."""
     open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
-    wanted = _wanted() & open_ & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
+    wanted = _wanted(transaction) & open_ & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
     statement = (
         select(_CHECKPOINTS.c.uri)
         .join(REQUESTS, REQUESTS.c.checkpoint_id == _CHECKPOINTS.c.id)

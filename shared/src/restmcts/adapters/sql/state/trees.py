@@ -162,7 +162,9 @@ def lock_answered(transaction: Transaction, max_trees: int) -> list[TreeToAdvanc
     """Return the same of up to `max_trees` trees that have an answer to apply; those that
     others hold are passed over.
     """
-    return transaction.rows(TreeToAdvance, _LOCK_ANSWERED, {"max_trees": max_trees})
+    only = transaction.only_run
+    statement = _LOCK_ANSWERED if only is None else _LOCK_ANSWERED.where(RUNS.c.id == only)
+    return transaction.rows(TreeToAdvance, statement, {"max_trees": max_trees})
 
 
 def answered(transaction: Transaction, tree_ids: Sequence[int]) -> dict[int, list[AnsweredRequest]]:
