@@ -5,7 +5,7 @@ that come with every answer.
 import hmac
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, is_dataclass
+from dataclasses import fields, is_dataclass
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -152,4 +152,6 @@ def document(value: object, status: int = 200) -> Response:
 
 
 def _jsonable(value: object) -> object:
-    return asdict(value) if is_dataclass(value) and not isinstance(value, type) else str(value)
+    if is_dataclass(value) and not isinstance(value, type):
+        return {field.name: getattr(value, field.name) for field in fields(value)}
+    return str(value)
