@@ -113,8 +113,8 @@ def ended(
     cache = tmp_path_factory.mktemp("cache")
     artifacts = S3ArtifactStore(stack.settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, cache, 2**30)
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
-    run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:12], small_plan(1, num_rounds=2))
-    assert await_end(database, run_id, seconds=180) == "done"
+    run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:12], small_plan(1, num_rounds=3, max_staleness=1))
+    assert await_end(database, run_id, seconds=240) == "done"
     ports = [path.read_text() for path in (stack.folder / "workers").glob(f"*/{PORT_FILE}")]
     yield EndedRun(database, artifacts, run_id, "".join(map(scrape, ports)))
     database.close()
@@ -137,11 +137,16 @@ def test_a_self_training_run_ends_and_every_tree_is_whole(ended: EndedRun) -> No
         assert transaction.execute(select(DEAD_LETTERS)).all() == []
     assert {phase.state for phase in phases} == {"done"}
     by_name = {phase.name: phase for phase in phases}
-    searched = [by_name[name].result["trees"] for name in ("collect-1.1", "collect-1")]
-    assert searched == [6, 6]
-    assert by_name["collect-1"].policy_id == checkpoints["policy-1.1"].id
-    assert by_name["collect-1"].value_id == checkpoints["value-1.1"].id
-    for kind, names in (("policy", ("base", "policy-1.1", "policy-1")), ("value", ("value-0", "value-1.1"))):
+    collects = [row for row in phases if row.name.startswith("collect")]
+    collected = {row.name: (row.result["trees"], row.spec.get("staleness", 0)) for row in collects}
+    assert collected == {"collect-1.1": (4, 0), "collect-1.2": (4, 1), "collect-1": (4, 1)}
+    policies = {checkpoint.id: name for name, checkpoint in checkpoints.items()}
+    assert [policies[by_name[name].policy_id] for name in collected] == ["base", "base", "policy-1.1"]
+    names_of = {
+        "policy": ("base", "policy-1.1", "policy-1.2", "policy-1"),
+        "value": ("value-0", "value-1.1", "value-1.2"),
+    }
+    for kind, names in names_of.items():
         weights = {(ended.artifacts.fetch(checkpoints[name].uri) / "model.safetensors").read_bytes() for name in names}
         assert len(weights) == len(names), f"each training of a {kind} model changed its weights"
 

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import yaml
 from restmcts_cli.main import Commands
 
 ROOT = Path(__file__).parents[2]
@@ -78,6 +79,17 @@ def test_distributions_and_imports_are_named_as_decided() -> None:
         import_name = data["project"]["name"].replace("-", "_")
         assert data["tool"]["hatch"]["build"]["targets"]["wheel"]["packages"] == [f"src/{import_name}"]
         assert [path.parent.name for path in (ROOT / folder / "src").glob("*/__init__.py")] == [import_name]
+
+
+def test_every_part_has_the_version_that_the_changes_are_listed_under() -> None:
+    listed = re.search(r"^## ([\d.]+)( \(not yet released\))?$", (ROOT / "CHANGELOG.md").read_text(), re.MULTILINE)
+    assert listed is not None
+    released, is_coming = listed[1], listed[2] is not None
+    versions = {document["project"]["version"] for document in distributions().values()}
+    assert versions == {f"{released}.dev0" if is_coming else released}
+    charts = [yaml.safe_load(file.read_text()) for file in (ROOT / "infra" / "helm").glob("*/Chart.yaml")]
+    of_charts = {chart[name] for chart in charts for name in ("version", "appVersion") if name in chart}
+    assert of_charts == {f"{released}-dev" if is_coming else released}
 
 
 def test_constraints_are_exact_and_cover_what_is_asked_for() -> None:

@@ -9,7 +9,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import runs
 from restmcts.domain.problems import Problem
-from restmcts.errors import RestMctsError, StorageError
+from restmcts.errors import RestMctsError, StorageError, UnstorableError
 
 
 @pytest.fixture(scope="module")
@@ -54,3 +54,14 @@ def test_flipped_bits_are_one_line(whole: bytes, tmp_path: Path) -> None:
             num_noticed += isinstance(error, StorageError)
             assert len(str(error).splitlines()) == 1
     assert num_noticed > 10
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), -float("inf")])
+def test_a_number_that_json_has_not_is_refused_and_damages_nothing(tmp_path: Path, value: float) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    database.create_tables()
+    with pytest.raises(UnstorableError, match="JSON compliant"), database.transaction() as transaction:
+        runs.create_run(transaction, "run", "test", 0, {"temperature": value})
+    with database.transaction() as transaction:
+        assert queries.list_runs(transaction) == []
+    database.close()

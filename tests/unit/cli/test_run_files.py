@@ -2,7 +2,10 @@
 as a file.
 """
 
+import copy
+import functools
 import json
+import operator
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -11,7 +14,7 @@ import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.domain.runs.phases import PHASE, Phase, TrainPolicyPhase
-from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec import RunSpec, flattened
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.errors import InputError
 from restmcts.usecases.same_settings import changed_settings
@@ -180,3 +183,16 @@ def test_settings_that_came_after_a_run_was_stored_have_their_defaults_in_it() -
 
 def test_a_run_without_a_document_has_no_file(workdir: Path, call: Command) -> None:
     assert "run mine has no run file" in message(call("runs", "spec", "mine", "--workdir", workdir))
+
+
+@pytest.mark.parametrize("value", [float("inf"), -float("inf"), float("nan")])
+def test_no_setting_takes_an_infinite_number(value: float) -> None:
+    document = demo_spec(0, QUICK).model_dump(mode="json")
+    names = [name for name, found in flattened(document).items() if isinstance(found, float)]
+    assert len(names) > 20
+    for name in names:
+        changed = copy.deepcopy(document)
+        *groups, last = name.split(".")
+        functools.reduce(operator.getitem, groups, changed)[last] = value
+        with pytest.raises((InputError, ValueError), match=f"{last}|finite|at (least|most)|above|below"):
+            RunSpec.model_validate(changed)

@@ -1,6 +1,7 @@
 """The option that forecasts a run instead of storing it."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -87,10 +88,10 @@ def _check_new(name: str, connection: Connection) -> None:
     with connection.database.transaction() as transaction:
         if runs.find_run(transaction, name) is None:
             return
-    place = f" --workdir {connection.workdir}" if connection.workdir is not None else ""
+    place = f" --workdir {quote(str(connection.workdir))}" if connection.workdir is not None else ""
     raise InputError(
         f"a run named {name!r} exists already: choose another name; "
-        f"`restmcts runs resume {name}{place} --dry-run` forecasts what is left of it"
+        f"`restmcts runs resume {quote(name)}{place} --dry-run` forecasts what is left of it"
     )
 
 

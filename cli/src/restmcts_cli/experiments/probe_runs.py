@@ -6,6 +6,7 @@ Both are ordinary runs in one work folder, which `runs show` can look at.
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 
 from restmcts.adapters.sql.reads.sample_counts import SampleCount, sample_counts
 from restmcts.adapters.sql.state import runs
@@ -78,7 +79,7 @@ def _counts(
         with run.database.transaction() as transaction:
             found = sample_counts(transaction, run_id, phase.name)
     if not any(one.num_samples for one in found):
-        raise RestMctsError(f"no problem got an answer; `restmcts ui --workdir {workdir}` shows why")
+        raise RestMctsError(f"no problem got an answer; `restmcts ui --workdir {quote(str(workdir))}` shows why")
     return found
 
 

@@ -6,6 +6,7 @@ from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.rows import StoredRun
@@ -47,7 +48,9 @@ def selftrained_here(spec: RunSpec, workdir: Path, named: Collection[str]) -> It
     sets = problem_sets(spec)
     trusted = spec.models.trust_remote_code
     models = models_of(spec, lambda model, kind: checkpoint_argument(model, kind, trusted))
-    display = LiveDisplay(f"restmcts selftrain in {workdir}", f"restmcts selftrain --workdir {workdir} resumes it")
+    display = LiveDisplay(
+        f"restmcts selftrain in {workdir}", f"restmcts selftrain --workdir {quote(str(workdir))} resumes it"
+    )
     with LocalRun(workdir, model_options(spec), display.on_training) as run, display:
         known = run.find(SELFTRAIN_RUN)
         if known is None:

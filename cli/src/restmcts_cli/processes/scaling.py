@@ -36,7 +36,7 @@ def _scale_processes(folder: Path, counts: Mapping[str, int], dry_run: bool) -> 
 
     stack = Stack(folder)
     if not stack.members():
-        raise InputError(f"{folder} contains no stack: restmcts stack up --dir {folder}")
+        raise InputError(f"{folder} contains no stack: restmcts stack up --dir {shlex.quote(str(folder))}")
     stack.up(counts)
     print_note(", ".join(f"{number} {worker}" for worker, number in counts.items()) + " run")
 

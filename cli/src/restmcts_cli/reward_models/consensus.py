@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -190,4 +191,6 @@ def _show(found: "Agreement", card: dict[str, Any], out: Path) -> None:
             "rows": card["num_rows"],
         }
     )
-    print_note(f"{card['num_rows']:,} rows are in {out}; `restmcts prm train {out} OUT --trunk MODEL` trains on them")
+    print_note(
+        f"{card['num_rows']:,} rows are in {out}; `restmcts prm train {quote(str(out))} OUT --trunk MODEL` trains on them"
+    )

@@ -4,6 +4,7 @@ import shutil
 from collections.abc import Iterator
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
@@ -78,7 +79,9 @@ def import_(
         print_json({"folder": str(out), **card})
         return
     print_fields({"rows": card["num_rows"], "problems": card["num_problems"], "bad rows": card["num_bad"] or None})
-    print_note(f"{card['num_rows']:,} rows are in {out}; `restmcts prm train {out} OUT --trunk MODEL` trains on them")
+    print_note(
+        f"{card['num_rows']:,} rows are in {out}; `restmcts prm train {quote(str(out))} OUT --trunk MODEL` trains on them"
+    )
 
 
 def _written(source: str, out: Path, form: "Form | None", neutral: "Neutral", split: str) -> dict[str, Any]:

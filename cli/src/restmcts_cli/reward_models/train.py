@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -83,7 +84,7 @@ def train(
     held_out = {f"held-out {name}": round(value, 4) for name, value in figures.pop("held_out").items()}
     figures.pop("held_out_before")
     print_fields(figures | held_out)
-    print_note(f"the value model is in {out}; `restmcts prm bench {out} --on …` measures it")
+    print_note(f"the value model is in {out}; `restmcts prm bench {quote(str(out))} --on …` measures it")
 
 
 def _settings(options: list[str]) -> "TrainingSettings":

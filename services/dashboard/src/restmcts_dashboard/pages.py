@@ -6,6 +6,7 @@ import hmac
 import json
 from collections.abc import Callable, Mapping
 from dataclasses import fields, is_dataclass
+from shlex import quote
 from typing import Annotated
 from urllib.parse import urlsplit
 
@@ -100,7 +101,7 @@ _TEMPLATES = Environment(
 )
 _TEMPLATES.filters |= {"percent": percent, "count": count, "decimal": decimal, "duration": duration, "clock": clock}
 _TEMPLATES.filters |= {"rows_in_words": rows_in_words, "spent_in_words": spent_in_words}
-_TEMPLATES.filters |= {"short_policy": short_policy, "seconds_of": seconds_of, "gain": gain}
+_TEMPLATES.filters |= {"short_policy": short_policy, "seconds_of": seconds_of, "gain": gain, "shell": quote}
 _TEMPLATES.globals |= {"state_signs": STATE_SIGNS, "verdict_signs": VERDICT_SIGNS}
 
 

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from shlex import quote
 from typing import Any, Self
 
 from restmcts.adapters.buses.local_bus import LocalBus
@@ -273,7 +274,7 @@ class LocalRun:
         if not notifies:
             yield lambda: None
             return
-        settings, place = load_notification_settings(), f" --workdir {self._workdir}"
+        settings, place = load_notification_settings(), f" --workdir {quote(str(self._workdir))}"
         look = partial(notify, self.database, settings, self._context.stopping, run_id, place)
         try:
             yield look
@@ -307,7 +308,8 @@ class LocalRun:
         if is_spent and takes_max_tokens:
             return "to go on: this command with a larger --max-tokens"
         larger = " --max-tokens LARGER" if is_spent else ""
-        return f"to go on: restmcts runs resume {row.name} --workdir {self._workdir}{larger}, then this command again"
+        resume = f"restmcts runs resume {quote(row.name)} --workdir {quote(str(self._workdir))}{larger}"
+        return f"to go on: {resume}, then this command again"
 
 
 @contextmanager

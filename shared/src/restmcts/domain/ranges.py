@@ -3,7 +3,9 @@ setting, lists it or takes it from a file has them from one place.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from functools import cache
+from math import isfinite
 from operator import ge, gt, le, lt
 from typing import Annotated, Any, get_args, get_origin, get_type_hints
 
@@ -30,12 +32,17 @@ Bound = tuple[str, float]
 
 
 def check_ranges(settings: Any) -> None:
-    """Check every field of a dataclass against the range that its type names; None is in any.
+    """Check every field of a dataclass against the range that its type names; None is in any, and
+    no infinite number is in one.
 
     Raises:
         InputError: naming the first field outside its range, its value and the range.
     """
     owner: Any = type(settings)
+    for field in fields(settings):
+        value = getattr(settings, field.name)
+        if isinstance(value, float) and not isfinite(value):
+            raise InputError(f"{field.name} is {value}; give a finite number")
     for name, bounds in _ranges(owner):
         value = getattr(settings, name)
         if value is not None and not _is_within(value, bounds):

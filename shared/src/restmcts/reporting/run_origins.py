@@ -6,6 +6,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cached_property
+from shlex import quote
 from typing import Any, Protocol
 
 from restmcts.domain.provenance import HIDDEN, is_secret, without_secrets
@@ -119,7 +120,7 @@ class RunOrigin:
         """Return names and values for people, one a line."""
         found = dict(self._commands())
         if self.run_file is not None:
-            found["run file"] = f"{self.run_file}, as it was then; restmcts runs spec {self.run.name} prints it"
+            found["run file"] = f"{self.run_file}, as it was then; restmcts runs spec {quote(self.run.name)} prints it"
         return found | {
             "created (UTC)": _clock(self.run.created_at),
             "started (UTC)": _clock(self.started) if self.started is not None else "not yet",
@@ -134,7 +135,7 @@ class RunOrigin:
             return {"settings": _joined(self.settings)}
         return {
             "changed settings": _joined(self.changed) or "none",
-            "all settings": f"restmcts runs spec {self.run.name}",
+            "all settings": f"restmcts runs spec {quote(self.run.name)}",
         }
 
     def _commands(self) -> Iterator[tuple[str, str]]:

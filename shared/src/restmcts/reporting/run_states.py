@@ -1,6 +1,7 @@
 """The state of a run for people, where a work folder has runs that no process works on."""
 
 from pathlib import Path
+from shlex import quote
 
 WAITING = "waiting"
 """The state in which a run is shown that would go on if a process worked on it."""
@@ -19,4 +20,4 @@ def shown_state(state: str, *, is_idle: bool) -> str:
 
 def work_command(name: str, workdir: Path) -> str:
     """Return the command that lets a waiting run of a work folder go on."""
-    return f"restmcts runs work {name} --workdir {workdir}"
+    return f"restmcts runs work {quote(name)} --workdir {quote(str(workdir))}"

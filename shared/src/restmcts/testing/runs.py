@@ -34,7 +34,7 @@ from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 TRAINING = TrainingSettings(num_steps=4, batch_size=16, learning_rate=1e-3)
 
 
-def small_plan(num_iterations: int = 2, num_rounds: int = 1) -> list[Phase]:
+def small_plan(num_iterations: int = 2, num_rounds: int = 1, max_staleness: int = 0) -> list[Phase]:
     """Return the phases of a run over the problem sets "train" and "test" that begins with a
     policy that solves some of them.
     """
@@ -54,6 +54,7 @@ def small_plan(num_iterations: int = 2, num_rounds: int = 1) -> list[Phase]:
         held_out_set="test",
         test_set="test",
         num_rounds=num_rounds,
+        max_staleness=max_staleness,
     )
     return self_training_plan(loop)
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from shlex import quote
 from typing import Any, Self
 
 from restmcts.adapters.models.ensemble import is_ensemble
@@ -312,6 +313,6 @@ def _check_needs(
                 reason = given_up[need].result.get("reason", "skipped")
                 raise InputError(
                     f"run {name} cannot be extended: it has no {need}, as {reason}: the next iteration has "
-                    f"nothing to begin with; a copy with other settings may get further: restmcts runs clone {name} NEW "
+                    f"nothing to begin with; a copy with other settings may get further: restmcts runs clone {quote(name)} NEW "
                     "--set …"
                 )

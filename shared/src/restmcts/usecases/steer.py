@@ -6,6 +6,7 @@ other's work whole or not at all.
 """
 
 from collections.abc import Iterable
+from shlex import quote
 
 from sqlalchemy import delete, select, update
 
@@ -229,7 +230,7 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
 def _locked(transaction: Transaction, name: str, *allowed: RunState) -> StoredRun:
     row = runs.lock_run(transaction, run_named(transaction, name).id)
     if row is None or row.state not in allowed:
-        again = f"; `restmcts runs clone {name} NAME` repeats it" if row and row.state == RunState.FAILED else ""
+        again = f"; `restmcts runs clone {quote(name)} NAME` repeats it" if row and row.state == RunState.FAILED else ""
         raise InputError(
             f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}{again}"
         )

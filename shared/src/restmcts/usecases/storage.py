@@ -9,6 +9,7 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from shlex import quote
 from typing import Any
 
 from sqlalchemy import ColumnElement, Select, Table, Text, cast, delete, func, select, union_all
@@ -105,7 +106,7 @@ def ended_run(transaction: Transaction, name: str, done: str) -> StoredRun:
     if run is None or run.state not in ENDED:
         raise InputError(
             f"run {name} is {run.state if run else 'gone'}: a run is {done} once it has ended; "
-            f"`restmcts runs cancel {name}` ends it"
+            f"`restmcts runs cancel {quote(name)}` ends it"
         )
     under_lease = (PHASES.c.run_id == run.id) & (PHASES.c.lease_until > moment())
     busy = transaction.execute(select(PHASES.c.name).where(under_lease)).scalar()

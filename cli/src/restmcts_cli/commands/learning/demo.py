@@ -4,6 +4,7 @@ machine.
 
 from dataclasses import replace
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
@@ -133,7 +134,7 @@ def _show(report: "Report", out: Path, json: bool) -> None:
     shown = console(stderr=json)
     shown.print(render_table(report))
     shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
-    shown.print(f"to see the run and its trees: restmcts ui --workdir {out}", markup=False, highlight=False)
+    shown.print(f"to see the run and its trees: restmcts ui --workdir {quote(str(out))}", markup=False, highlight=False)
     if json:
         typer.echo(json_line(report, str(page)))
 

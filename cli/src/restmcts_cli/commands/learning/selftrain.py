@@ -1,6 +1,7 @@
 """`restmcts selftrain`: the whole loop on the user's problems and model, in one process."""
 
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -109,7 +110,9 @@ def _other_runs(workdir: Path) -> str:
         return ""
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         names = sorted(runs.configs(transaction))
-    return f"; its runs are {', '.join(names)}: restmcts runs work NAME --workdir {workdir}" if names else ""
+    return (
+        f"; its runs are {', '.join(names)}: restmcts runs work NAME --workdir {quote(str(workdir))}" if names else ""
+    )
 
 
 def _run(spec: "RunSpec", workdir: Path, named: set[str]) -> "Report":
@@ -140,7 +143,7 @@ def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec") -> "Re
     )
     return Report(
         title=f"{spec.method} self-training",
-        command=f"restmcts selftrain --workdir {workdir}",
+        command=f"restmcts selftrain --workdir {quote(str(workdir))}",
         seed=spec.seed,
         seconds=run_seconds(run.database, run_id),
         iterations=iteration_results(run.database, run_id),

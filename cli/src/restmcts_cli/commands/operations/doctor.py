@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from io import BytesIO
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING
 
 import typer
@@ -150,7 +151,7 @@ def _tables(connection: Connection) -> StackFinding:
         found = versions.version_of(transaction.connection)
     if found == wanted:
         return StackFinding("tables", True, f"version {found}")
-    option = f" --workdir {connection.workdir}" if connection.workdir is not None else ""
+    option = f" --workdir {quote(str(connection.workdir))}" if connection.workdir is not None else ""
     remedy = f"restmcts db upgrade{option}"
     return StackFinding("tables", False, f"version {found or 'none'}, this program wants {wanted}", remedy)
 

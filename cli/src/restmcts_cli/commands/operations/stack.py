@@ -3,6 +3,7 @@
 import subprocess
 import time
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -68,11 +69,11 @@ def status(folder: Folder = DEFAULT_FOLDER, json: Json = False) -> None:
     if json:
         print_json(rows)
     else:
-        print_table(COLUMNS, rows, empty=f"nothing was started here; restmcts stack up --dir {folder}")
+        print_table(COLUMNS, rows, empty=f"nothing was started here; restmcts stack up --dir {quote(str(folder))}")
     unwell = [row for row in rows if row["state"] != "healthy"]
     if unwell and not json:
-        print_note(f"to see why: restmcts stack logs {unwell[0]['name']} --dir {folder}")
-        print_note(f"to start what is missing: restmcts stack up --dir {folder}")
+        print_note(f"to see why: restmcts stack logs {unwell[0]['name']} --dir {quote(str(folder))}")
+        print_note(f"to start what is missing: restmcts stack up --dir {quote(str(folder))}")
     if unwell:
         raise typer.Exit(1)
 
@@ -132,7 +133,9 @@ def log_files(stack: "Stack", worker: str) -> list[Path]:
         names = [worker]
     files = [path for name in names if (path := stack.log_file(name)).is_file()]
     if not files:
-        raise InputError(f"{stack.folder} has no log of {worker}; restmcts stack status --dir {stack.folder} lists all")
+        raise InputError(
+            f"{stack.folder} has no log of {worker}; restmcts stack status --dir {quote(str(stack.folder))} lists all"
+        )
     return files
 
 

@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from enum import StrEnum
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -236,7 +237,7 @@ def _relabelled(connection: Connection, run: str, phase: str, labels: str) -> "l
         row = queries.run_named(transaction, labels)
         if row.config.get("regraded", {}).get("run") != run or row.state != "done":
             raise InputError(
-                f"run {labels} is no regraded run of {run}; `restmcts regrade {run} --name {labels}` makes one"
+                f"run {labels} is no regraded run of {run}; `restmcts regrade {quote(run)} --name {quote(labels)}` makes one"
             )
         specs = {one.name: one.spec for one in runs.phases_of(transaction, queries.run_named(transaction, run).id)}
         kinds = [name for name, spec in specs.items() if str(spec.get("kind", "")).startswith("train-")]

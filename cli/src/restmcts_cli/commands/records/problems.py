@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -275,7 +276,7 @@ def list_(
     if json:
         print_json(found if set_name is not None else sets)
         return
-    empty = f"run {run} has no problems yet: restmcts problems enqueue {run} FILE"
+    empty = f"run {run} has no problems yet: restmcts problems enqueue {quote(run)} FILE"
     if set_name is None:
         shown = [asdict(one) | {"example": shortened(one.example, MAX_QUESTION_CHARACTERS)} for one in sets]
         print_table(("set", "num_problems", "example"), shown, empty=empty)

@@ -5,6 +5,7 @@ the database.
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -190,15 +191,15 @@ def store(connection: Connection, new: "NewRun") -> CreatedRun:
 
 def show_created(created: CreatedRun, workdir: Path | None) -> None:
     """Say what was stored, and what can be done with it."""
-    place = f" --workdir {workdir}" if workdir is not None else ""
+    place = f" --workdir {quote(str(workdir))}" if workdir is not None else ""
     sets = ", ".join(f"{counted(count, 'problem')} in {name}" for name, count in created.problems.items())
     state = "stored" if workdir is not None and created.state == "running" else created.state
     print_note(f"run {created.run} is {state}: {sets}")
     if created.problems.get(TRAIN) == 0:
-        print_note(f"to fill it: restmcts problems enqueue {created.run} FILE{place}")
+        print_note(f"to fill it: restmcts problems enqueue {quote(created.run)} FILE{place}")
     if created.state == "paused":
-        print_note(f"to begin: restmcts runs resume {created.run}{place}")
+        print_note(f"to begin: restmcts runs resume {quote(created.run)}{place}")
     elif workdir is not None:
-        print_note(f"to work on it: restmcts runs work {created.run}{place}")
+        print_note(f"to work on it: restmcts runs work {quote(created.run)}{place}")
     else:
-        print_note(f"to see it work: restmcts runs watch {created.run}")
+        print_note(f"to see it work: restmcts runs watch {quote(created.run)}")

@@ -1,6 +1,7 @@
 """`restmcts runs extend` and `restmcts runs clone`: what comes after a run that is stored."""
 
 from dataclasses import replace
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -61,12 +62,12 @@ def extend(
     if json:
         print_json({"run": name, "iterations": iterations, "phases": added})
         return
-    place = f" --workdir {workdir}" if workdir is not None else ""
+    place = f" --workdir {quote(str(workdir))}" if workdir is not None else ""
     print_note(
         f"run {name} has {counted(iterations, 'iteration')} in all now; added {counted(len(added), 'phase')}: {', '.join(added)}"
     )
     command = "watch" if workdir is None else "work"
-    print_note(f"to {'see it' if workdir is None else 'let it'} work: restmcts runs {command} {name}{place}")
+    print_note(f"to {'see it' if workdir is None else 'let it'} work: restmcts runs {command} {quote(name)}{place}")
 
 
 def _extension(row: "StoredRun", iterations: int) -> "Extension":
@@ -118,7 +119,7 @@ def clone(
     from restmcts.domain.text import check_name
 
     check_name(new_name, "run")
-    print_note(f"restmcts runs clone {name} {new_name}")
+    print_note(f"restmcts runs clone {quote(name)} {quote(new_name)}")
     from restmcts.adapters.sql.reads import queries
 
     if workdir is None:

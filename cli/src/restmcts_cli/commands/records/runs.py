@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import asdict
 from itertools import groupby
 from pathlib import Path
+from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -181,9 +182,9 @@ def _how_it_goes_on(row: "StoredRun", workdir: Path | None) -> str:
 def _resumption(row: "StoredRun", workdir: Path | None) -> str:
     from restmcts.adapters.sql.state import token_budget
 
-    place = f" --workdir {workdir}" if workdir is not None else ""
+    place = f" --workdir {quote(str(workdir))}" if workdir is not None else ""
     larger = " --max-tokens LARGER" if token_budget.is_spent(row.error) else ""
-    return f"restmcts runs resume {row.name}{place}{larger}"
+    return f"restmcts runs resume {quote(row.name)}{place}{larger}"
 
 
 def _row(connection: Connection, name: str) -> "StoredRun":

@@ -1,5 +1,6 @@
 """The page of a run."""
 
+from shlex import quote
 from threading import Lock
 from typing import Annotated, Any
 
@@ -144,7 +145,7 @@ def _add_training_rows(pages: APIRouter, source: Source) -> None:
         if source.artifacts is None:
             raise NotFoundError(
                 "this dashboard has no account of the bucket (RESTMCTS_S3_ACCESS_KEY); "
-                f"`restmcts datasets show {row.name} {phase}` prints rows"
+                f"`restmcts datasets show {quote(row.name)} {phase}` prints rows"
             )
         with one_at_a_time:
             rows = read_page(source.artifacts, data, number)

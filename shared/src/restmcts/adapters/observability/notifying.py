@@ -9,6 +9,7 @@ import json
 import logging
 import threading
 from dataclasses import dataclass, replace
+from shlex import quote
 
 from pydantic import SecretStr
 
@@ -121,9 +122,9 @@ def _notification(one: News, line: RunLine | None, place: str) -> Notification:
 
 def _command(one: News, place: str) -> str:
     if one.state != RunState.PAUSED:
-        return f"restmcts runs show {one.name}{place}"
+        return f"restmcts runs show {quote(one.name)}{place}"
     larger = " --max-tokens LARGER" if token_budget.is_spent(one.why) else ""
-    return f"restmcts runs resume {one.name}{place}{larger}"
+    return f"restmcts runs resume {quote(one.name)}{place}{larger}"
 
 
 def _send(settings: NotificationSettings, notification: Notification, stopping: threading.Event) -> None:

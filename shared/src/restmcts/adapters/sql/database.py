@@ -2,11 +2,14 @@
 after its commit.
 """
 
+import json
 import os
+import shlex
 import sqlite3
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import closing, contextmanager
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote
@@ -25,7 +28,7 @@ from sqlalchemy import (
     text,
 )
 from sqlalchemy.engine.interfaces import DBAPIConnection
-from sqlalchemy.exc import ArgumentError, DataError, OperationalError, SQLAlchemyError
+from sqlalchemy.exc import ArgumentError, DataError, OperationalError, SQLAlchemyError, StatementError
 from sqlmodel import SQLModel
 
 from restmcts.adapters.sql import bulk, versions
@@ -48,10 +51,11 @@ def table_of(model: type[SQLModel]) -> Table:
 LOCK_SECONDS = 10.0
 LOCKED = "55P03"  # lock_not_available
 OUTBOX = table_of(OutboxRow)
+_strict_json = partial(json.dumps, allow_nan=False)
 _WAYS_OUT = (
     ("disk is full", "free some space and give the same command again"),
     ("not a database", "restore run.db from a copy, or give another folder"),
-    ("malformed", "restore run.db from a copy, or give another folder"),
+    ("image is malformed", "restore run.db from a copy, or give another folder"),
     ("readonly", "make run.db and its folder writable, or give another folder"),
 )
 
@@ -176,7 +180,8 @@ class Database:
         if found == versions.newest():
             return
         path = Path(self.engine.url.database or "")
-        name, option = (str(path), f" --workdir {path.parent}") if self.is_sqlite else ("the database", "")
+        name = str(path) if self.is_sqlite else "the database"
+        option = f" --workdir {shlex.quote(str(path.parent))}" if self.is_sqlite else ""
         if found is not None and found > versions.newest():
             raise InputError(
                 f"{name} is of a later version of restmcts (tables {found}, here {versions.newest()}): install that one"
@@ -235,12 +240,18 @@ class Database:
 
 @contextmanager
 def _unstorable() -> Iterator[None]:
-    """Distinguish values that no database takes (NUL, lone surrogates, integers beyond its range)
-    from a database that is away: sending them again does not help.
+    """Distinguish values that no database takes (NUL, lone surrogates, integers beyond its range,
+    numbers that JSON has not) from a database that is away: sending them again does not help.
     """
     try:
         yield
-    except (DataError, UnicodeError, OverflowError) as error:
+    except (StatementError, UnicodeError, OverflowError) as error:
+        if (
+            isinstance(error, StatementError)
+            and not isinstance(error.orig, ValueError)
+            and not isinstance(error, DataError)
+        ):
+            raise
         reason = str(getattr(error, "orig", error)).splitlines()[0]
         raise UnstorableError(f"database: a value cannot be stored: {reason}") from error
 
@@ -286,14 +297,17 @@ def _engine(url: str, read_only: bool, idle_seconds: float) -> Engine:
         options = {"execution_options": {"postgresql_readonly": True}} if read_only else {}
         limits = {"lock_timeout": LOCK_SECONDS, "idle_in_transaction_session_timeout": idle_seconds}
         connecting = {"options": " ".join(f"-c {name}={seconds * 1000:.0f}" for name, seconds in limits.items())}
-        return create_engine(url, pool_pre_ping=True, pool_size=4, max_overflow=4, connect_args=connecting, **options)
+        pool = {"pool_pre_ping": True, "pool_size": 4, "max_overflow": 4}
+        return create_engine(url, connect_args=connecting, json_serializer=_strict_json, **pool, **options)
     path = Path(make_url(url).database or "")
     if read_only and not path.exists():
         raise InputError(f"{path} does not exist; give the file of a database")
     may_write = os.access(path.parent, os.W_OK) and (os.access(path, os.W_OK) or not path.exists())
     read_only = read_only or not may_write
     engine = create_engine(
-        url if may_write else _reading_alone(path), connect_args={"timeout": 30, "check_same_thread": False}
+        url if may_write else _reading_alone(path),
+        connect_args={"timeout": 30, "check_same_thread": False},
+        json_serializer=_strict_json,
     )
 
     @event.listens_for(engine, "connect")
