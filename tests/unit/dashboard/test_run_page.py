@@ -79,7 +79,7 @@ def test_the_page_says_where_the_run_comes_from(client: Any) -> None:
     section = page.split("Where this run comes from", 1)[1]
     for part in ("GiB of memory", "python 3.", "started (UTC)", "All 1 settings", "budget.tokens", "123"):
         assert part in section
-    assert "restmcts runs spec three policies" in section
+    assert "restmcts runs spec &#39;three policies&#39;" in section
 
 
 def store_rows(path: Path, transaction: Any, phase_id: int) -> None:
@@ -183,7 +183,7 @@ def test_without_an_account_of_the_bucket_a_command_that_prints_training_rows_is
     client = served(Source(Database(f"sqlite:///{folder / 'run.db'}", read_only=True), "a stack"))
     status, page, _ = client.get("/runs/1/data/value-1")
     assert status == 404
-    assert "restmcts datasets show three policies value-1" in page
+    assert "restmcts datasets show &#39;three policies&#39; value-1" in page
 
 
 def test_a_window_of_rows_may_span_shards(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
