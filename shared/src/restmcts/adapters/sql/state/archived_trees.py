@@ -4,6 +4,7 @@ their tables. The rows of the trees themselves stay, and every number that is co
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
+from shlex import quote
 
 from sqlalchemy import ColumnElement, LargeBinary, Table, cast, delete, func, literal_column, select, update
 from sqlalchemy.types import TypeDecorator
@@ -75,7 +76,7 @@ def numbers_of(transaction: Transaction, run_id: int) -> Numbers | None:
 
 def in_words(run: str) -> str:
     """Return the sentence that people read in place of trees that are archived."""
-    return f"the trees of run {run} are archived in the store; `restmcts runs restore {run}` brings them back"
+    return f"the trees of run {run} are archived in the store; `restmcts runs restore {quote(run)}` brings them back"
 
 
 def check_run_is_here(transaction: Transaction, run_id: int) -> None:
