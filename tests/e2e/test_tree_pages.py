@@ -2,6 +2,8 @@
 nodes are counted, two trees beside one another; and pages that say what is wrong.
 """
 
+import math
+import random
 import re
 from collections.abc import Callable, Iterator
 
@@ -13,6 +15,7 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.reporting.figures import decimal
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
@@ -136,6 +139,19 @@ def test_steps_are_wrapped_at_blanks_and_only_where_they_need_it(page: Page, add
     assert lines("abcdefghijkl", 5, 3, 0) == ["abcde", "fghij", "kl"]
     assert lines("one two three four", 9, 2, 0) == ["one two", "three fo…"]
     assert lines("text", 5, 2, 3) == []
+
+
+def test_values_are_rounded_as_reports_and_the_terminal_round_them(page: Page, address: str) -> None:
+    """Numbers that are exactly between two, near those, and any others."""
+    page.goto(f"{address}/trees/1")
+    draw = random.Random(0)
+    between = [number / 8 for number in range(9)] + [number / 16 for number in range(17)]
+    near = [math.nextafter(value, to) for value in between for to in (0.0, 1.0)]
+    values = [*between, *near, 1.005, 0.615, 2.5, -0.125, -0.375, *(draw.random() for _ in range(500))]
+    for places in (2, 3):
+        call = "import('/static/tree_words.js').then((words) => values.map((one) => words.decimal(one, places)))"
+        found = page.evaluate(f"([values, places]) => {call}", [values, places])
+        assert found == [decimal(value, places) for value in values]
 
 
 def test_escape_closes_an_open_step_wherever_the_keyboard_is(page: Page, address: str) -> None:

@@ -346,7 +346,8 @@ def test_large_tree_is_folded_and_keeps_a_right_and_a_wrong_leaf() -> None:
 def test_nodes_are_the_steps_that_a_search_made_and_none_without_a_value_has_a_bar() -> None:
     nodes = (DrawnNode("", None, 4, None), DrawnNode("a\n", None, 3, 0), DrawnNode("b\n", None, 0, 0, is_given=True))
     tree = DrawnTree("q", nodes)
-    assert '<p class="soft">1 node, the most visited' in render_page(replace(make_report(), tree=tree))
+    assert '<p class="soft">1 node, the most visited step first.</p>' in render_page(replace(make_report(), tree=tree))
+    assert "step first. The bar is V, the value in the search" in render_page(make_report())
     assert 'class="bar"' not in draw_tree(tree) and "0.00" not in draw_tree(tree)
 
 

@@ -13,7 +13,8 @@ from restmcts.adapters.sql.state import runs, trees
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.phases import SearchPhase
+from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.notebook.runs import LoadedRun
@@ -34,6 +35,37 @@ def search(name: str, iteration: int, purpose: Any) -> SearchPhase:
 
 def result(right: int, tokens: int, num_trees: int = 10) -> dict[str, int]:
     return {"trees": num_trees, "failed": 0, "solved": right, "right": right, "tokens": tokens}
+
+
+def test_the_iteration_is_that_of_the_search_and_not_that_of_a_control_ahead_of_it(tmp_path: Path) -> None:
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    database.create_tables()
+    control = [TrainPolicyPhase(f"control-{number}", number, "base", TrainingSettings()) for number in (1, 2)]
+    searches = [
+        search("grade-base", 0, "evaluate"),
+        search("collect-1", 1, "collect"),
+        search("collect-2", 2, "collect"),
+    ]
+    with database.transaction() as transaction:
+        for name, phases in (("both", [*searches, *control]), ("control", [searches[0], *control])):
+            run_id = runs.create_run(transaction, name, "rest-mcts", 0, {})
+            runs.add_checkpoint(transaction, run_id, "base", "policy", "/models/small", "0")
+            runs.add_phases(transaction, run_id, phases)
+
+    def start(name: str) -> dict[str, set[int]]:
+        with database.transaction() as transaction:
+            transaction.execute(update(PHASES).where(PHASES.c.name == name).values(state=PhaseState.DONE.value))
+            return {
+                line.run.name: {line.counts.iteration, progress.read(transaction, line.run.id).iteration}
+                for line in run_lines(transaction)
+            }
+
+    assert start("grade-base") == {"both": {0}, "control": {0}}
+    assert start("control-1") == {"both": {0}, "control": {1}}
+    assert start("collect-1") == {"both": {1}, "control": {1}}
+    assert start("control-2") == {"both": {1}, "control": {2}}
+    assert start("collect-2") == {"both": {2}, "control": {2}}
+    database.close()
 
 
 def store(database: Database, name: str, scores: tuple[int, ...], config: dict[str, Any]) -> int:

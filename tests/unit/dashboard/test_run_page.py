@@ -3,12 +3,19 @@ of training data.
 """
 
 import json
+import re
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.adapters.files.dataset_shards import PREFERENCE_SCHEMA, VALUE_SCHEMA, rows_between, write_shards
+from restmcts.adapters.files.dataset_shards import (
+    POLICY_SCHEMA,
+    PREFERENCE_SCHEMA,
+    VALUE_SCHEMA,
+    rows_between,
+    write_shards,
+)
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
@@ -17,7 +24,7 @@ from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.problems import Problem
-from restmcts.domain.runs.phases import PromotionPhase, SearchPhase, TrainValuePhase
+from restmcts.domain.runs.phases import PromotionPhase, SearchPhase, TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts_dashboard.runs.problem_reads import OUTCOMES, read_problems
@@ -50,7 +57,8 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         methods = [SearchPhase(name, 2, "evaluate", "compared", "base", None, CotSettings()) for name in METHODS]
         gates = [PromotionPhase(f"gate-{n}", n, "policy", f"policy-{n}", "grade-base") for n in (1, 2)]
         value = TrainValuePhase("value-1", 1, None, "base", TrainingSettings(), ("collect-1",))
-        runs.add_phases(transaction, run_id, [control, *graded, *methods, *gates, value])
+        policies = [TrainPolicyPhase(f"policy-{n}", n, "base", TrainingSettings(), ("collect-1",)) for n in (1, 2)]
+        runs.add_phases(transaction, run_id, [control, *graded, *methods, *gates, value, *policies])
         ids = {row.name: row.id for row in runs.phases_of(transaction, run_id)}
         answers = {name: [found[place] for found in RIGHT.values()] for place, name in enumerate(names)}
         answers["grade-control-2"] = ["01"[found[-1] == "0"] for found in RIGHT.values()]
@@ -70,6 +78,7 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
         transaction.execute(update(PHASES).values(state=PhaseState.DONE.value))
         runs.add_checkpoint(transaction, run_id, "value-1", "value", "artifact:value", "0")
         store_rows(path, transaction, ids["value-1"])
+        store_policy_rows(path, transaction, ids["policy-1"], ids["policy-2"])
     database.close()
     return path
 
@@ -102,6 +111,24 @@ def store_rows(path: Path, transaction: Any, phase_id: int) -> None:
     artifact = FolderArtifactStore(path / "artifacts").put(written, "datasets", {})
     columns = {"phase_id": phase_id, "kind": "train-value", "uri": artifact.uri, "digest": artifact.digest}
     transaction.execute(insert(DATASETS).values(**columns, num_rows=60, card=card))
+
+
+def store_policy_rows(path: Path, transaction: Any, weighted: int, paired: int) -> None:
+    """Store what one policy learns from weights, and another from pairs."""
+    origin = {"question": "q", "problem_id": 1, "tree_id": 4, "node_id": 7}
+    weights = {"steps": ["a\n"], "weights": [1.0], "values": [0.875], "leaf_counts": [8], "log_probs": [-1.0]}
+    pair = {"steps": ["a\n"], "chosen": ["b\n"], "rejected": ["c\n"], "chosen_value": 0.75, "rejected_value": 0.25}
+    ends = {"chosen_finished": True, "rejected_finished": True, "rejected_node_id": 8}
+    for phase_id, objective, schema, row in (
+        (weighted, "sft", POLICY_SCHEMA, {**weights, "finished": True, "pair": None, "model_value": None}),
+        (paired, "dpo", PREFERENCE_SCHEMA, {**pair, **ends}),
+    ):
+        written = path / f"written-{objective}"
+        written.mkdir()
+        card = write_shards(iter([{**origin, **row}]), schema, {"objective": objective, "sources": []}, written)
+        artifact = FolderArtifactStore(path / "artifacts").put(written, "datasets", {})
+        columns = {"phase_id": phase_id, "kind": "train-policy", "uri": artifact.uri, "digest": artifact.digest}
+        transaction.execute(insert(DATASETS).values(**columns, num_rows=1, card=card))
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +202,21 @@ def test_rows_of_training_data_are_browsed_step_by_step(client: Any) -> None:
     assert "0.250" in first
     assert client.get("/runs/1/data/value-1?page=3")[0] == 404
     assert client.get("/runs/1/data/policy-9")[0] == 404
+
+
+def test_numbers_of_one_step_that_differ_have_names_that_differ(client: Any) -> None:
+    heads = {
+        name: re.findall(
+            '<th scope="col"[^>]*>([^<]*)</th>', client.text(f"/runs/1/data/{name}").partition("</thead>")[0]
+        )
+        for name in ("value-1", "policy-1", "policy-2")
+    }
+    assert heads == {
+        "value-1": ["Step", "Target"],
+        "policy-1": ["Step", "Weight", "Estimate"],
+        "policy-2": ["Step", "Score"],
+    }
+    assert "0.875" in client.text("/runs/1/data/policy-1") and "0.750" in client.text("/runs/1/data/policy-2")
 
 
 def test_without_an_account_of_the_bucket_a_command_that_prints_training_rows_is_named(

@@ -55,6 +55,13 @@ def solvable() -> LearnableTree:
     return learnable(tree, {end.node_id: RIGHT, slip.node_id: WRONG, wrong.node_id: WRONG})
 
 
+def test_a_step_that_no_value_model_saw_has_no_model_value(solvable: LearnableTree) -> None:
+    seen = solvable.tree[2]
+    seen.model_value = 0.0
+    paths = {end: solvable.path(solvable.tree[end], {}).model_value for end in (seen.node_id, 3)}
+    assert paths == {2: 0.0, 3: None}
+
+
 def taught(learner: LearnerSettings, found: LearnableTree) -> list[tuple[str, float]]:
     """Return the last word of each weighted step with its weight, row by row."""
     return [

@@ -17,7 +17,7 @@ from restmcts.reporting.line_charts import (
     line_chart,
     number_axis,
 )
-from restmcts.reporting.tree_pictures import draw_tree
+from restmcts.reporting.tree_pictures import draw_tree, tree_legend
 
 from restmcts_cli.reports.evaluation_tables import EvaluationReport, named, report_tables, summarise
 
@@ -47,6 +47,7 @@ def render_evaluation(report: EvaluationReport) -> str:
         tables=report_tables(report),
         calibration=_calibration(report.qualities),
         draw_tree=draw_tree,
+        tree_legend=tree_legend,
         num_colours=NUM_COLOURS,
     )
 

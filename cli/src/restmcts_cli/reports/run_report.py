@@ -23,7 +23,7 @@ from restmcts.reporting.line_charts import (
     number_axis,
 )
 from restmcts.reporting.tables import CellValue, Table
-from restmcts.reporting.tree_pictures import MAX_NODES, draw_tree
+from restmcts.reporting.tree_pictures import MAX_NODES, draw_tree, tree_legend
 from rich.console import Group
 from rich.text import Text
 
@@ -75,6 +75,7 @@ def render_page(report: Report) -> str:
         sentences=summarise(report),
         sections=_sections(report),
         tree=draw_tree(report.tree) if report.tree is not None else "",
+        legend=tree_legend(report.tree) if report.tree is not None else "",
         num_colours=NUM_COLOURS,
         max_nodes=MAX_NODES,
     )

@@ -113,7 +113,7 @@ def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
 
 def outcome(transaction: Transaction, phase: StoredPhase | None) -> Figure | None:
     """Return the accuracy of an evaluation phase, problem by problem in their order; None if it is
-    not done or has no tree.
+    not done, or no tree of it was searched without a failure.
     """
     return _of_trees(transaction, phase, TREES.c.verdict, Verdict.RIGHT)
 
@@ -128,7 +128,7 @@ def _of_trees(transaction: Transaction, phase: StoredPhase | None, column: Colum
         .order_by(PROBLEMS.c.position)
     )
     found = list(transaction.execute(statement).scalars())
-    return Figure.of([one == right for one in found]) if found else None
+    return Figure.of([one == right for one in found]) if any(one is not None for one in found) else None
 
 
 def phase_solved(database: Database, run_id: int, name: str) -> Figure | None:
@@ -235,6 +235,7 @@ def drawn_tree(transaction: Transaction, tree_id: int, question: str) -> DrawnTr
             row.node_id in decisive,
             is_observation=row.origin in (NodeOrigin.OBSERVATION, NodeOrigin.GIVEN_OBSERVATION),
             is_given=row.origin in (NodeOrigin.SOLUTION, NodeOrigin.GIVEN_OBSERVATION),
+            quality_value=row.quality_value if row.parent_id is not None else None,
         )
         for row in rows
     )

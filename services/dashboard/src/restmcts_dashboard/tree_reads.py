@@ -195,7 +195,12 @@ def _change(node: Node) -> NodeRow:
 
 
 def requests_about(transaction: Transaction, tree_id: int, request_ids: Sequence[int]) -> list[ShownRequest]:
-    """Return the named requests of a tree, in the order in which they were made."""
+    """Return the named requests of a tree, in the order in which they were made.
+
+    Raises:
+        InputError: if there is no such tree.
+    """
+    queries.tree_without_nodes(transaction, tree_id)
     shown = (*columns(_FoundRequest, REQUESTS, besides=("checkpoint",)), CHECKPOINTS.c.name.label("checkpoint"))
     statement = select(*shown).outerjoin(CHECKPOINTS, CHECKPOINTS.c.id == REQUESTS.c.checkpoint_id)
     statement = statement.where(REQUESTS.c.tree_id == tree_id, REQUESTS.c.id.in_(list(request_ids)))

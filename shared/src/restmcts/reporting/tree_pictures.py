@@ -10,12 +10,13 @@ from dataclasses import dataclass
 from markupsafe import Markup
 
 from restmcts.domain.text import counted
+from restmcts.reporting.figures import decimal
 
 MAX_NODES = 40
 MAX_TEXT = 56
 _MARGIN, _ROW, _INDENT = 10, 27, 24
 _CHARACTER_WIDTH = 7.5
-_BAR_WIDTH, _FACTS_WIDTH = 70, 210
+_BAR_WIDTH, _FACTS_WIDTH, _INFERRED_WIDTH = 70, 210, 48
 _SIGNS = {"right": "✓", "wrong": "✗", "undecided": "?"}
 
 
@@ -33,6 +34,7 @@ class DrawnNode:
         is_decisive: whether the step lost a solvable problem.
         is_observation: whether a tool answered it.
         is_given: whether it is of a given solution.
+        quality_value: inferred from verified ends, or None where it was not.
     """
 
     text: str
@@ -43,6 +45,7 @@ class DrawnNode:
     is_decisive: bool = False
     is_observation: bool = False
     is_given: bool = False
+    quality_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -78,17 +81,56 @@ def draw_tree(tree: DrawnTree, max_nodes: int = MAX_NODES) -> Markup:
         return Markup("")
     children = _children(tree.nodes)
     lines = _place(tree.nodes, children, _chosen(tree.nodes, children, max_nodes))
+    drawn = [tree.nodes[index] for index in lines]
+    has_both = _has_values(drawn) and _has_quality_values(drawn)
     texts = {index: _text(tree.nodes[index], line.num_folded) for index, line in lines.items()}
     facts_x = max(_text_x(line) + len(texts[index]) * _CHARACTER_WIDTH for index, line in lines.items()) + 24
     edges = [
         _edge(lines[parent], line) for line in lines.values() if (parent := tree.nodes[line.node].parent) is not None
     ]
-    nodes = [_node(tree.nodes[index], line, texts[index], facts_x) for index, line in lines.items()]
-    width, height = round(facts_x + _FACTS_WIDTH), len(lines) * _ROW + 2 * _MARGIN
+    visits_x = facts_x + 165 + (_INFERRED_WIDTH if has_both else 0)
+    nodes = [
+        _node(tree.nodes[index], line, texts[index], facts_x, visits_x, has_both=has_both)
+        for index, line in lines.items()
+    ]
+    width, height = round(visits_x - 165 + _FACTS_WIDTH), len(lines) * _ROW + 2 * _MARGIN
     svg = Markup(
         '<svg class="tree" width="{0}" height="{1}" viewBox="0 0 {0} {1}" role="img" aria-label="A search tree">{2}{3}</svg>'
     ).format(width, height, Markup("").join(edges), Markup("").join(nodes))
     return Markup('<div class="scroll">{}</div>').format(svg)
+
+
+def tree_legend(tree: DrawnTree, max_nodes: int = MAX_NODES) -> str:
+    """Return what the signs in the picture of a tree mean, those that are in it alone; "" if none
+    is.
+    """
+    if not tree.nodes:
+        return ""
+    drawn = [tree.nodes[index] for index in _chosen(tree.nodes, _children(tree.nodes), max_nodes)]
+    inferred = "the value that was inferred once the answers were verified"
+    parts = []
+    if _has_values(drawn):
+        parts.append("the bar is V, the value in the search, from 0 to 1")
+        parts += [f"v is {inferred}"] if _has_quality_values(drawn) else []
+    elif _has_quality_values(drawn):
+        parts.append(f"the bar is v, {inferred}, from 0 to 1")
+    meanings = {"right": "a right answer", "wrong": "a wrong answer", "undecided": "an answer without a verdict"}
+    found = {node.verdict for node in drawn}
+    parts += [f"{_SIGNS[verdict]} is {meaning}" for verdict, meaning in meanings.items() if verdict in found]
+    if any(node.is_decisive for node in drawn):
+        parts.append(
+            "a dashed circle marks a decisive step: the problem could be solved before it, and after it every end is wrong"
+        )
+    legend = "; ".join(parts)
+    return f"{legend[0].upper()}{legend[1:]}." if legend else ""
+
+
+def _has_values(nodes: Sequence[DrawnNode]) -> bool:
+    return any(node.value is not None for node in nodes)
+
+
+def _has_quality_values(nodes: Sequence[DrawnNode]) -> bool:
+    return any(node.quality_value is not None for node in nodes)
 
 
 def _children(nodes: Sequence[DrawnNode]) -> dict[int, list[int]]:
@@ -163,33 +205,39 @@ def _edge(parent: _Line, child: _Line) -> Markup:
     return Markup('<path class="edge" d="M{} {}V{}H{}"/>').format(x, y, end_y, end_x)
 
 
-def _node(node: DrawnNode, line: _Line, text: str, facts_x: float) -> Markup:
+def _node(node: DrawnNode, line: _Line, text: str, facts_x: float, visits_x: float, *, has_both: bool) -> Markup:
+    """Return a node; in a tree that `has_both` values the bar is that of the search and the other
+    one is written beside it, in all others the bar is the one that is known.
+    """
     x, y = _dot(line)
     visits = counted(node.visits, "visit")
     parts = [
         Markup("<title>{}</title>").format(node.text.strip()),
         Markup('<circle cx="{}" cy="{}" r="5"/>').format(x, y),
         Markup('<text class="step" x="{}" y="{}">{}</text>').format(_text_x(line), y + 4, text),
-        Markup('<text class="facts end" x="{}" y="{}">{}</text>').format(facts_x + 165, y + 4, visits),
+        Markup('<text class="facts end" x="{}" y="{}">{}</text>').format(visits_x, y + 4, visits),
     ]
-    if node.value is not None:
-        length = round(_BAR_WIDTH * min(max(node.value, 0.0), 1.0), 1)
-        bar = (
-            '<rect class="track" x="{0}" y="{1}" width="{2}" height="8"/>'
-            '<rect class="bar" x="{0}" y="{1}" width="{3}" height="8"/>'
-        )
-        parts.append(Markup(bar).format(facts_x, y - 4, _BAR_WIDTH, length))
-        parts.append(
-            Markup('<text class="facts" x="{}" y="{}">{:.2f}</text>').format(
-                facts_x + _BAR_WIDTH + 6, y + 4, node.value
-            )
-        )
+    value = node.value if has_both or node.value is not None else node.quality_value
+    if value is not None:
+        parts.append(_bar(value, facts_x, y))
+    if has_both and node.quality_value is not None:
+        inferred = Markup('<text class="facts" x="{}" y="{}">v {}</text>')
+        parts.append(inferred.format(facts_x + _BAR_WIDTH + 40, y + 4, decimal(node.quality_value)))
     if node.verdict in _SIGNS:
         parts.append(
-            Markup('<text class="sign" x="{}" y="{}">{}</text>').format(facts_x + 180, y + 5, _SIGNS[node.verdict])
+            Markup('<text class="sign" x="{}" y="{}">{}</text>').format(visits_x + 15, y + 5, _SIGNS[node.verdict])
         )
     kind = node.verdict if node.verdict in _SIGNS else "open"
     if node.is_decisive:
         kind += " decisive"
         parts.append(Markup('<circle class="lost" cx="{}" cy="{}" r="8.5"/>').format(x, y))
     return Markup('<g class="node {}">{}</g>').format(kind, Markup("").join(parts))
+
+
+def _bar(value: float, x: float, y: int) -> Markup:
+    length = round(_BAR_WIDTH * min(max(value, 0.0), 1.0), 1)
+    return Markup(
+        '<rect class="track" x="{0}" y="{1}" width="{2}" height="8"/>'
+        '<rect class="bar" x="{0}" y="{1}" width="{3}" height="8"/>'
+        '<text class="facts" x="{4}" y="{5}">{6}</text>'
+    ).format(x, y - 4, _BAR_WIDTH, length, x + _BAR_WIDTH + 6, y + 4, decimal(value))

@@ -26,21 +26,27 @@ def decide_policy(transaction: Transaction, row: StoredPhase, phase: PromotionPh
     """
     candidate = runs.checkpoints_of(transaction, row.run_id)[phase.candidate]
     incumbent = promotions.promoted(transaction, row.run_id, "policy")
-    new = _held_out_accuracy(transaction, row.run_id, phase, candidate)
-    old = _held_out_accuracy(transaction, row.run_id, phase, incumbent) if incumbent is not None else None
-    decide(transaction, row, phase, candidate, incumbent, {"accuracy": (new, old)})
+    new = _held_out_verdicts(transaction, row.run_id, phase, candidate)
+    old = _held_out_verdicts(transaction, row.run_id, phase, incumbent) if incumbent is not None else []
+    failed = {place for verdicts in (new, old) for place, verdict in enumerate(verdicts) if verdict is None}
+    figures = {"accuracy": (_accuracy(new, failed), _accuracy(old, failed))}
+    decide(transaction, row, phase, candidate, incumbent, figures, num_failed=len(failed))
 
 
-def _held_out_accuracy(
+def _held_out_verdicts(
     transaction: Transaction, run_id: int, phase: PromotionPhase, policy: StoredCheckpoint
-) -> Figure | None:
-    """Return the policy's accuracy on the promotion's held-out problems, a failed tree counting as
-    wrong; None if not measured.
+) -> list[str | None]:
+    """Return the verdicts on the policy's answers to the promotion's held-out problems, in their
+    order: None where the search failed. Empty if it was not evaluated.
     """
     evidence = next(row for row in runs.phases_of(transaction, run_id) if row.name == phase.evidence)
     phase_id = promotions.evaluated_phase(transaction, evidence, policy.id)
-    verdicts = promotions.verdicts_of(transaction, phase_id) if phase_id is not None else []
-    return Figure.of([verdict == Verdict.RIGHT for verdict in verdicts]) if verdicts else None
+    return promotions.verdicts_of(transaction, phase_id) if phase_id is not None else []
+
+
+def _accuracy(verdicts: Sequence[str | None], left_out: Collection[int]) -> Figure | None:
+    known = [verdict == Verdict.RIGHT for place, verdict in enumerate(verdicts) if place not in left_out]
+    return Figure.of(known) if known else None
 
 
 def decide(
@@ -50,19 +56,22 @@ def decide(
     candidate: StoredCheckpoint,
     incumbent: StoredCheckpoint | None,
     figures: Mapping[str, tuple[Figure | None, Figure | None]],
+    num_failed: int = 0,
 ) -> None:
     """End a promotion: promote the candidate or not, and record why; `figures` holds the
     candidate's and the incumbent's by name.
 
     Without an incumbent the candidate is promoted. A figure that says nothing of the candidate
     decides nothing, unless a gain is asked for; one that the incumbent has not (a person promoted a
-    checkpoint that was never measured) decides for the incumbent.
+    checkpoint that was never measured) decides for the incumbent, and so does one that is unknown
+    because searches failed: `num_failed` problems are left out of all figures for that.
     """
     gains = {name: new.minus(old) for name, (new, old) in figures.items() if new is not None and old is not None}
     deciding = _deciding(phase, figures)
     measured = {name: gains[name] for name in deciding if name in gains}
     pairs = [figures[name] for name in deciding]
-    unknown = any(old is None if new is not None else phase.value_gain is not None for new, old in pairs)
+    needed = phase.value_gain is not None or num_failed > 0
+    unknown = any(old is None if new is not None else needed for new, old in pairs)
     goes_on = incumbent is None or (not unknown and is_promoted(measured, phase.margin, phase.value_gain))
     if goes_on:
         promotions.promote(transaction, candidate, row.id)
@@ -72,7 +81,7 @@ def decide(
         "promoted": goes_on,
         "margin": phase.margin,
         "figures": {name: _figure(*pair, gains.get(name)) for name, pair in figures.items()},
-        "reason": _reason(goes_on, figures) + (_rule(phase, deciding) if incumbent is not None else ""),
+        "reason": _reason(goes_on, figures, num_failed) + (_rule(phase, deciding) if incumbent is not None else ""),
     }
     runs.set_phase(transaction, row.id, PhaseState.DONE, result=result, **({} if row.started_at else runs.started()))
 
@@ -95,9 +104,10 @@ def _with_error(estimate: Estimate) -> dict[str, float]:
     return {"value": estimate.value, "standard_error": estimate.standard_error, "n": estimate.n}
 
 
-def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]]) -> str:
+def _reason(goes_on: bool, figures: Mapping[str, tuple[Figure | None, Figure | None]], num_failed: int) -> str:
     compared = (f"{SHOWN.get(name, name)} {_compared(name, *pair)}" for name, pair in figures.items())
-    return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}"
+    left_out = f"; left out because the search failed: {counted(num_failed, 'problem')}" if num_failed else ""
+    return f"{'promoted' if goes_on else 'not promoted'}: {', '.join(compared)}{left_out}"
 
 
 def _compared(name: str, new: Figure | None, old: Figure | None) -> str:

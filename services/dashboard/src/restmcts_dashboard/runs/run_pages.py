@@ -5,6 +5,7 @@ from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import end_quality, queries, stack_queries
 from restmcts.adapters.sql.reads.tree_counts import share_solved
@@ -50,6 +51,10 @@ def _add_run(pages: APIRouter, source: Source) -> None:
         with source.database.transaction() as transaction:
             return _parts(transaction, source, run_reads.read_run(transaction, run_id, source.use), x)
 
+    def check(run_id: int) -> None:
+        with source.database.transaction() as transaction:
+            queries.run_by_id(transaction, run_id)
+
     @pages.get("/runs/{run_id}")
     def run(run_id: RowId, x: charts.Across = "iteration") -> Response:
         with source.database.transaction() as transaction:
@@ -62,10 +67,12 @@ def _add_run(pages: APIRouter, source: Source) -> None:
 
     @pages.get("/runs/{run_id}/live")
     async def run_live(request: Request, run_id: RowId, x: charts.Across = "iteration") -> Response:
+        await run_in_threadpool(check, run_id)
         return live.stream(request, lambda: parts(run_id, x))
 
     @pages.get("/runs/{run_id}/quality")
     def quality(run_id: RowId) -> Response:
+        check(run_id)
         with source.database.transaction() as transaction:
             found = end_quality.value_quality(transaction, run_id, known_quality)
             phases = queries.phase_numbers(transaction, run_id)

@@ -17,7 +17,7 @@ ROWS_ON_A_PAGE = 25
 @dataclass(frozen=True, slots=True)
 class TrainedStep:
     """A step; `weight` is how much a policy learns from it, `value` what a value model learns of
-    it or, in a policy's row, what it is worth.
+    it, in a policy's row the learner's estimate, and in a pair the score of its side.
     """
 
     text: str

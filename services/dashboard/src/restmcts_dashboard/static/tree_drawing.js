@@ -1,5 +1,6 @@
 // Draws a tree on a canvas: shapes say verdicts, colours values, sizes visits; text comes with nearness.
 import { drawLines, linesOf, mayHaveMath } from "./tree_math.js";
+import { decimal } from "./tree_words.js";
 
 const LABEL_ZOOM = 0.5;
 const LEAST_ZOOM = 0.02;
@@ -258,7 +259,7 @@ export class TreeDrawing {
     context.font = `${bold ? "600 " : ""}${large}px system-ui, "DejaVu Sans", sans-serif`;
     context.textBaseline = "middle";
     const number = model.valueOf(node, look.colour);
-    const value = number === null || number === undefined ? "" : ` ${number.toFixed(2)}`;
+    const value = number === null || number === undefined ? "" : ` ${decimal(number, 2)}`;
     const folded = model.folded.has(node.node_id) ? ` +${node.size - 1}` : "";
     const step = node === model.root ? "the question" : node.step.replace(/\s+/g, " ").trim() || "(empty step)";
     const height = large * 1.22;

@@ -1,5 +1,5 @@
 // A tree as an indented list beside its drawing: whole steps, folded with the drawing, walked through with keys.
-import { element, peopleSay, setMath } from "./tree_words.js";
+import { decimal, element, peopleSay, setMath } from "./tree_words.js";
 
 const MATH_ROWS = 300;
 
@@ -48,7 +48,7 @@ export class TreeOutline {
     if (node.children.length) row.setAttribute("aria-expanded", String(!folded));
     const value = model.valueOf(node, look.colour);
     const known = value !== null && value !== undefined;
-    const chip = element("span", known ? value.toFixed(2) : "–", { class: "chip" });
+    const chip = element("span", known ? decimal(value, 2) : "–", { class: "chip" });
     if (known) chip.style.setProperty("--value", this.view.drawing.colourOf(value));
     const step = element("span", null, { class: "step" });
     const text = node === model.root ? "The question" : node.step.trim() || "(empty step)";

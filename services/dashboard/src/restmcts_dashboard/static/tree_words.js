@@ -46,8 +46,18 @@ export function counted(number, noun) {
   return `${number} ${noun}${number === 1 ? "" : "s"}`;
 }
 
+// A number with so many decimals as Python rounds it: what is exactly between two goes to the even
+// one. 60 decimals tell a number from one that is exactly between.
+export function decimal(value, places) {
+  const nearest = value.toFixed(places);
+  if (!Number.isInteger(value * 2 * 10 ** places)) return nearest;
+  const exact = value.toFixed(60);
+  const cut = exact.slice(0, exact.length - 60 + places);
+  return /^50*$/.test(exact.slice(cut.length)) && /[02468]$/.test(cut) ? cut : nearest;
+}
+
 function shownNumber(value) {
-  return Number.isInteger(value) ? String(value) : Number(value).toFixed(3);
+  return Number.isInteger(value) ? String(value) : decimal(Number(value), 3);
 }
 
 const MATH = /\$\$([\s\S]+?)\$\$|\\\[([\s\S]+?)\\\]|\\\(([\s\S]+?)\\\)|\$(?!\s)((?:\\.|[^$\\\n])+?)(?<!\s)\$(?!\d)/g;
@@ -102,7 +112,7 @@ export function describe(model, node) {
   const below = node.children.length ? `${node.children.length} ${node.children.length === 1 ? "child" : "children"}${model.folded.has(node.node_id) ? ", folded" : ""}` : "";
   const origin = originOf(node);
   const chosen = node.node_id === model.data.chosen ? "chosen" : "";
-  const decisive = model.whole && node.decisive ? "decisive: solvable before, lost after" : "";
+  const decisive = model.whole && node.decisive ? "decisive: after it every end is wrong" : "";
   const unscored = node !== model.root && !model.isScored(node) ? "not scored" : "";
   return [step, ...facts, unscored, model.whole ? node.verdict : "", decisive, chosen, origin, peopleSay(node), below].filter(Boolean).join(" · ");
 }

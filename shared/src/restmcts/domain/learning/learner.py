@@ -36,7 +36,7 @@ class LearningPath:
         leaf_counts: decided finished leaves at or below each step.
         log_probs: log-probability of each step under the policy that wrote it; None where none did.
         finished: whether the path ends a solution.
-        model_value: V_θ of the last step; 0 where it was not asked.
+        model_value: V_θ of the last step; None where it was not asked.
     """
 
     node_id: int
@@ -46,7 +46,7 @@ class LearningPath:
     leaf_counts: tuple[int, ...]
     log_probs: tuple[float | None, ...]
     finished: bool
-    model_value: float = 0.0
+    model_value: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,7 +114,7 @@ class LearnableTree:
             leaf_counts=tuple(0 if found is None else found.num_leaves for found in known),
             log_probs=tuple(None if one.observed else one.log_prob for one in lineage),
             finished=node.final,
-            model_value=node.model_value or 0.0,
+            model_value=node.model_value,
         )
 
     def right_paths(self) -> list[LearningPath]:

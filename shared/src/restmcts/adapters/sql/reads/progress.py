@@ -76,8 +76,11 @@ class PhaseTotals:
 
     @property
     def iteration(self) -> int:
-        """The iteration of the last phase that has started."""
-        return max((phase.iteration for phase in self.phases if phase.state != PhaseState.PENDING), default=0)
+        """The last iteration whose search for training data has started; in a run without such
+        searches, that of the last phase that has. A control trains ahead of them.
+        """
+        counted = self._collecting or self.phases
+        return max((phase.iteration for phase in counted if phase.state != PhaseState.PENDING), default=0)
 
     @property
     def num_trees(self) -> int:

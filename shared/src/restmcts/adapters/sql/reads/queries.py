@@ -92,9 +92,9 @@ class PhaseNumbers:
     @property
     def accuracy(self) -> Estimate | None:
         """The share of right chosen answers among the ended trees of an evaluation phase; a failed
-        tree counts as not right.
+        tree counts as not right. None where every tree failed: then nothing is known.
         """
-        if self.purpose != "evaluate" or not self.num_done:
+        if self.purpose != "evaluate" or self.num_done == self.num_failed:
             return None
         return share(self.num_right, self.num_done)
 

@@ -39,7 +39,7 @@ class RunCounts:
     """What the phases of a run have come to.
 
     Attributes:
-        iteration: of the last phase that has started.
+        iteration: as PhaseTotals.iteration says.
         num_ended: phases that have ended.
         tokens: that the policy generated, evaluations included.
     """
@@ -124,9 +124,12 @@ def _stored(name: str) -> ColumnElement[float]:
 
 def _counts(transaction: Transaction) -> dict[int, RunCounts]:
     started = case((PHASES.c.state != PhaseState.PENDING.value, PHASES.c.iteration), else_=0)
+    # Plans name them so; what a phase is for is not read, since its document is long.
+    collecting = case((PHASES.c.name.startswith("collect-"), started))
+    iteration = func.coalesce(func.max(collecting), func.max(started))
     ended = count_if(PHASES.c.state.in_(_ENDED))
     known = [_stored(name) for name in ("trees", "tokens")]
-    by_phase = select(PHASES.c.run_id, func.max(started), func.count(), ended, *known).group_by(PHASES.c.run_id)
+    by_phase = select(PHASES.c.run_id, iteration, func.count(), ended, *known).group_by(PHASES.c.run_id)
     under_way = (
         select(
             TREES.c.run_id,
@@ -157,19 +160,20 @@ def _scores(transaction: Transaction) -> Mapping[int, Sequence[tuple[str, Score]
     policies, or where it has none all others. What a phase is for is read of the latter alone,
     since its document is long.
     """
-    right, trees = (PHASES.c.result[name].as_float() for name in ("right", "trees"))
+    right, trees, failed = (PHASES.c.result[name].as_float() for name in ("right", "trees", "failed"))
     of_policy = or_(*(PHASES.c.name.startswith(name, autoescape=True) for name in POLICY_PHASES))
     without = PHASES.c.run_id.not_in(select(PHASES.c.run_id).where(_IS_DONE, of_policy))
     other = without & (PHASES.c.spec["purpose"].as_string() == "evaluate")
     done = select(PHASES.c.run_id, PHASES.c.name, PHASES.c.position, right.label("right"), trees.label("trees"))
-    found_so = union_all(done.where(_IS_DONE, of_policy), done.where(_IS_DONE, other)).subquery()
+    # Where every tree failed, nothing is known.
+    known = _IS_DONE & (trees > failed)
+    found_so = union_all(done.where(known, of_policy), done.where(known, other)).subquery()
     statement = select(found_so.c.run_id, found_so.c.name, found_so.c.right, found_so.c.trees).order_by(
         found_so.c.run_id, found_so.c.position
     )
     found: dict[int, list[tuple[str, Score]]] = defaultdict(list)
     for run_id, name, num_right, num_answers in transaction.execute(statement):
-        if num_answers:
-            found[run_id].append((name, Score(int(num_right), int(num_answers))))
+        found[run_id].append((name, Score(int(num_right), int(num_answers))))
     return found
 
 

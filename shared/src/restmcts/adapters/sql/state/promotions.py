@@ -87,6 +87,8 @@ def evaluated_phase(transaction: Transaction, like: StoredPhase, policy_id: int)
 
 
 def verdicts_of(transaction: Transaction, phase_id: int) -> list[str | None]:
-    """Return the verdicts of a phase's trees in order of problem; None for a failed tree."""
+    """Return the verdicts of a phase's trees in order of problem; None for a failed tree, of which
+    nothing is known.
+    """
     statement = select(TREES.c.verdict).where(TREES.c.phase_id == phase_id).order_by(TREES.c.problem_id)
     return list(transaction.execute(statement).scalars())
