@@ -3,7 +3,7 @@ bench-scale`.
 
 Queue, database, searches and labels are real, each worker a process of its own. Model workers are
 simulated: they claim requests as real ones do, at most REQUESTS of a kind at a time, and answer
-after `--seconds` whatever they have claimed, as a GPU does. Four tables:
+after `--seconds` whatever they have claimed, as a GPU does. Five tables:
 
 - trees and requests a second against the number of model workers, and the share of what as many
   times one worker would do;
@@ -11,6 +11,7 @@ after `--seconds` whatever they have claimed, as a GPU does. Four tables:
   killed; seconds until the killed worker's replacement answers, requests answered a second time,
   and what is lost or doubled in the end;
 - CPU time of a tree, and the rate, in a database that holds 1,000 other trees and then 100,000;
+- bytes of a tree in the database and archived in the bucket, and how long both ways take;
 - claims a second with models that answer at once, and the processes that need the time.
 
 Run: python tests/bench/bench_scale.py [--workers 1 4 16 32] [--window 40] [--seconds 2]
@@ -34,13 +35,18 @@ from bench_dashboard import NODES, TREES
 from bench_many_problems import cpu_seconds, measured, propose, score
 from restmcts.adapters.buses.celery_bus import CeleryBus, celery_app
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind, RunState
+from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.domain.problems import Problem
+from restmcts.settings import load_settings
 from restmcts.testing.runs import SEARCH, await_end, begin_search, faults
 from restmcts.usecases.serve_claims import Serve, WorkerSettings
 from restmcts.usecases.serve_models import serve_waiting
+from restmcts.usecases.tree_archive.from_store import restore_from_store
+from restmcts.usecases.tree_archive.to_store import move_to_store
 from restmcts_cli.processes.stack_processes import SUPERVISOR, Stack
 from sqlalchemy import text
 
@@ -194,9 +200,17 @@ class Bench:
             transaction.execute(text(NODES), {"run": run_id, "nodes": STORED_NODES})
             transaction.execute(text(APPLIED), {"run": run_id, "requests": STORED_REQUESTS})
             runs.finish_run(transaction, run_id, RunState.DONE)
+        self._maintain("VACUUM ANALYZE", "CHECKPOINT")
+
+    def bytes_of_trees(self) -> int:
+        """Return what nodes and requests take on disk, indexes included, without free space."""
+        self._maintain("VACUUM FULL nodes", "VACUUM FULL requests")
+        return self.count("SELECT pg_total_relation_size('nodes') + pg_total_relation_size('requests')")
+
+    def _maintain(self, *statements: str) -> None:
         with self.database.engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
-            connection.execute(text("VACUUM ANALYZE"))
-            connection.execute(text("CHECKPOINT"))
+            for statement in statements:
+                connection.execute(text(statement))
 
 
 def scaling(bench: Bench, workers: ModelWorkers, counts: Sequence[int], window: float) -> None:
@@ -250,13 +264,34 @@ def killed(bench: Bench, workers: ModelWorkers, minutes: int, seed: int) -> None
     print(f"  the run ended {end}; trees lost, doubled or wrong: {len(wrong)}", *wrong[:3], sep="\n  ", flush=True)
 
 
+def archived(bench: Bench, run_id: int) -> None:
+    """Print what a tree takes in the database and archived, and how long both ways take."""
+    os.environ.update(bench.stack.settings)
+    artifacts = open_bucket(load_settings())
+    with bench.database.transaction() as transaction:
+        name = queries.run_by_id(transaction, run_id).name
+    num_trees = bench.count("SELECT count(*) FROM trees WHERE run_id = :run", run=run_id)
+    before, begin = bench.bytes_of_trees(), time.monotonic()
+    moved = move_to_store(bench.database, artifacts, name, lambda _: None)
+    middle, after = time.monotonic(), bench.bytes_of_trees()
+    assert moved.stored is not None
+    restored_from = time.monotonic()
+    restore_from_store(bench.database, artifacts, name, lambda _: None)
+    ways = f"{middle - begin:.1f} s there, {time.monotonic() - restored_from:.1f} s back"
+    here, there = ((before - after) / num_trees / 1024, moved.stored.num_bytes / num_trees / 1024)
+    print(f"{num_trees:,} trees archived, {ways}: {here:.1f} KiB a tree in the database,")
+    print(f"  {there:.1f} KiB a tree in the bucket", flush=True)
+
+
 def stored(bench: Bench, workers: ModelWorkers) -> None:
     """Print what a tree costs beside few and beside many stored trees."""
     workers.scale(0)
     workers.seconds = 0.0
     workers.scale(2)
     workers.drain()
-    await_end(bench.database, bench.begin(MEASURED_TREES // 4), 600.0)
+    warming = bench.begin(MEASURED_TREES // 4)
+    await_end(bench.database, warming, 600.0)
+    archived(bench, warming)
     costs: list[float] = []
     for number in STORED:
         bench.fill(number - sum(STORED[: STORED.index(number)]))

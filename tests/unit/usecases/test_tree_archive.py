@@ -33,6 +33,7 @@ from restmcts.usecases.tree_archive.from_store import restore_from_store
 from restmcts.usecases.tree_archive.to_store import move_to_store
 from restmcts.usecases.truth.annotate import annotate
 from restmcts_cli.main import app
+from restmcts_cli.reports.run_results import answers_beside, example_tree, warnings_of
 from restmcts_local.services import start
 from sqlalchemy import text
 from typer.testing import CliRunner
@@ -356,3 +357,14 @@ def test_a_run_says_that_its_trees_are_archived(folder: Folder) -> None:
     assert SENTENCE not in run_plainly(folder, "runs show first").stdout
     folder.archive()
     assert SENTENCE in run_plainly(folder, "runs show first").stdout.replace("\n", " ")
+
+
+def test_reports_are_written_without_the_trees(folder: Folder) -> None:
+    pairs = [("grade", "the policy")]
+    assert example_tree(folder.database, 1, "collect") is not None
+    assert answers_beside(folder.database, 1, pairs, 3)
+    before = warnings_of(folder.database, 1)
+    folder.archive()
+    assert example_tree(folder.database, 1, "collect") is None
+    assert answers_beside(folder.database, 1, pairs, 3) == ()
+    assert warnings_of(folder.database, 1) == (*before, f"Archived: {SENTENCE}.")
