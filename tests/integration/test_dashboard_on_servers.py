@@ -90,6 +90,8 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
     before = queue_lengths(settings.redis_url.get_secret_value())["coordinator"]
     with source.database.transaction() as transaction:
         assert queries.failed_trees(transaction, 1)[0].error == "the model gave up"
+        forecast = read_run(transaction, run_id).forecast
+        assert forecast is not None and forecast.seconds == 0.0, "both trees have ended"
     assert source.writable is not None
     with source.writable.transaction() as transaction:
         steer.retry_tree(transaction, tree_id)

@@ -2,13 +2,13 @@
 
 import json
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
-from restmcts.reporting.time_left import TimedPhase, TimeLeft
+from restmcts.reporting.time_left import RecordedPhase, TimedPhase, TimeLeft, recorded_time_left
 
 RECORDED = Path(__file__).parent / "recorded_runs"
 
@@ -126,3 +126,34 @@ def test_the_guess_is_near_the_truth_in_recorded_runs(run: Path, share: float) -
     (guess,) = guesses(courses, (now,), 2.0, **recorded["known"])
     assert guess is not None
     assert (end - now) / 1.5 <= guess <= (end - now) * 1.5
+
+
+def recorded(course: Course, now: float) -> RecordedPhase:
+    """Return what a database knows of a phase: of a training under way not how far it is."""
+    begin, end = (when if when <= now else None for when in (course.begin, course.end))
+    if course.kind == "search":
+        moments = [course.begin + (course.end - course.begin) * place / 50 for place in range(51)]
+        shares = [(when, course.at(when).share) for when in moments if when <= now]
+    else:
+        first = sum(share == 0.0 for share in course.shares) / len(course.shares)
+        shares = [(course.begin + first * (course.end - course.begin), 1e-9)] if end is not None else []
+    timed = course.at(now)
+    if course.kind != "search" and end is None:
+        timed = replace(timed, share=0.0)
+    return RecordedPhase(timed, begin, end, shares)
+
+
+@pytest.mark.parametrize("share", [0.25, 0.5, 0.75])
+@pytest.mark.parametrize("run", sorted(RECORDED.glob("*.json")), ids=lambda run: run.stem)
+def test_what_is_recorded_gives_the_guess_of_whoever_has_watched(run: Path, share: float) -> None:
+    found = json.loads(run.read_text())
+    courses = [Course(**phase) for phase in found["phases"]]
+    end = max(course.end for course in courses)
+    now = 2 * round(end * share / 2)
+    (watched,) = guesses(courses, (now,), 2.0, **found["known"])
+    guess = recorded_time_left([recorded(course, now) for course in courses], 0.0, now)
+    if not any(course.end <= now for course in courses):
+        assert guess is None, "of the first training nothing is recorded before its end"
+        return
+    assert watched is not None and guess is not None
+    assert watched / 1.25 <= guess <= watched * 1.25

@@ -20,7 +20,7 @@ from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.text import counted
 from restmcts.errors import StorageError
 from restmcts.reporting.plain_text import shortened
-from restmcts.reporting.time_left import TimedPhase, TimeLeft
+from restmcts.reporting.time_left import TimedPhase, TimeLeft, timed_phase
 from restmcts.reporting.truth import marked
 from rich.console import Console, Group, RenderableType
 from rich.live import Live
@@ -258,17 +258,5 @@ def _why_it_waits(state: progress.RunProgress) -> str:
 
 
 def _timed(state: progress.RunProgress, trainings: Mapping[str, _Training]) -> list[TimedPhase]:
-    waits, works = PhaseState.PENDING, WORKING
     steps = {name: training.step / training.num_steps for name, training in trainings.items()}
-    return [
-        TimedPhase(
-            name=phase.name,
-            kind=phase.kind,
-            after=phase.after,
-            work=phase.work if phase.state != PhaseState.SKIPPED else 0.0,
-            share=1.0 if phase.state not in (waits, *works) else steps.get(phase.name, phase.share_searched),
-            has_started=phase.state != waits,
-            has_ended=phase.state not in (waits, *works),
-        )
-        for phase in state.phases
-    ]
+    return [timed_phase(phase, steps.get(phase.name, 0.0)) for phase in state.phases]

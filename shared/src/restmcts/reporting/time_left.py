@@ -2,7 +2,8 @@
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from typing import Protocol
 
 from restmcts.domain.forecasts.work import makespan
 
@@ -47,6 +48,76 @@ class TimedPhase:
     def stem(self) -> str:
         """The name without its numbers: phases of several iterations have it in common."""
         return _NUMBER.sub("", self.name)
+
+
+class ProgressOfPhase(Protocol):
+    """What is known of a phase (restmcts.adapters.sql.reads.progress.PhaseProgress)."""
+
+    @property
+    def name(self) -> str: ...
+
+    @property
+    def kind(self) -> str: ...
+
+    @property
+    def after(self) -> Sequence[str]: ...
+
+    @property
+    def work(self) -> float: ...
+
+    @property
+    def share_searched(self) -> float: ...
+
+    @property
+    def has_started(self) -> bool: ...
+
+    @property
+    def has_ended(self) -> bool: ...
+
+
+def timed_phase(phase: ProgressOfPhase, share_trained: float = 0.0) -> TimedPhase:
+    """Return a phase with how far it is; `share_trained` is the share of a training's steps."""
+    share = 1.0 if phase.has_ended else phase.share_searched or share_trained
+    return TimedPhase(phase.name, phase.kind, phase.after, phase.work, share, phase.has_started, phase.has_ended)
+
+
+@dataclass(frozen=True, slots=True)
+class RecordedPhase:
+    """A phase and its course.
+
+    Attributes:
+        phase: as it is now.
+        begin: when it started, in seconds from any fixed moment on; None: it has not.
+        end: None: it has not ended.
+        shares: moments in order, with the share of the work that was done then.
+    """
+
+    phase: TimedPhase
+    begin: float | None
+    end: float | None
+    shares: Sequence[tuple[float, float]] = ()
+
+    def at(self, moment: float) -> TimedPhase:
+        """Return the phase as it was."""
+        has_ended = self.end is not None and self.end <= moment
+        share = 1.0 if has_ended else next((share for when, share in reversed(self.shares) if when <= moment), 0.0)
+        has_started = self.begin is not None and self.begin <= moment
+        return replace(self.phase, share=share, has_started=has_started, has_ended=has_ended)
+
+
+def recorded_time_left(phases: Sequence[RecordedPhase], begin: float, now: float) -> float | None:
+    """Return the seconds left, as somebody knows them who has looked at the phases since `begin`;
+    None as long as too little is known.
+    """
+    left = TimeLeft()
+    left.look([one.at(begin) for one in phases], begin)
+    moments = {when for one in phases for when in (one.begin, one.end, *(when for when, _ in one.shares)) if when}
+    open_ = sorted((one for one in phases if one.begin is not None), key=lambda one: one.begin or 0.0)
+    for moment in sorted(when for when in moments if begin < when < now):
+        left.look([one.at(moment) for one in open_ if (one.begin or 0.0) <= moment], moment)
+        open_ = [one for one in open_ if one.end is None or one.end > moment]
+    left.look([one.phase for one in phases], now)
+    return left.seconds()
 
 
 @dataclass(slots=True)

@@ -30,6 +30,7 @@ from restmcts.reporting.value_warnings import value_warnings
 from sqlalchemy import func, select
 
 from restmcts_dashboard.runs.run_list import state_shown
+from restmcts_dashboard.runs.time_left import seconds_left
 
 WINDOW = timedelta(minutes=5)
 
@@ -67,7 +68,7 @@ class Forecast:
         num_trees: still to be searched, those of phases that have not started included.
         tokens: the policy will generate for them, at the mean of the trees that have ended.
         token_cap: it cannot generate more than that; None where a phase has no limit of tokens.
-        seconds: until the run ends, at the present pace, training included.
+        seconds: until the run ends, training included.
     """
 
     num_trees: int
@@ -169,10 +170,12 @@ def read_run(transaction: Transaction, run_id: int, use: FolderUse | None = None
     phases = queries.phase_numbers(transaction, run_id)
     pace = _pace(transaction, run)
     open_ = run.state in (RunState.RUNNING, WAITING, BLOCKED, RunState.PAUSED)
-    forecast = _forecast(transaction, run_id, phases, pace) if open_ else None
     truth = read_truth(transaction, run.id, run.config)
     budget, said = _budget(transaction, run, pace), annotations.counts(transaction, run_id)
     times = run_times(transaction, run_id)[run_id]
+    until = transaction.now() if run.state == RunState.RUNNING else times.last_change
+    left = seconds_left(transaction, run, times.started, until) if open_ else None
+    forecast = _forecast(transaction, run_id, phases, left) if open_ else None
     seconds = times.seconds(transaction.now() if run.state in NEEDS_A_PROCESS else None)
     return RunView(run, phases, pace, forecast, budget, truth, said, times, seconds)
 
@@ -202,7 +205,7 @@ def _pace(transaction: Transaction, run: StoredRun) -> Pace | None:
     return Pace(max((ended - started).total_seconds(), 1e-3), int(num_trees), *map(int, counts))
 
 
-def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbers], pace: Pace | None) -> Forecast:
+def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbers], seconds: float | None) -> Forecast:
     specs = {row.name: row.spec for row in phases_of(transaction, run_id)}
     per_set = select(PROBLEMS.c.set_name, func.count()).where(PROBLEMS.c.run_id == run_id).group_by(PROBLEMS.c.set_name)
     num_problems: dict[str, int] = {name: int(number) for name, number in transaction.execute(per_set)}
@@ -218,7 +221,7 @@ def _forecast(transaction: Transaction, run_id: int, phases: Sequence[PhaseNumbe
     cap = (
         sum(cap * number for cap, number in zip(known, left.values(), strict=True)) if len(known) == len(caps) else None
     )
-    return Forecast(sum(left.values()), tokens, cap, _seconds_left(phases, sum(left.values()), pace))
+    return Forecast(sum(left.values()), tokens, cap, seconds)
 
 
 def _tokens_left(phases: Sequence[PhaseNumbers], left: Mapping[str, int]) -> int | None:
@@ -236,15 +239,6 @@ def _tokens_left(phases: Sequence[PhaseNumbers], left: Mapping[str, int]) -> int
             tokens, number = spent.get(phase.purpose, spent[None])
             total += left[phase.name] * tokens / number
     return round(total)
-
-
-def _seconds_left(phases: Sequence[PhaseNumbers], num_trees: int, pace: Pace | None) -> float | None:
-    trained = [phase.result["seconds"] for phase in phases if phase.kind != "search" and phase.result.get("seconds")]
-    num_training = sum(phase.kind.startswith("train-") and phase.state not in ENDED_PHASES for phase in phases)
-    if (num_trees and pace is None) or (num_training and not trained):
-        return None
-    searching = num_trees * 3600.0 / pace.trees_per_hour if pace is not None else 0.0
-    return searching + (num_training * sum(trained) / len(trained) if num_training else 0.0)
 
 
 def clock(moment: datetime | None) -> str:

@@ -8,6 +8,7 @@ from sqlalchemy import select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.measured import set_sizes
+from restmcts.adapters.sql.reads.queries import ENDED_PHASES
 from restmcts.adapters.sql.reads.tree_counts import TreeCounts, tree_counts
 from restmcts.adapters.sql.rows import JsonObject, StoredPhase
 from restmcts.adapters.sql.state import blocks, token_budget
@@ -24,7 +25,7 @@ class PhaseProgress:
     Attributes:
         after: names of the phases that must be done before it begins.
         work: of all of it, of a search in tokens, of a training in examples: as far as they are
-            known, what its limits say.
+            known, what its limits say; 0 where it was skipped.
         share_searched: of the work of a search, what its trees have done, those that are open too.
     """
 
@@ -41,6 +42,14 @@ class PhaseProgress:
     work: float
     share_searched: float
     result: JsonObject
+
+    @property
+    def has_started(self) -> bool:
+        return self.state != PhaseState.PENDING
+
+    @property
+    def has_ended(self) -> bool:
+        return self.state in ENDED_PHASES
 
 
 class CountedPhase(Protocol):
@@ -113,7 +122,7 @@ class PhaseTotals:
         """The share of the phases that are done, those under way by their trees; in [0, 1]."""
         done = 0.0
         for phase in self.phases:
-            if phase.state in (PhaseState.DONE, PhaseState.SKIPPED, PhaseState.FAILED):
+            if phase.state in ENDED_PHASES:
                 done += 1.0
             elif phase.num_trees:
                 done += phase.num_done / phase.num_trees
@@ -179,7 +188,7 @@ def _phase(row: StoredPhase, counts: TreeCounts, sizes: Mapping[str, int], names
         num_solved=counts.solved,
         num_failed=counts.failed,
         after=[name for one in needed for name in ([one] if isinstance(one, str) else one) if name in names],
-        work=work,
+        work=work if row.state != PhaseState.SKIPPED else 0.0,
         share_searched=(counts.done + of_open) / max(counts.trees, 1),
         result=row.result,
     )
