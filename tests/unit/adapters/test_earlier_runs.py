@@ -1,17 +1,23 @@
 """What runs of a work folder took, and the forecast of another that is made from it."""
 
 import json
+from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.reads.measured import covered_seconds, run_work
+from restmcts.adapters.sql.reads.measured import bytes_a_node, covered_seconds, run_work
 from restmcts.adapters.sql.state import promotions, runs
 from restmcts.adapters.sql.state.trees import PHASES, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import spec_plan
+from restmcts.domain.search.mcts_star import MctsStarSettings
+from restmcts.domain.search.protocol import Budget
+from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_cli.arguments.run_requests import SELFTRAIN_RUN
 from restmcts_cli.experiments.requested_runs import problem_sets, run_config
 from restmcts_cli.main import app
@@ -188,3 +194,24 @@ def test_a_forecast_refuses_what_the_run_itself_would_refuse(tmp_path: Path) -> 
     assert "seed (0 -> 5)" in str(other.exception)
     named = asked("runs", "create", SELFTRAIN_RUN, *ARGUMENTS, "--workdir", work, "--dry-run")
     assert f"`restmcts runs resume {SELFTRAIN_RUN} --workdir {work} --dry-run` forecasts" in str(named.exception)
+
+
+def test_a_node_takes_as_much_of_a_small_database_as_of_a_large_one(
+    tmp_path: Path, search_folder: Callable[..., int]
+) -> None:
+    """A probe has a few problems; tables and indexes without rows take a page each."""
+    phase = SearchPhase(
+        "collect-1", 1, "collect", "train", "base", "value-0", MctsStarSettings(mode="collect"), Budget(iterations=4)
+    )
+    sizes = {}
+    for number in (2, 60):
+        folder = tmp_path / str(number)
+        folder.mkdir()
+        search_folder(
+            folder, "run", [Problem(f"{one}", RIGHT_ANSWER) for one in range(number)], [phase], RandomModels()
+        )
+        database = Database(f"sqlite:///{folder / 'run.db'}", read_only=True)
+        with database.transaction() as transaction:
+            sizes[number] = bytes_a_node(transaction) or 0.0
+        database.close()
+    assert sizes[60] / 2 < sizes[2] < sizes[60] * 2

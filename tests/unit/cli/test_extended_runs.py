@@ -202,7 +202,7 @@ def test_a_folder_alone_resumes_nothing_where_it_has_no_self_training_run(
 ) -> None:
     nothing = call("selftrain", "--workdir", tmp_path / "new", "--set", "search.branch=4")
     assert isinstance(nothing.exception, InputError) and not (tmp_path / "new").exists()
-    assert "is resumed by the folder alone: give problems or a run file" in str(nothing.exception)
+    assert "has no run of selftrain that could be resumed: give problems or a run file" in str(nothing.exception)
     assert call("runs", "create", "mine", *DEMO, "--workdir", tmp_path).exit_code == 0
     other = str(call("selftrain", "--workdir", tmp_path).exception)
     assert f"its runs are mine: restmcts runs work NAME --workdir {tmp_path}" in other

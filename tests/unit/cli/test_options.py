@@ -33,6 +33,11 @@ def test_every_setting_says_what_it_does_in_a_sentence() -> None:
         assert "object at" not in option.type and "Annotated" not in option.type, place
 
 
+def test_every_group_of_settings_is_described_in_whole_sentences() -> None:
+    cut = [f"{one.kind} {one.name}: {one.summary}" for one in option_groups() if not one.summary.endswith((".", "`"))]
+    assert cut == []
+
+
 def test_every_setting_of_a_run_file_is_listed() -> None:
     listed = {(group.kind, option.name) for group in option_groups() for option in group.options}
     kinds = {"policy_training": "training", "value_training": "training"}
@@ -79,6 +84,6 @@ def test_a_value_outside_the_range_of_its_type_is_refused_in_code_too() -> None:
         GenerationSettings(temperature=-1)
     with pytest.raises(InputError, match=r"validation_share is 1.0; give at least 0 and below 1"):
         TrainingSettings(validation_share=1.0)
-    with pytest.raises(InputError, match=r"learning_rate is nan; give above 0"):
+    with pytest.raises(InputError, match=r"learning_rate is nan; give a finite number"):
         TrainingSettings(learning_rate=float("nan"))
     check_ranges(PromotionSettings(margin=0.0))

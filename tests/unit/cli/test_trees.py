@@ -148,6 +148,11 @@ def test_a_stored_tree_is_drawn_and_exported(workdir: Path, shown: Shown, docume
     assert shown("trees", "export", tree_id, "--format", "dot", "--workdir", workdir).startswith("digraph")
 
 
+def test_a_list_without_trees_says_what_was_asked_for(workdir: Path, shown: Shown) -> None:
+    name = ("trees", "list", "mine", "--workdir", workdir)
+    assert "run mine has no tree with --state failed --unsolved" in shown(*name, "--state", "failed", "--unsolved")
+
+
 @pytest.mark.parametrize("verb", ["show", "export"])
 def test_a_tree_that_is_not_there(workdir: Path, call: Command, verb: str) -> None:
     assert "there is no tree 999" in str(call("trees", verb, 999, "--workdir", workdir).exception)

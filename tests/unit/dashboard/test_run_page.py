@@ -4,6 +4,7 @@ of training data.
 
 import json
 import re
+import shutil
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -30,7 +31,7 @@ from restmcts.domain.search.best_of_n import CotSettings
 from restmcts_dashboard.runs.problem_reads import OUTCOMES, read_problems
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
-from sqlalchemy import insert, update
+from sqlalchemy import delete, insert, update
 
 # by problem: whether the policies of iteration 0, 1 and 2 were right
 METHODS = ("greedy", "best-first @ 240")
@@ -177,6 +178,20 @@ def test_problems_are_won_lost_or_never_solved_across_iterations(client: Any, da
     assert '<a class="verdict right" href="/trees/2">' in page and '<a class="verdict wrong" href="/trees/14">' in page
     assert all((words in page) == (name != "some") for name, words in OUTCOMES.items())
     assert "Outcomes are of the policy, from grade-base to grade-policy-2; the columns after them" in page
+
+
+def test_outcomes_after_one_evaluation_name_it_once(
+    folder: Path, tmp_path: Path, served: Callable[[Source], Any]
+) -> None:
+    shutil.copyfile(folder / "run.db", tmp_path / "run.db")
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    with database.transaction() as transaction:
+        ids = [row.id for row in runs.phases_of(transaction, 1) if row.name.startswith("grade-policy")]
+        transaction.execute(delete(TREES).where(TREES.c.phase_id.in_(ids)))
+        transaction.execute(update(PHASES).where(PHASES.c.id.in_(ids)).values(state=PhaseState.PENDING.value))
+    database.close()
+    page = served(folder_source(tmp_path / "run.db")).text("/runs/1/problems")
+    assert "Outcomes are of the policy, in grade-base; the columns after" in page
 
 
 def test_methods_that_are_compared_have_no_first_and_last(client: Any, database: Database) -> None:

@@ -56,7 +56,7 @@ def test_changed_settings_come_first_and_none_is_lost() -> None:
     assert list(origin.settings)[:2] == list(origin.changed) == ["policy", "models.device"]
     assert set(flattened(written(spec))) <= set(origin.settings)
     assert origin.settings_lines() == {
-        "changed settings": "policy=m, models.device=auto",
+        "changed settings": "policy = m\nmodels.device = auto",
         "all settings": "restmcts runs spec mine",
     }
 
@@ -81,8 +81,8 @@ def test_every_value_of_a_setting_is_readable() -> None:
         "budget.tokens": "9",
         "budget.iterations": "none",
         "models.keep_training_logs": "false",
-        "evaluations.one path": "search.algorithm=cot, policy=last",
-        "evaluations.best of 4": "search.algorithm=best-of-n, search.num_samples=4, budget.tokens=50, policy=last",
+        "evaluations.one path": "search.algorithm=cot",
+        "evaluations.best of 4": "search.algorithm=best-of-n, search.num_samples=4, budget.tokens=50",
     }
     assert not any(sign in value for value in origin.settings.values() for sign in ("{", "–", "null", "None"))
 

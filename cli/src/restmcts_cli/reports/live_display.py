@@ -206,7 +206,7 @@ class LiveDisplay:
         training = self._trainings.get(phase.name)
         if training is not None and phase.state == PhaseState.TRAINING:
             return f"step {training.step}/{training.num_steps}, loss {training.loss:.3f}"
-        return phase.state
+        return "writing its training data" if phase.state == PhaseState.WRITING else phase.state
 
     def _frame(self, state: progress.RunProgress) -> Group:
         table = Table.grid(padding=(0, 2))

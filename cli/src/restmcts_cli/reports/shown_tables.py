@@ -90,6 +90,11 @@ def cell(value: object) -> Text:
             return Text(plain(str(value)))
 
 
+def lines_of_text(text: str) -> Text:
+    """Return a text with its lines kept, each as `plain` makes it."""
+    return Text("\n".join(map(plain, text.splitlines())))
+
+
 def _jsonable(value: object) -> object:
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)

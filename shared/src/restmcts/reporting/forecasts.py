@@ -176,10 +176,10 @@ def _memory(memory: MemoryForecast | None) -> list[str]:
     if memory is None:
         return []
     largest = sorted(memory.parts, key=lambda part: -part.num_bytes)[:3]
-    parts = [f"{size_in_words(part.num_bytes)} for {part.name}" for part in largest]
+    parts = [f"{part.name} ({size_in_words(part.num_bytes)})" for part in largest]
     found = [
         f"Memory is calculated from the sizes of the models, all of them in use and a training beside them, to within "
-        f"{100 * MEMORY_MARGIN:.0f} %. Its largest parts: {'; '.join(parts)}."
+        f"{100 * MEMORY_MARGIN:.0f} %. The largest parts are: {'; '.join(parts)}."
     ]
     if memory.fits is False and memory.available_bytes is not None:
         found.append(f"It does not fit: {size_in_words(memory.available_bytes)} are free here.")

@@ -10,7 +10,7 @@ from shlex import quote
 from typing import Any, Protocol
 
 from restmcts.domain.provenance import HIDDEN, is_secret, without_secrets
-from restmcts.domain.runs.spec import flattened
+from restmcts.domain.runs.spec import EvaluationSpec, flattened
 from restmcts.domain.runs.spec_settings import changed_settings, search_defaults
 from restmcts.domain.search.settings import ALGORITHM
 from restmcts.domain.text import counted
@@ -112,8 +112,8 @@ class RunOrigin:
         """Return all of it but the settings that are the default as a table, for a report of that
         kind.
         """
-        rows = {**self.lines(), **self.settings_lines()}
-        shown = tuple((name, " ".join(value.split())) for name, value in rows.items())
+        settings = {name: value.replace("\n", "; ") for name, value in self.settings_lines().items()}
+        shown = tuple((name, " ".join(value.split())) for name, value in {**self.lines(), **settings}.items())
         return Table(f"Where this {what} comes from", ("what", "recorded"), shown)
 
     def lines(self) -> dict[str, str]:
@@ -128,13 +128,13 @@ class RunOrigin:
         }
 
     def settings_lines(self) -> dict[str, str]:
-        """Return the settings that differ from the defaults, and how all are seen, one a line;
-        all of a run that has no document.
+        """Return the settings that differ from the defaults, one a line, and how all are seen; all
+        of a run that has no document.
         """
         if not self.has_document:
-            return {"settings": _joined(self.settings)}
+            return {"settings": _lines(self.settings)}
         return {
-            "changed settings": _joined(self.changed) or "none",
+            "changed settings": _lines(self.changed) or "none",
             "all settings": f"restmcts runs spec {quote(self.run.name)}",
         }
 
@@ -174,9 +174,10 @@ def settings_of(config: Mapping[str, Any]) -> dict[str, str]:
 
 
 def _of_table(table: Mapping[str, Any]) -> str:
-    """Return what a table sets: of its search's settings those that are not the default."""
+    """Return what a table sets, without what is the default of its search or of an evaluation."""
     search = table.get("search")
     usual = search_defaults(search.get(ALGORITHM)) if isinstance(search, Mapping) else {}
+    usual |= {"policy": EvaluationSpec.model_fields["policy"].default}
     chosen = {
         name: _shown(value)
         for name, value in flattened(table).items()
@@ -210,6 +211,10 @@ def _shown(value: object) -> str:
             return _of_table(value)
         case _:
             return str(value) or EMPTY
+
+
+def _lines(settings: Mapping[str, str]) -> str:
+    return "\n".join(f"{name} = {value}" for name, value in settings.items())
 
 
 def _joined(settings: Mapping[str, str]) -> str:

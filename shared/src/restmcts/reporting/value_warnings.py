@@ -86,8 +86,8 @@ def _about_promotions(phases: Sequence[EndedPhase]) -> Iterator[str]:
     if few:
         yield (
             f"Promotions were decided on few problems: {_first_of(few)}; only large differences show there, and a worse "
-            "checkpoint may be promoted; hold out more (promotion.num_problems, at most one problem in ten; of puzzles "
-            "puzzles.held_out)"
+            "checkpoint may be promoted. More problems are held out with a larger promotion.num_problems, at most "
+            "one in ten, and of puzzles with a larger puzzles.held_out"
         )
 
 

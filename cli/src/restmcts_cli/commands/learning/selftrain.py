@@ -58,7 +58,7 @@ def selftrain(
     stored = _stored(workdir) if run is None else None
     if run is None and stored is None and not any(_names_problems(setting) for setting in given):
         raise InputError(
-            f"no run of {workdir} is resumed by the folder alone: give problems or a run file{_other_runs(workdir)}"
+            f"{workdir} has no run of selftrain that could be resumed: give problems or a run file{_other_runs(workdir)}"
         )
     settings = requested_settings(run, given, stored)
     check_folder(workdir)

@@ -28,7 +28,7 @@ from restmcts_cli.commands.records.run_extend import clone, extend
 from restmcts_cli.commands.records.run_list import list_, note_waiting, state_of, times_of
 from restmcts_cli.commands.records.run_steer import cancel, pause, resume
 from restmcts_cli.commands.records.run_store import restore
-from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
+from restmcts_cli.reports.shown_tables import Json, lines_of_text, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.reads.queries import PhaseNumbers
@@ -269,7 +269,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
-    print_fields(origin.settings_lines() | origin.lines())
+    print_fields({**{name: lines_of_text(one) for name, one in origin.settings_lines().items()}, **origin.lines()})
     return run
 
 

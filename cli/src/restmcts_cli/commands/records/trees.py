@@ -41,6 +41,13 @@ class Format(StrEnum):
     VERIFIERS = "verifiers"
 
 
+def _none_found(run: str, phase: str | None, state: str | None, solved: bool | None) -> str:
+    asked = [f"--phase {phase}"] if phase is not None else []
+    asked += [f"--state {state}"] if state is not None else []
+    asked += ["--solved" if solved else "--unsolved"] if solved is not None else []
+    return f"run {run} has no tree with {' '.join(asked)}" if asked else f"run {run} has no tree yet"
+
+
 @app.command("list")
 def list_(
     run: Annotated[str, typer.Argument(help="The run's name.")],
@@ -74,7 +81,7 @@ def list_(
     if json:
         print_json(found)
         return
-    print_table(COLUMNS, [_listed(one, mark) for one in found], empty="no tree is like that")
+    print_table(COLUMNS, [_listed(one, mark) for one in found], empty=_none_found(run, phase, state, solved))
     if len(found) == limit:
         print_note(f"the first {limit}; --limit shows more")
 

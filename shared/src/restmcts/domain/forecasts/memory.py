@@ -153,7 +153,8 @@ def memory_forecast(
     parts.append(MemoryPart("keys and values, kept and of one batch", caches))
     largest = sorted(trained, key=_training_bytes, reverse=True)[:trainings_at_once]
     for model in largest:
-        parts += [MemoryPart(f"training {model.name}: {part.name}", part.num_bytes) for part in training_parts(model)]
+        purpose = "to train the policy" if model.name == "policy" else "to train the value model"
+        parts += [MemoryPart(f"{part.name}, {purpose}", part.num_bytes) for part in training_parts(model)]
     used = sum(part.num_bytes for part in parts)
     short = used - available_bytes if available_bytes is not None else 0
     return MemoryForecast(parts, available_bytes, _advice(largest, kept_bytes, short) if short > 0 else ())

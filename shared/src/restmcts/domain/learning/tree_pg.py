@@ -12,7 +12,7 @@ from restmcts.domain.tree import ROOT, Node
 @LEARNERS.register("tree-pg")
 @dataclass(frozen=True, slots=True)
 class TreeGradientLearner(EstimatingLearner):
-    """All steps with a decided leaf at or below, with the advantage
+    """All steps with a decided leaf at or below, each weighted by its advantage in the tree.
 
         A(n) = [(V(n) - V(root)) + (V(n) - V(parent))] / √(leaves below n) / (steps of the tree)
 

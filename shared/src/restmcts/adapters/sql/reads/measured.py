@@ -174,10 +174,12 @@ def bytes_a_node(transaction: Transaction) -> float | None:
     if not num_nodes:
         return None
     if transaction.connection.dialect.name == "sqlite":
-        count, size = (
+        count, free, size = (
             int(transaction.connection.exec_driver_sql(f"PRAGMA {name}").scalar_one())
-            for name in ("page_count", "page_size")
+            for name in ("page_count", "freelist_count", "page_size")
         )
-        return count * size / num_nodes
+        # The first page of each table and index is there before any node is.
+        first = transaction.connection.exec_driver_sql("SELECT count(*) FROM sqlite_master WHERE rootpage > 0")
+        return max(count - free - int(first.scalar_one()), 1) * size / num_nodes
     size = transaction.connection.exec_driver_sql("SELECT pg_database_size(current_database())").scalar_one()
     return int(size) / num_nodes
