@@ -22,7 +22,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
-from restmcts.adapters.storage.folder_lock import lock_folder
+from restmcts.adapters.storage.folder_lock import lock_folder, name_run
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
@@ -111,6 +111,7 @@ def test_a_run_that_goes_on_is_seen_to_advance(
     expect(page.locator("#summary .state")).to_have_text(re.compile("waiting"))
     expect(page.locator("#summary .alert")).to_contain_text("restmcts runs work small --workdir ")
     lock = lock_folder(tmp_path / "work")
+    name_run(lock, 1)
     expect(page.locator("#summary .state")).to_have_text(re.compile("running"))
     row = page.locator("#phases tr", has_text="collect-2")
     expect(row).to_contain_text("0 / 3")

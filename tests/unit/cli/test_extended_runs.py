@@ -145,7 +145,7 @@ def test_what_cannot_be_extended_is_refused_and_stays_as_it_is(
     refused = message(call(*typed))
     assert reason in refused
     assert message(call(*typed, "--dry-run")) == refused, "what is refused is not forecast"
-    assert ("restmcts runs clone short NEW --set" in refused) == ("gate-policy-1" in reason)
+    assert (f"restmcts runs clone short NEW --workdir {workdir} --set" in refused) == ("gate-policy-1" in reason)
     assert rows(workdir, PHASES, "short") == phases
 
 

@@ -20,7 +20,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import blocks, runs, token_budget
 from restmcts.adapters.sql.state.trees import PHASES, TREES
-from restmcts.adapters.storage.folder_lock import lock_folder
+from restmcts.adapters.storage.folder_lock import lock_folder, name_run
 from restmcts.domain.runs.phases import PHASE
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS
 from restmcts.domain.stats.estimates import share
@@ -332,7 +332,7 @@ def test_archived_runs_are_left_out_of_the_list_until_they_are_put_back(
     workdir: Path, call: Command, document: Document
 ) -> None:
     place = ("--workdir", workdir)
-    assert "run mine is running" in message(call("runs", "archive", "mine", *place))
+    assert "run mine is waiting, as no process works on it" in message(call("runs", "archive", "mine", *place))
     call("runs", "cancel", "mine", *place)
     assert document("runs", "archive", "mine", *place) == [{"run": "mine", "archived": True}]
     assert document("runs", "list", *place) == []
@@ -359,9 +359,12 @@ def test_a_run_that_no_process_works_on_is_said_to_wait_for_one(
     for words in (("list",), ("show", name)):
         found = call("runs", *words, "--workdir", workdir)
         assert way in found.stderr and "waiting" in found.stdout and "running" not in found.stdout
-        with lock_folder(workdir):
-            found = call("runs", *words, "--workdir", workdir)
-        assert way not in found.stderr and "running" in found.stdout and "waiting" not in found.stdout
+        with lock_folder(workdir) as lock:
+            for number, waits in ((1, True), (2, False)):
+                name_run(lock, number)
+                found = call("runs", *words, "--workdir", workdir)
+                assert (way in found.stderr, "waiting" in found.stdout) == (waits, waits)
+                assert ("running" in found.stdout) != waits
     assert call("runs", "pause", name, "--workdir", workdir).exit_code == 0
     resumed = call("runs", "resume", name, "--workdir", workdir).stderr
     assert f"run {name} is waiting" in resumed and way in resumed

@@ -33,7 +33,7 @@ def test_numbers_are_those_of_the_run_with_its_trees(archived: Any, client: Any)
     for path in ("/runs/1", "/runs/1/trees"):
         before, after = client.text(path), archived.text(path)
         assert SENTENCE not in before
-        assert SENTENCE in after and "restmcts runs restore first &amp; &lt;b&gt;bold" in after
+        assert SENTENCE in after and "restmcts runs restore &#39;first &amp; &lt;b&gt;bold" in after
         assert before.count("<td") <= after.count("<td"), "every tree and phase is listed"
     assert "1: (archived)" in archived.text("/runs/1") and "so it is" in archived.text("/runs/1")
 

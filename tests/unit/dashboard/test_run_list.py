@@ -273,7 +273,7 @@ def test_archived_runs_are_listed_only_when_they_are_asked_for(client: Any, data
     assert names_on(client.text("/")) == ["searches", "once"]
     assert "and 1 archived" in client.text("/")
     assert names_on(client.text("/?archived=true")) == ["searches", "once", "rises"]
-    assert "run searches is running" in client.get("/runs/3/archive", {"token": TOKEN})[1]
+    assert "run searches is waiting" in client.get("/runs/3/archive", {"token": TOKEN})[1]
     client.get("/runs/1/archive?undo=true", {"token": TOKEN})
     assert lines(database)["rises"].run.archived_at is None
 

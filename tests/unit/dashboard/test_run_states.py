@@ -9,7 +9,7 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import blocks, runs
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
-from restmcts.adapters.storage.folder_lock import lock_folder
+from restmcts.adapters.storage.folder_lock import lock_folder, name_run
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
 from sqlalchemy import update
@@ -32,7 +32,9 @@ def test_a_run_that_no_process_works_on_is_waiting_with_the_command_that_resumes
         assert 'aria-label="Compare mine"' in client.text("/?state=waiting")
         with failed.transaction() as transaction:
             blocks.unblock_run(transaction, 1)
-    with lock_folder(database.parent):
+    with lock_folder(database.parent) as lock:
+        assert 'class="state waiting"' in client.text("/runs/1"), "the process works on no run yet"
+        name_run(lock, 1)
         assert 'class="state running"' in client.text("/runs/1") and command not in client.text("/runs/1")
         assert "No run matches" in client.text("/?state=waiting")
     failed.close()

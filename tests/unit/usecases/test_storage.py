@@ -144,7 +144,7 @@ def test_a_run_that_has_not_ended_is_not_deleted(folder: Folder, state: RunState
     before = folder.rows()
     error = folder.call("runs", "delete", "run", "--yes", code=2)
     assert isinstance(error, InputError)
-    assert f"run run is {state}" in str(error)
+    assert f"run run is {'waiting' if state == RunState.RUNNING else state}" in str(error)
     assert "restmcts runs cancel run" in str(error)
     assert folder.rows() == before
 

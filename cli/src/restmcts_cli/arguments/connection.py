@@ -85,7 +85,7 @@ def only_run(connection: Connection) -> str:
     if len(names) == 1:
         return names[0]
     if not names:
-        raise InputError("there are no runs yet: restmcts runs create")
+        raise InputError(f"there are no runs yet: restmcts runs create NAME{connection.database.place}")
     others = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     raise InputError(f"name one of the {len(names)} runs: {', '.join(names[:MAX_NAMED])}{others}")
 

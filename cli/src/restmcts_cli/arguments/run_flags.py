@@ -191,8 +191,11 @@ PROBE_FLAGS = (
 )
 
 
-def with_flags(flags: Sequence[Flag | Prefix]) -> Callable[[Callable[..., None]], Callable[..., None]]:
-    """Return a decorator that gives a command these flags.
+def with_flags(
+    flags: Sequence[Flag | Prefix], *, changes_stored: bool = False
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Return a decorator that gives a command these flags; of one that changes a stored run no
+    defaults are shown, as a flag that is left out keeps what is stored.
 
     The command takes the parameter `given`: a list of the settings that were typed, in the order in
     which they override one another.
@@ -206,7 +209,7 @@ def with_flags(flags: Sequence[Flag | Prefix]) -> Callable[[Callable[..., None]]
 
         signature = inspect.signature(command)
         own = [parameter for name, parameter in signature.parameters.items() if name != MANY]
-        parameters = [*own, *map(_parameter, flags)]
+        parameters = [*own, *(_parameter(flag, shows_default=not changes_stored) for flag in flags)]
         call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
         call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
         return call
@@ -229,14 +232,14 @@ def _name(flag: Flag | Prefix) -> str:
     return flag.name.partition("/")[0].lstrip("-").replace("-", "_")
 
 
-def _parameter(flag: Flag | Prefix) -> inspect.Parameter:
+def _parameter(flag: Flag | Prefix, *, shows_default: bool) -> inspect.Parameter:
     names, panel = flag.name.split("/"), flag.panel
     annotation: Any
     if isinstance(flag, Prefix):
         annotation = Annotated[list[str] | None, typer.Option(*names, help=flag.help, rich_help_panel=panel)]
     else:
         option = _option(flag.settings[0])
-        default = _default(flag.settings[0], option)
+        default = _default(flag.settings[0], option) if shows_default else ""
         # Typer would put a default that is a text in brackets of its own.
         shown_default = rf" [dim]\[default: {default}][/dim]" if default else ""
         text = f"{flag.help or option.help}{shown_default}"

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
+from restmcts.domain.runs.spec_plan import made_again
 from restmcts.domain.tasks.number_paths import EASY, HARD, KIND
 
 from restmcts_cli.experiments.requested_runs import puzzle_sets
@@ -190,7 +191,12 @@ def _evaluations(size: DemoSize) -> Iterator[dict[str, object]]:
             yield {"name": f"{name} @ {tokens}", "search": search, "budget": {"tokens": tokens}}
 
 
-def comparison_names(spec: RunSpec) -> list[tuple[str, str]]:
-    """Return the comparison's phase names with the method's name, in the order to be listed."""
-    names = [(asked.name, asked.name.partition(" @ ")[0]) for asked in spec.evaluations]
+def comparison_names(spec: RunSpec, extended_to: int | None = None) -> list[tuple[str, str]]:
+    """Return the comparison's phase names with the method's name, in the order to be listed; of a
+    run that was extended to so many iterations, those of its last models.
+    """
+    names = [
+        (made_again(asked.name, extended_to) if extended_to else asked.name, asked.name.partition(" @ ")[0])
+        for asked in spec.evaluations
+    ]
     return sorted(names, key=lambda pair: [method for _, method in names].index(pair[1]))

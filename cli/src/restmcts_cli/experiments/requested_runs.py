@@ -5,10 +5,12 @@ it by.
 import hashlib
 import random
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from pydantic import TypeAdapter
 from restmcts.adapters.files.problem_files import BadLine
+from restmcts.adapters.sql.state.runs import find_run
 from restmcts.domain.labels.labelled_solutions import as_problem
 from restmcts.domain.problem_review import ProblemReview, overlap_remark
 from restmcts.domain.problems import Problem
@@ -35,7 +37,9 @@ from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, split_held_out
 from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
+from restmcts.usecases.same_settings import with_stored_iterations
 
+from restmcts_cli.arguments.connection import DATABASE_FILE, connect
 from restmcts_cli.arguments.model_checks import check_context
 from restmcts_cli.arguments.problem_sources import read_source, usable
 from restmcts_cli.reports.shown_tables import print_note
@@ -237,6 +241,17 @@ def stored_run(config: Mapping[str, Any]) -> RunSpec | None:
 
 def _digest(members: Sequence[Problem]) -> str:
     return hashlib.sha256(repr(list(members)).encode()).hexdigest()
+
+
+def as_extended(spec: RunSpec, workdir: Path, name: str) -> RunSpec:
+    """Return the run that is asked for again with the iterations that a work folder's run of that
+    name was extended to.
+    """
+    if not (workdir / DATABASE_FILE).is_file():
+        return spec
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        row = find_run(transaction, name)
+    return with_stored_iterations(spec, row.config) if row is not None else spec
 
 
 def model_options(spec: RunSpec) -> "ModelOptions":

@@ -85,7 +85,7 @@ def run_origin(database: Database, run_id: int) -> RunOrigin:
     """Return where a run comes from."""
     with database.transaction() as transaction:
         row = queries.run_by_id(transaction, run_id)
-        return RunOrigin(row, run_times(transaction, run_id)[run_id].started)
+        return RunOrigin(row, run_times(transaction, run_id)[run_id].started, database.place)
 
 
 def run_seconds(database: Database, run_id: int) -> float:
@@ -303,7 +303,9 @@ def warnings_of(database: Database, run_id: int) -> tuple[str, ...]:
         warnings = checkpoint_warnings(transaction, run_id, phases, mark_of(truth))
     of_truth = (f"{name.capitalize()}: {line}." for name, line in truth_in_words(truth).items())
     archived = run is not None and run.trees_in_store is not None
-    of_trees = (f"Archived: {archived_trees.in_words(run.name)}.",) if run is not None and archived else ()
+    of_trees = (
+        (f"Archived: {archived_trees.in_words(run.name, database.place)}.",) if run is not None and archived else ()
+    )
     return (*of_truth, *(f"{warning}." for warning in warnings), *of_trees)
 
 

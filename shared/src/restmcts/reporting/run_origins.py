@@ -52,10 +52,12 @@ class RunOrigin:
 
     Attributes:
         started: when its first phase began; None: none has.
+        place: the option of commands that names its work folder, behind a space; empty: none does.
     """
 
     run: StoredRun
     started: datetime | None
+    place: str = ""
 
     @property
     def spec(self) -> dict[str, Any] | None:
@@ -86,6 +88,16 @@ class RunOrigin:
         """The run file that the first command named."""
         words = self.run.provenance[0]["command"].split() if self.run.provenance else []
         return next((word.strip("'\"") for word in words if word.strip("'\"").endswith(".toml")), None)
+
+    @property
+    def spec_command(self) -> str:
+        """The command that prints the run as a run file."""
+        return f"restmcts runs spec {quote(self.run.name)}{self.place}"
+
+    def command_of(self, program: str) -> str | None:
+        """Return the first command that this program of restmcts was called with for the run."""
+        commands = [str(one["command"]) for one in self.run.provenance or ()]
+        return next((one for one in commands if f"{one} ".startswith(f"restmcts {program} ")), None)
 
     @property
     def document(self) -> dict[str, Any]:
@@ -120,7 +132,7 @@ class RunOrigin:
         """Return names and values for people, one a line."""
         found = dict(self._commands())
         if self.run_file is not None:
-            found["run file"] = f"{self.run_file}, as it was then; restmcts runs spec {quote(self.run.name)} prints it"
+            found["run file"] = f"{self.run_file}, as it was then; {self.spec_command} prints it"
         return found | {
             "created (UTC)": _clock(self.run.created_at),
             "started (UTC)": _clock(self.started) if self.started is not None else "not yet",
@@ -135,7 +147,7 @@ class RunOrigin:
             return {"settings": _lines(self.settings)}
         return {
             "changed settings": _lines(self.changed) or "none",
-            "all settings": f"restmcts runs spec {quote(self.run.name)}",
+            "all settings": self.spec_command,
         }
 
     def _commands(self) -> Iterator[tuple[str, str]]:

@@ -281,18 +281,19 @@ def added_phases(transaction: Transaction, run: StoredRun, extension: Extension)
         raise InputError(f"run {run.name} is {run.state}; a run that is done, running or paused can be extended")
     stored = {row.name: row for row in runs.phases_of(transaction, run.id)}
     added = [phase for phase in extension.phases if phase.name not in stored]
-    _check_same(run.name, stored, extension.phases)
-    _check_needs(run.name, stored, added, promotions.models(transaction, run.id))
+    clone = f"restmcts runs clone {quote(run.name)} NEW{transaction.place}"
+    _check_same(run.name, stored, extension.phases, clone)
+    _check_needs(run.name, stored, added, promotions.models(transaction, run.id), clone)
     return added
 
 
-def _check_same(name: str, stored: Mapping[str, StoredPhase], phases: Sequence[Phase]) -> None:
+def _check_same(name: str, stored: Mapping[str, StoredPhase], phases: Sequence[Phase], clone: str) -> None:
     for phase in phases:
         row = stored.get(phase.name)
         if row is not None and _as_planned(PHASE.validate_python(row.spec), phase) != phase:
             raise InputError(
                 f"run {name} cannot be extended: its phase {phase.name} was stored with other settings than this "
-                "version of restmcts gives it; clone it (`restmcts runs clone`)"
+                f"version of restmcts gives it; clone it (`{clone}`)"
             )
 
 
@@ -304,7 +305,7 @@ def _as_planned(stored: Phase, planned: Phase) -> Phase:
 
 
 def _check_needs(
-    name: str, stored: Mapping[str, StoredPhase], added: Sequence[Phase], models: Mapping[str, object]
+    name: str, stored: Mapping[str, StoredPhase], added: Sequence[Phase], models: Mapping[str, object], clone: str
 ) -> None:
     given_up = {row.name: row for row in stored.values() if row.state == PhaseState.SKIPPED}
     for phase in added:
@@ -313,6 +314,5 @@ def _check_needs(
                 reason = given_up[need].result.get("reason", "skipped")
                 raise InputError(
                     f"run {name} cannot be extended: it has no {need}, as {reason}: the next iteration has "
-                    f"nothing to begin with; a copy with other settings may get further: restmcts runs clone {quote(name)} NEW "
-                    "--set …"
+                    f"nothing to begin with; a copy with other settings may get further: {clone} --set …"
                 )

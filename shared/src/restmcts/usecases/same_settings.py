@@ -15,6 +15,9 @@ from restmcts.usecases.need_plugins import PLUGINS
 MAX_NAMED = 12
 MAX_CHARACTERS = 60
 MISSING = "nothing"
+FIRST_ITERATIONS = "first_iterations"
+"""What is stored of an extended run: how many iterations it began with."""
+
 _KINDS: tuple[tuple[Any, str], ...] = ((SelfTraining, "num_iterations"), (Evaluation, "solution_tokens"))
 """What runs are, each with a setting that every version stored of it."""
 
@@ -60,6 +63,16 @@ def with_stored_search(asked: RunSpec, stored: Config, named: Collection[str]) -
     if search is None or is_named or document.get("method", asked.method) != asked.method:
         return asked
     return stored_spec_of({**written(asked), "search": search})
+
+
+def with_stored_iterations(asked: RunSpec, stored: Config) -> RunSpec:
+    """Return the run that is asked for again with as many iterations as it was extended to: what it
+    began with, or had in between, is no other setting.
+    """
+    first, now = stored.get(FIRST_ITERATIONS), stored.get("spec", {}).get("iterations")
+    if first is None or not first <= asked.iterations < now:
+        return asked
+    return asked.model_copy(update={"iterations": now})
 
 
 def check_same_settings(stored: Config, asked: Config, holder: str, way_out: str) -> None:

@@ -5,7 +5,7 @@ Every change is made under the run's lock, which the coordinator takes too, so t
 other's work whole or not at all.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from shlex import quote
 
 from sqlalchemy import delete, select, update
@@ -19,6 +19,7 @@ from restmcts.adapters.sql.state.requests import REQUESTS, WAKE_UPS
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.storage.folder_lock import folder_use
 from restmcts.domain.problems import Problem
 from restmcts.domain.text import check_name
 from restmcts.errors import InputError, NotFoundError
@@ -230,11 +231,24 @@ def retry_tree(transaction: Transaction, tree_id: int) -> None:
 def _locked(transaction: Transaction, name: str, *allowed: RunState) -> StoredRun:
     row = runs.lock_run(transaction, run_named(transaction, name).id)
     if row is None or row.state not in allowed:
-        again = f"; `restmcts runs clone {quote(name)} NAME` repeats it" if row and row.state == RunState.FAILED else ""
-        raise InputError(
-            f"run {name} is {row.state if row else 'gone'}; this can be done to a run that is {' or '.join(allowed)}{again}"
-        )
+        state = state_in_words(transaction, row) if row is not None else "gone"
+        way = _way_on(name, row.state, allowed, transaction.place) if row is not None else ""
+        raise InputError(f"run {name} is {state}; this can be done to a run that is {' or '.join(allowed)}{way}")
     return row
+
+
+def state_in_words(transaction: Transaction, run: StoredRun) -> str:
+    """Return a run's state; one that no process works on waits for one."""
+    if run.state == RunState.RUNNING and transaction.folder and folder_use(transaction.folder).is_idle(run.id):
+        return "waiting, as no process works on it"
+    return run.state
+
+
+def _way_on(name: str, state: str, allowed: Sequence[RunState], place: str) -> str:
+    """Return the command that helps where a run is in another state than those allowed."""
+    if state == RunState.RUNNING and RunState.PAUSED in allowed:
+        return f"; `restmcts runs pause {quote(name)}{place}` pauses it"
+    return f"; `restmcts runs clone {quote(name)} NAME{place}` repeats it" if state == RunState.FAILED else ""
 
 
 def _set_state(transaction: Transaction, run_id: int, state: RunState) -> None:

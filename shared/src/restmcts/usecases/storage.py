@@ -30,6 +30,7 @@ from restmcts.adapters.storage.manifests import STALE_SECONDS
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import InputError
 from restmcts.ports import ArtifactStore, StoredArtifact
+from restmcts.usecases.steer import state_in_words
 
 ENDED = (RunState.DONE, RunState.FAILED, RunState.CANCELLED)
 STATES = "training-states"
@@ -105,8 +106,8 @@ def ended_run(transaction: Transaction, name: str, done: str) -> StoredRun:
     run = runs.lock_run(transaction, run_named(transaction, name).id)
     if run is None or run.state not in ENDED:
         raise InputError(
-            f"run {name} is {run.state if run else 'gone'}: a run is {done} once it has ended; "
-            f"`restmcts runs cancel {quote(name)}` ends it"
+            f"run {name} is {state_in_words(transaction, run) if run else 'gone'}: a run is {done} once it has ended; "
+            f"`restmcts runs cancel {quote(name)}{transaction.place}` ends it"
         )
     under_lease = (PHASES.c.run_id == run.id) & (PHASES.c.lease_until > moment())
     busy = transaction.execute(select(PHASES.c.name).where(under_lease)).scalar()

@@ -102,10 +102,13 @@ def demo(
         raise InputError(f"{run_file}: the demo has its own problems; it accepts only a run file (.toml)")
     which = _demo_of(model, task, truth)
     print_note(f"{TITLES[which]}, in {out}")
-    spec = requested_run(run_file, given, _spec(which, quick, truth))
+    from restmcts_cli.experiments.requested_runs import as_extended
+
+    asked = requested_run(run_file, given, _spec(which, quick, truth))
+    spec = as_extended(asked, out, RUN_NAME)
     if quick and _is_smoke(which, knows_answers=spec.truth.knows_answers):
         print_note(SMOKE)
-    _show(_run(spec, which, quick, out), out, json)
+    _show(_run(spec, asked, which, quick, out), out, json)
 
 
 def _demo_of(model: DemoModel, task: DemoTask | None, truth: DemoTruth) -> Demo:
@@ -154,7 +157,8 @@ def _spec(demo: Demo, quick: bool, truth: DemoTruth) -> "RunSpec":
     return llm_demo_spec(0, LLM_SMOKE if quick else LlmDemoSize())
 
 
-def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path) -> "Report":
+def _run(spec: "RunSpec", asked: "RunSpec", demo: Demo, quick: bool, workdir: Path) -> "Report":
+    """Do the demo; `spec` is what was `asked` for with the iterations that it was extended to."""
     from restmcts.domain.runs.spec_plan import spec_plan
     from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
@@ -183,10 +187,10 @@ def _run(spec: "RunSpec", demo: Demo, quick: bool, workdir: Path) -> "Report":
     beside = (
         None
         if quick and spec.truth.knows_answers
-        else _run_beside(spec, demo, sets, run_id, workdir, claims=not is_smoke)
+        else _run_beside(asked, demo, problem_sets(asked), run_id, workdir, claims=not is_smoke)
     )
     with LocalRun(workdir, model_options(spec)) as run:
-        return _report(run, (run_id, beside), spec, demo, quick)
+        return _report(run, (run_id, beside), spec, asked, demo, quick, workdir)
 
 
 def _work(run: "LocalRun", run_id: int, spec: "RunSpec") -> None:
@@ -220,8 +224,10 @@ def _report(
     run: "LocalRun",
     run_ids: "tuple[int, int | None]",
     spec: "RunSpec",
+    asked: "RunSpec",
     demo: Demo,
     quick: bool,
+    out: Path,
 ) -> "Report":
     from restmcts.domain.tasks.number_paths import KIND
 
@@ -247,16 +253,18 @@ def _report(
     if beside is not None:
         others = {result.iteration: result.greedy for result in iteration_results(run.database, beside)}
         iterations = tuple(replace(one, beside=others.get(one.iteration)) for one in iterations)
-    names = comparison_names(spec)
+    names = comparison_names(spec, spec.iterations if spec.iterations > asked.iterations else None)
     is_smoke = quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers)
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
     chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
     chosen += "" if spec.truth.knows_answers else f" --truth {spec.truth.source}"
     reason = why_stopped(run.database, run_id, spec.truth)
     stopped = (f"The run stopped itself: {reason}.",) if reason is not None else ()
+    chosen += f" --seed {spec.seed}{' --quick' if quick else ''} --out {quote(str(out))}"
+    origin = run_origin(run.database, run_id)
     return Report(
         title=TITLES[demo],
-        command=f"restmcts demo {chosen} --seed {spec.seed}" + (" --quick" if quick else ""),
+        command=origin.command_of("demo") or f"restmcts demo {chosen}",
         seed=spec.seed,
         seconds=run_seconds(run.database, run_id),
         iterations=iterations,
@@ -267,7 +275,7 @@ def _report(
         answered=answers_beside(
             run.database, run_id, [(BASE_ANSWERS, "as it came"), (TRAINED_ANSWERS, "trained")], NUM_ANSWERED
         ),
-        origin=run_origin(run.database, run_id),
+        origin=origin,
         claims=not is_smoke,
         notes=(*((SMOKE,) if is_smoke else ()), *stopped, *warnings_of(run.database, run_id)),
         mark=mark_beside(run.database, run_id),

@@ -6,7 +6,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting
-from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.dry_runs import DryRun, show_forecast, show_rest
@@ -17,7 +16,6 @@ from restmcts_cli.reports.shown_tables import console, print_note
 
 if TYPE_CHECKING:
     from restmcts.domain.runs.spec import RunSpec
-    from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.reports.run_report_data import Report
 
@@ -116,44 +114,10 @@ def _other_runs(workdir: Path) -> str:
 
 
 def _run(spec: "RunSpec", workdir: Path, named: set[str]) -> "Report":
-    from restmcts_cli.experiments.selftrain_run import selftrained_here
+    from restmcts_cli.experiments.selftrain_run import selftrain_report, selftrained_here
 
     with selftrained_here(spec, workdir, named) as done:
-        return _report(done.run, done.run_id, workdir, done.spec)
-
-
-def _report(run: "LocalRun", run_id: int, workdir: Path, spec: "RunSpec") -> "Report":
-    from restmcts_cli.reports.run_report_data import Report
-    from restmcts_cli.reports.run_results import (
-        collected_solved,
-        example_tree,
-        failed_trees,
-        iteration_results,
-        mark_beside,
-        run_origin,
-        run_seconds,
-        warnings_of,
-    )
-
-    num_failed = failed_trees(run.database, run_id)
-    failed = (
-        (f"{counted(num_failed, 'tree')} failed; see the reasons in the table `trees` of run.db.",)
-        if num_failed
-        else ()
-    )
-    return Report(
-        title=f"{spec.method} self-training",
-        command=f"restmcts selftrain --workdir {quote(str(workdir))}",
-        seed=spec.seed,
-        seconds=run_seconds(run.database, run_id),
-        iterations=iteration_results(run.database, run_id),
-        tree=example_tree(run.database, run_id, f"collect-{spec.iterations}")
-        or example_tree(run.database, run_id, "collect-1"),
-        notes=(*failed, *warnings_of(run.database, run_id)),
-        origin=run_origin(run.database, run_id),
-        mark=mark_beside(run.database, run_id),
-        solved=collected_solved(run.database, run_id),
-    )
+        return selftrain_report(done.run.database, done.run_id, workdir, done.spec)
 
 
 def _show(report: "Report", page: Path, json: bool) -> None:
@@ -164,5 +128,7 @@ def _show(report: "Report", page: Path, json: bool) -> None:
     shown = console(stderr=json)
     shown.print(render_table(report))
     shown.print(f"report: {page}", markup=False, highlight=False, soft_wrap=True)
+    see = f"to see the run and its trees: restmcts ui --workdir {quote(str(page.parent))}"
+    shown.print(see, markup=False, highlight=False, soft_wrap=True)
     if json:
         typer.echo(json_line(report, str(page)))

@@ -113,7 +113,7 @@ def trace(
         found = trace_row(connection, run, phase, row).document()
         with connection.database.transaction() as transaction:
             if queries.run_named(transaction, run).trees_in_store is not None:
-                print_note(archived_trees.in_words(run))
+                print_note(archived_trees.in_words(run, connection.database.place))
     if json:
         print_json(found)
         return
@@ -237,7 +237,8 @@ def _relabelled(connection: Connection, run: str, phase: str, labels: str) -> "l
         row = queries.run_named(transaction, labels)
         if row.config.get("regraded", {}).get("run") != run or row.state != "done":
             raise InputError(
-                f"run {labels} is no regraded run of {run}; `restmcts regrade {quote(run)} --name {quote(labels)}` makes one"
+                f"run {labels} is no regraded run of {run}; `restmcts regrade {quote(run)} --name "
+                f"{quote(labels)}{transaction.place}` makes one"
             )
         specs = {one.name: one.spec for one in runs.phases_of(transaction, queries.run_named(transaction, run).id)}
         kinds = [name for name, spec in specs.items() if str(spec.get("kind", "")).startswith("train-")]

@@ -276,7 +276,7 @@ def list_(
     if json:
         print_json(found if set_name is not None else sets)
         return
-    empty = f"run {run} has no problems yet: restmcts problems enqueue {quote(run)} FILE"
+    empty = f"run {run} has no problems yet: restmcts problems enqueue {quote(run)} FILE{connection.database.place}"
     if set_name is None:
         shown = [asdict(one) | {"example": shortened(one.example, MAX_QUESTION_CHARACTERS)} for one in sets]
         print_table(("set", "num_problems", "example"), shown, empty=empty)

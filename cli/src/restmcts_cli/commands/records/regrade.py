@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from restmcts.usecases.label import Regraded
 
 
-@with_flags((TRUTH, SET))
+@with_flags((TRUTH, SET), changes_stored=True)
 def regrade(
     run: Annotated[str, typer.Argument(help="Name of the run; it stays as it is.")],
     given: list[Setting],

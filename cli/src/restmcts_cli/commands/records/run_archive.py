@@ -52,7 +52,8 @@ def archive(
     if json:
         print_json([{"run": name, "archived": not undo} for name in names])
         return
-    is_now = "listed again" if undo else "archived; `restmcts runs list --all` lists it"
+    place = connection.database.place
+    is_now = "listed again" if undo else f"archived; `restmcts runs list --all{place}` lists it"
     for name in names:
         print_note(f"run {name} is {is_now}")
 

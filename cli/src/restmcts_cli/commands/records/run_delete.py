@@ -47,7 +47,7 @@ def _remove(connection: Connection, deletion: "Deletion") -> None:
     except StorageError as error:
         raise StorageError(
             f"run {deletion.run} is deleted, and some of its artifacts are not ({error}); "
-            "`restmcts storage prune --yes` deletes them"
+            f"`restmcts storage prune --yes{connection.database.place}` deletes them"
         ) from error
 
 

@@ -8,6 +8,7 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError
+from restmcts.reporting.run_states import WAITING, work_command
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
 from restmcts_cli.arguments.dry_runs import DryRunOfRest, show_rest
@@ -16,6 +17,7 @@ from restmcts_cli.arguments.plugin_files import Plugins, check_folder, refuse_pl
 from restmcts_cli.arguments.run_flags import RUN_FLAGS, with_flags
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.commands.records.run_create import new_run, show_created, store
+from restmcts_cli.commands.records.run_list import state_of
 from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 
 if TYPE_CHECKING:
@@ -59,33 +61,37 @@ def extend(
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         row = queries.run_named(transaction, name)
         added = extend_run(transaction, name, replace(_extension(row, iterations), max_tokens=max_tokens))
+        state, place = state_of(queries.run_named(transaction, name), workdir), transaction.place
     if json:
         print_json({"run": name, "iterations": iterations, "phases": added})
         return
-    place = f" --workdir {quote(str(workdir))}" if workdir is not None else ""
-    print_note(
-        f"run {name} has {counted(iterations, 'iteration')} in all now; added {counted(len(added), 'phase')}: {', '.join(added)}"
-    )
-    command = "watch" if workdir is None else "work"
-    print_note(f"to {'see it' if workdir is None else 'let it'} work: restmcts runs {command} {quote(name)}{place}")
+    print_note(f"run {name} has {counted(iterations, 'iteration')} in all now; added {counted(len(added), 'phase')}:")
+    for phase in added:
+        print_note(f"  {phase}")
+    if workdir is not None and state == WAITING:
+        print_note(f"to let it work: {work_command(name, workdir)}")
+    else:
+        print_note(f"to see it work: restmcts runs watch {quote(name)}{place}")
 
 
 def _extension(row: "StoredRun", iterations: int) -> "Extension":
-    from restmcts.domain.runs.spec_plan import spec_plan
+    from restmcts.domain.runs.spec_plan import made_again, spec_plan
     from restmcts.usecases.create import Extension
+    from restmcts.usecases.same_settings import FIRST_ITERATIONS
 
     from restmcts_cli.experiments.requested_runs import puzzle_sets, run_config
 
     spec = _stored(row)
     if iterations <= spec.iterations:
         raise InputError(f"run {row.name} has {counted(spec.iterations, 'iteration')}; to extend it, give more in all")
-    later = tuple(one.model_copy(update={"name": f"{one.name}, iteration {iterations}"}) for one in spec.evaluations)
+    later = tuple(one.model_copy(update={"name": made_again(one.name, iterations)}) for one in spec.evaluations)
     extended = spec.model_copy(update={"iterations": iterations})
     sets = puzzle_sets(spec.puzzles, spec.seed, iterations) if spec.puzzles is not None else {}
     stored = row.config.get("problems", {})
     config = run_config(extended, _models(row), {name: found for name, found in sets.items() if stored})
+    known = {FIRST_ITERATIONS: spec.iterations, **row.config}
     return Extension(
-        config={**row.config, **config, "problems": {**stored, **config["problems"]}},
+        config={**known, **config, "problems": {**stored, **config["problems"]}},
         phases=spec_plan(extended.model_copy(update={"evaluations": later})),
         problems=sets,
     )
@@ -99,7 +105,7 @@ def _models(row: "StoredRun") -> dict[str, tuple[str, str]]:
     return {name: ("value" if name == FIRST_VALUE else "policy", uri) for name, uri in uris.items()}
 
 
-@with_flags(RUN_FLAGS)
+@with_flags(RUN_FLAGS, changes_stored=True)
 def clone(
     name: Name,
     new_name: Annotated[str, typer.Argument(help="The new run's name.", metavar="NEW")],
@@ -110,9 +116,9 @@ def clone(
     json: Json = False,
 ) -> None:
     """Store a new run with a stored run's settings and problems; flags and [bold]--set[/bold]
-    change what is to be another.
+    change settings, and all others stay those of the stored run.
 
-    Example: [bold]restmcts runs clone first second --set search.branch=4[/bold]
+    Example: [bold]restmcts runs clone first second --set search.num_alternatives=3[/bold]
     """
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.runs.spec_plan import TEST, TRAIN

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.domain.text import counted
 from restmcts.reporting.figures import duration
 from restmcts.reporting.plain_text import shortened
 from restmcts.reporting.run_states import NEEDS_A_PROCESS, WAITING, shown_state, work_command
@@ -35,7 +36,8 @@ def list_(
     from restmcts.adapters.sql.reads.run_times import run_times
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = [row for row in queries.list_runs(transaction) if all_ or row.archived_at is None]
+        found, place = queries.list_runs(transaction), transaction.place
+        rows = [row for row in found if all_ or row.archived_at is None]
         times, now = run_times(transaction), transaction.now()
     if json:
         print_json(rows)
@@ -44,7 +46,9 @@ def list_(
     print_table(
         ("name", "state", "phases", "trees", "token_budget", "seed", *_TIMES, "tags", "reason"),
         [{**_listed(row), **times_of(times[row.id], row.state, now)} for row in shown],
-        empty="no runs yet: restmcts runs create",
+        empty=f"all {counted(len(found), 'run')} archived: restmcts runs list --all{place}"
+        if found
+        else f"no runs yet: restmcts runs create NAME{place}",
     )
     note_waiting(workdir, [row.name for row in shown if row.state == WAITING])
 

@@ -20,7 +20,7 @@ from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document,
 from restmcts_cli.arguments.connection import Connection, OnlyName, Workdir, connect, only_run
 from restmcts_cli.arguments.plugin_files import Plugins, check_folder
 from restmcts_cli.arguments.run_flags import LOCAL_FLAGS, TEMPLATE, with_flags
-from restmcts_cli.arguments.run_requests import requested_run
+from restmcts_cli.arguments.run_requests import SELFTRAIN_RUN, requested_run
 from restmcts_cli.commands.records.run_archive import archive, tag
 from restmcts_cli.commands.records.run_create import create
 from restmcts_cli.commands.records.run_delete import delete
@@ -31,6 +31,7 @@ from restmcts_cli.commands.records.run_store import restore
 from restmcts_cli.reports.shown_tables import Json, lines_of_text, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
+    from restmcts.adapters.sql.database import Database
     from restmcts.adapters.sql.reads.queries import PhaseNumbers
     from restmcts.adapters.sql.rows import StoredRun
     from restmcts.adapters.sql.state.blocks import Block
@@ -129,7 +130,7 @@ def spec(name: OnlyName = None, workdir: Workdir = None, plugin: Plugins = None)
 
 
 @app.command()
-@with_flags((TEMPLATE, *LOCAL_FLAGS))
+@with_flags((TEMPLATE, *LOCAL_FLAGS), changes_stored=True)
 def work(
     name: Name,
     workdir: Annotated[Path, typer.Option(help="The work folder that contains the run.", file_okay=False)],
@@ -165,8 +166,28 @@ def work(
     with LocalRun(workdir, options, display.on_training) as run, display:
         display.watch(run.database, row.id, run.trainings_at_once)
         run.run(row.id, notifies=True)
+        _report_again(run.database, row.id, name, workdir)
     with connect(workdir) as connection:
         _show(connection, name, json, workdir)
+
+
+def _report_again(database: "Database", run_id: int, name: str, workdir: Path) -> None:
+    """Write the report of a self-training again; say which command does so for a demo's run."""
+    from restmcts_cli.commands.learning.demo import RUN_NAME
+    from restmcts_cli.experiments.requested_runs import stored_run
+    from restmcts_cli.experiments.selftrain_run import selftrain_report
+    from restmcts_cli.reports.run_report import write_report
+    from restmcts_cli.reports.run_results import run_origin
+
+    page = workdir / "report.html"
+    origin = run_origin(database, run_id)
+    spec = stored_run(origin.run.config)
+    command = origin.command_of("demo") if name == RUN_NAME else None
+    if name == SELFTRAIN_RUN and spec is not None:
+        write_report(selftrain_report(database, run_id, workdir, spec), page)
+        print_note(f"report: {page}")
+    elif command is not None:
+        print_note(f"to write its report {page} again: {command}")
 
 
 for _steering in (pause, resume, cancel):
@@ -231,7 +252,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
         annotated = annotations.counts(transaction, run.id)
         warnings = checkpoint_warnings(transaction, run.id, phases, mark_of(truth))
         times, now = run_times(transaction, run.id)[run.id], transaction.now()
-        origin = RunOrigin(run, times.started)
+        origin = RunOrigin(run, times.started, transaction.place)
     iterations = iteration_results(connection.database, run.id)
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}
     if json:
@@ -256,7 +277,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
             "state": state,
             **times_of(times, state, now),
             "token_budget": f"{spent:,} of {run.max_tokens:,} spent" if run.max_tokens is not None else None,
-            **_reasons(run, blocked),
+            **_reasons(run, blocked, connection.database.place),
             **truth_in_words(truth),
             **annotations_in_words(annotated),
             "promoted": ", ".join(promoted.values()) or None,
@@ -296,10 +317,10 @@ def _facts(run: "StoredRun", phases: "Sequence[PhaseNumbers]") -> dict[str, obje
     }
 
 
-def _reasons(run: "StoredRun", blocked: "Sequence[Block]") -> dict[str, object]:
+def _reasons(run: "StoredRun", blocked: "Sequence[Block]", place: str) -> dict[str, object]:
     from restmcts.adapters.sql.state import archived_trees
 
-    archived = {"archived": archived_trees.in_words(run.name)} if run.trees_in_store is not None else {}
+    archived = {"archived": archived_trees.in_words(run.name, place)} if run.trees_in_store is not None else {}
     whys: dict[str, object] = {f"blocked ({number})": _described(block) for number, block in enumerate(blocked, 1)}
     return (whys or ({"reason": run.error} if run.error else {})) | archived
 

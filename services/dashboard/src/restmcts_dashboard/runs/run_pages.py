@@ -61,7 +61,7 @@ def _add_run(pages: APIRouter, source: Source) -> None:
             view = run_reads.read_run(transaction, run_id, source.use)
             shown = marked(_parts(transaction, source, view, x))
             trees = queries.list_trees(transaction, run_id, limit=TREES_ON_RUN_PAGE)
-            origin = RunOrigin(view.run, view.times.started)
+            origin = RunOrigin(view.run, view.times.started, transaction.place)
         asked: dict[str, Any] = {"states": list(TreeState), "x": x, "origin": origin}
         return page("run.html.j2", source=source, view=view, parts=shown, trees=trees, **asked)
 
@@ -152,7 +152,7 @@ def _add_training_rows(pages: APIRouter, source: Source) -> None:
         if source.artifacts is None:
             raise NotFoundError(
                 "this dashboard has no account of the bucket (RESTMCTS_S3_ACCESS_KEY); "
-                f"`restmcts datasets show {quote(row.name)} {phase}` prints rows"
+                f"`restmcts datasets show {quote(row.name)} {phase}{source.database.place}` prints rows"
             )
         with one_at_a_time:
             rows = read_page(source.artifacts, data, number)
@@ -190,6 +190,8 @@ def _parts(
         "phases": render("part_phases.html.j2", view=view),
         "charts": render("part_charts.html.j2", **drawn, by_step=by_step, mark=view.mark, x=x),
         "workers": render("part_workers.html.j2", view=view, **workers),
-        "annotations": render("part_annotations.html.j2", run=view.run, annotated=view.annotations, rows=said),
+        "annotations": render(
+            "part_annotations.html.j2", run=view.run, annotated=view.annotations, rows=said, source=source
+        ),
         "lineage": render("part_lineage.html.j2", **lineage),
     }

@@ -48,6 +48,7 @@ def table_of(model: type[SQLModel]) -> Table:
     return SQLModel.metadata.tables[str(model.__tablename__)]
 
 
+WORK_FILE = "run.db"
 LOCK_SECONDS = 10.0
 LOCKED = "55P03"  # lock_not_available
 OUTBOX = table_of(OutboxRow)
@@ -61,11 +62,12 @@ _WAYS_OUT = (
 
 
 class Transaction:
-    """An open transaction: a connection, the messages it emits, and `Database.only_run`."""
+    """An open transaction of a database: a connection, and the messages it emits."""
 
-    def __init__(self, connection: Connection, only_run: int | None = None) -> None:
+    def __init__(self, connection: Connection, database: "Database") -> None:
         self.connection = connection
-        self.only_run = only_run
+        self.only_run = database.only_run
+        self.folder, self.place = database.folder, database.place
         self.emitted: list[Message] = []
 
     def emit(self, *messages: Message) -> None:
@@ -133,6 +135,8 @@ class Database:
 
     Attributes:
         only_run: the id of the one run that this process works on; None: it works on all.
+        folder: the work folder that it is in; None: it is a stack's.
+        place: the option of commands that names the work folder, behind a space; empty: none does.
     """
 
     def __init__(
@@ -153,6 +157,9 @@ class Database:
             ) from error
         self.publish = publish
         self.only_run: int | None = None
+        file = Path(make_url(url).database or "") if self.is_sqlite else Path()
+        self.folder = file.parent if file.name == WORK_FILE else None
+        self.place = f" --workdir {shlex.quote(str(self.folder))}" if self.folder is not None else ""
 
     @property
     def is_sqlite(self) -> bool:
@@ -201,7 +208,7 @@ class Database:
                 say).
         """
         with _storage_errors(), self.engine.begin() as connection:
-            transaction = Transaction(connection, self.only_run)
+            transaction = Transaction(connection, self)
             yield transaction
             outbox_ids = self._post(transaction)
         if self.publish is not None and transaction.emitted:

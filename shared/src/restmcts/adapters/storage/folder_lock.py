@@ -37,16 +37,14 @@ def _usable(workdir: Path) -> Iterator[None]:
 
 @dataclass(frozen=True, slots=True)
 class FolderUse:
-    """Whether a process has locked a work folder, and the only run that it works on; None: it has
-    said none.
-    """
+    """Whether a process has locked a work folder, and the run that it works on, if on one."""
 
     is_locked: bool
     run_id: int | None = None
 
     def is_idle(self, run_id: int) -> bool:
         """Return whether no process works on a run of the folder."""
-        return not self.is_locked or self.run_id not in (None, run_id)
+        return not self.is_locked or self.run_id != run_id
 
 
 def folder_use(workdir: Path) -> FolderUse:

@@ -63,6 +63,11 @@ def self_training(spec: RunSpec) -> SelfTraining:
     )
 
 
+def made_again(name: str, iterations: int) -> str:
+    """Return the name of an evaluation that is made again once a run was extended."""
+    return f"{name}, iteration {iterations}"
+
+
 def _probe_set(spec: RunSpec) -> str | None:
     if spec.probe is None:
         return None

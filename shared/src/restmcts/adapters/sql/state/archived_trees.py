@@ -74,9 +74,12 @@ def numbers_of(transaction: Transaction, run_id: int) -> Numbers | None:
     return stored.numbers if stored is not None else None
 
 
-def in_words(run: str) -> str:
-    """Return the sentence that people read in place of trees that are archived."""
-    return f"the trees of run {run} are archived in the store; `restmcts runs restore {quote(run)}` brings them back"
+def in_words(run: str, place: str) -> str:
+    """Return the sentence that people read in place of trees that are archived; `place`: of their
+    database.
+    """
+    restore = f"restmcts runs restore {quote(run)}{place}"
+    return f"the trees of run {run} are archived in the store; `{restore}` brings them back"
 
 
 def check_run_is_here(transaction: Transaction, run_id: int) -> None:
@@ -101,7 +104,7 @@ def _check(transaction: Transaction, condition: ColumnElement[bool]) -> None:
     statement = select(_RUNS.c.name).where(condition, _RUNS.c.trees_in_store.is_not(None)).limit(1)
     name = transaction.execute(statement).scalar()
     if name is not None:
-        raise InputError(in_words(name))
+        raise InputError(in_words(name, transaction.place))
 
 
 def set_trees_in_store(transaction: Transaction, run_id: int, stored: TreesInStore | None) -> None:
