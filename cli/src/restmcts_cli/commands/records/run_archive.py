@@ -25,7 +25,7 @@ def archive(
             " leaving the runs out of lists; lists what would be moved, and moves it with --yes. The runs have ended.",
         ),
     ] = False,
-    yes: Annotated[bool, typer.Option("--yes", help="With --to-store: do it, not only report.")] = False,
+    yes: Annotated[bool, typer.Option("--yes", help="Do it, not only report what would move (--to-store).")] = False,
     workdir: Workdir = None,
     json: Json = False,
 ) -> None:
