@@ -256,15 +256,12 @@ def _report(
     names = comparison_names(spec, spec.iterations if spec.iterations > asked.iterations else None)
     is_smoke = quick and _is_smoke(demo, knows_answers=spec.truth.knows_answers)
     has_distances = spec.puzzles is not None and spec.puzzles.kind == KIND and len(names) > 1
-    chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
-    chosen += "" if spec.truth.knows_answers else f" --truth {spec.truth.source}"
     reason = why_stopped(run.database, run_id, spec.truth)
     stopped = (f"The run stopped itself: {reason}.",) if reason is not None else ()
-    chosen += f" --seed {spec.seed}{' --quick' if quick else ''} --out {quote(str(out))}"
     origin = run_origin(run.database, run_id)
     return Report(
         title=TITLES[demo],
-        command=origin.command_of("demo") or f"restmcts demo {chosen}",
+        command=origin.command_of("demo") or _command(spec, demo, quick, out),
         seed=spec.seed,
         seconds=run_seconds(run.database, run_id),
         iterations=iterations,
@@ -281,3 +278,10 @@ def _report(
         mark=mark_beside(run.database, run_id),
         solved=collected_solved(run.database, run_id),
     )
+
+
+def _command(spec: "RunSpec", demo: Demo, quick: bool, out: Path) -> str:
+    """Return the command that shows a demo again of which none is recorded."""
+    chosen = f"--model {demo}" if demo == "smollm2" else f"--task {demo}"
+    chosen += "" if spec.truth.knows_answers else f" --truth {spec.truth.source}"
+    return f"restmcts demo {chosen} --seed {spec.seed}{' --quick' if quick else ''} --out {quote(str(out))}"
