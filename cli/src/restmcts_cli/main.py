@@ -166,3 +166,12 @@ def run() -> None:
             traceback.print_exc()
         typer.echo(f"error: {' '.join(str(error).split())}", err=True)
         sys.exit(error.exit_code if isinstance(error, RestMctsError) else 1)
+    except ModuleNotFoundError as error:
+        if "--debug" in sys.argv:
+            traceback.print_exc()
+        typer.echo(
+            f"error: {error.name} is not installed here, which this needs: the image of the command line has no "
+            "models; give the command where restmcts-cli[local,hub] is installed",
+            err=True,
+        )
+        sys.exit(2)

@@ -22,8 +22,12 @@ def check_hub_id(model: str) -> None:
     Raises:
         InputError: if the hub has no such model.
     """
-    from huggingface_hub import HfApi, try_to_load_from_cache
-    from huggingface_hub.errors import RepositoryNotFoundError
+    try:
+        from huggingface_hub import HfApi, try_to_load_from_cache
+        from huggingface_hub.errors import RepositoryNotFoundError
+    except ModuleNotFoundError:
+        print_note(f"{model} is not checked, as the hub's client is not installed here; {LATER}")
+        return
 
     if isinstance(try_to_load_from_cache(model, "config.json"), str):
         return

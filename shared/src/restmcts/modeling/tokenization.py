@@ -6,11 +6,12 @@ than a tiny model does.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
-
-import numpy as np
+from typing import TYPE_CHECKING, Any
 
 from restmcts.modeling.prompt_rendering import Template, is_chat
+
+if TYPE_CHECKING:
+    import numpy as np
 
 # Represents whatever may follow a prompt.
 _WORD = "A"
@@ -114,8 +115,10 @@ class TextDecoder:
         ids = self._tokenizer(_BLANKS, add_special_tokens=False)["input_ids"]
         return self.decode([list(ids)]) == [_BLANKS]
 
-    def tokens_with(self, piece: str, vocabulary_size: int) -> np.ndarray[Any, np.dtype[np.bool_]]:
+    def tokens_with(self, piece: str, vocabulary_size: int) -> "np.ndarray[Any, np.dtype[np.bool_]]":
         """Return a `[vocabulary_size]` mask of the tokens whose own text contains `piece`."""
+        import numpy as np
+
         num_known = min(len(self._tokenizer), vocabulary_size)
         mask = np.zeros(vocabulary_size, dtype=np.bool_)
         mask[:num_known] = [piece in text for text in self.decode([[token_id] for token_id in range(num_known)])]
