@@ -203,7 +203,7 @@ def test_what_is_no_difficulty_is_refused(difficulty: str) -> None:
 
 
 def test_more_hard_puzzles_than_there_are_is_said_with_their_number() -> None:
-    with pytest.raises(InputError, match=r"there are 1,205 number paths of distance 8, and all are in use after"):
+    with pytest.raises(InputError, match=r"there are 1,205 number paths of distance 8, and more are asked for"):
         make_problem_sets(random.Random(0), replace(SMALL, difficulty="8", searched=700))
 
 

@@ -14,7 +14,7 @@ from restmcts.domain.learning.learner import LEARNERS
 from restmcts.domain.prompts import TEMPLATE_NAMES
 from restmcts.domain.runs.phases import SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.plans import self_training_plan
-from restmcts.domain.runs.spec import TRAININGS, PuzzleSets, RunSpec, differences, written
+from restmcts.domain.runs.spec import MAX_ITERATIONS, TRAININGS, PuzzleSets, RunSpec, differences, written
 from restmcts.domain.runs.spec_plan import of_seed, self_training, spec_plan
 from restmcts.domain.runs.spec_settings import Setting, settings_of, spec_of, spec_settings
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -71,6 +71,7 @@ def documents() -> st.SearchStrategy[dict[str, Any]]:
         "search": SEARCH,
         "learner": LEARNER,
         "plugins": st.lists(st.text(min_size=1)),
+        **dict.fromkeys(("iterations", "rounds"), st.integers(1, MAX_ITERATIONS)),
     }
     evaluation = st.fixed_dictionaries({"name": st.text(min_size=1), "search": SEARCH})
     tables["evaluations"] = st.lists(evaluation, max_size=2)

@@ -110,7 +110,7 @@ def test_commands_versions_machine_and_times_are_said_and_later_ones_by_what_dif
     assert lines["command"] == START["command"]
     assert lines["versions"] == "python 3.11.9, torch 2.9.0"
     assert lines["machine"] == "A CPU, 2 cores, 3.0 GiB of memory, no NVIDIA GPU, Linux"
-    assert lines["continued (1)"].startswith("at 2026-01-02T10:00:00+00:00: restmcts runs work mine; machine A CPU")
+    assert lines["continued (1)"].startswith("2026-01-02 10:00:00 UTC: restmcts runs work mine; machine A CPU")
     assert "H200" in lines["continued (1)"] and "versions" not in lines["continued (1)"]
     assert "first-run.toml" in lines["run file"] and "restmcts runs spec mine" in lines["run file"]
     assert [lines[f"{name} (UTC)"] for name in ("created", "started", "ended")] == [

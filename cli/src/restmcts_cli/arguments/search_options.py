@@ -38,7 +38,7 @@ def named_values(options: Sequence[str]) -> dict[str, object]:
     given: dict[str, object] = {}
     for option in options:
         name, equals, text = option.partition("=")
-        if not equals:
+        if not equals or not name.strip():
             raise InputError(f"option {option!r}: write it as name=value")
         given[name.strip().replace("-", "_")] = _value(text.strip())
     return given

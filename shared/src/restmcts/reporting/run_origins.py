@@ -4,7 +4,7 @@ machines and times. Nothing that must not be shown is in them.
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import cached_property
 from shlex import quote
 from typing import Any, Protocol
@@ -161,7 +161,8 @@ class RunOrigin:
         yield "machine", _machine(first["machine"])
         before = first
         for number, one in enumerate(later, start=1):
-            differing = [f"at {one['when']}: {one['command']}"]
+            when = datetime.fromisoformat(one["when"]).astimezone(UTC)
+            differing = [f"{_clock(when)} UTC: {one['command']}"]
             differing += [f"versions {_versions(one['versions'])}"] if one["versions"] != before["versions"] else []
             differing += [f"machine {_machine(one['machine'])}"] if one["machine"] != before["machine"] else []
             yield f"continued ({number})", "; ".join(differing)

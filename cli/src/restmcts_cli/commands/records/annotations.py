@@ -101,8 +101,10 @@ def _lines(file: Path) -> "Iterator[tuple[int, JsonObject]]":
     """Yield the objects of a file of JSON lines, each with its line's number."""
     try:
         text = file.read_text(encoding="utf-8-sig")
-    except (OSError, UnicodeDecodeError) as error:
-        raise InputError(f"{file} cannot be read: {getattr(error, 'strerror', None) or error}") from error
+    except UnicodeDecodeError as error:
+        raise InputError(f"{file} is not UTF-8 text") from error
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror or error}") from error
     for number, line in enumerate(text.split("\n"), start=1):
         if not line.strip():
             continue

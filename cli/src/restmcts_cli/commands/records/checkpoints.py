@@ -50,7 +50,7 @@ def _listed(row: "ListedCheckpoint") -> dict[str, object]:
     return {
         **asdict(row),
         "digest": row.digest[:DIGITS_SHOWN] if row.uri.startswith("artifact:") else row.uri,
-        "promoted": "promoted" if row.promoted else None,
+        "promoted": "promoted" if row.promoted else "was promoted" if row.was_promoted else None,
     }
 
 

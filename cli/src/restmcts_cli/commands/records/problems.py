@@ -232,8 +232,9 @@ def _checked(source: str, review: "ProblemReview", bad_lines: "list[BadLine]") -
 
 def _show_check(checked: _CheckedSource) -> None:
     kinds = ", ".join(f"{count:,} {kind}" for kind, count in checked.kinds.items())
-    shown = ("source", "form", "num_problems", "num_solutions", "num_duplicates")
-    print_fields({name: getattr(checked, name) for name in shown} | {"kinds": kinds or None})
+    shown = ("source", "form", "num_problems", "num_solutions")
+    repeated = {"repeated, same answer": checked.num_duplicates, "repeated, other answer": len(checked.conflicts)}
+    print_fields({**{name: getattr(checked, name) for name in shown}, **repeated, "kinds": kinds or None})
     if checked.refused:
         print_table(("line", "reason"), [asdict(line) for line in checked.refused[:MAX_SHOWN_LINES]], empty="")
         print_note(f"{counted(len(checked.refused), 'line')} refused; --json lists all of them")

@@ -35,7 +35,8 @@ _OF_PROBLEMS = ("problems", "test", "puzzles", "split", "limit", "strict")
 def extend(
     name: Name,
     iterations: Annotated[
-        int, typer.Option(help="How many iterations the run is to have in all, those that it has done included.", min=1)
+        int,
+        typer.Option(help="How many iterations the run is to have in all, those that it has done included."),
     ],
     max_tokens: MaxTokens = None,
     workdir: Workdir = None,
@@ -75,6 +76,7 @@ def extend(
 
 
 def _extension(row: "StoredRun", iterations: int) -> "Extension":
+    from restmcts.domain.runs.spec import MAX_ITERATIONS
     from restmcts.domain.runs.spec_plan import made_again, spec_plan
     from restmcts.usecases.create import Extension
     from restmcts.usecases.same_settings import FIRST_ITERATIONS
@@ -84,9 +86,14 @@ def _extension(row: "StoredRun", iterations: int) -> "Extension":
     spec = _stored(row)
     if iterations <= spec.iterations:
         raise InputError(f"run {row.name} has {counted(spec.iterations, 'iteration')}; to extend it, give more in all")
+    if iterations > MAX_ITERATIONS:
+        raise InputError(f"--iterations is {iterations}; give at most {MAX_ITERATIONS}")
     later = tuple(one.model_copy(update={"name": made_again(one.name, iterations)}) for one in spec.evaluations)
     extended = spec.model_copy(update={"iterations": iterations})
-    sets = puzzle_sets(spec.puzzles, spec.seed, iterations) if spec.puzzles is not None else {}
+    try:
+        sets = puzzle_sets(spec.puzzles, spec.seed, iterations) if spec.puzzles is not None else {}
+    except InputError as error:
+        raise InputError(f"run {row.name} cannot be extended to {iterations} iterations: {error}") from error
     stored = row.config.get("problems", {})
     config = run_config(extended, _models(row), {name: found for name, found in sets.items() if stored})
     known = {FIRST_ITERATIONS: spec.iterations, **row.config}

@@ -233,8 +233,10 @@ def _table_rows(path: Path, file: IO[bytes], delimiter: str) -> Iterator[Numbere
             reader = csv.DictReader(text, delimiter=delimiter)
             for row in reader:
                 yield reader.line_num, _filled_cells(row)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise InputError(f"{path} is not a table in UTF-8: {error}") from None
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text") from None
+    except csv.Error as error:
+        raise InputError(f"{path} is not a table: {error}") from None
 
 
 def _filled_cells(row: Mapping[str | None, object]) -> Row:
@@ -258,10 +260,13 @@ def _parquet_rows(path: Path, file: IO[bytes]) -> Iterator[NumberedRow]:
 def _folder_rows(folder: Path) -> Iterator[NumberedRow]:
     number = 0
     for file in files_of(folder):
-        for place, row in file_rows(file):
-            number += 1
-            name = f"{file.relative_to(folder)}, line {place}"
-            yield number, InputError(f"({name}) {row}") if isinstance(row, InputError) else row
+        try:
+            for place, row in file_rows(file):
+                number += 1
+                name = f"{file.relative_to(folder)}, line {place}"
+                yield number, InputError(f"({name}) {row}") if isinstance(row, InputError) else row
+        except InputError as error:
+            raise InputError(f"{folder} is a folder, and one of its files cannot be used: {error}") from None
 
 
 def files_of(folder: Path) -> list[Path]:

@@ -41,7 +41,9 @@ def read_run_file(path: Path) -> list[Setting]:
         raise InputError(f"{path} does not exist; give a run file (.toml) or a file of problems") from None
     except OSError as error:
         raise InputError(f"{path} cannot be read: {error.strerror or error}") from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError, RecursionError) as error:
+    except UnicodeDecodeError:
+        raise InputError(f"{path} is not UTF-8 text, so it is no run file") from None
+    except (tomllib.TOMLDecodeError, RecursionError) as error:
         raise InputError(f"{path} is not a TOML file: {error}") from None
     lines = dict(_lines(text))
     found = []

@@ -270,10 +270,13 @@ class ListedProblem:
 
 @dataclass(frozen=True, slots=True)
 class ListedCheckpoint(StoredCheckpoint):
-    """A checkpoint with the name of its run, and whether it is the promoted one of its kind."""
+    """A checkpoint with the name of its run, whether it is the promoted one of its kind, and
+    whether it was that at any time.
+    """
 
     run: str
     promoted: bool
+    was_promoted: bool
 
 
 @dataclass(frozen=True, slots=True)

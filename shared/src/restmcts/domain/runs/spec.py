@@ -44,6 +44,9 @@ COLLECTING: tuple[tuple[str, Any], ...] = (("mode", "collect"), ("stop_threshold
 that it has."""
 
 METHOD = "rest-mcts"
+MAX_ITERATIONS = 10_000
+"""Of a run, and rounds of an iteration: all phases of a run are made when it is stored."""
+
 TRAININGS = ("policy_training", "value_training", "seed_training", "preference_training")
 _MAY_CHANGE = ("max_tokens", "plugins", "problems", "test", "limit", "split", "strict")
 T = TypeVar("T")
@@ -188,10 +191,13 @@ class RunSpec(Document):
     labels: FirstLabels | None = Field(
         default=None, description="Source of the labels of the first value model; if not given, the method's own."
     )
-    iterations: int = Field(default=1, ge=1, description="How often problems are searched and the models trained.")
+    iterations: int = Field(
+        default=1, ge=1, le=MAX_ITERATIONS, description="How often problems are searched and the models trained."
+    )
     rounds: int = Field(
         default=1,
         ge=1,
+        le=MAX_ITERATIONS,
         description="Parts of an iteration's problems, after each of which the models are trained further.",
     )
     max_staleness: int = Field(

@@ -285,8 +285,8 @@ class _Source:
                     return puzzle
             self._distances = tuple(other for other in self._distances if other != steps)
         raise InputError(
-            f"there are {self._num_puzzles:,} number paths of distance {self._difficulty}, and all are in use after "
-            f"{len(self._used):,} problems; ask for fewer, or for other distances"
+            f"there are {self._num_puzzles:,} number paths of distance {self._difficulty}, and more are asked for; "
+            "ask for fewer (iterations, puzzles.searched, puzzles.test), or for other distances"
         )
 
 

@@ -327,13 +327,14 @@ def list_problems(transaction: Transaction, run_id: int, set_name: str, limit: i
 
 
 def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> list[ListedCheckpoint]:
-    """Return the checkpoints of a run, or of all runs, in order of making, and whether each is
-    the promoted one of its kind.
+    """Return the checkpoints of a run, or of all runs, in order of making, and whether each is, or
+    was, the promoted one of its kind.
     """
     newest = select(func.max(PROMOTIONS.c.id)).group_by(PROMOTIONS.c.run_id, PROMOTIONS.c.kind)
     is_promoted = CHECKPOINTS.c.id.in_(select(PROMOTIONS.c.checkpoint_id).where(PROMOTIONS.c.id.in_(newest)))
-    shown = (CHECKPOINTS, RUNS.c.name.label("run"), is_promoted.label("promoted"))
-    statement = select(*shown).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
+    was_promoted = CHECKPOINTS.c.id.in_(select(PROMOTIONS.c.checkpoint_id))
+    promotions = (is_promoted.label("promoted"), was_promoted.label("was_promoted"))
+    statement = select(CHECKPOINTS, RUNS.c.name.label("run"), *promotions).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
     if run_id is not None:
         statement = statement.where(CHECKPOINTS.c.run_id == run_id)
     return transaction.rows(ListedCheckpoint, statement.order_by(CHECKPOINTS.c.id))
