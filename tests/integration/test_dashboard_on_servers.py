@@ -77,7 +77,7 @@ def test_a_failed_tree_begins_again_as_a_fresh_one(servers: Stack, settings: Set
         batch = Batch(runs.checkpoints_of(transaction, run_id)["base"].id, "{}")
         phase_id = runs.phases_of(transaction, run_id)[0].id
         problem_id, other_problem_id = (row.id for row in runs.problems_of(transaction, run_id, "train"))
-        runs.set_phase(transaction, phase_id, PhaseState.SEARCHING)
+        runs.set_phase(transaction, phase_id, PhaseState.SEARCHING, **runs.started())
         row = {"run_id": run_id, "phase_id": phase_id, "seed": 7}
         trees.create_trees(transaction, [{**row, "problem_id": one} for one in (problem_id, other_problem_id)])
         tree_id, other_id = trees.admit(transaction, phase_id, 2)
