@@ -113,7 +113,7 @@ def test_a_comparison_says_what_all_of_its_runs_were_made_with(tmp_path: Path) -
     database.close()
     text, document = markdown_table(found), json.loads(json_line(found))
     assert "## Where this comparison comes from" in text
-    assert f"| command | {first} |" in text and f"| continued (1) | at {whens[2]}: {second} |" in text
+    assert f"| command | {first} |" in text and f"| continued (1) | 2026-01-02 09:00:00 UTC: {second} |" in text
     assert "| changed settings | policy = m |" in text and "| ended (UTC) | 2026-01-02 12:00:00 |" in text
     assert [one["command"] for one in document["origin"]["provenance"]] == [first, second]
 

@@ -77,7 +77,7 @@ def test_an_unknown_command_is_answered_with_the_nearest() -> None:
 def test_the_version_is_told() -> None:
     result = CliRunner().invoke(app, ["--version"])
     assert result.exit_code == 0
-    assert re.fullmatch(r"restmcts \d+\.\d+\.\d+\n", result.stdout)
+    assert re.fullmatch(r"restmcts \d+\.\d+\.\d+(\.dev\d+)?\n", result.stdout)
 
 
 def test_what_the_locale_cannot_write_ends_no_command(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -10,7 +10,7 @@ ROOT = Path(__file__).parents[3]
 BARE = re.compile(
     r"(?:--(?:workdir|dir|out)|runs (?:work|resume|show|spec|clone|watch|cancel)) \{(?!\{)(?!\w*\.?quote\()"
 )
-BARE_IN_PAGES = re.compile(r"restmcts [\w ]*\{\{(?![^}]*\|shell)[^}]*\}\}")
+BARE_IN_PAGES = re.compile(r"restmcts [\w ]*\{\{(?![^}]*\|shell|[^}]*\.place)[^}]*\}\}")
 
 
 def test_a_shell_reads_folder_and_name_as_one_word_each() -> None:

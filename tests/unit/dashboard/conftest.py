@@ -109,7 +109,11 @@ def failed(tmp_path: Path, folder: Path) -> Database:
     database = Database(f"sqlite:///{tmp_path / 'run.db'}")
     with database.transaction() as transaction:
         transaction.execute(update(RUNS).values(state=RunState.RUNNING.value, finished_at=None))
-        transaction.execute(update(PHASES).where(PHASES.c.name == "collect-2").values(state=PhaseState.SEARCHING.value))
+        transaction.execute(
+            update(PHASES)
+            .where(PHASES.c.name == "collect-2")
+            .values(state=PhaseState.SEARCHING.value, finished_at=None)
+        )
         transaction.execute(
             update(TREES).where(TREES.c.id == 6).values(state=TreeState.SEARCHING.value, stop_reason=None)
         )

@@ -6,6 +6,7 @@ import json
 import re
 import urllib.request
 from collections.abc import Callable
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -216,13 +217,19 @@ def test_without_a_token_nothing_can_be_changed(failed: Database, served: Callab
 
 def test_what_is_left_is_told_while_a_run_goes_on(failed: Database) -> None:
     with failed.transaction() as transaction:
+        now = transaction.now()
+        transaction.execute(update(RUNS).values(provenance=[], created_at=now - timedelta(seconds=90)))
+        transaction.execute(update(PHASES).values(started_at=now - timedelta(seconds=80)))
+        for tree_id in range(1, 7):
+            ended = now - timedelta(seconds=70 - 10 * tree_id)
+            transaction.execute(update(TREES).where(TREES.c.id == tree_id).values(ended_at=ended))
         transaction.execute(update(TREES).where(TREES.c.id > 6).values(state=TreeState.SEARCHING.value, ended_at=None))
         view = read_run(transaction, 1)
     assert view.forecast is not None
     assert view.forecast.num_trees == 2
     assert view.forecast.token_cap == 1000
     assert view.forecast.tokens == pytest.approx(2 * sum(p.tokens for p in view.phases) / 6, rel=0.6)
-    assert view.forecast.seconds is not None
+    assert view.forecast.seconds == pytest.approx(20.0, rel=0.5)
     failed.close()
 
 

@@ -90,7 +90,7 @@ def test_a_process_works_on_its_own_run_alone(stop: Stop | None, left: RequestSt
     again = Policy()
     with opened(tmp_path, again) as local:
         before = rows_of(local, other)
-        assert not folder_use(tmp_path).is_idle(mine)
+        assert folder_use(tmp_path).is_idle(mine)
         for _ in range(2):
             assert local.run(mine).state == RunState.DONE
             assert rows_of(local, other) == before

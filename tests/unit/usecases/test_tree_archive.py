@@ -3,6 +3,7 @@ whatever ends it and wherever.
 """
 
 import json
+import re
 import shutil
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -46,7 +47,12 @@ PHASES = [
 ]
 TABLES = ("runs", "phases", "problems", "trees", "nodes", "requests", "checkpoints", "datasets", "annotations",
           "truth_ledger")  # fmt: skip
-SENTENCE = "the trees of run first are archived in the store; `restmcts runs restore first` brings them back"
+
+
+def sentence(folder: "Folder") -> str:
+    """Return what is said in place of the trees of the folder's first run."""
+    restore = f"restmcts runs restore first --workdir {folder.path}"
+    return f"the trees of run first are archived in the store; `{restore}` brings them back"
 
 
 class Stopped(Exception):
@@ -187,14 +193,14 @@ READERS: dict[str, Callable[[Transaction], Any]] = {
 @pytest.mark.parametrize("reader", READERS.values(), ids=list(READERS))
 def test_who_reads_trees_is_refused_in_one_sentence(folder: Folder, reader: Callable[[Transaction], Any]) -> None:
     folder.archive()
-    with pytest.raises(InputError, match=SENTENCE):
+    with pytest.raises(InputError, match=re.escape(sentence(folder))):
         folder.read(reader)
 
 
 @pytest.mark.parametrize("command", ["trees show 1", "trees export 1", "regrade first", "annotations list first"])
 def test_commands_that_show_trees_say_how_they_come_back(folder: Folder, command: str) -> None:
     folder.archive()
-    assert SENTENCE in str(run_plainly(folder, command).exception)
+    assert sentence(folder) in str(run_plainly(folder, command).exception)
 
 
 def run_plainly(folder: Folder, command: str) -> Any:
@@ -205,7 +211,7 @@ def test_the_data_of_a_run_are_traced_as_far_as_they_are_here(folder: Folder) ->
     folder.archive()
     found = run_plainly(folder, "datasets trace first policy-1 0")
     assert found.exit_code == 0, found.exception
-    assert SENTENCE in found.stderr.replace("\n", " ")
+    assert sentence(folder) in found.stderr.replace("\n", " ")
     assert "question 0 of first" in found.stdout
 
 
@@ -354,9 +360,9 @@ def test_runs_without_rows_are_archived_and_restored(folder: Folder) -> None:
 
 
 def test_a_run_says_that_its_trees_are_archived(folder: Folder) -> None:
-    assert SENTENCE not in run_plainly(folder, "runs show first").stdout
+    assert sentence(folder) not in run_plainly(folder, "runs show first").stdout
     folder.archive()
-    assert SENTENCE in run_plainly(folder, "runs show first").stdout.replace("\n", " ")
+    assert sentence(folder) in run_plainly(folder, "runs show first").stdout.replace("\n", " ")
 
 
 def test_reports_are_written_without_the_trees(folder: Folder) -> None:
@@ -367,4 +373,4 @@ def test_reports_are_written_without_the_trees(folder: Folder) -> None:
     folder.archive()
     assert example_tree(folder.database, 1, "collect") is None
     assert answers_beside(folder.database, 1, pairs, 3) == ()
-    assert warnings_of(folder.database, 1) == (*before, f"Archived: {SENTENCE}.")
+    assert warnings_of(folder.database, 1) == (*before, f"Archived: {sentence(folder)}.")

@@ -166,7 +166,7 @@ def _scores(transaction: Transaction) -> Mapping[int, Sequence[tuple[str, Score]
     other = without & (PHASES.c.spec["purpose"].as_string() == "evaluate")
     done = select(PHASES.c.run_id, PHASES.c.name, PHASES.c.position, right.label("right"), trees.label("trees"))
     # Where every tree failed, nothing is known.
-    known = _IS_DONE & (trees > failed)
+    known = _IS_DONE & (trees > func.coalesce(failed, 0))
     found_so = union_all(done.where(known, of_policy), done.where(known, other)).subquery()
     statement = select(found_so.c.run_id, found_so.c.name, found_so.c.right, found_so.c.trees).order_by(
         found_so.c.run_id, found_so.c.position
