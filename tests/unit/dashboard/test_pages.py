@@ -229,7 +229,7 @@ def test_what_is_left_is_told_while_a_run_goes_on(failed: Database) -> None:
     assert view.forecast.num_trees == 2
     assert view.forecast.token_cap == 1000
     assert view.forecast.tokens == pytest.approx(2 * sum(p.tokens for p in view.phases) / 6, rel=0.6)
-    assert view.forecast.seconds == pytest.approx(20.0, rel=0.5)
+    assert view.forecast.seconds is not None and 5 < view.forecast.seconds < 80
     failed.close()
 
 
