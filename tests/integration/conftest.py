@@ -2,14 +2,19 @@
 worker of each kind.
 """
 
+import json
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
 
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.messages.workers import WORKERS
+from restmcts_cli.main import app
 from restmcts_cli.processes.server_processes import SERVERS
 from restmcts_cli.processes.stack_processes import Stack
+from typer.testing import CliRunner
 
 
 @pytest.fixture(scope="session")
@@ -39,6 +44,22 @@ def idle_servers(servers: Stack) -> Stack:
         if member.name not in SERVERS:
             servers.stop(member.name)
     return servers
+
+
+@pytest.fixture
+def call(idle_servers: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Callable[..., Any]:
+    """Call the command line with --json on the stack, with its own account; return its document."""
+    monkeypatch.chdir(tmp_path)
+    for name, value in idle_servers.settings.items():
+        monkeypatch.setenv(name, value)
+    monkeypatch.setenv("RESTMCTS_CACHE_DIR", str(tmp_path / "cache"))
+
+    def run(*arguments: str) -> Any:
+        result = CliRunner().invoke(app, [*arguments, "--json"])
+        assert result.exit_code == 0, (result.output, result.exception)
+        return json.loads(result.stdout)
+
+    return run
 
 
 @pytest.fixture

@@ -1,6 +1,5 @@
 """A run's trees archived to a real bucket from real PostgreSQL, and restored."""
 
-import json
 import shutil
 import time
 from collections.abc import Callable, Iterator
@@ -17,32 +16,15 @@ from restmcts.testing.runs import SEARCH, faults
 from restmcts.testing.services import HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
-from restmcts_cli.main import app
-from restmcts_cli.processes.stack_processes import Stack
 from restmcts_local.services import start
 from sqlalchemy import text
-from typer.testing import CliRunner
 
 Call = Callable[..., Any]
 
 
-@pytest.fixture
-def call(idle_servers: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """Call the command line with --json on the stack, with the account of the command line; return
-    its document.
-    """
-    monkeypatch.chdir(tmp_path)
-    for name, value in idle_servers.settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("RESTMCTS_CACHE_DIR", str(tmp_path / "cache"))
+@pytest.fixture(autouse=True)
+def small_batches(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archived_trees, "NODES_AT_ONCE", 10)
-
-    def run(*arguments: str) -> Any:
-        result = CliRunner().invoke(app, [*arguments, "--json"])
-        assert result.exit_code == 0, (result.output, result.exception)
-        return json.loads(result.stdout)
-
-    return run
 
 
 @pytest.fixture

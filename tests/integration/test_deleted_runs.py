@@ -1,6 +1,5 @@
 """Runs deleted and storage pruned on real PostgreSQL and S3: what others name stays."""
 
-import json
 import subprocess
 import sys
 import time
@@ -37,22 +36,6 @@ COUNTS = {
 }  # fmt: skip
 
 Call = Callable[..., Any]
-
-
-@pytest.fixture
-def call(idle_servers: Stack, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Call:
-    """Call the command line with --json on the stack; return its document."""
-    monkeypatch.chdir(tmp_path)
-    for name, value in idle_servers.settings.items():
-        monkeypatch.setenv(name, value)
-    monkeypatch.setenv("RESTMCTS_CACHE_DIR", str(tmp_path / "cache"))
-
-    def run(*arguments: str) -> Any:
-        result = CliRunner().invoke(app, [*arguments, "--json"])
-        assert result.exit_code == 0, (result.output, result.exception)
-        return json.loads(result.stdout)
-
-    return run
 
 
 @pytest.fixture

@@ -9,9 +9,8 @@ from restmcts.adapters.sql.reads.run_lines import run_lines
 from restmcts.adapters.sql.state import runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, StepsProposed
-from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase
-from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.errors import ModelError
+from restmcts.testing.runs import policy_gate
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, answer_step
 from restmcts_cli.reports.run_results import outcome
 
@@ -37,14 +36,6 @@ class Policy:
     def _sample(self, number: int) -> Sample:
         step = ProposedStep(answer_step(RIGHT_ANSWER if number < self._num_right else WRONG_ANSWER), 1, -1.0)
         return Sample((step,), 1, True)
-
-
-def policy_gate(number: int, candidate: str) -> list[Phase]:
-    previous = f"gate-{number - 1}" if number else None
-    return [
-        SearchPhase(f"grade-{number}", number, "evaluate", "held-out", candidate, None, CotSettings()),
-        PromotionPhase(f"gate-{number}", number, "policy", candidate, f"grade-{number}", previous),
-    ]
 
 
 def test_problems_whose_search_failed_say_nothing_of_a_policy(handled_run: Any) -> None:

@@ -13,12 +13,13 @@ from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, ProposeSteps, Sample, ScoreSteps, StepsProposed, StepsScored
 from restmcts.domain.runs.phases import Phase, PromotionPhase, SearchPhase
-from restmcts.domain.search.best_of_n import BestOfNSettings, CotSettings, SelfConsistencySettings
+from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.errors import ModelError
 from restmcts.messages import commands
 from restmcts.messages.base import Message
+from restmcts.testing.runs import policy_gate
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, RandomModels, answer_step
 from restmcts.usecases import reconcile
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
@@ -81,14 +82,6 @@ MODELS = {
 @pytest.fixture
 def run(handled_run: Any) -> Any:
     return handled_run(MODELS, {"held-out": [Problem(str(number), RIGHT_ANSWER) for number in range(20)]})
-
-
-def policy_gate(number: int, candidate: str) -> list[Phase]:
-    previous = f"gate-{number - 1}" if number else None
-    return [
-        SearchPhase(f"grade-{number}", number, "evaluate", "held-out", candidate, None, CotSettings()),
-        PromotionPhase(f"gate-{number}", number, "policy", candidate, f"grade-{number}", previous),
-    ]
 
 
 def test_a_policy_is_promoted_unless_it_is_worse(run: Any) -> None:

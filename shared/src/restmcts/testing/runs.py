@@ -21,10 +21,11 @@ from restmcts.domain.labels.rollouts import label_steps
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.phase_search import search_of
-from restmcts.domain.runs.phases import PHASE, Phase, SearchPhase
+from restmcts.domain.runs.phases import PHASE, Phase, PromotionPhase, SearchPhase
 from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget, Search
 from restmcts.messages.wire import load_response
@@ -57,6 +58,17 @@ def small_plan(num_iterations: int = 2, num_rounds: int = 1, max_staleness: int 
         max_staleness=max_staleness,
     )
     return self_training_plan(loop)
+
+
+def policy_gate(number: int, candidate: str) -> list[Phase]:
+    """Return the phases that evaluate a policy on the held-out problems and promote it if it is not
+    worse than the one before.
+    """
+    previous = f"gate-{number - 1}" if number else None
+    return [
+        SearchPhase(f"grade-{number}", number, "evaluate", "held-out", candidate, None, CotSettings()),
+        PromotionPhase(f"gate-{number}", number, "policy", candidate, f"grade-{number}", previous),
+    ]
 
 
 def begin_run(
