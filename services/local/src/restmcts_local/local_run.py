@@ -274,7 +274,7 @@ class LocalRun:
         if not notifies:
             yield lambda: None
             return
-        settings, place = load_notification_settings(), f" --workdir {quote(str(self._workdir))}"
+        settings, place = load_notification_settings(), self.database.place
         look = partial(notify, self.database, settings, self._context.stopping, run_id, place)
         try:
             yield look
@@ -308,7 +308,7 @@ class LocalRun:
         if is_spent and takes_max_tokens:
             return "to go on: this command with a larger --max-tokens"
         larger = " --max-tokens LARGER" if is_spent else ""
-        resume = f"restmcts runs resume {quote(row.name)} --workdir {quote(str(self._workdir))}{larger}"
+        resume = f"restmcts runs resume {quote(row.name)}{self.database.place}{larger}"
         return f"to go on: {resume}, then this command again"
 
 
