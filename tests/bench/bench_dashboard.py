@@ -152,6 +152,10 @@ def report_list(address: str, database: Database) -> None:
             text("SELECT (SELECT count(*) FROM runs), (SELECT count(*) FROM trees)")
         ).one()
     print(f"{num_runs:,} runs, {num_trees:,} trees; limit {LIST_MILLISECONDS:.0f} ms")
+    begin = time.perf_counter()
+    with urllib.request.urlopen(address, timeout=60) as answer:
+        answer.read()
+    print(f"{'/, when nothing of it is known':34} {1000.0 * (time.perf_counter() - begin):10.1f}")
     for page in ("/", "/?sort=-last", "/?text=run+7&state=done"):
         times = milliseconds(address + page)
         middle = statistics.median(times)

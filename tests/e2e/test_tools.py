@@ -140,7 +140,7 @@ def test_a_policy_learns_to_call_a_tool_and_never_its_answers(
     nodes = [dict(zip(drawn["fields"], row, strict=True)) for row in drawn["nodes"]]
     assert {node["verdict"] for node in nodes if node["final"]} <= {"right", "wrong"}
     assert any(node["origin"] == "observation" for node in nodes)
-    assert any(frame["kind"] == "call" for frame in drawn["frames"])
+    assert any(frame["kind"] == "call" for frame in json.loads(fetched(f"{page}/trees/{tree[0]}/frames")))
 
     pulled = restmcts("checkpoints", "pull", "selftrain", "policy-1", tmp_path / "policy", "--workdir", workdir)
     assert pulled.returncode == 0, pulled.stderr

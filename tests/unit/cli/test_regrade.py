@@ -65,7 +65,7 @@ def test_the_same_verifier_gives_the_same_labels(workdir: Path, document: Docume
     assert listed["state"] == "done"
     with database.transaction() as transaction:
         row = queries.run_named(transaction, "mine-regraded")
-        times = run_times(transaction, row.id)[row.id]
+        times = run_times(transaction, [row.id])[row.id]
         first = transaction.execute(select(func.min(PHASES.c.started_at)).where(PHASES.c.run_id == row.id)).scalar_one()
     assert first < row.created_at == times.started <= times.last_change, "searches are older than the copy of them"
     shown = document("runs", "show", "mine-regraded", "--workdir", workdir)

@@ -43,8 +43,9 @@ def test_a_tree_that_is_archived_says_how_it_comes_back(archived: Any) -> None:
         page = archived.text(path)
         assert SENTENCE in page and "--workdir" in page
         assert "Loading the tree" not in page and "<canvas" not in page
-    status, said, _ = archived.get("/trees/1/data")
-    assert status == 400 and "are archived in the store" in said
+    for part in ("data", "frames"):
+        status, said, _ = archived.get(f"/trees/1/{part}")
+        assert status == 400 and "are archived in the store" in said
 
 
 def test_a_tree_beside_an_archived_one_is_drawn_alone(archived: Any, tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ BAD = [
     ("/runs/1/data/policy-1?page=-1", "page is '-1'; give at least 0"),
     ("/trees/%3Cscript%3E", "tree_id is '<script>'; give a whole number"),
     ("/trees/one/data", "tree_id is 'one'; give a whole number"),
+    ("/trees/one/frames", "tree_id is 'one'; give a whole number"),
     ("/trees/1/requests", "ids is missing"),
     ("/trees/1/requests?" + "&".join(["ids=1"] * 21), "ids is given 21 times; give at most 20"),
     ("/compare?first=1", "second is missing"),

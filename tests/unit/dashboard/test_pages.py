@@ -48,7 +48,7 @@ def test_pages_show_the_run_and_its_trees(client: Any) -> None:
         "eight trees are of four problems"
     )
     assert client.get("/runs/77")[0] == 404
-    assert client.get("/trees/77")[0] == 404
+    assert [client.get(f"/trees/77{part}")[0] for part in ("", "/data", "/frames")] == [404] * 3
     assert client.get("/nothing")[0] == 404
 
 
@@ -63,6 +63,7 @@ def test_pages_show_the_run_and_its_trees(client: Any) -> None:
         "/runs/1/trees?phase=collect%00",
         "/trees/99999999999999999999",
         "/trees/99999999999999999999/data",
+        "/trees/99999999999999999999/frames",
         "/trees/1/requests?ids=1&ids=9223372036854775808",
         "/compare?first=1&second=9223372036854775808",
         "/failures?done=%00",
@@ -119,17 +120,17 @@ def test_trees_of_different_problems_are_shown_apart_with_both_problems(client: 
 
 
 def test_a_tree_is_played_again_to_what_is_stored(client: Any) -> None:
-    tree = client.document("/trees/1/data")
+    tree, frames = client.document("/trees/1/data"), client.document("/trees/1/frames")
     nodes = [dict(zip(tree["fields"], row, strict=True)) for row in tree["nodes"]]
     last: dict[int, list[Any]] = {}
-    for frame in tree["frames"]:
+    for frame in frames:
         last |= {change[0]: change for change in frame["changes"]}
     searched = [node for node in nodes if node["origin"] != "solution" and node["node_id"] > 0]
     assert len(searched) > 5
     for node in searched:
         assert last[node["node_id"]][1] == node["visits"]
         assert last[node["node_id"]][2] == pytest.approx(node["search_value"], abs=1e-3)
-    asked = client.document(f"/trees/1/requests?ids={tree['frames'][0]['id']}")
+    asked = client.document(f"/trees/1/requests?ids={frames[0]['id']}")
     assert asked[0]["checkpoint"] == "base"
     assert asked[0]["request"]["steps"] == []
     assert asked[0]["answer"]["samples"]

@@ -85,7 +85,7 @@ def run_origin(database: Database, run_id: int) -> RunOrigin:
     """Return where a run comes from."""
     with database.transaction() as transaction:
         row = queries.run_by_id(transaction, run_id)
-        return RunOrigin(row, run_times(transaction, run_id)[run_id].started, database.place)
+        return RunOrigin(row, run_times(transaction, [run_id])[run_id].started, database.place)
 
 
 def run_seconds(database: Database, run_id: int) -> float:
@@ -93,7 +93,7 @@ def run_seconds(database: Database, run_id: int) -> float:
     ended; 0 if it has not started.
     """
     with database.transaction() as transaction:
-        return run_times(transaction, run_id)[run_id].seconds() or 0.0
+        return run_times(transaction, [run_id])[run_id].seconds() or 0.0
 
 
 def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
@@ -102,7 +102,7 @@ def common_origin(database: Database, run_ids: Sequence[int]) -> RunOrigin:
     """
     with database.transaction() as transaction:
         rows = [queries.run_by_id(transaction, run_id) for run_id in run_ids]
-        started = [run_times(transaction, run_id)[run_id].started for run_id in run_ids]
+        started = [run_times(transaction, [run_id])[run_id].started for run_id in run_ids]
     ends = [row.finished_at for row in rows if row.finished_at is not None]
     found: list[dict[str, Any]] = []
     for one in sorted((one for row in rows for one in row.provenance or ()), key=lambda one: str(one["when"])):

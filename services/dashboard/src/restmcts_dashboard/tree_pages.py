@@ -33,6 +33,11 @@ def tree_pages(source: Source) -> APIRouter:
         with source.database.transaction() as transaction:
             return document(tree_reads.read_tree(transaction, tree_id))
 
+    @pages.get("/trees/{tree_id}/frames")
+    def frames(tree_id: RowId) -> Response:
+        with source.database.transaction() as transaction:
+            return document(tree_reads.replayed(transaction, tree_id))
+
     @pages.get("/trees/{tree_id}/requests")
     def requests(tree_id: RowId, ids: Annotated[list[RowId], Query(max_length=MAX_REQUESTS)]) -> Response:
         with source.database.transaction() as transaction:

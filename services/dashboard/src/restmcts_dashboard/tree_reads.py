@@ -9,7 +9,7 @@ from dataclasses import asdict, dataclass
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import JsonObject, ShownTree, columns
-from restmcts.adapters.sql.state import annotations
+from restmcts.adapters.sql.state import annotations, archived_trees
 from restmcts.adapters.sql.state.annotations import StoredAnnotation
 from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
@@ -69,7 +69,6 @@ class TreeToDraw:
 
     Attributes:
         nodes: rows of `fields`.
-        frames: one for each response that its search took.
         decisive: steps that lost a solvable problem.
         annotations: what people say of its steps and answers.
     """
@@ -80,7 +79,6 @@ class TreeToDraw:
     chosen: int | None
     fields: tuple[str, ...]
     nodes: list[NodeRow]
-    frames: list[Frame]
     decisive: list[int]
     annotations: list[StoredAnnotation]
 
@@ -148,7 +146,6 @@ def read_tree(transaction: Transaction, tree_id: int) -> TreeToDraw:
         chosen=tree.chosen_node,
         fields=NODE_FIELDS,
         nodes=[[getattr(node, name) for name in NODE_FIELDS] for node in tree.nodes],
-        frames=_replayed(transaction, tree_id),
         decisive=sorted(
             decisive_steps([VerifiedStep(one.node_id, one.parent_id, one.final, one.verdict) for one in tree.nodes])
         ),
@@ -156,11 +153,16 @@ def read_tree(transaction: Transaction, tree_id: int) -> TreeToDraw:
     )
 
 
-def _replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
+def replayed(transaction: Transaction, tree_id: int) -> list[Frame]:
     """Play the tree's applied responses again; return what each changed.
 
     No frames come from a tree that another version of the search made.
+
+    Raises:
+        InputError: if there is no such tree, or those of its run are archived.
     """
+    queries.tree_without_nodes(transaction, tree_id)
+    archived_trees.check_trees_are_here(transaction, [tree_id])
     statement = (
         select(TREES.c.seed, PHASES.c.spec, PROBLEMS.c.begins_with, PROBLEMS.c.kind)
         .join(PHASES, PHASES.c.id == TREES.c.phase_id)

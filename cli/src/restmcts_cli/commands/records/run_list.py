@@ -38,7 +38,7 @@ def list_(
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         found, place = queries.list_runs(transaction), transaction.place
         rows = [row for row in found if all_ or row.archived_at is None]
-        times, now = run_times(transaction), transaction.now()
+        times, now = run_times(transaction, None), transaction.now()
     if json:
         print_json(rows)
         return

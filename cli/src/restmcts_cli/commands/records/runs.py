@@ -251,7 +251,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
         blocked = blocks.blocks_of(transaction, run.id) if run.state == blocks.BLOCKED else []
         annotated = annotations.counts(transaction, run.id)
         warnings = checkpoint_warnings(transaction, run.id, phases, mark_of(truth))
-        times, now = run_times(transaction, run.id)[run.id], transaction.now()
+        times, now = run_times(transaction, [run.id])[run.id], transaction.now()
         origin = RunOrigin(run, times.started, transaction.place)
     iterations = iteration_results(connection.database, run.id)
     facts = {"run": run.name, **_facts(run, phases), "tokens_spent": spent, "promoted": promoted}

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.reads.run_lines import run_lines
+from restmcts.adapters.sql.reads.run_lines import KnownWork, run_lines
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.errors import InputError
 from restmcts.reporting.run_states import WAITING
@@ -48,10 +48,11 @@ Asked = Annotated[RunQuery, Depends(asked)]
 def run_list_pages(source: Source) -> APIRouter:
     """Return the routes."""
     pages = APIRouter()
+    known: KnownWork = {}
 
     def parts(query: RunQuery) -> dict[str, str]:
         with source.database.transaction() as transaction:
-            found = found_runs(shown_lines(run_lines(transaction), source.use), query)
+            found = found_runs(shown_lines(run_lines(transaction, known), source.use), query)
             under_way = [line.run.id for line in found.lines if line.run.state == "running"][:MAX_FORECASTS]
             views = {run_id: run_reads.read_run(transaction, run_id) for run_id in under_way}
             unchecked = unchecked_runs(transaction, [line.run.id for line in found.lines])

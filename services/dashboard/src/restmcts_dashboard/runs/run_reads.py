@@ -172,7 +172,7 @@ def read_run(transaction: Transaction, run_id: int, use: FolderUse | None = None
     open_ = run.state in (RunState.RUNNING, WAITING, BLOCKED, RunState.PAUSED)
     truth = read_truth(transaction, run.id, run.config)
     budget, said = _budget(transaction, run, pace), annotations.counts(transaction, run_id)
-    times = run_times(transaction, run_id)[run_id]
+    times = run_times(transaction, [run_id])[run_id]
     until = transaction.now() if run.state == RunState.RUNNING else times.last_change
     left = seconds_left(transaction, run, times.started, until) if open_ else None
     forecast = _forecast(transaction, run_id, phases, left) if open_ else None

@@ -69,9 +69,10 @@ export class TreeDetail {
   }
 
   async appendRequests(detail, node) {
-    const ids = [...new Set([...node.made, node.scored, ...node.asked])].filter((id) => id !== null).slice(0, 20);
     const place = detail.appendChild(element("div", null, { class: "requests" }));
     place.append(element("h4", "Model requests"));
+    await this.view.framesTaken;
+    const ids = [...new Set([...node.made, node.scored, ...node.asked])].filter((id) => id !== null).slice(0, 20);
     if (!ids.length) {
       place.append(element("p", node.origin === "solution" ? "None: the step is from the given solution." : "None is known.", { class: "soft" }));
       return;

@@ -19,8 +19,8 @@ export class TreeModel {
     this.foldAtFirst();
   }
 
-  // Take the tree as it is now stored; folds stay.
-  take(data) {
+  // Take the tree as it is now stored, and the frames of its search if they are known; folds stay.
+  take(data, frames = null) {
     const following = this.frame === undefined || this.frame === this.lastFrame;
     this.data = data;
     this.nodes = data.nodes.map((row) => Object.fromEntries(data.fields.map((name, place) => [name, row[place]])));
@@ -35,8 +35,7 @@ export class TreeModel {
     for (const node of this.nodes) node.decisive = decisive.has(node.node_id);
     this.annotate(data.annotations);
     this.root = this.nodes[0];
-    this.readFrames();
-    this.lastFrame = this.frames.length ? this.frames.length + 1 : 0;
+    this.takeFrames(frames);
     if (following) this.frame = this.lastFrame;
     const lengths = this.nodes.slice(1).map((node) => node.step.trim().length);
     const isLong = lengths.reduce((sum, length) => sum + length, 0) > LONG_STEP * lengths.length;
@@ -56,9 +55,10 @@ export class TreeModel {
     this.stamp += 1;
   }
 
-  // Note when each node was born, and which requests made it, scored it and went on from it.
-  readFrames() {
-    this.frames = this.data.frames;
+  // Note when each node was born, and which requests made it, scored it and went on from it. Frames: null if not known yet.
+  takeFrames(frames) {
+    this.framesAreKnown = frames !== null;
+    this.frames = frames || [];
     if (this.root) this.root.born = 0;
     this.frames.forEach((frame, place) => {
       for (const [id, , , modelValue] of frame.changes) {
@@ -73,6 +73,7 @@ export class TreeModel {
         if (node.scored === null && modelValue !== null && frame.kind === "score") node.scored = frame.id;
       }
     });
+    this.lastFrame = this.frames.length ? this.frames.length + 1 : 0;
   }
 
   // Go to the moment after so many responses; the last one is the tree as it is stored, with its labels.

@@ -25,7 +25,8 @@ export class TreeReplay {
   sayFrame() {
     const { model } = this.view;
     const count = counted(model.countShown(), "node");
-    const words = !model.lastFrame ? "no response to play again"
+    const words = !model.framesAreKnown ? `the whole tree: ${count}`
+      : !model.lastFrame ? "no response to play again"
       : model.whole ? `the whole tree: ${count}, ${counted(model.frames.length, "response")}`
       : model.frame === 0 ? "before the first response"
       : `response ${model.frame} of ${model.frames.length} (${model.frames[model.frame - 1].kind}): ${count}`;

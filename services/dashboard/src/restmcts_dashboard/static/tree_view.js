@@ -32,8 +32,11 @@ class TreeView {
   }
 
   async start() {
-    const data = await this.fetchData();
-    if (!data) return;
+    const data = await this.fetched("data");
+    if (!data) {
+      this.box.querySelector(".loading").textContent = "The tree cannot be loaded: is the dashboard still running?";
+      return;
+    }
     this.model = new TreeModel(data);
     this.box.querySelector(".loading").remove();
     if (!this.model.hasValues("value") && this.model.hasValues("quality")) this.colourBy("quality");
@@ -42,6 +45,12 @@ class TreeView {
     this.drawing.resize();
     if (this.model.root) this.drawing.fit(this.model, this.model.visible.length <= READABLE ? READABLE_ZOOM : undefined);
     this.replay.update();
+    // The search is played again on the server, which takes longer than to draw the tree.
+    this.framesTaken = this.fetched("frames").then((frames) => {
+      this.model.takeFrames(frames || []);
+      this.model.frame = this.model.lastFrame;
+      this.replay.update();
+    });
     if (this.model.root) this.selectLinked();
     else this.say("The search of this tree has not begun.");
     this.outline.listEnds();
@@ -49,20 +58,19 @@ class TreeView {
     if (data.state === "searching" || data.state === "waiting") this.poll();
   }
 
-  async fetchData() {
-    const answer = await fetch(`/trees/${this.id}/data`).catch(() => null);
-    if (answer && answer.ok) return answer.json();
-    this.box.querySelector(".loading").textContent = "The tree cannot be loaded: is the dashboard still running?";
-    return null;
+  // What the server says of this tree; null if it cannot be had.
+  async fetched(what) {
+    const answer = await fetch(`/trees/${this.id}/${what}`).catch(() => null);
+    return answer && answer.ok ? answer.json() : null;
   }
 
   poll() {
     setTimeout(async () => {
-      const answer = await fetch(`/trees/${this.id}/data`).catch(() => null);
-      const data = answer && answer.ok ? await answer.json() : null;
+      await this.framesTaken;
+      const [data, frames] = await Promise.all([this.fetched("data"), this.fetched("frames")]);
       if (data) {
         const selected = this.look.selected && this.look.selected.node_id;
-        this.model.take(data);
+        this.model.take(data, frames || []);
         this.look.selected = this.model.byId.get(selected) || null;
         this.replay.update();
         this.outline.listEnds();

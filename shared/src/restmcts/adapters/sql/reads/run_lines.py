@@ -1,24 +1,25 @@
 """All runs in one line each, for lists that people sort and filter.
 
 The work does not grow with the trees of phases that are done: what these came to is stored with
-the phase. Only trees of phases under way are counted.
+the phase. Only trees of phases under way are counted. Who reads the list again and again keeps
+what runs that are done came to.
 """
 
-from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 
-from sqlalchemy import ColumnElement, Select, case, func, or_, select, union_all
+from sqlalchemy import ColumnElement, Select, case, func, or_, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import POLICY_PHASES, evaluates_policy
-from restmcts.adapters.sql.reads.run_times import RunTimes, run_times
+from restmcts.adapters.sql.reads.run_times import RunTimes, among, run_times
 from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, count_if
 from restmcts.adapters.sql.rows import RunFacts, columns
 from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.stats.estimates import Estimate, share
 
 
@@ -71,22 +72,49 @@ class RunLine:
     times: RunTimes
 
 
-def run_lines(transaction: Transaction) -> list[RunLine]:
-    """Return all runs, archived ones among them, the newest first."""
+@dataclass(frozen=True, slots=True)
+class _Work:
+    """What a run has done: the part of its line that is read from its phases and trees."""
+
+    counts: RunCounts
+    first: Score | None
+    last: Score | None
+    times: RunTimes
+
+
+KnownWork = dict[tuple[int, datetime], _Work]
+"""Of runs that are done, by their number and when they ended: nothing of it changes until they
+are extended, and then they end anew.
+"""
+
+
+def run_lines(transaction: Transaction, known: KnownWork | None = None) -> list[RunLine]:
+    """Return all runs, archived ones among them, the newest first.
+
+    Args:
+        known: what earlier calls have read, which is not read again; takes up what this one reads.
+    """
     shown = select(*columns(RunFacts, RUNS, besides=("state", "error")), blocks.SHOWN_STATE, blocks.SHOWN_ERROR)
     rows = transaction.rows(RunFacts, shown.select_from(RUNS).order_by(RUNS.c.id.desc()))
-    policies, counts, scores = _policies(transaction), _counts(transaction), _scores(transaction)
-    times = run_times(transaction)
+    policies = _policies(transaction)
+    ended = {row.id: (row.id, row.finished_at) for row in rows if row.state == RunState.DONE and row.finished_at}
+    known = {} if known is None else known
+    work = {run_id: known[end] for run_id, end in ended.items() if end in known}
+    read = _work(transaction, [row.id for row in rows if row.id not in work] if work else None)
+    known.update((ended[run_id], one) for run_id, one in read.items() if run_id in ended)
+    work |= read
     return [
-        RunLine(
-            row,
-            policies.get(row.id, ""),
-            counts.get(row.id, RunCounts()),
-            *_first_and_last(scores.get(row.id, ())),
-            times[row.id],
-        )
-        for row in rows
+        RunLine(row, policies.get(row.id, ""), one.counts, one.first, one.last, one.times)
+        for row, one in ((row, work[row.id]) for row in rows)
     ]
+
+
+def _work(transaction: Transaction, run_ids: Sequence[int] | None) -> dict[int, _Work]:
+    counts, scores = _counts(transaction, run_ids), _scores(transaction, run_ids)
+    return {
+        run_id: _Work(counts.get(run_id, RunCounts()), *_first_and_last(scores.get(run_id, ())), times)
+        for run_id, times in run_times(transaction, run_ids).items()
+    }
 
 
 def _policies(transaction: Transaction) -> dict[int, str]:
@@ -122,14 +150,15 @@ def _stored(name: str) -> ColumnElement[float]:
     return func.coalesce(func.sum(case((_IS_DONE, number))), 0)
 
 
-def _counts(transaction: Transaction) -> dict[int, RunCounts]:
+def _counts(transaction: Transaction, run_ids: Sequence[int] | None) -> dict[int, RunCounts]:
     started = case((PHASES.c.state != PhaseState.PENDING.value, PHASES.c.iteration), else_=0)
     # Plans name them so; what a phase is for is not read, since its document is long.
     collecting = case((PHASES.c.name.startswith("collect-"), started))
     iteration = func.coalesce(func.max(collecting), func.max(started))
     ended = count_if(PHASES.c.state.in_(_ENDED))
     known = [_stored(name) for name in ("trees", "tokens")]
-    by_phase = select(PHASES.c.run_id, iteration, func.count(), ended, *known).group_by(PHASES.c.run_id)
+    by_phase = select(PHASES.c.run_id, iteration, func.count(), ended, *known)
+    by_phase = by_phase.where(among(PHASES.c.run_id, run_ids)).group_by(PHASES.c.run_id)
     under_way = (
         select(
             TREES.c.run_id,
@@ -137,7 +166,7 @@ def _counts(transaction: Transaction) -> dict[int, RunCounts]:
             count_if(TREES.c.state.in_(ENDED_TREES)),
             func.coalesce(func.sum(TREES.c.tokens), 0),
         )
-        .where(TREES.c.phase_id.in_(_open_phases()))
+        .where(TREES.c.phase_id.in_(_open_phases(run_ids)))
         .group_by(TREES.c.run_id)
     )
     more = {run_id: numbers for run_id, *numbers in transaction.execute(under_way)}
@@ -149,31 +178,40 @@ def _counts(transaction: Transaction) -> dict[int, RunCounts]:
     return found
 
 
-def _open_phases() -> Select[tuple[int]]:
+def _open_phases(run_ids: Sequence[int] | None) -> Select[tuple[int]]:
     """Select the searches whose trees must be counted: those that have started and are not done."""
     closed = (PhaseState.DONE.value, PhaseState.PENDING.value, PhaseState.SKIPPED.value)
-    return select(PHASES.c.id).where(PHASES.c.kind == "search", PHASES.c.state.not_in(closed))
+    return select(PHASES.c.id).where(
+        among(PHASES.c.run_id, run_ids), PHASES.c.kind == "search", PHASES.c.state.not_in(closed)
+    )
 
 
-def _scores(transaction: Transaction) -> Mapping[int, Sequence[tuple[str, Score]]]:
-    """Return the evaluations that are done of every run, by phase name, in order: those of its
-    policies, or where it has none all others. What a phase is for is read of the latter alone,
+def _scores(transaction: Transaction, run_ids: Sequence[int] | None) -> Mapping[int, Sequence[tuple[str, Score]]]:
+    """Return the evaluations that are done of runs, by phase name, in order: those of their
+    policies, or where there is none all others. What a phase is for is read of the latter alone,
     since its document is long.
     """
-    right, trees, failed = (PHASES.c.result[name].as_float() for name in ("right", "trees", "failed"))
     of_policy = or_(*(PHASES.c.name.startswith(name, autoescape=True) for name in POLICY_PHASES))
-    without = PHASES.c.run_id.not_in(select(PHASES.c.run_id).where(_IS_DONE, of_policy))
-    other = without & (PHASES.c.spec["purpose"].as_string() == "evaluate")
-    done = select(PHASES.c.run_id, PHASES.c.name, PHASES.c.position, right.label("right"), trees.label("trees"))
-    # Where every tree failed, nothing is known.
-    known = _IS_DONE & (trees > func.coalesce(failed, 0))
-    found_so = union_all(done.where(known, of_policy), done.where(known, other)).subquery()
-    statement = select(found_so.c.run_id, found_so.c.name, found_so.c.right, found_so.c.trees).order_by(
-        found_so.c.run_id, found_so.c.position
-    )
-    found: dict[int, list[tuple[str, Score]]] = defaultdict(list)
-    for run_id, name, num_right, num_answers in transaction.execute(statement):
-        found[run_id].append((name, Score(int(num_right), int(num_answers))))
+    found = _scores_of(transaction, run_ids, of_policy)
+    evaluates = PHASES.c.spec["purpose"].as_string() == "evaluate"
+    asked = transaction.execute(select(RUNS.c.id).where(among(RUNS.c.id, run_ids))).scalars()
+    return found | _scores_of(transaction, [run_id for run_id in asked if run_id not in found], evaluates)
+
+
+def _scores_of(
+    transaction: Transaction, run_ids: Sequence[int] | None, are_asked: ColumnElement[bool]
+) -> dict[int, list[tuple[str, Score]]]:
+    """Return runs with such phases alone; no score of a phase of which every tree failed."""
+    right, trees, failed = (PHASES.c.result[name].as_float() for name in ("right", "trees", "failed"))
+    done = select(PHASES.c.run_id, PHASES.c.name, right, trees, failed).where(among(PHASES.c.run_id, run_ids), _IS_DONE)
+    found: dict[int, list[tuple[str, Score]]] = {}
+    for run_id, name, *counted in transaction.execute(
+        done.where(are_asked).order_by(PHASES.c.run_id, PHASES.c.position)
+    ):
+        num_right, num_answers, num_failed = (int(one or 0) for one in counted)
+        scores = found.setdefault(run_id, [])
+        if num_answers > num_failed:
+            scores.append((name, Score(num_right, num_answers)))
     return found
 
 
