@@ -32,6 +32,7 @@ from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed, StepsScored, derive_seed
 from restmcts.messages.wire import dump_response, load_proposal, load_scoring
+from restmcts.ports import MayBegin
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import serve_waiting
 from restmcts_cli.processes.stack_processes import Stack, kind_of
@@ -43,7 +44,7 @@ MEBIBYTE = 2**20
 POLL_SECONDS = 1.0
 
 
-def propose(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+def propose(claim: ClaimedBatch, requests: Sequence[ClaimedRequest], _: MayBegin) -> Iterator[tuple[int, str]]:
     for place, request in enumerate(requests):
         proposal = load_proposal(request.payload)
         key = derive_seed(request.tree_id, proposal.number)
@@ -55,7 +56,7 @@ def propose(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator
         yield place, dump_response(StepsProposed(proposal.number, samples, 1))
 
 
-def score(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+def score(claim: ClaimedBatch, requests: Sequence[ClaimedRequest], _: MayBegin) -> Iterator[tuple[int, str]]:
     for place, request in enumerate(requests):
         scoring = load_scoring(request.payload)
         values = tuple(

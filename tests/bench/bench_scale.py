@@ -41,6 +41,7 @@ from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.sql.tables import RequestKind, RunState
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.domain.problems import Problem
+from restmcts.ports import MayBegin
 from restmcts.settings import load_settings
 from restmcts.testing.runs import SEARCH, await_end, begin_search, faults
 from restmcts.usecases.serve_claims import Serve, WorkerSettings
@@ -92,10 +93,12 @@ def _serve(kind: RequestKind, seconds: float, stopping: threading.Event) -> None
     database.publish = bus.publish
     limits = WorkerSettings(max_requests=REQUESTS, lease_seconds=LEASE_SECONDS, stopping=stopping)
 
-    def answer(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterable[tuple[int, str]]:
+    def answer(
+        claim: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin
+    ) -> Iterable[tuple[int, str]]:
         stopping.wait(seconds)
         print("answers", flush=True)
-        return SERVES[kind](claim, requests)
+        return SERVES[kind](claim, requests, may_begin)
 
     while not stopping.wait(0.1):
         serve_waiting(database, kind, answer, limits)

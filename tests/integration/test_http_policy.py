@@ -263,6 +263,17 @@ def test_calls_under_way_are_bounded(server: PolicyServer, open_: Open, protocol
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS)
+def test_once_no_more_may_begin_what_was_asked_for_is_answered_and_no_more_is(open_: Open, protocol: str) -> None:
+    requests = [ProposeSteps(number, (), 1, 1, seed=number) for number in range(12)]
+    proposer = open_(protocol, "&concurrency=1")
+    begun = dict(proposer.stream(["q"] * 12, requests, SETTINGS, lambda: False))
+    whole = proposer.propose(["q"] * 12, requests, SETTINGS)
+    assert (
+        sorted(begun) == list(range(8)) and [texts(begun[place]) for place in range(8)] == list(map(texts, whole))[:8]
+    )
+
+
+@pytest.mark.parametrize("protocol", PROTOCOLS)
 def test_a_question_is_never_cut(server: PolicyServer, open_: Open, protocol: str) -> None:
     proposer = open_(protocol)
     with pytest.raises(ModelError, match="the question does not fit the context"):

@@ -2,7 +2,7 @@
 contract suites in `restmcts.testing` hold every implementation to them.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -37,15 +37,34 @@ class StepProposer(Protocol):
         ...
 
 
+MayBegin = Callable[[], bool]
+"""Says whether a model may begin with more of what it was asked for; what it has begun it ends in
+any case.
+"""
+
+
+def always() -> bool:
+    """Return that more may be begun."""
+    return True
+
+
 @runtime_checkable
 class StreamingProposer(StepProposer, Protocol):
     """A policy that gives answers as they come."""
 
     def stream(
-        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+        self,
+        questions: Sequence[str],
+        requests: Sequence[ProposeSteps],
+        settings: GenerationSettings,
+        may_begin: MayBegin = always,
     ) -> Iterator[tuple[int, StepsProposed]]:
         """Yield each request's place and its answer, equal to that of `propose`; whoever stops
         early loses what was under way alone.
+
+        Args:
+            may_begin: asked before more requests are begun, besides the first; once it says no,
+                those that were not begun get no answer.
 
         Raises:
             ModelError: as `propose`, before the first answer or between two.

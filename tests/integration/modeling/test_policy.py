@@ -12,6 +12,7 @@ from restmcts.errors import ModelError
 from restmcts.modeling.checkpoints import LoadedModel
 from restmcts.modeling.decoding.key_values import DEFAULT_KEY_VALUE_BYTES
 from restmcts.modeling.policy.proposer import TransformersProposer
+from restmcts.ports import MayBegin
 
 MakePolicy = Callable[..., LoadedModel]
 FAMILIES = [
@@ -89,6 +90,24 @@ def test_answers_come_before_all_are_written(make_policy: MakePolicy) -> None:
     proposer = TransformersProposer(make_policy(), max_batch_tokens=200)
     counts = [proposer.num_generated_tokens for _ in proposer.stream(["abc"] * 11 + ["b"], requests, SETTINGS)]
     assert counts[0] < counts[-1] / 2
+
+
+@pytest.mark.parametrize("family", FAMILIES)
+def test_once_no_more_may_begin_what_was_begun_is_written_and_the_rest_is_not(
+    make_policy: MakePolicy, family: str
+) -> None:
+    requests = [replace(REQUESTS[4], number=number, num_samples=1, seed=number) for number in range(12)]
+    questions, loaded = ["abc"] * 11 + ["b"], make_policy(family)
+
+    def asked(may_begin: MayBegin) -> tuple[dict[int, StepsProposed], int]:
+        proposer = TransformersProposer(loaded, max_batch_tokens=200, key_value_bytes=0)
+        return dict(proposer.stream(questions, requests, SETTINGS, may_begin)), proposer.num_generated_tokens
+
+    whole, _ = asked(lambda: True)
+    begun, num_tokens = asked(lambda: False)
+    assert sorted(whole) == list(range(12)) and 0 < len(begun) < 12
+    assert texts([begun[place] for place in begun]) == texts([whole[place] for place in begun])
+    assert num_tokens == sum(sample.num_tokens for answer in begun.values() for sample in answer.samples)
 
 
 @pytest.mark.parametrize("family", FAMILIES)

@@ -22,6 +22,7 @@ from restmcts.domain.search.protocol import Budget
 from restmcts.errors import CheckpointError, ServerUnavailableError
 from restmcts.messages import commands
 from restmcts.messages.wire import dump_response, load_proposal
+from restmcts.ports import MayBegin
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import LONGEST_PAUSE_SECONDS, Serving, Turns, serve_waiting
@@ -85,7 +86,9 @@ class Serves:
         self._names, self._do = names(run), do
         self.order: list[str] = []
 
-    def __call__(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def __call__(
+        self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest], _: MayBegin
+    ) -> Iterator[tuple[int, str]]:
         name = self._names[claim.batch.checkpoint_id]
         self.order.append(name)
         self._do(name)

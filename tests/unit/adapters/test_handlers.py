@@ -26,6 +26,7 @@ from restmcts.errors import ModelError
 from restmcts.messages import commands
 from restmcts.messages.base import Message
 from restmcts.messages.wire import dump_response, load_proposal
+from restmcts.ports import MayBegin
 from restmcts.testing.services import Around, HandledServices, untrained
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
@@ -224,7 +225,7 @@ def test_a_call_that_takes_longer_than_its_lease_keeps_its_requests(process: Any
     one.handle(commands.AdvanceTrees(tree_ids=(1, 2, 3)))
     released: list[int] = []
 
-    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
+    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest], _: MayBegin) -> list[tuple[int, str]]:
         time.sleep(0.7)
         with one.database.transaction() as transaction:
             released.append(queue.release_overdue(transaction))

@@ -18,6 +18,7 @@ from restmcts.domain.search.protocol import Budget
 from restmcts.errors import ServerUnavailableError
 from restmcts.messages import commands
 from restmcts.messages.wire import dump_response, load_proposal
+from restmcts.ports import MayBegin
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts.usecases import serve_claims
 from restmcts.usecases.serve_claims import WorkerSettings
@@ -57,7 +58,9 @@ def test_answers_are_written_as_they_come(one: Any, monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(serve_claims, "SECONDS_BETWEEN_WRITES", 0.0)
     seen: list[list[tuple[Any, ...]]] = []
 
-    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def serve(
+        claim: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin
+    ) -> Iterator[tuple[int, str]]:
         for place in reversed(range(len(requests))):
             time.sleep(0.01)
             yield place, answered(requests[place])
@@ -72,7 +75,9 @@ def test_a_call_is_interrupted_once_nobody_waits_for_its_answers(one: Any, end: 
     settings = WorkerSettings(lease_seconds=0.1)
     interruptions: list[InterruptedCallError] = []
 
-    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def serve(
+        claim: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin
+    ) -> Iterator[tuple[int, str]]:
         if end is None:
             settings.stopping.set()
         with one.database.transaction() as transaction:
@@ -91,15 +96,32 @@ def test_a_call_is_interrupted_once_nobody_waits_for_its_answers(one: Any, end: 
     assert states(one) == [("waiting", 0, 3)]
 
 
+def test_what_a_model_has_begun_is_kept_when_its_time_is_over(one: Any) -> None:
+    """Whoever answers all at once has spent the time already."""
+
+    def serve(_: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin) -> list[tuple[int, str]]:
+        time.sleep(0.3)
+        assert not may_begin()
+        return [(place, answered(request)) for place, request in enumerate(requests)]
+
+    assert serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings(max_seconds=0.2)) == 3
+    assert states(one) == [("answered", 1, 3)]
+
+
 @pytest.mark.parametrize("stops", ["time", "stop", "interrupt", "server"])
 def test_what_is_answered_when_a_claim_ends_early_is_kept_and_the_rest_waits(one: Any, stops: str) -> None:
     settings = WorkerSettings(max_seconds=0.2 if stops == "time" else 60.0)
 
-    def serve(claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def serve(
+        claim: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin
+    ) -> Iterator[tuple[int, str]]:
         if stops == "stop":
             settings.stopping.set()
+        assert may_begin() == (stops != "stop")
         time.sleep(0.3 if stops == "time" else 0.0)
         yield 1, answered(requests[1])
+        if stops == "time" and not may_begin():
+            return
         if stops == "interrupt":
             raise KeyboardInterrupt
         raise ServerUnavailableError("gone") if stops == "server" else AssertionError("it was over")

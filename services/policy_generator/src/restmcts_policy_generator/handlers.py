@@ -11,7 +11,7 @@ from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.messages.commands import ProposeWaitingSteps
 from restmcts.messages.wire import GENERATION, dump_response, load_proposal
-from restmcts.ports import StepProposer, StreamingProposer
+from restmcts.ports import MayBegin, StepProposer, StreamingProposer
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import Serving
 
@@ -43,13 +43,15 @@ class PolicyGeneratorHandlers:
         self._serving.close()
         self._proposers.close()
 
-    def _serve(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def _serve(
+        self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin
+    ) -> Iterator[tuple[int, str]]:
         questions = [request.question for request in requests]
         asked = [load_proposal(request.payload) for request in requests]
         generation = GENERATION.validate_json(claim.batch.generation)
         with self._proposers.use(claim.batch.checkpoint_id) as proposer:
             if isinstance(proposer, StreamingProposer):
-                answers = proposer.stream(questions, asked, generation)
+                answers = proposer.stream(questions, asked, generation, may_begin)
             else:
                 answers = iter(enumerate(proposer.propose(questions, asked, generation)))
             for place, answer in answers:

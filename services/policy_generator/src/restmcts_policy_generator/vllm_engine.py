@@ -21,7 +21,7 @@ from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.prompts import TEMPLATES, PromptTemplate
 from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, StepsProposed
 from restmcts.errors import InputError
-from restmcts.ports import ArtifactStore, StepProposer
+from restmcts.ports import ArtifactStore, MayBegin, StepProposer, always
 from restmcts.settings import VllmServerSettings
 
 REQUESTS_AT_ONCE = 256
@@ -141,10 +141,20 @@ class VllmProposer:
         return [answers[place] for place in range(len(requests))]
 
     def stream(
-        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+        self,
+        questions: Sequence[str],
+        requests: Sequence[ProposeSteps],
+        settings: GenerationSettings,
+        may_begin: MayBegin = always,
     ) -> Iterator[tuple[int, StepsProposed]]:
-        """Yield the answers of `propose`, each with its request's place, some at a time."""
+        """Yield the answers of `propose`, each with its request's place, some at a time.
+
+        Args:
+            may_begin: as `StreamingProposer.stream` says.
+        """
         for begin in range(0, len(requests), REQUESTS_AT_ONCE):
+            if begin and not may_begin():
+                return
             part = slice(begin, begin + REQUESTS_AT_ONCE)
             ask = partial(self._answers, questions=questions[part], requests=requests[part], settings=settings)
             yield from enumerate(asked_of_weights(self._server, self._weights, ask), start=begin)

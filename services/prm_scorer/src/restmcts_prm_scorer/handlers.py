@@ -11,7 +11,7 @@ from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.workers.model_cache import ModelCache
 from restmcts.messages.commands import EvaluateValues, ScoreWaitingSteps
 from restmcts.messages.wire import dump_response, load_scoring
-from restmcts.ports import StepScorer
+from restmcts.ports import MayBegin, StepScorer
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts.usecases.serve_models import Serving
 
@@ -53,7 +53,7 @@ class PrmScorerHandlers:
         self._serving.close()
         self._scorers.close()
 
-    def _serve(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> list[tuple[int, str]]:
+    def _serve(self, claim: ClaimedBatch, requests: Sequence[ClaimedRequest], _: MayBegin) -> list[tuple[int, str]]:
         questions = [request.question for request in requests]
         asked = [load_scoring(request.payload) for request in requests]
         with self._scorers.use(claim.batch.checkpoint_id) as scorer:

@@ -11,7 +11,7 @@ from restmcts.domain.runs.phases import TRAINING_PHASE
 from restmcts.messages.commands import AnswerWaitingCalls, LabelTrees, WriteDataset
 from restmcts.messages.events import DatasetWritten
 from restmcts.messages.wire import dump_response, load_call
-from restmcts.ports import ArtifactStore, Verifier
+from restmcts.ports import ArtifactStore, MayBegin, Verifier
 from restmcts.usecases.blocked import blocking
 from restmcts.usecases.label import label_trees
 from restmcts.usecases.serve_claims import WorkerSettings
@@ -48,8 +48,12 @@ class ValueLabelerHandlers:
         """
         serve_waiting(self._database, RequestKind.CALL, self._answers, self._settings)
 
-    def _answers(self, _: ClaimedBatch, requests: Sequence[ClaimedRequest]) -> Iterator[tuple[int, str]]:
+    def _answers(
+        self, _: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin
+    ) -> Iterator[tuple[int, str]]:
         for place, request in enumerate(requests):
+            if place and not may_begin():
+                return
             answered = self._verifier.answer_call(load_call(request.payload))
             metrics.TOOL_CALLS.labels("answered" if answered.is_known else "undecided").inc()
             yield place, dump_response(answered)

@@ -24,6 +24,7 @@ from restmcts.adapters.sql.tables import Need, RequestKind
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.errors import LEAVING, ModelError, RestMctsError, UnstorableError, reason_of
 from restmcts.messages.events import RequestsAnswered, TreesLabelled
+from restmcts.ports import MayBegin
 from restmcts.usecases.leases import renewed
 
 log = logging.getLogger(__name__)
@@ -33,8 +34,10 @@ MAX_ERRORS = 8
 SECONDS_BETWEEN_WRITES = 5.0
 """After which answers that have come are written, while others of their claim are under way."""
 
-Serve = Callable[[ClaimedBatch, Sequence[ClaimedRequest]], Iterable[tuple[int, str]]]
-"""Gives the place of each request and its answer, each as it comes."""
+Serve = Callable[[ClaimedBatch, Sequence[ClaimedRequest], MayBegin], Iterable[tuple[int, str]]]
+"""Gives the place of each request and its answer, each as it comes; of those alone that are begun
+while more may be.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +49,8 @@ class WorkerSettings:
         lease_seconds: after which another worker may take the requests of a claim.
         max_models: checkpoints kept in memory.
         max_seconds: of one wake-up, or of one claim of a model that is served beside others; then
-            what is not answered waits again, so that others have their turn.
+            what the model has begun is ended, and what it has not waits again, so that others have
+            their turn.
         max_at_once: models that are served side by side, of which at most one is loaded in this
             process; 0: one after the other, by the thread that was woken.
         stopping: set once the worker was asked to end.
@@ -85,15 +89,15 @@ def serve_claim(
     settings: WorkerSettings,
     is_over: Callable[[], bool],
 ) -> "ServedClaim":
-    """Serve a claim and write its answers as they come; once it is over, what is not answered waits
-    again.
+    """Serve a claim and write its answers as they come; once it is over, what the model has not
+    begun waits again.
 
     Raises:
         RestMctsError: what kept requests from being served; they wait again, and whatever was
             answered is written.
     """
     with _observed(kind, claim, settings.max_requests), _under_lease(database, claim, settings):
-        claimed = ServedClaim(database, claim, serve, is_over)
+        claimed = ServedClaim(database, claim, serve, settings.stopping, is_over)
         try:
             with metrics.FORWARD_SECONDS.labels(kind.value).time():
                 claimed.serve(claim.requests)
@@ -154,8 +158,16 @@ class ServedClaim:
         error: what keeps the rest from being served now.
     """
 
-    def __init__(self, database: Database, claim: ClaimedBatch, serve: Serve, is_over: Callable[[], bool]) -> None:
-        self._database, self._claim, self._serve, self._is_over = database, claim, serve, is_over
+    def __init__(
+        self,
+        database: Database,
+        claim: ClaimedBatch,
+        serve: Serve,
+        stopping: threading.Event,
+        is_over: Callable[[], bool],
+    ) -> None:
+        self._database, self._claim, self._serve = database, claim, serve
+        self._stopping, self._is_over = stopping, is_over
         self._written_at = time.monotonic()
         self.num_answered = 0
         self.fresh: list[tuple[ClaimedRequest, str]] = []
@@ -171,9 +183,9 @@ class ServedClaim:
             return
         unanswered = dict(enumerate(requests))
         try:
-            for place, answer in self._serve(self._claim, requests):
+            for place, answer in self._serve(self._claim, requests, lambda: not self._is_over()):
                 self._take(unanswered.pop(place), answer)
-                if self._is_over():
+                if self._stopping.is_set():
                     break
         except InterruptedCallError:
             self.left += unanswered.values()

@@ -18,6 +18,7 @@ from restmcts.modeling.decoding.key_values import KeyValues
 from restmcts.modeling.decoding.prefix_index import Ints
 from restmcts.modeling.decoding.stopping import Continuations
 from restmcts.modeling.decoding.token_sampling import choose_tokens, uniforms
+from restmcts.ports import MayBegin
 
 # Finished rows are dropped once they are this share of a batch: to drop costs about what one more
 # token costs.
@@ -92,15 +93,20 @@ class ContinuousBatch:
         sampling: RowSampling,
         prompts: Sequence[Ints],
         num_computed: list[int],
+        may_begin: MayBegin,
     ) -> Iterator[int]:
-        """Write all of the queue, as many at once as the token budget allows; yield the places of
-        those that are finished.
+        """Write all of the queue, as many at once as the token budget allows, or once no more may
+        begin what is begun; yield the places of those that are finished.
         """
         decoding: DecodingRows | None = None
         active, num_begun = np.empty(0, dtype=np.int64), 0
         is_kept = np.zeros(len(queue), dtype=np.bool_)
         has_room = True
         while len(active) or num_begun < len(queue):
+            if has_room and num_begun and not may_begin():
+                queue = queue[:num_begun]
+                if not len(active):
+                    return
             num_new = self._num_admitted(queue[num_begun:], active, queue, written) if has_room else 0
             if num_new:
                 new = np.arange(num_begun, num_begun + num_new)

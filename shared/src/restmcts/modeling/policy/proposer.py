@@ -32,6 +32,7 @@ from restmcts.modeling.decoding.token_sampling import sample_key
 from restmcts.modeling.policy.seen_separator import TRIAL_QUESTIONS, TRIAL_SETTINGS, separator_in
 from restmcts.modeling.prompt_rendering import PromptFormat, choose_template
 from restmcts.modeling.tokenization import TextDecoder, TextEncoder
+from restmcts.ports import MayBegin, always
 
 log = logging.getLogger(__name__)
 DEFAULT_BATCH_TOKENS = 32_768
@@ -117,10 +118,17 @@ class TransformersProposer:
         return [answers[place] for place in range(len(requests))]
 
     def stream(
-        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+        self,
+        questions: Sequence[str],
+        requests: Sequence[ProposeSteps],
+        settings: GenerationSettings,
+        may_begin: MayBegin = always,
     ) -> Iterator[tuple[int, StepsProposed]]:
         """Yield the answers of `propose`, each with its request's place, when all with its prompt
-        are written.
+        are written, or no more of them are begun.
+
+        Args:
+            may_begin: as `StreamingProposer.stream` says.
         """
         self._segmenter_for(settings)
         prompt_of_request, encoded, in_thought = self._encode(questions, requests, settings.template)
@@ -128,13 +136,15 @@ class TransformersProposer:
         rows = list(self._rows(requests, [(place, len(prompts[place])) for place in prompt_of_request], settings))
         samples: list[dict[int, Sample]] = [{} for _ in requests]
         num_computed = [0] * len(prompts)
-        num_open = Counter(row.prompt for row in rows)
+        num_open, num_left = Counter(row.prompt for row in rows), Counter(row.request for row in rows)
         with_prompt: dict[int, list[int]] = {prompt: [] for prompt in range(len(prompts))}
         for place, prompt in enumerate(prompt_of_request):
             with_prompt[prompt].append(place)
 
         def answers(prompt: int) -> Iterator[tuple[int, StepsProposed]]:
             for place in with_prompt[prompt]:
+                if num_left[place]:
+                    continue
                 num_tokens = len(prompts[prompt])
                 # The first request with a prompt pays for it. A prompt that was split over batches
                 # may have cost more than itself.
@@ -147,11 +157,15 @@ class TransformersProposer:
 
         for prompt in set(with_prompt) - set(num_open):
             yield from answers(prompt)
-        for row, sample in self._generate(rows, prompts, in_thought, num_computed, requests, settings):
+        for row, sample in self._generate(rows, prompts, in_thought, num_computed, requests, settings, may_begin):
             samples[row.request][row.sample] = sample
             num_open[row.prompt] -= 1
+            num_left[row.request] -= 1
             if not num_open[row.prompt]:
                 yield from answers(row.prompt)
+        for prompt, count in num_open.items():
+            if count:
+                yield from answers(prompt)
 
     def _encode(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], template: str
@@ -208,6 +222,7 @@ class TransformersProposer:
         num_computed: list[int],
         requests: Sequence[ProposeSteps],
         settings: GenerationSettings,
+        may_begin: MayBegin,
     ) -> Iterator[tuple[QueuedRow, Sample]]:
         """Yield each row with its sample once it is written; `num_computed`, by prompt, grows by
         the tokens that had to be computed.
@@ -236,7 +251,7 @@ class TransformersProposer:
             settings,
             num_top=int(num_alternatives.max()) + 1 if num_alternatives.any() else 0,
         )
-        for place in self._batch.decode(queue, written, sampling, prompts, num_computed):
+        for place in self._batch.decode(queue, written, sampling, prompts, num_computed, may_begin):
             sample = written.sample(place)
             self.num_generated_tokens += sample.num_tokens
             yield queue[place], sample

@@ -36,6 +36,7 @@ from restmcts.domain.requests import (
     derive_seed,
 )
 from restmcts.errors import InputError, ModelError, ServerUnavailableError
+from restmcts.ports import MayBegin, always
 
 # What servers take: torch and numpy seed with 32 bits, JSON numbers are signed in some.
 _MAX_SEED = 2**31
@@ -118,13 +119,22 @@ class HttpProposer:
         return [answers[place] for place in range(len(requests))]
 
     def stream(
-        self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
+        self,
+        questions: Sequence[str],
+        requests: Sequence[ProposeSteps],
+        settings: GenerationSettings,
+        may_begin: MayBegin = always,
     ) -> Iterator[tuple[int, StepsProposed]]:
         """Yield the answers of `propose`, each with its request's place, some at a time: only
         when the server is seen to serve the same model before and after.
+
+        Args:
+            may_begin: as `StreamingProposer.stream` says.
         """
         size = _REQUESTS_A_CALL * self._concurrency
         for begin in range(0, len(requests), size):
+            if begin and not may_begin():
+                return
             part = slice(begin, begin + size)
             yield from enumerate(self._answers(questions[part], requests[part], settings), start=begin)
 
