@@ -38,13 +38,13 @@ class StepProposer(Protocol):
 
 
 MayBegin = Callable[[], bool]
-"""Says whether a model may begin with more of what it was asked for; what it has begun it ends in
+"""Says whether a model may begin with more of what it was asked for; what it has started it ends in
 any case.
 """
 
 
 def always() -> bool:
-    """Return that more may be begun."""
+    """Return that more may be started."""
     return True
 
 
@@ -63,8 +63,8 @@ class StreamingProposer(StepProposer, Protocol):
         early loses what was under way alone.
 
         Args:
-            may_begin: asked before more requests are begun, besides the first; once it says no,
-                those that were not begun get no answer.
+            may_begin: asked before more requests are started, besides the first; once it says no,
+                those that were not started get no answer.
 
         Raises:
             ModelError: as `propose`, before the first answer or between two.

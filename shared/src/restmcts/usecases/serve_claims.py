@@ -35,7 +35,7 @@ SECONDS_BETWEEN_WRITES = 5.0
 """After which answers that have come are written, while others of their claim are under way."""
 
 Serve = Callable[[ClaimedBatch, Sequence[ClaimedRequest], MayBegin], Iterable[tuple[int, str]]]
-"""Gives the place of each request and its answer, each as it comes; of those alone that are begun
+"""Gives the place of each request and its answer, each as it comes; of those alone that are started
 while more may be.
 """
 
@@ -49,7 +49,7 @@ class WorkerSettings:
         lease_seconds: after which another worker may take the requests of a claim.
         max_models: checkpoints kept in memory.
         max_seconds: of one wake-up, or of one claim of a model that is served beside others; then
-            what the model has begun is ended, and what it has not waits again, so that others have
+            what the model has started is ended, and what it has not waits again, so that others have
             their turn.
         max_at_once: models that are served side by side, of which at most one is loaded in this
             process; 0: one after the other, by the thread that was woken.
@@ -90,7 +90,7 @@ def serve_claim(
     is_over: Callable[[], bool],
 ) -> "ServedClaim":
     """Serve a claim and write its answers as they come; once it is over, what the model has not
-    begun waits again.
+    started waits again.
 
     Raises:
         RestMctsError: what kept requests from being served; they wait again, and whatever was

@@ -96,7 +96,7 @@ class ContinuousBatch:
         may_begin: MayBegin,
     ) -> Iterator[int]:
         """Write all of the queue, as many at once as the token budget allows, or once no more may
-        begin what is begun; yield the places of those that are finished.
+        begin what is started; yield the places of those that are finished.
         """
         decoding: DecodingRows | None = None
         active, num_begun = np.empty(0, dtype=np.int64), 0

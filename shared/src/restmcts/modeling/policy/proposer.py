@@ -125,7 +125,7 @@ class TransformersProposer:
         may_begin: MayBegin = always,
     ) -> Iterator[tuple[int, StepsProposed]]:
         """Yield the answers of `propose`, each with its request's place, when all with its prompt
-        are written, or no more of them are begun.
+        are written, or no more of them are started.
 
         Args:
             may_begin: as `StreamingProposer.stream` says.
