@@ -49,8 +49,8 @@ class WorkerSettings:
         lease_seconds: after which another worker may take the requests of a claim.
         max_models: checkpoints kept in memory.
         max_seconds: of one wake-up, or of one claim of a model that is served beside others; then
-            what the model has started is ended, and what it has not waits again, so that others have
-            their turn.
+            what the model has started is ended, and what it has not waits again, so that others
+            have their turn.
         max_at_once: models that are served side by side, of which at most one is loaded in this
             process; 0: one after the other, by the thread that was woken.
         stopping: set once the worker was asked to end.
