@@ -108,6 +108,21 @@ def test_what_a_model_has_begun_is_kept_when_its_time_is_over(one: Any) -> None:
     assert states(one) == [("answered", 1, 3)]
 
 
+def test_a_model_writes_no_further_answers_once_nobody_waits_for_them(one: Any) -> None:
+    num_written: list[int] = []
+
+    def serve(_: ClaimedBatch, requests: Sequence[ClaimedRequest], may_begin: MayBegin) -> Iterator[tuple[int, str]]:
+        with one.database.transaction() as transaction:
+            runs.finish_run(transaction, one.run_id, RunState.CANCELLED)
+        for place in range(len(requests)):
+            time.sleep(0.5)
+            num_written.append(place)
+            yield place, answered(requests[place])
+
+    served = serve_waiting(one.database, RequestKind.PROPOSE, serve, WorkerSettings(lease_seconds=0.1))
+    assert served == len(num_written) < 3
+
+
 @pytest.mark.parametrize("stops", ["time", "stop", "interrupt", "server"])
 def test_what_is_answered_when_a_claim_ends_early_is_kept_and_the_rest_waits(one: Any, stops: str) -> None:
     settings = WorkerSettings(max_seconds=0.2 if stops == "time" else 60.0)

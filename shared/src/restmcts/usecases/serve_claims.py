@@ -14,7 +14,7 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, field
 from typing import Self
 
-from restmcts.adapters.models.interruption import InterruptedCallError, interrupted_by
+from restmcts.adapters.models.interruption import InterruptedCallError, check_interruption, interrupted_by
 from restmcts.adapters.observability import logs, metrics, tracing
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import blocks, trees
@@ -97,7 +97,7 @@ def serve_claim(
             answered is written.
     """
     with _observed(kind, claim, settings.max_requests), _under_lease(database, claim, settings):
-        claimed = ServedClaim(database, claim, serve, settings.stopping, is_over)
+        claimed = ServedClaim(database, claim, serve, is_over)
         try:
             with metrics.FORWARD_SECONDS.labels(kind.value).time():
                 claimed.serve(claim.requests)
@@ -158,16 +158,8 @@ class ServedClaim:
         error: what keeps the rest from being served now.
     """
 
-    def __init__(
-        self,
-        database: Database,
-        claim: ClaimedBatch,
-        serve: Serve,
-        stopping: threading.Event,
-        is_over: Callable[[], bool],
-    ) -> None:
-        self._database, self._claim, self._serve = database, claim, serve
-        self._stopping, self._is_over = stopping, is_over
+    def __init__(self, database: Database, claim: ClaimedBatch, serve: Serve, is_over: Callable[[], bool]) -> None:
+        self._database, self._claim, self._serve, self._is_over = database, claim, serve, is_over
         self._written_at = time.monotonic()
         self.num_answered = 0
         self.fresh: list[tuple[ClaimedRequest, str]] = []
@@ -185,8 +177,7 @@ class ServedClaim:
         try:
             for place, answer in self._serve(self._claim, requests, lambda: not self._is_over()):
                 self._take(unanswered.pop(place), answer)
-                if self._stopping.is_set():
-                    break
+                check_interruption()
         except InterruptedCallError:
             self.left += unanswered.values()
         except LEAVING:
