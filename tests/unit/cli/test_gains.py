@@ -44,6 +44,18 @@ def test_comparisons_of_one_title_are_put_together_and_the_hardest_comes_first(t
     assert {"rest-mcts", "Accuracy of the first policy", "Gain over rest-em, points"} <= texts
 
 
+def test_comparisons_with_names_are_kept_apart_whatever_their_title(tmp_path: Path) -> None:
+    strong = compared(tmp_path / "strong.json", "hard", (0, 1), 0.6, 0.01)
+    weak = compared(tmp_path / "a=b.json", "hard", (0, 1), 0.2, 0.05)
+    result = CliRunner().invoke(app, ["gains", f"strong={strong}", str(weak), "--json"])
+    assert result.exit_code == 0, result.exception
+    found = json.loads(result.stdout)
+    assert [(row["setting"], row["gain"]["value"]) for row in found] == [
+        ("hard", pytest.approx(0.055)),
+        ("strong", pytest.approx(0.015)),
+    ]
+
+
 def test_repeats_of_a_seed_count_as_one_training() -> None:
     rows = [
         MeasuredAccuracy("puzzle", "control", 0, 0, 0.2),
@@ -76,6 +88,9 @@ def test_what_cannot_be_put_together_is_said_in_one_line(tmp_path: Path) -> None
         ([bad], "its last line is not what `restmcts compare --json` prints"),
         ([empty], "its last line is not what `restmcts compare --json` prints"),
         ([tmp_path / "gone.json"], "gone.json cannot be read"),
+        ([f"weak={tmp_path / 'gone.json'}"], "gone.json cannot be read"),
+        ([f"={good}"], "give NAME=FILE, or FILE alone"),
+        (["weak="], "give NAME=FILE, or FILE alone"),
     ):
         error = CliRunner().invoke(app, ["gains", *map(str, arguments)]).exception
         assert isinstance(error, InputError) and expected in str(error), str(error)

@@ -145,6 +145,11 @@ def test_what_follows_a_search_follows_that_of_its_round_and_all_of_earlier_iter
         "collect-2.1": ("probe-2.1", "collect-1.1", "collect-1"),
         "collect-2": ("probe-2", "collect-1.1", "collect-1"),
     }
+    restarts = plan(num_rounds=2, method="rest-mcts-restarts")
+    assert (restarts["restart-1.1"].needs(), restarts["restart-2"].needs()) == (
+        ("gate-base", "collect-1.1"),
+        ("gate-policy-2.1", "collect-2"),
+    )
     assert plan(num_rounds=2, method="star")["explain-1.1"].needs() == ("gate-base", "collect-1.1")
 
 

@@ -123,7 +123,7 @@ class CoordinatorHandlers:
         checkpoints: dict[str, StoredCheckpoint],
     ) -> None:
         problems = (
-            derive.derive_problems(transaction, run.id, phase)
+            derive.derive_problems(transaction, run, phase)
             if phase.follows
             else runs.problems_of_round(transaction, run.id, phase.problem_set, phase.round)
         )

@@ -2,7 +2,7 @@
 
 import json as json_format
 from collections.abc import Iterator
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +17,12 @@ if TYPE_CHECKING:
 
 def gains(
     comparisons: Annotated[
-        list[Path],
-        typer.Argument(help="Files with what [bold]restmcts compare --json[/bold] printed.", dir_okay=False),
+        list[str],
+        typer.Argument(
+            help="Files with what [bold]restmcts compare --json[/bold] printed; with a NAME before them, that is "
+            "their title.",
+            metavar="[NAME=]FILE...",
+        ),
     ],
     over: Annotated[str, typer.Option(help="The method over which the others gain.")] = "rest-em",
     markdown: Annotated[
@@ -31,14 +35,15 @@ def gains(
     often the first policy was right.
 
     Comparisons with the same title are put together, each seed once; a row of the table, and a
-    point of the picture, is one method on one title.
+    point of the picture, is one method on one title. Of the settings, a title has the puzzle and
+    its difficulty alone: name comparisons whose other settings differ.
 
-    Example: [bold]restmcts gains easy.json hard.json --svg gains.svg[/bold]
+    Example: [bold]restmcts gains easy.json 'weak first policy=weak.json' --svg gains.svg[/bold]
     """
     from restmcts.domain.stats.gains import method_gains
     from restmcts.reporting.gain_maps import gain_picture, gain_table
 
-    found = method_gains((row for path in comparisons for row in measured(path)), over)
+    found = method_gains((row for one in comparisons for row in _titled(one)), over)
     table = gain_table(found, over)
     if json:
         print_json([asdict(one) for one in found])
@@ -48,6 +53,15 @@ def gains(
         _write(markdown, f"{table.markdown()}\n\n{table.about}\n")
     if svg is not None:
         _write(svg, gain_picture(found, over))
+
+
+def _titled(given: str) -> "Iterator[MeasuredAccuracy]":
+    name, sign, file = given.partition("=")
+    if not sign or Path(given).exists():
+        return measured(Path(given))
+    if not name.strip() or not file:
+        raise InputError(f"{given}: give NAME=FILE, or FILE alone")
+    return (replace(row, setting=name.strip()) for row in measured(Path(file)))
 
 
 def measured(path: Path) -> "Iterator[MeasuredAccuracy]":

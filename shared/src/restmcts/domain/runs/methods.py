@@ -16,6 +16,7 @@ from restmcts.domain.runs.self_training import FirstLabels, SelfTraining
 from restmcts.domain.runs.training_settings import ValueObjective
 from restmcts.domain.search.best_first import BestFirstSettings
 from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import ALGORITHM, SearchSettings
 from restmcts.domain.search.step_rollouts import StepRolloutsSettings
 from restmcts.registry import Registry
@@ -111,6 +112,35 @@ def _rest_mcts_probed(run: SelfTraining, iteration: int, models: Models) -> list
     ]
 
 
+def _rest_mcts_restarts(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
+    """Do as ReST-MCTS* does under half the tokens, then sample on, under the rest, from steps of
+    these trees after which some solutions are right and some wrong (restart states of ReST-RL,
+    arXiv:2508.19576; departures: chosen by the value of the step, not among those of the best
+    solution, and learned from as the trees are).
+
+    The value model learns from the whole trees alone: what lies below a chosen step says nothing of
+    the steps before it.
+    """
+    half = replace(run, budget=_halved(run.budget))
+    collect, value, policy = _rest_mcts(half, iteration, models)
+    assert isinstance(collect, SearchPhase) and isinstance(policy, TrainPolicyPhase)
+    restart = replace(
+        collect,
+        name=f"restart-{iteration}",
+        value=None,
+        search=StepRolloutsSettings(num_rollouts=MAX_SAMPLES, rollouts_at_once=1),
+        budget=replace(run.budget, iterations=None),
+        follows=(collect.name,),
+        allocates=True,
+        restarts=True,
+    )
+    return [collect, restart, value, replace(policy, sources=(*policy.sources, restart.name))]
+
+
+def _halved(budget: Budget) -> Budget:
+    return replace(budget, tokens=max(budget.tokens // 2, 1)) if budget.tokens is not None else budget
+
+
 def _rest_best_first(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     """Do as ReST-MCTS* does, over trees of best-first branching that spend the whole budget."""
     return _rest_mcts(_asking_values(run), iteration, models)
@@ -192,9 +222,7 @@ def _star(run: SelfTraining, iteration: int, models: Models) -> list[Phase]:
     under the other half; train on what is right, without the hint (STaR, arXiv:2203.14465;
     departure: as in `_rest_em`).
     """
-    tokens = run.budget.tokens
-    half = replace(run.budget, tokens=max(tokens // 2, 1)) if tokens is not None else run.budget
-    collect = replace(_samples(run, iteration, models.policy), budget=half)
+    collect = replace(_samples(run, iteration, models.policy), budget=_halved(run.budget))
     explain = replace(collect, name=f"explain-{iteration}", follows=(collect.name,), hint=run.hint)
     return [collect, explain, _supervised(run, iteration, models.policy, collect.name, explain.name)]
 
@@ -288,6 +316,16 @@ METHODS.add(
     ),
 )
 METHODS.add(
+    "rest-mcts-restarts",
+    Method(
+        "as rest-mcts under half the tokens, then samples from steps after which outcomes vary",
+        _rest_mcts_restarts,
+        lambda run: True,
+        _first_value,
+        {ALGORITHM: "best-first", "score": False},
+    ),
+)
+METHODS.add(
     "rest-mcts-paper",
     Method("as the paper does it: MCTS* under a value model; both learn", _rest_mcts, lambda run: True, _first_value),
 )
@@ -299,6 +337,16 @@ METHODS.add(
         lambda run: True,
         lambda run, policy: _first_value(_asking_values(run), policy),
         {ALGORITHM: "best-first"},
+    ),
+)
+METHODS.add(
+    "rest-forked",
+    Method(
+        "as rest-mcts, over samples that fork where the policy is least certain (forked)",
+        _rest_mcts,
+        lambda run: True,
+        _first_value,
+        {ALGORITHM: "forked"},
     ),
 )
 METHODS.add(

@@ -50,9 +50,11 @@ class SearchPhase:
             binary search for its first wrong step looks next (OmegaPRM, arXiv:2406.06592); what is
             found already is not searched. Where it `allocates`: the problems that the first of
             them, which sampled all, and the others, which searched earlier, leave neither settled
-            nor hopeless.
+            nor hopeless. Where it `restarts`: the problems of whose trees some solutions are right
+            and some wrong, each beginning with steps after which both happened.
         allocates: divide what the first phase that it follows left of the budget of all problems
             among those that are searched (restmcts.domain.runs.allocation).
+        restarts: begin with steps after which outcomes vary (restmcts.domain.learning.restarts).
         samples_of: a phase over the same problems whose samples the value model scores, instead of
             a search of its own; `search` is then not used, and nothing is generated.
         generation: how the policy generates; no solution may be longer than the budget of its
@@ -78,6 +80,7 @@ class SearchPhase:
     follows: tuple[str, ...] = ()
     hint: str | None = None
     allocates: bool = False
+    restarts: bool = False
     samples_of: str | None = None
     truth: TruthSettings = field(default_factory=TruthSettings)
     tools: ToolSettings = field(default_factory=ToolSettings)

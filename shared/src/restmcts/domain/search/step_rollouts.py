@@ -28,10 +28,13 @@ class StepRolloutsSettings(SearchSettings):
             steps has these instead.
         num_rollouts: completions of each partial solution that is not finished; of given steps, of
             all of them together.
+        rollouts_at_once: of them asked for in one request; null: all. The budget is checked
+            between requests.
     """
 
     num_solutions: AtLeastOne = 1
     num_rollouts: AtLeastOne = 4
+    rollouts_at_once: AtLeastOne | None = None
 
     def build(self, budget: Budget, seed: int, ends: Ends = states_answer, begins_with: Steps = ()) -> Search:
         return StepRollouts(self, budget, seed, ends, tuple(begins_with))
@@ -60,6 +63,7 @@ class StepRollouts(Search):
         super().__init__(budget, seed, states_answer)
         self._settings = settings
         self._to_complete: list[Node] = []
+        self._num_completions = 0
         self._sampled = bool(begins_with)
         if begins_with:
             given = [ProposedStep(text, 0, 0.0) for text in begins_with]
@@ -71,7 +75,7 @@ class StepRollouts(Search):
         if not self._sampled:
             self._sampled = True
             return self._solutions()
-        return self._completions(self._to_complete.pop(0)) if self._to_complete else None
+        return self._next_completions() if self._to_complete else None
 
     def choose(self) -> Node | None:
         return next((node for node in self.tree.final_nodes() if not node.from_rollout), None)
@@ -80,8 +84,17 @@ class StepRollouts(Search):
         for path in (yield from self._sample(self.tree.root, self._settings.num_solutions, from_rollout=False)):
             self._to_complete += [node for node in path if not node.final and node not in self._to_complete]
 
-    def _completions(self, node: Node) -> Coroutine:
-        yield from self._sample(node, self._settings.num_rollouts, from_rollout=True)
+    def _next_completions(self) -> Coroutine:
+        node, left = self._to_complete[0], self._settings.num_rollouts - self._num_completions
+        count = min(left, self._settings.rollouts_at_once or left)
+        self._num_completions += count
+        if count == left:
+            self._to_complete.pop(0)
+            self._num_completions = 0
+        return self._completions(node, count)
+
+    def _completions(self, node: Node, count: int) -> Coroutine:
+        yield from self._sample(node, count, from_rollout=True)
 
     def _sample(self, node: Node, num_samples: int, *, from_rollout: bool) -> Sampling:
         """Add samples below a node; return the path of each."""
