@@ -85,6 +85,20 @@ def test_a_tokens_cost_is_known_and_the_budget_bounds_it(make_policy: MakeModel)
         assert (kept.index.capacity if kept else 0) == num_tokens
 
 
+@pytest.mark.parametrize("family", ["llama", "mamba"])
+def test_samples_are_the_same_after_what_was_kept_is_given_up(make_policy: MakeModel, family: str) -> None:
+    proposer = TransformersProposer(make_policy(family))
+    expected = grow(proposer)
+    first = proposer.num_prefill_tokens
+    assert texts(grow(proposer)) == texts(expected)
+    again = proposer.num_prefill_tokens - first
+    proposer.spare_memory()
+    assert texts(grow(proposer)) == texts(expected)
+    afterwards = proposer.num_prefill_tokens - first - again
+    assert afterwards == first
+    assert family == "mamba" or again < first
+
+
 def score_growing(scorer: TransformersScorer) -> tuple[list[float], list[tuple[int, int]]]:
     values, counts, steps = [], [], [(), (), ()]
     generator = np.random.default_rng(0)
@@ -117,6 +131,15 @@ def test_values_are_those_without_reuse(make_value_model: MakeModel, family: str
         == reusing.num_computed_tokens
         < 0.5 * plain.num_computed_tokens
     )
+
+
+def test_values_are_the_same_after_what_was_kept_is_given_up(make_value_model: MakeModel) -> None:
+    scorer = TransformersScorer(make_value_model())
+    expected = score_growing(scorer)
+    assert score_growing(scorer)[1] != expected[1]
+    scorer.spare_memory()
+    values, counts = score_growing(scorer)
+    assert values == pytest.approx(expected[0], abs=1e-5) and counts == expected[1]
 
 
 @pytest.mark.parametrize("max_batch_tokens", [1, 90, 10_000])

@@ -243,6 +243,29 @@ def test_models_of_this_process_are_used_in_the_order_of_asking_and_again_by_who
     assert order == ["second", "third", "again"]
 
 
+class Sparing:
+    """A model that counts how often it gave up what it keeps."""
+
+    def __init__(self, uri: str) -> None:
+        self.num_spared = 0
+
+    def spare_memory(self) -> None:
+        self.num_spared += 1
+
+
+def test_models_that_are_in_use_keep_their_memory_and_the_others_give_it_up(one: Any) -> None:
+    first, second, *_ = names(one)
+    cache = ModelCache(one.database, Sparing, max_models=2)
+    with cache.use(first) as used:
+        with cache.use(second) as idle:
+            cache.spare_memory()
+        assert (used.num_spared, idle.num_spared) == (0, 0)
+        cache.spare_memory()
+        assert (used.num_spared, idle.num_spared) == (0, 1)
+    cache.spare_memory()
+    assert (used.num_spared, idle.num_spared) == (1, 2)
+
+
 def test_pauses_grow_to_a_bound_and_end_with_the_first_answer() -> None:
     now = [0.0]
     turns, batch, other = Turns(lambda: now[0]), Batch(1, ""), Batch(2, "")

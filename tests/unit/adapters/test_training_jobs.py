@@ -4,7 +4,7 @@ is given back is as if it had not been begun.
 
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import pytest
 from restmcts.adapters.sql.clock import moment
@@ -15,10 +15,11 @@ from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.service import ServiceContext, ServiceSettings
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.errors import StorageError
+from restmcts.errors import StorageError, TrainingError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
+from restmcts_trainer.process import TrainingProcess
 
 
 @pytest.mark.parametrize(
@@ -62,27 +63,60 @@ class Away(FolderArtifactStore):
         return super().fetch(uri)
 
 
-@pytest.mark.parametrize("stops", [False, True], ids=["the store is away", "the worker is asked to end"])
-def test_a_training_that_is_given_back_costs_no_attempt(stops: bool, tmp_path: Path) -> None:
-    sent: list[Message] = []
-    database = Database(f"sqlite:///{tmp_path / 'run.db'}", lambda messages, _: sent.extend(messages))
+Store = TypeVar("Store", bound=FolderArtifactStore)
+
+
+def waiting_for_training(folder: Path, artifacts: Store) -> tuple[Database, Store]:
+    """Return a database with a phase, the first, that is to train, and was tried twice."""
+    database = Database(f"sqlite:///{folder / 'run.db'}")
     database.create_tables()
-    artifacts = Away(tmp_path / "artifacts")
-    (tmp_path / "data").mkdir()
-    (tmp_path / "data" / "rows").write_text("data")
-    data = artifacts.put(tmp_path / "data", "datasets", {})
+    (folder / "data").mkdir()
+    (folder / "data" / "rows").write_text("data")
+    data = artifacts.put(folder / "data", "datasets", {})
+    parent = artifacts.put(folder / "data", "checkpoints", {})
     with database.transaction() as transaction:
         run_id = runs.create_run(transaction, "run", "rest-mcts", 0, {})
         runs.add_phases(transaction, run_id, [TrainPolicyPhase("policy-1", 1, "base", TrainingSettings())])
-        runs.add_checkpoint(transaction, run_id, "base", "policy", "file://nowhere", "0")
+        runs.add_checkpoint(transaction, run_id, "base", "policy", parent.uri, parent.digest)
         runs.add_dataset(transaction, 1, "train-policy", data.uri, data.digest, {"num_rows": 1})
         runs.set_phase(transaction, 1, PhaseState.TRAINING, attempt=2)
+    return database, artifacts
+
+
+def test_memory_that_only_saves_time_is_given_up_before_a_training_begins(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, artifacts = waiting_for_training(tmp_path, FolderArtifactStore(tmp_path / "artifacts"))
+    context = ServiceContext(database, artifacts, ServiceSettings(tmp_path / "work"))
+    events: list[str] = []
+    context.sparers.append(lambda: events.append("spared"))
+
+    def run(*_: object) -> None:
+        events.append("trained")
+        raise TrainingError("no further")
+
+    monkeypatch.setattr(TrainingProcess, "run", run)
+    trainer = TrainerHandlers(context)
+    trainer.train(TrainPolicy(phase_id=1))
+    assert events == ["spared", "trained"]
+    trainer.close()
+    database.close()
+
+
+@pytest.mark.parametrize("stops", [False, True], ids=["the store is away", "the worker is asked to end"])
+def test_a_training_that_is_given_back_costs_no_attempt(stops: bool, tmp_path: Path) -> None:
+    sent: list[Message] = []
+    database, artifacts = waiting_for_training(tmp_path, Away(tmp_path / "artifacts"))
+    database.publish = lambda messages, _: sent.extend(messages)
     trainer = TrainerHandlers(ServiceContext(database, artifacts, ServiceSettings(tmp_path / "work")))
     message = TrainPolicy(phase_id=1)
     if stops:
         artifacts.on_fetch = trainer.stop
         trainer.train(message)
     else:
+        with database.transaction() as transaction:
+            data = runs.dataset_of(transaction, 1)
+        assert data is not None
         artifacts.remove(data.uri)
         with pytest.raises(StorageError):
             trainer.train(message)

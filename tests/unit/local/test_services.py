@@ -1,7 +1,7 @@
 """One composition: what a Celery worker, the local run and the tests make their handlers from."""
 
 from pathlib import Path
-from types import ModuleType
+from types import MethodType, ModuleType
 
 import pytest
 from restmcts.adapters.sql.database import Database
@@ -54,6 +54,13 @@ def test_what_services_opened_is_closed_last_first_and_once(context: ServiceCont
     context.close()
     context.close()
     assert closed == [2, 1]
+
+
+def test_both_kinds_of_model_give_up_memory_before_a_training(context: ServiceContext) -> None:
+    start(context)
+    owners = {spare.__self__.__class__.__name__ for spare in context.sparers if isinstance(spare, MethodType)}
+    assert owners == {"PolicyGeneratorHandlers", "PrmScorerHandlers"}
+    context.close()
 
 
 def test_being_asked_to_end_reaches_every_service_that_wants_to_know(context: ServiceContext) -> None:

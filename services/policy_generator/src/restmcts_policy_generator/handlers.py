@@ -38,6 +38,10 @@ class PolicyGeneratorHandlers:
         """Serve what waits."""
         self._serving.wake()
 
+    def spare_memory(self) -> None:
+        """Give up what policies that nobody uses keep of what they read."""
+        self._proposers.spare_memory()
+
     def close(self) -> None:
         """Give up all policies."""
         self._serving.close()

@@ -21,5 +21,6 @@ def start(context: ServiceContext) -> Handlers:
 
     load = context.opened.policy or own
     handlers = PolicyGeneratorHandlers(context.database, load, WorkerSettings.of(context), is_remote)
+    context.sparers.append(handlers.spare_memory)
     context.closers.extend((ENGINES.get(context.settings.models.engine).close, handlers.close))
     return {ProposeWaitingSteps.name: handlers.propose_steps}

@@ -47,6 +47,10 @@ class PrmScorerHandlers:
         """
         self._evaluations.ask(message.phase_id)
 
+    def spare_memory(self) -> None:
+        """Give up what value models that nobody uses keep of what they read."""
+        self._scorers.spare_memory()
+
     def close(self) -> None:
         """Give up all value models."""
         self._evaluations.close()

@@ -31,5 +31,6 @@ def start(context: ServiceContext) -> Handlers:
 
     load = context.opened.scorer or own
     handlers = PrmScorerHandlers(context.database, load, WorkerSettings.of(context), is_remote)
+    context.sparers.append(handlers.spare_memory)
     context.closers.extend(([] if on_vllm is None else [on_vllm.close]) + [handlers.close])
     return {ScoreWaitingSteps.name: handlers.score_steps, EvaluateValues.name: handlers.evaluate_values}

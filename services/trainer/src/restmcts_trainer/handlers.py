@@ -42,6 +42,7 @@ class TrainerHandlers:
         self._database = context.database
         self._settings = context.settings
         self._on_progress = context.on_training_step
+        self._sparers = context.sparers
         self._jobs = TrainingJobs(context.database, context.settings.job_lease_seconds)
         self._idle: list[TrainingProcess] = []
         self._busy: list[TrainingProcess] = []
@@ -164,6 +165,8 @@ class TrainerHandlers:
         self._busy.append(process)
         if self._stopping:
             process.kill()
+        for spare in self._sparers:
+            spare()
         try:
             report = process.run(job, watcher)
         except (RestMctsError, NotWanted):

@@ -64,6 +64,12 @@ class ModelCache(Generic[Model]):
         with nullcontext() if is_remote else self._turn, shelf.use(name, uri) as model:
             yield model
 
+    def spare_memory(self) -> None:
+        """Let loaded models that nobody uses forget what they keep between calls; safe in any
+        thread.
+        """
+        self._loaded.spare_memory()
+
     def close(self) -> None:
         """Give up all models."""
         for shelf in (self._loaded, self._servers):
@@ -143,6 +149,12 @@ class _Shelf(Generic[Model]):
             with self._lock:
                 self._users[uri] -= 1
 
+    def spare_memory(self) -> None:
+        with self._lock:
+            for uri, model in self._models.items():
+                if not self._users[uri] and isinstance(model, _Sparing):
+                    model.spare_memory()
+
     def close(self) -> None:
         while self._models:
             _release(self._models.popitem()[1])
@@ -176,6 +188,11 @@ class _Shelf(Generic[Model]):
 @runtime_checkable
 class _Closable(Protocol):
     def close(self) -> None: ...
+
+
+@runtime_checkable
+class _Sparing(Protocol):
+    def spare_memory(self) -> None: ...
 
 
 def _release(model: object) -> None:

@@ -162,6 +162,8 @@ class ServiceContext:
         stoppers: called at that moment, also in a signal handler.
         closers: called when the process ends, last first.
         ticks: called every second or so, where the process has a clock.
+        sparers: called before a training begins beside this process: they give up memory that only
+            saves time.
     """
 
     database: Database
@@ -175,6 +177,7 @@ class ServiceContext:
     stoppers: list[Callable[[], None]] = field(default_factory=list)
     closers: list[Callable[[], None]] = field(default_factory=list)
     ticks: list[Callable[[], None]] = field(default_factory=list)
+    sparers: list[Callable[[], None]] = field(default_factory=list)
 
     def stop(self) -> None:
         """Ask everything that is under way to end."""

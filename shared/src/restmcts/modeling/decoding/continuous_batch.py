@@ -86,6 +86,11 @@ class ContinuousBatch:
         self._forward, self._kept, self._max_batch_tokens = forward, kept, max_batch_tokens
         self.num_prefill_tokens = 0
 
+    def forget(self) -> None:
+        """Forget the keys and values that are kept; not while rows are decoded."""
+        if self._kept is not None:
+            self._kept.forget()
+
     def decode(
         self,
         queue: Sequence[QueuedRow],

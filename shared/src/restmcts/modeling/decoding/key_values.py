@@ -53,6 +53,11 @@ class KeyValues:
         self.num_computed_tokens = 0
         self.num_padding_tokens = 0
 
+    def forget(self) -> None:
+        """Give up all that is kept, and its memory."""
+        self.index = PrefixIndex(self.index.capacity)
+        self._kept = [[tensor.new_zeros((0, *tensor.shape[1:])) for tensor in layer] for layer in self._kept]
+
     def gather(self, rows: Sequence[Ints]) -> tuple[DynamicCache, torch.Tensor]:
         """Return a cache that holds each row's slots, right-aligned, and its mask, `[rows,
         longest]`.

@@ -102,6 +102,10 @@ class TransformersProposer:
         _, (prompt,), _ = self._encode([question], [request], settings.template)
         return self._room(len(prompt)) >= settings.max_step_tokens
 
+    def spare_memory(self) -> None:
+        """Forget the keys and values that are kept; what they are needed for is computed again."""
+        self._batch.forget()
+
     def propose(
         self, questions: Sequence[str], requests: Sequence[ProposeSteps], settings: GenerationSettings
     ) -> list[StepsProposed]:

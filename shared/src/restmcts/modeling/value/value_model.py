@@ -65,6 +65,11 @@ class TransformersScorer:
         self.num_computed_tokens = 0
         self.num_padding_tokens = 0
 
+    def spare_memory(self) -> None:
+        """Forget the keys and values that are kept; what they are needed for is computed again."""
+        if self._kept is not None:
+            self._kept.forget()
+
     def fits(self, question: str, request: ScoreSteps) -> bool:
         """Return whether every branch of the request lies within the model's context."""
         found = self._reader.readings_of_paths(_paths(question, request))
