@@ -28,7 +28,7 @@ class StepRolloutsSettings(SearchSettings):
             steps has these instead.
         num_rollouts: completions of each partial solution that is not finished; of given steps, of
             all of them together.
-        rollouts_at_once: of them asked for in one request; null: all. The budget is checked
+        rollouts_at_once: completions that one request asks for; null: all. The budget is checked
             between requests.
     """
 
