@@ -8,7 +8,7 @@ wakes is dated.
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
-from sqlalchemy import delete, literal_column, select, text, update
+from sqlalchemy import delete, select, text, update
 
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.clock import moment
@@ -18,7 +18,7 @@ from restmcts.adapters.sql.state import blocks, requests, runs, trees
 from restmcts.adapters.sql.state.blocks import BLOCKS
 from restmcts.adapters.sql.state.requests import REQUESTS, WAKE_UPS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import Need, PhaseState, RequestState, TreeState
+from restmcts.adapters.sql.tables import Need, PhaseState, TreeState
 from restmcts.messages.base import Message, PhaseMessage, Queue
 from restmcts.messages.commands import (
     AdvanceRun,
@@ -125,8 +125,9 @@ def _forget_unneeded(transaction: Transaction) -> None:
     """Strike out what a run could not have and nothing asks for any more: whatever needed it ended
     otherwise.
     """
-    open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
-    asked_for = select(REQUESTS.c.checkpoint_id).where(open_, REQUESTS.c.checkpoint_id == BLOCKS.c.need_id)
+    asked_for = select(REQUESTS.c.checkpoint_id).where(
+        requests.UNANSWERED, REQUESTS.c.checkpoint_id == BLOCKS.c.need_id
+    )
     ended = select(PHASES.c.id).where(PHASES.c.state.in_(ENDED_PHASES))
     unneeded = {Need.CHECKPOINT: ~asked_for.exists(), Need.PHASE: BLOCKS.c.need_id.in_(ended)}
     for need, condition in unneeded.items():
@@ -148,7 +149,7 @@ def _stuck(transaction: Transaction, run_ids: Sequence[int], state: TreeState, s
         TREES.c.phase_id.in_(phase_ids), TREES.c.state == state.value
     )
     if state == TreeState.SEARCHING:
-        answered = select(REQUESTS.c.tree_id).where(REQUESTS.c.state == literal_column("'answered'"))
+        answered = select(REQUESTS.c.tree_id).where(requests.ANSWERED)
         statement = statement.where((TREES.c.version == 0) | TREES.c.id.in_(answered))
     if seconds:
         statement = statement.where(TREES.c.updated_at < moment(-seconds))

@@ -13,9 +13,9 @@ from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import OUTBOX, Database, Transaction
 from restmcts.adapters.sql.reads import stack_queries
 from restmcts.adapters.sql.state import blocks
-from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.requests import REQUESTS, WAITING
 from restmcts.adapters.sql.state.trees import RUNS, TREES
-from restmcts.adapters.sql.tables import RequestKind, RequestState, RunState, TreeState
+from restmcts.adapters.sql.tables import RequestKind, RunState, TreeState
 from restmcts.errors import StorageError
 from restmcts.messages.base import Queue
 
@@ -88,7 +88,7 @@ def _ages(transaction: Transaction) -> dict[str, float]:
     statement = (
         select(REQUESTS.c.kind, func.min(TREES.c.updated_at))
         .join(TREES, TREES.c.id == REQUESTS.c.tree_id)
-        .where(REQUESTS.c.state == RequestState.WAITING.value)
+        .where(WAITING)
         .group_by(REQUESTS.c.kind)
     )
     now, rows = transaction.now(), transaction.execute(statement)

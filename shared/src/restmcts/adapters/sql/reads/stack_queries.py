@@ -9,7 +9,7 @@ from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import OUTBOX, Transaction
 from restmcts.adapters.sql.reads.tree_counts import count_if
 from restmcts.adapters.sql.rows import columns
-from restmcts.adapters.sql.state.requests import REQUESTS
+from restmcts.adapters.sql.state.requests import REQUESTS, UNANSWERED
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.state.workers import WORKERS
@@ -89,7 +89,7 @@ def open_requests(transaction: Transaction, grace_seconds: float = 0.0) -> list[
         )
         .join(TREES, TREES.c.id == REQUESTS.c.tree_id)
         .join(RUNS, RUNS.c.id == TREES.c.run_id)
-        .where(REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value]))
+        .where(UNANSWERED)
         .where(RUNS.c.state == RunState.RUNNING.value)
         .group_by(REQUESTS.c.kind)
         .order_by(REQUESTS.c.kind)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from itertools import accumulate
 from typing import NamedTuple
 
-from sqlalchemy import bindparam, delete, func, literal_column, select, tuple_, update
+from sqlalchemy import and_, bindparam, delete, func, literal_column, select, text, tuple_, union_all, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
@@ -47,7 +47,16 @@ BUDGET_LOCK = 7_264_002
 
 _LEASE_KEY = ("id", "attempt")
 _BATCH = (REQUESTS.c.checkpoint_id, REQUESTS.c.generation)
-_LEASED = REQUESTS.c.state == literal_column("'leased'")
+# States as text, not as parameters, so that the planner knows which index of some of the requests
+# serves; and that of open ones word by word, without which SQLite reads all requests there ever
+# were.
+_IS_OPEN = text("requests.state IN ('leased', 'answered')")
+WAITING = REQUESTS.c.state == literal_column("'waiting'")
+LEASED = and_(REQUESTS.c.state == literal_column("'leased'"), _IS_OPEN)
+ANSWERED = and_(REQUESTS.c.state == literal_column("'answered'"), _IS_OPEN)
+UNANSWERED = REQUESTS.c.id.in_(
+    union_all(*(select(REQUESTS.c.id).where(state).correlate(None) for state in (WAITING, LEASED)))
+)
 
 
 WAKE_UPS: Mapping[RequestKind, Message] = {
@@ -216,9 +225,7 @@ def _waiting(transaction: Transaction, kind: RequestKind) -> Condition:
     """Return the condition for requests that wait and are wanted: those of trees that search,
     in runs that are running, to models that are available as far as is known.
     """
-    # The state as text, not as a parameter: the planner then knows that the index of waiting
-    # requests serves.
-    waiting = (REQUESTS.c.kind == kind.value) & (REQUESTS.c.state == literal_column("'waiting'"))
+    waiting = (REQUESTS.c.kind == kind.value) & WAITING
     return waiting & REQUESTS.c.checkpoint_id.not_in(blocks.not_due(Need.CHECKPOINT)) & _wanted(transaction)
 
 
@@ -242,7 +249,7 @@ def answer(transaction: Transaction, answers: Sequence[tuple[ClaimedRequest, str
         {"state": RequestState.ANSWERED.value, "answer": response, "lease_until": None, **_lease_key(request)}
         for request, response in answers
     ]
-    transaction.alter(REQUESTS, rows, _LEASE_KEY, _LEASED)
+    transaction.alter(REQUESTS, rows, _LEASE_KEY, LEASED)
 
 
 def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_seconds: float) -> bool:
@@ -250,7 +257,7 @@ def renew(transaction: Transaction, requests: Sequence[ClaimedRequest], lease_se
     whether there are any.
     """
     leases = [(request.request_id, request.attempt) for request in requests]
-    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(leases) & _LEASED & _wanted(transaction)
+    mine = tuple_(REQUESTS.c.id, REQUESTS.c.attempt).in_(leases) & LEASED & _wanted(transaction)
     renewed = transaction.execute(update(REQUESTS).where(mine).values(lease_until=moment(lease_seconds)))
     return bool(renewed.rowcount)
 
@@ -290,8 +297,7 @@ def release_overdue(transaction: Transaction, *, all_leases: bool = False) -> in
     """Let requests wait again whose lease has ended (or all, where no other worker can be
     alive); return how many.
     """
-    leased = REQUESTS.c.state == literal_column("'leased'")
-    overdue = leased if all_leases else leased & (REQUESTS.c.lease_until < moment())
+    overdue = LEASED if all_leases else LEASED & (REQUESTS.c.lease_until < moment())
     # Passing over rows that their worker is answering just now.
     ids = list(transaction.execute(select(REQUESTS.c.id).where(overdue).with_for_update(skip_locked=True)).scalars())
     waiting = {"state": RequestState.WAITING.value, "lease_until": None}
@@ -314,8 +320,8 @@ def end_unwanted(transaction: Transaction) -> None:
     going_on = select(_RUNS.c.id).where(_RUNS.c.state.not_in(ended))
     searching = (_TREES.c.id == REQUESTS.c.tree_id) & (_TREES.c.state == TreeState.SEARCHING.value)
     wanted = select(_TREES.c.id).where(searching, _TREES.c.run_id.in_(going_on)).exists()
-    for open_ in ("state = 'waiting'", "state IN ('leased', 'answered')"):
-        found = select(REQUESTS.c.id).where(literal_column(f"requests.{open_}"), ~wanted)
+    for open_ in (WAITING, _IS_OPEN):
+        found = select(REQUESTS.c.id).where(open_, ~wanted)
         transaction.execute(delete(REQUESTS).where(REQUESTS.c.id.in_(found.with_for_update(skip_locked=True))))
 
 
@@ -326,8 +332,7 @@ def any_waiting(transaction: Transaction, kind: RequestKind) -> bool:
 
 def policies_waited_for(transaction: Transaction) -> list[str]:
     """Return the URIs of the policies that open requests name, that of the oldest first."""
-    open_ = REQUESTS.c.state.in_([RequestState.WAITING.value, RequestState.LEASED.value])
-    wanted = _wanted(transaction) & open_ & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
+    wanted = _wanted(transaction) & UNANSWERED & (REQUESTS.c.kind == RequestKind.PROPOSE.value)
     statement = (
         select(_CHECKPOINTS.c.uri)
         .join(REQUESTS, REQUESTS.c.checkpoint_id == _CHECKPOINTS.c.id)
@@ -345,13 +350,13 @@ def exhausted(transaction: Transaction, max_attempts: int) -> dict[int, str]:
     statement = (
         select(REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.attempt, REQUESTS.c.error)
         .join(_TREES, _TREES.c.id == REQUESTS.c.tree_id)
-        .where(REQUESTS.c.state == literal_column("'waiting'"), REQUESTS.c.attempt >= max_attempts)
+        .where(WAITING, REQUESTS.c.attempt >= max_attempts)
         .where(_TREES.c.state == TreeState.SEARCHING.value)
-        .order_by(REQUESTS.c.tree_id)
         # A tree that a worker has locked is given up by a later round.
         .with_for_update(of=_TREES, skip_locked=True)
     )
-    rows = transaction.execute(statement).all()
+    # Ordered here: to have them in order SQLite would read all requests.
+    rows = sorted(transaction.execute(statement), key=lambda row: row.tree_id)
     return {
         row.tree_id: f"a request to {_ASKED[row.kind]} was started {row.attempt} times and never answered"
         + (f"; the last time: {row.error}" if row.error else "")

@@ -9,13 +9,13 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import BindParameter, bindparam, func, literal_column, select, update
+from sqlalchemy import BindParameter, bindparam, func, select, update
 
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Columns
 from restmcts.adapters.sql.state import archived_trees, blocks
-from restmcts.adapters.sql.state.requests import PROBLEMS, REQUESTS, withdraw
+from restmcts.adapters.sql.state.requests import ANSWERED, PROBLEMS, REQUESTS, withdraw
 from restmcts.adapters.sql.tables import (
     Need,
     NodeOrigin,
@@ -127,7 +127,6 @@ def admit(transaction: Transaction, phase_id: int, max_trees: int) -> list[int]:
 # Statements of the hot path are made once: making one takes as long as PostgreSQL takes to answer
 # it.
 _NAMED: BindParameter[int] = bindparam("tree_ids", expanding=True)
-_ANSWERED = REQUESTS.c.state == literal_column("'answered'")
 _SEARCHING = (
     select(TREES.c.id, TREES.c.problem_id, TREES.c.seed, TREES.c.version, TREES.c.started_at, TREES.c.run_id)
     .add_columns(PHASES.c.id.label("phase_id"), PHASES.c.policy_id, PHASES.c.value_id, PROBLEMS.c.begins_with)
@@ -142,13 +141,13 @@ _SEARCHING = (
 )
 _LOCK_NAMED = _SEARCHING.where(TREES.c.id.in_(_NAMED)).with_for_update(of=TREES)
 _LOCK_ANSWERED = (
-    _SEARCHING.where(TREES.c.id.in_(select(REQUESTS.c.tree_id).where(_ANSWERED)))
+    _SEARCHING.where(TREES.c.id.in_(select(REQUESTS.c.tree_id).where(ANSWERED)))
     .limit(bindparam("max_trees"))
     .with_for_update(of=TREES, skip_locked=True)
 )
 _ANSWERS = (
     select(REQUESTS.c.id, REQUESTS.c.tree_id, REQUESTS.c.kind, REQUESTS.c.answer)
-    .where(REQUESTS.c.tree_id.in_(_NAMED), _ANSWERED)
+    .where(REQUESTS.c.tree_id.in_(_NAMED), ANSWERED)
     .order_by(REQUESTS.c.id)
 )
 
