@@ -36,6 +36,14 @@ def test_links_lead_to_files() -> None:
     assert found_on_pages(broken) == {}
 
 
+def test_examples_on_the_pages_are_there() -> None:
+    def missing(page: Path) -> list[str]:
+        named = re.findall(r"examples/[\w/-]+\.\w+", page.read_text(encoding="utf-8"))
+        return [name for name in named if not (ROOT / name).is_file()]
+
+    assert found_on_pages(missing) == {}
+
+
 def headings(page: Path) -> set[str]:
     """Return the anchors of a page's headings, as code hosts and the site make them."""
     text = re.sub(r"```.*?```", "", page.read_text(encoding="utf-8"), flags=re.DOTALL)

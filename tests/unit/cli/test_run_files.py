@@ -18,10 +18,12 @@ from restmcts.domain.runs.spec import RunSpec, flattened
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.errors import InputError
 from restmcts.usecases.same_settings import changed_settings
+from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.experiments.demo_plan import QUICK, demo_spec
 from restmcts_cli.experiments.requested_runs import run_config
 from typer.testing import Result
 
+ROOT = Path(__file__).parents[3]
 Shown = Callable[..., str]
 Document = Callable[..., Any]
 Command = Callable[..., Result]
@@ -148,6 +150,13 @@ def test_a_bad_run_file_is_refused_with_its_line(run_file: Path, call: Command) 
         assert reason in refused and "\n" not in refused
     assert "does not exist" in message(call("selftrain", "no.toml", "--workdir", run_file.parent / "w"))
     assert "accepts only a run file" in message(call("demo", "problems.jsonl"))
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "examples").glob("*.toml")), ids=lambda path: path.name)
+def test_the_examples_are_runs(path: Path) -> None:
+    spec = requested_run(str(path), [])
+    phases = spec_plan(spec.model_copy(update={"seed_training": None}))
+    assert spec.budget.tokens and spec.policy and [phase for phase in phases if isinstance(phase, TrainPolicyPhase)]
 
 
 def test_a_changed_setting_is_named_with_both_values() -> None:
