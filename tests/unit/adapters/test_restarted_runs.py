@@ -1,8 +1,10 @@
 """A whole iteration of which half goes on from steps after which outcomes vary."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
+import pytest
 from restmcts.adapters.sql.state import runs, trees
 from restmcts.domain.labels.filtering import TraceFilter
 from restmcts.domain.learning.learner import LearnableTree
@@ -14,6 +16,8 @@ from restmcts.domain.runs.phases import Phase, SearchPhase
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.search.best_of_n import BestOfNSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.errors import InputError
+from restmcts.messages.commands import AdvanceRun
 from restmcts.testing.runs import faults
 from restmcts.testing.trees import RIGHT_ANSWER, WRONG_ANSWER, answer_step
 from restmcts.usecases.create import Extension, extend_run
@@ -98,6 +102,25 @@ def test_where_no_outcome_varies_nothing_is_searched_again(handled_run: Any) -> 
         rows = {row.name: row for row in runs.phases_of(transaction, run.run_id)}
     assert rows["restart-1"].result["trees"] == 0
     assert {row["question"] for row in run.dataset("policy-1")} == {"settled"}
+
+
+def test_where_nothing_is_solved_there_is_nothing_to_restart_from_and_nothing_to_learn(handled_run: Any) -> None:
+    run = handled_run({"base": Uneven()}, {"train": PROBLEMS["train"][2:]})
+    with run.database.transaction() as transaction:
+        runs.add_phases(transaction, run.run_id, iteration(1))
+        transaction.emit(AdvanceRun(run_id=run.run_id))
+    run.bus.run()
+    with run.database.transaction() as transaction:
+        rows = {row.name: row for row in runs.phases_of(transaction, run.run_id)}
+    assert rows.pop("collect-1").state == "done"
+    assert {row.state for row in rows.values()} == {"skipped"}
+    assert {row.result["reason"] for row in rows.values()} == {"collect-1 solved no problem"}
+
+
+def test_a_budget_without_tokens_cannot_be_divided() -> None:
+    run = replace(RUN, budget=Budget(iterations=16))
+    with pytest.raises(InputError, match="give --budget-tokens"):
+        METHODS.get(RUN.method).iterate(run, 1, Models("base", "base", None))
 
 
 def test_a_run_with_restarts_can_be_extended(handled_run: Any) -> None:

@@ -7,7 +7,7 @@ from xml.etree import ElementTree
 
 import pytest
 from restmcts.domain.stats.gains import MeasuredAccuracy, MethodGain, method_gains
-from restmcts.errors import InputError
+from restmcts.errors import RestMctsError
 from restmcts.reporting.gain_maps import gain_picture
 from restmcts_cli.main import app
 from typer.testing import CliRunner
@@ -47,12 +47,12 @@ def test_comparisons_of_one_title_are_put_together_and_the_hardest_comes_first(t
 def test_comparisons_with_names_are_kept_apart_whatever_their_title(tmp_path: Path) -> None:
     strong = compared(tmp_path / "strong.json", "hard", (0, 1), 0.6, 0.01)
     weak = compared(tmp_path / "a=b.json", "hard", (0, 1), 0.2, 0.05)
-    result = CliRunner().invoke(app, ["gains", f"strong={strong}", str(weak), "--json"])
+    result = CliRunner().invoke(app, ["gains", f"rate=0.1={strong}", str(weak), "--json"])
     assert result.exit_code == 0, result.exception
     found = json.loads(result.stdout)
     assert [(row["setting"], row["gain"]["value"]) for row in found] == [
         ("hard", pytest.approx(0.055)),
-        ("strong", pytest.approx(0.015)),
+        ("rate=0.1", pytest.approx(0.015)),
     ]
 
 
@@ -88,9 +88,10 @@ def test_what_cannot_be_put_together_is_said_in_one_line(tmp_path: Path) -> None
         ([bad], "its last line is not what `restmcts compare --json` prints"),
         ([empty], "its last line is not what `restmcts compare --json` prints"),
         ([tmp_path / "gone.json"], "gone.json cannot be read"),
-        ([f"weak={tmp_path / 'gone.json'}"], "gone.json cannot be read"),
-        ([f"={good}"], "give NAME=FILE, or FILE alone"),
-        (["weak="], "give NAME=FILE, or FILE alone"),
+        ([f"weak={tmp_path / 'gone.json'}"], "gone.json: there is no such file, and none behind a name"),
+        ([f"={good}"], "give FILE or NAME=FILE"),
+        (["weak="], "give FILE or NAME=FILE"),
+        ([good, "--svg", tmp_path / "gone" / "map.svg"], "cannot write"),
     ):
         error = CliRunner().invoke(app, ["gains", *map(str, arguments)]).exception
-        assert isinstance(error, InputError) and expected in str(error), str(error)
+        assert isinstance(error, RestMctsError) and expected in str(error), str(error)

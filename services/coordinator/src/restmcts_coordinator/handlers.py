@@ -149,7 +149,9 @@ class CoordinatorHandlers:
         if runs.any_open_tree(transaction, row.id):
             return False
         summary = summarise_trees(transaction, row.id)
-        others_may_solve = phase.follows or any(phase.name in other.spec.get("follows", ()) for other in rows)
+        others_may_solve = phase.follows or any(
+            phase.name in other.spec.get("follows", ()) and not other.spec.get("restarts") for other in rows
+        )
         is_needed = phase.purpose != "evaluate" and not others_may_solve
         if is_needed and (reason := trees.why_all_failed(transaction, row.run_id, row.id)) is not None:
             runs.set_phase(transaction, row.id, PhaseState.FAILED, result={**summary, "reason": reason})

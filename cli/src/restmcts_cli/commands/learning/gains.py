@@ -38,30 +38,32 @@ def gains(
     point of the picture, is one method on one title. Of the settings, a title has the puzzle and
     its difficulty alone: name comparisons whose other settings differ.
 
-    Example: [bold]restmcts gains easy.json 'weak first policy=weak.json' --svg gains.svg[/bold]
+    Example: [bold]restmcts compare --difficulty 3-6 --json > easy.json; restmcts gains easy.json
+    'weak first policy=weak.json' --svg gains.svg[/bold]
     """
     from restmcts.domain.stats.gains import method_gains
     from restmcts.reporting.gain_maps import gain_picture, gain_table
 
     found = method_gains((row for one in comparisons for row in _titled(one)), over)
     table = gain_table(found, over)
-    if json:
-        print_json([asdict(one) for one in found])
-    else:
-        console().print(table.terminal())
     if markdown is not None:
         _write(markdown, f"{table.markdown()}\n\n{table.about}\n")
     if svg is not None:
         _write(svg, gain_picture(found, over))
+    if json:
+        print_json([asdict(one) for one in found])
+    else:
+        console().print(table.terminal())
 
 
 def _titled(given: str) -> "Iterator[MeasuredAccuracy]":
-    name, sign, file = given.partition("=")
-    if not sign or Path(given).exists():
+    divided = [(given[:place].strip(), Path(given[place + 1 :])) for place, sign in enumerate(given) if sign == "="]
+    if not divided or Path(given).is_file():
         return measured(Path(given))
-    if not name.strip() or not file:
-        raise InputError(f"{given}: give NAME=FILE, or FILE alone")
-    return (replace(row, setting=name.strip()) for row in measured(Path(file)))
+    named = [(name, file) for name, file in divided if name and file.is_file()]
+    if not named:
+        raise InputError(f"{given}: there is no such file, and none behind a name; give FILE or NAME=FILE")
+    return (replace(row, setting=named[0][0]) for row in measured(named[0][1]))
 
 
 def measured(path: Path) -> "Iterator[MeasuredAccuracy]":

@@ -19,6 +19,7 @@ from restmcts.domain.search.best_of_n import BestOfNSettings, SelfConsistencySet
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.search.settings import ALGORITHM, SearchSettings
 from restmcts.domain.search.step_rollouts import StepRolloutsSettings
+from restmcts.errors import InputError
 from restmcts.registry import Registry
 
 NUM_HALVINGS = 4
@@ -120,7 +121,12 @@ def _rest_mcts_restarts(run: SelfTraining, iteration: int, models: Models) -> li
 
     The value model learns from the whole trees alone: what lies below a chosen step says nothing of
     the steps before it.
+
+    Raises:
+        InputError: if the run's budget has no tokens to divide.
     """
+    if run.budget.tokens is None:
+        raise InputError("rest-mcts-restarts divides the tokens of a tree; give --budget-tokens")
     half = replace(run, budget=_halved(run.budget))
     collect, value, policy = _rest_mcts(half, iteration, models)
     assert isinstance(collect, SearchPhase) and isinstance(policy, TrainPolicyPhase)
