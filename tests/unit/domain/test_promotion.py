@@ -10,6 +10,7 @@ from restmcts.domain.runs.plans import self_training_plan
 from restmcts.domain.runs.promotion import HeldOutStep, PromotionSettings, auc, is_promoted, sibling_accuracy
 from restmcts.domain.runs.self_training import SelfTraining
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.search.protocol import Budget
 from restmcts.domain.stats.estimates import Estimate
 from restmcts.domain.stats.ranks import area_under_curve
 from restmcts.errors import InputError
@@ -101,6 +102,7 @@ def test_every_phase_needs_only_what_came_before_it(method: str, gated: bool) ->
         train_sets=("train", "train"),
         bootstrap_set="train",
         method=method,
+        budget=Budget(tokens=100),
         seed_set="seeds",
         seed_training=training,
         held_out_set="held-out" if gated else None,
