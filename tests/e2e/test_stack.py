@@ -20,13 +20,17 @@ import pytest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
 from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.storage.s3_store import S3ArtifactStore
+from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.problems import Problem
-from restmcts.testing.runs import await_end, begin_run, faults, small_plan
+from restmcts.domain.requests import ScoreSteps
+from restmcts.testing.runs import await_end, begin_run, begin_search, faults, small_plan
 from restmcts_cli.processes.server_processes import NAME
 from restmcts_cli.processes.stack_processes import Stack
+from restmcts_prm_scorer.opening import open_scorer
 from sqlalchemy import select
 
 Restmcts = Callable[..., subprocess.CompletedProcess[str]]
@@ -189,6 +193,27 @@ def test_the_numbers_are_those_of_the_run(ended: EndedRun) -> None:
         assert value_of(ended.metrics, sample) > 0, sample
     assert value_of(ended.metrics, "restmcts_checkpoint_loads_total") >= 3
     assert value_of(ended.metrics, 'restmcts_messages_total{name="search.advance_trees",outcome="done"}') > 0
+
+
+def test_an_ensembles_values_guide_a_search(ended: EndedRun) -> None:
+    with ended.database.transaction() as transaction:
+        known = runs.checkpoints_of(transaction, ended.run_id)
+    uri = f"ensemble+{known['value-0'].uri},{known['value-1.1'].uri}?penalty=0.5"
+    run_id = begin_search(ended.database, known["base"].uri, uri, 2)
+    assert await_end(ended.database, run_id, seconds=120) == "done"
+    with ended.database.transaction() as transaction:
+        trees = queries.list_trees(transaction, run_id)
+        nodes = [queries.tree_with_nodes(transaction, tree.id).nodes for tree in trees]
+    steps = [
+        (tree.question, node) for tree, listed in zip(trees, nodes, strict=True) for node in listed if node.depth == 1
+    ]
+    scorer = open_scorer(uri, ended.artifacts, WorkerModelSettings())
+    requests = [ScoreSteps(number, (), ((node.step,),)) for number, (_, node) in enumerate(steps)]
+    answers = scorer.score([question for question, _ in steps], requests)
+    assert len(steps) > 2
+    assert [node.model_value for _, node in steps] == pytest.approx(
+        [answer.values[0][0] for answer in answers], abs=1e-4
+    )
 
 
 def test_up_again_stops_what_is_too_much_and_leaves_the_rest(restmcts_anew: Restmcts, stack: Stack) -> None:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import httpx2
 import pytest
 from restmcts.adapters.models.http_policy.opening import served_name
 from restmcts.adapters.models.served_weights import WeightsFollower, wanted_policy
@@ -22,6 +23,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_of_n import SelfConsistencySettings
+from restmcts.errors import InputError
 from restmcts.testing.policy_servers import PolicyServer
 from restmcts_cli.processes.server_processes import free_ports
 from restmcts_local.local_run import LocalRun, ModelOptions
@@ -152,7 +154,6 @@ def test_a_run_with_two_policies_has_each_served_in_its_turn(
         finally:
             ended.set()
             thread.join()
-            follower.close()
         with run.database.transaction() as transaction:
             phases = queries.phase_numbers(transaction, run_id)
             most_attempts = transaction.execute(select(func.max(REQUESTS.c.attempt))).scalar()
@@ -180,7 +181,41 @@ def test_a_server_that_reloads_is_told_once(tmp_path: Path, policies: list[str])
         server.model = "restarted with what it was started with"
         follower.follow()
         assert server.model == str(tmp_path / served_name(policies[0]))
-        follower.close()
+
+
+def test_all_servers_are_made_to_reload_and_one_that_is_down_keeps_none_from_it(
+    tmp_path: Path, policies: list[str]
+) -> None:
+    (nobody,) = free_ports(1)
+    with (
+        PolicyServer(model="old") as one,
+        PolicyServer(model="old") as two,
+        LocalRun(tmp_path / "work", ModelOptions()) as run,
+    ):
+        run_id = make_run(run, policies)
+        with run.database.transaction() as transaction:
+            promotions.promote(transaction, runs.checkpoints_of(transaction, run_id)["policy-1"])
+        url = f"http://{one.host},127.0.0.1:{nobody},{two.host}"
+        with pytest.raises(httpx2.ConnectError):
+            WeightsFollower(run.database, run.artifacts, tmp_path, url).follow()
+        assert one.model == two.model == str(tmp_path / served_name(policies[1]))
+
+
+@pytest.mark.parametrize("url", ["sglang:30000", "http://", "http://one:port", "http://one?replicas=all"])
+def test_a_malformed_url_of_a_server_that_reloads_is_refused(tmp_path: Path, url: str) -> None:
+    with LocalRun(tmp_path / "work", ModelOptions()) as run, pytest.raises(InputError, match="write"):
+        WeightsFollower(run.database, run.artifacts, tmp_path, url)
+
+
+def test_the_next_policy_is_fetched_while_the_one_before_is_served(tmp_path: Path, policies: list[str]) -> None:
+    with LocalRun(tmp_path / "work", ModelOptions()) as run:
+        run_id = make_run(run, policies)
+        with run.database.transaction() as transaction:
+            promotions.promote(transaction, runs.checkpoints_of(transaction, run_id)["base"])
+        served = WeightsFollower(run.database, run.artifacts, tmp_path).follow()
+        assert served is not None and served.name == served_name(policies[0])
+        fetched = tmp_path / served_name(policies[1])
+        assert (fetched / "config.json").read_text() == '{"is": "policy-1"}'
 
 
 def test_a_policy_on_a_server_of_its_own_is_nobody_elses_to_serve(tmp_path: Path) -> None:

@@ -50,7 +50,7 @@ class PolicyServerSettings(BaseSettings):
     """How policies behind HTTP are reached.
 
     Attributes:
-        policy_server: that serves every policy which is no server itself
+        policy_server: or several, that serve every policy which is no server itself
             (restmcts.adapters.models.http_policy.address, without `model`); empty: such policies
             are loaded by the generator.
         policy_tokens: of servers, by `host:port` as their URLs write it: {"host:8000": "token"}.

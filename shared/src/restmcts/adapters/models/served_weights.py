@@ -4,29 +4,35 @@
 
 FOLDER is shared with the server. The checkpoint to be served is fetched into it and named in
 FOLDER/current (two lines: name and path), which infra/inference/serve.sh follows by restarting the
-server. With --reload, the SGLang server at URL is asked to load it while it runs. Settings are
-those of the workers.
+server. With --reload, the SGLang server at URL is asked to load it while it runs. Both may be
+several: http://ONE:30000,TWO:30000, or http://NAME:30000?replicas=dns for all addresses of a name.
+The policy that was trained last is fetched while the one before is still served. Settings are those
+of the workers.
 """
 
 import argparse
 import logging
 import time
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from urllib.parse import parse_qsl, urlsplit
 
 import httpx2
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import OperationalError
 
 from restmcts.adapters.models.bounded_http import model_client
-from restmcts.adapters.models.http_policy.address import is_server
+from restmcts.adapters.models.http_policy.address import has_hosts, is_by_name, is_server, url_at
 from restmcts.adapters.models.http_policy.opening import served_name
+from restmcts.adapters.models.replicas import hosts_now
 from restmcts.adapters.sql.database import Database, Transaction, table_of
 from restmcts.adapters.sql.state import promotions, requests
+from restmcts.adapters.sql.state.runs import CHECKPOINTS
 from restmcts.adapters.sql.tables import Run, RunState
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path
-from restmcts.errors import RestMctsError
+from restmcts.errors import InputError, RestMctsError
 from restmcts.ports import ArtifactStore
 from restmcts.settings import load_settings
 
@@ -63,44 +69,59 @@ def wanted_policy(transaction: Transaction, served: str | None) -> str | None:
     return None
 
 
+def newest_policies(transaction: Transaction) -> list[str]:
+    """Return the URI of each running run's policy that was trained last."""
+    newest = (
+        select(func.max(CHECKPOINTS.c.id))
+        .join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id)
+        .where(RUNS.c.state == RunState.RUNNING.value, CHECKPOINTS.c.kind == "policy")
+        .group_by(CHECKPOINTS.c.run_id)
+    )
+    found = transaction.execute(select(CHECKPOINTS.c.uri).where(CHECKPOINTS.c.id.in_(newest))).scalars()
+    return [uri for uri in found if not is_server(uri)]
+
+
 class WeightsFollower:
     """Fetches weights into a folder, names them there, and calls a server that can reload.
 
     Args:
         folder: that the server sees under the same path.
-        reload_url: of a server that loads weights while it runs; empty: it is restarted by whoever
-            watches the folder.
+        reload_url: of servers that load weights while they run; empty: they are restarted by
+            whoever watches the folder.
+
+    Raises:
+        InputError: if the URL is malformed.
     """
 
     def __init__(self, database: Database, artifacts: ArtifactStore, folder: Path, reload_url: str = "") -> None:
         self._database = database
         self._artifacts = artifacts
         self._folder = folder
-        self._http = model_client(reload_url, "", RELOAD_SECONDS)
-        self._reloads = bool(reload_url)
-
-    def close(self) -> None:
-        self._http.close()
+        self._reload_url, self._servers = _reloaded(reload_url) if reload_url else ("", list)
 
     def follow(self) -> Served | None:
-        """Bring the served weights in step once; return what is to be served, None while nothing
-        was ever asked for.
+        """Bring the served weights in step once, and fetch those that will be asked for next;
+        return what is to be served, None while nothing was ever asked for.
 
         Raises:
-            RestMctsError: if the weights cannot be fetched.
-            httpx2.HTTPError: if the server does not answer or does not take them.
+            RestMctsError: if weights cannot be fetched.
+            httpx2.HTTPError: if a server does not answer or does not take them; the others have
+                them.
         """
         current = self._current()
         with self._database.transaction() as transaction:
             uri = wanted_policy(transaction, current.name if current is not None else None)
+            coming = newest_policies(transaction)
         if uri is not None:
             current = self._fetched(uri)
             pending = self._folder / f".{POINTER}"
             pending.write_text(f"{current.name}\n{current.path}\n", encoding="utf-8")
             pending.rename(self._folder / POINTER)
             log.info("%s is to be served from %s", current.name, current.path)
-        if current is not None and self._reloads:
+        if current is not None:
             self._reload(current)
+        for newest in coming:
+            self._fetched(newest)
         return current
 
     def _current(self) -> Served | None:
@@ -120,12 +141,31 @@ class WeightsFollower:
         return Served(name, str(link))
 
     def _reload(self, wanted: Served) -> None:
-        models = self._http.get("/v1/models").raise_for_status().json()["data"]
-        known = {str(model.get(key, "")).rpartition("/")[2] for model in models for key in ("id", "root")}
-        if wanted.name.rpartition("/")[2] in known:
-            return
-        self._http.post("/update_weights_from_disk", json={"model_path": wanted.path}).raise_for_status()
-        log.info("the server took %s", wanted.name)
+        failures = []
+        for host in self._servers():
+            try:
+                self._reload_at(host, wanted)
+            except httpx2.HTTPError as error:
+                failures.append(error)
+        if failures:
+            raise failures[0]
+
+    def _reload_at(self, host: str, wanted: Served) -> None:
+        with model_client(url_at(self._reload_url, host), "", RELOAD_SECONDS) as http:
+            models = http.get("/v1/models").raise_for_status().json()["data"]
+            known = {str(model.get(key, "")).rpartition("/")[2] for model in models for key in ("id", "root")}
+            if wanted.name.rpartition("/")[2] in known:
+                return
+            http.post("/update_weights_from_disk", json={"model_path": wanted.path}).raise_for_status()
+        log.info("the server at %s took %s", host, wanted.name)
+
+
+def _reloaded(url: str) -> tuple[str, Callable[[], Sequence[str]]]:
+    """Return a URL without its options, and a function that returns the servers it names."""
+    if not has_hosts(url):
+        raise InputError(f"{url}: no server; write http://HOST:PORT")
+    base, options = url.partition("?")[0], dict(parse_qsl(urlsplit(url).query))
+    return base, hosts_now(base, by_name=is_by_name(url, base, options))
 
 
 def main() -> None:

@@ -42,6 +42,9 @@ BATCH_FILL = Histogram(
 FORWARD_SECONDS = Histogram("restmcts_forward_seconds", "Time in the model for one claim.", ["kind"], buckets=SECONDS)
 TOKENS = Counter("restmcts_tokens", "Tokens: generated, read as prompts, scored.", ["kind"])
 GIVEN_BACK = Counter("restmcts_requests_given_back", "Requests that an error left to a later attempt.", ["kind"])
+REPLICA_FAILURES = Counter(
+    "restmcts_replica_failures", "Batches that one of a model's servers left to its other servers."
+)
 CHECKPOINT_LOADS = Counter("restmcts_checkpoint_loads", "Checkpoints loaded into memory.")
 CHECKPOINT_LOAD_SECONDS = Histogram(
     "restmcts_checkpoint_load_seconds", "Time to fetch and load a checkpoint.", buckets=SECONDS

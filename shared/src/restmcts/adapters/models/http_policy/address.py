@@ -3,13 +3,15 @@
 
 The scheme names the protocol: `openai` (completions of raw text: vLLM, SGLang, llama.cpp,
 `transformers serve`), `chat` (their chat route) or `tgi` (text-generation-inference's `/generate`).
-A URI contains no token: tokens are settings, by host.
+A URI contains no token: tokens are settings, by host. Several servers of one model are written as
+`openai+http://ONE:8000,TWO:8000/v1?model=NAME`, or as one name that has an address for each of
+them, with the option `replicas=dns`.
 """
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal, get_args
-from urllib.parse import parse_qsl, quote, urlsplit
+from urllib.parse import parse_qsl, quote, urlsplit, urlunsplit
 
 from restmcts.domain.prompts import template_named
 from restmcts.errors import InputError
@@ -18,7 +20,8 @@ Protocol = Literal["openai", "chat", "tgi"]
 SCORING_PROTOCOLS = ("pooling", "classify")
 """Of servers that score (restmcts.adapters.models.http_scorer); no policies."""
 _SCHEMES = (*get_args(Protocol), *SCORING_PROTOCOLS)
-_OPTIONS = ("model", "template", "prefill", "concurrency")
+_OPTIONS = ("model", "template", "prefill", "concurrency", "replicas")
+DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +36,8 @@ class ServerAddress:
         template: of the prompts.
         prefill: whether a chat server continues the assistant's last turn (vLLM, SGLang); else it
             is shown to it as text.
-        concurrency: requests under way at once; None: as the settings say.
+        concurrency: requests of one server under way at once; None: as the settings say.
+        by_name: whether each address of the host's name is a server.
     """
 
     protocol: Protocol
@@ -42,11 +46,12 @@ class ServerAddress:
     template: str = "plain"
     prefill: bool = False
     concurrency: int | None = None
+    by_name: bool = False
 
     @property
-    def host(self) -> str:
-        """Return `host:port` as the URL writes it."""
-        return urlsplit(self.base_url).netloc
+    def hosts(self) -> tuple[str, ...]:
+        """Return each server's `host:port` as the URL writes it."""
+        return hosts_of(self.base_url)
 
     @property
     def uri(self) -> str:
@@ -56,6 +61,7 @@ class ServerAddress:
             "template": self.template if self.template != "plain" else "",
             "prefill": "1" if self.prefill else "",
             "concurrency": str(self.concurrency or ""),
+            "replicas": "dns" if self.by_name else "",
         }
         query = "&".join(f"{name}={quote(value, safe='/:@')}" for name, value in given.items() if value)
         return f"{self.protocol}+{self.base_url}" + (f"?{query}" if query else "")
@@ -63,6 +69,10 @@ class ServerAddress:
     def serving(self, model: str) -> "ServerAddress":
         """Return the same server with another model."""
         return replace(self, model=model)
+
+    def at(self, host: str) -> "ServerAddress":
+        """Return one server of several."""
+        return replace(self, base_url=url_at(self.base_url, host), by_name=False)
 
 
 def is_server(uri: str) -> bool:
@@ -86,13 +96,13 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
             is not known.
     """
     protocol, _, rest = uri.partition("+")
-    parts = urlsplit(rest)
     # A part of the URI that may hold a password is not shown again.
-    shown = uri.rpartition("@")[2] if "@" in parts.netloc else uri
-    if protocol not in get_args(Protocol) or parts.scheme not in ("http", "https") or not parts.hostname:
+    shown = uri.rpartition("@")[2]
+    if protocol not in get_args(Protocol) or not has_hosts(rest):
         raise InputError(
             f"{shown}: no policy server; write openai+http://HOST:PORT/v1?model=NAME, chat+http://… or tgi+http://…"
         )
+    parts = urlsplit(rest)
     refuse_password(uri, parts.netloc)
     options = dict(parse_qsl(parts.query))
     unknown = sorted(set(options) - set(_OPTIONS))
@@ -106,7 +116,43 @@ def parse_address(uri: str, *, needs_model: bool = True) -> ServerAddress:
     template_named(template)
     base_url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
     prefill = options.get("prefill", "") in ("1", "true", "yes")
-    return ServerAddress(protocol, base_url, options.get("model", ""), template, prefill, concurrency_of(uri, options))  # type: ignore[arg-type]
+    return ServerAddress(
+        protocol,  # type: ignore[arg-type]
+        base_url,
+        options.get("model", ""),
+        template,
+        prefill,
+        concurrency_of(uri, options),
+        is_by_name(uri, base_url, options),
+    )
+
+
+def hosts_of(url: str) -> tuple[str, ...]:
+    """Return the hosts that a URL lists, each with its port as it is written."""
+    return tuple(urlsplit(url).netloc.split(","))
+
+
+def url_at(url: str, host: str) -> str:
+    """Return the URL with one host in place of those that it lists."""
+    return urlunsplit(urlsplit(url)._replace(netloc=host))
+
+
+def split_host(host: str) -> tuple[str, int | None]:
+    """Return the name of `host:port`, and the port if one is written.
+
+    Raises:
+        ValueError: if it is malformed.
+    """
+    parts = urlsplit(f"//{host}")
+    return parts.hostname or "", parts.port
+
+
+def has_hosts(url: str) -> bool:
+    """Return whether a URL is one of HTTP, and each host that it lists is well-formed."""
+    try:
+        return urlsplit(url).scheme in DEFAULT_PORTS and all(split_host(host)[0] for host in hosts_of(url))
+    except ValueError:
+        return False
 
 
 def refuse_password(uri: str, netloc: str) -> None:
@@ -132,3 +178,20 @@ def concurrency_of(uri: str, options: Mapping[str, str]) -> int | None:
     if not given.isdecimal() or int(given) < 1:
         raise InputError(f"{uri}: concurrency is {given!r}; give a number of at least 1")
     return int(given)
+
+
+def is_by_name(uri: str, url: str, options: Mapping[str, str]) -> bool:
+    """Return whether a URI says that each address of its host's name is a server.
+
+    Raises:
+        InputError: if it says something else, or has several hosts, or certificates, which are of
+            names.
+    """
+    given = options.get("replicas", "")
+    if given not in ("", "dns"):
+        raise InputError(
+            f"{uri}: replicas is {given!r}; write replicas=dns, or list the servers: http://ONE:PORT,TWO:PORT"
+        )
+    if given and (len(hosts_of(url)) > 1 or not url.startswith("http://")):
+        raise InputError(f"{uri}: replicas=dns is for one name, with http; list the servers themselves")
+    return bool(given)

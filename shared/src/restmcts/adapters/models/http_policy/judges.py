@@ -1,14 +1,9 @@
 """Language models that judge solutions, each opened once."""
 
-from typing import TYPE_CHECKING
-
 from restmcts.adapters.models.http_policy.address import parse_address
-from restmcts.adapters.models.http_policy.opening import open_policy
+from restmcts.adapters.models.http_policy.opening import ClosableProposer, open_policy
 from restmcts.ports import StepProposer
 from restmcts.settings import PolicyServerSettings
-
-if TYPE_CHECKING:
-    from restmcts.adapters.models.http_policy.proposer import HttpProposer
 
 
 class Judges:
@@ -20,7 +15,7 @@ class Judges:
 
     def __init__(self, settings: PolicyServerSettings) -> None:
         self._settings = settings
-        self._opened: dict[str, HttpProposer] = {}
+        self._opened: dict[str, ClosableProposer] = {}
 
     def open(self, address: str) -> StepProposer:
         """Return the model at an address.

@@ -4,17 +4,25 @@ The clients' libraries take a second to import; whoever has no policy behind HTT
 """
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Protocol
 
 from restmcts.adapters.models.http_policy.address import ServerAddress, is_server, parse_address
 from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.ports import StreamingProposer
 from restmcts.settings import PolicyServerSettings
 
 if TYPE_CHECKING:
     from restmcts.adapters.models.http_policy.calling import ServerLimits
-    from restmcts.adapters.models.http_policy.proposer import HttpProposer
 
 _DIGITS_OF_NAME = 16
+
+
+class ClosableProposer(StreamingProposer, Protocol):
+    """A policy behind HTTP."""
+
+    def close(self) -> None:
+        """Give up the connections."""
+        ...
 
 
 def served_name(uri: str) -> str:
@@ -39,11 +47,20 @@ def policy_address(uri: str, settings: PolicyServerSettings) -> ServerAddress | 
     return None
 
 
-def open_policy(address: ServerAddress, settings: PolicyServerSettings) -> "HttpProposer":
+def open_policy(address: ServerAddress, settings: PolicyServerSettings) -> ClosableProposer:
     """Return a proposer; a token goes to the host that it is set for alone."""
     from restmcts.adapters.models.http_policy.proposer import HttpProposer
+    from restmcts.adapters.models.http_policy.replicated import ReplicatedProposer
 
-    return HttpProposer(address, token_of(address.host, settings), limits_of(settings))
+    hosts, limits = address.hosts, limits_of(settings)
+    if len(hosts) == 1 and not address.by_name:
+        return HttpProposer(address, token_of(hosts[0], settings), limits)
+
+    def opened(host: str, limits: "ServerLimits") -> HttpProposer:
+        named = hosts[0] if address.by_name else host
+        return HttpProposer(address.at(host), token_of(named, settings), limits)
+
+    return ReplicatedProposer(address, opened, limits)
 
 
 def token_of(host: str, settings: PolicyServerSettings) -> str:

@@ -40,8 +40,8 @@ from restmcts.ports import MayBegin, always
 
 # What servers take: torch and numpy seed with 32 bits, JSON numbers are signed in some.
 _MAX_SEED = 2**31
-# Requests that are answered together, for each call that may be under way.
-_REQUESTS_A_CALL = 8
+REQUESTS_A_CALL = 8
+"""Requests that are answered together, for each call that may be under way."""
 _BACKENDS: dict[str, Callable[[ServerAddress, str, float], Backend]] = {
     "openai": CompletionsBackend,
     "chat": ChatBackend,
@@ -131,7 +131,7 @@ class HttpProposer:
         Args:
             may_begin: as `StreamingProposer.stream` says.
         """
-        size = _REQUESTS_A_CALL * self._concurrency
+        size = REQUESTS_A_CALL * self._concurrency
         for begin in range(0, len(requests), size):
             if begin and not may_begin():
                 return

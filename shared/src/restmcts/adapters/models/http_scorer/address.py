@@ -6,13 +6,21 @@ contains no token: tokens are settings, by host, as those of policy servers are.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlsplit
 
-from restmcts.adapters.models.http_policy.address import SCORING_PROTOCOLS, concurrency_of, refuse_password
+from restmcts.adapters.models.http_policy.address import (
+    SCORING_PROTOCOLS,
+    concurrency_of,
+    has_hosts,
+    hosts_of,
+    is_by_name,
+    refuse_password,
+    url_at,
+)
 from restmcts.errors import InputError
 
-_OPTIONS = ("model", "tokenizer", "concurrency")
+_OPTIONS = ("model", "tokenizer", "concurrency", "replicas")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +33,8 @@ class ScoringAddress:
         model: the name under which it must serve the reward model.
         tokenizer: folder or hub id; texts are encoded here, so that scores are read at the right
             tokens.
-        concurrency: requests under way at once; None: as the settings say.
+        concurrency: requests of one server under way at once; None: as the settings say.
+        by_name: whether each address of the host's name is a server.
     """
 
     route: str
@@ -33,11 +42,16 @@ class ScoringAddress:
     model: str
     tokenizer: str
     concurrency: int | None = None
+    by_name: bool = False
 
     @property
-    def host(self) -> str:
-        """Return `host:port` as the URL writes it."""
-        return urlsplit(self.base_url).netloc
+    def hosts(self) -> tuple[str, ...]:
+        """Return each server's `host:port` as the URL writes it."""
+        return hosts_of(self.base_url)
+
+    def at(self, host: str) -> "ScoringAddress":
+        """Return one server of several."""
+        return replace(self, base_url=url_at(self.base_url, host), by_name=False)
 
 
 def is_scoring_server(place: str) -> bool:
@@ -53,12 +67,12 @@ def parse_scoring_address(place: str, options: Mapping[str, str]) -> ScoringAddr
             is not known.
     """
     route, _, url = place.partition("+")
-    parts = urlsplit(url)
-    refuse_password(place, parts.netloc)
-    if parts.scheme not in ("http", "https") or not parts.hostname or parts.fragment:
+    parts = urlsplit(url) if has_hosts(url) else None
+    if parts is None or parts.fragment:
         raise InputError(
-            f"{place}: no scoring server; write pooling+http://HOST:PORT?model=NAME&format=NAME or classify+http://…"
+            f"{place.rpartition('@')[2]}: no scoring server; write pooling+http://HOST:PORT?model=NAME&format=NAME or classify+http://…"
         )
+    refuse_password(place, parts.netloc)
     unknown = sorted(set(options) - set(_OPTIONS))
     if unknown:
         raise InputError(
@@ -70,4 +84,5 @@ def parse_scoring_address(place: str, options: Mapping[str, str]) -> ScoringAddr
             f"{place}: name the model that the server serves, ?model=NAME; another model's scores are never accepted in its place"
         )
     base_url = f"{parts.scheme}://{parts.netloc}{parts.path.rstrip('/')}"
-    return ScoringAddress(route, base_url, model, options.get("tokenizer") or model, concurrency_of(place, options))
+    tokenizer, concurrency = options.get("tokenizer") or model, concurrency_of(place, options)
+    return ScoringAddress(route, base_url, model, tokenizer, concurrency, is_by_name(place, base_url, options))
