@@ -18,8 +18,8 @@ class LlmDemoSize:
 
     difficulty: str = "1"
     demonstrations: int = 60
-    searched: int = 500
-    test: int = 500
+    searched: int = 400
+    test: int = 300
     compared: int = 60
     seed_steps: int = 80
     policy_steps: int = 40
