@@ -43,7 +43,8 @@ env: .env ## Write .env for docker compose, with random secrets; one that is the
 .env:
 	@umask 077; uid=$$(id -u); sed 1d .env.example | while IFS= read -r line; do \
 		case $$line in *=change-me) line=$${line%change-me}$$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n');; \
-			'#CLI_UID='*) line=CLI_UID=$$uid;; esac; \
+			'#CLI_UID='*) line=CLI_UID=$$uid;; \
+			'#MODEL_THREADS='*) line=MODEL_THREADS=$$(( $(CORES) < 3 ? 1 : $(CORES) / 3 ));; esac; \
 		printf '%s\n' "$$line"; \
 	done > .env.partial && mv .env.partial .env
 	@echo "env: wrote .env with random secrets"

@@ -209,6 +209,8 @@ def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
     assert EXAMPLE_SECRET not in written[0]
     assert len(set(secrets)) == (ROOT / ".env.example").read_text(encoding="utf-8").count(f"={EXAMPLE_SECRET}\n")
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    threads = max(1, os.sysconf("SC_NPROCESSORS_ONLN") // 3)
+    assert f"\nMODEL_THREADS={threads}\n" in written[0], "three kinds of worker compute"
     assert f"\nCLI_UID={os.getuid()}\n" in written[0], "the cli container writes as whoever made it, root too"
 
 
