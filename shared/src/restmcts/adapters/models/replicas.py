@@ -118,7 +118,8 @@ class Replicas(Generic[Client]):
                         failed.add(host)
                         self._leave_out(host, said)
                         continue
-                    waiting = [place for place in waiting if place not in set(given[host])]
+                    done = set(given[host])
+                    waiting = [place for place in waiting if place not in done]
                     yield from zip(given[host], found, strict=True)
 
     def _present(self) -> list[str]:
