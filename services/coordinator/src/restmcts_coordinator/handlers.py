@@ -176,8 +176,14 @@ class CoordinatorHandlers:
                 runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
 
     def _admit(self, transaction: Transaction, run: StoredRun) -> None:
+        """Let trees search; first those of phases that other phases wait for, so that trainings
+        begin early and what nothing waits for is done beside them.
+        """
         num_free = self._max_trees_in_flight - runs.num_searching(transaction, run.id)
-        for row in runs.phases_of(transaction, run.id):
+        rows = runs.phases_of(transaction, run.id)
+        pending = (PHASE.validate_python(row.spec) for row in rows if row.state == PhaseState.PENDING)
+        needed = {name for phase in pending for name in phase.needs()}
+        for row in sorted(rows, key=lambda row: row.name not in needed):
             if row.state == PhaseState.SEARCHING and num_free > 0:
                 tree_ids = trees.admit(transaction, row.id, num_free)
                 num_free -= len(tree_ids)
