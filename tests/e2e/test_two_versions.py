@@ -7,8 +7,7 @@ import os
 import subprocess
 import sys
 import tarfile
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 import pytest
@@ -22,6 +21,7 @@ from restmcts_cli.processes.server_processes import NAME
 from restmcts_cli.processes.stack_processes import Stack
 from sqlalchemy import select
 
+from tests.e2e.conftest import COMMAND
 from tests.e2e.test_stack import scrape
 
 ROOT = Path(__file__).parents[2]
@@ -47,30 +47,26 @@ def older_code(tmp_path_factory: pytest.TempPathFactory) -> str:
 
 
 @pytest.fixture(scope="module")
-def stack(environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory, older_code: str) -> Iterator[Stack]:
-    """A stack of this version, with a second worker of each kind that is of the older one."""
-    stack = Stack(tmp_path_factory.mktemp("stack") / "stack", {**environment, "RESTMCTS_RECONCILE_SECONDS": "2"})
-    stack.up({"coordinator": 1, **dict.fromkeys(KINDS, 1)})
-    try:
-        start(older(stack, older_code), *(f"{kind}-9" for kind in KINDS))
-        yield stack
-    finally:
-        stack.down()
+def up(
+    environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory, older_code: str
+) -> Iterator[Callable[..., Stack]]:
+    """Bring a stack to these numbers of workers, by the command line of this version or of the
+    older one, which starts what is missing.
+    """
+    folder = tmp_path_factory.mktemp("stack") / "stack"
 
+    def call(*arguments: str, **settings: str) -> None:
+        told = {**environment, "RESTMCTS_RECONCILE_SECONDS": "2", **settings}
+        done = subprocess.run([*COMMAND, *arguments], capture_output=True, text=True, env=told, check=False)
+        assert done.returncode == 0, done.stderr
 
-def older(stack: Stack, older_code: str) -> Stack:
-    """Return the same stack, whose workers are of the older version from now on."""
-    return Stack(stack.folder, {**os.environ, "RESTMCTS_RECONCILE_SECONDS": "2", "PYTHONPATH": older_code})
+    def run(*workers: str, is_older: bool = False) -> Stack:
+        settings = {"PYTHONPATH": older_code} if is_older else {}
+        call("stack", "up", "--dir", str(folder), "--workers", ",".join(workers), **settings)
+        return Stack(folder)
 
-
-def start(stack: Stack, *names: str) -> None:
-    with stack.locked():
-        for name in names:
-            stack.start_worker(name)
-    deadline = time.monotonic() + 120
-    while any(stack.faults()[name] for name in names):
-        assert time.monotonic() < deadline, {name: stack.log_file(name).read_text()[-2000:] for name in names}
-        time.sleep(0.2)
+    yield run
+    call("stack", "down", "--dir", str(folder))
 
 
 def handled(stack: Stack, name: str) -> float:
@@ -90,28 +86,24 @@ def test_the_older_code_is_what_older_workers_run(older_code: str) -> None:
     assert said.stdout.startswith(older_code.split(os.pathsep)[0])
 
 
-@pytest.mark.parametrize("coordinator", ["this", "older"])
-def test_a_run_is_served_by_workers_of_both_versions(
-    stack: Stack,
-    older_code: str,
-    puzzles: Sequence[Problem],
-    puzzle_policy: Path,
-    tmp_path: Path,
-    coordinator: str,
+def test_a_run_is_served_by_workers_of_both_versions_under_the_coordinator_of_either(
+    up: Callable[..., Stack], puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
 ) -> None:
-    if coordinator == "older":
-        stack.stop("coordinator-1")
-        start(older(stack, older_code), "coordinator-9")
+    up(*(f"{kind}=1" for kind in ("coordinator", *KINDS)))
+    stack = up(*(f"{kind}=2" for kind in KINDS), is_older=True)
     keys = (stack.settings["RESTMCTS_S3_ACCESS_KEY"], stack.settings["RESTMCTS_S3_SECRET_KEY"])
     artifacts = S3ArtifactStore(stack.settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, tmp_path, 2**30)
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
-    searching = [name for kind in ("tree-search", "policy-generator") for name in (f"{kind}-1", f"{kind}-9")]
-    before = {name: handled(stack, name) for name in searching}
-    run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:24], small_plan(1))
-    assert await_end(database, run_id, seconds=240) == "done"
-    assert faults(database, run_id) == []
-    with database.transaction() as transaction:
-        assert transaction.execute(select(DEAD_LETTERS)).all() == []
+    both = [f"{kind}-{number}" for kind in ("tree-search", "policy-generator") for number in (1, 2)]
+    for _ in range(2):
+        before = {name: handled(stack, name) for name in both}
+        run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:24], small_plan(1))
+        assert await_end(database, run_id, seconds=240) == "done"
+        assert faults(database, run_id) == []
+        with database.transaction() as transaction:
+            assert transaction.execute(select(DEAD_LETTERS)).all() == []
+        shares = {name: handled(stack, name) - before[name] for name in both}
+        assert all(shares.values()), f"one version did nothing: {shares}"
+        up("coordinator=0")
+        up("coordinator=1", is_older=True)
     database.close()
-    shares = {name: handled(stack, name) - before[name] for name in searching}
-    assert all(shares.values()), f"one version did nothing: {shares}"
