@@ -212,10 +212,14 @@ def test_the_next_policy_is_fetched_while_the_one_before_is_served(tmp_path: Pat
         run_id = make_run(run, policies)
         with run.database.transaction() as transaction:
             promotions.promote(transaction, runs.checkpoints_of(transaction, run_id)["base"])
-        served = WeightsFollower(run.database, run.artifacts, tmp_path).follow()
+        follower = WeightsFollower(run.database, run.artifacts, tmp_path)
+        served = follower.follow()
         assert served is not None and served.name == served_name(policies[0])
         fetched = tmp_path / served_name(policies[1])
         assert (fetched / "config.json").read_text() == '{"is": "policy-1"}'
+        fetched.unlink()
+        follower.follow()
+        assert not fetched.is_symlink(), "it is fetched ahead once"
 
 
 def test_a_policy_on_a_server_of_its_own_is_nobody_elses_to_serve(tmp_path: Path) -> None:

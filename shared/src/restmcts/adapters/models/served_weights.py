@@ -98,6 +98,8 @@ class WeightsFollower:
         self._artifacts = artifacts
         self._folder = folder
         self._reload_url, self._servers = _reloaded(reload_url) if reload_url else ("", list)
+        # Each is fetched ahead once: where the cache holds too few, two would drive each other out.
+        self._fetched_ahead: set[str] = set()
 
     def follow(self) -> Served | None:
         """Bring the served weights in step once, and fetch those that will be asked for next;
@@ -121,7 +123,9 @@ class WeightsFollower:
         if current is not None:
             self._reload(current)
         for newest in coming:
-            self._fetched(newest)
+            if newest not in self._fetched_ahead:
+                self._fetched(newest)
+                self._fetched_ahead.add(newest)
         return current
 
     def _current(self) -> Served | None:
