@@ -20,7 +20,7 @@ class LlmDemoSize:
     demonstrations: int = 60
     searched: int = 400
     test: int = 300
-    compared: int = 60
+    compared: int = 40
     seed_steps: int = 80
     policy_steps: int = 40
     value_steps: int = 16
