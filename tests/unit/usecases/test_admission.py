@@ -48,17 +48,17 @@ def admitted(database: Database, phases: Sequence[Phase], max_trees: int) -> Cou
     ("phases", "max_trees", "expected"),
     [
         ((GRADE, COLLECT, TRAIN), 3, {"collect": 3}),
-        ((GRADE, COLLECT, TRAIN), 6, {"collect": 4, "grade": 2}),
+        ((GRADE, COLLECT, TRAIN), 6, {"collect": 4}),
         ((GRADE, COLLECT), 3, {"grade": 3}),
     ],
 )
-def test_what_a_training_waits_for_comes_first(
+def test_what_a_training_waits_for_searches_alone(
     database: Database, phases: Sequence[Phase], max_trees: int, expected: dict[str, int]
 ) -> None:
     assert admitted(database, phases, max_trees) == expected
 
 
-def test_what_a_promotion_waits_for_comes_first(database: Database) -> None:
+def test_what_a_promotion_waits_for_searches_alone(database: Database) -> None:
     candidate = TrainPolicyPhase("policy-1", 1, "policy", TrainingSettings(), (), solutions_of="set")
     waits = PromotionPhase("gate", 1, "policy", "policy-1", "grade")
     assert admitted(database, (COLLECT, GRADE, candidate, waits), 3) == {"grade": 3}

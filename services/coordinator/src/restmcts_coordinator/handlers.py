@@ -72,7 +72,9 @@ class CoordinatorHandlers:
         rows = runs.phases_of(transaction, run.id)
         checkpoints = promotions.models(transaction, run.id)
         ready = {row.name for row in rows if row.state == PhaseState.DONE} | set(checkpoints)
-        moved = [self._move(transaction, run, row, rows, ready, checkpoints) for row in rows]
+        # Value models last: while one is trained, the new policy can be evaluated.
+        in_turn = sorted(rows, key=lambda row: row.kind == "train-value")
+        moved = [self._move(transaction, run, row, rows, ready, checkpoints) for row in in_turn]
         return any(moved)
 
     def _move(
@@ -176,15 +178,16 @@ class CoordinatorHandlers:
                 runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
 
     def _admit(self, transaction: Transaction, run: StoredRun) -> None:
-        """Let trees search; first those of phases that other phases wait for, so that trainings
-        begin early and what nothing waits for is done beside them.
+        """Let trees search: while there are any that other phases wait for, those alone; what
+        nothing waits for is done beside trainings.
         """
         num_free = self._max_trees_in_flight - runs.num_searching(transaction, run.id)
         rows = runs.phases_of(transaction, run.id)
         pending = (PHASE.validate_python(row.spec) for row in rows if row.state == PhaseState.PENDING)
         needed = {name for phase in pending for name in phase.needs()}
-        for row in sorted(rows, key=lambda row: row.name not in needed):
-            if row.state == PhaseState.SEARCHING and num_free > 0:
+        searching = [row for row in rows if row.state == PhaseState.SEARCHING]
+        for row in [row for row in searching if row.name in needed] or searching:
+            if num_free > 0:
                 tree_ids = trees.admit(transaction, row.id, num_free)
                 num_free -= len(tree_ids)
                 for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
