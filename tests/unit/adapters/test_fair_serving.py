@@ -266,6 +266,19 @@ def test_models_that_are_in_use_keep_their_memory_and_the_others_give_it_up(one:
     assert (used.num_spared, idle.num_spared) == (1, 2)
 
 
+def test_a_model_that_nobody_uses_gives_up_its_memory_as_another_is_loaded(one: Any) -> None:
+    first, second, third, *_ = names(one)
+    cache = ModelCache(one.database, Sparing, max_models=3)
+    with cache.use(first) as idle:
+        pass
+    with cache.use(second) as used:
+        assert idle.num_spared == 1
+        with cache.use(third):
+            assert (idle.num_spared, used.num_spared) == (2, 0)
+    with cache.use(first):
+        assert (idle.num_spared, used.num_spared) == (2, 0)
+
+
 def test_pauses_grow_to_a_bound_and_end_with_the_first_answer() -> None:
     now = [0.0]
     turns, batch, other = Turns(lambda: now[0]), Batch(1, ""), Batch(2, "")

@@ -151,9 +151,12 @@ class _Shelf(Generic[Model]):
 
     def spare_memory(self) -> None:
         with self._lock:
-            for uri, model in self._models.items():
-                if not self._users[uri] and isinstance(model, _Sparing):
-                    model.spare_memory()
+            self._spare_memory()
+
+    def _spare_memory(self) -> None:
+        for uri, model in self._models.items():
+            if not self._users[uri] and isinstance(model, _Sparing):
+                model.spare_memory()
 
     def close(self) -> None:
         while self._models:
@@ -165,6 +168,7 @@ class _Shelf(Generic[Model]):
                 self._models.move_to_end(uri)
                 return self._models[uri]
             self._make_room()
+            self._spare_memory()
         try:
             with metrics.CHECKPOINT_LOAD_SECONDS.time():
                 model = self._load(uri)
