@@ -67,12 +67,21 @@ class LazyCommand:
         found = getattr(import_module(f"restmcts_cli.commands.{module}"), attribute)
         holder = typer.Typer(rich_markup_mode="rich", callback=lambda: None)
         if isinstance(found, typer.Typer):
-            for command in found.registered_commands:
-                command.cls = _Command
+            _answer_well(found)
             holder.add_typer(found, name=name, cls=_Group)
         else:
             holder.command(name, cls=_Command)(found)
         return _with_whole_paragraphs(get_command(holder).commands[name])  # type: ignore[attr-defined]
+
+
+def _answer_well(group: typer.Typer) -> None:
+    """Let the commands of a group, and of the groups below it, be of the classes above."""
+    for command in group.registered_commands:
+        command.cls = _Command
+    for below in group.registered_groups:
+        below.cls = _Group
+        if below.typer_instance is not None:
+            _answer_well(below.typer_instance)
 
 
 def _with_whole_paragraphs(command: Any) -> Any:

@@ -102,6 +102,9 @@ class Commands(LazyGroup):
         "dead-letters": LazyCommand(
             "operations.dead_letters:app", "List, retry and drop messages that could not be handled."
         ),
+        "projects": LazyCommand(
+            "operations.projects:app", "Share a stack among teams: quotas, tokens, and who did what."
+        ),
         "storage": LazyCommand("operations.storage:app", "Delete what no run needs any more."),
         "db": LazyCommand("operations.db:app", "Upgrade the database to the tables of this version."),
     }

@@ -14,6 +14,8 @@ import pytest
 from alembic.script import ScriptDirectory
 from restmcts.adapters.sql import migrate, versions
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.project_rows import Usage
+from restmcts.adapters.sql.state import projects, runs
 from restmcts.errors import InputError, RestMctsError
 from restmcts_cli.main import app
 from sqlalchemy import create_engine, text
@@ -150,6 +152,55 @@ def test_a_folder_of_a_later_version_is_left_alone(tmp_path: Path) -> None:
     assert "later version" in error
     code, error = run("db", "upgrade", "--workdir", str(tmp_path))
     assert code != 0 and "is this code older than the database?" in error
+
+
+def test_tables_of_a_later_version_that_only_adds_to_them_are_used(tmp_path: Path) -> None:
+    assert run("db", "upgrade", "--workdir", str(tmp_path))[0] == 0
+    later = f"{versions.newest()}a"
+    execute(tmp_path, f"UPDATE alembic_version SET version_num = '{later}'")
+    assert run("runs", "list", "--workdir", str(tmp_path))[0] == 0
+    assert run("db", "upgrade", "--workdir", str(tmp_path)) == (0, "the database is up to date\n")
+    engine = create_engine(f"sqlite:///{tmp_path / 'run.db'}")
+    with engine.connect() as connection:
+        assert versions.version_of(connection) == later
+    engine.dispose()
+
+
+def test_code_bears_what_only_adds_to_its_tables(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = ("0013b", "0014", "0014a", "0014b", "0015", "0015a")
+    for newest, borne in (("0014", ["0014", "0014a", "0014b"]), ("0014a", ["0014a", "0014b"]), ("0013", ["0013b"])):
+        monkeypatch.setattr(versions, "newest", lambda newest=newest: newest)
+        assert [version for version in asked if versions.bears(version)] == borne
+
+
+def test_tables_of_projects_come_and_go_beside_the_rows_that_are_there(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path / 'run.db'}"
+    migrate.upgrade(url, "0013")
+    columns = "name, method, seed, config, state, created_at, tags"
+    execute(
+        tmp_path,
+        f"INSERT INTO runs ({columns}) VALUES ('run', 'rest-em', 0, '{{}}', 'done', '2026-01-01 00:00:00', '[]')",
+    )
+    named = "run_id, name, kind, uri, digest, lineage, created_at"
+    execute(
+        tmp_path,
+        f"INSERT INTO checkpoints ({named}) VALUES (1, 'base', 'policy', 'here', '0', '{{}}', '2026-01-01 00:00:00')",
+    )
+    migrate.upgrade(url)
+    database = Database(url)
+    with database.transaction() as transaction:
+        projects.assign_run(transaction, 1, projects.create_project(transaction, "team"))
+        assert projects.project_of_run(transaction, "run") == 1
+        assert projects.usage(transaction, 1) == Usage(0, 0, 0, 1)
+    database.close()
+    migrate.downgrade(url, "0013")
+    assert {"projects", "api_tokens", "audit"} & {row[0] for row in schema(tmp_path)} == set()
+    migrate.upgrade(url)
+    database = Database(url)
+    with database.transaction() as transaction:
+        assert runs.checkpoints_of(transaction, 1)["base"].num_bytes is None, "no row was lost"
+        assert projects.project_of_run(transaction, "run") is None
+    database.close()
 
 
 def test_a_copy_that_cannot_be_written_can_be_looked_at(old_folder: Path) -> None:

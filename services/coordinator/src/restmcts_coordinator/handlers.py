@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads.tree_counts import summarise_trees
 from restmcts.adapters.sql.rows import StoredCheckpoint, StoredPhase, StoredRun
-from restmcts.adapters.sql.state import blocks, promotions, runs, token_budget, trees
+from restmcts.adapters.sql.state import blocks, projects, promotions, runs, token_budget, trees
 from restmcts.adapters.sql.tables import Need, PhaseState, RunState
 from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.phases import PHASE, Phase, PromotionPhase, SearchPhase, TrainPolicyPhase, TrainValuePhase
@@ -105,6 +105,9 @@ class CoordinatorHandlers:
             case PhaseState.WRITING, TrainPolicyPhase() | TrainValuePhase():
                 if runs.dataset_of(transaction, row.id) is None:
                     return False
+                if (reason := projects.over_bytes(transaction, run)) is not None:
+                    runs.pause_run(transaction, run.id, reason)
+                    return True
                 command = TrainPolicy if isinstance(phase, TrainPolicyPhase) else TrainValue
                 runs.set_phase(transaction, row.id, PhaseState.TRAINING, attempt=0, lease_until=None)
                 transaction.emit(command(phase_id=row.id))
@@ -182,6 +185,8 @@ class CoordinatorHandlers:
         nothing waits for is done beside trainings.
         """
         num_free = self._max_trees_in_flight - runs.num_searching(transaction, run.id)
+        left = projects.trees_left(transaction, run)
+        num_free = min(num_free, left) if left is not None else num_free
         rows = runs.phases_of(transaction, run.id)
         pending = (PHASE.validate_python(row.spec) for row in rows if row.state == PhaseState.PENDING)
         needed = {name for phase in pending for name in phase.needs()}

@@ -19,11 +19,12 @@ from restmcts_trainer.cards import write_card
 
 @dataclass(frozen=True, slots=True)
 class MadeCheckpoint:
-    """A stored checkpoint; the parent's if nothing was trained."""
+    """A stored checkpoint; the parent's if nothing was trained, which takes no more bytes."""
 
     uri: str
     digest: str
     lineage: dict[str, Any]
+    num_bytes: int = 0
 
 
 def store_checkpoint(
@@ -40,14 +41,16 @@ def store_checkpoint(
         return MadeCheckpoint(claim.parent.uri, claim.parent.digest, lineage)
     write_card(checkpoint, claim.phase, claim.parent.name, lineage, result)
     artifact = artifacts.put(checkpoint, "checkpoints", lineage)
-    return MadeCheckpoint(artifact.uri, artifact.digest, lineage)
+    return MadeCheckpoint(artifact.uri, artifact.digest, lineage, artifact.num_bytes)
 
 
 def register(transaction: Transaction, claim: ClaimedJob, made: MadeCheckpoint, result: dict[str, Any]) -> None:
     """End a job with its checkpoint."""
     kind = "policy" if isinstance(claim.phase, TrainPolicyPhase) else "value"
     name, parent = claim.phase.name, claim.parent.name
-    runs.add_checkpoint(transaction, claim.run_id, name, kind, made.uri, made.digest, parent, made.lineage)
+    runs.add_checkpoint(
+        transaction, claim.run_id, name, kind, made.uri, made.digest, parent, made.lineage, made.num_bytes
+    )
     runs.set_phase(transaction, claim.phase_id, PhaseState.DONE, result=result)
     blocks.unblock(transaction, Need.PHASE, claim.phase_id)
     transaction.emit(CheckpointTrained(run_id=claim.run_id))

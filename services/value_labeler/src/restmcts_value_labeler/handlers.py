@@ -72,6 +72,14 @@ class ValueLabelerHandlers:
             with self._database.transaction() as transaction:
                 blocks.unblock(transaction, Need.PHASE, message.phase_id)
                 if runs.dataset_of(transaction, message.phase_id) is None:
-                    runs.add_dataset(transaction, message.phase_id, phase.kind, artifact.uri, artifact.digest, card)
+                    runs.add_dataset(
+                        transaction,
+                        message.phase_id,
+                        phase.kind,
+                        artifact.uri,
+                        artifact.digest,
+                        card,
+                        artifact.num_bytes,
+                    )
         with self._database.transaction() as transaction:
             transaction.emit(DatasetWritten(run_id=row.run_id))

@@ -10,7 +10,7 @@ from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.reads.truth import source_of_verdicts
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun
-from restmcts.adapters.sql.state import archived_trees, promotions, runs, token_budget
+from restmcts.adapters.sql.state import archived_trees, projects, promotions, runs, token_budget
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.problems import Problem
@@ -63,6 +63,7 @@ class NewRun:
         checkpoints: by name.
         max_tokens: that it may generate in all.
         paused: begin only when it is resumed.
+        project: under whose quotas it is; None: it is a run of the operators.
     """
 
     name: str
@@ -74,6 +75,7 @@ class NewRun:
     checkpoints: Mapping[str, NewCheckpoint] = field(default_factory=dict)
     max_tokens: int | None = None
     paused: bool = False
+    project: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,13 +91,14 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
 
     Raises:
         InputError: if the name cannot be used or a run has it, a number is too large, a problem
-            cannot be read, or it goes on training an ensemble.
+            cannot be read, it goes on training an ensemble, or its project does not allow it.
     """
     name = check_name(new.name, "run")
     for what, number in (("seed", new.seed), ("token budget", new.max_tokens or 0)):
         if abs(number) > MAX_NUMBER:
             raise InputError(f"the {what} of a run is {number}: at most {MAX_NUMBER} can be stored")
     _check_trainable(new)
+    project = projects.project_named(transaction, new.project) if new.project is not None else None
     run_id = runs.create_run(transaction, name, new.method, new.seed, dict(new.config), new.max_tokens)
     runs.add_phases(transaction, run_id, new.phases)
     for model, checkpoint in new.checkpoints.items():
@@ -110,6 +113,9 @@ def create_run(transaction: Transaction, new: NewRun) -> CreatedRun:
             _Intake(filled if set_name == TRAIN else _Filled()),
             lambda name, found: runs.add_problems(transaction, run_id, name, found),
         )
+    # last: others of the project wait from here on
+    if project is not None:
+        projects.assign_run(transaction, run_id, project.id)
     if new.paused:
         steer.begin_paused(transaction, run_id)
     else:
@@ -252,12 +258,14 @@ def extend_run(transaction: Transaction, name: str, extension: Extension) -> tup
 
     Raises:
         InputError: if there is no such run, it has failed or was cancelled, its trees are archived,
-            a phase of its is another now, or a new phase needs what the run skipped.
+            a phase of its is another now, a new phase needs what the run skipped, or its project
+            has not the tokens or the room.
     """
     run = runs.lock_run(transaction, run_named(transaction, name).id)
     if run is None:
         raise NotFoundError(f"run {name} is gone")
     archived_trees.check_run_is_here(transaction, run.id)
+    projects.check_quotas(transaction, run, extension.max_tokens)
     added = added_phases(transaction, run, extension)
     for set_name, problems in extension.problems.items():
         if not runs.digests_of(transaction, run.id, set_name):

@@ -14,7 +14,7 @@ from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.queries import run_named
 from restmcts.adapters.sql.rows import StoredPhase, StoredRun
-from restmcts.adapters.sql.state import blocks, promotions, requests, runs, token_budget, trees
+from restmcts.adapters.sql.state import blocks, projects, promotions, requests, runs, token_budget, trees
 from restmcts.adapters.sql.state.requests import REQUESTS, WAKE_UPS
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.sql.state.trees import NODES, RUNS, TREES
@@ -45,9 +45,11 @@ def resume(transaction: Transaction, name: str, max_tokens: int | None = None) -
     while it was paused; what blocked it is tried again at once.
 
     Raises:
-        InputError: if there is no such run, it is not paused, or its token budget is spent.
+        InputError: if there is no such run, it is not paused, its token budget is spent, or its
+            project has not the tokens or the room.
     """
     run = _locked(transaction, name, RunState.PAUSED)
+    projects.check_quotas(transaction, run, max_tokens)
     if max_tokens is not None:
         token_budget.set_limit(transaction, run, max_tokens)
     token_budget.check(transaction, run.id)
@@ -67,7 +69,8 @@ def set_max_tokens(transaction: Transaction, name: str, max_tokens: int) -> None
     spent goes on.
 
     Raises:
-        InputError: if there is no such run, or it was paused and this budget is spent too.
+        InputError: if there is no such run, it was paused and this budget is spent too, or its
+            project has not the tokens or the room.
     """
     run = runs.lock_run(transaction, run_named(transaction, name).id)
     if run is None or run.state not in (RunState.RUNNING, RunState.PAUSED):
@@ -75,6 +78,7 @@ def set_max_tokens(transaction: Transaction, name: str, max_tokens: int) -> None
     if run.state == RunState.PAUSED and token_budget.is_spent(run.error):
         resume(transaction, name, max_tokens)
     else:
+        projects.check_quotas(transaction, run, max_tokens)
         token_budget.set_limit(transaction, run, max_tokens)
 
 

@@ -149,7 +149,7 @@ def _tables(connection: Connection) -> StackFinding:
     wanted = versions.newest()
     with connection.database.transaction() as transaction:
         found = versions.version_of(transaction.connection)
-    if found == wanted:
+    if found is not None and versions.bears(found):
         return StackFinding("tables", True, f"version {found}")
     option = f" --workdir {quote(str(connection.workdir))}" if connection.workdir is not None else ""
     remedy = f"restmcts db upgrade{option}"

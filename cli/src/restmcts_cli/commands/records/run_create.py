@@ -3,7 +3,7 @@ the database.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -49,6 +49,9 @@ def create(
         bool, typer.Option("--quick", help="The run of `restmcts demo --quick`; only with --demo.")
     ] = False,
     paused: Annotated[bool, typer.Option("--paused", help="Start only when `runs resume` is called.")] = False,
+    project: Annotated[
+        str | None, typer.Option(help="The project whose quotas it is under; if not given, it is under none.")
+    ] = None,
     workdir: Workdir = None,
     plugin: Plugins = None,
     dry_run: DryRun = False,
@@ -75,7 +78,7 @@ def create(
         return
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
     with connect(workdir, create=True) as connection:
-        created = store(connection, new_run(connection, name, spec, paused, reviews))
+        created = store(connection, replace(new_run(connection, name, spec, paused, reviews), project=project))
     note_reviews(spec, reviews[TRAIN], reviews[TEST])
     if json:
         print_json(created)

@@ -184,7 +184,7 @@ class Database:
         """
         with _storage_errors(), self.engine.begin() as connection:
             found = versions.version_of(connection)
-        if found == versions.newest():
+        if found is not None and versions.bears(found):
             return
         path = Path(self.engine.url.database or "")
         name = str(path) if self.is_sqlite else "the database"

@@ -24,8 +24,8 @@ LOCK_KEY = 2406_03816
 
 
 def upgrade(url: str, revision: str = "head") -> None:
-    """Migrate up; a database that is there already stays as it is. Two at once: one waits for the
-    other.
+    """Migrate up; a database whose tables this code works with stays as it is. Two at once: one
+    waits for the other.
 
     Raises:
         StorageError: if the database cannot be reached, or was made by a later version of this
@@ -37,7 +37,8 @@ def upgrade(url: str, revision: str = "head") -> None:
         found = versions.version_of(connection)
         if found is not None and not inspect(connection).has_table("alembic_version"):
             versions.stamp(connection, found)
-        command.upgrade(config, revision)
+        if revision != "head" or found is None or not versions.bears(found):
+            command.upgrade(config, revision)
 
     _run(url, task)
 

@@ -48,6 +48,7 @@ RIGHTS: dict[str, Mapping[str, str]] = {
         "requests": "UPDATE, DELETE",
         "promotions": "INSERT",
         "token_counts": "INSERT, DELETE",
+        "projects": "UPDATE",
     },
     "tree-search": {
         **_WORKER,

@@ -50,6 +50,7 @@ class StoredRun(RunFacts):
     config: JsonObject
     provenance: list[JsonObject] | None
     trees_in_store: JsonObject | None
+    project_id: int | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,6 +101,7 @@ class StoredCheckpoint:
     kind: str
     uri: str
     digest: str
+    num_bytes: int | None
     parent: str | None
     lineage: JsonObject
     benches: JsonObject
@@ -115,6 +117,7 @@ class StoredDataset:
     kind: str
     uri: str
     digest: str
+    num_bytes: int | None
     num_rows: int
     card: JsonObject
     created_at: datetime

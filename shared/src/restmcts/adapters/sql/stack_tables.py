@@ -1,10 +1,10 @@
 """The tables of what moves runs: messages on their way, messages that failed, what is waited for,
-and the processes of the stack.
+what is spent of token budgets, and the processes of the stack.
 """
 
 from datetime import datetime
 
-from sqlalchemy import Column, Index, Integer, Text, UniqueConstraint
+from sqlalchemy import BigInteger, Column, Index, Integer, Text, UniqueConstraint
 from sqlmodel import Field, SQLModel
 
 from restmcts.adapters.sql.tables import Need, big_key, one_of, time_column, time_of_insertion
@@ -81,3 +81,15 @@ class WorkerRow(SQLModel, table=True):
     doing: str | None = None
     since: datetime = Field(sa_column=time_column(nullable=False))
     num_done: int = 0
+
+
+class TokenCountRow(SQLModel, table=True):
+    """Tokens generated in a run that has a token budget: all that were counted so far, or what
+    one transaction adds to them.
+    """
+
+    __tablename__ = "token_counts"
+
+    id: int | None = Field(default=None, sa_column=big_key())
+    run_id: int = Field(index=True)
+    tokens: int = Field(sa_column=Column(BigInteger, nullable=False))

@@ -111,7 +111,8 @@ class Run(SQLModel, table=True):
     the run is still in it. `tags` are words of people; an archived run is left out of lists.
     `provenance` is what restmcts.domain.provenance records; None: the run is older than that.
     `trees_in_store` is what restmcts.adapters.sql.state.archived_trees says of nodes and requests
-    that are in the store; None: they are in their tables.
+    that are in the store; None: they are in their tables. `project_id` is whose quotas it is under;
+    None: it is a run of the operators, under none.
     """
 
     __tablename__ = "runs"
@@ -131,21 +132,10 @@ class Run(SQLModel, table=True):
     notified_state: str | None = None
     provenance: list[dict[str, Any]] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
     trees_in_store: dict[str, Any] | None = Field(default=None, sa_column=Column(JSON(none_as_null=True)))
+    project_id: int | None = Field(default=None, foreign_key="projects.id", index=True)
     tags: list[str] = Field(
         default_factory=list, sa_column=Column(JSON, nullable=False, default=list, server_default="[]")
     )
-
-
-class TokenCountRow(SQLModel, table=True):
-    """Tokens generated in a run that has a token budget: all that were counted so far, or what
-    one transaction adds to them.
-    """
-
-    __tablename__ = "token_counts"
-
-    id: int | None = Field(default=None, sa_column=big_key())
-    run_id: int = Field(index=True)
-    tokens: int = Field(sa_column=Column(BigInteger, nullable=False))
 
 
 class ProblemRow(SQLModel, table=True):
@@ -347,7 +337,8 @@ class RequestRow(SQLModel, table=True):
 class CheckpointRow(SQLModel, table=True):
     """A model by name within its run; the weights are where `uri` says, under their digest.
 
-    `benches` holds what it was measured on, and what that came to.
+    `benches` holds what it was measured on, and what that came to. `num_bytes` is what it takes in
+    the store; None: that is not known, as of models that a run was given.
     """
 
     __tablename__ = "checkpoints"
@@ -359,6 +350,7 @@ class CheckpointRow(SQLModel, table=True):
     kind: str
     uri: str
     digest: str
+    num_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
     parent: str | None = None
     lineage: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     benches: dict[str, Any] = Field(
@@ -386,7 +378,7 @@ class PromotionRow(SQLModel, table=True):
 
 
 class DatasetRow(SQLModel, table=True):
-    """The training data of one phase."""
+    """The training data of one phase; `num_bytes` is what they take in the store, if known."""
 
     __tablename__ = "datasets"
 
@@ -395,6 +387,7 @@ class DatasetRow(SQLModel, table=True):
     kind: str
     uri: str
     digest: str
+    num_bytes: int | None = Field(default=None, sa_column=Column(BigInteger))
     num_rows: int
     card: dict[str, Any] = Field(default_factory=dict, sa_column=Column(JSON, nullable=False))
     created_at: datetime = Field(sa_column=time_of_insertion())

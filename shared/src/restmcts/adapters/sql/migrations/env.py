@@ -5,6 +5,7 @@ else on RESTMCTS_DATABASE_URL.
 import os
 from typing import Literal
 
+import restmcts.adapters.sql.project_tables
 import restmcts.adapters.sql.stack_tables  # noqa: F401  (fills SQLModel.metadata)
 from alembic import context
 from sqlalchemy import create_engine

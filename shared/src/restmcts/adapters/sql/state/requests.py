@@ -15,6 +15,7 @@ from sqlalchemy import and_, bindparam, delete, func, literal_column, select, te
 from restmcts.adapters.sql.clock import moment
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import Columns, Condition
+from restmcts.adapters.sql.stack_tables import TokenCountRow
 from restmcts.adapters.sql.state import blocks
 from restmcts.adapters.sql.tables import (
     CheckpointRow,
@@ -25,7 +26,6 @@ from restmcts.adapters.sql.tables import (
     RequestState,
     Run,
     RunState,
-    TokenCountRow,
     TreeRow,
     TreeState,
 )

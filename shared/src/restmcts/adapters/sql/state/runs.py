@@ -240,10 +240,14 @@ def add_checkpoint(
     digest: str,
     parent: str | None = None,
     lineage: JsonObject | None = None,
+    num_bytes: int | None = None,
 ) -> int:
-    """Insert a checkpoint under its name in the run; return its id."""
-    values = {"run_id": run_id, "name": name, "kind": kind, "uri": uri, "digest": digest, "parent": parent}
-    statement = insert(CHECKPOINTS).values(**values, lineage=lineage or {}).returning(CHECKPOINTS.c.id)
+    """Insert a checkpoint under its name in the run; return its id. `num_bytes` is what it takes in
+    the store, if that is known.
+    """
+    values: Columns = {"run_id": run_id, "name": name, "kind": kind, "uri": uri, "digest": digest, "parent": parent}
+    values |= {"lineage": lineage or {}, "num_bytes": num_bytes}
+    statement = insert(CHECKPOINTS).values(**values).returning(CHECKPOINTS.c.id)
     return int(transaction.execute(statement).scalar_one())
 
 
@@ -264,13 +268,22 @@ def add_bench(transaction: Transaction, checkpoint_id: int, on: str, found: Json
     transaction.execute(update(CHECKPOINTS).where(row).values(benches={**known, on: found}))
 
 
-def add_dataset(transaction: Transaction, phase_id: int, kind: str, uri: str, digest: str, card: JsonObject) -> None:
-    """Insert a phase's dataset."""
+def add_dataset(
+    transaction: Transaction,
+    phase_id: int,
+    kind: str,
+    uri: str,
+    digest: str,
+    card: JsonObject,
+    num_bytes: int | None = None,
+) -> None:
+    """Insert a phase's dataset; `num_bytes` is what it takes in the store, if that is known."""
     values = {
         "phase_id": phase_id,
         "kind": kind,
         "uri": uri,
         "digest": digest,
+        "num_bytes": num_bytes,
         "num_rows": card["num_rows"],
         "card": card,
     }

@@ -14,9 +14,10 @@ from sqlalchemy import delete, func, insert, select, update
 
 from restmcts.adapters.sql.database import Transaction, table_of
 from restmcts.adapters.sql.rows import StoredRun
+from restmcts.adapters.sql.stack_tables import TokenCountRow
 from restmcts.adapters.sql.state.runs import pause_run, phases_of
 from restmcts.adapters.sql.state.trees import RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState, TokenCountRow, TreeState
+from restmcts.adapters.sql.tables import PhaseState, TreeState
 from restmcts.errors import InputError
 
 COUNTS = table_of(TokenCountRow)
