@@ -47,6 +47,7 @@ SHARING_SERVERS = frozenset(
         "deleted_runs",
         "judged_runs",
         "migrations",
+        "projects",
         "responses",
         "roles",
         "s3_store",
