@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from restmcts.adapters.observability.metrics import PORT_FILE
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import projects
 from restmcts.adapters.sql.state.runs import DEAD_LETTERS
 from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.domain.problems import Problem
@@ -50,8 +51,8 @@ def older_code(tmp_path_factory: pytest.TempPathFactory) -> str:
 def up(
     environment: Mapping[str, str], tmp_path_factory: pytest.TempPathFactory, older_code: str
 ) -> Iterator[Callable[..., Stack]]:
-    """Bring a stack to these numbers of workers, by the command line of this version or of the
-    older one, which starts what is missing.
+    """Bring a stack to these numbers of workers, by the command line of this version or, before the
+    tables are upgraded, of the older one, which starts what is missing.
     """
     folder = tmp_path_factory.mktemp("stack") / "stack"
 
@@ -86,24 +87,49 @@ def test_the_older_code_is_what_older_workers_run(older_code: str) -> None:
     assert said.stdout.startswith(older_code.split(os.pathsep)[0])
 
 
-def test_a_run_is_served_by_workers_of_both_versions_under_the_coordinator_of_either(
+def test_runs_are_served_by_workers_of_both_versions_under_the_coordinator_of_either(
     up: Callable[..., Stack], puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path
 ) -> None:
-    up(*(f"{kind}=1" for kind in ("coordinator", *KINDS)))
-    stack = up(*(f"{kind}=2" for kind in KINDS), is_older=True)
+    up(*(f"{kind}=1" for kind in ("coordinator", *KINDS)), is_older=True)
+    stack = up(*(f"{kind}=2" for kind in KINDS))
     keys = (stack.settings["RESTMCTS_S3_ACCESS_KEY"], stack.settings["RESTMCTS_S3_SECRET_KEY"])
     artifacts = S3ArtifactStore(stack.settings["RESTMCTS_S3_ENDPOINT"], *keys, NAME, False, tmp_path, 2**30)
     database = Database(stack.settings["RESTMCTS_DATABASE_URL"])
+    with database.transaction() as transaction:
+        project = projects.create_project(transaction, "team")
+        projects.set_quotas(transaction, "team", max_tokens=10**9, max_trees_in_flight=12, max_bytes=10**9)
     both = [f"{kind}-{number}" for kind in ("tree-search", "policy-generator") for number in (1, 2)]
     for _ in range(2):
         before = {name: handled(stack, name) for name in both}
         run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:24], small_plan(1))
+        with database.transaction() as transaction:
+            projects.assign_run(transaction, run_id, project)
         assert await_end(database, run_id, seconds=240) == "done"
         assert faults(database, run_id) == []
         with database.transaction() as transaction:
             assert transaction.execute(select(DEAD_LETTERS)).all() == []
+            assert projects.usage(transaction, project).tokens > 0
         shares = {name: handled(stack, name) - before[name] for name in both}
         assert all(shares.values()), f"one version did nothing: {shares}"
         up("coordinator=0")
-        up("coordinator=1", is_older=True)
+        up("coordinator=1")
     database.close()
+
+
+def test_commands_of_the_older_version_leave_the_tables_of_this_one_alone(
+    up: Callable[..., Stack], older_code: str, environment: Mapping[str, str], tmp_path: Path
+) -> None:
+    """Its workers look at no version, its commands do: the migration is announced to no code that
+    was there before the rule of restmcts.adapters.sql.versions.
+    """
+    stack = up("coordinator=0")
+    settings = {**environment, **stack.settings, "PYTHONPATH": older_code, "RESTMCTS_ENV_FILE": "none"}
+    for command, reason in (
+        (("runs", "list"), "later version of restmcts"),
+        (("db", "upgrade"), "is this code older than the database?"),
+        (("stack", "up", "--dir", str(stack.folder)), "is this code older than the database?"),
+    ):
+        done = subprocess.run(
+            [*COMMAND, *command], capture_output=True, text=True, env=settings, cwd=tmp_path, check=False
+        )
+        assert done.returncode != 0 and reason in done.stderr, (command, done.stderr)
