@@ -7,11 +7,12 @@ import pytest
 from restmcts.adapters.sql import roles
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.migrate import upgrade
-from restmcts.adapters.sql.state import requests, runs
+from restmcts.adapters.sql.state import projects, requests, runs
 from restmcts.adapters.sql.state.trees import NODES, TREES
 from restmcts.adapters.sql.tables import RequestKind
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.verification.verifier import AnswerVerifier
+from restmcts.domain.access import Role
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import ProposedStep, Sample, StepsProposed
 from restmcts.domain.runs.phases import SearchPhase
@@ -22,10 +23,13 @@ from restmcts.messages.events import RequestsAnswered
 from restmcts.messages.wire import dump_response, load_proposal
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
+from restmcts_dashboard.app import create_app
+from restmcts_dashboard.source import Source
 from restmcts_tree_search.handlers import TreeSearchHandlers
 from restmcts_value_labeler.handlers import ValueLabelerHandlers
 from sqlalchemy import create_engine, make_url, select, text
 from sqlalchemy.exc import ProgrammingError
+from starlette.testclient import TestClient
 
 SECRET_ANSWER = "the true answer"
 Ask = Callable[[str, str], list[object]]
@@ -165,3 +169,35 @@ def test_passwords_that_were_given_out_stay_and_files_are_not_for_everybody(owne
     assert roles.set_up(owner, tmp_path) == roles.set_up(owner, tmp_path)
     for service in roles.RIGHTS:
         assert (tmp_path / service / roles.FILE).stat().st_mode & 0o007 == 0
+
+
+def test_the_dashboard_serves_projects_where_it_is_asked_to(owner: str, tmp_path: Path) -> None:
+    administrator = Database(owner)
+    with administrator.transaction() as transaction:
+        projects.create_project(transaction, "physics")
+        secret = projects.issue_token(transaction, "physics", "alice", Role.ADMIN)
+    problems = [{"question": f"{number} + 1?", "answer": number + 1} for number in range(12)]
+    url = roles.set_up(owner, tmp_path, dashboard_serves=True)["dashboard"]
+    own = Database(url)
+    source = Source(Database(url, read_only=True), "a test", writable=own, serves_api=True)
+    client = TestClient(create_app(source), base_url="http://localhost", headers={"Authorization": f"Bearer {secret}"})
+
+    def ask(path: str, body: object = None, method: str = "POST") -> int:
+        return client.request(method, f"/api/v1{path}", json=body).status_code
+
+    new = {"name": "sums", "spec": {"policy": "number-paths"}, "problems": problems, "paused": True}
+    assert ask("/runs", new) == 201
+    assert ask("/runs/sums/problems", {"problems": [{"question": "9 + 9?", "answer": 18}]}) == 200
+    assert ask("/runs/sums/resume", {"max_tokens": 1000}) == 200
+    assert [ask(f"/runs/sums/{how}") for how in ("pause", "resume", "resume", "cancel")] == [200, 200, 409, 200]
+    assert ask("/tokens", {"name": "bob", "role": "read"}) == 201
+    assert ask("/tokens/bob", method="DELETE") == 204
+    for path in ("project", "runs", "runs/sums", "runs/sums/trees", "runs/sums/checkpoints", "audit"):
+        assert ask(f"/{path}", method="GET") == 200
+    assert ask("/runs/%ff", method="GET") == ask("/trees/7", method="GET") == 404
+    with administrator.transaction() as transaction:
+        assert len(projects.audit(transaction, "physics", 99)) == 8
+    roles.set_up(owner, tmp_path)
+    assert ask("/runs", new | {"name": "more"}) == 503
+    for database in (own, source.database, administrator):
+        database.close()

@@ -70,15 +70,48 @@ class PolicyServerSettings(BaseSettings):
 
 
 class DashboardSettings(BaseSettings):
-    """Who may change what a dashboard shows.
+    """Who may change what a dashboard shows, and whether it serves the API.
 
     Attributes:
         dashboard_token: whoever gives it may; empty: nobody may.
+        api_enabled: whether projects reach their runs over HTTP by tokens of their own.
     """
 
     model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
 
     dashboard_token: SecretStr = SecretStr("")
+    api_enabled: bool = False
+
+
+class ApiSettings(BaseSettings):
+    """How the command line reaches a stack without its database.
+
+    Attributes:
+        api_url: of a dashboard that serves the API, http(s)://HOST:PORT; empty: none.
+        api_token: the secret of a token of a project; it is sent to that address alone.
+        database_url: where that is set, the stack is reached by its database.
+    """
+
+    model_config = SettingsConfigDict(
+        hide_input_in_errors=True, env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True
+    )
+
+    api_url: str = ""
+    api_token: SecretStr = SecretStr("")
+    database_url: SecretStr = SecretStr("")
+
+    @field_validator("api_url")
+    @classmethod
+    def _is_address(cls, url: str) -> str:
+        try:
+            parts = urlsplit(url)
+            is_one = parts.scheme in ("http", "https") and parts.hostname and parts.port != 0
+        except ValueError:
+            parts, is_one = urlsplit(""), None
+        unwanted = parts.username or parts.password or parts.query or parts.fragment
+        if url and (not is_one or unwanted or not url.isascii() or any(letter.isspace() for letter in url)):
+            raise ValueError("is no address; write http://HOST:PORT or https://HOST, as of the dashboard")
+        return url.rstrip("/")
 
 
 class NotificationSettings(BaseSettings):
@@ -174,6 +207,8 @@ class Settings(BucketSettings):
         dashboard_port: of the dashboard.
         dashboard_token: whoever gives it may retry what failed, and annotate trees; empty: the
             dashboard only reads.
+        api_enabled: whether the dashboard serves the HTTP API as well, by which projects reach
+            their runs with tokens of their own.
         dashboard_names: host names under which browsers may ask for the dashboard (others would be
             another site's doing).
     """
@@ -205,6 +240,7 @@ class Settings(BucketSettings):
     dashboard_host: str = "127.0.0.1"
     dashboard_port: int = Field(default=8600, ge=0, le=65535)
     dashboard_token: SecretStr = SecretStr("")
+    api_enabled: bool = False
     dashboard_names: tuple[str, ...] = ("127.0.0.1", "localhost")
 
 
@@ -238,9 +274,22 @@ def load_policy_server_settings() -> PolicyServerSettings:
     return _load(PolicyServerSettings)
 
 
-def load_dashboard_token() -> str:
-    """Return the token of a dashboard that needs no stack; empty: it only reads."""
-    return _load(DashboardSettings).dashboard_token.get_secret_value()
+def load_dashboard_settings() -> DashboardSettings:
+    """Return who may change what a dashboard shows; nothing need be set.
+
+    Raises:
+        InputError: naming the first setting that is wrong; secrets are not shown.
+    """
+    return _load(DashboardSettings)
+
+
+def load_api_settings() -> ApiSettings:
+    """Return how the API of a stack is reached; nothing need be set.
+
+    Raises:
+        InputError: naming the first setting that is wrong; secrets are not shown.
+    """
+    return _load(ApiSettings)
 
 
 def load_notification_settings() -> NotificationSettings:

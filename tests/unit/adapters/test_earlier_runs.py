@@ -18,8 +18,9 @@ from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
+from restmcts.usecases.requested.runs import run_config
 from restmcts_cli.arguments.run_requests import SELFTRAIN_RUN
-from restmcts_cli.experiments.requested_runs import problem_sets, run_config
+from restmcts_cli.experiments.requested_runs import problem_sets
 from restmcts_cli.main import app
 from sqlalchemy import select, update
 from typer.testing import CliRunner, Result

@@ -17,10 +17,10 @@ from restmcts.domain.runs.phases import PHASE, Phase, TrainPolicyPhase
 from restmcts.domain.runs.spec import RunSpec, flattened
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.errors import InputError
+from restmcts.usecases.requested.runs import run_config
 from restmcts.usecases.same_settings import changed_settings
 from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.experiments.demo_plan import QUICK, demo_spec
-from restmcts_cli.experiments.requested_runs import run_config
 from typer.testing import Result
 
 ROOT = Path(__file__).parents[3]

@@ -3,8 +3,8 @@
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.runs.spec import PuzzleSets
 from restmcts.domain.runs.spec_plan import spec_plan
+from restmcts.usecases.requested.runs import puzzle_sets
 from restmcts_cli.experiments.demo_plan import QUICK, demo_spec
-from restmcts_cli.experiments.requested_runs import puzzle_sets
 from restmcts_cli.experiments.votes_demo_plan import voted, with_true_answers
 
 SIZES = {"demonstrations": 2, "bootstrap": 1, "searched": 3, "test": 1, "compared": 1, "held_out": 1}

@@ -14,13 +14,18 @@ if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Database
     from restmcts.messages.base import Message
     from restmcts.ports import ArtifactStore
-    from restmcts.settings import Settings
+    from restmcts.settings import ApiSettings, Settings
 
 DATABASE_FILE = "run.db"
 ARTIFACTS_FOLDER = "artifacts"
 SECONDS_TO_READ_PROBLEMS = 600.0
 
 MAX_NAMED = 10
+NEEDS_DATABASE = (
+    "this command needs the database of the stack, and RESTMCTS_API_URL names its HTTP API: over that there are runs "
+    "create, list, show, watch, pause, resume, cancel and spec, problems enqueue, trees list, show and export, and "
+    "checkpoints list; for any other, set RESTMCTS_DATABASE_URL or name a work folder (--workdir)"
+)
 
 OnlyName = Annotated[
     str | None, typer.Argument(help="The run's name; without: the only run that there is.", show_default=False)
@@ -130,6 +135,21 @@ def _stack() -> Connection:
     return Connection(database, lambda: _bucket(settings), settings=settings)
 
 
+def api_settings(workdir: Path | None) -> "ApiSettings | None":
+    """Return how the API is reached that a command asks; None where it has a work folder or a
+    database.
+
+    Raises:
+        InputError: if a setting is wrong.
+    """
+    from restmcts.settings import load_api_settings
+
+    if workdir is not None:
+        return None
+    settings = load_api_settings()
+    return settings if settings.api_url and not settings.database_url.get_secret_value() else None
+
+
 def stack_settings() -> "Settings":
     """Return the settings of the stack.
 
@@ -141,6 +161,8 @@ def stack_settings() -> "Settings":
     try:
         return load_settings()
     except InputError as error:
+        if api_settings(None) is not None:
+            raise InputError(NEEDS_DATABASE) from error
         raise InputError(f"no work folder is named (--workdir), and the stack cannot be reached: {error}") from error
 
 

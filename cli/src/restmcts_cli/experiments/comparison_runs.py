@@ -17,6 +17,7 @@ from restmcts.domain.runs.phases import Phase
 from restmcts.domain.runs.plans import control_plan
 from restmcts.domain.runs.spec import RunSpec, written
 from restmcts.domain.runs.spec_plan import SEEDS, of_seed, self_training, spec_plan
+from restmcts.usecases.requested.runs import run_config
 from restmcts.usecases.same_settings import check_same_settings, with_stored_search
 from restmcts_local.local_run import LocalRun, ModelOptions
 
@@ -26,7 +27,6 @@ from restmcts_cli.experiments.requested_runs import (
     model_options,
     models_of,
     problem_sets,
-    run_config,
 )
 from restmcts_cli.reports.comparison_report import MethodComparison, MethodRun, SeedRuns
 from restmcts_cli.reports.live_display import LiveDisplay

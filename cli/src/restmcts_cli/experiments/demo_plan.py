@@ -9,8 +9,7 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec import PuzzleSets, RunSpec
 from restmcts.domain.runs.spec_plan import made_again
 from restmcts.domain.tasks.number_paths import EASY, HARD, KIND
-
-from restmcts_cli.experiments.requested_runs import puzzle_sets
+from restmcts.usecases.requested.runs import puzzle_sets
 
 NUM_ITERATIONS = 2
 TOKEN_EXAMPLES = 0.09

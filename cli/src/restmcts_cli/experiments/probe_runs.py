@@ -18,11 +18,12 @@ from restmcts.domain.search.best_of_n import SelfConsistencySettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.domain.stats.spread import ProbedOutcome, spread_of
 from restmcts.errors import InputError, RestMctsError
+from restmcts.usecases.requested.runs import Models, run_config
 from restmcts.usecases.same_settings import check_same_settings
 from restmcts_local.local_run import LocalRun
 
 from restmcts_cli.arguments.model_sources import checkpoint_argument
-from restmcts_cli.experiments.requested_runs import BASE, Models, model_options, models_of, problem_sets, run_config
+from restmcts_cli.experiments.requested_runs import BASE, model_options, models_of, problem_sets
 from restmcts_cli.reports.live_display import LiveDisplay
 from restmcts_cli.reports.probe_report import Probe
 

@@ -1,42 +1,33 @@
-"""What a run's document needs before it can begin: problem sets, models, and what is stored to know
-it by.
-"""
+"""What a run's document needs before it can begin: problem sets and models of this machine."""
 
-import hashlib
-import random
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pydantic import TypeAdapter
 from restmcts.adapters.files.problem_files import BadLine
 from restmcts.adapters.sql.state.runs import find_run
 from restmcts.domain.labels.labelled_solutions import as_problem
 from restmcts.domain.problem_review import ProblemReview, overlap_remark
 from restmcts.domain.problems import Problem
 from restmcts.domain.prompts import TEMPLATES
-from restmcts.domain.requests import derive_seed
 from restmcts.domain.runs.promotion import VALUE_BENCH
-from restmcts.domain.runs.self_training import SelfTraining
-from restmcts.domain.runs.spec import PuzzleSets, RunSpec
+from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import (
     BOOTSTRAP,
-    COMPARED,
-    DEMONSTRATIONS,
     FIRST_VALUE,
     HELD_OUT,
     PROBE,
     SEEDS,
     TEST,
     TRAIN,
-    searched_set,
     self_training,
 )
 from restmcts.domain.runs.spec_settings import stored_spec_of
 from restmcts.domain.runs.splits import MAX_BOOTSTRAP_PROBLEMS, split_held_out
-from restmcts.domain.tasks.puzzles import SetSizes, puzzle_named, puzzle_names
+from restmcts.domain.tasks.puzzles import puzzle_names
 from restmcts.domain.tasks.task import TASKS
 from restmcts.errors import InputError
+from restmcts.usecases.requested.runs import EMPTY_PROBE, Models, puzzle_sets
 from restmcts.usecases.same_settings import with_stored_iterations
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, connect
@@ -48,12 +39,6 @@ if TYPE_CHECKING:
     from restmcts_local.local_run import ModelOptions
 
 BASE = "base"
-EMPTY_PROBE = (
-    "probe: no problem is held out that has an answer, one in ten of those with answers would be; "
-    "give more of them, or --probe FILE"
-)
-Sets = Mapping[str, Sequence[Problem]]
-Models = dict[str, tuple[str, str]]
 
 
 def problem_sets(spec: RunSpec) -> dict[str, list[Problem]]:
@@ -164,33 +149,6 @@ def check_kinds(spec: RunSpec, source: str, kinds: Set[str]) -> None:
             )
 
 
-def puzzle_sets(puzzles: PuzzleSets, seed: int, num_iterations: int) -> dict[str, list[Problem]]:
-    """Return the problem sets of a puzzle by name; they share no question, but for the parts
-    bootstrap and compared.
-
-    Raises:
-        InputError: if there is no such puzzle.
-    """
-    sizes = SetSizes(
-        puzzles.demonstrations,
-        num_iterations if puzzles.fresh else 1,
-        puzzles.searched,
-        puzzles.test,
-        puzzles.held_out,
-        puzzles.difficulty,
-    )
-    sets = puzzle_named(puzzles.kind).make_sets(random.Random(derive_seed(seed, "problems")), sizes)
-    searched = sets.searched if puzzles.fresh else sets.searched * num_iterations
-    return {
-        DEMONSTRATIONS: list(sets.demonstrations),
-        BOOTSTRAP: list(sets.demonstrations[: puzzles.bootstrap]),
-        TEST: list(sets.test),
-        COMPARED: list(sets.test[: puzzles.compared]),
-        HELD_OUT: list(sets.validation),
-        **{searched_set(number): list(members) for number, members in enumerate(searched, start=1)},
-    }
-
-
 def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
     """Return the models that a run begins with, by checkpoint name: kind and URI.
 
@@ -211,25 +169,6 @@ def models_of(spec: RunSpec, locate: Callable[[str, str], str]) -> Models:
     return models
 
 
-def stored_spec(spec: RunSpec, models: Models) -> RunSpec:
-    """Return the run with its models as they were found, for whoever reads it elsewhere."""
-    changes: dict[str, Any] = {"policy": models[BASE][1]} if spec.policy not in puzzle_names() else {}
-    if FIRST_VALUE in models:
-        changes["value"] = models[FIRST_VALUE][1]
-    return spec.model_copy(update=changes)
-
-
-def run_config(spec: RunSpec, models: Models, sets: Sets) -> dict[str, Any]:
-    """Return what is stored of a run to know it by, as JSON."""
-    return {
-        **TypeAdapter(SelfTraining).dump_python(self_training(spec), mode="json"),
-        "problems": {name: _digest(members) for name, members in sets.items()},
-        "checkpoints": {name: uri for name, (_, uri) in models.items()},
-        "seed": spec.seed,
-        "spec": stored_spec(spec, models).model_dump(mode="json"),
-    }
-
-
 def stored_run(config: Mapping[str, Any]) -> RunSpec | None:
     """Return the document of a stored run, or None if it has none.
 
@@ -237,10 +176,6 @@ def stored_run(config: Mapping[str, Any]) -> RunSpec | None:
         InputError: if another version of restmcts wrote a setting that this one does not know.
     """
     return stored_spec_of(config["spec"]) if "spec" in config else None
-
-
-def _digest(members: Sequence[Problem]) -> str:
-    return hashlib.sha256(repr(list(members)).encode()).hexdigest()
 
 
 def as_extended(spec: RunSpec, workdir: Path, name: str) -> RunSpec:

@@ -17,10 +17,11 @@ from restmcts.domain.text import counted
 from restmcts.errors import InputError
 from restmcts.reporting.forecasts import RunForecast
 from restmcts.usecases.create import Extension, added_phases
+from restmcts.usecases.requested.runs import Models
 from restmcts.usecases.stored_sets import stored_problem_sets
 
 from restmcts_cli.arguments.connection import Connection
-from restmcts_cli.experiments.requested_runs import BASE, Models, model_options, stored_run
+from restmcts_cli.experiments.requested_runs import BASE, model_options, stored_run
 from restmcts_cli.experiments.run_forecast import ON_A_STACK, Sets, memory_of, named_runs, probed
 from restmcts_cli.reports.shown_tables import print_note
 

@@ -19,10 +19,11 @@ from restmcts.domain.runs.spec_plan import self_training, spec_plan
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.text import counted
 from restmcts.reporting.forecasts import RunForecast
+from restmcts.usecases.requested.runs import Models
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, Connection, connect
 from restmcts_cli.arguments.model_sources import checkpoint_argument, policy_on_stack
-from restmcts_cli.experiments.requested_runs import BASE, Models, model_options, models_of, problem_sets
+from restmcts_cli.experiments.requested_runs import BASE, model_options, models_of, problem_sets
 from restmcts_cli.reports.shown_tables import print_note
 
 CHARACTERS_A_TOKEN = 3

@@ -14,6 +14,7 @@ from restmcts.adapters.sql.state.runs import find_run
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import spec_plan
 from restmcts.domain.text import counted
+from restmcts.usecases.requested.runs import Models, Sets, run_config
 from restmcts.usecases.same_settings import check_same_settings, with_stored_iterations, with_stored_search
 from restmcts.usecases.stored_sets import divided_as_stored
 from restmcts_local.local_run import LocalRun
@@ -22,13 +23,10 @@ from restmcts_cli.arguments.connection import DATABASE_FILE, connect
 from restmcts_cli.arguments.model_sources import checkpoint_argument
 from restmcts_cli.arguments.run_requests import SELFTRAIN_RUN
 from restmcts_cli.experiments.requested_runs import (
-    Models,
-    Sets,
     as_extended,
     model_options,
     models_of,
     problem_sets,
-    run_config,
 )
 from restmcts_cli.reports.live_display import LiveDisplay
 from restmcts_cli.reports.run_report_data import Report

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from restmcts_dashboard.api.app import API_PREFIX, create_api
 from restmcts_dashboard.bad_requests import in_words
 from restmcts_dashboard.failure_pages import failure_pages
 from restmcts_dashboard.pages import HEADERS, check_origin, check_query, document, page
@@ -55,6 +56,8 @@ def create_app(source: Source) -> FastAPI:
     app.add_middleware(TrustedHostMiddleware, allowed_hosts=list(source.names), www_redirect=False)
     app.add_middleware(Headers)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    if source.serves_api:
+        app.mount(API_PREFIX, create_api(source), name="api")
     for router in (run_list_pages(source), run_pages(source), tree_pages(source), failure_pages(source)):
         app.include_router(router)
 

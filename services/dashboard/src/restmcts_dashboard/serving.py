@@ -22,7 +22,9 @@ PAUSES_SECONDS = (0.5,)
 
 
 def stack_source(settings: Settings) -> Source:
-    """Return the stack as a source; it may be changed if the settings hold a token."""
+    """Return the stack as a source; pages change it if the settings hold a token, and projects over
+    HTTP if the settings say so.
+    """
     url, redis_url = settings.database_url.get_secret_value(), settings.redis_url.get_secret_value()
     token = settings.dashboard_token.get_secret_value()
     return Source(
@@ -30,7 +32,8 @@ def stack_source(settings: Settings) -> Source:
         title="the stack",
         redis_url=redis_url,
         token=token,
-        writable=_writable(url, redis_url) if token else None,
+        writable=_writable(url, redis_url) if token or settings.api_enabled else None,
+        serves_api=settings.api_enabled,
         names=settings.dashboard_names,
         artifacts=_bucket(settings) if settings.s3_access_key else None,
     )

@@ -26,6 +26,8 @@ class Source:
         names: host names under which browsers may ask.
         artifacts: the store with the training data; None where this dashboard has no account of it.
         folder: the work folder; None: of a stack, whose workers report themselves.
+        serves_api: whether projects reach their runs over HTTP (restmcts_dashboard.api), by tokens
+            of their own; `writable` is needed for that, and no `token`.
     """
 
     database: Database
@@ -36,6 +38,7 @@ class Source:
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
     artifacts: ArtifactStore | None = None
     folder: Path | None = None
+    serves_api: bool = False
 
     @property
     def may_change(self) -> bool:

@@ -160,12 +160,13 @@ def _spec(demo: Demo, quick: bool, truth: DemoTruth) -> "RunSpec":
 def _run(spec: "RunSpec", asked: "RunSpec", demo: Demo, quick: bool, workdir: Path) -> "Report":
     """Do the demo; `spec` is what was `asked` for with the iterations that it was extended to."""
     from restmcts.domain.runs.spec_plan import spec_plan
+    from restmcts.usecases.requested.runs import run_config
     from restmcts.usecases.same_settings import check_same_settings
     from restmcts_local.local_run import LocalRun
 
     from restmcts_cli.arguments.model_sources import checkpoint_argument
     from restmcts_cli.experiments.demo_plan import TOKEN_EXAMPLES
-    from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets, run_config
+    from restmcts_cli.experiments.requested_runs import model_options, models_of, problem_sets
     from restmcts_cli.reports.live_display import LiveDisplay
 
     phases, sets = spec_plan(spec), problem_sets(spec)

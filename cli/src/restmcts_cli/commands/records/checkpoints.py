@@ -34,16 +34,28 @@ def list_(
 
     Example: [bold]restmcts checkpoints list demo[/bold]
     """
-    from restmcts.adapters.sql.reads import queries
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import trees as remote
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        run_id = queries.run_named(transaction, run).id if run is not None else None
-        rows = queries.list_checkpoints(transaction, run_id)
+    if (api := client.over_http(workdir)) is None:
+        rows = _stored(workdir, run)
+    elif run is None:
+        raise InputError("name a run: over HTTP the checkpoints of one run are listed")
+    else:
+        rows = remote.checkpoints(api, run)
     if json:
         print_json(rows)
         return
     listed = ("run", "name", "kind", "promoted", "parent", "digest", "created_at")
     print_table(listed, [_listed(row) for row in rows], empty="no checkpoints")
+
+
+def _stored(workdir: Path | None, run: str | None) -> "list[ListedCheckpoint]":
+    from restmcts.adapters.sql.reads import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        run_id = queries.run_named(transaction, run).id if run is not None else None
+        return queries.list_checkpoints(transaction, run_id)
 
 
 def _listed(row: "ListedCheckpoint") -> dict[str, object]:

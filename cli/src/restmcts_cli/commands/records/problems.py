@@ -2,7 +2,7 @@
 
 import json as json_module
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from shlex import quote
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.problems import Problem
+
+    from restmcts_cli.remote.client import Api
 
 MAX_QUESTION_CHARACTERS = 100
 MAX_SHOWN_LINES = 20
@@ -103,23 +105,28 @@ def enqueue(
     json: Json = False,
 ) -> None:
     """Add problems to a set of a run, before the phase that searches it starts. After an error,
-    none are added. Training problems of a run whose verdicts rest on votes or judges need no
-    answers.
+    none are added; over HTTP, the parts of a large file that came before it are. Training problems
+    of a run whose verdicts rest on votes or judges need no answers.
 
     Example: [bold]restmcts problems enqueue mine problems.jsonl[/bold]
     """
     print_note(f"restmcts problems enqueue {run}: {source}")
     from restmcts.domain.problem_review import ProblemReview
-    from restmcts.usecases.create import enqueue_problems
+
+    from restmcts_cli.remote import client
 
     review = ProblemReview()
     if workdir is None:
         refuse_plugins_on_stack()
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        needs_answers = set_name != TRAIN or _knows_answers(transaction, run)
+
+    def passing(needs_answers: bool) -> "Iterator[Problem]":
         read = read_source(source, split=split, seed=seed, strict=strict, limit=limit, needs_answers=needs_answers)
-        items = usable(source, read)
-        counts = enqueue_problems(transaction, run, set_name, review.passing(_at_least_one(items, source)))
+        return review.passing(_at_least_one(usable(source, read), source))
+
+    if (api := client.over_http(workdir)) is not None:
+        counts = _sent(api, run, set_name, passing)
+    else:
+        counts = _stored(workdir, run, set_name, passing)
     for remark in review.remarks(source):
         print_note(remark)
     if json:
@@ -128,6 +135,24 @@ def enqueue(
         print_note(
             f"run {run}: " + ", ".join(f"{counted(count, 'problem')} added to {name}" for name, count in counts.items())
         )
+
+
+def _sent(api: "Api", run: str, set_name: str, passing: "Callable[[bool], Iterator[Problem]]") -> dict[str, int]:
+    from restmcts_cli.remote.new_runs import enqueue
+    from restmcts_cli.remote.runs import spec_of_run
+
+    needs_answers = set_name != TRAIN or spec_of_run(api, run).truth.knows_answers
+    return enqueue(api, run, set_name, passing(needs_answers))
+
+
+def _stored(
+    workdir: Path | None, run: str, set_name: str, passing: "Callable[[bool], Iterator[Problem]]"
+) -> dict[str, int]:
+    from restmcts.usecases.create import enqueue_problems
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        needs_answers = set_name != TRAIN or _knows_answers(transaction, run)
+        return enqueue_problems(transaction, run, set_name, passing(needs_answers))
 
 
 def _knows_answers(transaction: "Transaction", run: str) -> bool:

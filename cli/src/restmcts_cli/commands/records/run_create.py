@@ -3,7 +3,7 @@ the database.
 """
 
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from restmcts.domain.problems import Problem
     from restmcts.domain.runs.spec import RunSpec
     from restmcts.usecases.create import NewRun
+    from restmcts.usecases.requested.answers import CreatedDocument
 
 
 @with_flags(RUN_FLAGS)
@@ -77,13 +78,30 @@ def create(
         show_forecast(spec, workdir, json, name)
         return
     reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
-    with connect(workdir, create=True) as connection:
-        created = store(connection, replace(new_run(connection, name, spec, paused, reviews), project=project))
+    created = _stored(name, spec, paused, project, workdir, reviews)
     note_reviews(spec, reviews[TRAIN], reviews[TEST])
     if json:
         print_json(created)
     else:
         show_created(created, workdir)
+
+
+def _stored(
+    name: str,
+    spec: "RunSpec",
+    paused: bool,
+    project: str | None,
+    workdir: Path | None,
+    reviews: "dict[str, ProblemReview]",
+) -> "CreatedDocument":
+    from restmcts_cli.remote import client, new_runs
+
+    if (api := client.over_http(workdir)) is not None:
+        if project is not None:
+            raise InputError("--project: over HTTP the token says which project it is; leave it out")
+        return new_runs.create(api, name, spec, paused, reviews)
+    with connect(workdir, create=True) as connection:
+        return store(connection, replace(new_run(connection, name, spec, paused, reviews), project=project))
 
 
 def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "RunSpec":
@@ -110,11 +128,10 @@ def new_run(
         InputError: if a model, a file or a setting cannot be used.
     """
     from restmcts.domain.runs.spec_plan import spec_plan
-    from restmcts.usecases.create import NewCheckpoint, NewRun
-    from restmcts.usecases.need_plugins import with_plugins
+    from restmcts.usecases.requested import runs as requested
 
     from restmcts_cli.arguments.model_sources import locate_model
-    from restmcts_cli.experiments.requested_runs import models_of, run_config
+    from restmcts_cli.experiments.requested_runs import models_of
 
     digests: dict[str, str] = {}
 
@@ -125,26 +142,19 @@ def new_run(
 
     phases = spec_plan(spec)
     models = models_of(spec, locate)
-    return NewRun(
-        name=name,
-        method=spec.method,
-        seed=spec.seed,
-        config=with_plugins(run_config(spec, models, {}), plugin_digests()),
-        phases=phases,
-        problems=_problems(spec, reviews),
-        checkpoints={
-            checkpoint: NewCheckpoint(kind, uri, digests.get(uri, "")) for checkpoint, (kind, uri) in models.items()
-        },
-        paused=paused or (spec.problems is None and spec.puzzles is None),
-        max_tokens=spec.max_tokens,
+    problems = read_sets(spec, reviews)
+    return requested.requested_run(
+        name, spec, phases, models, problems, paused=paused, digests=digests, plugins=plugin_digests()
     )
 
 
-def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str, Iterable[Problem]]":
+def read_sets(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str, Iterable[Problem]]":
     """Return the problems of a run's sets; those of files are read, and reviewed, as they are
     stored.
     """
-    from restmcts_cli.experiments.requested_runs import puzzle_sets, value_bench_set
+    from restmcts.usecases.requested.runs import puzzle_sets
+
+    from restmcts_cli.experiments.requested_runs import value_bench_set
 
     if spec.puzzles is not None:
         drawn = puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
@@ -165,34 +175,18 @@ def _problems(spec: "RunSpec", reviews: "dict[str, ProblemReview]") -> "dict[str
     return sets
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedRun:
-    """A new run; the names are those of the JSON document, `problems` are counted by set."""
-
-    run: str
-    id: int
-    state: str
-    problems: dict[str, int]
-
-
-def store(connection: Connection, new: "NewRun") -> CreatedRun:
+def store(connection: Connection, new: "NewRun") -> "CreatedDocument":
     """Write the run in one transaction: all of it, or nothing."""
-    from restmcts.usecases.create import create_run
-
-    from restmcts_cli.experiments.requested_runs import EMPTY_PROBE
+    from restmcts.usecases.requested.answers import CreatedDocument
+    from restmcts.usecases.requested.runs import store_requested
 
     with connection.database.transaction() as transaction:
-        created = create_run(transaction, new)
-        counts = dict(created.num_problems)
-        empty = next((name for name, count in counts.items() if not count and not (name == TRAIN and new.paused)), None)
-        if empty is not None:
-            raise InputError(f"no usable problem for the set {empty!r}; each needs a question and an answer")
-        if new.config.get("probe_set") == HELD_OUT and not counts.get(HELD_OUT) and not new.paused:
-            raise InputError(EMPTY_PROBE)
-    return CreatedRun(new.name, created.run_id, "paused" if new.paused else "running", counts)
+        created = store_requested(transaction, new)
+    state = "paused" if new.paused else "running"
+    return CreatedDocument(new.name, created.run_id, state, dict(created.num_problems))
 
 
-def show_created(created: CreatedRun, workdir: Path | None) -> None:
+def show_created(created: "CreatedDocument", workdir: Path | None) -> None:
     """Say what was stored, and what can be done with it."""
     place = f" --workdir {quote(str(workdir))}" if workdir is not None else ""
     sets = ", ".join(f"{counted(count, 'problem')} in {name}" for name, count in created.problems.items())

@@ -79,9 +79,8 @@ def _extension(row: "StoredRun", iterations: int) -> "Extension":
     from restmcts.domain.runs.spec import MAX_ITERATIONS
     from restmcts.domain.runs.spec_plan import made_again, spec_plan
     from restmcts.usecases.create import Extension
+    from restmcts.usecases.requested.runs import puzzle_sets, run_config
     from restmcts.usecases.same_settings import FIRST_ITERATIONS
-
-    from restmcts_cli.experiments.requested_runs import puzzle_sets, run_config
 
     spec = _stored(row)
     if iterations <= spec.iterations:

@@ -32,25 +32,36 @@ def list_(
 
     Example: [bold]restmcts runs list[/bold]
     """
-    from restmcts.adapters.sql.reads import queries
-    from restmcts.adapters.sql.reads.run_times import run_times
-
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        found, place = queries.list_runs(transaction), transaction.place
-        rows = [row for row in found if all_ or row.archived_at is None]
-        times, now = run_times(transaction, None), transaction.now()
+    found, times, now, place = _found(workdir)
+    rows = [row for row in found if all_ or row.archived_at is None]
     if json:
         print_json(rows)
         return
     shown = [replace(row, state=state) for row, state in zip(rows, states_of(rows, workdir), strict=True)]
     print_table(
         ("name", "state", "phases", "trees", "token_budget", "seed", *_TIMES, "tags", "reason"),
-        [{**_listed(row), **times_of(times[row.id], row.state, now)} for row in shown],
+        [{**_listed(row), **(times_of(times[row.id], row.state, now) if times else {})} for row in shown],
         empty=f"all {counted(len(found), 'run')} archived: restmcts runs list --all{place}"
         if found
         else f"no runs yet: restmcts runs create NAME{place}",
     )
     note_waiting(workdir, [row.name for row in shown if row.state == WAITING])
+
+
+def _found(workdir: Path | None) -> "tuple[list[ListedRun], dict[int, RunTimes], datetime | None, str]":
+    """Return all runs, their times and the time now, which are not known over HTTP, and the option
+    of commands that names the work folder.
+    """
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        return remote.listed(api), {}, None, ""
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.adapters.sql.reads.run_times import run_times
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        return (queries.list_runs(transaction), run_times(transaction, None), transaction.now(), transaction.place)
 
 
 def states_of(rows: "Sequence[ListedRun | StoredRun]", workdir: Path | None) -> list[str]:
@@ -72,7 +83,7 @@ def note_waiting(workdir: Path | None, names: Sequence[str]) -> None:
         print_note(f"no process works on run {names[0]}; to go on: {work_command(names[0], workdir)}")
 
 
-def times_of(times: "RunTimes", state: str, now: datetime) -> dict[str, object]:
+def times_of(times: "RunTimes", state: str, now: datetime | None) -> dict[str, object]:
     """Return when a run in that state started and last changed, and how long it took."""
     seconds = times.seconds(now if state in NEEDS_A_PROCESS else None)
     moments = (times.started, times.last_change, duration(seconds) if seconds is not None else None)

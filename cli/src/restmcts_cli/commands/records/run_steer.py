@@ -18,6 +18,8 @@ from restmcts_cli.reports.shown_tables import Json, print_json, print_note
 if TYPE_CHECKING:
     from restmcts.adapters.sql.database import Transaction
 
+    from restmcts_cli.remote.runs import Steering
+
 Name = Annotated[str, typer.Argument(help="The run's name.")]
 
 
@@ -28,7 +30,7 @@ def pause(name: Name, workdir: Workdir = None, json: Json = False) -> None:
     """
     from restmcts.usecases import steer
 
-    _steer(workdir, name, steer.pause, json)
+    _steer(workdir, name, "pause", steer.pause, json)
 
 
 def resume(
@@ -50,7 +52,7 @@ def resume(
         return
     from restmcts.usecases import steer
 
-    _steer(workdir, name, partial(steer.resume, max_tokens=max_tokens), json)
+    _steer(workdir, name, "resume", partial(steer.resume, max_tokens=max_tokens), json, max_tokens)
 
 
 def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
@@ -60,10 +62,23 @@ def cancel(name: Name, workdir: Workdir = None, json: Json = False) -> None:
     """
     from restmcts.usecases import steer
 
-    _steer(workdir, name, steer.cancel, json)
+    _steer(workdir, name, "cancel", steer.cancel, json)
 
 
-def _steer(workdir: Path | None, name: str, change: "Callable[[Transaction, str], None]", json: bool) -> None:
+def _steer(
+    workdir: Path | None,
+    name: str,
+    how: "Steering",
+    change: "Callable[[Transaction, str], None]",
+    json: bool,
+    max_tokens: int | None = None,
+) -> None:
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        remote.steer(api, name, how, json, max_tokens)
+        return
     from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection:

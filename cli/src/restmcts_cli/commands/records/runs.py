@@ -3,7 +3,6 @@
 import time
 from collections.abc import Sequence
 from dataclasses import asdict
-from itertools import groupby
 from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
@@ -12,8 +11,8 @@ import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
-from restmcts.reporting.figures import rows_in_words, share_document, spent_in_words
-from restmcts.reporting.plain_text import plain, shortened
+from restmcts.reporting.figures import share_document
+from restmcts.reporting.plain_text import plain
 from restmcts.reporting.run_states import WAITING
 from restmcts.reporting.truth import flip_rows, mark_of, marked, truth_document, truth_in_words
 
@@ -40,8 +39,6 @@ if TYPE_CHECKING:
 
 SECONDS_BETWEEN_LOOKS = 1.0
 ENDED = ("done", "failed", "cancelled")
-SKIPPED = "skipped"
-PHASE_COLUMNS = ("phase", "kind", "state", "trees", "solved", "failed", "accuracy", "tokens")
 ITERATION_COLUMNS = (
     *("iteration", "greedy_accuracy", "control", "problems_evaluated", "trees_searched", "trees_solved", "tokens"),
     *("traces_learnt", "step_values_learnt"),
@@ -71,6 +68,12 @@ def show(name: OnlyName = None, workdir: Workdir = None, json: Json = False) -> 
 
     Example: [bold]restmcts runs show demo[/bold]
     """
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        remote.show(api, name, json)
+        return
     with connect(workdir) as connection:
         run = _show(connection, name or only_run(connection), json, workdir)
     if not json and state_of(run, workdir) == WAITING:
@@ -84,6 +87,12 @@ def watch(name: OnlyName = None, workdir: Workdir = None, json: Json = False) ->
 
     Example: [bold]restmcts runs watch demo[/bold]
     """
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        remote.watch(api, name, json)
+        return
     from restmcts_cli.reports.live_display import LiveDisplay
 
     with connect(workdir) as connection:
@@ -114,6 +123,12 @@ def spec(name: OnlyName = None, workdir: Workdir = None, plugin: Plugins = None)
 
     Example: [bold]restmcts runs spec demo > run.toml[/bold]
     """
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        typer.echo(remote.run_file(api, name), nl=False)
+        return
     from restmcts.adapters.files.run_files import run_file_text
 
     from restmcts_cli.experiments.requested_runs import stored_run
@@ -241,6 +256,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
     from restmcts.reporting.run_origins import RunOrigin
 
     from restmcts_cli.reports.run_results import checkpoint_warnings, iteration_results
+    from restmcts_cli.reports.terminal.phase_table import phase_documents, print_phases
 
     with connection.database.transaction() as transaction:
         run = queries.run_named(transaction, name)
@@ -265,7 +281,7 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
                 "truth": truth_document(truth),
                 "annotations": asdict(annotated) if annotated is not None else None,
                 "trees_in_store": run.trees_in_store,
-                "phases": [_document(phase) for phase in phases],
+                "phases": phase_documents(phases),
                 "iterations": [_iteration(one) for one in iterations],
             }
         )
@@ -284,28 +300,13 @@ def _show(connection: Connection, name: str, json: bool, workdir: Path | None) -
         }
     )
     mark = mark_of(truth)
-    print_table(PHASE_COLUMNS, [_phase_row(phase, mark) for phase in phases], empty="no phases")
-    print_fields(_outcomes(phases, mark))
+    print_phases(phases, mark)
     _print_iterations(iterations, mark)
     if flipped := flip_rows(truth):
         print_table(FLIP_COLUMNS, flipped, empty="")
     print_fields({f"warning ({number})": warning for number, warning in enumerate(warnings, 1)})
     print_fields({**{name: lines_of_text(one) for name, one in origin.settings_lines().items()}, **origin.lines()})
     return run
-
-
-def _outcomes(phases: "Sequence[PhaseNumbers]", mark: str) -> dict[str, object]:
-    """Return what phases came to, in words; neighbours that are skipped for one reason share a
-    line.
-    """
-    found: dict[str, object] = {}
-    for (skipped, outcome), alike in groupby(phases, lambda one: (one.state == SKIPPED, _came_to(one, mark))):
-        names = [one.name for one in alike]
-        if skipped and len(names) > 1:
-            found[f"{names[0]} to {names[-1]}"] = f"{len(names)} phases skipped: {outcome}"
-        else:
-            found |= dict.fromkeys(names, outcome)
-    return found
 
 
 def _facts(run: "StoredRun", phases: "Sequence[PhaseNumbers]") -> dict[str, object]:
@@ -328,34 +329,6 @@ def _reasons(run: "StoredRun", blocked: "Sequence[Block]", place: str) -> dict[s
 def _described(block: "Block") -> str:
     tried = f"tried {counted(block.num_tries, 'time')} since {block.since:%H:%M:%S}"
     return f"{block.reason}; {tried}, again at {block.retry_at:%H:%M:%S}"
-
-
-def _document(phase: "PhaseNumbers") -> dict[str, object]:
-    return {**asdict(phase), "accuracy": share_document(phase.accuracy)}
-
-
-def _phase_row(phase: "PhaseNumbers", mark: str) -> dict[str, object]:
-    accuracy = phase.accuracy
-    searches = phase.kind == "search"
-    return {
-        "phase": phase.name,
-        "kind": phase.purpose or phase.kind,
-        "state": phase.state,
-        "trees": f"{phase.num_done:,}/{phase.num_trees:,}" if searches else None,
-        "solved": marked(phase.num_solved, mark) if searches else None,
-        "failed": phase.num_failed or None,
-        "accuracy": marked(accuracy.as_percent(), mark) if accuracy is not None else None,
-        "tokens": phase.tokens if searches else None,
-    }
-
-
-def _came_to(phase: "PhaseNumbers", mark: str) -> str | None:
-    result = phase.result
-    if result.get("reason"):
-        return str(marked(shortened(str(result["reason"]), 120), mark if phase.kind == "gate" else ""))
-    if result.get("last_loss") is not None:
-        return f"loss {result['first_loss']:.3f} -> {result['last_loss']:.3f}; {rows_in_words(result, phase.kind)}"
-    return spent_in_words(phase.token_limit, phase.mean_tokens, phase.most_tokens) or None
 
 
 def _iteration(result: "IterationResult") -> dict[str, object]:

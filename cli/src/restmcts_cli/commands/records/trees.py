@@ -64,26 +64,39 @@ def list_(
 
     Example: [bold]restmcts trees list demo --phase collect-1 --solved[/bold]
     """
-    from restmcts.adapters.sql.reads import queries
     from restmcts.adapters.sql.tables import TreeState
 
-    from restmcts_cli.reports.run_results import mark_of_run
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import trees as remote
 
     if state is not None and state not in list(TreeState):
         raise InputError(f"no tree is ever {state!r}; states are {', '.join(TreeState)}")
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        row = queries.run_named(transaction, run)
-        phases = [one.name for one in queries.phase_numbers(transaction, row.id)]
-        if phase is not None and phase not in phases:
-            raise InputError(f"run {run} has no phase {phase!r}; it has {', '.join(phases)}")
-        found = queries.list_trees(transaction, row.id, phase=phase, state=state, solved=solved, limit=limit)
-        mark = mark_of_run(transaction, row.id)
+    if (api := client.over_http(workdir)) is not None:
+        found, mark = remote.trees(api, run, phase, state, solved, limit)
+    else:
+        found, mark = _stored(workdir, run, phase, state, solved, limit)
     if json:
         print_json(found)
         return
     print_table(COLUMNS, [_listed(one, mark) for one in found], empty=_none_found(run, phase, state, solved))
     if len(found) == limit:
         print_note(f"the first {limit}; --limit shows more")
+
+
+def _stored(
+    workdir: Path | None, run: str, phase: str | None, state: str | None, solved: bool | None, limit: int
+) -> "tuple[list[ListedTree], str]":
+    from restmcts.adapters.sql.reads import queries
+
+    from restmcts_cli.reports.run_results import mark_of_run
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        row = queries.run_named(transaction, run)
+        phases = [one.name for one in queries.phase_numbers(transaction, row.id)]
+        if phase is not None and phase not in phases:
+            raise InputError(f"run {run} has no phase {phase!r}; it has {', '.join(phases)}")
+        found = queries.list_trees(transaction, row.id, phase=phase, state=state, solved=solved, limit=limit)
+        return found, mark_of_run(transaction, row.id)
 
 
 def _listed(tree: "ListedTree", mark: str) -> dict[str, object]:
@@ -167,6 +180,11 @@ def export(
 
 
 def _tree(workdir: Path | None, tree_id: int) -> "TreeWithNodes":
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import trees as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        return remote.tree(api, tree_id)
     from restmcts.adapters.sql.reads import queries
 
     with connect(workdir) as connection, connection.database.transaction() as transaction:

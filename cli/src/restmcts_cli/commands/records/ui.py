@@ -29,7 +29,7 @@ def ui(
     Example: [bold]RESTMCTS_DASHBOARD_TOKEN=some-words restmcts ui --workdir demo-out[/bold]
     """
     print_note(f"restmcts ui: {workdir if workdir is not None else 'the stack'}")
-    from restmcts.settings import load_dashboard_token
+    from restmcts.settings import load_dashboard_settings
 
     try:
         from restmcts_dashboard.serving import folder_source, serve, stack_source
@@ -39,7 +39,8 @@ def ui(
         path = workdir / DATABASE_FILE
         if not path.is_file():
             raise InputError(f"{workdir} contains no {DATABASE_FILE}: it is not a work folder")
-        source, defaults = folder_source(path, load_dashboard_token()), ("127.0.0.1", 8600)
+        token = load_dashboard_settings().dashboard_token.get_secret_value()
+        source, defaults = folder_source(path, token), ("127.0.0.1", 8600)
         source.database.check_version()
     else:
         settings = stack_settings()

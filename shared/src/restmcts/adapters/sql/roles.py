@@ -13,7 +13,7 @@ design promises (no answer leakage).
 import os
 import secrets
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, make_url, text
@@ -22,7 +22,7 @@ from sqlalchemy.exc import OperationalError, ProgrammingError
 from restmcts.adapters.sql.migrate import LOCK_KEY, upgrade
 from restmcts.adapters.sql.tables import ProblemRow
 from restmcts.errors import InputError, RestMctsError, StorageError
-from restmcts.settings import secrets_folder
+from restmcts.settings import load_dashboard_settings, secrets_folder
 
 FILE = "restmcts_database_url"
 ANSWERS = frozenset({"answer", "solution"})
@@ -94,20 +94,39 @@ RETRYING = {
 }
 """What a dashboard also writes whose token lets people retry what failed, and annotate trees."""
 
+SERVING = {
+    "runs": "INSERT, UPDATE",
+    "phases": "INSERT",
+    "problems": "INSERT",
+    "checkpoints": "INSERT",
+    "requests": "UPDATE, DELETE",
+    "blocks": "UPDATE, DELETE",
+    "token_counts": "INSERT, DELETE",
+    "outbox": "INSERT, DELETE",
+    "projects": "UPDATE",
+    "api_tokens": "INSERT, UPDATE",
+    "audit": "INSERT",
+}
+"""What a dashboard also writes that serves the HTTP API to projects."""
 
-def set_up(url: str, folder: Path, *, dashboard_retries: bool = False) -> dict[str, str]:
+
+def set_up(
+    url: str, folder: Path, *, dashboard_retries: bool = False, dashboard_serves: bool = False
+) -> dict[str, str]:
     """Make the roles and their files; return each service's URL.
 
     Raises:
         StorageError: if the database cannot be reached, or its user may not make roles.
     """
     urls = {service: _url_of(url, service, folder / service / FILE) for service in RIGHTS}
+    dashboard = ([RETRYING] if dashboard_retries else []) + ([SERVING] if dashboard_serves else [])
     engine = create_engine(url)
     try:
         with engine.begin() as connection:
             connection.execute(text("SELECT pg_advisory_xact_lock(:key)"), {"key": LOCK_KEY})
             for service, own in urls.items():
-                for statement in _statements(connection, service, own, dashboard_retries):
+                written = dashboard if service == "dashboard" else [RIGHTS[service]]
+                for statement in _statements(connection, service, own, written):
                     connection.execute(text(statement))
     except (OperationalError, ProgrammingError) as error:
         raise StorageError(f"database roles: {str(error.orig).strip().splitlines()[0]}") from error
@@ -129,7 +148,7 @@ def _url_of(url: str, service: str, file: Path) -> str:
     return own.render_as_string(hide_password=False)
 
 
-def _statements(connection: Connection, service: str, url: str, dashboard_retries: bool) -> Iterator[str]:
+def _statements(connection: Connection, service: str, url: str, written: Sequence[Mapping[str, str]]) -> Iterator[str]:
     role, password = role_of(service), make_url(url).password
     known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first()
     yield f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{password}'"
@@ -142,10 +161,9 @@ def _statements(connection: Connection, service: str, url: str, dashboard_retrie
         yield f"GRANT SELECT ({columns}) ON problems TO {role}"
     if service == "cli":
         yield f"GRANT {_EVERYTHING} ON ALL TABLES IN SCHEMA public TO {role}"
-    if service != "dashboard" or dashboard_retries:
+    if written:
         yield f"GRANT USAGE ON ALL SEQUENCES IN SCHEMA public TO {role}"
-    written = RETRYING if service == "dashboard" and dashboard_retries else RIGHTS[service]
-    for table, rights in written.items():
+    for table, rights in (one for tables in written for one in tables.items()):
         yield f"GRANT {rights} ON {table} TO {role}"
 
 
@@ -166,7 +184,13 @@ def main() -> None:
         if not url:
             raise InputError("RESTMCTS_DATABASE_URL is not set: it says which database to prepare")
         upgrade(url)
-        set_up(url, secrets_folder(), dashboard_retries=bool(os.environ.get("RESTMCTS_DASHBOARD_TOKEN")))
+        dashboard = load_dashboard_settings()
+        set_up(
+            url,
+            secrets_folder(),
+            dashboard_retries=bool(dashboard.dashboard_token.get_secret_value()),
+            dashboard_serves=dashboard.api_enabled,
+        )
     except RestMctsError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

@@ -1,0 +1,37 @@
+"""Trees and checkpoints over HTTP."""
+
+from restmcts.adapters.sql.rows import ListedCheckpoint, ListedTree, TreeWithNodes
+from restmcts.usecases.requested.answers import RunDocument
+
+from restmcts_cli.remote.client import Api
+
+MAX_AT_ONCE = 1000
+
+
+def trees(
+    api: Api, run: str, phase: str | None, state: str | None, solved: bool | None, limit: int
+) -> tuple[list[ListedTree], str]:
+    """Return the first trees of a run that are as asked, however many, and the mark beside figures
+    that rest on their verdicts.
+    """
+    mark = api.get(RunDocument, "runs", run).mark
+    found: list[ListedTree] = []
+    while len(found) < limit:
+        wanted = min(limit - len(found), MAX_AT_ONCE)
+        last = found[-1].id if found else 0
+        query = {"phase": phase, "state": state, "solved": solved, "after": last, "limit": wanted}
+        more = api.get(list[ListedTree], "runs", run, "trees", **query)
+        found += more
+        if len(more) < wanted:
+            break
+    return found, mark
+
+
+def tree(api: Api, tree_id: int) -> TreeWithNodes:
+    """Return a tree with its nodes."""
+    return api.get(TreeWithNodes, "trees", str(tree_id))
+
+
+def checkpoints(api: Api, run: str) -> list[ListedCheckpoint]:
+    """Return the checkpoints of a run in the order in which they were made."""
+    return api.get(list[ListedCheckpoint], "runs", run, "checkpoints")

@@ -1,0 +1,1 @@
+"""What the terminal shows of runs, wherever their numbers come from."""

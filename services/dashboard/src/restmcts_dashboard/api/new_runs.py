@@ -1,0 +1,89 @@
+"""New runs over HTTP: what the command line asks for, without anything that is read from the disk
+of a server or fetched by it.
+"""
+
+from dataclasses import replace
+
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.spec import RunSpec
+from restmcts.domain.runs.spec_plan import HELD_OUT, PROBE, TEST, TRAIN, spec_plan
+from restmcts.domain.runs.spec_settings import Setting, settings_of, spec_of
+from restmcts.errors import InputError
+from restmcts.usecases.create import NewRun
+from restmcts.usecases.requested.models import models_over_http
+from restmcts.usecases.requested.runs import puzzle_sets, requested_run
+
+from restmcts_dashboard.api.bodies import RunBody, check_texts, problems_in
+
+INLINE = "inline"
+"""Where problems of a run come from that came with the request."""
+
+MAX_ROUNDS = 1_000
+"""Iterations times rounds, and evaluations: all phases of a run are made when it is stored."""
+
+MAX_PUZZLES = 50_000
+"""They are drawn here, while the caller waits."""
+
+
+def new_run(body: RunBody, project: str) -> NewRun:
+    """Return the run that a caller asks for, ready to be stored.
+
+    Raises:
+        InputError: if it names files, plugins or models of a server's disk, is too large, or a
+            setting or problem cannot be used.
+    """
+    if "/" in body.name or body.name in (".", ".."):
+        raise InputError(f"name: {body.name!r} cannot be a part of an address: leave out slashes")
+    spec = _spec(body)
+    models = models_over_http(spec)
+    phases = spec_plan(spec)
+    made = requested_run(body.name, spec, phases, models, _sets(body, spec), paused=body.paused, digests={}, plugins={})
+    return replace(made, project=project)
+
+
+def _spec(body: RunBody) -> RunSpec:
+    try:
+        check_texts(body.spec, "spec")
+        settings = settings_of(body.spec, "spec")
+        _check_places(spec_of(settings))
+        given = {"problems": body.problems, "test": body.test, "probe": body.probe}
+        inline = [Setting(name, INLINE, "the request") for name, rows in given.items() if rows]
+        spec = spec_of([*settings, *inline])
+    except RecursionError as error:
+        raise InputError("spec: its tables are nested too deeply") from error
+    _check_size(spec)
+    return spec
+
+
+def _check_places(spec: RunSpec) -> None:
+    """Refuse what would be read where the server is."""
+    places = {"problems": spec.problems, "test": spec.test, "probe": spec.probe if spec.probe != HELD_OUT else None}
+    named = next((name for name, place in places.items() if place is not None), None)
+    if named is not None:
+        raise InputError(f"spec.{named} is {places[named]!r}: problems come with the request, as its {named!r}")
+    if spec.promotion.value_bench is not None:
+        raise InputError("spec.promotion.value_bench: labelled solutions cannot be named over HTTP: leave it out")
+    if spec.plugins:
+        raise InputError("spec.plugins: a stack runs only the plugins that are installed in its images: leave it out")
+
+
+def _check_size(spec: RunSpec) -> None:
+    num_rounds = spec.iterations * spec.rounds + len(spec.evaluations)
+    if num_rounds > MAX_ROUNDS:
+        raise InputError(f"spec: iterations times rounds, and evaluations, are {num_rounds:,}; at most {MAX_ROUNDS:,}")
+    if (puzzles := spec.puzzles) is None:
+        return
+    num_puzzles = puzzles.demonstrations + puzzles.test + puzzles.held_out + puzzles.searched * spec.iterations
+    if num_puzzles > MAX_PUZZLES:
+        raise InputError(f"spec.puzzles: {num_puzzles:,} puzzles in all iterations; at most {MAX_PUZZLES:,}")
+
+
+def _sets(body: RunBody, spec: RunSpec) -> dict[str, list[Problem]]:
+    if spec.puzzles is not None:
+        drawn = puzzle_sets(spec.puzzles, spec.seed, spec.iterations)
+        return {name: members for name, members in drawn.items() if members}
+    sets = {TRAIN: problems_in(body.problems, "problems", needs_answers=spec.truth.knows_answers)}
+    for name, rows in ((TEST, body.test), (PROBE, body.probe)):
+        if rows:
+            sets[name] = problems_in(rows, name, needs_answers=True)
+    return sets

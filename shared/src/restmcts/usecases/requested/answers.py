@@ -1,0 +1,68 @@
+"""What is answered over HTTP about runs: written by the dashboard, read by the command line. Rows
+that are there already are answered as they are (restmcts.adapters.sql.rows).
+"""
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from restmcts.adapters.sql.reads.queries import PhaseNumbers
+from restmcts.adapters.sql.state.blocks import Block
+
+
+@dataclass(frozen=True, slots=True)
+class RunDocument:
+    """A run with the numbers of its phases.
+
+    Attributes:
+        state: running, paused, done, failed or cancelled; blocked where it waits for something that
+            its workers cannot have.
+        error: why it failed, was paused by itself, or is blocked.
+        trees: of all phases.
+        tokens: generated in all phases so far.
+        tokens_spent: of `max_tokens`; None where the run has no token budget.
+        promoted: the checkpoint of each kind that the run goes on with.
+        blocked: what it cannot have.
+        mark: "unchecked" where nothing checks the verdicts on its trees, else empty.
+    """
+
+    run: str
+    method: str
+    state: str
+    error: str | None
+    seed: int
+    created_at: datetime
+    finished_at: datetime | None
+    trees: int
+    tokens: int
+    max_tokens: int | None
+    tokens_spent: int | None
+    promoted: dict[str, str]
+    blocked: list[Block]
+    mark: str
+    phases: list[PhaseNumbers]
+
+
+@dataclass(frozen=True, slots=True)
+class CreatedDocument:
+    """A new run; `problems` are counted by set."""
+
+    run: str
+    id: int
+    state: str
+    problems: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class StateDocument:
+    """The state of a run after a change."""
+
+    run: str
+    state: str
+
+
+@dataclass(frozen=True, slots=True)
+class AddedDocument:
+    """How many problems were added to a run, by set."""
+
+    run: str
+    added: dict[str, int]

@@ -1,0 +1,318 @@
+"""Commands over HTTP, against a dashboard that is served for real: without a database here, by a
+project's token.
+"""
+
+import json
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any, ClassVar
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import projects, runs
+from restmcts.domain.access import Role
+from restmcts.errors import InputError, NotFoundError, RestMctsError, StorageError
+from restmcts.usecases import steer
+from restmcts_cli.remote import new_runs
+from restmcts_dashboard.app import create_app
+from restmcts_dashboard.source import Source
+from typer.testing import Result
+from uvicorn import Config, Server
+
+Command = Callable[..., Result]
+Shown = Callable[..., str]
+Document = Callable[..., Any]
+MINE = ("--policy", "Qwen/Qwen3-0.6B")
+
+
+def serve(app: Any) -> tuple[Server, threading.Thread, str]:
+    server = Server(Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.02)
+        assert thread.is_alive()
+    return server, thread, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+
+@pytest.fixture
+def database(workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """The database of a stack that this process reaches over HTTP alone; the token may run."""
+    path = workdir / "run.db"
+    database = Database(f"sqlite:///{path}")
+    with database.transaction() as transaction:
+        project_id = projects.create_project(transaction, "physics")
+        secret = projects.issue_token(transaction, "physics", "alice", Role.RUN)
+        projects.assign_run(transaction, queries.run_named(transaction, "mine").id, project_id)
+        projects.create_project(transaction, "chemistry")
+    source = Source(Database(f"sqlite:///{path}", read_only=True), "a test", writable=database, serves_api=True)
+    server, thread, address = serve(create_app(source))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESTMCTS_ENV_FILE", "none")
+    monkeypatch.delenv("RESTMCTS_DATABASE_URL", raising=False)
+    monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/")
+    monkeypatch.setenv("RESTMCTS_API_TOKEN", secret)
+    monkeypatch.setattr("restmcts_cli.arguments.model_sources.check_model_name", lambda given, kind: None)
+    yield database
+    server.should_exit = True
+    thread.join()
+    source.database.close()
+    database.close()
+
+
+@pytest.fixture
+def problems(tmp_path: Path) -> Path:
+    path = tmp_path / "problems.jsonl"
+    rows = ({"question": f"What is {number} + 1?", "answer": number + 1} for number in range(25))
+    path.write_text("".join(json.dumps(row) + "\n" for row in rows))
+    return path
+
+
+def refusal(result: Result, kind: type[RestMctsError] = InputError) -> str:
+    assert isinstance(result.exception, kind), (result.output, result.exception)
+    assert "rmp_" not in result.output + str(result.exception)
+    return str(result.exception)
+
+
+def asked_in(counts: dict[str, int]) -> int:
+    """Return how many problems for training there are, those that are held out among them."""
+    return counts["train"] + counts.get("held-out", 0)
+
+
+def audit(database: Database) -> list[tuple[str, str]]:
+    with database.transaction() as transaction:
+        return [(row.action, row.subject) for row in projects.audit(transaction, "physics", 100)[::-1]]
+
+
+def test_a_run_is_created_filled_shown_and_steered(
+    database: Database, problems: Path, shown: Shown, document: Document, call: Command
+) -> None:
+    created = document("runs", "create", "sums", problems, *MINE, "--test", problems, "--held-out", 2, "--paused")
+    assert created["state"] == "paused" and created["problems"]["test"] == 25
+    assert asked_in(created["problems"]) == 25
+    assert asked_in(document("problems", "enqueue", "sums", problems, "--limit", 3)["added"]) == 3
+    assert [row["name"] for row in document("runs", "list")] == ["sums", "mine"]
+    assert "sums" in shown("runs", "list")
+    assert document("runs", "resume", "sums", "--max-tokens", 5000) == {"run": "sums", "state": "running"}
+    assert "run sums is paused" in call("runs", "pause", "sums").stderr
+    assert refusal(call("runs", "pause", "sums")).startswith(
+        "run sums is paused; this can be done to a run that is run"
+    )
+    found = document("runs", "show", "sums")
+    assert (found["state"], found["max_tokens"], found["tokens_spent"]) == ("paused", 5000, 0)
+    text = shown("runs", "show", "sums")
+    assert "0 of 5,000 spent" in text and "grade-base" in text and "pending" in text
+    assert document("runs", "cancel", "sums")["state"] == "cancelled"
+    watched = call("runs", "watch", "sums")
+    assert isinstance(watched.exception, RestMctsError) and "run sums was cancelled" in str(watched.exception)
+    file = shown("runs", "spec", "sums")
+    assert 'problems = "inline"' in file and 'policy = "Qwen/Qwen3-0.6B"' in file
+    steered = [("run.resume", "sums"), ("run.pause", "sums"), ("run.cancel", "sums")]
+    assert audit(database) == [("run.create", "sums"), ("problems.add", "sums"), *steered]
+
+
+def test_trees_and_checkpoints_are_shown_as_with_the_database(
+    database: Database, workdir: Path, shown: Shown, document: Document, call: Command
+) -> None:
+    local = ("--workdir", workdir)
+    for command in (
+        ("runs", "list"),
+        ("trees", "list", "mine"),
+        ("trees", "list", "mine", "--phase", "collect-1", "--solved"),
+        ("trees", "show", 5),
+        ("checkpoints", "list", "mine"),
+    ):
+        assert document(*command) == document(*command, *local), command
+    assert shown("trees", "show", 5) == shown("trees", "show", 5, *local)
+    assert shown("trees", "export", 5) == shown("trees", "export", 5, *local)
+    assert shown("trees", "list", "mine", "--limit", 2) == shown("trees", "list", "mine", "--limit", 2, *local)
+    over_http, stored = document("runs", "show"), document("runs", "show", *local)
+    shared = over_http.keys() & stored.keys()
+    assert {name: over_http[name] for name in shared} == {name: stored[name] for name in shared}
+    assert {"phases", "promoted", "trees", "tokens", "state"} <= shared
+    assert refusal(call("checkpoints", "list")).startswith("name a run")
+    assert refusal(call("trees", "list", "nowhere"), NotFoundError) == "project physics has no run 'nowhere'"
+
+
+def test_large_files_are_sent_in_parts(
+    database: Database, problems: Path, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_runs, "MAX_PROBLEMS", 10)
+    created = document("runs", "create", "sums", problems, *MINE, "--test", problems, "--held-out", 3)
+    assert created["state"] == "running"
+    assert audit(database) == [("run.create", "sums"), *[("problems.add", "sums")] * 4, ("run.resume", "sums")]
+    with database.transaction() as transaction:
+        run = queries.run_named(transaction, "sums")
+        sets = {one.set: one.num_problems for one in queries.list_problem_sets(transaction, run.id)}
+        questions = [one.question for one in queries.list_problems(transaction, run.id, "test", 99)]
+    assert sets == created["problems"] and sets["test"] == asked_in(sets) == 25
+    assert questions == [f"What is {number} + 1?" for number in range(25)]
+
+
+def test_a_part_that_fails_leaves_a_paused_run_and_says_what_to_do(
+    database: Database, problems: Path, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(new_runs, "MAX_PROBLEMS", 10)
+    with problems.open("a") as file:
+        file.write('{"question": "no answer"}\n')
+    refused = refusal(call("runs", "create", "sums", problems, *MINE, "--held-out", 0, "--strict"))
+    assert "line 26" in refused
+    assert "run sums is stored, paused, with 20 problems in train" in refused
+    assert "`restmcts runs resume sums`" in refused and "`restmcts runs cancel sums`" in refused
+    with database.transaction() as transaction:
+        assert queries.run_named(transaction, "sums").state == "paused"
+    partly = refusal(call("problems", "enqueue", "sums", problems, "--strict"))
+    assert "line 26" in partly and "run sums has got 20 problems in train" in partly
+
+
+def test_what_the_api_refuses_is_refused_in_its_words(
+    database: Database, problems: Path, tmp_path: Path, call: Command
+) -> None:
+    folder = tmp_path / "model"
+    folder.mkdir()
+    refused = refusal(call("runs", "create", "sums", problems, "--policy", folder))
+    assert f"policy: '{folder}' cannot be named over HTTP" in refused
+    assert "leave it out" in refusal(call("runs", "create", "sums", problems, *MINE, "--project", "physics"))
+    bench = ("--set", "promotion.value_bench=/etc")
+    assert "cannot be sent over HTTP" in refusal(call("runs", "create", "sums", problems, *MINE, *bench))
+    assert refusal(call("runs", "create", "mine", problems, *MINE)).startswith("a run named 'mine' exists already")
+    with database.transaction() as transaction:
+        runs.create_run(transaction, "theirs", "rest-em", 0, {})
+    for command in (("show", "theirs"), ("cancel", "theirs"), ("spec", "theirs")):
+        assert refusal(call("runs", *command), NotFoundError) == "project physics has no run 'theirs'"
+    assert audit(database) == []
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "runs extend mine --iterations 3",
+        "runs delete mine",
+        "db upgrade",
+        "workers list",
+        "datasets list",
+        "problems list mine",
+    ],
+)
+def test_other_commands_say_which_there_are_over_http(database: Database, call: Command, command: str) -> None:
+    refused = call(*command.split())
+    assert refused.exit_code != 0
+    assert "over that there are runs create, list, show" in str(refused.exception), (refused.output, refused.exception)
+
+
+def test_a_token_that_may_not_or_is_none_is_refused(
+    database: Database, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with database.transaction() as transaction:
+        reader = projects.issue_token(transaction, "physics", "reader", Role.READ)
+    monkeypatch.setenv("RESTMCTS_API_TOKEN", reader)
+    assert refusal(call("runs", "cancel", "mine")) == "token reader may read; this needs one that may run"
+    monkeypatch.setenv("RESTMCTS_API_TOKEN", "rmp_wrong")
+    assert "does not accept RESTMCTS_API_TOKEN" in refusal(call("runs", "list"))
+    monkeypatch.setenv("RESTMCTS_API_TOKEN", "rmp_\u00e9")
+    assert "what no token does" in refusal(call("runs", "list"))
+    monkeypatch.delenv("RESTMCTS_API_TOKEN")
+    assert "RESTMCTS_API_TOKEN: it is not set" in refusal(call("runs", "list"))
+
+
+@pytest.mark.parametrize(
+    "url", ["here", "ftp://here", "http://", "http://me:secret@here", "http://here?a=b", "http://a b"]
+)
+def test_an_address_that_is_none_is_refused(
+    database: Database, call: Command, monkeypatch: pytest.MonkeyPatch, url: str
+) -> None:
+    monkeypatch.setenv("RESTMCTS_API_URL", url)
+    refused = refusal(call("runs", "list"))
+    assert refused.startswith("setting RESTMCTS_API_URL:") and "secret" not in refused
+
+
+class Elsewhere(BaseHTTPRequestHandler):
+    """Answers as no API does."""
+
+    answers: ClassVar[dict[str, tuple[int, dict[str, str], bytes]]] = {
+        "redirect": (302, {"Location": "http://127.0.0.1:9/stolen"}, b""),
+        "page": (200, {}, b"<html>"),
+        "other": (200, {}, b'[{"name": 1}]'),
+        "down": (503, {}, b'{"reason": "the database \\u001b[31m is away"}'),
+        "missing": (404, {}, b"<html>"),
+        "host": (400, {}, b"Invalid host header"),
+    }
+    asked: ClassVar[list[str]] = []
+
+    def do_GET(self) -> None:
+        self.asked.append(self.path)
+        status, headers, body = self.answers[self.path.split("/")[1]]
+        self.send_response(status)
+        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+            self.send_header(name, value)
+        self.end_headers()
+        self.wfile.write(body)
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+def test_a_server_that_is_none_or_gone_is_named(
+    database: Database, call: Command, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Elsewhere)
+    threading.Thread(target=server.serve_forever, args=(0.05,)).start()
+    address = f"http://127.0.0.1:{server.server_port}"
+    expected: dict[str, tuple[str, type[RestMctsError]]] = {
+        "redirect": ("is elsewhere (302)", InputError),
+        "page": ("answers what this version does not understand", StorageError),
+        "other": ("answers what this version does not understand", StorageError),
+        "down": ("the database \\x1b[31m is away; try again", StorageError),
+        "missing": ("serves no API", InputError),
+        "host": ("Invalid host header", InputError),
+    }
+    for name, (reason, kind) in expected.items():
+        monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/{name}")
+        assert reason in refusal(call("runs", "list"), kind), name
+    assert Elsewhere.asked == [f"/{name}/api/v1/runs" for name in expected]
+    server.shutdown()
+    server.server_close()
+    gone = refusal(call("runs", "list"), StorageError)
+    assert gone.startswith(f"{address}/host does not answer") and "check RESTMCTS_API_URL" in gone
+
+
+def test_a_work_folder_and_a_database_come_before_the_api(
+    database: Database,
+    workdir: Path,
+    tmp_path: Path,
+    document: Document,
+    call: Command,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setenv("RESTMCTS_API_URL", "http://127.0.0.1:9")
+    copied = Path(shutil.copytree(workdir, tmp_path / "copied"))
+    assert [row["name"] for row in document("runs", "list", "--workdir", copied)] == ["mine"]
+    monkeypatch.setenv("RESTMCTS_DATABASE_URL", "postgresql+psycopg://me@127.0.0.1:9/none")
+    assert "127.0.0.1:9/api" not in str(call("runs", "list").exception)
+
+
+def test_a_paused_run_is_watched_until_it_ends(
+    database: Database, problems: Path, call: Command, document: Document, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    document("runs", "create", "sums", problems, *MINE, "--paused")
+    looks: list[float] = []
+
+    def wait(seconds: float) -> None:
+        looks.append(seconds)
+        if len(looks) == 2:
+            with database.transaction() as transaction:
+                runs.pause_run(transaction, queries.run_named(transaction, "sums").id, "token budget of 5 spent")
+        if len(looks) == 3:
+            with database.transaction() as transaction:
+                steer.cancel(transaction, "sums")
+
+    monkeypatch.setattr("restmcts_cli.remote.runs.time.sleep", wait)
+    watched = call("runs", "watch", "sums")
+    assert "run sums is paused: token budget of 5 spent; to go on: restmcts runs resume sums --max-tokens LARGER" in (
+        watched.stderr
+    )
+    assert str(watched.exception) == "run sums was cancelled"
