@@ -71,6 +71,15 @@ class Visit:
             raise NotFoundError(f"project {self.caller.project} has no run {name!r}")
         return queries.run_by_id(transaction, row.id)
 
+    def lock_run(self, transaction: Transaction, name: str) -> None:
+        """Lock a run of the caller's project: nobody deletes it until the transaction ends.
+
+        Raises:
+            NotFoundError: if the project has no run of that name.
+        """
+        if runs.lock_run(transaction, self.run(transaction, name).id) is None:
+            raise NotFoundError(f"project {self.caller.project} has no run {name!r}")
+
 
 def _is_name(name: str) -> bool:
     try:

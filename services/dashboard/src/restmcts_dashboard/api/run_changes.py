@@ -50,7 +50,7 @@ def add_problems(
     needs_answers = set_name != TRAIN or source_of_verdicts(run.config) is None
     problems = problems_in(body.problems, "problems", needs_answers=needs_answers)
     with visit.changing("problems.add", name, {"set": set_name, "problems": len(problems)}) as transaction:
-        visit.run(transaction, name)
+        visit.lock_run(transaction, name)
         return answer(AddedDocument(name, enqueue_problems(transaction, name, set_name, problems)))
 
 
@@ -82,6 +82,6 @@ def _steered(
     detail: dict[str, int | None] | None = None,
 ) -> Response:
     with visit.changing(action, name, detail) as transaction:
-        visit.run(transaction, name)
+        visit.lock_run(transaction, name)
         change(transaction, name)
         return answer(StateDocument(name, visit.run(transaction, name).state))
