@@ -106,8 +106,9 @@ results: setup ## The tables of docs/results.md on number paths, from nothing; h
 bench-gpu: setup ## Generation, searches, training and, with RESTMCTS_VLLM_COMMAND, vLLM, in the shape of 1.5 B parameters
 	@$(BIN)/python tests/bench/bench_gpu.py
 
-bench-scale: setup ## The stack with 1 to 32 simulated model workers, under kills and beside 100,000 trees; 15 minutes
+bench-scale: setup ## The stack with 1 to 32 simulated model workers, under kills and beside 100,000 trees; new weights on 1 to 4 generators; 20 minutes
 	@$(BIN)/python tests/bench/bench_scale.py
+	@$(BIN)/python tests/bench/bench_first_answers.py
 
 bench: setup ## Benchmarks: every tests/bench/bench_*.py in turn
 	@for file in tests/bench/bench_*.py; do echo "== $$file"; $(BIN)/python "$$file" || exit 1; done

@@ -165,9 +165,9 @@ class Bench:
         with self.database.transaction() as transaction:
             return int(transaction.connection.execute(text(statement), values).scalar_one())
 
-    def begin(self, num_problems: int) -> int:
+    def begin(self, num_problems: int, policy: str = "artifact:none/policy") -> int:
         """Begin a run of so many trees."""
-        return begin_search(self.database, "artifact:none/policy", "artifact:none/value", num_problems)
+        return begin_search(self.database, policy, "artifact:none/value", num_problems)
 
     def cancel(self, run_id: int) -> None:
         """End a run that nobody waits for any more."""
