@@ -57,9 +57,7 @@ def generate() -> None:
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     torch.set_num_threads(1)
-    database, redis_url = Database(os.environ["RESTMCTS_DATABASE_URL"]), os.environ["RESTMCTS_REDIS_URL"]
-    bus = CeleryBus(celery_app(redis_url), redis_url, database)
-    database.publish = bus.publish
+    database = publishing(Database(os.environ["RESTMCTS_DATABASE_URL"]))
     load = partial(open_proposer, artifacts=open_bucket(load_settings()), settings=WorkerModelSettings())
     limits = WorkerSettings(max_requests=REQUESTS, lease_seconds=LEASE_SECONDS, stopping=stopping)
     handlers = Announcing(database, load, limits)
@@ -67,6 +65,13 @@ def generate() -> None:
     while not stopping.wait(0.1):
         handlers.propose_steps(ProposeWaitingSteps())
     handlers.close()
+
+
+def publishing(database: Database) -> Database:
+    """Let what is decided in the database wake workers at once."""
+    redis_url = os.environ["RESTMCTS_REDIS_URL"]
+    database.publish = CeleryBus(celery_app(redis_url), redis_url, database).publish
+    return database
 
 
 class Generator:
@@ -109,6 +114,7 @@ def measure(bench: Bench, model: Path, counts: Sequence[int], folder: Path) -> N
     """Print the seconds for each number of generators."""
     os.environ.update(bench.stack.settings)
     artifacts = open_bucket(load_settings())
+    publishing(bench.database)
     print(f"{'generators':>10}{'the first answers after':>32}{'all have after':>28}")
     for place, count in enumerate(counts):
         generators = [Generator(bench.stack.settings, folder / f"cache-{place}-{number}") for number in range(count)]

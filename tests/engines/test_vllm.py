@@ -11,6 +11,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, closing
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -39,6 +40,7 @@ QUESTIONS = (
 SETTINGS = GenerationSettings(
     temperature=0.8, max_step_tokens=40, max_solution_tokens=80, step_separator="newline", template="few-shot"
 )
+NUM_AT_ONCE = 64  # more tokens of prompts than the server reads in one step by default
 OpenPolicy = Callable[[Path], VllmProposer]
 pytestmark = pytest.mark.timeout(900)
 
@@ -127,6 +129,21 @@ def test_no_step_is_attributed_to_other_weights(
         assert texts(proposers[turn % 2].propose(QUESTIONS, requests, SETTINGS)) == first[turn % 2]
     assert engine._server is not None and engine._server.num_starts == starts, "weights were swapped in place"
     print(f"a swap took {engine._server.swap_seconds:.1f} s")
+
+
+def test_many_samples_at_once_leave_the_server_alive(
+    engine: VllmEngine, open_policy: OpenPolicy, smollm2: Path
+) -> None:
+    proposer = open_policy(smollm2)
+    proposer.propose(QUESTIONS[:1], [greedy()], SETTINGS)
+    assert engine._server is not None
+    starts = engine._server.num_starts
+    questions = [f"{QUESTIONS[number % 3]} And {number} more?" for number in range(NUM_AT_ONCE)]
+    requests = [ProposeSteps(number, (), 1, None, seed=number) for number in range(NUM_AT_ONCE)]
+    settings = replace(SETTINGS, max_step_tokens=8, max_solution_tokens=8)
+    answers = proposer.propose(questions, requests, settings)
+    assert all(answer.samples[0].num_tokens for answer in answers)
+    assert engine._server.num_starts == starts
 
 
 def test_a_server_that_dies_is_started_anew(engine: VllmEngine, open_policy: OpenPolicy, smollm2: Path) -> None:

@@ -26,6 +26,10 @@ from restmcts.settings import VllmServerSettings
 
 REQUESTS_AT_ONCE = 256
 """Answered together: what is lost when the server dies, and asked again."""
+WHOLE_PROMPTS = "--no-enable-chunked-prefill"
+"""vLLM's CPU build (0.32) dies of a request with a seed whose prompt it reads in parts, as it does
+where many come at once.
+"""
 MEMORY_SHARE = 0.6
 """Of a GPU; what is left is the value model's."""
 
@@ -49,7 +53,8 @@ class VllmEngine(Engine):
         own = VllmServerSettings()
         prompts = TokenizedPrompts(path, settings.template, settings.trust_remote_code)
         if self._server is None:
-            self._server = VllmServer(server_settings(own, settings, memory_share=MEMORY_SHARE))
+            arguments = WHOLE_PROMPTS if settings.device == "cpu" else ""
+            self._server = VllmServer(server_settings(own, settings, arguments, memory_share=MEMORY_SHARE))
         weights = Weights(uri, path, settings.dtype)
         return VllmProposer(self._server, weights, prompts, server_limits(own, settings))
 
