@@ -2,9 +2,8 @@
 rights of each service alone.
 """
 
-import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator
 
 import pytest
 from restmcts.adapters.sql import roles
@@ -18,6 +17,7 @@ from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.errors import InputError
 from restmcts.messages.commands import AdvanceRun
+from restmcts.testing.threads import all_at_once
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
@@ -64,25 +64,6 @@ def team(idle_servers: Stack, database: Database) -> Iterator[Team]:
     with database.transaction() as transaction:
         for run_id in team.run_ids:
             runs.finish_run(transaction, run_id, RunState.CANCELLED)
-
-
-def all_at_once(calls: Sequence[Callable[[], object]]) -> list[BaseException]:
-    """Return what the calls raised."""
-    errors: list[BaseException] = []
-
-    def guarded(call: Callable[[], object]) -> None:
-        try:
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive()
-    return errors
 
 
 def test_tokens_are_handed_out_once_where_runs_are_created_at_once(team: Team) -> None:

@@ -20,6 +20,7 @@ from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
 from restmcts.messages.base import Message
 from restmcts.messages.commands import AdvanceRun, AdvanceTrees, ProposeWaitingSteps, ScoreWaitingSteps
+from restmcts.testing.threads import all_at_once
 from restmcts.testing.trees import RandomModels
 from restmcts.usecases import steer
 from restmcts.usecases.serve_claims import WorkerSettings
@@ -93,22 +94,8 @@ class CountedRun:
 
 def in_threads(calls: Sequence[Callable[[], object]]) -> None:
     """Do all at once; raise what one of them raises."""
-    errors: list[BaseException] = []
-
-    def guarded(call: Callable[[], object]) -> None:
-        try:
-            call()
-        except BaseException as error:
-            errors.append(error)
-
-    threads = [threading.Thread(target=guarded, args=(call,)) for call in calls]
-    for thread in threads:
-        thread.start()
-    for thread in threads:
-        thread.join(60)
-        assert not thread.is_alive(), "it waits for ever"
-    if errors:
-        raise errors[0]
+    for error in all_at_once(calls):
+        raise error
 
 
 @pytest.fixture
