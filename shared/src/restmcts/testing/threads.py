@@ -23,5 +23,5 @@ def all_at_once(calls: Sequence[Callable[[], object]]) -> list[BaseException]:
         thread.start()
     for thread in threads:
         thread.join(60)
-        assert not thread.is_alive(), "it waits for ever"
+        assert not thread.is_alive(), "it waits forever"
     return errors
