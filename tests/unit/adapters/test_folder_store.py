@@ -10,6 +10,7 @@ from typing import Any
 import pytest
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.manifests import MANIFEST, read_manifest
+from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.errors import CorruptArtifactError, InputError, StorageError
 from restmcts.testing.contracts.artifact_store import check_artifact_store
 
@@ -25,6 +26,17 @@ def folder(tmp_path: Path) -> Path:
 
 def test_it_keeps_the_contract(tmp_path: Path) -> None:
     check_artifact_store(lambda: FolderArtifactStore(tmp_path / "store"), tmp_path / "scratch")
+
+
+def test_a_uri_that_leads_out_of_a_cache_removes_nothing(folder: Path, tmp_path: Path) -> None:
+    cache = tmp_path / "cache"
+    (cache / "checkpoints" / "feed").mkdir(parents=True)
+    store = S3ArtifactStore("127.0.0.1:9", "key", "secret", "bucket", False, cache, 10**9, pauses_seconds=())
+    for place in (str(folder), f"../{folder.name}", "checkpoints", "checkpoints/..", ".", ""):
+        store.remove(f"artifact:{place}")
+        with pytest.raises(StorageError, match="no artifact"):
+            store.fetch(f"artifact:{place}")
+    assert (folder / "weights.bin").is_file() and (cache / "checkpoints" / "feed").is_dir()
 
 
 def test_what_a_dead_process_left_half_written_is_invisible_and_goes(folder: Path, tmp_path: Path) -> None:

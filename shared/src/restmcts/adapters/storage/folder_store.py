@@ -23,7 +23,7 @@ from restmcts.adapters.storage.manifests import (
     read_manifest,
     seen,
 )
-from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
 
@@ -82,7 +82,7 @@ class FolderArtifactStore:
             CorruptArtifactError: if its files are not those of its manifest.
         """
         folder = self._root / uri.removeprefix(ARTIFACT)
-        if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
+        if not is_artifact(uri) or not (folder / MANIFEST).is_file():
             raise StorageError(f"no artifact {uri} in {self._root}")
         manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
         found = seen(folder, manifest)
@@ -102,7 +102,7 @@ class FolderArtifactStore:
             StorageError: if the disk does not do it.
         """
         folder = self._root / uri.removeprefix(ARTIFACT)
-        if not uri.startswith(ARTIFACT) or not (folder / MANIFEST).is_file():
+        if not is_artifact(uri) or not (folder / MANIFEST).is_file():
             return
         self._compared.pop(uri, None)
         doomed = folder.parent / f".partial-{uuid.uuid4().hex}"

@@ -36,7 +36,7 @@ from restmcts.adapters.storage.manifests import (
     seen,
     uri_of,
 )
-from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
 from restmcts.settings import Settings
@@ -107,7 +107,7 @@ class S3ArtifactStore:
             StorageError: if there is no such artifact, or the server stays away.
             CorruptArtifactError: if its files are not those of its manifest; nothing of it is kept.
         """
-        if not uri.startswith(ARTIFACT):
+        if not is_artifact(uri):
             raise StorageError(f"no artifact {uri} in {self._where}")
         cached = self.cache.take(uri)
         if cached is not None:
@@ -150,9 +150,9 @@ class S3ArtifactStore:
         Raises:
             StorageError: if the server refuses, or stays away.
         """
-        place = uri.removeprefix(ARTIFACT)
-        if not uri.startswith(ARTIFACT) or place.count("/") != 1:
+        if not is_artifact(uri):
             return
+        place = uri.removeprefix(ARTIFACT)
         self.cache.drop(uri)
         keys = [str(found.object_name) for found in self._listed(f"{place}/")]
         for key in sorted(keys, key=lambda key: key != f"{place}/{MANIFEST}"):

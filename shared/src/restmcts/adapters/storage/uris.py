@@ -2,6 +2,7 @@
 a hub id, or a server).
 """
 
+import re
 from pathlib import Path
 
 from restmcts.adapters.models.ensemble import is_ensemble, members_of
@@ -10,6 +11,15 @@ from restmcts.errors import InputError
 from restmcts.ports import ArtifactStore
 
 ARTIFACT = "artifact:"
+_PART = r"[A-Za-z0-9_-][A-Za-z0-9_.-]*"
+_URI = re.compile(rf"{ARTIFACT}{_PART}/{_PART}")
+
+
+def is_artifact(uri: str) -> bool:
+    """Return whether a URI names an artifact, `artifact:KIND/DIGEST`: one folder of a store, and
+    nothing around it.
+    """
+    return _URI.fullmatch(uri) is not None
 
 
 def local_path(uri: str, artifacts: ArtifactStore) -> str | Path:

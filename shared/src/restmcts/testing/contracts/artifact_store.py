@@ -33,12 +33,16 @@ def check_artifact_store(open_store: Callable[[], ArtifactStore], scratch: Path)
     for _ in range(2):
         store.remove(other.uri)
     assert other.uri not in {each.uri for each in open_store().stored()}
-    for unknown in (other.uri, artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else"):
+    absent = (other.uri, artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else")
+    around = (f"artifact:{folder}", f"{artifact.uri}/deeper", "artifact:checkpoints", "artifact:.", "artifact:")
+    for unknown in (*absent, *around):
+        open_store().remove(unknown)
         try:
             open_store().fetch(unknown)
         except StorageError:
             continue
         raise AssertionError(f"{unknown} was fetched")
+    assert folder.is_dir() and (open_store().fetch(artifact.uri) / "deeper").is_dir(), "others' folders are not touched"
 
 
 def _make(folder: Path, text: str) -> Path:

@@ -11,7 +11,7 @@ from restmcts.adapters.models.http_policy.address import is_server, parse_addres
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
 from restmcts.adapters.models.llm_judge import MAX_ALTERNATIVES, judge_address, judge_settings
 from restmcts.adapters.storage.packaged_models import PACKAGED_MODELS
-from restmcts.adapters.storage.uris import ARTIFACT
+from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
 from restmcts.domain.runs.plans import BASE
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import FIRST_VALUE
@@ -20,7 +20,6 @@ from restmcts.errors import InputError
 from restmcts.usecases.requested.runs import Models
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
-_ARTIFACT_URI = re.compile(rf"{ARTIFACT}[\w/.:-]+")
 _JUDGE = "judge"
 _OF_FORMAT = ("format", "separator", "aggregation")
 _OPTIONS = (*_OF_FORMAT, "reference", "beta", "samples", "argue", "template")
@@ -84,7 +83,7 @@ def _check_server(place: str, options: dict[str, str]) -> None:
 def _elsewhere(what: str, place: str) -> str:
     """Return what is no folder of a server; whether there is such a folder is not said."""
     if place.startswith(ARTIFACT):
-        is_one = _ARTIFACT_URI.fullmatch(place) is not None and ".." not in place
+        is_one = is_artifact(place)
     else:
         is_one = _HUB_ID.fullmatch(place) is not None and place not in PACKAGED_MODELS and not Path(place).exists()
     if not is_one:
