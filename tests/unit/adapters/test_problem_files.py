@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import os
+import time
 from pathlib import Path
 
 import pyarrow as pa
@@ -183,6 +184,25 @@ def test_the_usual_names_of_columns_are_known(tmp_path: Path, row: object, answe
     problems, bad_lines = load_problems(_file(tmp_path, row))
     assert bad_lines == []
     assert (problems[0].question, problems[0].answer) == ("Half of 3?", answer)
+
+
+BLANKS, LINES = " " * 10**6, "\n" * 10**6
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        {"question": "1 + 1?", "answer": f"#### 2{BLANKS}b\nc"},
+        {"question": "1 + 1?", "solution": f"a{LINES}The answer is 2."},
+        {"question": "1 + 1?", "solution": f"a\n#### 2\nThe answer is{BLANKS}2\nThe answer is 2."},
+        {"question": f"Solve the following math problem step by step.{LINES}1 + 1?", "answer": 2},
+    ],
+)
+def test_long_texts_are_read_in_one_pass(tmp_path: Path, row: object) -> None:
+    before = time.process_time()
+    problems, bad_lines = load_problems(_file(tmp_path, row))
+    assert (len(problems), bad_lines) == (1, [])
+    assert time.process_time() - before < 10
 
 
 @pytest.mark.parametrize(

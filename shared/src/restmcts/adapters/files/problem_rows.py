@@ -36,12 +36,11 @@ SCIBENCH_SUBSETS = frozenset(
 )
 
 _CALCULATOR = re.compile(r"<<[^<>]*>>")
-_GSM8K_ANSWER = re.compile(r"^[ \t]*####[ \t]*(\S.*?)\s*\Z", re.MULTILINE)
-_METAMATH_END = re.compile(r"\n+####[ \t]*(\S[^\n]*)\n+The answer is:?[^\n]*\s*\Z")
-_DAPO_FRAME = re.compile(
-    r"\ASolve the following math problem step by step\..*?\n\n(.*?)\s*Remember to put your answer on its own line.*\Z",
-    re.DOTALL,
-)
+# Of texts without white space at their ends, which may be long: no part is looked at twice.
+_GSM8K_ANSWER = re.compile(r"^[ \t]*####[ \t]*(\S.*)\Z", re.MULTILINE)
+_METAMATH_END = re.compile(r"\n####[ \t]*(\S[^\n]*)\n+The answer is:?[^\n]*\Z")
+_DAPO_BEGINS = "Solve the following math problem step by step."
+_DAPO_ENDS = "Remember to put your answer on its own line"
 
 
 def problem_of_row(row: Row, *, needs_answer: bool = True) -> Problem:
@@ -113,8 +112,15 @@ def _question(row: Row) -> str:
         raise InputError(f'"{name}" is not text')
     if not question.strip():
         raise InputError(f'"{name}" is blank')
-    framed = _DAPO_FRAME.match(question)
-    return valid_text(framed.group(1) if framed else question, name).strip()
+    return valid_text(_without_frame(question), name).strip()
+
+
+def _without_frame(question: str) -> str:
+    """Return the problem that a prompt of DAPO is around; any other question as it is."""
+    if not question.startswith(_DAPO_BEGINS):
+        return question
+    problem, end, _ = question.partition("\n\n")[2].partition(_DAPO_ENDS)
+    return problem if end else question
 
 
 def _said_by_user(messages: list[object]) -> object:
@@ -130,7 +136,7 @@ def _answer(row: Row, solution: tuple[str, Any] | None) -> str:
     if solution is None:
         raise InputError('no "answer"')
     text = solution[1] if isinstance(solution[1], str) else "\n".join(map(str, solution[1]))
-    if metamath := _METAMATH_END.search(text):
+    if metamath := _METAMATH_END.search(text.rstrip()):
         return text_of_answer(metamath.group(1))
     stated = extract_answer(text)
     if stated is None:
