@@ -1,5 +1,8 @@
 """Held-out problems are chosen by their question: never is one on both sides."""
 
+import hashlib
+import time
+import unicodedata
 from dataclasses import replace
 
 import pytest
@@ -60,3 +63,25 @@ def test_a_question_written_otherwise_goes_where_it_went(again: str) -> None:
 def test_what_is_on_a_side_already_stays_there_and_counts() -> None:
     rule = HeldOut(1, held_out=[question_digest("question 2")], trained=[question_digest("question 9")])
     assert [rule.takes(problem) for problem in problems(*range(40))] == [number == 2 for number in range(40)]
+
+
+@pytest.mark.parametrize(
+    "question",
+    [
+        "What is 1 + 1?",
+        " A\tb\u3000C\n",
+        "\uff21\uff22 \ufb01\u00b4x\u0301",
+        "\ufdfa \u1e9e e\u0301",
+        "\u95ee" * 3000,
+        "",
+    ],
+)
+def test_a_digest_is_of_the_text_without_case_width_and_white_space(question: str) -> None:
+    plain = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
+    assert question_digest(question) == hashlib.sha256(plain.encode()).hexdigest()[:32]
+
+
+def test_a_digest_of_many_marks_takes_no_longer() -> None:
+    before = time.process_time()
+    question_digest("\u0345\u0316" * 10**5)
+    assert time.process_time() - before < 10

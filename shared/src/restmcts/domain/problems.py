@@ -7,6 +7,9 @@ import unicodedata
 from dataclasses import dataclass
 from enum import StrEnum
 
+MAX_PART = 1000
+"""Characters of a word that are normalised at a time."""
+
 
 class Verdict(StrEnum):
     """What a verifier says of a solution; `UNDECIDED` is never turned into a label."""
@@ -49,5 +52,13 @@ def question_digest(question: str) -> str:
     """Return a digest of the question's text, equal for texts that differ only in case, width
     of characters or white space.
     """
-    normalised = " ".join(unicodedata.normalize("NFKC", question).casefold().split())
+    normalised = " ".join(" ".join(map(_normalised, question.split())).split())
     return hashlib.sha256(normalised.encode()).hexdigest()[:32]
+
+
+def _normalised(word: str) -> str:
+    """Return a word without differences of case and width. A part at a time: marks in a row are put
+    in order, which takes as long as the square of their number.
+    """
+    parts = (word[start : start + MAX_PART] for start in range(0, len(word), MAX_PART))
+    return "".join(unicodedata.normalize("NFKC", part) for part in parts).casefold()
