@@ -137,6 +137,10 @@ def spec(**settings: Any) -> dict[str, Any]:
         (spec(iterations=2000), "iterations times rounds, and evaluations, are 2,000; at most 1,000"),
         ({**spec(puzzles={"searched": 60_000}), "problems": []}, "puzzles in all iterations; at most 50,000"),
         (spec(puzzles=PUZZLES), "puzzles have their own problems"),
+        (
+            {**spec(evaluations=[{"name": "collect-1", "search": {"algorithm": "cot"}}]), "test": PROBLEMS},
+            "evaluation collect-1: the run has a phase of that name already",
+        ),
         (spec(iterations="many"), "iterations is 'many'; give a whole number"),
         (spec(colour=1), "spec: colour: there is no such setting"),
         (spec(hint="a\0b"), '"spec" contains a NUL character'),

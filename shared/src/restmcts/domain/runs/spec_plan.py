@@ -1,5 +1,6 @@
 """What a run's document comes to: its self-training over named problem sets, and its phases."""
 
+from collections import Counter
 from dataclasses import replace
 
 from restmcts.domain.runs.methods import METHODS
@@ -92,6 +93,9 @@ def spec_plan(spec: RunSpec) -> list[Phase]:
     """
     phases = self_training_plan(self_training(spec))
     phases += [_evaluation(spec, phases, asked) for asked in spec.evaluations]
+    twice = next((name for name, count in Counter(phase.name for phase in phases).items() if count > 1), None)
+    if twice is not None:
+        raise InputError(f"evaluation {twice}: the run has a phase of that name already; choose another name")
     return [_with_tools(phase, spec.tools) for phase in phases] if spec.tools.max_calls else phases
 
 
