@@ -120,6 +120,8 @@ def spec(**settings: Any) -> dict[str, Any]:
         (spec(policy="openai+http://here:8000/v1?model=/etc"), "cannot be named over HTTP"),
         (spec(policy="openai+http://here:8000/v1"), "name the model that the server serves"),
         (spec(policy="openai+http://me:secret@here:8000/v1?model=a"), "password"),
+        (spec(policy="a" * 300), "cannot be named over HTTP"),
+        (spec(policy=f"openai+http://here/v1?model=a&concurrency={'1' * 5000}"), "concurrency is '111"),
         (spec(value="/etc"), "value: '/etc' cannot be named over HTTP"),
         (spec(value="ensemble+some/one,/etc"), "value: '/etc' cannot be named over HTTP"),
         (spec(value="some/one?format=implicit&reference=/etc"), "value: reference: '/etc' cannot be named"),

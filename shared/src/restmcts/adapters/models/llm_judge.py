@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from restmcts.adapters.models.http_policy.address import ServerAddress, parse_address
+from restmcts.adapters.models.http_policy.address import MAX_DIGITS, ServerAddress, parse_address
 from restmcts.domain.prompts import read_judgement
 from restmcts.domain.requests import (
     GenerationSettings,
@@ -273,7 +273,7 @@ def judge_settings(options: Mapping[str, str], num_alternatives: int, aggregatio
     numbers = {}
     for name, default, least in ((SAMPLES, DEFAULT_SAMPLES, 1), (ARGUE, 0, 0)):
         given = options.get(name, str(default))
-        if not given.isdecimal() or int(given) < least:
+        if not given.isdecimal() or len(given) > MAX_DIGITS or int(given) < least:
             raise InputError(f"{name} is {given!r}: give a number of at least {least}")
         numbers[name] = int(given)
     return JudgeSettings(numbers[SAMPLES], numbers[ARGUE], num_alternatives, aggregation)

@@ -19,7 +19,7 @@ from restmcts.domain.tasks.puzzles import puzzle_names
 from restmcts.errors import InputError
 from restmcts.usecases.requested.runs import Models
 
-_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*(/[A-Za-z0-9_][\w.-]*)?")
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 _JUDGE = "judge"
 _OF_FORMAT = ("format", "separator", "aggregation")
 _OPTIONS = (*_OF_FORMAT, "reference", "beta", "samples", "argue", "template")

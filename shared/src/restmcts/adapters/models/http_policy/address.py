@@ -21,6 +21,8 @@ SCORING_PROTOCOLS = ("pooling", "classify")
 """Of servers that score (restmcts.adapters.models.http_scorer); no policies."""
 _SCHEMES = (*get_args(Protocol), *SCORING_PROTOCOLS)
 _OPTIONS = ("model", "template", "prefill", "concurrency", "replicas")
+MAX_DIGITS = 9
+"""Of a number in a URI."""
 DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
@@ -175,7 +177,7 @@ def concurrency_of(uri: str, options: Mapping[str, str]) -> int | None:
     given = options.get("concurrency")
     if given is None:
         return None
-    if not given.isdecimal() or int(given) < 1:
+    if not given.isdecimal() or len(given) > MAX_DIGITS or int(given) < 1:
         raise InputError(f"{uri}: concurrency is {given!r}; give a number of at least 1")
     return int(given)
 
