@@ -212,6 +212,8 @@ def test_tokens_are_issued_used_and_revoked(made: Projects) -> None:
     assert made.ask(issued["secret"], "POST", "/runs", NEW)[0] == 201
     assert made.ask("admin", "POST", "/tokens", {"name": "bob", "role": "run"})[0] == 409
     assert made.ask("admin", "POST", "/tokens", {"name": "eve", "role": "root"})[0] == 400
+    for name in ("a/b", "..", " "):
+        assert made.ask("admin", "POST", "/tokens", {"name": name, "role": "run"})[0] in (400, 409), "it could not go"
     assert made.ask("admin", "DELETE", "/tokens/bob") == (204, None)
     assert made.ask(issued["secret"], "GET", "/runs")[0] == 401
     assert made.ask("admin", "DELETE", "/tokens/bob")[0] == 404

@@ -90,6 +90,14 @@ def problems_in(rows: Sequence[GivenProblem], what: str, *, needs_answers: bool)
     return found
 
 
+def check_name_in_address(name: str) -> None:
+    """Raise InputError if nobody could ask for what has that name, as it is no part of an
+    address.
+    """
+    if "/" in name or name in (".", ".."):
+        raise InputError(f"name: {name!r} cannot be a part of an address: leave out slashes")
+
+
 def check_texts(value: Any, name: str) -> None:
     """Raise InputError if a text of a document contains what no database takes."""
     for text in _texts(value):

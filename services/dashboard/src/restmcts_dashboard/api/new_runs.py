@@ -13,7 +13,7 @@ from restmcts.usecases.create import NewRun
 from restmcts.usecases.requested.models import models_over_http
 from restmcts.usecases.requested.runs import puzzle_sets, requested_run
 
-from restmcts_dashboard.api.bodies import RunBody, check_texts, problems_in
+from restmcts_dashboard.api.bodies import RunBody, check_name_in_address, check_texts, problems_in
 
 INLINE = "inline"
 """Where problems of a run come from that came with the request."""
@@ -32,8 +32,7 @@ def new_run(body: RunBody, project: str) -> NewRun:
         InputError: if it names files, plugins or models of a server's disk, is too large, or a
             setting or problem cannot be used.
     """
-    if "/" in body.name or body.name in (".", ".."):
-        raise InputError(f"name: {body.name!r} cannot be a part of an address: leave out slashes")
+    check_name_in_address(body.name)
     spec = _spec(body)
     models = models_over_http(spec)
     phases = spec_plan(spec)

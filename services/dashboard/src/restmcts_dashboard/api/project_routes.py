@@ -8,7 +8,7 @@ from restmcts.adapters.sql.state import projects
 
 from restmcts_dashboard.api.access import Admin, Reader
 from restmcts_dashboard.api.answers import ProjectDocument, Quotas, SecretDocument, answer
-from restmcts_dashboard.api.bodies import MAX_LISTED, NewToken
+from restmcts_dashboard.api.bodies import MAX_LISTED, NewToken, check_name_in_address
 
 routes = APIRouter(tags=["project"])
 
@@ -34,6 +34,7 @@ def list_tokens(visit: Admin) -> Response:
 @routes.post("/tokens", response_model=SecretDocument, status_code=201)
 def add_token(visit: Admin, new: NewToken) -> Response:
     """Issue a token; the answer holds its secret, which is never shown again."""
+    check_name_in_address(new.name)
     with visit.changing("token.add", new.name, {"role": new.role.value}) as transaction:
         secret = projects.issue_token(transaction, visit.caller.project, new.name, new.role)
     return answer(SecretDocument(new.name, new.role, secret), 201)
