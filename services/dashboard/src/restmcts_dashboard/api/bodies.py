@@ -18,6 +18,7 @@ MAX_BODY_BYTES = 8 * 2**20
 MAX_LISTED = 1000
 MAX_NUMBER = 2**63 - 1
 MAX_CHARACTERS = 500
+MAX_KIND = 100
 
 Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 """The number of a row, or a place between rows, that a database can be asked for."""
@@ -37,7 +38,9 @@ class GivenProblem(Body):
         default=None, description="The true answer; only training problems of runs that do not use it lack one."
     )
     solution: str | list[str] | None = Field(default=None, description="A right solution, or its steps.")
-    kind: str | None = Field(default=None, description="Which checker decides; if not given, math.")
+    kind: str | None = Field(
+        default=None, max_length=MAX_KIND, description="Which checker decides; if not given, math."
+    )
 
 
 class RunBody(Body):

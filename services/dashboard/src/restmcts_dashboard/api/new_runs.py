@@ -2,7 +2,8 @@
 of a server or fetched by it.
 """
 
-from dataclasses import replace
+import json
+from dataclasses import asdict, replace
 
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec import RunSpec
@@ -10,7 +11,7 @@ from restmcts.domain.runs.spec_plan import HELD_OUT, PROBE, TEST, TRAIN, spec_pl
 from restmcts.domain.runs.spec_settings import Setting, settings_of, spec_of
 from restmcts.errors import InputError
 from restmcts.usecases.create import NewRun
-from restmcts.usecases.requested.models import models_over_http
+from restmcts.usecases.requested.models import MAX_ASKED, models_over_http
 from restmcts.usecases.requested.runs import puzzle_sets, requested_run
 
 from restmcts_dashboard.api.bodies import RunBody, check_name_in_address, check_texts, problems_in
@@ -20,6 +21,9 @@ INLINE = "inline"
 
 MAX_ROUNDS = 1_000
 """Iterations times rounds, and evaluations: all phases of a run are made when it is stored."""
+
+MAX_SPEC_CHARACTERS = 2**15
+"""Of a spec as JSON: every phase of a run is stored with texts and lists of it."""
 
 MAX_PUZZLES = 50_000
 """They are drawn here, while the caller waits."""
@@ -42,6 +46,8 @@ def new_run(body: RunBody, project: str) -> NewRun:
 
 def _spec(body: RunBody) -> RunSpec:
     try:
+        if (length := len(json.dumps(body.spec))) > MAX_SPEC_CHARACTERS:
+            raise InputError(f"spec: it has {length:,} characters as JSON; at most {MAX_SPEC_CHARACTERS:,}")
         check_texts(body.spec, "spec")
         settings = settings_of(body.spec, "spec")
         _check_places(spec_of(settings))
@@ -51,6 +57,7 @@ def _spec(body: RunBody) -> RunSpec:
     except RecursionError as error:
         raise InputError("spec: its tables are nested too deeply") from error
     _check_size(spec)
+    _check_asked(spec)
     return spec
 
 
@@ -75,6 +82,16 @@ def _check_size(spec: RunSpec) -> None:
     num_puzzles = puzzles.demonstrations + puzzles.test + puzzles.held_out + puzzles.searched * spec.iterations
     if num_puzzles > MAX_PUZZLES:
         raise InputError(f"spec.puzzles: {num_puzzles:,} puzzles in all iterations; at most {MAX_PUZZLES:,}")
+
+
+def _check_asked(spec: RunSpec) -> None:
+    """Refuse searches that ask a model for so much at once that whoever serves it stops."""
+    searches = {"search": spec.search, **{f"evaluation {one.name}": one.search for one in spec.evaluations}}
+    asked = {f"{place}: {name}": value for place, one in searches.items() for name, value in asdict(one).items()}
+    asked |= {"num_bootstrap_samples": spec.num_bootstrap_samples, "promotion.num_samples": spec.promotion.num_samples}
+    large = next((name for name, value in asked.items() if isinstance(value, int) and value > MAX_ASKED), None)
+    if large is not None:
+        raise InputError(f"spec: {large} is {asked[large]:,}; at most {MAX_ASKED:,}")
 
 
 def _sets(body: RunBody, spec: RunSpec) -> dict[str, list[Problem]]:

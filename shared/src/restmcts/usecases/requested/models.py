@@ -21,6 +21,9 @@ from restmcts.usecases.requested.runs import Models
 
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]{0,95}(/[A-Za-z0-9_][\w.-]{0,95})?", re.ASCII)
 _JUDGE = "judge"
+MAX_ASKED = 10_000
+"""Samples and steps that a model is asked for at once; other projects ask it too."""
+
 _OF_FORMAT = ("format", "separator", "aggregation")
 _OPTIONS = (*_OF_FORMAT, "reference", "beta", "samples", "argue", "template")
 """What may be said of a value model that is no server (restmcts.modeling.prm.reference)."""
@@ -55,6 +58,8 @@ def _policy(given: str) -> str:
 def _value(given: str) -> str:
     place, mark, query = given.partition("?")
     options = dict(parse_qsl(query, keep_blank_values=True)) if mark else {}
+    if options.get("format") == _JUDGE:
+        _check_judge(options)
     if is_server(given):
         _check_server(place, options)
         return given
@@ -67,10 +72,15 @@ def _value(given: str) -> str:
     return given
 
 
+def _check_judge(options: dict[str, str]) -> None:
+    judge = judge_settings(options, MAX_ALTERNATIVES, "last")
+    if max(judge.num_samples, judge.argument_tokens) > MAX_ASKED:
+        raise InputError(f"value: a judge is asked for more than {MAX_ASKED:,} samples or tokens; give fewer")
+
+
 def _check_server(place: str, options: dict[str, str]) -> None:
     of_server = {name: text for name, text in options.items() if name not in _OF_FORMAT}
     if options.get("format") == _JUDGE:
-        judge_settings(of_server, MAX_ALTERNATIVES, "last")
         judge_address(place, of_server)
         return
     if "format" not in options:
