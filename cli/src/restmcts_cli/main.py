@@ -13,6 +13,7 @@ from typing import Any, ClassVar
 
 import typer
 from restmcts.errors import RestMctsError
+from restmcts.reporting.plain_text import plain
 
 from restmcts_cli.lazy_commands import LazyCommand, LazyGroup
 from restmcts_cli.library_notice import LibraryNotice
@@ -167,7 +168,7 @@ def run() -> None:
     except (RestMctsError, OSError) as error:
         if "--debug" in sys.argv:
             traceback.print_exc()
-        typer.echo(f"error: {' '.join(str(error).split())}", err=True)
+        typer.echo(f"error: {plain(str(error))}", err=True)
         sys.exit(error.exit_code if isinstance(error, RestMctsError) else 1)
     except ModuleNotFoundError as error:
         if "--debug" in sys.argv:

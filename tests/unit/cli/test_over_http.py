@@ -11,13 +11,16 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 import pytest
+from pydantic import SecretStr, TypeAdapter
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import projects, runs
 from restmcts.domain.access import Role
 from restmcts.errors import InputError, NotFoundError, RestMctsError, StorageError
+from restmcts.settings import ApiSettings
 from restmcts.usecases import steer
-from restmcts_cli.remote import new_runs
+from restmcts_cli.remote import client, new_runs, trees
+from restmcts_cli.remote.client import Api
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source
 from typer.testing import Result
@@ -240,6 +243,10 @@ class Elsewhere(BaseHTTPRequestHandler):
         "down": (503, {}, b'{"reason": "the database \\u001b[31m is away"}'),
         "missing": (404, {}, b"<html>"),
         "host": (400, {}, b"Invalid host header"),
+        "deep": (200, {}, b"[" * 100_000),
+        "large": (200, {}, b"[" + b" " * 2000 + b"]"),
+        "cut": (200, {"Content-Length": "100"}, b"[]"),
+        "coloured": (200, {}, b'{"run": "mine", "state": "\\u001b[31mpaused"}'),
     }
     asked: ClassVar[list[str]] = []
 
@@ -247,10 +254,12 @@ class Elsewhere(BaseHTTPRequestHandler):
         self.asked.append(self.path)
         status, headers, body = self.answers[self.path.split("/")[1]]
         self.send_response(status)
-        for name, value in {**headers, "Content-Length": str(len(body))}.items():
+        for name, value in {"Content-Length": str(len(body)), **headers}.items():
             self.send_header(name, value)
         self.end_headers()
         self.wfile.write(body)
+
+    do_POST = do_GET
 
     def log_message(self, *_: object) -> None:
         pass
@@ -269,15 +278,44 @@ def test_a_server_that_is_none_or_gone_is_named(
         "down": ("the database \\x1b[31m is away; try again", StorageError),
         "missing": ("serves no API", InputError),
         "host": ("Invalid host header", InputError),
+        "deep": ("answers what this version does not understand", StorageError),
+        "large": ("answers more than 1,000 bytes", StorageError),
+        "cut": ("does not answer", StorageError),
     }
     for name, (reason, kind) in expected.items():
         monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/{name}")
+        monkeypatch.setattr(client, "MAX_ANSWER_BYTES", 1000 if name == "large" else 10**6)
         assert reason in refusal(call("runs", "list"), kind), name
     assert Elsewhere.asked == [f"/{name}/api/v1/runs" for name in expected]
+    monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/coloured")
+    assert "run mine is \\x1b[31mpaused" in call("runs", "pause", "mine").stderr
+    monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/host")
     server.shutdown()
     server.server_close()
     gone = refusal(call("runs", "list"), StorageError)
     assert gone.startswith(f"{address}/host does not answer") and "check RESTMCTS_API_URL" in gone
+
+
+@pytest.mark.parametrize("name", [".", "..", "a/b", "\udcff"])
+def test_a_name_that_no_address_has_is_refused(database: Database, call: Command, name: str) -> None:
+    refused = call("runs", "show", name).exception
+    assert isinstance(refused, InputError) and ("over HTTP" in str(refused) or "not valid Unicode" in str(refused))
+    assert isinstance(call("trees", "list", "mine", "--phase", "\udcff").exception, InputError)
+
+
+@pytest.mark.parametrize("parents", [(None, 1), (None, 2), (0, 0), (None, None)])
+def test_a_tree_that_is_none_is_not_shown(
+    parents: tuple[int | None, ...], document: Document, database: Database
+) -> None:
+    found = document("trees", "show", 5)
+    found["nodes"] = [{**found["nodes"][1], "node_id": number, "parent_id": one} for number, one in enumerate(parents)]
+
+    class Answers(Api):
+        def get(self, kind: type[Any], *path: str, **query: object) -> Any:
+            return TypeAdapter(kind).validate_python(found)
+
+    with pytest.raises(StorageError, match="do not hang together"):
+        trees.tree(Answers(ApiSettings(api_url="http://here", api_token=SecretStr("rmp_"))), 5)
 
 
 def test_a_work_folder_and_a_database_come_before_the_api(

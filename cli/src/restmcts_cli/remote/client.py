@@ -4,12 +4,14 @@ address that RESTMCTS_API_URL names, and to no other: redirects are not followed
 
 import json
 from collections.abc import Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
 
 import urllib3
 from pydantic import TypeAdapter, ValidationError
+from restmcts.domain.text import valid_text
 from restmcts.errors import InputError, NotFoundError, RestMctsError, StorageError
 from restmcts.reporting.plain_text import shortened
 from restmcts.settings import ApiSettings
@@ -21,6 +23,8 @@ CONNECT_SECONDS = 10.0
 READ_SECONDS = 300.0
 """A server draws puzzles, or stores many problems, while the command waits."""
 
+MAX_ANSWER_BYTES = 2**28
+CHUNK_BYTES = 2**16
 MAX_REASON = 1000
 NO_PAGE = ("Not Found", "There is no such page.")
 """What a server says of an address that it does not know."""
@@ -45,7 +49,11 @@ class Api:
         if not token.isascii() or not token.isprintable() or " " in token:
             raise InputError("setting RESTMCTS_API_TOKEN: it contains what no token does; copy it again")
         self.place = settings.api_url
-        self._headers = {"Authorization": f"Bearer {token}", "Accept": "application/json"}
+        self._headers = {
+            "Authorization": f"Bearer {token}",
+            "Accept": "application/json",
+            "Accept-Encoding": "identity",
+        }
 
     def get(self, kind: type[T], *path: str, **query: object) -> T:
         """Return what is at a path, as a value of that type; of the query what is None is left out.
@@ -68,23 +76,29 @@ class Api:
 
     def _ask(self, kind: type[T], method: str, path: tuple[str, ...], query: Mapping[str, Any], body: str | None) -> T:
         written = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
+        _check_address(path, query)
         address = f"{self.place}{PREFIX}/{'/'.join(quote(part, safe='') for part in path)}"
         address += f"?{urlencode(written)}" if written else ""
         headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
         seconds = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
         try:
             with urllib3.PoolManager(timeout=seconds, retries=False) as pool:
-                response = pool.request(method, address, body=body, headers=headers, redirect=False)
+                response = pool.request(
+                    method, address, body=body, headers=headers, redirect=False, preload_content=False
+                )
+                data = _body(response)
         except urllib3.exceptions.HTTPError as error:
             raise StorageError(
                 f"{self.place} does not answer ({shortened(str(error), MAX_REASON)}): check RESTMCTS_API_URL and the "
                 "network, and whether the dashboard of the stack is running"
             ) from error
         if not 200 <= response.status < 300:
-            raise self._refusal(response.status, _reason(response.data))
+            raise self._refusal(response.status, _reason(data))
+        if len(data) > MAX_ANSWER_BYTES:
+            raise StorageError(f"{self.place} answers more than {MAX_ANSWER_BYTES:,} bytes: check RESTMCTS_API_URL")
         try:
-            return TypeAdapter(kind).validate_python(json.loads(response.data))
-        except (ValidationError, ValueError) as error:
+            return TypeAdapter(kind).validate_python(json.loads(data))
+        except (ValidationError, ValueError, RecursionError) as error:
             raise StorageError(
                 f"{self.place} answers what this version does not understand: check RESTMCTS_API_URL, and that both are "
                 "of one version of restmcts"
@@ -111,6 +125,26 @@ class Api:
         if status < 500:
             return (NotFoundError if status == 404 else InputError)(reason or f"{self.place} refuses this ({status})")
         return StorageError(f"{self.place} cannot do this now: {reason or status}; try again")
+
+
+def _body(response: urllib3.BaseHTTPResponse) -> bytes:
+    """Return what a server answers; of more than is taken, a little more than that."""
+    data = bytearray()
+    with closing(response):
+        for part in response.stream(CHUNK_BYTES, decode_content=False):
+            data += part
+            if len(data) > MAX_ANSWER_BYTES:
+                break
+    return bytes(data)
+
+
+def _check_address(path: tuple[str, ...], query: Mapping[str, Any]) -> None:
+    """Refuse what no address can contain, or what would be another address."""
+    for part in (*path, *map(str, query.values())):
+        valid_text(part, "address")
+    named = next((part for part in path if part in ("", ".", "..") or "/" in part), None)
+    if named is not None:
+        raise NotFoundError(f"nothing can be named {named!r} over HTTP")
 
 
 def _reason(data: bytes) -> str:

@@ -1,6 +1,8 @@
 """Trees and checkpoints over HTTP."""
 
 from restmcts.adapters.sql.rows import ListedCheckpoint, ListedTree, TreeWithNodes
+from restmcts.errors import StorageError
+from restmcts.reporting.tree_text import ROOT
 from restmcts.usecases.requested.answers import RunDocument
 
 from restmcts_cli.remote.client import Api
@@ -28,8 +30,18 @@ def trees(
 
 
 def tree(api: Api, tree_id: int) -> TreeWithNodes:
-    """Return a tree with its nodes."""
-    return api.get(TreeWithNodes, "trees", str(tree_id))
+    """Return a tree with its nodes.
+
+    Raises:
+        StorageError: if what is answered is no tree.
+    """
+    found = api.get(TreeWithNodes, "trees", str(tree_id))
+    known: set[int | None] = {None}
+    for node in found.nodes:
+        if (node.parent_id is None) != (node.node_id == ROOT) or node.parent_id not in known or node.node_id in known:
+            raise StorageError(f"{api.place} answers a tree whose nodes do not hang together: check RESTMCTS_API_URL")
+        known.add(node.node_id)
+    return found
 
 
 def checkpoints(api: Api, run: str) -> list[ListedCheckpoint]:

@@ -64,7 +64,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 def print_note(sentence: str) -> None:
     """Print on standard error what was done, on one line."""
-    console(stderr=True).print(Text(sentence), soft_wrap=True)
+    console(stderr=True).print(Text(plain(sentence)), soft_wrap=True)
 
 
 def cell(value: object) -> Text:
