@@ -165,7 +165,20 @@ def test_what_others_say_and_what_a_thought_says_is_no_answer(text: str) -> None
     assert extract_answer(text) is None
 
 
-@pytest.mark.parametrize("text", ["<think>" * 20_000, "not " * 25_000, "answer is 5, no, " * 6_000, "but " * 25_000])
+BLANKS = " " * 25_000
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "<think>" * 20_000,
+        "not " * 25_000,
+        "answer is 5, no, " * 6_000,
+        "but " * 25_000,
+        f"\\boxed{{{BLANKS}}}",
+        f"\\boxed{{\\text{{{BLANKS}so{BLANKS}the answer{BLANKS}5}}}}",
+    ],
+)
 def test_long_texts_are_read_in_linear_time(text: str) -> None:
     start = time.process_time()
     extract_answer(f"The answer is 5. {text}")

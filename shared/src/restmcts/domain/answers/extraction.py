@@ -36,7 +36,7 @@ _ANCHOR = re.compile(
 _BOX = re.compile(r"\\(?:boxed|fbox|framebox)\s*(?=\{|[0-9a-zA-Z])|(?<![\\a-zA-Z])boxed\s*(?=\{)")
 _BETWEEN_BOXES = re.compile(r"(?:[\s$,;]|\\[()\[\]]|\band\b|\bor\b|和|或|\b[a-zA-Z](?:_\{?\w\}?)?\s*=)*")
 _SAID_IN_BOX = re.compile(
-    r"^\s*(?:\\text\s*\{)?\s*(?:(?:so|thus|therefore),?\s+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*[:=])\s*:?\s*\}?",
+    r"^(?:\\text\s*\{\s*)?(?:(?:so|thus|therefore),?\s+)?(?:the\s+)?(?:final\s+)?answer(?:\s+is|\s*[:=])\s*:?\s*\}?",
     re.IGNORECASE,
 )
 _LEAD = re.compile(
@@ -238,7 +238,7 @@ def _boxed(text: str, place: int) -> str | None:
             break
         contents.insert(0, box[0])
         place = start
-    joined = ", ".join(_SAID_IN_BOX.sub("", content).strip() for content in contents)
+    joined = ", ".join(_SAID_IN_BOX.sub("", content.strip()).strip() for content in contents)
     return (strip_wrappers(joined) if len(joined) <= MAX_ANSWER_CHARACTERS else joined) or None
 
 
