@@ -14,7 +14,7 @@ from typing import Annotated
 
 import typer
 from restmcts.errors import StorageError
-from restmcts.reporting.plain_text import plain
+from restmcts.reporting.plain_text import controls_written_out, plain
 from restmcts.reporting.tables import FoldedTable
 from rich.console import Console
 from rich.table import Table
@@ -64,7 +64,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
 
 def print_note(sentence: str) -> None:
     """Print on standard error what was done, on one line."""
-    console(stderr=True).print(Text(plain(sentence)), soft_wrap=True)
+    console(stderr=True).print(Text(controls_written_out(sentence)), soft_wrap=True)
 
 
 def cell(value: object) -> Text:

@@ -9,7 +9,11 @@ def plain(text: str) -> str:
     """Return a text as one line of characters that a terminal only shows: white space is one
     blank, controls are written out.
     """
-    line = " ".join(text.split())
+    return controls_written_out(" ".join(text.split()))
+
+
+def controls_written_out(line: str) -> str:
+    """Return a line as it is, but for what a terminal obeys."""
     return "".join(f"\\x{ord(letter):02x}" if unicodedata.category(letter) in _CONTROL else letter for letter in line)
 
 
