@@ -37,6 +37,7 @@ gc.disable()  # until all is imported, of which nothing is garbage
 SHARING_SERVERS = frozenset(
     f"test_{name}"
     for name in (
+        "api_artifacts",
         "archived_runs",
         "autoscale",
         "blocked_runs",

@@ -189,14 +189,25 @@ def test_the_dashboard_serves_projects_where_it_is_asked_to(owner: str, tmp_path
     assert ask("/runs", new) == 201
     assert ask("/runs/sums/problems", {"problems": [{"question": "9 + 9?", "answer": 18}]}) == 200
     assert ask("/runs/sums/resume", {"max_tokens": 1000}) == 200
+    assert ask("/runs/sums/extend", {"iterations": 9, "max_tokens": 2000}) == 200
+    assert ask("/runs/sums/clone", {"name": "twin", "paused": True}) == 201
+    assert ask("/runs/sums/tags", {"tags": ["paper"]}) == 200
     assert [ask(f"/runs/sums/{how}") for how in ("pause", "resume", "resume", "cancel")] == [200, 200, 409, 200]
     assert ask("/tokens", {"name": "bob", "role": "read"}) == 201
     assert ask("/tokens/bob", method="DELETE") == 204
-    for path in ("project", "runs", "runs/sums", "runs/sums/trees", "runs/sums/checkpoints", "audit"):
+    for path in (
+        "project",
+        "runs",
+        "runs/sums",
+        "runs/sums/trees",
+        "runs/sums/checkpoints",
+        "runs/sums/datasets",
+        "audit",
+    ):
         assert ask(f"/{path}", method="GET") == 200
     assert ask("/runs/%ff", method="GET") == ask("/trees/7", method="GET") == 404
     with administrator.transaction() as transaction:
-        assert len(projects.audit(transaction, "physics", 99)) == 8
+        assert len(projects.audit(transaction, "physics", 99)) == 11
     roles.set_up(owner, tmp_path)
     assert ask("/runs", new | {"name": "more"}) == 503
     for database in (own, source.database, administrator):

@@ -12,7 +12,7 @@ from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.storage.manifests import MANIFEST, read_manifest
 from restmcts.adapters.storage.s3_store import S3ArtifactStore
 from restmcts.errors import CorruptArtifactError, InputError, StorageError
-from restmcts.testing.contracts.artifact_store import check_artifact_store
+from restmcts.testing.contracts.artifact_store import check_artifact_store, check_readable_store
 
 
 @pytest.fixture
@@ -26,6 +26,7 @@ def folder(tmp_path: Path) -> Path:
 
 def test_it_keeps_the_contract(tmp_path: Path) -> None:
     check_artifact_store(lambda: FolderArtifactStore(tmp_path / "store"), tmp_path / "scratch")
+    check_readable_store(FolderArtifactStore(tmp_path / "store"), tmp_path / "scratch")
 
 
 def test_a_uri_that_leads_out_of_a_cache_removes_nothing(folder: Path, tmp_path: Path) -> None:

@@ -5,13 +5,19 @@ import os
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Collection
+import threading
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from restmcts.adapters.observability.this_process import note_command
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.reads import queries
+from restmcts.adapters.sql.state import projects
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.domain.access import Role
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -24,6 +30,9 @@ from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_cli.main import app
 from restmcts_local.services import start
 from typer.testing import CliRunner, Result
+
+if TYPE_CHECKING:
+    from uvicorn import Server
 
 HOSTILE_QUESTION = "[bold]not markup[/bold] \x1b[31mnot red\x1b[0m, and\non two lines"
 PHASES: list[Phase] = [
@@ -148,3 +157,45 @@ def workdir(searched: Path, tmp_path: Path) -> Path:
 
 def _problems(name: str, count: int) -> list[Problem]:
     return [Problem(f"{name} question {number}", RIGHT_ANSWER) for number in range(count)]
+
+
+def serve(app: Any) -> "tuple[Server, threading.Thread, str]":
+    from uvicorn import Config, Server
+
+    server = Server(Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
+    thread = threading.Thread(target=server.run)
+    thread.start()
+    while not server.started:
+        thread.join(0.02)
+        assert thread.is_alive()
+    return server, thread, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
+
+
+@pytest.fixture
+def database(workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
+    """The database of a stack that this process reaches over HTTP alone; the token may run."""
+    from restmcts_dashboard.app import create_app
+    from restmcts_dashboard.source import Source
+
+    path = workdir / "run.db"
+    database = Database(f"sqlite:///{path}")
+    with database.transaction() as transaction:
+        project_id = projects.create_project(transaction, "physics")
+        secret = projects.issue_token(transaction, "physics", "alice", Role.RUN)
+        projects.assign_run(transaction, queries.run_named(transaction, "mine").id, project_id)
+        projects.create_project(transaction, "chemistry")
+    store = FolderArtifactStore(workdir / "artifacts")
+    read_only = Database(f"sqlite:///{path}", read_only=True)
+    source = Source(read_only, "a test", writable=database, artifacts=store, serves_api=True)
+    server, thread, address = serve(create_app(source))
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("RESTMCTS_ENV_FILE", "none")
+    monkeypatch.delenv("RESTMCTS_DATABASE_URL", raising=False)
+    monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/")
+    monkeypatch.setenv("RESTMCTS_API_TOKEN", secret)
+    monkeypatch.setattr("restmcts_cli.arguments.model_sources.check_model_name", lambda given, kind: None)
+    yield database
+    server.should_exit = True
+    thread.join()
+    source.database.close()
+    database.close()

@@ -5,7 +5,7 @@ project's token.
 import json
 import shutil
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any, ClassVar
@@ -21,50 +21,12 @@ from restmcts.settings import ApiSettings
 from restmcts.usecases import steer
 from restmcts_cli.remote import client, new_runs, trees
 from restmcts_cli.remote.client import Api
-from restmcts_dashboard.app import create_app
-from restmcts_dashboard.source import Source
 from typer.testing import Result
-from uvicorn import Config, Server
 
 Command = Callable[..., Result]
 Shown = Callable[..., str]
 Document = Callable[..., Any]
 MINE = ("--policy", "Qwen/Qwen3-0.6B")
-
-
-def serve(app: Any) -> tuple[Server, threading.Thread, str]:
-    server = Server(Config(app, port=0, log_level="warning", lifespan="off", timeout_graceful_shutdown=1))
-    thread = threading.Thread(target=server.run)
-    thread.start()
-    while not server.started:
-        thread.join(0.02)
-        assert thread.is_alive()
-    return server, thread, f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-
-
-@pytest.fixture
-def database(workdir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Database]:
-    """The database of a stack that this process reaches over HTTP alone; the token may run."""
-    path = workdir / "run.db"
-    database = Database(f"sqlite:///{path}")
-    with database.transaction() as transaction:
-        project_id = projects.create_project(transaction, "physics")
-        secret = projects.issue_token(transaction, "physics", "alice", Role.RUN)
-        projects.assign_run(transaction, queries.run_named(transaction, "mine").id, project_id)
-        projects.create_project(transaction, "chemistry")
-    source = Source(Database(f"sqlite:///{path}", read_only=True), "a test", writable=database, serves_api=True)
-    server, thread, address = serve(create_app(source))
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("RESTMCTS_ENV_FILE", "none")
-    monkeypatch.delenv("RESTMCTS_DATABASE_URL", raising=False)
-    monkeypatch.setenv("RESTMCTS_API_URL", f"{address}/")
-    monkeypatch.setenv("RESTMCTS_API_TOKEN", secret)
-    monkeypatch.setattr("restmcts_cli.arguments.model_sources.check_model_name", lambda given, kind: None)
-    yield database
-    server.should_exit = True
-    thread.join()
-    source.database.close()
-    database.close()
 
 
 @pytest.fixture
@@ -188,23 +150,6 @@ def test_what_the_api_refuses_is_refused_in_its_words(
     for command in (("show", "theirs"), ("cancel", "theirs"), ("spec", "theirs")):
         assert refusal(call("runs", *command), NotFoundError) == "project physics has no run 'theirs'"
     assert audit(database) == []
-
-
-@pytest.mark.parametrize(
-    "command",
-    [
-        "runs extend mine --iterations 3",
-        "runs delete mine",
-        "db upgrade",
-        "workers list",
-        "datasets list",
-        "problems list mine",
-    ],
-)
-def test_other_commands_say_which_there_are_over_http(database: Database, call: Command, command: str) -> None:
-    refused = call(*command.split())
-    assert refused.exit_code != 0
-    assert "over that there are runs create, list, show" in str(refused.exception), (refused.output, refused.exception)
 
 
 def test_a_token_that_may_not_or_is_none_is_refused(

@@ -3,12 +3,15 @@
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import projects
+from restmcts.adapters.files.dataset_shards import VALUE_SCHEMA, write_shards
+from restmcts.adapters.sql.database import Database, Transaction
+from restmcts.adapters.sql.state import projects, runs
 from restmcts.adapters.sql.state.trees import RUNS
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.domain.access import Role
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source
@@ -18,6 +21,20 @@ from starlette.testclient import TestClient
 PROBLEMS = [{"question": f"What is {number} + 1?", "answer": number + 1} for number in range(30)]
 SEARCHED = "searched"
 """A run of the project physics that has trees."""
+
+LINEAGE = {"problem_id": 1, "tree_id": 1, "node_id": 1}
+WEIGHTS = bytes(range(256)) * 10_000
+ROWS = [
+    {
+        "question": f"{number} + 1?",
+        "steps": ["a step"],
+        "targets": [0.5],
+        "leads_to_right": [None],
+        "finished": True,
+        **LINEAGE,
+    }
+    for number in range(5)
+]
 
 
 @dataclass(frozen=True)
@@ -36,6 +53,8 @@ class Projects:
             headers["Content-Type"] = "application/json"
         content = json.dumps(body) if body is not None else None
         found = self.client.request(method, f"/api/v1{path}", content=content, headers=headers)
+        if found.headers.get("content-type") == "application/octet-stream":
+            return found.status_code, found.content
         return found.status_code, found.json() if found.content else None
 
     def actions(self) -> list[tuple[str, str, str]]:
@@ -59,5 +78,25 @@ def two_projects(path: Path) -> Projects:
         run_id = transaction.execute(select(RUNS.c.id)).scalar_one()
         transaction.execute(update(RUNS).where(RUNS.c.id == run_id).values(name=SEARCHED))
         projects.assign_run(transaction, run_id, physics)
-    source = Source(Database(f"sqlite:///{path}", read_only=True), "a test", writable=database, serves_api=True)
+        add_artifacts(transaction, run_id, path.parent)
+    read_only = Database(f"sqlite:///{path}", read_only=True)
+    store = FolderArtifactStore(path.parent / "artifacts")
+    source = Source(read_only, "a test", writable=database, artifacts=store, serves_api=True)
     return Projects(TestClient(create_app(source), base_url="http://localhost"), database, secrets)
+
+
+def add_artifacts(transaction: Transaction, run_id: int, folder: Path) -> None:
+    """Give a run a checkpoint that it made, and training data of its first phase."""
+    store = FolderArtifactStore(folder / "artifacts")
+    model, data = folder / "model", folder / "data"
+    (model / "deeper").mkdir(parents=True)
+    (model / "config.json").write_text("{}")
+    (model / "deeper" / "weights.bin").write_bytes(WEIGHTS)
+    made = store.put(model, "checkpoints", {"phase": "policy-1"})
+    add = partial(runs.add_checkpoint, transaction, run_id, kind="policy", uri=made.uri, digest=made.digest)
+    add("policy-1", parent="base", num_bytes=made.num_bytes)
+    data.mkdir()
+    card = write_shards(iter(ROWS), VALUE_SCHEMA, {"sources": ["collect-1"]}, data)
+    stored = store.put(data, "datasets", {})
+    phase = runs.phases_of(transaction, run_id)[0]
+    runs.add_dataset(transaction, phase.id, "train-value", stored.uri, stored.digest, card, stored.num_bytes)

@@ -13,7 +13,7 @@ from fastapi.routing import APIRoute
 from pydantic import TypeAdapter
 from restmcts.adapters.sql.state.trees import RUNS
 from restmcts.domain.access import Role
-from restmcts_dashboard.api import project_routes, run_changes, run_routes
+from restmcts_dashboard.api import artifact_routes, project_routes, run_changes, run_routes, stored_run_routes
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source
 from sqlalchemy import select
@@ -32,11 +32,22 @@ ROUTES: list[tuple[str, str, Any, Role]] = [
     ("GET", f"/runs/{SEARCHED}/trees/1", None, Role.READ),
     ("GET", "/trees/1", None, Role.READ),
     ("GET", f"/runs/{SEARCHED}/checkpoints", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/checkpoints/policy-1", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/checkpoints/policy-1/files", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/checkpoints/policy-1/files/config.json", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/datasets", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/datasets/collect-1", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/datasets/collect-1/rows?limit=2", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/datasets/collect-1/files", None, Role.READ),
+    ("GET", f"/runs/{SEARCHED}/datasets/collect-1/files/card.json", None, Role.READ),
     ("POST", "/runs", NEW, Role.RUN),
     ("POST", f"/runs/{SEARCHED}/problems", {"problems": PROBLEMS[:1]}, Role.RUN),
     ("POST", f"/runs/{SEARCHED}/pause", None, Role.RUN),
     ("POST", f"/runs/{SEARCHED}/resume", {"max_tokens": 5}, Role.RUN),
     ("POST", f"/runs/{SEARCHED}/cancel", None, Role.RUN),
+    ("POST", f"/runs/{SEARCHED}/extend", {"iterations": 5}, Role.RUN),
+    ("POST", f"/runs/{SEARCHED}/clone", {"name": "twin"}, Role.RUN),
+    ("POST", f"/runs/{SEARCHED}/tags", {"tags": ["paper"]}, Role.RUN),
     ("GET", "/tokens", None, Role.ADMIN),
     ("POST", "/tokens", {"name": "more", "role": "read"}, Role.ADMIN),
     ("DELETE", "/tokens/more", None, Role.ADMIN),
@@ -68,12 +79,12 @@ def opened(path: Path) -> Iterator[Projects]:
 
 
 def served_routes() -> list[APIRoute]:
-    routers = (project_routes.routes, run_routes.routes, run_changes.routes)
-    return [route for router in routers for route in router.routes if isinstance(route, APIRoute)]
+    modules = (project_routes, run_routes, run_changes, stored_run_routes, artifact_routes)
+    return [route for module in modules for route in module.routes.routes if isinstance(route, APIRoute)]
 
 
 def pattern(path: str) -> str:
-    return re.sub(r"\{\w+\}", "[^/?]+", path) + r"(\?.*)?"
+    return re.sub(r"\{\w+\}", "[^/?]+", path.replace("{file:path}", ".+")) + r"(\?.*)?"
 
 
 def test_every_route_is_asked_here() -> None:
@@ -121,7 +132,7 @@ def test_lists_of_another_project_are_empty(shared: Projects) -> None:
     assert shared.ask("stranger", "DELETE", "/tokens/read")[0] == 404
 
 
-@pytest.mark.parametrize("route", [one for one in ROUTES if one[0] == "GET" and "/spec" not in one[1]])
+@pytest.mark.parametrize("route", [one for one in ROUTES if one[0] == "GET" and not re.search("/spec|/files/", one[1])])
 def test_answers_are_what_the_document_says(shared: Projects, route: tuple[str, str, Any, Role]) -> None:
     method, path, _, _ = route
     found = next(one for one in served_routes() if one.methods == {method} and re.fullmatch(pattern(one.path), path))
@@ -145,7 +156,7 @@ def test_a_run_is_shown_with_its_phases_trees_and_checkpoints(shared: Projects) 
     assert len(tree["nodes"]) == tree["num_nodes"] + 1 and tree["nodes"][1]["step"], "the root is none"
     assert shared.ask("read", "GET", f"/runs/{SEARCHED}/problems")[1][0]["num_problems"] == 4
     names = [one["name"] for one in shared.ask("read", "GET", f"/runs/{SEARCHED}/checkpoints")[1]]
-    assert names == ["base", "value-0"]
+    assert names == ["base", "value-0", "policy-1"]
     _, project = shared.ask("read", "GET", "/project")
     assert (project["project"], project["token"], project["role"]) == ("physics", "read", "read")
     assert project["usage"]["num_runs"] == 1
@@ -184,7 +195,7 @@ def test_the_document_lists_every_route_and_asks_for_tokens(shared: Projects) ->
         for path, methods in document["paths"].items()
         for method, operation in methods.items()
     }
-    assert set(operations) == {(next(iter(route.methods)), route.path) for route in served_routes()}
+    assert set(operations) == {(next(iter(route.methods)), route.path_format) for route in served_routes()}
     for operation in operations.values():
         assert operation["security"] == [{"HTTPBearer": []}]
         assert operation["responses"].keys() in ({"200", "4XX"}, {"201", "4XX"}, {"204", "4XX"})

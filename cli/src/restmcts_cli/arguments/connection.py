@@ -21,10 +21,19 @@ ARTIFACTS_FOLDER = "artifacts"
 SECONDS_TO_READ_PROBLEMS = 600.0
 
 MAX_NAMED = 10
+OVER_HTTP = {
+    "runs": "create, clone, extend, list, show, watch, pause, resume, cancel, spec, tag",
+    "problems": "enqueue",
+    "trees": "list, show, export",
+    "checkpoints": "list, show, pull",
+    "datasets": "list, show, pull",
+    "projects": "show, audit, token add, token list, token revoke",
+}
+"""The commands that speak to the API of a stack where they have no database, by group."""
+
 NEEDS_DATABASE = (
-    "this command needs the database of the stack, and RESTMCTS_API_URL names its HTTP API: over that there are runs "
-    "create, list, show, watch, pause, resume, cancel and spec, problems enqueue, trees list, show and export, and "
-    "checkpoints list; for any other, set RESTMCTS_DATABASE_URL or name a work folder (--workdir)"
+    "this command is not available over HTTP, which RESTMCTS_API_URL asks for: set RESTMCTS_DATABASE_URL, or name a work "
+    f"folder (--workdir); over HTTP there are {'; '.join(f'{group} {names}' for group, names in OVER_HTTP.items())}"
 )
 
 OnlyName = Annotated[

@@ -3,8 +3,8 @@ address that RESTMCTS_API_URL names, and to no other: redirects are not followed
 """
 
 import json
-from collections.abc import Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, TypeVar
 from urllib.parse import quote, urlencode
@@ -25,6 +25,7 @@ READ_SECONDS = 300.0
 
 MAX_ANSWER_BYTES = 2**28
 CHUNK_BYTES = 2**16
+PART_BYTES = 2**20
 MAX_REASON = 1000
 NO_PAGE = ("Not Found", "There is no such page.")
 """What a server says of an address that it does not know."""
@@ -74,26 +75,29 @@ class Api:
         """
         return self._ask(kind, "POST", path, query, json.dumps(body, allow_nan=False))
 
+    def delete(self, *path: str) -> None:
+        """Delete what is at a path.
+
+        Raises:
+            InputError: if the API refuses that; it says why.
+            StorageError: if it cannot be reached.
+        """
+        with self._opened("DELETE", path, {}, None):
+            pass
+
+    def parts(self, *path: str) -> Iterator[bytes]:
+        """Yield the bytes of what is at a path as they come, 1 MiB at most at a time.
+
+        Raises:
+            InputError: if the API refuses to answer; it says why.
+            StorageError: if it cannot be reached, or breaks off.
+        """
+        with self._opened("GET", path, {}, None) as response:
+            yield from response.stream(PART_BYTES, decode_content=False)
+
     def _ask(self, kind: type[T], method: str, path: tuple[str, ...], query: Mapping[str, Any], body: str | None) -> T:
-        written = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
-        _check_address(path, query)
-        address = f"{self.place}{PREFIX}/{'/'.join(quote(part, safe='') for part in path)}"
-        address += f"?{urlencode(written)}" if written else ""
-        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
-        seconds = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
-        try:
-            with urllib3.PoolManager(timeout=seconds, retries=False) as pool:
-                response = pool.request(
-                    method, address, body=body, headers=headers, redirect=False, preload_content=False
-                )
-                data = _body(response)
-        except urllib3.exceptions.HTTPError as error:
-            raise StorageError(
-                f"{self.place} does not answer ({shortened(str(error), MAX_REASON)}): check RESTMCTS_API_URL and the "
-                "network, and whether the dashboard of the stack is running"
-            ) from error
-        if not 200 <= response.status < 300:
-            raise self._refusal(response.status, _reason(data))
+        with self._opened(method, path, query, body) as response:
+            data = _body(response)
         if len(data) > MAX_ANSWER_BYTES:
             raise StorageError(f"{self.place} answers more than {MAX_ANSWER_BYTES:,} bytes: check RESTMCTS_API_URL")
         try:
@@ -102,6 +106,33 @@ class Api:
             raise StorageError(
                 f"{self.place} answers what this version does not understand: check RESTMCTS_API_URL, and that both are "
                 "of one version of restmcts"
+            ) from error
+
+    @contextmanager
+    def _opened(
+        self, method: str, path: tuple[str, ...], query: Mapping[str, Any], body: str | None
+    ) -> Iterator[urllib3.BaseHTTPResponse]:
+        """Yield an answer that is no refusal; its body is read within."""
+        written = {name: str(value).lower() if isinstance(value, bool) else value for name, value in query.items()}
+        _check_address(path, query)
+        address = f"{self.place}{PREFIX}/{'/'.join(quote(part, safe='') for part in path)}"
+        address += f"?{urlencode(written)}" if written else ""
+        headers = self._headers | ({"Content-Type": "application/json"} if body is not None else {})
+        seconds = urllib3.Timeout(connect=CONNECT_SECONDS, read=READ_SECONDS)
+        try:
+            with (
+                urllib3.PoolManager(timeout=seconds, retries=False) as pool,
+                pool.request(
+                    method, address, body=body, headers=headers, redirect=False, preload_content=False
+                ) as answer,
+            ):
+                if not 200 <= answer.status < 300:
+                    raise self._refusal(answer.status, _reason(_body(answer)))
+                yield answer
+        except urllib3.exceptions.HTTPError as error:
+            raise StorageError(
+                f"{self.place} does not answer ({shortened(str(error), MAX_REASON)}): check RESTMCTS_API_URL and the "
+                "network, and whether the dashboard of the stack is running"
             ) from error
 
     def _refusal(self, status: int, reason: str) -> RestMctsError:
@@ -130,11 +161,10 @@ class Api:
 def _body(response: urllib3.BaseHTTPResponse) -> bytes:
     """Return what a server answers; of more than is taken, a little more than that."""
     data = bytearray()
-    with closing(response):
-        for part in response.stream(CHUNK_BYTES, decode_content=False):
-            data += part
-            if len(data) > MAX_ANSWER_BYTES:
-                break
+    for part in response.stream(CHUNK_BYTES, decode_content=False):
+        data += part
+        if len(data) > MAX_ANSWER_BYTES:
+            break
     return bytes(data)
 
 

@@ -3,7 +3,7 @@ machine.
 """
 
 import json
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from shlex import quote
@@ -13,12 +13,16 @@ from restmcts.domain.problem_review import ProblemReview
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_plan import HELD_OUT, PROBE, TEST, TRAIN
+from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError
 from restmcts.usecases.requested.answers import AddedDocument, CreatedDocument, StateDocument
+from restmcts.usecases.requested.stored_runs import has_other_problems
 
+from restmcts_cli.arguments.run_requests import requested_run
 from restmcts_cli.commands.records.run_create import read_sets
 from restmcts_cli.remote.client import Api
+from restmcts_cli.remote.runs import spec_of_run
 
 MAX_PROBLEMS = 1000
 MAX_BYTES = 2 * 2**20
@@ -80,6 +84,24 @@ def create(api: Api, name: str, spec: RunSpec, paused: bool, reviews: dict[str, 
             f"resume {quote(name)}`; otherwise `restmcts runs cancel {quote(name)}`, and create another"
         ) from error
     return CreatedDocument(created.run, created.id, state, counts)
+
+
+def clone(
+    api: Api, name: str, new_name: str, given: Sequence[Setting], paused: bool, reviews: dict[str, ProblemReview]
+) -> CreatedDocument:
+    """Store a run with the settings of another, but for those that are given, and its problems; a
+    run that names others is created with these.
+
+    Raises:
+        InputError: if a file or a setting cannot be used, or the API refuses the run.
+        RestMctsError: as `create`.
+    """
+    stored = spec_of_run(api, name)
+    spec = requested_run(None, given, stored)
+    if spec.puzzles is None and has_other_problems(stored, spec):
+        return create(api, new_name, spec, paused, reviews)
+    body = {"name": new_name, "spec": spec.model_dump(mode="json"), "paused": paused}
+    return api.post(CreatedDocument, "runs", name, "clone", body=body)
 
 
 def enqueue(api: Api, name: str, set_name: str, problems: Iterable[Problem]) -> dict[str, int]:

@@ -12,7 +12,7 @@ from restmcts.domain.runs.spec import RunSpec
 from restmcts.domain.runs.spec_settings import stored_spec_of
 from restmcts.errors import InputError, RestMctsError, StorageError
 from restmcts.reporting.plain_text import plain
-from restmcts.usecases.requested.answers import RunDocument, StateDocument
+from restmcts.usecases.requested.answers import ExtendedDocument, RunDocument, StateDocument, TagsDocument
 
 from restmcts_cli.arguments.connection import MAX_NAMED
 from restmcts_cli.remote.client import Api
@@ -127,6 +127,17 @@ def steer(api: Api, name: str, how: Steering, json: bool, max_tokens: int | None
         print_json(found)
     else:
         print_note(f"run {name} is {found.state}")
+
+
+def extend(api: Api, name: str, iterations: int, max_tokens: int | None) -> list[str]:
+    """Give a run more iterations; return the phases that were added."""
+    body = {"iterations": iterations, "max_tokens": max_tokens}
+    return api.post(ExtendedDocument, "runs", name, "extend", body=body).phases
+
+
+def tag(api: Api, name: str, tags: list[str], *, removed: bool) -> list[str]:
+    """Give a run tags, or take them away; return those that it has then."""
+    return api.post(TagsDocument, "runs", name, "tags", body={"tags": tags, "remove": removed}).tags
 
 
 def spec_of_run(api: Api, name: str) -> RunSpec:

@@ -1,6 +1,6 @@
-"""Trees and checkpoints over HTTP."""
+"""Trees over HTTP."""
 
-from restmcts.adapters.sql.rows import ListedCheckpoint, ListedTree, TreeWithNodes
+from restmcts.adapters.sql.rows import ListedTree, TreeWithNodes
 from restmcts.errors import StorageError
 from restmcts.reporting.tree_text import ROOT
 from restmcts.usecases.requested.answers import RunDocument
@@ -42,8 +42,3 @@ def tree(api: Api, tree_id: int) -> TreeWithNodes:
             raise StorageError(f"{api.place} answers a tree whose nodes do not hang together: check RESTMCTS_API_URL")
         known.add(node.node_id)
     return found
-
-
-def checkpoints(api: Api, run: str) -> list[ListedCheckpoint]:
-    """Return the checkpoints of a run in the order in which they were made."""
-    return api.get(list[ListedCheckpoint], "runs", run, "checkpoints")

@@ -98,13 +98,7 @@ def dataset_of(connection: Connection, run: str, phase: str) -> ListedDataset:
         InputError: if there is no such run, or the phase has none; it says which have.
     """
     with connection.database.transaction() as transaction:
-        rows = queries.list_datasets(transaction, queries.run_named(transaction, run).id)
-    found = next((row for row in rows if row.phase == phase), None)
-    if found is None:
-        raise InputError(
-            f"run {run} has no data set for {phase!r}; it has {', '.join(row.phase for row in rows) or 'none'}"
-        )
-    return found
+        return queries.dataset_of(transaction, queries.run_named(transaction, run), phase)
 
 
 def _card(card: JsonObject) -> JsonObject:

@@ -8,9 +8,9 @@ from pathlib import Path
 import uvicorn
 from restmcts.adapters.observability import metrics
 from restmcts.adapters.sql.database import Database
+from restmcts.adapters.storage.readable import ReadableStore
 from restmcts.errors import InputError
 from restmcts.messages.base import Message
-from restmcts.ports import ArtifactStore
 from restmcts.settings import Settings
 
 from restmcts_dashboard.app import create_app
@@ -39,7 +39,7 @@ def stack_source(settings: Settings) -> Source:
     )
 
 
-def _bucket(settings: Settings) -> ArtifactStore:
+def _bucket(settings: Settings) -> ReadableStore:
     from restmcts.adapters.storage.s3_store import open_bucket
 
     return open_bucket(settings, PAUSES_SECONDS)

@@ -8,8 +8,8 @@ from pathlib import Path
 from restmcts.adapters.buses.broker import queue_lengths
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.storage.folder_lock import FolderUse, folder_use
+from restmcts.adapters.storage.readable import ReadableStore
 from restmcts.errors import StorageError
-from restmcts.ports import ArtifactStore
 from restmcts.reporting.run_states import work_command
 
 
@@ -24,7 +24,8 @@ class Source:
         token: which must come with every change; empty: nothing can be changed.
         writable: the database with its bus; None: nothing can be changed.
         names: host names under which browsers may ask.
-        artifacts: the store with the training data; None where this dashboard has no account of it.
+        artifacts: the store with training data and checkpoints; None where this dashboard has no
+            account of it.
         folder: the work folder; None: of a stack, whose workers report themselves.
         serves_api: whether projects reach their runs over HTTP (restmcts_dashboard.api), by tokens
             of their own; `writable` is needed for that, and no `token`.
@@ -36,7 +37,7 @@ class Source:
     token: str = ""
     writable: Database | None = None
     names: tuple[str, ...] = ("127.0.0.1", "localhost")
-    artifacts: ArtifactStore | None = None
+    artifacts: ReadableStore | None = None
     folder: Path | None = None
     serves_api: bool = False
 

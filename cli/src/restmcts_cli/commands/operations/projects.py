@@ -3,6 +3,7 @@
 import os
 from dataclasses import asdict
 from getpass import getuser
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
@@ -13,7 +14,7 @@ from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Mapping, Sequence
 
     from restmcts.adapters.sql.database import Transaction
     from restmcts.adapters.sql.project_rows import StoredProject, StoredToken
@@ -69,17 +70,26 @@ def show(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
     Example: [bold]restmcts projects show algebra[/bold]
     """
-    from restmcts.adapters.sql.state import projects
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import projects as remote
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        project = projects.project_named(transaction, name)
-        found = _described(transaction, project)
-        runs, tokens = sorted(projects.runs_of(transaction, project.id)), projects.tokens_of(transaction, name)
+    api = client.over_http(workdir)
+    found, runs, tokens = remote.shown(api, name) if api is not None else _shown(workdir, name)
     if json:
         print_json({**found, "runs": runs, "api_tokens": tokens})
         return
     print_fields({**_in_words(found), "their names": ", ".join(runs) or None})
-    _print_tokens(tokens)
+    if tokens is not None:
+        _print_tokens(tokens)
+
+
+def _shown(workdir: Path | None, name: str) -> "tuple[Mapping[str, object], list[str], list[StoredToken] | None]":
+    from restmcts.adapters.sql.state import projects
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        project = projects.project_named(transaction, name)
+        runs, tokens = sorted(projects.runs_of(transaction, project.id)), projects.tokens_of(transaction, name)
+        return _described(transaction, project), runs, tokens
 
 
 @app.command()
@@ -130,8 +140,14 @@ def audit(
     """
     from restmcts.adapters.sql.state import projects
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = projects.audit(transaction, name, limit)
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import projects as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        rows = remote.audit(api, name, limit)
+    else:
+        with connect(workdir) as connection, connection.database.transaction() as transaction:
+            rows = projects.audit(transaction, name, limit)
     if json:
         print_json(rows)
     else:
@@ -156,9 +172,15 @@ def add_token(
     """
     from restmcts.adapters.sql.state import projects
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        secret = projects.issue_token(transaction, name, token, role)
-        _record_token(transaction, "add token", name, token, {"role": role.value})
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import projects as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        secret = remote.issue_token(api, name, token, role)
+    else:
+        with connect(workdir) as connection, connection.database.transaction() as transaction:
+            secret = projects.issue_token(transaction, name, token, role)
+            _record_token(transaction, "add token", name, token, {"role": role.value})
     if json:
         print_json({"project": name, "token": token, "role": role.value, "secret": secret})
         return
@@ -174,8 +196,14 @@ def list_tokens(name: Name, workdir: Workdir = None, json: Json = False) -> None
     """
     from restmcts.adapters.sql.state import projects
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        rows = projects.tokens_of(transaction, name)
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import projects as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        rows = remote.tokens_of(api, name)
+    else:
+        with connect(workdir) as connection, connection.database.transaction() as transaction:
+            rows = projects.tokens_of(transaction, name)
     if json:
         print_json(rows)
     else:
@@ -190,9 +218,15 @@ def revoke_token(name: Name, token: TokenName, workdir: Workdir = None, json: Js
     """
     from restmcts.adapters.sql.state import projects
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        projects.revoke_token(transaction, name, token)
-        _record_token(transaction, "revoke token", name, token, {})
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import projects as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        remote.revoke_token(api, name, token)
+    else:
+        with connect(workdir) as connection, connection.database.transaction() as transaction:
+            projects.revoke_token(transaction, name, token)
+            _record_token(transaction, "revoke token", name, token, {})
     if json:
         print_json({"project": name, "token": token, "revoked": True})
     else:
@@ -223,7 +257,7 @@ def _described(transaction: "Transaction", project: "StoredProject") -> dict[str
     }
 
 
-def _in_words(found: dict[str, object]) -> dict[str, object]:
+def _in_words(found: "Mapping[str, object]") -> dict[str, object]:
     """Return what is used of each quota, and the quota where there is one."""
     used = {"tokens": "max_tokens", "trees_in_flight": "max_trees_in_flight", "num_bytes": "max_bytes"}
     shown = {

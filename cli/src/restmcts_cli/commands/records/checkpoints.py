@@ -34,15 +34,10 @@ def list_(
 
     Example: [bold]restmcts checkpoints list demo[/bold]
     """
-    from restmcts_cli.remote import client
-    from restmcts_cli.remote import trees as remote
+    from restmcts_cli.remote import artifacts, client
 
-    if (api := client.over_http(workdir)) is None:
-        rows = _stored(workdir, run)
-    elif run is None:
-        raise InputError("name a run: over HTTP the checkpoints of one run are listed")
-    else:
-        rows = remote.checkpoints(api, run)
+    api = client.over_http(workdir)
+    rows = artifacts.checkpoints(api, run) if api is not None else _stored(workdir, run)
     if json:
         print_json(rows)
         return
@@ -72,8 +67,13 @@ def show(run: Run, name: Name, workdir: Workdir = None, json: Json = False) -> N
 
     Example: [bold]restmcts checkpoints show demo policy-1[/bold]
     """
-    with connect(workdir) as connection:
-        row = _row(connection, run, name)
+    from restmcts_cli.remote import artifacts, client
+
+    if (api := client.over_http(workdir)) is not None:
+        row = artifacts.checkpoint(api, run, name)
+    else:
+        with connect(workdir) as connection:
+            row = _row(connection, run, name)
     if json:
         print_json(row)
     else:
@@ -99,8 +99,13 @@ def pull(
     Example: [bold]restmcts checkpoints pull demo policy-2 my-policy[/bold]
     """
     print_note(f"copying checkpoint {name} of run {run} to {out}")
-    with connect(workdir) as connection:
-        copy_folder(_files(connection, run, name), out)
+    from restmcts_cli.remote import artifacts, client
+
+    if (api := client.over_http(workdir)) is not None:
+        artifacts.pull(api, out, "runs", run, "checkpoints", name)
+    else:
+        with connect(workdir) as connection:
+            copy_folder(_files(connection, run, name), out)
     if json:
         print_json({"run": run, "checkpoint": name, "folder": str(out)})
     else:
@@ -190,13 +195,7 @@ def _row(connection: Connection, run: str, name: str) -> "ListedCheckpoint":
     from restmcts.adapters.sql.reads import queries
 
     with connection.database.transaction() as transaction:
-        rows = queries.list_checkpoints(transaction, queries.run_named(transaction, run).id)
-    found = next((row for row in rows if row.name == name), None)
-    if found is None:
-        raise InputError(
-            f"run {run} has no checkpoint {name!r}; it has {', '.join(row.name for row in rows) or 'none'}"
-        )
-    return found
+        return queries.checkpoint_named(transaction, queries.run_named(transaction, run), name)
 
 
 def _files(connection: Connection, run: str, name: str) -> Path:
@@ -223,12 +222,25 @@ def copy_folder(folder: Path, out: Path) -> None:
         InputError: if something is there.
         StorageError: if the disk does not take them.
     """
+    check_is_new(out)
     try:
-        if out.exists() and any(out.iterdir()):
-            raise InputError(f"{out} is not empty; name a new folder")
         shutil.copytree(folder, out, dirs_exist_ok=True)
     except (OSError, shutil.Error) as error:
         shutil.rmtree(out, ignore_errors=True)
+        raise not_written(out, error) from error
+
+
+def check_is_new(out: Path) -> None:
+    """Do nothing if there is no such folder, or it is empty.
+
+    Raises:
+        InputError: if something is there.
+        StorageError: if this user may not look.
+    """
+    try:
+        if out.exists() and any(out.iterdir()):
+            raise InputError(f"{out} is not empty; name a new folder")
+    except OSError as error:
         raise not_written(out, error) from error
 
 

@@ -18,7 +18,7 @@ from restmcts_cli.reward_models.imports import import_
 from restmcts_cli.row_progress import with_progress
 
 if TYPE_CHECKING:
-    from restmcts.adapters.sql.rows import JsonObject
+    from restmcts.adapters.sql.rows import JsonObject, ListedDataset
 
 app = typer.Typer(help="List, read, fetch and import training data.", no_args_is_help=True)
 app.command("import")(import_)
@@ -50,11 +50,10 @@ def list_(
 
     Example: [bold]restmcts datasets list demo[/bold]
     """
-    from restmcts.adapters.sql.reads import queries
+    from restmcts_cli.remote import artifacts, client
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        run_id = queries.run_named(transaction, run).id if run is not None else None
-        rows = queries.list_datasets(transaction, run_id)
+    api = client.over_http(workdir)
+    rows = artifacts.datasets(api, run) if api is not None else _stored(workdir, run)
     if json:
         print_json(rows)
         return
@@ -62,6 +61,14 @@ def list_(
         asdict(row) | {"digest": row.digest[:DIGITS_SHOWN], "num_trees": row.card.get("num_trees")} for row in rows
     ]
     print_table(("run", "phase", "kind", "num_rows", "num_trees", "digest", "created_at"), shown, empty="no data sets")
+
+
+def _stored(workdir: Path | None, run: str | None) -> "list[ListedDataset]":
+    from restmcts.adapters.sql.reads import queries
+
+    with connect(workdir) as connection, connection.database.transaction() as transaction:
+        run_id = queries.run_named(transaction, run).id if run is not None else None
+        return queries.list_datasets(transaction, run_id)
 
 
 @app.command()
@@ -76,11 +83,15 @@ def show(
 
     Example: [bold]restmcts datasets show demo value-1 --rows 5[/bold]
     """
+    from restmcts_cli.remote import artifacts, client
     from restmcts_cli.reports.lineage import dataset_of
 
-    with connect(workdir) as connection:
-        found = dataset_of(connection, run, phase)
-        first = _first_rows(connection.artifacts.fetch(found.uri), rows) if rows else []
+    if (api := client.over_http(workdir)) is not None:
+        found, first = artifacts.dataset(api, run, phase), artifacts.first_rows(api, run, phase, rows)
+    else:
+        with connect(workdir) as connection:
+            found = dataset_of(connection, run, phase)
+            first = _first_rows(connection.artifacts.fetch(found.uri), rows) if rows else []
     if json:
         print_json({**asdict(found), "rows": first})
         return
@@ -149,11 +160,16 @@ def pull(
     Example: [bold]restmcts datasets pull demo policy-1 my-data[/bold]
     """
     print_note(f"copying the training data of {phase} of run {run} to {out}")
+    from restmcts_cli.remote import artifacts, client
     from restmcts_cli.reports.lineage import dataset_of
 
-    with connect(workdir) as connection:
-        found = dataset_of(connection, run, phase)
-        copy_folder(connection.artifacts.fetch(found.uri), out)
+    if (api := client.over_http(workdir)) is not None:
+        found = artifacts.dataset(api, run, phase)
+        artifacts.pull(api, out, "runs", run, "datasets", phase)
+    else:
+        with connect(workdir) as connection:
+            found = dataset_of(connection, run, phase)
+            copy_folder(connection.artifacts.fetch(found.uri), out)
     if json:
         print_json({"run": run, "phase": phase, "folder": str(out)})
     else:

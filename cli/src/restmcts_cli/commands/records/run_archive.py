@@ -71,8 +71,14 @@ def tag(
     """
     from restmcts.usecases import steer
 
-    with connect(workdir) as connection, connection.database.transaction() as transaction:
-        found = steer.tag(transaction, name, tags, removed=remove)
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        found = remote.tag(api, name, tags, removed=remove)
+    else:
+        with connect(workdir) as connection, connection.database.transaction() as transaction:
+            found = steer.tag(transaction, name, tags, removed=remove)
     if json:
         print_json({"run": name, "tags": found})
     else:

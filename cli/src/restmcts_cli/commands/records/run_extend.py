@@ -1,13 +1,13 @@
 """`restmcts runs extend` and `restmcts runs clone`: what comes after a run that is stored."""
 
 from dataclasses import replace
+from pathlib import Path
 from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
-from restmcts.errors import InputError
 from restmcts.reporting.run_states import WAITING, work_command
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
@@ -24,12 +24,13 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
 
     from restmcts.adapters.sql.rows import StoredRun
+    from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.problems import Problem
     from restmcts.domain.runs.spec import RunSpec
     from restmcts.usecases.create import Extension
+    from restmcts.usecases.requested.answers import CreatedDocument
 
 Name = Annotated[str, typer.Argument(help="The run's name.")]
-_OF_PROBLEMS = ("problems", "test", "puzzles", "split", "limit", "strict")
 
 
 def extend(
@@ -54,6 +55,24 @@ def extend(
     if dry_run:
         show_rest(name, workdir, json, max_tokens, lambda row: _extension(row, iterations))
         return
+    from restmcts_cli.remote import client
+    from restmcts_cli.remote import runs as remote
+
+    if (api := client.over_http(workdir)) is not None:
+        added, then = remote.extend(api, name, iterations, max_tokens), _to_see(name, "")
+    else:
+        added, then = _extended(workdir, name, iterations, max_tokens)
+    if json:
+        print_json({"run": name, "iterations": iterations, "phases": added})
+        return
+    print_note(f"run {name} has {counted(iterations, 'iteration')} in all now; added {counted(len(added), 'phase')}:")
+    for phase in added:
+        print_note(f"  {phase}")
+    print_note(then)
+
+
+def _extended(workdir: Path | None, name: str, iterations: int, max_tokens: int | None) -> tuple[list[str], str]:
+    """Return the phases that were added, and what to do next."""
     from restmcts.adapters.sql.reads import queries
     from restmcts.usecases.create import extend_run
 
@@ -61,54 +80,21 @@ def extend(
         check_folder(workdir)
     with connect(workdir) as connection, connection.database.transaction() as transaction:
         row = queries.run_named(transaction, name)
-        added = extend_run(transaction, name, replace(_extension(row, iterations), max_tokens=max_tokens))
+        added = list(extend_run(transaction, name, replace(_extension(row, iterations), max_tokens=max_tokens)))
         state, place = state_of(queries.run_named(transaction, name), workdir), transaction.place
-    if json:
-        print_json({"run": name, "iterations": iterations, "phases": added})
-        return
-    print_note(f"run {name} has {counted(iterations, 'iteration')} in all now; added {counted(len(added), 'phase')}:")
-    for phase in added:
-        print_note(f"  {phase}")
     if workdir is not None and state == WAITING:
-        print_note(f"to let it work: {work_command(name, workdir)}")
-    else:
-        print_note(f"to see it work: restmcts runs watch {quote(name)}{place}")
+        return added, f"to let it work: {work_command(name, workdir)}"
+    return added, _to_see(name, place)
+
+
+def _to_see(name: str, place: str) -> str:
+    return f"to see it work: restmcts runs watch {quote(name)}{place}"
 
 
 def _extension(row: "StoredRun", iterations: int) -> "Extension":
-    from restmcts.domain.runs.spec import MAX_ITERATIONS
-    from restmcts.domain.runs.spec_plan import made_again, spec_plan
-    from restmcts.usecases.create import Extension
-    from restmcts.usecases.requested.runs import puzzle_sets, run_config
-    from restmcts.usecases.same_settings import FIRST_ITERATIONS
+    from restmcts.usecases.requested.stored_runs import extension_of
 
-    spec = _stored(row)
-    if iterations <= spec.iterations:
-        raise InputError(f"run {row.name} has {counted(spec.iterations, 'iteration')}; to extend it, give more in all")
-    if iterations > MAX_ITERATIONS:
-        raise InputError(f"--iterations is {iterations}; give at most {MAX_ITERATIONS}")
-    later = tuple(one.model_copy(update={"name": made_again(one.name, iterations)}) for one in spec.evaluations)
-    extended = spec.model_copy(update={"iterations": iterations})
-    try:
-        sets = puzzle_sets(spec.puzzles, spec.seed, iterations) if spec.puzzles is not None else {}
-    except InputError as error:
-        raise InputError(f"run {row.name} cannot be extended to {iterations} iterations: {error}") from error
-    stored = row.config.get("problems", {})
-    config = run_config(extended, _models(row), {name: found for name, found in sets.items() if stored})
-    known = {FIRST_ITERATIONS: spec.iterations, **row.config}
-    return Extension(
-        config={**known, **config, "problems": {**stored, **config["problems"]}},
-        phases=spec_plan(extended.model_copy(update={"evaluations": later})),
-        problems=sets,
-    )
-
-
-def _models(row: "StoredRun") -> dict[str, tuple[str, str]]:
-    """Return the models that a run began with by checkpoint name: kind and URI."""
-    from restmcts.domain.runs.spec_plan import FIRST_VALUE
-
-    uris: dict[str, str] = row.config.get("checkpoints", {})
-    return {name: ("value" if name == FIRST_VALUE else "policy", uri) for name, uri in uris.items()}
+    return extension_of(row, iterations)
 
 
 @with_flags(RUN_FLAGS, changes_stored=True)
@@ -132,46 +118,46 @@ def clone(
 
     check_name(new_name, "run")
     print_note(f"restmcts runs clone {quote(name)} {quote(new_name)}")
-    from restmcts.adapters.sql.reads import queries
+    from restmcts_cli.remote import client, new_runs
 
     if workdir is None:
         refuse_plugins_on_stack()
     else:
         check_folder(workdir)
-    with connect(workdir) as connection:
-        with connection.database.transaction() as transaction:
-            row = queries.run_named(transaction, name)
-        stored = _stored(row)
-        spec = requested_run(None, given, stored)
-        reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
-        made = new_run(connection, new_name, spec, paused, reviews)
-        if not _has_other_problems(stored, spec):
-            bench = _other_bench(stored, spec)
-            digests = {name: one for name, one in row.config.get("problems", {}).items() if name not in bench}
-            problems = _problems(connection, row.id) | bench
-            made = replace(made, problems=problems, config={**made.config, "problems": digests}, paused=paused)
-        created = store(connection, made)
+    reviews = {TRAIN: ProblemReview(), TEST: ProblemReview()}
+    if (api := client.over_http(workdir)) is not None:
+        created = new_runs.clone(api, name, new_name, given, paused, reviews)
+    else:
+        created = _cloned(workdir, name, new_name, given, paused, reviews)
     if json:
         print_json(created)
     else:
         show_created(created, workdir)
 
 
-def _stored(row: "StoredRun") -> "RunSpec":
-    from restmcts_cli.experiments.requested_runs import stored_run
+def _cloned(
+    workdir: Path | None,
+    name: str,
+    new_name: str,
+    given: list[Setting],
+    paused: bool,
+    reviews: "dict[str, ProblemReview]",
+) -> "CreatedDocument":
+    from restmcts.adapters.sql.reads import queries
+    from restmcts.usecases.requested.stored_runs import has_other_problems, stored_spec
 
-    found = stored_run(row.config)
-    if found is None:
-        raise InputError(f"run {row.name} has no run file: it is an evaluation, or of a version that stored none")
-    return found
-
-
-def _has_other_problems(stored: "RunSpec", asked: "RunSpec") -> bool:
-    """Return whether a clone reads or makes its problems itself; puzzles are made from the seed, a
-    set for each iteration.
-    """
-    of_puzzles = ("seed", "iterations") if asked.puzzles is not None else ()
-    return any(getattr(stored, name) != getattr(asked, name) for name in (*_OF_PROBLEMS, *of_puzzles))
+    with connect(workdir) as connection:
+        with connection.database.transaction() as transaction:
+            row = queries.run_named(transaction, name)
+        stored = stored_spec(row)
+        spec = requested_run(None, given, stored)
+        made = new_run(connection, new_name, spec, paused, reviews)
+        if not has_other_problems(stored, spec):
+            bench = _other_bench(stored, spec)
+            digests = {name: one for name, one in row.config.get("problems", {}).items() if name not in bench}
+            problems = _problems(connection, row.id) | bench
+            made = replace(made, problems=problems, config={**made.config, "problems": digests}, paused=paused)
+        return store(connection, made)
 
 
 def _other_bench(stored: "RunSpec", asked: "RunSpec") -> "dict[str, Iterable[Problem]]":

@@ -6,10 +6,12 @@ from restmcts.errors import InputError, NotFoundError, RestMctsError, Unstorable
 from starlette.exceptions import HTTPException
 
 from restmcts_dashboard.api.answers import Reason, answer
+from restmcts_dashboard.api.artifact_routes import routes as artifact_routes
 from restmcts_dashboard.api.bodies import MAX_BODY_BYTES, wrong_in_words
 from restmcts_dashboard.api.project_routes import routes as project_routes
 from restmcts_dashboard.api.run_changes import routes as run_changes
 from restmcts_dashboard.api.run_routes import routes as run_routes
+from restmcts_dashboard.api.stored_run_routes import routes as stored_run_routes
 from restmcts_dashboard.pages import check_query
 from restmcts_dashboard.source import Source
 
@@ -30,7 +32,7 @@ def create_api(source: Source) -> FastAPI:
         responses={"4XX": {"model": Reason, "description": "Refused, with the reason."}},
     )
     api.state.source = source
-    for routes in (project_routes, run_routes, run_changes):
+    for routes in (project_routes, run_routes, run_changes, stored_run_routes, artifact_routes):
         api.include_router(routes)
     api.add_exception_handler(RestMctsError, _on_error)
     api.add_exception_handler(RequestValidationError, _on_bad_request)

@@ -8,6 +8,7 @@ from restmcts.adapters.files.problem_rows import problem_of_row
 from restmcts.adapters.sql.rows import JsonObject
 from restmcts.domain.access import Role
 from restmcts.domain.problems import Problem
+from restmcts.domain.runs.spec import MAX_ITERATIONS
 from restmcts.domain.text import escaped_text, valid_text
 from restmcts.errors import InputError
 from restmcts.reporting.plain_text import shortened
@@ -19,6 +20,7 @@ MAX_LISTED = 1000
 MAX_NUMBER = 2**63 - 1
 MAX_CHARACTERS = 500
 MAX_KIND = 100
+MAX_TAGS = 100
 
 Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 """The number of a row, or a place between rows, that a database can be asked for."""
@@ -69,6 +71,32 @@ class ResumeBody(Body):
     max_tokens: int | None = Field(
         default=None, ge=1, le=MAX_NUMBER, description="Another token budget; if not given, the run keeps its own."
     )
+
+
+class ExtensionBody(Body):
+    """More iterations for a run."""
+
+    iterations: int = Field(ge=1, le=MAX_ITERATIONS, description="In all, those that the run has done included.")
+    max_tokens: int | None = Field(
+        default=None, ge=1, le=MAX_NUMBER, description="Another token budget; if not given, the run keeps its own."
+    )
+
+
+class CloneBody(Body):
+    """A copy of a run."""
+
+    name: str = Field(description="Of all runs of the stack no other has it.")
+    spec: JsonObject = Field(
+        default={}, description="Settings in which it differs; those that choose problems of files stay as they are."
+    )
+    paused: bool = Field(default=False, description="Start only when the run is resumed.")
+
+
+class TagsBody(Body):
+    """Tags of a run, to be given to it or taken away."""
+
+    tags: list[str] = Field(min_length=1, max_length=MAX_TAGS)
+    remove: bool = Field(default=False, description="Take them away.")
 
 
 class NewToken(Body):

@@ -5,9 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Response
 from restmcts.adapters.sql.project_rows import StoredAudit, StoredToken
 from restmcts.adapters.sql.state import projects
+from restmcts.usecases.requested.answers import ProjectDocument, Quotas, SecretDocument
 
 from restmcts_dashboard.api.access import Admin, Reader
-from restmcts_dashboard.api.answers import ProjectDocument, Quotas, SecretDocument, answer
+from restmcts_dashboard.api.answers import answer
 from restmcts_dashboard.api.bodies import MAX_LISTED, NewToken, check_name_in_address
 
 routes = APIRouter(tags=["project"])
@@ -21,7 +22,7 @@ def show_project(visit: Reader) -> Response:
         found = projects.project_named(transaction, caller.project)
         used = projects.usage(transaction, caller.project_id)
     quotas = Quotas(found.max_tokens, found.max_trees_in_flight, found.max_bytes)
-    return answer(ProjectDocument(found.name, caller.token, caller.role, quotas, used))
+    return answer(ProjectDocument(found.name, found.created_at, caller.token, caller.role, quotas, used))
 
 
 @routes.get("/tokens", response_model=list[StoredToken])

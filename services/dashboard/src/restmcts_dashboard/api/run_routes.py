@@ -1,4 +1,4 @@
-"""Routes that show runs of a caller's project: their phases, problems, trees and checkpoints."""
+"""Routes that show runs of a caller's project: their phases, problems and trees."""
 
 from typing import Annotated
 
@@ -8,7 +8,6 @@ from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.reads.truth import unchecked_runs
 from restmcts.adapters.sql.rows import (
     JsonObject,
-    ListedCheckpoint,
     ListedRun,
     ListedTree,
     ProblemSet,
@@ -17,10 +16,10 @@ from restmcts.adapters.sql.rows import (
 )
 from restmcts.adapters.sql.state import blocks, projects, token_budget
 from restmcts.adapters.sql.tables import TreeState
-from restmcts.domain.runs.spec_settings import stored_spec_of
 from restmcts.errors import InputError, NotFoundError
 from restmcts.reporting.truth import MARK
 from restmcts.usecases.requested.answers import RunDocument
+from restmcts.usecases.requested.stored_runs import stored_spec
 
 from restmcts_dashboard.api.access import Reader, Visit
 from restmcts_dashboard.api.answers import answer
@@ -70,9 +69,7 @@ def show_spec(visit: Reader, name: str) -> Response:
     """Return the run as a run file that makes the same run again, as JSON."""
     with visit.reading() as transaction:
         run = visit.run(transaction, name)
-    if "spec" not in run.config:
-        raise InputError(f"run {name} has no run file: it is an evaluation, or of a version that stored none")
-    return answer(stored_spec_of(run.config["spec"]).model_dump(mode="json"))
+    return answer(stored_spec(run).model_dump(mode="json"))
 
 
 @routes.get("/runs/{name}/problems", response_model=list[ProblemSet])
@@ -80,13 +77,6 @@ def list_problem_sets(visit: Reader, name: str) -> Response:
     """List the run's problem sets, each with how many problems it has and one of its questions."""
     with visit.reading() as transaction:
         return answer(queries.list_problem_sets(transaction, visit.run(transaction, name).id))
-
-
-@routes.get("/runs/{name}/checkpoints", response_model=list[ListedCheckpoint])
-def list_checkpoints(visit: Reader, name: str) -> Response:
-    """List the run's checkpoints in the order in which they were made."""
-    with visit.reading() as transaction:
-        return answer(queries.list_checkpoints(transaction, visit.run(transaction, name).id))
 
 
 @routes.get("/runs/{name}/trees", response_model=list[ListedTree])

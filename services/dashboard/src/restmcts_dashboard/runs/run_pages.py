@@ -1,7 +1,6 @@
 """The page of a run."""
 
 from shlex import quote
-from threading import Lock
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request, Response
@@ -137,9 +136,6 @@ def _add_problems(pages: APIRouter, source: Source) -> None:
 
 
 def _add_training_rows(pages: APIRouter, source: Source) -> None:
-    # a store's cache may take away for one page what another page reads
-    one_at_a_time = Lock()
-
     @pages.get("/runs/{run_id}/data/{phase}")
     def training_rows(
         run_id: RowId, phase: str, number: Annotated[int, Query(alias="page", ge=0, le=MAX_PAGE)] = 0
@@ -154,8 +150,7 @@ def _add_training_rows(pages: APIRouter, source: Source) -> None:
                 "this dashboard has no account of the bucket (RESTMCTS_S3_ACCESS_KEY); "
                 f"`restmcts datasets show {quote(row.name)} {phase}{source.database.place}` prints rows"
             )
-        with one_at_a_time:
-            rows = read_page(source.artifacts, data, number)
+        rows = read_page(source.artifacts, data, number)
         last = max(data.num_rows - 1, 0) // ROWS_ON_A_PAGE
         return page("training_rows.html.j2", source=source, run=row, data=data, rows=rows, number=number, last=last)
 

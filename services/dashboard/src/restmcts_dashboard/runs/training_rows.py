@@ -4,14 +4,17 @@ that it is from.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from threading import Lock
 from typing import Any
 
-from restmcts.adapters.sql.rows import ListedDataset
+from restmcts.adapters.sql.rows import JsonObject, ListedDataset
 from restmcts.domain.text import counted
 from restmcts.errors import NotFoundError, RestMctsError
 from restmcts.ports import ArtifactStore
 
 ROWS_ON_A_PAGE = 25
+_ONE_AT_A_TIME = Lock()
+"""A store's cache may take away for one reader what another reads."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,19 +44,31 @@ def read_page(artifacts: ArtifactStore, data: ListedDataset, page: int) -> list[
     """Return the rows of a page, from 0.
 
     Raises:
-        InputError: if this installation cannot read Parquet, or the page is beyond the last.
+        RestMctsError: if this installation cannot read Parquet.
+        NotFoundError: if the page is beyond the last.
     """
-    try:
-        from restmcts.adapters.files.dataset_shards import rows_between
-    except ImportError as error:
-        raise RestMctsError(f"training rows cannot be read here ({error}): install restmcts[data]") from error
     begin = page * ROWS_ON_A_PAGE
-    found = rows_between(artifacts.fetch(data.uri), begin, begin + ROWS_ON_A_PAGE)
+    found = read_rows(artifacts, data, begin, begin + ROWS_ON_A_PAGE)
     if not found and page:
         raise NotFoundError(
             f"the training data of {data.phase} has no page {page}: it has {counted(data.num_rows, 'row')}"
         )
     return [_row(begin + place, row) for place, row in enumerate(found)]
+
+
+def read_rows(artifacts: ArtifactStore, data: ListedDataset, begin: int, end: int) -> list[JsonObject]:
+    """Return the rows from `begin` up to `end`, counted from 0, as they are stored.
+
+    Raises:
+        RestMctsError: if this installation cannot read Parquet.
+        StorageError: if the store does not give the data.
+    """
+    try:
+        from restmcts.adapters.files.dataset_shards import rows_between
+    except ImportError as error:
+        raise RestMctsError(f"training rows cannot be read here ({error}): install restmcts[data]") from error
+    with _ONE_AT_A_TIME:
+        return rows_between(artifacts.fetch(data.uri), begin, end)
 
 
 def _row(number: int, row: Mapping[str, Any]) -> TrainingRow:

@@ -31,7 +31,7 @@ from minio.signer import sign_v4_sts
 from minio.time import to_amz_date, utcnow
 
 from restmcts.errors import RestMctsError, StorageError
-from restmcts.settings import BucketSettings, load_bucket_settings, secrets_folder
+from restmcts.settings import BucketSettings, load_bucket_settings, load_dashboard_settings, secrets_folder
 
 log = logging.getLogger(__name__)
 
@@ -39,6 +39,9 @@ WAIT_SECONDS = 60.0
 REFUSALS = ("AccessDenied", "InvalidAccessKeyId", "SignatureDoesNotMatch")
 REGION = "us-east-1"
 KEY_FILES = ("restmcts_s3_access_key", "restmcts_s3_secret_key")
+Keys = dict[str, tuple[str, str]]
+Policies = dict[str, dict[str, Any]]
+"""By service."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,19 +92,23 @@ ACCESS = {
         own="doctor",
     ),
 }
+SERVING = Access(reads=("checkpoints", "datasets"))
+"""The dashboard's, where it serves the HTTP API: projects fetch what their runs made."""
 
 
-def set_up(settings: BucketSettings, folder: Path) -> None:
+def set_up(settings: BucketSettings, folder: Path, *, dashboard_serves: bool = False) -> None:
     """Make the bucket, the accounts and their key files.
 
     Raises:
         StorageError: if the server does not come up, or refuses.
     """
-    keys = {service: _key_of(service, folder / service) for service in ACCESS}
-    lost = [service for service in ACCESS if not (folder / service / KEY_FILES[1]).is_file()]
+    accounts = ACCESS | ({"dashboard": SERVING} if dashboard_serves else {})
+    keys = {service: _key_of(service, folder / service) for service in accounts}
+    lost = [service for service in accounts if not (folder / service / KEY_FILES[1]).is_file()]
     try:
         _make_bucket(settings)
-        if not (_make_minio_users(settings, keys) or _make_iam_users(settings, keys, lost)):
+        policies = {service: access.policy(settings.s3_bucket) for service, access in accounts.items()}
+        if not (_make_minio_users(settings, keys, policies) or _make_iam_users(settings, keys, policies, lost)):
             log.warning("%s manages no accounts: every service gets the administrator's key", settings.s3_endpoint)
             keys = dict.fromkeys(keys, _administrator(settings))
     except (MinioException, MinioAdminException, urllib3.exceptions.HTTPError) as error:
@@ -159,7 +166,7 @@ def _once_up(ask: Callable[[], bool]) -> bool:
             time.sleep(1.0)
 
 
-def _make_minio_users(settings: BucketSettings, keys: dict[str, tuple[str, str]]) -> bool:
+def _make_minio_users(settings: BucketSettings, keys: Keys, policies: Policies) -> bool:
     """Make users by MinIO's administration API; return False if the server has none."""
     provider = StaticProvider(*_administrator(settings))
     admin = MinioAdmin(
@@ -172,18 +179,18 @@ def _make_minio_users(settings: BucketSettings, keys: dict[str, tuple[str, str]]
             return False
         raise
     for service, (access_key, secret_key) in keys.items():
-        admin.policy_add(f"restmcts-{service}", policy=ACCESS[service].policy(settings.s3_bucket))
+        admin.policy_add(f"restmcts-{service}", policy=policies[service])
         admin.user_add(access_key, secret_key)
         admin.policy_set(f"restmcts-{service}", user=access_key)
     return True
 
 
-def _make_iam_users(settings: BucketSettings, keys: dict[str, tuple[str, str]], lost: Sequence[str]) -> bool:
+def _make_iam_users(settings: BucketSettings, keys: Keys, policies: Policies, lost: Sequence[str]) -> bool:
     """Make users by the IAM API (SeaweedFS); return False if the server has none that writes. It
     keeps a key that it knows, so a key whose file is lost is deleted before the new one is made.
     """
     for service, (access_key, secret_key) in keys.items():
-        policy = json.dumps(ACCESS[service].policy(settings.s3_bucket))
+        policy = json.dumps(policies[service])
         if not _iam(settings, Action="CreateUser", UserName=access_key):
             return False
         if service in lost:
@@ -255,7 +262,8 @@ def main() -> None:
     """Set up; end with 1 or 2 and one line if it cannot be done."""
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
-        set_up(load_bucket_settings(), secrets_folder())
+        serves = load_dashboard_settings().api_enabled
+        set_up(load_bucket_settings(), secrets_folder(), dashboard_serves=serves)
     except RestMctsError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)

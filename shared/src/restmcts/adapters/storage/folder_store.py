@@ -9,7 +9,7 @@ import shutil
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 from restmcts.adapters.storage.manifests import (
     MANIFEST,
@@ -19,6 +19,7 @@ from restmcts.adapters.storage.manifests import (
     age_seconds,
     artifacts_below,
     check_bytes,
+    check_file,
     describe_folder,
     read_manifest,
     seen,
@@ -26,6 +27,8 @@ from restmcts.adapters.storage.manifests import (
 from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
+
+PART_BYTES = 2**20
 
 
 class FolderArtifactStore:
@@ -81,15 +84,41 @@ class FolderArtifactStore:
             StorageError: if there is no such artifact.
             CorruptArtifactError: if its files are not those of its manifest.
         """
-        folder = self._root / uri.removeprefix(ARTIFACT)
-        if not is_artifact(uri) or not (folder / MANIFEST).is_file():
-            raise StorageError(f"no artifact {uri} in {self._root}")
-        manifest = read_manifest((folder / MANIFEST).read_bytes(), uri)
+        manifest = self.manifest(uri)
+        folder = self._folder(manifest)
         found = seen(folder, manifest)
         if self._compared.get(uri) != found:
             check_bytes(folder, manifest)
             self._compared[uri] = found
         return folder
+
+    def manifest(self, uri: str) -> Manifest:
+        """Return what an artifact is made of; its files are not looked at.
+
+        Raises:
+            StorageError: if there is no such artifact.
+            CorruptArtifactError: if that is no manifest of it.
+        """
+        file = self._root / uri.removeprefix(ARTIFACT) / MANIFEST
+        if not is_artifact(uri) or not file.is_file():
+            raise StorageError(f"no artifact {uri} in {self._root}")
+        return read_manifest(file.read_bytes(), uri)
+
+    def read(self, manifest: Manifest, name: str) -> Iterator[bytes]:
+        """Return the bytes of a file of an artifact, a part at a time; they are not compared.
+
+        Raises:
+            NotFoundError: if the artifact has no such file.
+            StorageError: if the file cannot be read.
+        """
+        path = self._folder(manifest) / check_file(manifest, name)
+        try:
+            return _parts(path.open("rb"))
+        except OSError as error:
+            raise StorageError(f"{path}: not read ({error.strerror})") from error
+
+    def _folder(self, manifest: Manifest) -> Path:
+        return self._root / manifest.kind / manifest.digest
 
     def stored(self, kind: str | None = None) -> Iterator[StoredArtifact]:
         """Yield the artifacts of a kind, or all."""
@@ -111,3 +140,9 @@ class FolderArtifactStore:
         except OSError as error:
             raise StorageError(f"{folder}: artifact not removed ({error})") from error
         shutil.rmtree(doomed, ignore_errors=True)
+
+
+def _parts(file: BinaryIO) -> Iterator[bytes]:
+    with file:
+        while part := file.read(PART_BYTES):
+            yield part

@@ -14,7 +14,7 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from restmcts.adapters.storage.uris import ARTIFACT
-from restmcts.errors import CorruptArtifactError, InputError
+from restmcts.errors import CorruptArtifactError, InputError, NotFoundError
 from restmcts.ports import Artifact, StoredArtifact
 
 MANIFEST = "manifest.json"
@@ -111,6 +111,17 @@ def read_manifest(text: str | bytes, uri: str) -> Manifest:
     if outside:
         raise CorruptArtifactError(f"{uri}: {MANIFEST} names a file outside the artifact ({outside[0]})")
     return manifest
+
+
+def check_file(manifest: Manifest, name: str) -> str:
+    """Return the name of a file of an artifact.
+
+    Raises:
+        NotFoundError: if the artifact has no such file.
+    """
+    if name not in manifest.files:
+        raise NotFoundError(f"{manifest.artifact.uri} has no file {name!r}")
+    return name
 
 
 def check_sizes(folder: Path, manifest: Manifest) -> None:

@@ -30,6 +30,7 @@ from restmcts.adapters.storage.manifests import (
     age_seconds,
     artifacts_below,
     check_bytes,
+    check_file,
     describe_file,
     describe_folder,
     read_manifest,
@@ -107,15 +108,44 @@ class S3ArtifactStore:
             StorageError: if there is no such artifact, or the server stays away.
             CorruptArtifactError: if its files are not those of its manifest; nothing of it is kept.
         """
-        if not is_artifact(uri):
-            raise StorageError(f"no artifact {uri} in {self._where}")
-        cached = self.cache.take(uri)
+        cached = self.cache.take(uri) if is_artifact(uri) else None
         if cached is not None:
             return cached
-        text = self._retried(uri, lambda: self._read_manifest(uri))
+        return self.cache.add(self.manifest(uri), lambda folder, manifest: self._download(folder, manifest))
+
+    def manifest(self, uri: str) -> Manifest:
+        """Return what an artifact is made of; its files are not looked at.
+
+        Raises:
+            StorageError: if there is no such artifact, or the server stays away.
+            CorruptArtifactError: if that is no manifest of it.
+        """
+        text = self._retried(uri, lambda: self._read_manifest(uri)) if is_artifact(uri) else None
         if text is None:
             raise StorageError(f"no artifact {uri} in {self._where}")
-        return self.cache.add(read_manifest(text, uri), lambda folder, manifest: self._download(folder, manifest))
+        return read_manifest(text, uri)
+
+    def read(self, manifest: Manifest, name: str) -> Iterator[bytes]:
+        """Return the bytes of a file of an artifact as they come, a part at a time; they are not
+        compared, and nothing is kept here.
+
+        Raises:
+            NotFoundError: if the artifact has no such file.
+            StorageError: if the server does not give it, or between two parts breaks off.
+        """
+        uri = manifest.artifact.uri
+        key = f"{manifest.kind}/{manifest.digest}/{check_file(manifest, name)}"
+        response = self._retried(uri, lambda: self._get(key))
+        if response is None:
+            raise StorageError(f"{uri}: {name} is not in {self._where}")
+        return self._parts(uri, response)
+
+    def _parts(self, uri: str, response: Any) -> Iterator[bytes]:
+        try:
+            with response:
+                yield from response.stream(CHUNK_BYTES)
+        except (urllib3.exceptions.HTTPError, OSError) as error:
+            raise StorageError(f"{uri}: {self._where}: {_reason(error)}") from error
 
     def stored(self, kind: str | None = None) -> Iterator[StoredArtifact]:
         """Yield the artifacts of a kind, or all, and what uploads that did not end have left.

@@ -1,9 +1,12 @@
-"""The contract of `restmcts.ports.ArtifactStore`."""
+"""The contracts of `restmcts.ports.ArtifactStore`, and of stores whose files are read where they
+are.
+"""
 
 from collections.abc import Callable
 from pathlib import Path
 
-from restmcts.errors import StorageError
+from restmcts.adapters.storage.readable import ReadableStore
+from restmcts.errors import NotFoundError, StorageError
 from restmcts.ports import ArtifactStore
 
 
@@ -43,6 +46,33 @@ def check_artifact_store(open_store: Callable[[], ArtifactStore], scratch: Path)
             continue
         raise AssertionError(f"{unknown} was fetched")
     assert folder.is_dir() and (open_store().fetch(artifact.uri) / "deeper").is_dir(), "others' folders are not touched"
+
+
+def check_readable_store(store: ReadableStore, scratch: Path) -> None:
+    """Try to read files of a store, with a folder made below `scratch`.
+
+    Raises:
+        AssertionError: at the first thing that it does not do.
+    """
+    artifact = store.put(_make(scratch / "read", "x" * 3_000_000), "checkpoints", {"seed": 3})
+    manifest = store.manifest(artifact.uri)
+    assert manifest.artifact == artifact and manifest.lineage == {"seed": 3}
+    assert {name: file.size for name, file in manifest.files.items()} == {"a.txt": 3_000_000, "deeper/b.bin": 2}
+    parts = list(store.read(manifest, "a.txt"))
+    assert b"".join(parts) == b"x" * 3_000_000 and max(map(len, parts)) <= 2**20
+    assert b"".join(store.read(manifest, "deeper/b.bin")) == b"\x00\x01"
+    for unknown in ("none", "manifest.json", "deeper", "../read/a.txt", "", "/etc/passwd"):
+        try:
+            store.read(manifest, unknown)
+        except NotFoundError:
+            continue
+        raise AssertionError(f"{unknown} was read")
+    for unknown in (artifact.uri[:-1] + "_", "artifact:checkpoints/none", "somewhere else"):
+        try:
+            store.manifest(unknown)
+        except StorageError:
+            continue
+        raise AssertionError(f"{unknown} has a manifest")
 
 
 def _make(folder: Path, text: str) -> Path:

@@ -1,12 +1,14 @@
-"""What is answered over HTTP about runs: written by the dashboard, read by the command line. Rows
-that are there already are answered as they are (restmcts.adapters.sql.rows).
+"""What is answered over HTTP about projects and their runs: written by the dashboard, read by the
+command line. Rows that are there already are answered as they are (restmcts.adapters.sql.rows).
 """
 
 from dataclasses import dataclass
 from datetime import datetime
 
+from restmcts.adapters.sql.project_rows import Usage
 from restmcts.adapters.sql.reads.queries import PhaseNumbers
 from restmcts.adapters.sql.state.blocks import Block
+from restmcts.domain.access import Role
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,3 +68,56 @@ class AddedDocument:
 
     run: str
     added: dict[str, int]
+
+
+@dataclass(frozen=True, slots=True)
+class ExtendedDocument:
+    """A run that has more iterations: how many in all, and the phases that were added."""
+
+    run: str
+    iterations: int
+    phases: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class TagsDocument:
+    """The tags of a run after a change, in alphabetical order."""
+
+    run: str
+    tags: list[str]
+
+
+@dataclass(frozen=True, slots=True)
+class Quotas:
+    """What the runs of a project may take together; null: as much as they want.
+
+    Attributes:
+        max_tokens: that they may generate.
+        max_trees_in_flight: that may search at the same time.
+        max_bytes: of their checkpoints and data in the store.
+    """
+
+    max_tokens: int | None
+    max_trees_in_flight: int | None
+    max_bytes: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class ProjectDocument:
+    """The caller's project, and what the caller may do in it."""
+
+    project: str
+    created_at: datetime
+    token: str
+    role: Role
+    quotas: Quotas
+    usage: Usage
+
+
+@dataclass(frozen=True, slots=True)
+class SecretDocument:
+    """A new token; its secret is shown this once."""
+
+    token: str
+    role: Role
+    secret: str

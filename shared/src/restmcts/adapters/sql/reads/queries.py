@@ -340,6 +340,34 @@ def list_checkpoints(transaction: Transaction, run_id: int | None = None) -> lis
     return transaction.rows(ListedCheckpoint, statement.order_by(CHECKPOINTS.c.id))
 
 
+def checkpoint_named(transaction: Transaction, run: StoredRun, name: str) -> ListedCheckpoint:
+    """Return a checkpoint of a run.
+
+    Raises:
+        NotFoundError: if the run has none of that name; it says which there are.
+    """
+    rows = list_checkpoints(transaction, run.id)
+    found = next((row for row in rows if row.name == name), None)
+    if found is None:
+        known = ", ".join(row.name for row in rows) or "none"
+        raise NotFoundError(f"run {run.name} has no checkpoint {name!r}; it has {known}")
+    return found
+
+
+def dataset_of(transaction: Transaction, run: StoredRun, phase: str) -> ListedDataset:
+    """Return the training data of a phase of a run.
+
+    Raises:
+        NotFoundError: if the phase has none; it says which phases have.
+    """
+    rows = list_datasets(transaction, run.id)
+    found = next((row for row in rows if row.phase == phase), None)
+    if found is None:
+        known = ", ".join(row.phase for row in rows) or "none"
+        raise NotFoundError(f"run {run.name} has no data set for {phase!r}; it has {known}")
+    return found
+
+
 def list_datasets(transaction: Transaction, run_id: int | None = None) -> list[ListedDataset]:
     """Return the datasets of a run, or of all runs, each with the phase that it is the training
     data of.

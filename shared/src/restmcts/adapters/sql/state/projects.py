@@ -197,6 +197,15 @@ def project_of_run(transaction: Transaction, run_name: str) -> int | None:
     return found
 
 
+def has_made(transaction: Transaction, project_id: int, uri: str) -> bool:
+    """Return whether a run of a project made a checkpoint's files: those that runs were given, and
+    whose names anybody may know, are not the project's own.
+    """
+    made = (CHECKPOINTS.c.uri == uri) & (CHECKPOINTS.c.num_bytes > 0) & (RUNS.c.project_id == project_id)
+    statement = select(CHECKPOINTS.c.id).join(RUNS, RUNS.c.id == CHECKPOINTS.c.run_id).where(made).limit(1)
+    return transaction.execute(statement).first() is not None
+
+
 def assign_run(transaction: Transaction, run_id: int, project_id: int) -> None:
     """Put a run under the quotas of a project; one without a token budget gets all the tokens that
     are left.
