@@ -4,7 +4,10 @@ with it: `python tests/bench/bench_first_answers.py [MODEL] [--generators 1 2 4]
 Queue, database and bucket are real, and so are the generators: processes with a thread and a cache
 of their own, which wait without work, find requests that name the new policy, fetch its weights
 from the bucket, and load them. MODEL is a folder, or `smollm2`. Each number of generators is
-measured twice with other weights, after a first time that loads the libraries.
+measured twice with other weights, after a first time that loads the libraries: the seconds until a
+generator has found a request and asks for the weights, until it has them and could write a token,
+and until it has stored the first answer, a whole step. Of several generators the first and the last
+are shown.
 """
 
 import argparse
@@ -17,6 +20,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
@@ -28,7 +32,7 @@ from restmcts.adapters.sql.state.requests import ClaimedBatch, ClaimedRequest
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.messages.commands import ProposeWaitingSteps
-from restmcts.ports import MayBegin
+from restmcts.ports import MayBegin, StepProposer
 from restmcts.settings import load_settings
 from restmcts.usecases.serve_claims import WorkerSettings
 from restmcts_cli.arguments.model_sources import checkpoint_argument
@@ -36,7 +40,7 @@ from restmcts_policy_generator.handlers import PolicyGeneratorHandlers
 from restmcts_policy_generator.opening import open_proposer
 from safetensors.torch import load_file, save_file
 
-READY = 0
+READY, ASKED, LOADED = 0, -1, -2
 NUM_ROUNDS = 3
 POLICY = "SELECT id FROM checkpoints WHERE run_id = :run AND kind = 'policy'"
 
@@ -58,7 +62,14 @@ def generate() -> None:
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
     torch.set_num_threads(1)
     database = publishing(Database(os.environ["RESTMCTS_DATABASE_URL"]))
-    load = partial(open_proposer, artifacts=open_bucket(load_settings()), settings=WorkerModelSettings())
+    opened = partial(open_proposer, artifacts=open_bucket(load_settings()), settings=WorkerModelSettings())
+
+    def load(uri: str) -> StepProposer:
+        print(ASKED, flush=True)
+        proposer = opened(uri)
+        print(LOADED, flush=True)
+        return proposer
+
     limits = WorkerSettings(max_requests=REQUESTS, lease_seconds=LEASE_SECONDS, stopping=stopping)
     handlers = Announcing(database, load, limits)
     print(READY, flush=True)
@@ -74,6 +85,15 @@ def publishing(database: Database) -> Database:
     return database
 
 
+@dataclass(frozen=True, slots=True)
+class Moments:
+    """When a generator asked for weights, had loaded them, and stored its first answer."""
+
+    asked: float
+    loaded: float
+    answered: float
+
+
 class Generator:
     """A policy generator as a process."""
 
@@ -81,13 +101,13 @@ class Generator:
         environment = {**os.environ, **settings, "RESTMCTS_CACHE_DIR": str(cache), "OMP_NUM_THREADS": "1"}
         command = [sys.executable, __file__, "--generate"]
         self._process = subprocess.Popen(command, env=environment, stdout=subprocess.PIPE, text=True)
-        self._first: dict[int, float] = {}
+        self._first: dict[int, Moments] = {}
         self._changed = threading.Condition()
         threading.Thread(target=self._listen, daemon=True).start()
         self.answered(READY)
 
-    def answered(self, number: int, seconds: float = 300.0) -> float:
-        """Return when it first answered with a checkpoint.
+    def answered(self, number: int, seconds: float = 300.0) -> Moments:
+        """Return when it loaded a checkpoint and first answered with it.
 
         Raises:
             TimeoutError: if it does not.
@@ -104,9 +124,14 @@ class Generator:
 
     def _listen(self) -> None:
         assert self._process.stdout is not None
+        last = dict.fromkeys((ASKED, LOADED), 0.0)
         for line in self._process.stdout:
+            number, now = int(line), time.monotonic()
+            if number in last:
+                last[number] = now
+                continue
             with self._changed:
-                self._first.setdefault(int(line), time.monotonic())
+                self._first.setdefault(number, Moments(last[ASKED], last[LOADED], now))
                 self._changed.notify_all()
 
 
@@ -115,7 +140,7 @@ def measure(bench: Bench, model: Path, counts: Sequence[int], folder: Path) -> N
     os.environ.update(bench.stack.settings)
     artifacts = open_bucket(load_settings())
     publishing(bench.database)
-    print(f"{'generators':>10}{'the first answers after':>32}{'all have after':>28}")
+    print(f"{'generators':>10}{'asked after':>20}{'loaded after':>20}{'answered after':>20}")
     for place, count in enumerate(counts):
         generators = [Generator(bench.stack.settings, folder / f"cache-{place}-{number}") for number in range(count)]
         rounds = []
@@ -126,13 +151,19 @@ def measure(bench: Bench, model: Path, counts: Sequence[int], folder: Path) -> N
                 run_id = bench.begin(REQUESTS * count, uri)
                 begin = time.monotonic()
                 checkpoint = bench.count(POLICY, run=run_id)
-                rounds.append([generator.answered(checkpoint) - begin for generator in generators])
+                rounds.append([since(begin, generator.answered(checkpoint)) for generator in generators])
                 bench.cancel(run_id)
         finally:
             for generator in generators:
                 generator.end()
-        first, last = (", ".join(f"{how(each):.1f} s" for each in rounds[1:]) for how in (min, max))
-        print(f"{count:10}{first:>32}{last:>28}", flush=True)
+        for each in rounds[1:]:
+            columns = (f"{min(column):.1f} to {max(column):.1f} s" for column in zip(*each, strict=True))
+            print(f"{count:10}{''.join(f'{column:>20}' for column in columns)}", flush=True)
+
+
+def since(begin: float, moments: Moments) -> tuple[float, float, float]:
+    """Return the seconds until each moment."""
+    return moments.asked - begin, moments.loaded - begin, moments.answered - begin
 
 
 def other_weights(model: Path, folder: Path, seed: int) -> Path:
