@@ -3,7 +3,8 @@ bench-scale`.
 
 Queue, database, searches and labels are real, each worker a process of its own. Model workers are
 simulated: they claim requests as real ones do, at most REQUESTS of a kind at a time, and answer
-after `--seconds` whatever they have claimed, as a GPU does. Five tables:
+after `--seconds` whatever they have claimed, as a GPU does; a scoring takes half as long, so that
+what there is too little of is generators. Five tables:
 
 - trees and requests a second against the number of model workers, and the share of what as many
   times one worker would do;
@@ -52,7 +53,7 @@ from restmcts_cli.processes.stack_processes import SUPERVISOR, Stack
 from sqlalchemy import text
 
 STACK = {"coordinator": 1, "tree-search": 1, "value-labeler": 1}
-SETTINGS = {"RESTMCTS_MAX_TREES_IN_FLIGHT": "2000", "RESTMCTS_RECONCILE_SECONDS": "5"}
+SETTINGS = {"RESTMCTS_MAX_TREES_IN_FLIGHT": "1000", "RESTMCTS_RECONCILE_SECONDS": "5"}
 REQUESTS = 8
 LEASE_SECONDS = 10.0
 WARM_SECONDS = 15.0
@@ -62,6 +63,8 @@ STORED = (1_000, 100_000)
 STORED_NODES, STORED_REQUESTS = 12, 10
 MEASURED_TREES = 600
 SERVES: dict[RequestKind, Serve] = {RequestKind.PROPOSE: propose, RequestKind.SCORE: score}
+SHARES = {RequestKind.PROPOSE: 1.0, RequestKind.SCORE: 0.5}
+"""Of the seconds that a model needs for a claim."""
 ANSWERED = "SELECT count(*) FROM requests WHERE state IN ('answered', 'applied')"
 LABELLED = "SELECT count(*) FROM trees WHERE state = 'labelled'"
 AGAIN = "SELECT count(*) FROM requests r JOIN trees t ON t.id = r.tree_id WHERE r.attempt > 1 AND t.run_id = :run"
@@ -80,7 +83,7 @@ def simulate(seconds: float) -> None:
     """
     stopping = threading.Event()
     signal.signal(signal.SIGTERM, lambda *_: stopping.set())
-    threads = [threading.Thread(target=_serve, args=(kind, seconds, stopping)) for kind in SERVES]
+    threads = [threading.Thread(target=_serve, args=(kind, seconds * SHARES[kind], stopping)) for kind in SERVES]
     for thread in threads:
         thread.start()
     for thread in threads:
@@ -111,6 +114,7 @@ class ModelWorkers:
     settings: Mapping[str, str]
     seconds: float
     processes: list[subprocess.Popen[str]] = field(default_factory=list)
+    answering: set[int] = field(default_factory=set)
 
     def scale(self, count: int) -> None:
         """Start or end workers."""
@@ -133,16 +137,19 @@ class ModelWorkers:
         self.processes[place].kill()
         self.processes[place].communicate()
         self.processes[place] = self._started()
-        pipe = self.processes[place].stdout
-        assert pipe is not None
-        pipe.readline()
+        self.await_answers()
         return time.monotonic() - begin
 
-    def drain(self) -> None:
-        """Read what workers print, so that none waits for a reader."""
+    def await_answers(self) -> None:
+        """Wait until each worker has answered a claim; from then on read what it prints, so that it
+        never waits for a reader.
+        """
         for process in self.processes:
-            assert process.stdout is not None
-            threading.Thread(target=process.stdout.read, daemon=True).start()
+            if process.pid not in self.answering:
+                assert process.stdout is not None
+                process.stdout.readline()
+                threading.Thread(target=process.stdout.read, daemon=True).start()
+                self.answering.add(process.pid)
 
 
 @dataclass(frozen=True, slots=True)
@@ -222,8 +229,8 @@ def scaling(bench: Bench, workers: ModelWorkers, counts: Sequence[int], window: 
     first: float | None = None
     for count in counts:
         workers.scale(count)
-        workers.drain()
         run_id = bench.begin(200 + int(3 * count * REQUESTS / workers.seconds * (window + WARM_SECONDS) / 4))
+        workers.await_answers()
         time.sleep(WARM_SECONDS)
         rate = bench.rate(window)
         bench.cancel(run_id)
@@ -238,7 +245,8 @@ def killed(bench: Bench, workers: ModelWorkers, minutes: int, seed: int) -> None
     workers.scale(NUM_KILLED_FROM)
     chosen = random.Random(seed)
     window = minutes * KILL_EVERY_SECONDS
-    run_id = bench.begin(int(NUM_KILLED_FROM * REQUESTS / workers.seconds * 2.2 * window / 4))
+    run_id = bench.begin(int(NUM_KILLED_FROM * REQUESTS / workers.seconds * 2.2 * window / 3))
+    workers.await_answers()
     time.sleep(WARM_SECONDS)
     undisturbed = bench.rate(window)
     recovered: list[float] = []
@@ -256,7 +264,7 @@ def killed(bench: Bench, workers: ModelWorkers, minutes: int, seed: int) -> None
     workers.scale(0)
     workers.seconds = 0.0
     workers.scale(2)
-    workers.drain()
+    workers.await_answers()
     end = await_end(bench.database, run_id, 900.0)
     wrong = faults(bench.database, run_id)
     share = disturbed.requests / undisturbed.requests
@@ -291,8 +299,8 @@ def stored(bench: Bench, workers: ModelWorkers) -> None:
     workers.scale(0)
     workers.seconds = 0.0
     workers.scale(2)
-    workers.drain()
     warming = bench.begin(MEASURED_TREES // 4)
+    workers.await_answers()
     await_end(bench.database, warming, 600.0)
     archived(bench, warming)
     costs: list[float] = []
