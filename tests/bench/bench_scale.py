@@ -67,6 +67,7 @@ SHARES = {RequestKind.PROPOSE: 1.0, RequestKind.SCORE: 0.5}
 """Of the seconds that a model needs for a claim."""
 ANSWERED = "SELECT count(*) FROM requests WHERE state IN ('answered', 'applied')"
 LABELLED = "SELECT count(*) FROM trees WHERE state = 'labelled'"
+WAITING = "SELECT count(*) FROM trees WHERE state NOT IN ('labelled', 'failed') AND run_id = :run"
 AGAIN = "SELECT count(*) FROM requests r JOIN trees t ON t.id = r.tree_id WHERE r.attempt > 1 AND t.run_id = :run"
 APPLIED = """
 INSERT INTO requests (tree_id, problem_id, number, kind, checkpoint_id, generation, num_prompt_chars, payload, state,
@@ -245,7 +246,7 @@ def killed(bench: Bench, workers: ModelWorkers, minutes: int, seed: int) -> None
     workers.scale(NUM_KILLED_FROM)
     chosen = random.Random(seed)
     window = minutes * KILL_EVERY_SECONDS
-    run_id = bench.begin(int(NUM_KILLED_FROM * REQUESTS / workers.seconds * 2.2 * window / 3))
+    run_id = bench.begin(int(NUM_KILLED_FROM * REQUESTS / workers.seconds * 2.2 * window / 2))
     workers.await_answers()
     time.sleep(WARM_SECONDS)
     undisturbed = bench.rate(window)
@@ -264,7 +265,7 @@ def killed(bench: Bench, workers: ModelWorkers, minutes: int, seed: int) -> None
     workers.scale(0)
     workers.seconds = 0.0
     workers.scale(2)
-    workers.await_answers()
+    assert bench.count(WAITING, run=run_id), "all trees were done before the last kill"
     end = await_end(bench.database, run_id, 900.0)
     wrong = faults(bench.database, run_id)
     share = disturbed.requests / undisturbed.requests
