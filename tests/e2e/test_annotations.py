@@ -7,10 +7,12 @@ from pathlib import Path
 import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
+from pydantic import SecretStr
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.mcts_star import MctsStarSettings
 from restmcts.domain.search.protocol import Budget
+from restmcts.settings import DashboardSettings
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
 from restmcts_dashboard.serving import folder_source
 
@@ -25,7 +27,7 @@ def address(tmp_path: Path, search_folder: Callable[..., int]) -> Iterator[str]:
     """The dashboard of a work folder with one tree, served with the token "words"."""
     phase = SearchPhase("collect-1", 1, "collect", "train", "base", "value-0", SEARCH, Budget(iterations=6))
     search_folder(tmp_path, "a run", [Problem("What is 31 + 3?", RIGHT_ANSWER)], [phase], RandomModels(seed=1))
-    with served(folder_source(tmp_path / "run.db", "words")) as address:
+    with served(folder_source(tmp_path / "run.db", DashboardSettings(dashboard_token=SecretStr("words")))) as address:
         yield address
 
 

@@ -5,18 +5,44 @@ The file is the one that RESTMCTS_ENV_FILE names, else `.env`; the folder of sec
 RESTMCTS_SECRETS_DIR, else /run/secrets. Read in the services' apps and the CLI only.
 """
 
+import json
 import os
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import Field, SecretStr, ValidationError, field_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from restmcts.domain.runs.training_settings import Dtype, Sharding
 from restmcts.errors import InputError
 
 EXAMPLE_SECRET = "change-me"
+
+
+def _listed(given: object) -> object:
+    """Return the words of a text, between commas or in a JSON array."""
+    if not isinstance(given, str):
+        return given
+    if given.lstrip().startswith("["):
+        return _parsed(given, 'is no list; write ONE,TWO or ["ONE", "TWO"]')
+    return [word.strip() for word in given.split(",") if word.strip()]
+
+
+def _mapped(given: object) -> object:
+    """Return the object that a text is as JSON; none, if it is empty."""
+    return _parsed(given or "{}", 'is no JSON; write {"NAME": "VALUE"}') if isinstance(given, str) else given
+
+
+def _parsed(text: str, wanted: str) -> object:
+    try:
+        return json.loads(text)
+    except json.JSONDecodeError as error:
+        raise ValueError(wanted) from error
+
+
+Words = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_listed)]
+Secrets = Annotated[dict[str, SecretStr], NoDecode, BeforeValidator(_mapped)]
 
 
 class BucketSettings(BaseSettings):
@@ -63,24 +89,33 @@ class PolicyServerSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
 
     policy_server: str = ""
-    policy_tokens: dict[str, SecretStr] = {}
+    policy_tokens: Secrets = {}
     policy_concurrency: int = Field(default=32, ge=1)
     policy_timeout_seconds: float = Field(default=300.0, gt=0)
     policy_retry_seconds: float = Field(default=60.0, ge=0)
 
 
 class DashboardSettings(BaseSettings):
-    """Who may change what a dashboard shows, and whether it serves the API.
+    """Where a dashboard is reached, who may change what it shows, and whether it serves the API.
 
     Attributes:
-        dashboard_token: whoever gives it may; empty: nobody may.
-        api_enabled: whether projects reach their runs over HTTP by tokens of their own.
+        dashboard_host: address that the dashboard listens on.
+        dashboard_port: of the dashboard.
+        dashboard_token: whoever gives it may retry what failed, and annotate trees; empty: the
+            dashboard only reads.
+        api_enabled: whether the dashboard serves the HTTP API as well, by which projects reach
+            their runs with tokens of their own.
+        dashboard_names: host names under which browsers may ask for the dashboard (others would be
+            another site's doing), besides 127.0.0.1 and localhost; between commas.
     """
 
     model_config = SettingsConfigDict(env_prefix="RESTMCTS_", extra="ignore", env_ignore_empty=True)
 
+    dashboard_host: str = "127.0.0.1"
+    dashboard_port: int = Field(default=8600, ge=0, le=65535)
     dashboard_token: SecretStr = SecretStr("")
     api_enabled: bool = False
+    dashboard_names: Words = ()
 
 
 class ApiSettings(BaseSettings):
@@ -166,7 +201,7 @@ class VllmServerSettings(BaseSettings):
     vllm_start_seconds: float = Field(default=900.0, gt=0)
 
 
-class Settings(BucketSettings):
+class Settings(BucketSettings, DashboardSettings):
     """Where the servers are, and how workers behave.
 
     Attributes:
@@ -203,14 +238,6 @@ class Settings(BucketSettings):
         otel_endpoint: of an OpenTelemetry collector (OTLP over HTTP: http://host:4318); empty: no
             traces.
         worker_events: send Celery's events, for Flower.
-        dashboard_host: address that the dashboard listens on.
-        dashboard_port: of the dashboard.
-        dashboard_token: whoever gives it may retry what failed, and annotate trees; empty: the
-            dashboard only reads.
-        api_enabled: whether the dashboard serves the HTTP API as well, by which projects reach
-            their runs with tokens of their own.
-        dashboard_names: host names under which browsers may ask for the dashboard (others would be
-            another site's doing).
     """
 
     database_url: SecretStr
@@ -237,11 +264,6 @@ class Settings(BucketSettings):
     log_format: Literal["auto", "json", "text"] = "auto"
     otel_endpoint: str = ""
     worker_events: bool = False
-    dashboard_host: str = "127.0.0.1"
-    dashboard_port: int = Field(default=8600, ge=0, le=65535)
-    dashboard_token: SecretStr = SecretStr("")
-    api_enabled: bool = False
-    dashboard_names: tuple[str, ...] = ("127.0.0.1", "localhost")
 
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)
@@ -275,7 +297,7 @@ def load_policy_server_settings() -> PolicyServerSettings:
 
 
 def load_dashboard_settings() -> DashboardSettings:
-    """Return who may change what a dashboard shows; nothing need be set.
+    """Return how a dashboard is reached, and who may change what it shows; nothing need be set.
 
     Raises:
         InputError: naming the first setting that is wrong; secrets are not shown.
@@ -290,6 +312,15 @@ def load_api_settings() -> ApiSettings:
         InputError: naming the first setting that is wrong; secrets are not shown.
     """
     return _load(ApiSettings)
+
+
+def load_vllm_server_settings() -> VllmServerSettings:
+    """Return how the engine vllm starts its server; nothing need be set.
+
+    Raises:
+        InputError: naming the first setting that is wrong.
+    """
+    return _load(VllmServerSettings)
 
 
 def load_notification_settings() -> NotificationSettings:
@@ -323,3 +354,5 @@ def _load(settings: type[Loaded]) -> Loaded:
         first = error.errors(include_url=False, include_input=False)[0]
         name = "_".join(str(part) for part in first["loc"]).upper()
         raise InputError(f"setting RESTMCTS_{name}: {first['msg']}; set it in the environment or in .env") from error
+    except SettingsError as error:
+        raise InputError(f"the settings cannot be read: {error}") from error

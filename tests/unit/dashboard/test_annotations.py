@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import SecretStr
+from restmcts.settings import DashboardSettings
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
 
@@ -21,7 +23,7 @@ def client(folder: Path, tmp_path_factory: pytest.TempPathFactory, served: Calla
     """A dashboard that may be changed, on a work folder of its own."""
     path = tmp_path_factory.mktemp("annotated") / "run.db"
     shutil.copy(folder / "run.db", path)
-    source = folder_source(path, TOKEN)
+    source = folder_source(path, DashboardSettings(dashboard_token=SecretStr(TOKEN)))
     yield served(source)
     assert source.writable is not None
     source.writable.close()

@@ -5,11 +5,13 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
+from pydantic import SecretStr
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import blocks, runs
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
 from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.adapters.storage.folder_lock import lock_folder, name_run
+from restmcts.settings import DashboardSettings
 from restmcts_dashboard.serving import folder_source
 from restmcts_dashboard.source import Source
 from sqlalchemy import update
@@ -19,7 +21,7 @@ def test_a_run_that_no_process_works_on_is_waiting_with_the_command_that_resumes
     failed: Database, served: Callable[[Source], Any]
 ) -> None:
     database = Path(str(failed.engine.url.database))
-    client = served(folder_source(database, token="a long token"))
+    client = served(folder_source(database, DashboardSettings(dashboard_token=SecretStr("a long token"))))
     with failed.transaction() as transaction:
         transaction.execute(update(RUNS).values(name="mine"))
         blocks.block_checkpoint(transaction, 1, "the bucket is away")

@@ -11,10 +11,10 @@ from restmcts.adapters.sql.database import Database
 from restmcts.adapters.storage.readable import ReadableStore
 from restmcts.errors import InputError
 from restmcts.messages.base import Message
-from restmcts.settings import Settings
+from restmcts.settings import DashboardSettings, Settings
 
 from restmcts_dashboard.app import create_app
-from restmcts_dashboard.source import Source
+from restmcts_dashboard.source import LOCAL_NAMES, Source
 
 GRACE_SECONDS = 2
 # somebody waits for the page
@@ -34,7 +34,7 @@ def stack_source(settings: Settings) -> Source:
         token=token,
         writable=_writable(url, redis_url) if token or settings.api_enabled else None,
         serves_api=settings.api_enabled,
-        names=settings.dashboard_names,
+        names=(*LOCAL_NAMES, *settings.dashboard_names),
         artifacts=_bucket(settings) if settings.s3_access_key else None,
     )
 
@@ -45,17 +45,21 @@ def _bucket(settings: Settings) -> ReadableStore:
     return open_bucket(settings, PAUSES_SECONDS)
 
 
-def folder_source(path: Path, token: str = "") -> Source:
-    """Return the database file of a work folder as a source; it may be changed if there is a
-    token.
+def folder_source(path: Path, settings: DashboardSettings | None = None) -> Source:
+    """Return the database file of a work folder as a source; pages change it if the settings hold a
+    token, and projects over HTTP if the settings say so. Without settings it is only read.
     """
     from restmcts.adapters.storage.folder_store import FolderArtifactStore
 
+    token = settings.dashboard_token.get_secret_value() if settings else ""
+    serves_api = settings is not None and settings.api_enabled
     return Source(
         database=Database(f"sqlite:///{path}", read_only=True),
         title=str(path.parent),
         token=token,
-        writable=Database(f"sqlite:///{path}") if token else None,
+        writable=Database(f"sqlite:///{path}") if token or serves_api else None,
+        serves_api=serves_api,
+        names=(*LOCAL_NAMES, *(settings.dashboard_names if settings else ())),
         artifacts=FolderArtifactStore(path.parent / "artifacts"),
         folder=path.parent,
     )

@@ -12,6 +12,8 @@ from restmcts.adapters.storage.readable import ReadableStore
 from restmcts.errors import StorageError
 from restmcts.reporting.run_states import work_command
 
+LOCAL_NAMES = ("127.0.0.1", "localhost")
+
 
 @dataclass(frozen=True, slots=True)
 class Source:
@@ -36,7 +38,7 @@ class Source:
     redis_url: str = ""
     token: str = ""
     writable: Database | None = None
-    names: tuple[str, ...] = ("127.0.0.1", "localhost")
+    names: tuple[str, ...] = LOCAL_NAMES
     artifacts: ReadableStore | None = None
     folder: Path | None = None
     serves_api: bool = False

@@ -22,7 +22,7 @@ from restmcts.domain.prompts import TEMPLATES, PromptTemplate
 from restmcts.domain.requests import STEP_SEPARATOR, GenerationSettings, ProposeSteps, StepsProposed
 from restmcts.errors import InputError
 from restmcts.ports import ArtifactStore, MayBegin, StepProposer, always
-from restmcts.settings import VllmServerSettings
+from restmcts.settings import load_vllm_server_settings
 
 REQUESTS_AT_ONCE = 256
 """Answered together: what is lost when the server dies, and asked again."""
@@ -50,7 +50,7 @@ class VllmEngine(Engine):
     def open(self, uri: str, artifacts: ArtifactStore, settings: WorkerModelSettings) -> StepProposer:
         """Return the policy; the server gets its weights when it is asked."""
         path = str(local_path(uri, artifacts))
-        own = VllmServerSettings()
+        own = load_vllm_server_settings()
         prompts = TokenizedPrompts(path, settings.template, settings.trust_remote_code)
         if self._server is None:
             arguments = WHOLE_PROMPTS if settings.device == "cpu" else ""
@@ -60,7 +60,7 @@ class VllmEngine(Engine):
 
     def check(self) -> None:
         """Raise ModelError if there is no vLLM."""
-        vllm_program(VllmServerSettings().vllm_command)
+        vllm_program(load_vllm_server_settings().vllm_command)
 
     def close(self) -> None:
         """End the server."""

@@ -14,7 +14,7 @@ from restmcts.adapters.models.vllm_server.weights import VllmServer, Weights
 from restmcts.adapters.workers.service import WorkerModelSettings
 from restmcts.domain.requests import ScoreSteps, StepsScored
 from restmcts.domain.scoring import Aggregation
-from restmcts.settings import VllmServerSettings
+from restmcts.settings import load_vllm_server_settings
 
 ARGUMENTS = """--runner pooling --pooler-config '{"task": "token_classify"}'"""
 MEMORY_SHARE = 0.3
@@ -44,7 +44,7 @@ class VllmValues:
         served = served_value(path, template=settings.template, trust_remote_code=settings.trust_remote_code)
         if served is None:
             return None
-        own = VllmServerSettings()
+        own = load_vllm_server_settings()
         if self._server is None:
             self._server = VllmServer(server_settings(own, settings, ARGUMENTS, memory_share=MEMORY_SHARE))
         reading = ScoreReading(

@@ -58,7 +58,7 @@ def run_list_pages(source: Source) -> APIRouter:
             unchecked = unchecked_runs(transaction, [line.run.id for line in found.lines])
             now = transaction.now()
         shown: dict[str, Any] = {"found": found, "query": query, "views": views, "unchecked": unchecked, "now": now}
-        return {"runs": render("part_runs.html.j2", **shown)}
+        return {"runs": render("part_runs.html.j2", source=source, **shown)}
 
     @pages.get("/")
     def runs(query: Asked) -> Response:
