@@ -5,8 +5,11 @@ import threading
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.state.trees import NODES, PHASES, TREES
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import Observation
@@ -14,6 +17,7 @@ from restmcts.domain.runs.evaluation import ANSWERING, PROBLEM_SET, Evaluation, 
 from restmcts.domain.runs.phases import SearchPhase
 from restmcts.domain.search.tool_calls import ToolSettings
 from restmcts.domain.stats.outcomes import OutcomeTable
+from restmcts.domain.tasks.number_paths import distance
 from restmcts.errors import InputError
 from restmcts.testing.services import HandledServices
 from restmcts.testing.trees import RIGHT_ANSWER, RandomModels
@@ -21,7 +25,7 @@ from restmcts.usecases.same_settings import changed_settings
 from restmcts_cli.arguments.benchmarks import benchmark_named
 from restmcts_cli.arguments.connection import Connection
 from restmcts_cli.arguments.evaluation_request import EvaluationRequest
-from restmcts_cli.commands.learning.evaluate import asked_evaluation, asked_sets
+from restmcts_cli.commands.learning.evaluate import as_its_run_draws, asked_evaluation, asked_sets
 from restmcts_cli.experiments.evaluation_models import given_models, models_of_run
 from restmcts_cli.experiments.evaluation_run import EvaluationWork, evaluated_on_stack
 from restmcts_cli.reports.evaluation_examples import differing_examples
@@ -167,6 +171,36 @@ def test_an_evaluation_of_a_run_answers_as_many_calls_as_the_run_does(
     typed = ["--policy", "number-paths", "--set", "tools.max_calls=2", "--workdir", tmp_path / "w"]
     assert call("runs", "create", "mine", file, *typed).exit_code == 0
     assert models_of_run(f"{tmp_path / 'w'}:mine", None).tool_calls == 2
+
+
+@pytest.mark.parametrize(
+    ("typed", "distances", "num_problems", "seed"),
+    [
+        ({}, {6, 7, 8}, 7, 3),
+        ({"problems": "number-paths:4"}, {4}, 1000, 0),
+        ({"problem_seed": 5, "limit": 5}, {6, 7, 8}, 5, 5),
+        ({"problems": "word-problems"}, None, 1000, 0),
+    ],
+)
+def test_an_evaluation_of_a_run_of_puzzles_answers_those_on_which_the_run_tests_its_policies(
+    typed: dict[str, Any], distances: set[int] | None, num_problems: int, seed: int, tmp_path: Path, call: Any
+) -> None:
+    settings = ("puzzles.difficulty=6-8", "puzzles.test=7", "puzzles.searched=3", "iterations=1")
+    flags = [word for setting in settings for word in ("--set", setting)]
+    made = call("runs", "create", "mine", "--policy", "number-paths", "--seed", 3, *flags, "--workdir", tmp_path / "w")
+    assert made.exit_code == 0, made.output
+    given = {"problems": "number-paths", "out": tmp_path / "out", "iterations_of": f"{tmp_path / 'w'}:mine@1", **typed}
+    asked, benchmark = as_its_run_draws(EvaluationRequest(**given), benchmark_named(given["problems"]), None)
+    problems = asked_sets(asked, benchmark)[PROBLEM_SET]
+    assert (len(problems), asked.problem_seed or 0) == (num_problems, seed)
+    assert distances is None or distances == {distance(problem.question, ()) for problem in problems}
+    if not typed:
+        connection = Database(f"sqlite:///{tmp_path / 'w' / 'run.db'}", read_only=True)
+        with connection.transaction() as transaction:
+            assert [stored.question for stored in runs.problems_of(transaction, 1, "test")] == [
+                problem.question for problem in problems
+            ]
+        connection.close()
 
 
 def test_an_evaluation_of_an_older_version_is_known_again() -> None:

@@ -12,6 +12,7 @@ from restmcts.adapters.files.row_files import NumberedRow, file_rows, files_of
 from restmcts.domain.problems import Problem
 from restmcts.domain.requests import GenerationSettings, derive_seed
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.tasks import number_paths, word_problems
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.benchmark_rows import Reader, as_it_is, ceval_row, gpqa_row, math_row, scibench_row
@@ -20,7 +21,7 @@ from restmcts_cli.row_progress import with_progress
 
 __all__ = ["BENCHMARKS", "SOURCES", "Benchmark", "benchmark_named", "read_benchmark"]
 
-NUMBER_PATHS, WORD_PROBLEMS = "number-paths", "word-problems"
+NUMBER_PATHS, WORD_PROBLEMS = number_paths.KIND, word_problems.KIND
 MATH_SUBJECTS = (
     "algebra",
     "counting_and_probability",
@@ -61,7 +62,7 @@ class Benchmark:
             solution can have, say.
         value_training: of value models that are trained for its evaluation.
         file: where it is read from instead of the hub.
-        difficulty: of puzzles; None: their own.
+        difficulty: of puzzles; None: it has none.
     """
 
     name: str
@@ -75,6 +76,11 @@ class Benchmark:
     value_training: TrainingSettings = field(default_factory=TrainingSettings)
     file: Path | None = None
     difficulty: str | None = None
+
+    @property
+    def is_made(self) -> bool:
+        """Whether its problems are puzzles, which are made and not read."""
+        return self.name in (NUMBER_PATHS, WORD_PROBLEMS)
 
 
 _LONG = GenerationSettings(max_step_tokens=256, max_solution_tokens=2048)
@@ -108,6 +114,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         ),
         Benchmark(
             NUMBER_PATHS,
+            difficulty=number_paths.EASY,
             generation=GenerationSettings(temperature=1.0, max_step_tokens=8, max_solution_tokens=64),
             solution_tokens=38,
             value_training=TrainingSettings(
@@ -120,6 +127,7 @@ BENCHMARKS: Mapping[str, Benchmark] = {
         ),
         Benchmark(
             WORD_PROBLEMS,
+            difficulty=word_problems.EASY,
             generation=GenerationSettings(temperature=1.0, max_step_tokens=20, max_solution_tokens=120),
             solution_tokens=36,
             settings={
@@ -147,7 +155,7 @@ def benchmark_named(text: str) -> Benchmark:
     known = BENCHMARKS[name]
     if not colon:
         return known
-    if known.hub is None:
+    if known.is_made:
         if Path(file).suffix:
             raise InputError(f"{name} is made, not read: give it without a file, or with a difficulty: {name}:2-4")
         return replace(known, difficulty=file)
@@ -165,7 +173,7 @@ def read_benchmark(
         InputError: if it cannot be read; in strict mode, at the first bad row.
         StorageError: if the hub does not give it.
     """
-    if benchmark.name in (NUMBER_PATHS, WORD_PROBLEMS):
+    if benchmark.is_made:
         yield from islice(generated_problems(benchmark.name, seed, benchmark.difficulty), limit)
     elif benchmark.file is not None:
         rows = with_progress(_file_rows(benchmark.file, benchmark.configs), f"reading {benchmark.file}")

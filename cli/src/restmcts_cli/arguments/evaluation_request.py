@@ -18,7 +18,11 @@ class EvaluationRequest:
     """An evaluation as it is typed; each field says in its help what it is."""
 
     problems: Annotated[
-        str, typer.Argument(help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format). Or: {SOURCES}")
+        str,
+        typer.Argument(
+            help=f"{', '.join(BENCHMARKS)} (NAME:FILE for one in its own format; puzzles of another "
+            f"difficulty are number-paths:6-8). Or: {SOURCES}"
+        ),
     ]
     out: Annotated[
         Path,
@@ -42,7 +46,7 @@ class EvaluationRequest:
         str | None,
         typer.Option(
             help="Instead of --policy: every iteration of a run: FOLDER, FOLDER:RUN or, on the stack, RUN; @N: one "
-            "of them.",
+            "of them. Puzzles are then those on which the run tests its policies, unless a difficulty is given.",
             rich_help_panel=MODELS,
         ),
     ] = None
@@ -104,11 +108,13 @@ class EvaluationRequest:
         ),
     ] = None
     problem_seed: Annotated[
-        int,
+        int | None,
         typer.Option(
-            help="The seed of the demo whose held-out problems are generated.", min=0, rich_help_panel=PROBLEMS
+            help="The seed of the run whose held-out puzzles are generated; if not given, that of --iterations-of, or 0.",
+            min=0,
+            rich_help_panel=PROBLEMS,
         ),
-    ] = 0
+    ] = None
     strict: Annotated[
         bool,
         typer.Option("--strict", help="Stop at the first bad line instead of reporting it.", rich_help_panel=PROBLEMS),

@@ -2,17 +2,19 @@
 iteration of a run.
 """
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 
 from restmcts.adapters.models.ensemble import each_member
 from restmcts.adapters.sql.reads import queries
-from restmcts.adapters.sql.rows import StoredCheckpoint
+from restmcts.adapters.sql.rows import StoredCheckpoint, StoredRun
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.domain.runs.evaluation import VALUE, ModelPair
+from restmcts.domain.runs.spec import PuzzleSets
 from restmcts.errors import InputError
 
 from restmcts_cli.arguments.connection import Connection, connect
@@ -59,31 +61,48 @@ def models_of_run(where: str, stack: Connection | None) -> EvaluatedModels:
     Raises:
         InputError: if there is no such run, or it has no policy yet.
     """
-    where, _, iteration = where.partition("@")
-    if stack is not None:
-        return _pairs(*_stored(stack, where), iteration, lambda uri: uri)
-    folder, _, name = where.partition(":")
-    with connect(Path(folder)) as connection:
-        return _pairs(
-            *_stored(connection, name or None), iteration, lambda uri: each_member(uri, partial(_fetched, connection))
-        )
+    iteration = where.partition("@")[2]
+    with _stored(where, stack) as (connection, row):
+
+        def located(uri: str) -> str:
+            return uri if stack is not None else each_member(uri, partial(_fetched, connection))
+
+        with connection.database.transaction() as transaction:
+            rows = runs.checkpoints_of(transaction, row.id)
+        tool_calls = row.config.get("spec", {}).get("tools", {}).get("max_calls", 0)
+        return _pairs(rows, tool_calls, iteration, located)
+
+
+def puzzles_of_run(where: str, stack: Connection | None) -> tuple[PuzzleSets, int] | None:
+    """Return what the puzzles of a run were drawn by, and its seed; None if it was made of others.
+
+    Raises:
+        InputError: if there is no such run.
+    """
+    with _stored(where, stack) as (_, row):
+        drawn = row.config.get("spec", {}).get("puzzles")
+        return (PuzzleSets.model_validate(drawn), row.seed) if drawn else None
+
+
+@contextmanager
+def _stored(where: str, stack: Connection | None) -> Iterator[tuple[Connection, StoredRun]]:
+    """Yield a run that models_of_run names, and where it is stored."""
+    place = where.partition("@")[0]
+    folder, _, name = place.partition(":")
+    with nullcontext(stack) if stack is not None else connect(Path(folder)) as connection:
+        with connection.database.transaction() as transaction:
+            if stack is None and not name:
+                newest = next(iter(queries.list_runs(transaction)), None)
+                if newest is None:
+                    raise InputError(f"{connection.workdir} contains no run")
+                name = newest.name
+            row = queries.run_named(transaction, name if stack is None else place)
+        yield connection, row
 
 
 def _fetched(connection: Connection, uri: str) -> str:
     place, mark, options = uri.partition("?")
     return f"{connection.artifacts.fetch(place)}{mark}{options}" if place.startswith(ARTIFACT) else uri
-
-
-def _stored(connection: Connection, name: str | None) -> tuple[dict[str, StoredCheckpoint], int]:
-    """Return the checkpoints of a run, and the calls of tools that its solutions may hold."""
-    with connection.database.transaction() as transaction:
-        if name is None:
-            newest = next(iter(queries.list_runs(transaction)), None)
-            if newest is None:
-                raise InputError(f"{connection.workdir} contains no run")
-            name = newest.name
-        row = queries.run_named(transaction, str(name))
-        return runs.checkpoints_of(transaction, row.id), row.config.get("spec", {}).get("tools", {}).get("max_calls", 0)
 
 
 def _pairs(

@@ -18,6 +18,7 @@ from restmcts.domain.runs.evaluation import (
     VerifierTraining,
 )
 from restmcts.domain.search.tool_calls import ToolSettings
+from restmcts.domain.text import counted
 from restmcts.errors import InputError, RestMctsError, StorageError
 
 from restmcts_cli.arguments.answering_methods import parse_methods
@@ -79,8 +80,13 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
 
     benchmark = benchmark_named(asked.problems)
     _check(asked, benchmark)
-    sets = asked_sets(asked, benchmark)
     with connect(None) if asked.run is not None else nullcontext() as stack:
+        asked, benchmark = as_its_run_draws(asked, benchmark, stack)
+        sets = asked_sets(asked, benchmark)
+        source = asked.problems
+        if benchmark.is_made:
+            source = f"{benchmark.name}:{benchmark.difficulty}, seed {asked.problem_seed or 0}"
+            print_note(f"{source}: {counted(len(sets[PROBLEM_SET]), 'puzzle')}")
         models = _models(asked, stack)
         if _without_tools(chain.from_iterable(sets.values())):
             models = replace(models, tool_calls=0)
@@ -91,7 +97,7 @@ def evaluation_report(asked: EvaluationRequest) -> "EvaluationReport":
         work = EvaluationWork(evaluation, sets, models.checkpoints, asked.max_tokens)
         with _done(asked, stack, work) as (database, run_id):
             results = EvaluationResults(database, run_id, evaluation, _seen(sets, models, stack))
-            return _report(results, work, asked.problems)
+            return _report(results, work, source)
 
 
 def _check(asked: EvaluationRequest, benchmark: Benchmark) -> None:
@@ -146,6 +152,30 @@ def asked_evaluation(
         verifiers=VerifierTraining(benchmark.value_training) if trains else None,
         tools=ToolSettings(max_calls=models.tool_calls if asked.tool_calls is None else asked.tool_calls),
     )
+
+
+def as_its_run_draws(
+    asked: EvaluationRequest, benchmark: Benchmark, stack: "Connection | None"
+) -> tuple[EvaluationRequest, Benchmark]:
+    """Return what is asked with the puzzles on which the run whose models answer tests its
+    policies, where it was made of such puzzles and no difficulty is given.
+    """
+    from restmcts_cli.experiments.evaluation_models import puzzles_of_run
+
+    if asked.iterations_of is None or asked.problems != benchmark.name or not benchmark.is_made:
+        return asked, benchmark
+    found = puzzles_of_run(asked.iterations_of, stack)
+    if found is None or found[0].kind != benchmark.name:
+        return asked, benchmark
+    puzzles, seed = found
+    # the first puzzles of a seed are the same, however many are drawn
+    limits = [limit for limit in (asked.limit, puzzles.test) if limit]
+    drawn = replace(
+        asked,
+        problem_seed=seed if asked.problem_seed is None else asked.problem_seed,
+        limit=min(limits, default=None),
+    )
+    return drawn, replace(benchmark, difficulty=puzzles.difficulty or benchmark.difficulty)
 
 
 @contextmanager
@@ -218,7 +248,7 @@ def asked_sets(asked: EvaluationRequest, benchmark: Benchmark) -> Sets:
 
 
 def _problems(benchmark: Benchmark, asked: EvaluationRequest, split: str | None, limit: int | None) -> "list[Problem]":
-    items = read_benchmark(benchmark, split=split, seed=asked.problem_seed, strict=asked.strict, limit=limit)
+    items = read_benchmark(benchmark, split=split, seed=asked.problem_seed or 0, strict=asked.strict, limit=limit)
     members = list(usable(benchmark.name, items))
     if not members:
         raise InputError(f"{benchmark.name} contains no usable problem")
