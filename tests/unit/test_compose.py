@@ -214,6 +214,25 @@ def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
     assert f"\nCLI_UID={os.getuid()}\n" in written[0], "the cli container writes as whoever made it, root too"
 
 
+def test_make_env_adds_what_a_file_lacks_and_keeps_what_it_says(tmp_path: Path) -> None:
+    for name in ("Makefile", ".env.example"):
+        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+    own = "API_ENABLED=true\nREDIS_PASSWORD=mine\n#MODEL_THREADS=1\nRESTMCTS_S3_ENDPOINT=other:1"
+    (tmp_path / ".env").write_text(own)
+    said = []
+    for _ in range(2):
+        done = subprocess.run(["make", "-s", "env"], cwd=tmp_path, check=True, capture_output=True, text=True)
+        said.append((done.stdout, (tmp_path / ".env").read_text(encoding="utf-8")))
+    (added, written), (nothing, again) = said
+    assert written == again and written.startswith(f"{own}\n") and EXAMPLE_SECRET not in written
+    assert re.search(r"^POSTGRES_PASSWORD=[0-9a-f]{40}$", written, flags=re.MULTILINE)
+    assert "POSTGRES_PASSWORD" in added and "REDIS_PASSWORD" not in added and "all that it needs" in nothing
+    keys = re.findall(r"^([A-Z_0-9]+)=", written, flags=re.MULTILINE)
+    assert len(keys) == len(set(keys)) and "MODEL_THREADS" not in keys
+    assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
+    assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".env.example", "Makefile"]
+
+
 def test_settings_read_what_make_env_writes_and_refuse_the_example(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
