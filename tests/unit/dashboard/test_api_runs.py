@@ -67,6 +67,13 @@ def test_a_run_is_created_filled_and_steered_and_all_of_it_is_recorded(made: Pro
     assert details[1:4] == [{"set": "train", "problems": 1}, {"set": "test", "problems": 1}, {"max_tokens": 9000}]
 
 
+def test_a_run_is_recorded_to_come_from_the_token_that_made_it(made: Projects) -> None:
+    assert made.ask("run", "POST", "/runs", {**NEW, "paused": True})[0] == 201
+    assert made.ask("admin", "POST", "/runs/new/resume")[0] == 200
+    commands = [one["command"] for one in stored(made, "new").provenance]
+    assert commands == ["HTTP API, token run", "HTTP API, token admin"]
+
+
 def test_a_stored_spec_makes_the_same_run_again(made: Projects) -> None:
     assert made.ask("run", "POST", "/runs", NEW)[0] == 201
     _, spec = made.ask("run", "GET", "/runs/new/spec")

@@ -9,6 +9,7 @@ from typing import Annotated
 
 from fastapi import Depends, HTTPException, Request
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from restmcts.adapters.observability.this_process import note_call
 from restmcts.adapters.sql.database import Database, Transaction
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import JsonObject, StoredRun
@@ -39,11 +40,13 @@ class Visit:
 
     @contextmanager
     def changing(self, action: str, subject: str, detail: JsonObject | None = None) -> Iterator[Transaction]:
-        """Yield a transaction that changes something, and record that in it.
+        """Yield a transaction that changes something, and record that in it; a run that it starts
+        is recorded to come from the token.
 
         Raises:
             HTTPException: 409, if what is stored does not allow the change.
         """
+        note_call(f"HTTP API, token {self.caller.token}")
         with _writable(self.source).transaction() as transaction:
             try:
                 yield transaction

@@ -34,7 +34,9 @@ def note_command(words: Sequence[str]) -> None:
 
 
 def note_call(call: str) -> None:
-    """Remember the call of a Python function that runs are created by from now on."""
+    """Remember what runs are created by from now on, in this thread, where that is no command: a
+    call of a Python function, a request.
+    """
     _command.set(without_secrets(call, secret_values(os.environ)))
 
 
