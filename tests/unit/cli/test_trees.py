@@ -8,6 +8,8 @@ from typing import Any
 
 import pytest
 from restmcts.reporting.tree_text import TreeView, to_dot, tree_lines
+from restmcts_cli.commands.records.trees import COLUMNS
+from restmcts_cli.reports.shown_tables import print_fields, print_table
 from typer.testing import Result
 
 Shown = Callable[..., str]
@@ -146,6 +148,16 @@ def test_a_stored_tree_is_drawn_and_exported(workdir: Path, shown: Shown, docume
     shown("trees", "export", tree_id, "--out", out, "--workdir", workdir)
     assert len(json.loads(out.read_text())["nodes"]) == len(tree["nodes"])
     assert shown("trees", "export", tree_id, "--format", "dot", "--workdir", workdir).startswith("digraph")
+
+
+def test_numbers_that_count_are_grouped_and_those_that_name_are_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert "id" in COLUMNS
+    row = {"id": 31602, "tree_id": 4711, "pid": 12345, "seed": 20260, "nodes": 1234}
+    print_table(list(row), [row], empty="")
+    print_fields(row)
+    printed = capsys.readouterr().out
+    assert printed.count("1,234") == 2
+    assert all(printed.count(number) == 2 for number in ("31602", "4711", "12345", "20260"))
 
 
 def test_a_list_without_trees_says_what_was_asked_for(workdir: Path, shown: Shown) -> None:

@@ -21,6 +21,8 @@ from rich.table import Table
 from rich.text import Text
 
 WIDTH_WHEN_PIPED = 400
+IDENTIFIERS = ("id", "tree", "node", "pid", "seed", "line", "position", "number")
+"""Names of whole numbers that are typed again, and count nothing; with them all that end in _id."""
 
 Json = Annotated[bool, typer.Option("--json", help="Print one JSON document instead.")]
 
@@ -45,7 +47,7 @@ def print_table(columns: Sequence[str], rows: Iterable[Mapping[str, object]], *,
     members = list(rows)
     filled = [name for name in columns if any(row.get(name) is not None for row in members)]
     headers = [name.removeprefix("num_").replace("_", " ") for name in filled]
-    table = FoldedTable(headers, [[cell(row.get(name)) for name in filled] for row in members])
+    table = FoldedTable(headers, [[_cell_of(name, row.get(name)) for name in filled] for row in members])
     console().print(table if members else Text(empty))
 
 
@@ -56,7 +58,7 @@ def print_fields(fields: Mapping[str, object]) -> None:
     grid.add_column(overflow="fold")
     for name, value in fields.items():
         if value is not None:
-            shown = cell(value)
+            shown = _cell_of(name, value)
             shown.justify = None
             grid.add_row(Text(name.removeprefix("num_").replace("_", " "), style="dim"), shown)
     console().print(grid)
@@ -65,6 +67,13 @@ def print_fields(fields: Mapping[str, object]) -> None:
 def print_note(sentence: str) -> None:
     """Print on standard error what was done, on one line."""
     console(stderr=True).print(Text(controls_written_out(sentence)), soft_wrap=True)
+
+
+def _cell_of(name: str, value: object) -> Text:
+    """Return a value of a column; a number that is an identifier in digits alone."""
+    if type(value) is int and (name in IDENTIFIERS or name.endswith("_id")):
+        return Text(str(value), justify="right")
+    return cell(value)
 
 
 def cell(value: object) -> Text:
