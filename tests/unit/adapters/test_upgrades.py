@@ -96,8 +96,9 @@ def test_an_upgraded_folder_has_the_tables_of_a_new_one(
 def test_a_run_of_an_older_version_goes_on_once_its_folder_is_upgraded(
     old_folder: Path, write_old_run: WriteOldRun, tmp_path: Path, end_old_run: EndOldRun
 ) -> None:
-    for _ in range(2):
-        assert run("db", "upgrade", "--workdir", str(old_folder)) == (0, "the database is up to date\n")
+    newest = versions.newest()
+    for said in (f"upgraded from 0002 to {newest}", f"up to date: version {newest}"):
+        assert run("db", "upgrade", "--workdir", str(old_folder)) == (0, f"the database is {said}\n")
     database = Database(f"sqlite:///{old_folder / 'run.db'}")
     database.create_tables()
     empty = f"sqlite:///{tmp_path / 'other.db'}"
@@ -139,7 +140,10 @@ def test_the_folder_of_an_evaluation_is_upgraded_where_its_run_is(old_folder: Pa
     out = tmp_path / "out"
     (out / "work").mkdir(parents=True)
     (old_folder / "run.db").rename(out / "work" / "run.db")
-    assert run("db", "upgrade", "--workdir", str(out)) == (0, "the database is up to date\n")
+    assert run("db", "upgrade", "--workdir", str(out)) == (
+        0,
+        f"the database is upgraded from 0002 to {versions.newest()}\n",
+    )
     assert run("runs", "list", "--workdir", str(out / "work"))[0] == 0
     assert not (out / "run.db").exists(), "no second database is made beside it"
 
@@ -159,7 +163,7 @@ def test_tables_of_a_later_version_that_only_adds_to_them_are_used(tmp_path: Pat
     later = f"{versions.newest()}a"
     execute(tmp_path, f"UPDATE alembic_version SET version_num = '{later}'")
     assert run("runs", "list", "--workdir", str(tmp_path))[0] == 0
-    assert run("db", "upgrade", "--workdir", str(tmp_path)) == (0, "the database is up to date\n")
+    assert run("db", "upgrade", "--workdir", str(tmp_path)) == (0, f"the database is up to date: version {later}\n")
     engine = create_engine(f"sqlite:///{tmp_path / 'run.db'}")
     with engine.connect() as connection:
         assert versions.version_of(connection) == later

@@ -28,15 +28,19 @@ def upgrade(workdir: Workdir = None, json: Json = False) -> None:
     from restmcts.adapters.storage.folder_lock import lock_folder
 
     if workdir is None:
-        migrate(stack_settings().database_url.get_secret_value())
+        before, now = migrate(stack_settings().database_url.get_secret_value())
     else:
         folder = _with_runs(workdir)
         with lock_folder(folder):
-            migrate(f"sqlite:///{folder / DATABASE_FILE}")
+            before, now = migrate(f"sqlite:///{folder / DATABASE_FILE}")
     if json:
-        print_json({"database": "up to date"})
+        print_json({"database": "up to date", "from": before, "to": now})
+    elif before == now:
+        print_note(f"the database is up to date: version {now}")
+    elif before is None:
+        print_note(f"the database has the tables of version {now}")
     else:
-        print_note("the database is up to date")
+        print_note(f"the database is upgraded from {before} to {now}")
 
 
 def _with_runs(workdir: Path) -> Path:

@@ -23,24 +23,30 @@ from restmcts.errors import InputError, RestMctsError, StorageError
 LOCK_KEY = 2406_03816
 
 
-def upgrade(url: str, revision: str = "head") -> None:
+def upgrade(url: str, revision: str = "head") -> tuple[str | None, str | None]:
     """Migrate up; a database whose tables this code works with stays as it is. Two at once: one
-    waits for the other.
+    waits for the other. Return the version of its tables before and after; None: it had none.
 
     Raises:
         StorageError: if the database cannot be reached, or was made by a later version of this
             code.
     """
 
+    found: str | None = None
+    reached: str | None = None
+
     def task(config: Config) -> None:
+        nonlocal found, reached
         connection = config.attributes["connection"]
         found = versions.version_of(connection)
         if found is not None and not inspect(connection).has_table("alembic_version"):
             versions.stamp(connection, found)
         if revision != "head" or found is None or not versions.bears(found):
             command.upgrade(config, revision)
+        reached = versions.version_of(connection)
 
     _run(url, task)
+    return found, reached
 
 
 def downgrade(url: str, revision: str = "base") -> None:
