@@ -63,14 +63,14 @@ def test_the_audit_says_what_operators_did(team: Path, document: Document, shown
     shown("projects", "token", "revoke", "team", "ada", "--workdir", team)
     rows = document("projects", "audit", "team", "--workdir", team)
     assert [(row["action"], row["subject"], row["detail"]) for row in rows] == [
-        ("revoke token", "ada", {}),
-        ("add token", "ada", {"role": "read"}),
-        ("set quotas", "team", {"max_bytes": 7}),
-        ("create project", "team", {}),
+        ("token.revoke", "ada", {}),
+        ("token.add", "ada", {"role": "read"}),
+        ("project.quota", "team", {"max_bytes": 7}),
+        ("project.create", "team", {}),
     ]
     assert all(row["actor"].startswith("operator ") for row in rows)
     assert document("projects", "audit", "--limit", 1, "--workdir", team) == rows[:1]
-    assert "set quotas" in shown("projects", "audit", "--workdir", team)
+    assert "project.quota" in shown("projects", "audit", "--workdir", team)
 
 
 def test_a_run_is_created_under_the_quotas_of_a_project(

@@ -25,8 +25,8 @@ app = typer.Typer(help="Share a stack among teams: quotas, tokens, and who did w
 token_app = typer.Typer(help="Add, list and revoke the tokens of a project.", no_args_is_help=True)
 app.add_typer(token_app, name="token")
 
-Name = Annotated[str, typer.Argument(help="The project's name.")]
-TokenName = Annotated[str, typer.Argument(help="The token's name: who, or what, uses it.", metavar="TOKEN")]
+Name = Annotated[str, typer.Argument(help="The project's name.", metavar="PROJECT")]
+TokenName = Annotated[str, typer.Argument(help="The token's name: who, or what, uses it.", metavar="NAME")]
 
 
 @app.command()
@@ -39,12 +39,12 @@ def create(name: Name, workdir: Workdir = None, json: Json = False) -> None:
 
     with connect(workdir, create=True) as connection, connection.database.transaction() as transaction:
         project_id = projects.create_project(transaction, name)
-        projects.record(transaction, "create project", name, actor=_operator(), project_id=project_id)
+        projects.record(transaction, "project.create", name, actor=_operator(), project_id=project_id)
         place = transaction.place
     if json:
         print_json({"project": name, "id": project_id})
     else:
-        print_note(f"project {name} is created; a token for it: restmcts projects token add {quote(name)} TOKEN{place}")
+        print_note(f"project {name} is created; a token for it: restmcts projects token add {quote(name)} NAME{place}")
 
 
 @app.command("list")
@@ -119,7 +119,9 @@ def quota(
         project = projects.project_named(transaction, name)
         projects.set_quotas(transaction, name, **changed)
         if changed:
-            projects.record(transaction, "set quotas", name, actor=_operator(), project_id=project.id, detail=changed)
+            projects.record(
+                transaction, "project.quota", name, actor=_operator(), project_id=project.id, detail=changed
+            )
         found = _described(transaction, projects.project_named(transaction, name))
     if json:
         print_json(found)
@@ -180,7 +182,7 @@ def add_token(
     else:
         with connect(workdir) as connection, connection.database.transaction() as transaction:
             secret = projects.issue_token(transaction, name, token, role)
-            _record_token(transaction, "add token", name, token, {"role": role.value})
+            _record_token(transaction, "token.add", name, token, {"role": role.value})
     if json:
         print_json({"project": name, "token": token, "role": role.value, "secret": secret})
         return
@@ -226,7 +228,7 @@ def revoke_token(name: Name, token: TokenName, workdir: Workdir = None, json: Js
     else:
         with connect(workdir) as connection, connection.database.transaction() as transaction:
             projects.revoke_token(transaction, name, token)
-            _record_token(transaction, "revoke token", name, token, {})
+            _record_token(transaction, "token.revoke", name, token, {})
     if json:
         print_json({"project": name, "token": token, "revoked": True})
     else:
