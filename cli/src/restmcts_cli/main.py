@@ -150,6 +150,8 @@ def _options(
     ),
 ) -> None:
     logging.basicConfig(level=logging.DEBUG if debug else logging.ERROR, format="%(levelname)s %(name)s: %(message)s")
+    for library in ("huggingface_hub", "datasets"):  # whose own handlers print their lines
+        logging.getLogger(library).propagate = False
     logging.getLogger("restmcts").setLevel(logging.DEBUG if debug else logging.WARNING)
 
 

@@ -1,6 +1,7 @@
 """Help that teaches: every command and option says in whole sentences what it does."""
 
 import io
+import logging
 import re
 import sys
 from collections.abc import Iterator
@@ -79,6 +80,12 @@ def test_an_unknown_command_is_answered_with_the_nearest() -> None:
     result = CliRunner().invoke(app, ["selftrian"])
     assert result.exit_code == 2
     assert "Did you mean 'selftrain'" in result.stderr
+
+
+def test_libraries_with_handlers_of_their_own_print_a_warning_once() -> None:
+    """Without a network each warning of the hub came twice."""
+    assert CliRunner().invoke(app, ["options"]).exit_code == 0
+    assert not any(logging.getLogger(name).propagate for name in ("huggingface_hub", "datasets"))
 
 
 def test_the_version_is_told() -> None:
