@@ -206,6 +206,7 @@ def test_a_resumed_training_ends_with_the_same_weights(parent: Path, tmp_path: P
     whole = train_paths(parent, PATHS, LikelihoodLoss(), settings, tmp_path / "whole", attempt)
     again = train_paths(parent, PATHS, LikelihoodLoss(), settings, tmp_path / "again", Attempt(resume_from=saved[5]))
     assert again.num_steps == whole.num_steps == 8
+    assert whole.step_seconds is not None and whole.step_seconds * 8 < whole.seconds and again.step_seconds is None
     first, second = (load_policy(tmp_path / name).model.state_dict() for name in ("whole", "again"))
     assert all(torch.equal(first[name], second[name]) for name in first)
 

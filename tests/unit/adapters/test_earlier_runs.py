@@ -103,6 +103,18 @@ def test_a_done_run_says_what_its_phases_took(tmp_path: Path) -> None:
     assert training.step_examples == 8, "as many as its batch holds"
 
 
+def test_what_a_training_does_before_and_after_its_steps_is_no_step(tmp_path: Path) -> None:
+    run_id = store_done_run(tmp_path / "work")
+    database = Database(f"sqlite:///{tmp_path / 'work' / 'run.db'}")
+    result = {"num_steps": 10, "num_examples": 30, "seconds": 5.0}
+    with database.transaction() as transaction:
+        trained = PHASES.c.kind == "train-policy"
+        transaction.execute(update(PHASES).where(trained).values(result={**result, "step_seconds": 0.2}))
+        trainings = run_work(transaction, run_id).trainings
+    database.close()
+    assert {(one.step_seconds, one.other_seconds) for one in trainings} == {(0.2, 8.0)}
+
+
 def forecast_in(folder: Path, *more: str) -> dict[str, object]:
     arguments = ["selftrain", *ARGUMENTS, "--workdir", str(folder), "--dry-run", "--json", *more]
     found = CliRunner().invoke(app, arguments)

@@ -143,6 +143,8 @@ class TrainingReport:
         held_out: what the held-out examples say of the model: "loss" and the figures of
             `restmcts.modeling.value.value_metrics`.
         held_out_before: the same of the model that training began with.
+        step_seconds: wall time of one optimizer step, without loading and saving; None where the
+            training continued another attempt.
     """
 
     num_examples: int
@@ -156,3 +158,4 @@ class TrainingReport:
     losses: Sequence[tuple[int, float]] = ()
     held_out: dict[str, float] = field(default_factory=dict)
     held_out_before: dict[str, float] = field(default_factory=dict)
+    step_seconds: float | None = None

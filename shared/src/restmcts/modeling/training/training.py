@@ -245,7 +245,9 @@ class _Run:
         if self.attempt.on_saved is not None:
             trainer.add_callback(SavingCallback(self.settings.save_seconds, self._saved))
         trainer.add_callback(ProgressCallback(self.attempt.on_progress))
+        began = time.perf_counter()
         trainer.train(resume_from_checkpoint=None if resume_from is None else str(resume_from))
+        steps_took = time.perf_counter() - began
         if self.stopping is not None:
             self.stopping.restore_best()
         held_out = self.evaluate()
@@ -266,6 +268,7 @@ class _Run:
             micro_batch=trainer.micro_batch,
             losses=losses,
             held_out=held_out,
+            step_seconds=steps_took / trainer.state.global_step if resume_from is None else None,
         )
 
     def _event_files(self, log_folder: Path) -> Any:

@@ -68,8 +68,8 @@ def run_work(transaction: Transaction, run_id: int, step_seconds: Mapping[str, f
     """Return what the phases of a run took that are done.
 
     Args:
-        step_seconds: of one optimizer step, by phase, where they were watched; for others the time
-            of the whole training is divided by its steps.
+        step_seconds: of one optimizer step, by phase, where they were watched; for others what the
+            training says of it, or the time of the whole training divided by its steps.
     """
     done = [row for row in phases_of(transaction, run_id) if row.state == PhaseState.DONE]
     times = [(row.started_at, row.finished_at) for row in done if row.started_at and row.finished_at]
@@ -153,7 +153,7 @@ def covered_seconds(intervals: Sequence[tuple[datetime, datetime]]) -> float:
 def _training(row: StoredPhase, sizes: Mapping[str, int], step_seconds: Mapping[str, float]) -> MeasuredTraining:
     settings, result = row.spec["training"], row.result
     names = [*row.spec["sources"], *([f"set {row.spec['solutions_of']}"] if row.spec["solutions_of"] else [])]
-    a_step = step_seconds.get(row.name, result["seconds"] / result["num_steps"])
+    a_step = step_seconds.get(row.name, result.get("step_seconds") or result["seconds"] / result["num_steps"])
     whole = (row.finished_at - row.started_at).total_seconds() if row.finished_at and row.started_at else 0.0
     return MeasuredTraining(
         row.kind,
