@@ -7,7 +7,6 @@ from restmcts_cli.reports.shown_tables import Json, print_json, print_table
 
 _CHOSEN_BY = {
     "answering": "evaluate --methods",
-    "engines": "--engine",
     "learners": "--learner",
     "methods": "--method",
     "prm-formats": "MODEL?format=",
@@ -36,7 +35,7 @@ def list_(plugin: Plugins = None, json: Json = False) -> None:
         {
             "table": table.table,
             "name": entry.name,
-            "chosen_by": _CHOSEN_BY.get(table.table, ""),
+            "chosen_by": _chosen_by(table.table, entry.name),
             "origin": entry.origin,
         }
         for table in registries()
@@ -46,3 +45,14 @@ def list_(plugin: Plugins = None, json: Json = False) -> None:
         print_json(rows)
     else:
         print_table(("table", "name", "chosen_by", "origin"), rows, empty="")
+
+
+def _chosen_by(table: str, name: str) -> str:
+    """Return how a person chooses an entry: an engine by the scheme of the policy's URI, unless it
+    runs weights that have none.
+    """
+    from restmcts.adapters.models.engines import VLLM, WEIGHTS
+
+    if table == "engines":
+        return "--engine" if name in (WEIGHTS, VLLM) else f"--policy {name}+http://…"
+    return _CHOSEN_BY.get(table, "")
