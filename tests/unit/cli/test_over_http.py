@@ -118,6 +118,14 @@ def test_large_files_are_sent_in_parts(
     assert questions == [f"What is {number} + 1?" for number in range(25)]
 
 
+@pytest.mark.usefixtures("database")
+def test_what_there_is_not_over_http_is_named(problems: Path, call: Command) -> None:
+    refused = refusal(call("runs", "create", "sums", problems, *MINE, "--dry-run"))
+    assert refused.startswith("--dry-run: over HTTP nothing is forecast")
+    refused = refusal(call("runs", "create", "sums", problems, "--policy", "./mymodel"))
+    assert "policy: './mymodel' cannot be named over HTTP" in refused and "give a folder" not in refused
+
+
 def test_a_part_that_fails_leaves_a_paused_run_and_says_what_to_do(
     database: Database, problems: Path, call: Command, monkeypatch: pytest.MonkeyPatch
 ) -> None:

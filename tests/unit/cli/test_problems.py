@@ -169,8 +169,33 @@ def test_check_of_a_file_without_problems_is_bad_input(tmp_path: Path, call: Com
     path = tmp_path / "bad.jsonl"
     path.write_text("not JSON\n")
     result = call("problems", "check", path)
-    assert "no problem of" in str(result.exception)
+    assert str(result.exception) == f"{path} contains no usable problem; line 1: not JSON"
     assert "not JSON" in result.stdout
+    path.write_text("")
+    assert "it is empty; each needs a question and an answer" in str(call("problems", "check", path).exception)
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("problems", "check", "FILE"),
+        ("problems", "import", "FILE", "OUT"),
+        ("problems", "enqueue", "mine", "FILE", "--set", "later", "--workdir", "WORK"),
+        ("runs", "create", "other", "FILE", "--policy", "number-paths", "--workdir", "WORK"),
+        ("runs", "create", "other", "FILE", "--policy", "number-paths", "--workdir", "WORK", "--dry-run"),
+        ("evaluate", "FILE", "--policy", "number-paths", "--out", "OUT"),
+    ],
+    ids=" ".join,
+)
+def test_where_no_problem_can_be_used_the_cause_is_that_of_the_first_line(
+    command: tuple[str, ...], workdir: Path, tmp_path: Path, call: Command
+) -> None:
+    path = tmp_path / "kinds.jsonl"
+    path.write_text('{"question": "One?", "answer": "1", "kind": "maths"}\n' * 2)
+    places = {"FILE": path, "OUT": tmp_path / "out", "WORK": workdir}
+    refused = str(call(*(places.get(word, word) for word in command)).exception)
+    assert "line 1: no kind of problem is called 'maths'; did you mean 'math'?" in refused
+    assert "1 more line refused" in refused and "a question and an answer" not in refused
 
 
 def test_repeats_and_conflicts_are_said_when_problems_are_added(workdir: Path, tmp_path: Path, call: Command) -> None:

@@ -202,7 +202,8 @@ def test_doctor_without_settings_says_which_one(tmp_path: Path, call: Command, m
         monkeypatch.delenv(f"RESTMCTS_{name}", raising=False)
     result = call("doctor", "--json")
     assert result.exit_code == 1
-    assert "setting RESTMCTS_" in json.loads(result.stdout)["checks"][1]["found"]
+    found = json.loads(result.stdout)["checks"][1]
+    assert "setting RESTMCTS_" in found["found"] and "`make env`" in found["remedy"]
 
 
 def test_workers_are_listed_and_scaled(workdir: Path, document: Document, shown: Shown, call: Command) -> None:

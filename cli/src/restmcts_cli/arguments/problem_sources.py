@@ -3,7 +3,7 @@ puzzle; streamed.
 """
 
 import random
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 
 from restmcts.adapters.files.problem_files import BadLine, problems_of
@@ -60,8 +60,11 @@ def _rows(source: str, split: str) -> Iterator[NumberedRow]:
 
 
 def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]:
-    """Yield the problems, and then report the first bad lines and how many more there were; where
-    no line is a problem, the error that follows says why.
+    """Yield the problems, and then report the first bad lines and how many more there were.
+
+    Raises:
+        InputError: with the first bad line, if no line is a problem; a source without lines yields
+            nothing.
     """
     bad: list[BadLine] = []
     num_usable = 0
@@ -71,12 +74,21 @@ def usable(source: str, items: Iterable[Problem | BadLine]) -> Iterator[Problem]
             yield item
         else:
             bad.append(item)
-    if not num_usable:
-        return
+    if not num_usable and bad:
+        raise nothing_usable(source, bad)
     for line in bad[:MAX_NAMED]:
         print_note(f"{source}, line {line.line_number}: {line.reason}; passed over")
     if len(bad) > MAX_NAMED:
         print_note(f"{source}: {counted(len(bad) - MAX_NAMED, 'more line')} passed over")
+
+
+def nothing_usable(source: str, bad: Sequence[BadLine]) -> InputError:
+    """Return why no line of a source is a problem."""
+    if not bad:
+        return InputError(f"{source} contains no usable problem: it is empty; each needs a question and an answer")
+    first = bad[0]
+    more = f" ({counted(len(bad) - 1, 'more line')} refused)" if len(bad) > 1 else ""
+    return InputError(f"{source} contains no usable problem; line {first.line_number}: {first.reason}{more}")
 
 
 def form_of_source(source: str) -> str:

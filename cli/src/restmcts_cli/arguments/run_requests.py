@@ -19,23 +19,33 @@ RUN_FILE_OR_PROBLEMS = (
 )
 
 
-def requested_run(argument: str | None, given: Sequence[Setting], base: RunSpec | None = None) -> RunSpec:
+def requested_run(
+    argument: str | None, given: Sequence[Setting], base: RunSpec | None = None, *, over_http: bool = False
+) -> RunSpec:
     """Return the run that is asked for (`requested_settings`).
 
     Raises:
         InputError: if the file cannot be read, or a setting is not known or does not fit.
     """
-    return run_of(requested_settings(argument, given, base))
+    return run_of(requested_settings(argument, given, base), over_http=over_http)
 
 
-def run_of(settings: Sequence[Setting]) -> RunSpec:
+def run_of(settings: Sequence[Setting], *, over_http: bool = False) -> RunSpec:
     """Return the run that settings ask for, whose judges have addresses; its models are checked by
     their names and files.
+
+    Args:
+        over_http: whether servers of others are to find the models; then no folder is one.
 
     Raises:
         InputError: if a setting is not known or does not fit, or a model cannot be used.
     """
     spec = spec_of(settings)
+    if over_http:
+        from restmcts.usecases.requested.models import models_over_http
+
+        models_over_http(spec)
+        return spec
     for judge in spec.truth.judges:
         parse_address(judge)
     from restmcts_cli.arguments.model_sources import check_model_name

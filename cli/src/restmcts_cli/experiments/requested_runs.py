@@ -4,7 +4,6 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from restmcts.adapters.files.problem_files import BadLine
 from restmcts.adapters.sql.state.runs import find_run
 from restmcts.domain.labels.labelled_solutions import as_problem
 from restmcts.domain.problem_review import ProblemReview, overlap_remark
@@ -32,7 +31,7 @@ from restmcts.usecases.same_settings import with_stored_iterations
 
 from restmcts_cli.arguments.connection import DATABASE_FILE, connect
 from restmcts_cli.arguments.model_checks import check_context
-from restmcts_cli.arguments.problem_sources import read_source, usable
+from restmcts_cli.arguments.problem_sources import nothing_usable, read_source, usable
 from restmcts_cli.reports.shown_tables import print_note
 
 if TYPE_CHECKING:
@@ -113,11 +112,9 @@ def _members(spec: RunSpec, source: str, limit: int | None, *, needs_answers: bo
     rows = read_source(
         source, split=spec.split, seed=spec.seed, strict=spec.strict, limit=limit, needs_answers=needs_answers
     )
-    items = list(rows)
-    found = list(usable(source, items))
+    found = list(usable(source, rows))
     if not found:
-        first = next((f"line {one.line_number}: {one.reason}" for one in items if isinstance(one, BadLine)), None)
-        raise InputError(f"{source} contains no usable problem ({first or 'it is empty'})")
+        raise nothing_usable(source, ())
     check_kinds(spec, source, {problem.kind for problem in found})
     return found
 

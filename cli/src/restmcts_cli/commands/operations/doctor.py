@@ -97,7 +97,7 @@ def _findings(workdir: Path | None) -> Iterator[StackFinding]:
             yield from _checked(connection, _STACK_CHECKS if workdir is None else _FOLDER_CHECKS)
     except InputError as error:
         remedy = (
-            "copy .env.example to .env and fill it, or name --workdir"
+            "`make env` writes them to .env where the repository is; or name --workdir"
             if workdir is None
             else "name the --workdir of a run"
         )

@@ -9,6 +9,7 @@ from shlex import quote
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from restmcts.adapters.files.problem_files import BadLine
 from restmcts.domain.runs.spec_plan import TRAIN
 from restmcts.domain.text import counted
 from restmcts.errors import InputError, StorageError
@@ -16,11 +17,10 @@ from restmcts.reporting.plain_text import shortened
 
 from restmcts_cli.arguments.connection import Workdir, connect
 from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
-from restmcts_cli.arguments.problem_sources import SOURCES, form_of_source, read_source, usable
+from restmcts_cli.arguments.problem_sources import SOURCES, form_of_source, nothing_usable, read_source, usable
 from restmcts_cli.reports.shown_tables import Json, print_fields, print_json, print_note, print_table
 
 if TYPE_CHECKING:
-    from restmcts.adapters.files.problem_files import BadLine
     from restmcts.adapters.sql.database import Transaction
     from restmcts.domain.problem_review import ProblemReview
     from restmcts.domain.problems import Problem
@@ -80,7 +80,7 @@ def _write(problems: "Iterable[Problem]", out: Path) -> int:
     finally:
         unfinished.unlink(missing_ok=True)
     if not num_problems:
-        raise InputError("the source contains no usable problem; each needs a question and an answer")
+        raise nothing_usable("the source", ())
     return num_problems
 
 
@@ -198,9 +198,9 @@ def check(
             _show_check(one)
         if remark is not None:
             print_note(remark)
-    empty = next((one.source for one in checked if not one.num_problems), None)
-    if empty is not None:
-        raise InputError(f"no problem of {empty} can be used; each needs a question and an answer")
+    for one in checked:
+        if not one.num_problems:
+            raise nothing_usable(one.source, [BadLine(refused.line, refused.reason) for refused in one.refused])
 
 
 def _reviewed(source: str, split: str, seed: int, limit: int | None) -> "tuple[ProblemReview, list[BadLine]]":
@@ -274,7 +274,7 @@ def _at_least_one(problems: "Iterator[Problem]", source: str) -> "Iterator[Probl
         any_came = True
         yield problem
     if not any_came:
-        raise InputError(f"{source} contains no usable problem; each needs a question and an answer")
+        raise nothing_usable(source, ())
 
 
 @app.command("list")

@@ -16,7 +16,7 @@ from restmcts.domain.runs.spec_settings import Setting
 from restmcts.domain.text import counted
 from restmcts.errors import InputError
 
-from restmcts_cli.arguments.connection import Connection, Workdir, connect
+from restmcts_cli.arguments.connection import Connection, Workdir, api_settings, connect
 from restmcts_cli.arguments.dry_runs import DryRun, show_forecast
 from restmcts_cli.arguments.plugin_files import Plugins, refuse_plugins_on_stack
 from restmcts_cli.arguments.problem_sources import read_source, usable
@@ -71,7 +71,7 @@ def create(
     print_note(f"restmcts runs create {name}")
     from restmcts_cli.experiments.requested_runs import note_reviews
 
-    spec = _asked(run, given, demo, quick)
+    spec = _asked(run, given, demo, quick, over_http=_is_over_http(workdir, dry_run))
     if workdir is None:
         refuse_plugins_on_stack()
     if dry_run:
@@ -84,6 +84,16 @@ def create(
         print_json(created)
     else:
         show_created(created, workdir)
+
+
+def _is_over_http(workdir: Path | None, dry_run: bool) -> bool:
+    is_one = api_settings(workdir) is not None
+    if is_one and dry_run:
+        raise InputError(
+            "--dry-run: over HTTP nothing is forecast; leave it out, or name a work folder (--workdir) to forecast the "
+            "run on this machine"
+        )
+    return is_one
 
 
 def _stored(
@@ -104,7 +114,7 @@ def _stored(
         return store(connection, replace(new_run(connection, name, spec, paused, reviews), project=project))
 
 
-def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "RunSpec":
+def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool, *, over_http: bool) -> "RunSpec":
     from restmcts_cli.experiments.demo_plan import DEMO, QUICK, demo_spec
 
     if quick and not demo:
@@ -112,7 +122,8 @@ def _asked(run: str | None, given: list[Setting], demo: bool, quick: bool) -> "R
     own_models = any(setting.name in ("problems", "test", "value") for setting in given)
     if demo and ((run is not None and not is_run_file(run)) or own_models):
         raise InputError("--demo has its own problems and value model; leave out PROBLEMS, --test and --value")
-    return requested_run(run, given, demo_spec(0, QUICK if quick else DEMO) if demo else None)
+    base = demo_spec(0, QUICK if quick else DEMO) if demo else None
+    return requested_run(run, given, base, over_http=over_http)
 
 
 def new_run(
