@@ -54,5 +54,5 @@ def _chosen_by(table: str, name: str) -> str:
     from restmcts.adapters.models.engines import VLLM, WEIGHTS
 
     if table == "engines":
-        return "--engine" if name in (WEIGHTS, VLLM) else f"--policy {name}+http://…"
+        return "--engine" if name in (WEIGHTS, VLLM) else f"--policy {name}+http://"
     return _CHOSEN_BY.get(table, "")
