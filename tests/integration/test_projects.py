@@ -95,10 +95,10 @@ def test_trees_in_flight_are_admitted_once_by_coordinators_of_several_runs(team:
 def test_tokens_and_the_audit_are_kept_as_on_sqlite(team: Team) -> None:
     with team.database.transaction() as transaction:
         secret = projects.issue_token(transaction, team.name, "ada", Role.ADMIN)
-        projects.record(transaction, "add token", "ada", actor="operator", project_id=team.id, detail={"role": "admin"})
+        projects.record(transaction, "token.add", "ada", actor="operator", project_id=team.id, detail={"role": "admin"})
     with team.database.transaction() as transaction:
         assert projects.caller_of(transaction, secret) == Caller(team.name, team.id, "ada", Role.ADMIN)
         (row,) = projects.audit(transaction, team.name)
-        assert (row.action, row.detail) == ("add token", {"role": "admin"})
+        assert (row.action, row.detail) == ("token.add", {"role": "admin"})
         projects.revoke_token(transaction, team.name, "ada")
         assert projects.caller_of(transaction, secret) is None
