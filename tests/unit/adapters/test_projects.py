@@ -313,6 +313,17 @@ def test_trees_in_flight_are_those_of_all_runs_of_a_project(team: Team) -> None:
     assert team.advance(second) == 4
 
 
+def test_a_run_that_has_all_trees_of_its_project_leaves_a_share_to_another(team: Team) -> None:
+    team.limit(max_trees_in_flight=3)
+    first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
+    assert (team.advance(first), team.advance(second)) == (3, 0)
+    with team.database.transaction() as transaction:
+        of_first = (TREES.c.run_id == first) & (TREES.c.state == TreeState.SEARCHING.value)
+        ended = select(func.min(TREES.c.id)).where(of_first).scalar_subquery()
+        transaction.execute(update(TREES).where(TREES.c.id == ended).values(state=TreeState.ENDED.value))
+    assert (team.advance(first), team.advance(second)) == (2, 1)
+
+
 def test_a_project_that_has_stored_what_it_may_stores_no_more(team: Team) -> None:
     run_id = team.create("first", None, TRAIN)
     team.advance(run_id)

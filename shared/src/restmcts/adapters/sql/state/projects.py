@@ -24,7 +24,7 @@ from restmcts.adapters.sql.state import runs, token_budget
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS
 from restmcts.adapters.sql.state.token_budget import COUNTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import RunState, TreeState
+from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
 from restmcts.domain.access import Caller, Role
 from restmcts.domain.text import check_name
 from restmcts.errors import InputError, NotFoundError
@@ -258,13 +258,30 @@ def over_bytes(transaction: Transaction, run: StoredRun) -> str | None:
 
 
 def trees_left(transaction: Transaction, run: StoredRun) -> int | None:
-    """Return how many more trees of a run's project may search at the same time, which nobody else
-    finds out until this transaction ends; None: as many as there are.
+    """Return how many more trees of a run may search at the same time, by its project's quota,
+    which nobody else finds out until this transaction ends; None: as many as there are. Runs of
+    which trees wait have equal shares: one that began before the others leaves places to them as
+    its trees end.
     """
     if run.project_id is None or _project(transaction, run.project_id).max_trees_in_flight is None:
         return None
     limit = _locked(transaction, run.project_id).max_trees_in_flight
-    return max(limit - _trees_in_flight(transaction, run.project_id), 0) if limit is not None else None
+    if limit is None:
+        return None
+    waiting = _runs_with_waiting_trees(transaction, run.project_id) | {run.id}
+    share = -(-limit // len(waiting)) - runs.num_searching(transaction, run.id)
+    return max(min(limit - _trees_in_flight(transaction, run.project_id), share), 0)
+
+
+def _runs_with_waiting_trees(transaction: Transaction, project_id: int) -> set[int]:
+    waiting = select(TREES.c.id).where(TREES.c.phase_id == PHASES.c.id, TREES.c.state == TreeState.WAITING.value)
+    statement = (
+        select(RUNS.c.id)
+        .join(PHASES, PHASES.c.run_id == RUNS.c.id)
+        .where(RUNS.c.project_id == project_id, RUNS.c.state == RunState.RUNNING.value)
+        .where(PHASES.c.state == PhaseState.SEARCHING.value, waiting.exists())
+    )
+    return set(transaction.execute(statement).scalars())
 
 
 def usage(transaction: Transaction, project_id: int) -> Usage:
