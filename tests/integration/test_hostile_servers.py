@@ -2,6 +2,8 @@
 bounded, and no prompt goes to a host that nobody named.
 """
 
+import subprocess
+import sys
 import threading
 import time
 import tracemalloc
@@ -186,3 +188,23 @@ def test_no_thread_outlives_its_client(serve: Any) -> None:
         assert client.get("/").status_code == 500
         assert any(thread.name == "model-server" for thread in threading.enumerate())
     assert not any(thread.name == "model-server" for thread in threading.enumerate())
+
+
+UNCLOSED = """
+import gc
+import httpx2
+from restmcts.adapters.models.bounded_http import model_client
+gc.disable()
+kept = [model_client("http://127.0.0.1:9", "", 1.0)]
+kept.append(kept)
+try:
+    kept[0].get("/")
+except httpx2.TransportError:
+    print("called")
+del kept
+"""
+
+
+def test_a_process_ends_whose_clients_nobody_closed() -> None:
+    ended = subprocess.run([sys.executable, "-c", UNCLOSED], capture_output=True, text=True, timeout=60.0, check=True)
+    assert (ended.stdout, ended.stderr) == ("called\n", "")

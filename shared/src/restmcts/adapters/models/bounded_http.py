@@ -12,6 +12,7 @@ from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
 from threading import Lock
 from typing import Any
+from weakref import finalize
 
 import anyio
 import httpx2
@@ -50,6 +51,8 @@ class BoundedTransport(httpx2.BaseTransport):
         self._max_answer_bytes = max_answer_bytes
         self._lock = Lock()
         self._opened = ExitStack()
+        # A loop whose thread is gone, as at the end of the interpreter, cannot be asked to end.
+        finalize(self, self._opened.close)
         self._portal: BlockingPortal | None = None
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
