@@ -8,3 +8,7 @@ import os
 # process wants a core that makes a small model several times slower (4 M parameters, two threads on
 # two busy cores: 117 against 650 tokens/s).
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+# oneDNN keeps a program of some 0.4 MB for each shape of a matrix product in bfloat16, 1,024 of
+# them by default. Lengths of texts are shapes, so that all are used; making one again takes 2 ms.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
