@@ -10,7 +10,8 @@ from restmcts.adapters.sql import roles
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.project_rows import Usage
 from restmcts.adapters.sql.state import projects, runs
-from restmcts.adapters.sql.tables import RunState
+from restmcts.adapters.sql.state.trees import TREES
+from restmcts.adapters.sql.tables import RunState, TreeState
 from restmcts.domain.access import Caller, Role
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import SearchPhase
@@ -21,6 +22,7 @@ from restmcts.testing.threads import all_at_once
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_cli.processes.stack_processes import Stack
 from restmcts_coordinator.handlers import CoordinatorHandlers
+from sqlalchemy import update
 from sqlalchemy.exc import ProgrammingError
 
 NUM_RUNS = 6
@@ -56,6 +58,13 @@ class Team:
         with self.database.transaction() as transaction:
             return projects.usage(transaction, self.id)
 
+    def end_trees(self) -> set[int]:
+        """End the search of all trees that search; return the runs that these are of."""
+        searching = TREES.c.run_id.in_(self.run_ids) & (TREES.c.state == TreeState.SEARCHING.value)
+        ended = update(TREES).where(searching).values(state=TreeState.ENDED.value).returning(TREES.c.run_id)
+        with self.database.transaction() as transaction:
+            return set(transaction.execute(ended).scalars())
+
 
 @pytest.fixture
 def team(idle_servers: Stack, database: Database) -> Iterator[Team]:
@@ -90,6 +99,21 @@ def test_trees_in_flight_are_admitted_once_by_coordinators_of_several_runs(team:
     with pytest.raises(ProgrammingError, match="permission denied"), own.engine.begin() as connection:
         connection.execute(projects.AUDIT.delete())
     own.close()
+
+
+def test_places_go_round_where_coordinators_move_all_runs_at_once(team: Team) -> None:
+    team.limit(max_trees_in_flight=2)
+    run_ids = [team.create(number, None) for number in range(NUM_RUNS)]
+    coordinators = [CoordinatorHandlers(team.database) for _ in run_ids]
+    searched: set[int] = set()
+    # one coordinator has then given out places to every run
+    for _ in range(3 * NUM_RUNS):
+        calls = zip(coordinators, run_ids, strict=True)
+        moves = [lambda one=one, run_id=run_id: one.advance_run(AdvanceRun(run_id=run_id)) for one, run_id in calls]
+        assert all_at_once(moves) == []
+        assert team.usage().trees_in_flight == 2
+        searched |= team.end_trees()
+    assert searched == set(run_ids)
 
 
 def test_tokens_and_the_audit_are_kept_as_on_sqlite(team: Team) -> None:

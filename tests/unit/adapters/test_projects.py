@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import projects, runs, token_budget
-from restmcts.adapters.sql.state.trees import TREES
-from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.sql.state import blocks, projects, runs, token_budget
+from restmcts.adapters.sql.state.trees import PHASES, TREES, create_trees
+from restmcts.adapters.sql.tables import Need, PhaseState, RunState, TreeState
 from restmcts.domain.access import Caller, Role
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
@@ -33,6 +33,7 @@ class Team:
 
     def __init__(self, database: Database) -> None:
         self.database = database
+        self.coordinator = CoordinatorHandlers(database)
         with database.transaction() as transaction:
             self.id = projects.create_project(transaction, "team")
 
@@ -70,11 +71,19 @@ class Team:
 
     def advance(self, run_id: int) -> int:
         """Let the coordinator look at a run; return how many of its trees search then."""
-        CoordinatorHandlers(self.database).advance_run(AdvanceRun(run_id=run_id))
-        searching = (TREES.c.run_id == run_id) & (TREES.c.state == TreeState.SEARCHING.value)
+        self.coordinator.advance_run(AdvanceRun(run_id=run_id))
+        return self.searching(run_id)
+
+    def searching(self, run_id: int) -> int:
         with self.database.transaction() as transaction:
-            statement = select(func.count()).select_from(TREES).where(searching)
-            return int(transaction.execute(statement).scalar_one())
+            return runs.num_searching(transaction, run_id)
+
+    def end_tree(self, run_id: int) -> None:
+        """Let the search of the first tree of a run that searches come to its end."""
+        searching = (TREES.c.run_id == run_id) & (TREES.c.state == TreeState.SEARCHING.value)
+        first = select(func.min(TREES.c.id)).where(searching).scalar_subquery()
+        with self.database.transaction() as transaction:
+            transaction.execute(update(TREES).where(TREES.c.id == first).values(state=TreeState.ENDED.value))
 
     def steer(self, change: Callable[..., None], name: str, *arguments: int) -> None:
         with self.database.transaction() as transaction:
@@ -302,9 +311,7 @@ def test_trees_in_flight_are_those_of_all_runs_of_a_project(team: Team) -> None:
     team.limit(max_trees_in_flight=5)
     first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
     assert (team.advance(first), team.advance(second), team.advance(first)) == (4, 1, 4)
-    with team.database.transaction() as transaction:
-        ended = select(func.min(TREES.c.id)).where(TREES.c.run_id == first).scalar_subquery()
-        transaction.execute(update(TREES).where(TREES.c.id == ended).values(state=TreeState.ENDED.value))
+    team.end_tree(first)
     assert team.advance(second) == 2
     team.steer(steer.pause, "first")
     assert team.advance(second) == 2, "a paused run keeps its places"
@@ -317,11 +324,60 @@ def test_a_run_that_has_all_trees_of_its_project_leaves_a_share_to_another(team:
     team.limit(max_trees_in_flight=3)
     first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
     assert (team.advance(first), team.advance(second)) == (3, 0)
+    team.end_tree(first)
+    assert (team.advance(first), team.searching(second)) == (2, 1)
+
+
+@pytest.mark.parametrize("limit", [1, 2, 4, 5])
+def test_no_run_waits_for_the_end_of_others_however_few_places_there_are(team: Team, limit: int) -> None:
+    team.limit(max_trees_in_flight=limit)
+    run_ids = [team.create(name, None, COLLECT) for name in ("first", "second", "third")]
+    in_flight = [run_id for run_id in run_ids for _ in range(team.advance(run_id))]
+    order = []
+    while in_flight:
+        order.append(in_flight.pop(0))
+        team.end_tree(order[-1])
+        team.advance(order[-1])
+        for run_id in run_ids:
+            in_flight += [run_id] * (team.searching(run_id) - in_flight.count(run_id))
+        assert len(in_flight) == team.usage()[1] <= limit
+    assert len(order) == len(run_ids) * NUM_PROBLEMS
+    # the first had places before the others were there
+    assert set(run_ids[1:]) <= set(order[limit : limit + 3])
+
+
+def test_a_limit_below_what_is_in_flight_lets_no_tree_begin_until_so_many_have_ended(team: Team) -> None:
+    first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
+    assert team.advance(first) == NUM_PROBLEMS
+    team.limit(max_trees_in_flight=2)
+    counts = []
+    for _ in range(NUM_PROBLEMS):
+        team.end_tree(first)
+        counts.append((team.advance(first), team.advance(second)))
+    assert counts == [(3, 0), (2, 0), (1, 1), (0, 2)]
+
+
+def test_a_run_that_takes_no_places_keeps_none_from_others(team: Team) -> None:
+    team.limit(max_trees_in_flight=3)
+    blocked, paused, working = (team.create(name, None, COLLECT) for name in ("blocked", "paused", "working"))
     with team.database.transaction() as transaction:
-        of_first = (TREES.c.run_id == first) & (TREES.c.state == TreeState.SEARCHING.value)
-        ended = select(func.min(TREES.c.id)).where(of_first).scalar_subquery()
-        transaction.execute(update(TREES).where(TREES.c.id == ended).values(state=TreeState.ENDED.value))
-    assert (team.advance(first), team.advance(second)) == (2, 1)
+        for run_id in (blocked, paused):
+            transaction.execute(update(PHASES).where(PHASES.c.run_id == run_id).values(state="searching"))
+            problems = runs.problems_of_round(transaction, run_id, "set", None)
+            phase_id = runs.phases_of(transaction, run_id)[0].id
+            rows = [{"run_id": run_id, "phase_id": phase_id, "problem_id": one.id, "seed": 0} for one in problems]
+            create_trees(transaction, rows)
+        blocks.block(transaction, blocked, Need.RUN, blocked, "no plugin")
+    team.steer(steer.pause, "paused")
+    assert team.advance(working) == 3
+    assert (team.searching(blocked), team.searching(paused)) == (0, 0)
+
+
+def test_places_go_to_runs_with_the_fewest_trees_in_turn() -> None:
+    assert projects.equal_shares(5, {1: 0, 2: 0, 3: 4}, 256) == {1: 3, 2: 2}
+    assert projects.equal_shares(2, {1: 1, 2: 1, 3: 1}, 256) == {1: 1, 2: 1}
+    assert projects.equal_shares(2**31 - 1, {1: 0, 2: 2}, 3) == {1: 3, 2: 1}
+    assert projects.equal_shares(0, {1: 0}, 3) == projects.equal_shares(3, {}, 3) == {}
 
 
 def test_a_project_that_has_stored_what_it_may_stores_no_more(team: Team) -> None:

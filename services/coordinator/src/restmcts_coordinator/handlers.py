@@ -30,6 +30,8 @@ class CoordinatorHandlers:
         self._database = database
         self._max_trees_in_flight = max_trees_in_flight
         self._passed_over: set[int] = set()
+        self._last_in_turn: dict[int, int] = {}
+        """The run of each project that got the last place from here."""
 
     def advance_run(self, message: RunMessage) -> None:
         """Do whatever can be done now for a running run; one that somebody has locked is passed
@@ -181,22 +183,53 @@ class CoordinatorHandlers:
                 runs.set_phase(transaction, row.id, PhaseState.SKIPPED, result={"reason": f"{name} solved no problem"})
 
     def _admit(self, transaction: Transaction, run: StoredRun) -> None:
-        """Let trees search: while there are any that other phases wait for, those alone; what
-        nothing waits for is done beside trainings.
+        """Let trees search: of the run, and where its project has a limit of the other runs of it
+        too, so that they have equal shares of what is free.
         """
-        num_free = self._max_trees_in_flight - runs.num_searching(transaction, run.id)
-        left = projects.trees_left(transaction, run)
-        num_free = min(num_free, left) if left is not None else num_free
+        num_free = projects.trees_left(transaction, run)
+        if run.project_id is None or num_free is None:
+            num_searching = runs.num_searching(transaction, run.id)
+            self._admit_trees(transaction, run, self._max_trees_in_flight - num_searching)
+            return
+        last = self._last_in_turn.get(run.project_id, run.id)
+        searching = projects.waiting_runs(transaction, run.project_id, last)
+        while shares := projects.equal_shares(num_free, searching, self._max_trees_in_flight):
+            for run_id, num_places in shares.items():
+                is_locked, num_admitted = self._admit_run(transaction, run, run_id, num_places)
+                num_free -= num_places if is_locked else num_admitted
+                searching[run_id] += num_admitted
+                if num_admitted:
+                    self._last_in_turn[run.project_id] = run_id
+                if num_admitted < num_places:
+                    del searching[run_id]
+
+    def _admit_run(self, transaction: Transaction, moved: StoredRun, run_id: int, num_free: int) -> tuple[bool, int]:
+        """Let trees of a run search while another of its project is moved, or that itself; return
+        whether somebody has locked it, and how many trees do. Nobody waits for a second lock; who
+        has it gives out what is left for it.
+        """
+        run = moved if run_id == moved.id else runs.lock_run(transaction, run_id, waits=False)
+        if run is None:
+            self._passed_over.add(run_id)
+            return True, 0
+        may_search = run.state == RunState.RUNNING and not token_budget.pause_if_spent(transaction, run)
+        return False, self._admit_trees(transaction, run, num_free) if may_search else 0
+
+    def _admit_trees(self, transaction: Transaction, run: StoredRun, num_free: int) -> int:
+        """Let up to `num_free` trees of a run search; return how many do now. While there are any
+        that other phases wait for, those alone; what nothing waits for is done beside trainings.
+        """
         rows = runs.phases_of(transaction, run.id)
         pending = (PHASE.validate_python(row.spec) for row in rows if row.state == PhaseState.PENDING)
         needed = {name for phase in pending for name in phase.needs()}
         searching = [row for row in rows if row.state == PhaseState.SEARCHING]
+        num_admitted = 0
         for row in [row for row in searching if row.name in needed] or searching:
-            if num_free > 0:
-                tree_ids = trees.admit(transaction, row.id, num_free)
-                num_free -= len(tree_ids)
-                for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
-                    transaction.emit(AdvanceTrees(tree_ids=tuple(tree_ids[start : start + TREES_PER_MESSAGE])))
+            tree_ids = trees.admit(transaction, row.id, num_free - num_admitted)
+            num_admitted += len(tree_ids)
+            for start in range(0, len(tree_ids), TREES_PER_MESSAGE):
+                transaction.emit(AdvanceTrees(tree_ids=tuple(tree_ids[start : start + TREES_PER_MESSAGE])))
+        return num_admitted
 
     def _finish(self, transaction: Transaction, run: StoredRun) -> None:
         rows = runs.phases_of(transaction, run.id)

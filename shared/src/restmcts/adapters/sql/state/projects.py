@@ -8,8 +8,10 @@ after that of the run.
 
 import hashlib
 import secrets
+from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from heapq import heapify, heappop, heappush
 from shlex import quote
 from typing import Any
 
@@ -21,10 +23,11 @@ from restmcts.adapters.sql.project_rows import StoredAudit, StoredProject, Store
 from restmcts.adapters.sql.project_tables import ApiTokenRow, AuditRow, ProjectRow
 from restmcts.adapters.sql.rows import StoredRun, columns
 from restmcts.adapters.sql.state import runs, token_budget
+from restmcts.adapters.sql.state.blocks import BLOCKS
 from restmcts.adapters.sql.state.runs import CHECKPOINTS, DATASETS
 from restmcts.adapters.sql.state.token_budget import COUNTS
 from restmcts.adapters.sql.state.trees import PHASES, RUNS, TREES
-from restmcts.adapters.sql.tables import PhaseState, RunState, TreeState
+from restmcts.adapters.sql.tables import Need, PhaseState, RunState, TreeState
 from restmcts.domain.access import Caller, Role
 from restmcts.domain.text import check_name
 from restmcts.errors import InputError, NotFoundError
@@ -258,30 +261,53 @@ def over_bytes(transaction: Transaction, run: StoredRun) -> str | None:
 
 
 def trees_left(transaction: Transaction, run: StoredRun) -> int | None:
-    """Return how many more trees of a run may search at the same time, by its project's quota,
-    which nobody else finds out until this transaction ends; None: as many as there are. Runs of
-    which trees wait have equal shares: one that began before the others leaves places to them as
-    its trees end.
+    """Return how many more trees of a run's project may search at the same time, which nobody else
+    finds out until this transaction ends; None: as many as there are.
     """
     if run.project_id is None or _project(transaction, run.project_id).max_trees_in_flight is None:
         return None
     limit = _locked(transaction, run.project_id).max_trees_in_flight
-    if limit is None:
-        return None
-    waiting = _runs_with_waiting_trees(transaction, run.project_id) | {run.id}
-    share = -(-limit // len(waiting)) - runs.num_searching(transaction, run.id)
-    return max(min(limit - _trees_in_flight(transaction, run.project_id), share), 0)
+    return max(limit - _trees_in_flight(transaction, run.project_id), 0) if limit is not None else None
 
 
-def _runs_with_waiting_trees(transaction: Transaction, project_id: int) -> set[int]:
+def waiting_runs(transaction: Transaction, project_id: int, last: int) -> dict[int, int]:
+    """Return how many trees search of each running run of a project of which trees wait, in turn:
+    by their ids, from the one after `last` to that. A run that the coordinator cannot move is left
+    out, and so are those that another process works on.
+    """
     waiting = select(TREES.c.id).where(TREES.c.phase_id == PHASES.c.id, TREES.c.state == TreeState.WAITING.value)
+    unmoved = select(BLOCKS.c.need_id).where(BLOCKS.c.need == Need.RUN.value)
     statement = (
         select(RUNS.c.id)
         .join(PHASES, PHASES.c.run_id == RUNS.c.id)
         .where(RUNS.c.project_id == project_id, RUNS.c.state == RunState.RUNNING.value)
-        .where(PHASES.c.state == PhaseState.SEARCHING.value, waiting.exists())
+        .where(RUNS.c.id.not_in(unmoved), PHASES.c.state == PhaseState.SEARCHING.value, waiting.exists())
     )
-    return set(transaction.execute(statement).scalars())
+    only = transaction.only_run
+    found = transaction.execute(statement if only is None else statement.where(RUNS.c.id == only)).scalars()
+    in_turn = sorted(set(found), key=lambda run_id: (run_id <= last, run_id))
+    return {run_id: runs.num_searching(transaction, run_id) for run_id in in_turn}
+
+
+def equal_shares(num_free: int, searching: Mapping[int, int], max_of_run: int) -> dict[int, int]:
+    """Return how many of the free places each run gets that gets any: one after the other goes to
+    the run of which the fewest trees search, of several to the one whose turn is first.
+
+    Args:
+        searching: how many trees of each run search, in turn.
+        max_of_run: trees of a run that may search.
+    """
+    places = [(number, turn, run_id) for turn, (run_id, number) in enumerate(searching.items()) if number < max_of_run]
+    heapify(places)
+    shares: Counter[int] = Counter()
+    for _ in range(num_free):
+        if not places:
+            break
+        number, turn, run_id = heappop(places)
+        shares[run_id] += 1
+        if number + 1 < max_of_run:
+            heappush(places, (number + 1, turn, run_id))
+    return dict(shares)
 
 
 def usage(transaction: Transaction, project_id: int) -> Usage:
