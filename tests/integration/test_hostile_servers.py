@@ -2,6 +2,7 @@
 bounded, and no prompt goes to a host that nobody named.
 """
 
+import gc
 import subprocess
 import sys
 import threading
@@ -11,9 +12,10 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import httpx2
 import pytest
 from restmcts.adapters.models import bounded_http
-from restmcts.adapters.models.bounded_http import MAX_ANSWER_BYTES, OtherHostError, model_client
+from restmcts.adapters.models.bounded_http import LOOP, MAX_ANSWER_BYTES, BoundedTransport, OtherHostError, model_client
 from restmcts.adapters.models.http_policy.address import parse_address
 from restmcts.adapters.models.http_policy.opening import open_policy
 from restmcts.adapters.models.http_scorer.address import parse_scoring_address
@@ -186,8 +188,24 @@ def test_no_thread_outlives_its_client(serve: Any) -> None:
     server = serve(hostile.breaks)
     with model_client(f"http://{server.host}", "", 10.0) as client:
         assert client.get("/").status_code == 500
-        assert any(thread.name == "model-server" for thread in threading.enumerate())
-    assert not any(thread.name == "model-server" for thread in threading.enumerate())
+        assert any(thread.name == LOOP for thread in threading.enumerate())
+    assert not any(thread.name == LOOP for thread in threading.enumerate())
+
+
+def test_a_client_that_its_own_loop_collects_ends_its_thread(serve: Any, capfd: pytest.CaptureFixture[str]) -> None:
+    server = serve(hostile.breaks)
+    transport = BoundedTransport(10.0)
+    transport.handle_request(httpx2.Request("GET", f"http://{server.host}"))
+    portal, kept = transport._portal, [transport]
+    kept.append(kept)  # type: ignore[arg-type]
+    assert portal is not None
+    del transport, kept
+    portal.start_task_soon(gc.collect).result(10.0)
+    for thread in threading.enumerate():
+        if thread.name == LOOP:
+            thread.join(10.0)
+            assert not thread.is_alive()
+    assert capfd.readouterr().err == ""
 
 
 UNCLOSED = """

@@ -101,6 +101,12 @@ def test_trees_in_flight_are_admitted_once_by_coordinators_of_several_runs(team:
     own.close()
 
 
+def test_of_runs_that_are_created_at_once_with_one_name_one_is_stored(team: Team) -> None:
+    errors = all_at_once([lambda: team.create(0, None)] * NUM_RUNS)
+    assert len(errors) == NUM_RUNS - 1 and team.usage().num_runs == 1
+    assert all(isinstance(error, InputError) and "exists already" in str(error) for error in errors)
+
+
 def test_places_go_round_where_coordinators_move_all_runs_at_once(team: Team) -> None:
     team.limit(max_trees_in_flight=2)
     run_ids = [team.create(number, None) for number in range(NUM_RUNS)]

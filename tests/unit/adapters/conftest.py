@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from restmcts.adapters.files.dataset_shards import read_rows
+from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import promotions, runs
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import Phase
@@ -14,6 +15,8 @@ from restmcts.testing.services import HandledServices, untrained
 from restmcts.usecases import steer
 from restmcts.usecases.create import NewCheckpoint, NewRun, create_run
 from restmcts_local.services import start
+
+from tests.unit.adapters.project_team import Team
 
 
 class HandledRun(HandledServices):
@@ -70,3 +73,12 @@ def handled_run(tmp_path: Path) -> Iterator[Callable[..., HandledRun]]:
     yield begin
     for one in started:
         one.close()
+
+
+@pytest.fixture
+def team(tmp_path: Path) -> Iterator[Team]:
+    """A project in a database of its own."""
+    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
+    database.create_tables()
+    yield Team(database)
+    database.close()

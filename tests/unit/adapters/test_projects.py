@@ -3,104 +3,20 @@ tests/integration/test_projects.py has PostgreSQL.
 """
 
 import hashlib
-from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from restmcts.adapters.sql.database import Database
-from restmcts.adapters.sql.state import blocks, projects, runs, token_budget
-from restmcts.adapters.sql.state.trees import PHASES, TREES, create_trees
-from restmcts.adapters.sql.tables import Need, PhaseState, RunState, TreeState
+from restmcts.adapters.sql.state import projects, runs
+from restmcts.adapters.sql.state.trees import TREES
+from restmcts.adapters.sql.tables import PhaseState, RunState
 from restmcts.domain.access import Caller, Role
-from restmcts.domain.problems import Problem
-from restmcts.domain.runs.phases import Phase, SearchPhase, TrainPolicyPhase
-from restmcts.domain.runs.training_settings import TrainingSettings
-from restmcts.domain.search.best_of_n import CotSettings
 from restmcts.errors import InputError, NotFoundError
 from restmcts.messages.commands import AdvanceRun
 from restmcts.usecases import steer
-from restmcts.usecases.create import Extension, NewCheckpoint, NewRun, create_run, extend_run
-from restmcts_coordinator.handlers import CoordinatorHandlers
-from sqlalchemy import func, select, update
+from restmcts.usecases.create import Extension, extend_run
+from sqlalchemy import update
 
-COLLECT = SearchPhase("collect", 1, "collect", "set", "policy", None, CotSettings())
-TRAIN = TrainPolicyPhase("policy-1", 1, "policy", TrainingSettings(), (), solutions_of="set")
-NUM_PROBLEMS = 4
-
-
-class Team:
-    """A project named "team" in a database, with runs of four problems."""
-
-    def __init__(self, database: Database) -> None:
-        self.database = database
-        self.coordinator = CoordinatorHandlers(database)
-        with database.transaction() as transaction:
-            self.id = projects.create_project(transaction, "team")
-
-    def limit(self, **quotas: int) -> None:
-        with self.database.transaction() as transaction:
-            projects.set_quotas(transaction, "team", **quotas)
-
-    def create(self, name: str, max_tokens: int | None = None, *phases: Phase, project: str | None = "team") -> int:
-        problems = [Problem(f"question {number}", "1") for number in range(NUM_PROBLEMS)]
-        models = {"policy": NewCheckpoint("policy", "policy")}
-        new = NewRun(
-            name, "test", 0, phases, {}, {"set": problems}, models, max_tokens, paused=not phases, project=project
-        )
-        with self.database.transaction() as transaction:
-            return create_run(transaction, new).run_id
-
-    def budget(self, name: str) -> int | None:
-        with self.database.transaction() as transaction:
-            run = runs.find_run(transaction, name)
-        assert run is not None
-        return run.max_tokens
-
-    def usage(self) -> tuple[int, int, int, int]:
-        with self.database.transaction() as transaction:
-            used = projects.usage(transaction, self.id)
-        return used.tokens, used.trees_in_flight, used.num_bytes, used.num_runs
-
-    def spend(self, run_id: int, tokens: int) -> None:
-        with self.database.transaction() as transaction:
-            token_budget.record(transaction, {run_id: tokens})
-
-    def finish(self, run_id: int) -> None:
-        with self.database.transaction() as transaction:
-            runs.finish_run(transaction, run_id, RunState.DONE)
-
-    def advance(self, run_id: int) -> int:
-        """Let the coordinator look at a run; return how many of its trees search then."""
-        self.coordinator.advance_run(AdvanceRun(run_id=run_id))
-        return self.searching(run_id)
-
-    def searching(self, run_id: int) -> int:
-        with self.database.transaction() as transaction:
-            return runs.num_searching(transaction, run_id)
-
-    def end_tree(self, run_id: int) -> None:
-        """Let the search of the first tree of a run that searches come to its end."""
-        searching = (TREES.c.run_id == run_id) & (TREES.c.state == TreeState.SEARCHING.value)
-        first = select(func.min(TREES.c.id)).where(searching).scalar_subquery()
-        with self.database.transaction() as transaction:
-            transaction.execute(update(TREES).where(TREES.c.id == first).values(state=TreeState.ENDED.value))
-
-    def steer(self, change: Callable[..., None], name: str, *arguments: int) -> None:
-        with self.database.transaction() as transaction:
-            change(transaction, name, *arguments)
-
-
-@pytest.fixture
-def database(tmp_path: Path) -> Iterator[Database]:
-    database = Database(f"sqlite:///{tmp_path / 'run.db'}")
-    database.create_tables()
-    yield database
-    database.close()
-
-
-@pytest.fixture
-def team(database: Database) -> Team:
-    return Team(database)
+from tests.unit.adapters.project_team import COLLECT, NUM_PROBLEMS, TRAIN, Team
 
 
 def test_a_role_may_do_what_those_before_it_may() -> None:
@@ -305,79 +221,6 @@ def test_a_run_of_an_unknown_project_is_not_stored(team: Team) -> None:
         team.create("first", project="other")
     with team.database.transaction() as transaction:
         assert runs.find_run(transaction, "first") is None
-
-
-def test_trees_in_flight_are_those_of_all_runs_of_a_project(team: Team) -> None:
-    team.limit(max_trees_in_flight=5)
-    first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
-    assert (team.advance(first), team.advance(second), team.advance(first)) == (4, 1, 4)
-    team.end_tree(first)
-    assert team.advance(second) == 2
-    team.steer(steer.pause, "first")
-    assert team.advance(second) == 2, "a paused run keeps its places"
-    assert team.usage()[1] == 5
-    team.steer(steer.cancel, "first")
-    assert team.advance(second) == 4
-
-
-def test_a_run_that_has_all_trees_of_its_project_leaves_a_share_to_another(team: Team) -> None:
-    team.limit(max_trees_in_flight=3)
-    first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
-    assert (team.advance(first), team.advance(second)) == (3, 0)
-    team.end_tree(first)
-    assert (team.advance(first), team.searching(second)) == (2, 1)
-
-
-@pytest.mark.parametrize("limit", [1, 2, 4, 5])
-def test_no_run_waits_for_the_end_of_others_however_few_places_there_are(team: Team, limit: int) -> None:
-    team.limit(max_trees_in_flight=limit)
-    run_ids = [team.create(name, None, COLLECT) for name in ("first", "second", "third")]
-    in_flight = [run_id for run_id in run_ids for _ in range(team.advance(run_id))]
-    order = []
-    while in_flight:
-        order.append(in_flight.pop(0))
-        team.end_tree(order[-1])
-        team.advance(order[-1])
-        for run_id in run_ids:
-            in_flight += [run_id] * (team.searching(run_id) - in_flight.count(run_id))
-        assert len(in_flight) == team.usage()[1] <= limit
-    assert len(order) == len(run_ids) * NUM_PROBLEMS
-    # the first had places before the others were there
-    assert set(run_ids[1:]) <= set(order[limit : limit + 3])
-
-
-def test_a_limit_below_what_is_in_flight_lets_no_tree_begin_until_so_many_have_ended(team: Team) -> None:
-    first, second = (team.create(name, None, COLLECT) for name in ("first", "second"))
-    assert team.advance(first) == NUM_PROBLEMS
-    team.limit(max_trees_in_flight=2)
-    counts = []
-    for _ in range(NUM_PROBLEMS):
-        team.end_tree(first)
-        counts.append((team.advance(first), team.advance(second)))
-    assert counts == [(3, 0), (2, 0), (1, 1), (0, 2)]
-
-
-def test_a_run_that_takes_no_places_keeps_none_from_others(team: Team) -> None:
-    team.limit(max_trees_in_flight=3)
-    blocked, paused, working = (team.create(name, None, COLLECT) for name in ("blocked", "paused", "working"))
-    with team.database.transaction() as transaction:
-        for run_id in (blocked, paused):
-            transaction.execute(update(PHASES).where(PHASES.c.run_id == run_id).values(state="searching"))
-            problems = runs.problems_of_round(transaction, run_id, "set", None)
-            phase_id = runs.phases_of(transaction, run_id)[0].id
-            rows = [{"run_id": run_id, "phase_id": phase_id, "problem_id": one.id, "seed": 0} for one in problems]
-            create_trees(transaction, rows)
-        blocks.block(transaction, blocked, Need.RUN, blocked, "no plugin")
-    team.steer(steer.pause, "paused")
-    assert team.advance(working) == 3
-    assert (team.searching(blocked), team.searching(paused)) == (0, 0)
-
-
-def test_places_go_to_runs_with_the_fewest_trees_in_turn() -> None:
-    assert projects.equal_shares(5, {1: 0, 2: 0, 3: 4}, 256) == {1: 3, 2: 2}
-    assert projects.equal_shares(2, {1: 1, 2: 1, 3: 1}, 256) == {1: 1, 2: 1}
-    assert projects.equal_shares(2**31 - 1, {1: 0, 2: 2}, 3) == {1: 3, 2: 1}
-    assert projects.equal_shares(0, {1: 0}, 3) == projects.equal_shares(3, {}, 3) == {}
 
 
 def test_a_project_that_has_stored_what_it_may_stores_no_more(team: Team) -> None:

@@ -2,16 +2,21 @@
 all.
 """
 
-from collections.abc import Callable
+import hashlib
+import json
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.errors import InputError, NotFoundError, RestMctsError, StorageError
+from restmcts.errors import CorruptArtifactError, InputError, NotFoundError, RestMctsError, StorageError
 from restmcts_cli.remote import artifacts
 from typer.testing import Result
 
@@ -120,6 +125,78 @@ def test_what_another_command_fills_is_left_alone(stored: Path, tmp_path: Path, 
     (partial / "config.json").write_text("half")
     assert "another command fills it, or one was killed; remove it" in refusal(call(*PULL, tmp_path / "out"))
     assert files(partial) == {"config.json": b"half"} and not (tmp_path / "out").exists()
+
+
+def test_what_was_written_meanwhile_is_left_alone(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    out.mkdir()
+    with pytest.raises(InputError, match="no longer empty"), artifacts._whole(out) as partial:
+        (partial / "config.json").write_text("new")
+        (out / "config.json").write_text("theirs")
+    assert files(out) == {"config.json": b"theirs"}
+
+
+class Hostile(BaseHTTPRequestHandler):
+    """Serves an artifact of one file, which does not end."""
+
+    protocol_version = "HTTP/1.1"
+    names: ClassVar[list[str]] = ["weights.bin"]
+    status = 200
+
+    def do_GET(self) -> None:
+        if self.path.endswith("/files"):
+            stored = {name: {"size": 3, "sha256": hashlib.sha256(b"abc").hexdigest()} for name in self.names}
+            digest = hashlib.sha256(json.dumps(stored, sort_keys=True).encode()).hexdigest()
+            body = json.dumps({"kind": "checkpoints", "digest": digest, "files": stored, "lineage": {}}).encode()
+            self.send_response(200)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+            return
+        self.send_response(self.status)
+        self.send_header("Transfer-Encoding", "chunked")
+        self.end_headers()
+        with suppress(ConnectionError):
+            while True:
+                self.wfile.write(b"10000\r\n" + b"x" * 2**16 + b"\r\n")
+
+    def log_message(self, *_: object) -> None:
+        pass
+
+
+@pytest.fixture
+def hostile(monkeypatch: pytest.MonkeyPatch) -> Iterator[type[Hostile]]:
+    class Serving(Hostile):
+        pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Serving)
+    thread = threading.Thread(target=server.serve_forever, args=(0.05,))
+    thread.start()
+    monkeypatch.setenv("RESTMCTS_ENV_FILE", "none")
+    monkeypatch.setenv("RESTMCTS_API_URL", f"http://127.0.0.1:{server.server_port}")
+    monkeypatch.setenv("RESTMCTS_API_TOKEN", "rmp_x")
+    yield Serving
+    server.shutdown()
+    thread.join()
+    server.server_close()
+
+
+@pytest.mark.parametrize(("status", "reason"), [(200, "gives other bytes"), (500, "cannot do this now: xxx")])
+def test_a_file_without_end_is_not_read_to_its_end(
+    hostile: type[Hostile], tmp_path: Path, call: Command, status: int, reason: str
+) -> None:
+    hostile.status = status
+    assert reason in refusal(call(*PULL, tmp_path / "out"), StorageError)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", ["a\0b", "", ".", "a//b", "a/", "../a", "/etc/passwd", "a/../../b"])
+def test_a_manifest_of_names_that_no_file_has_is_refused(
+    hostile: type[Hostile], tmp_path: Path, call: Command, name: str
+) -> None:
+    hostile.names = [name]
+    reason = refusal(call(*PULL, tmp_path / "out"), CorruptArtifactError)
+    assert f"names a file outside the artifact ({name!r})" in reason and not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_copied_is_refused(stored: Path, tmp_path: Path, call: Command) -> None:

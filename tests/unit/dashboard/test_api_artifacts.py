@@ -7,12 +7,16 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import anyio
 import pytest
 from restmcts.adapters.sql.state import projects, runs
 from restmcts.adapters.storage.manifests import read_manifest
+from restmcts.adapters.storage.readable import PartsOfFile
+from restmcts_dashboard.api.artifact_routes import FileResponse
 from restmcts_dashboard.app import create_app
 from restmcts_dashboard.source import Source
 from starlette.testclient import TestClient
+from starlette.types import Message
 
 from tests.unit.dashboard.api_project import PROBLEMS, SEARCHED, WEIGHTS, Projects, two_projects
 
@@ -91,6 +95,35 @@ def test_who_knows_the_name_of_an_artifact_does_not_get_its_files(made: Projects
     with made.database.transaction() as transaction:
         projects.assign_run(transaction, run.id, projects.project_named(transaction, "physics").id)
     assert made.ask("read", "GET", "/runs/theirs/checkpoints/policy-1/files/config.json") == (200, b"{}")
+
+
+def test_a_file_is_closed_though_its_reader_is_gone() -> None:
+    is_open: list[bool] = [True]
+
+    def parts() -> PartsOfFile:
+        try:
+            while True:
+                yield b"part"
+        finally:
+            is_open[0] = False
+
+    async def read_a_part() -> None:
+        is_read = anyio.Event()
+
+        async def receive() -> Message:
+            await is_read.wait()
+            return {"type": "http.disconnect"}
+
+        async def send(message: Message) -> None:
+            if message["type"] == "http.response.body":
+                is_read.set()
+                await anyio.sleep_forever()
+
+        response = FileResponse(parts(), num_bytes=10**9)
+        await response({"type": "http", "asgi": {"spec_version": "2.3"}}, receive, send)
+        assert is_open == [False]
+
+    anyio.run(read_a_part)
 
 
 def test_a_store_that_does_not_answer_is_said(made: Projects, tmp_path: Path) -> None:

@@ -94,6 +94,18 @@ def test_a_run_of_very_many_problems_is_not_copied(made: Projects, monkeypatch: 
     monkeypatch.setattr(stored_run_routes, "MAX_COPIED", 10)
     status, answer = made.ask("run", "POST", "/runs/new/clone", {"name": "twin"})
     assert (status, answer["reason"]) == (400, "run new has 30 problems: over HTTP at most 10 are copied")
+    monkeypatch.setattr(stored_run_routes, "MAX_COPIED", 30)
+    monkeypatch.setattr(stored_run_routes, "MAX_COPIED_CHARACTERS", 400)
+    status, answer = made.ask("run", "POST", "/runs/new/clone", {"name": "twin"})
+    assert status == 400 and "characters: over HTTP at most 400 are copied" in answer["reason"]
+
+
+def test_a_run_has_no_more_tags_than_a_list_shows(made: Projects) -> None:
+    for begin in ("a", "b"):
+        tags = [f"{begin}{number}" for number in range(60)]
+        status, answer = made.ask("run", "POST", "/runs/new/tags", {"tags": tags})
+    assert status == 409 and answer["reason"] == "run new would have 120 tags; at most 100: take some away"
+    assert len(made.ask("run", "POST", "/runs/new/tags", {"tags": ["a0"], "remove": True})[1]["tags"]) == 59
 
 
 def test_quotas_hold(made: Projects) -> None:

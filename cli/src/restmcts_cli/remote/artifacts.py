@@ -91,12 +91,19 @@ def _whole(out: Path) -> Iterator[Path]:
     try:
         yield partial
         if partial.parent == out:
-            for path in partial.iterdir():
-                path.rename(out / path.name)
+            _move(partial, out)
         else:
             partial.rename(out)
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+
+
+def _move(partial: Path, out: Path) -> None:
+    """Let what is in a folder within another be in that, the manifest last."""
+    if len(list(out.iterdir())) > 1:
+        raise InputError(f"{out} is no longer empty: something else was written there; name a new folder")
+    for path in sorted(partial.iterdir(), key=lambda path: path.name == MANIFEST):
+        path.rename(out / path.name)
 
 
 def _copy(api: Api, place: tuple[str, ...], manifest: Manifest, folder: Path, doing: str) -> None:
@@ -111,6 +118,8 @@ def _copy(api: Api, place: tuple[str, ...], manifest: Manifest, folder: Path, do
                     digest.update(part)
                     num_bytes += len(part)
                     seen(number, done + num_bytes)
+                    if num_bytes > stored.size:
+                        break
             done += num_bytes
             if StoredFile(size=num_bytes, sha256=digest.hexdigest()) != stored:
                 raise StorageError(f"{name}: {api.place} gives other bytes than the manifest says; try again")

@@ -27,6 +27,7 @@ MAX_ANSWER_BYTES = 2**28
 CHUNK_BYTES = 2**16
 PART_BYTES = 2**20
 MAX_REASON = 1000
+MAX_REFUSAL_BYTES = 2**16
 NO_PAGE = ("Not Found", "There is no such page.")
 """What a server says of an address that it does not know."""
 
@@ -97,7 +98,7 @@ class Api:
 
     def _ask(self, kind: type[T], method: str, path: tuple[str, ...], query: Mapping[str, Any], body: str | None) -> T:
         with self._opened(method, path, query, body) as response:
-            data = _body(response)
+            data = _body(response, MAX_ANSWER_BYTES)
         if len(data) > MAX_ANSWER_BYTES:
             raise StorageError(f"{self.place} answers more than {MAX_ANSWER_BYTES:,} bytes: check RESTMCTS_API_URL")
         try:
@@ -127,7 +128,7 @@ class Api:
                 ) as answer,
             ):
                 if not 200 <= answer.status < 300:
-                    raise self._refusal(answer.status, _reason(_body(answer)))
+                    raise self._refusal(answer.status, _reason(_body(answer, MAX_REFUSAL_BYTES)))
                 yield answer
         except urllib3.exceptions.HTTPError as error:
             raise StorageError(
@@ -158,12 +159,12 @@ class Api:
         return StorageError(f"{self.place} cannot do this now: {reason or status}; try again")
 
 
-def _body(response: urllib3.BaseHTTPResponse) -> bytes:
+def _body(response: urllib3.BaseHTTPResponse, max_bytes: int) -> bytes:
     """Return what a server answers; of more than is taken, a little more than that."""
     data = bytearray()
     for part in response.stream(CHUNK_BYTES, decode_content=False):
         data += part
-        if len(data) > MAX_ANSWER_BYTES:
+        if len(data) > max_bytes:
             break
     return bytes(data)
 

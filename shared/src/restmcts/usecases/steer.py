@@ -27,6 +27,8 @@ from restmcts.messages.commands import AdvanceRun, AdvanceTrees, LabelTrees
 from restmcts.messages.routes import parse
 
 TREES_PER_MESSAGE = 64
+MAX_TAGS = 100
+"""Of a run."""
 
 
 def pause(transaction: Transaction, name: str) -> None:
@@ -108,11 +110,13 @@ def tag(transaction: Transaction, name: str, tags: Iterable[str], *, removed: bo
     """Give a run tags, or take them away; return those that it has then, in alphabetical order.
 
     Raises:
-        InputError: if there is no such run, or a tag cannot be used.
+        InputError: if there is no such run, a tag cannot be used, or they are too many.
     """
     given = {check_name(one.strip(), "tag") for one in tags}
     run = _locked(transaction, name, *RunState)
     found = sorted(set(run.tags) - given if removed else {*run.tags, *given})
+    if len(found) > MAX_TAGS and not removed:
+        raise InputError(f"run {name} would have {len(found)} tags; at most {MAX_TAGS}: take some away")
     transaction.execute(update(RUNS).where(RUNS.c.id == run.id).values(tags=found))
     return found
 

@@ -10,9 +10,10 @@ from restmcts.adapters.sql.reads import queries
 from restmcts.adapters.sql.rows import JsonObject, ListedCheckpoint, ListedDataset
 from restmcts.adapters.sql.state import projects
 from restmcts.adapters.storage.manifests import Manifest, check_file
-from restmcts.adapters.storage.readable import ReadableStore
+from restmcts.adapters.storage.readable import PartsOfFile, ReadableStore
 from restmcts.adapters.storage.uris import ARTIFACT
 from restmcts.errors import InputError
+from starlette.types import Receive, Scope, Send
 
 from restmcts_dashboard.api.access import Reader, Visit
 from restmcts_dashboard.api.answers import answer
@@ -23,9 +24,20 @@ routes = APIRouter(tags=["artifacts"])
 
 
 class FileResponse(StreamingResponse):
-    """A file of an artifact, a part at a time."""
+    """A file of an artifact, a part at a time; it is closed when the caller has it, or is gone."""
 
     media_type = "application/octet-stream"
+
+    def __init__(self, parts: PartsOfFile, status_code: int = 200, num_bytes: int = 0) -> None:
+        super().__init__(parts, status_code, {"Content-Length": str(num_bytes)})
+        self._parts = parts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Send the file."""
+        try:
+            await super().__call__(scope, receive, send)
+        finally:
+            self._parts.close()
 
 
 @routes.get("/runs/{name}/checkpoints", response_model=list[ListedCheckpoint])
@@ -93,8 +105,7 @@ def read_dataset_file(visit: Reader, name: str, phase: str, file: str) -> Respon
 def _file(visit: Visit, uri: str, name: str) -> Response:
     store = _store(visit)
     manifest = store.manifest(uri)
-    size = manifest.files[check_file(manifest, name)].size
-    return FileResponse(store.read(manifest, name), headers={"Content-Length": str(size)})
+    return FileResponse(store.read(manifest, name), num_bytes=manifest.files[check_file(manifest, name)].size)
 
 
 def _store(visit: Visit) -> ReadableStore:

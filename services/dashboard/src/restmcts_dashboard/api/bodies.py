@@ -12,6 +12,7 @@ from restmcts.domain.runs.spec import MAX_ITERATIONS
 from restmcts.domain.text import escaped_text, valid_text
 from restmcts.errors import InputError
 from restmcts.reporting.plain_text import shortened
+from restmcts.usecases.steer import MAX_TAGS
 
 from restmcts_dashboard.bad_requests import in_words
 
@@ -20,7 +21,6 @@ MAX_LISTED = 1000
 MAX_NUMBER = 2**63 - 1
 MAX_CHARACTERS = 500
 MAX_KIND = 100
-MAX_TAGS = 100
 
 Number = Annotated[int, Field(ge=0, le=MAX_NUMBER)]
 """The number of a row, or a place between rows, that a database can be asked for."""

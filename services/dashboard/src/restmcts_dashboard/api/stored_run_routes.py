@@ -22,7 +22,8 @@ from restmcts_dashboard.api.new_runs import check_size, cloned_run
 
 routes = APIRouter(tags=["runs"])
 MAX_COPIED = 50_000
-"""Problems of a run that is cloned: they are in memory at once."""
+MAX_COPIED_CHARACTERS = 2**27
+"""Problems of a run that is cloned, and their characters: they are in memory at once."""
 
 
 @routes.post("/runs/{name}/extend", response_model=ExtendedDocument)
@@ -46,6 +47,11 @@ def clone(visit: Runner, name: str, body: CloneBody) -> Response:
         num_problems = sum(one.num_problems for one in queries.list_problem_sets(transaction, run.id))
         if num_problems > MAX_COPIED:
             raise InputError(f"run {name} has {num_problems:,} problems: over HTTP at most {MAX_COPIED:,} are copied")
+        if (num_characters := queries.num_characters(transaction, run.id)) > MAX_COPIED_CHARACTERS:
+            raise InputError(
+                f"the problems of run {name} have {num_characters:,} characters: over HTTP at most "
+                f"{MAX_COPIED_CHARACTERS:,} are copied"
+            )
         sets = stored_problem_sets(transaction, run.id)
     new = cloned_run(run, sets, body, visit.caller.project)
     with visit.changing("run.clone", new.name, {"of": name}) as transaction:

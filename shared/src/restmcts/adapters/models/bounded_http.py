@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from concurrent.futures import CancelledError, wait
 from contextlib import ExitStack, contextmanager
 from contextvars import ContextVar
-from threading import Lock
+from threading import Lock, Thread, current_thread
 from typing import Any
 from weakref import finalize
 
@@ -21,6 +21,9 @@ from huggingface_hub import get_session, set_client_factory
 
 from restmcts.adapters.models.interruption import SECONDS_BETWEEN_LOOKS, InterruptedCallError, check_interruption
 from restmcts.errors import ModelError, ServerUnavailableError
+
+LOOP = "model-server"
+"""The name of the threads with event loops."""
 
 MAX_ANSWER_BYTES = 32 * 2**20
 MAX_REDIRECTS = 3
@@ -52,7 +55,7 @@ class BoundedTransport(httpx2.BaseTransport):
         self._lock = Lock()
         self._opened = ExitStack()
         # A loop whose thread is gone, as at the end of the interpreter, cannot be asked to end.
-        finalize(self, self._opened.close)
+        finalize(self, _end, self._opened)
         self._portal: BlockingPortal | None = None
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
@@ -81,7 +84,7 @@ class BoundedTransport(httpx2.BaseTransport):
     def _started(self) -> BlockingPortal:
         with self._lock:
             if self._portal is None:
-                self._portal = self._opened.enter_context(start_blocking_portal(name="model-server"))
+                self._portal = self._opened.enter_context(start_blocking_portal(name=LOOP))
                 self._client = self._portal.call(_open_client)
                 self._opened.callback(self._portal.call, self._client.aclose)
             return self._portal
@@ -114,6 +117,16 @@ class BoundedTransport(httpx2.BaseTransport):
                 )
         headers = [pair for pair in response.headers.multi_items() if pair[0].lower() not in _OF_THE_WAY]
         return httpx2.Response(response.status_code, headers=headers, content=b"".join(parts))
+
+
+def _end(opened: ExitStack) -> None:
+    """End the loop of a transport that nobody closed. Whoever collects garbage may be a loop, which
+    cannot wait for its own end.
+    """
+    if current_thread().name == LOOP:
+        Thread(target=opened.close, daemon=True).start()
+    else:
+        opened.close()
 
 
 async def _open_client() -> httpx2.AsyncClient:

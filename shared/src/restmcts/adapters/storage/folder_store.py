@@ -24,6 +24,7 @@ from restmcts.adapters.storage.manifests import (
     read_manifest,
     seen,
 )
+from restmcts.adapters.storage.readable import PartsOfFile
 from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
@@ -104,7 +105,7 @@ class FolderArtifactStore:
             raise StorageError(f"no artifact {uri} in {self._root}")
         return read_manifest(file.read_bytes(), uri)
 
-    def read(self, manifest: Manifest, name: str) -> Iterator[bytes]:
+    def read(self, manifest: Manifest, name: str) -> PartsOfFile:
         """Return the bytes of a file of an artifact, a part at a time; they are not compared.
 
         Raises:
@@ -142,7 +143,7 @@ class FolderArtifactStore:
         shutil.rmtree(doomed, ignore_errors=True)
 
 
-def _parts(file: BinaryIO) -> Iterator[bytes]:
+def _parts(file: BinaryIO) -> PartsOfFile:
     with file:
         while part := file.read(PART_BYTES):
             yield part

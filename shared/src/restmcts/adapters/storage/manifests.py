@@ -105,12 +105,18 @@ def read_manifest(text: str | bytes, uri: str) -> Manifest:
     digests = (_digest(manifest.files), _digest(manifest.files, with_card=True))
     if uri_of(manifest.kind, manifest.digest) != uri or manifest.digest not in digests:
         raise CorruptArtifactError(f"{uri}: {MANIFEST} is of other files than the digest says")
-    outside = [
-        name for name in manifest.files if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts
-    ]
-    if outside:
-        raise CorruptArtifactError(f"{uri}: {MANIFEST} names a file outside the artifact ({outside[0]})")
+    outside = next((name for name in manifest.files if not _is_within(name)), None)
+    if outside is not None:
+        raise CorruptArtifactError(f"{uri}: {MANIFEST} names a file outside the artifact ({outside!r})")
     return manifest
+
+
+def _is_within(name: str) -> bool:
+    """Return whether a file of a folder has that name, as `describe_folder` writes it."""
+    path = PurePosixPath(name)
+    return (
+        path.as_posix() == name and bool(path.parts) and ".." not in path.parts and name[0] != "/" and "\0" not in name
+    )
 
 
 def check_file(manifest: Manifest, name: str) -> str:

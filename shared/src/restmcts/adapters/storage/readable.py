@@ -1,10 +1,13 @@
 """Stores whose files can be read where they are: whoever passes them on keeps no copy."""
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Protocol
 
 from restmcts.adapters.storage.manifests import Manifest
 from restmcts.ports import ArtifactStore
+
+PartsOfFile = Generator[bytes, None, None]
+"""The bytes of a file; whoever does not read them to the end closes it."""
 
 
 class ReadableStore(ArtifactStore, Protocol):
@@ -19,7 +22,7 @@ class ReadableStore(ArtifactStore, Protocol):
         """
         ...
 
-    def read(self, manifest: Manifest, name: str) -> Iterator[bytes]:
+    def read(self, manifest: Manifest, name: str) -> PartsOfFile:
         """Return the bytes of a file of an artifact, a part at a time; they are not compared.
 
         Raises:

@@ -37,6 +37,7 @@ from restmcts.adapters.storage.manifests import (
     seen,
     uri_of,
 )
+from restmcts.adapters.storage.readable import PartsOfFile
 from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
 from restmcts.errors import CorruptArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
@@ -125,7 +126,7 @@ class S3ArtifactStore:
             raise StorageError(f"no artifact {uri} in {self._where}")
         return read_manifest(text, uri)
 
-    def read(self, manifest: Manifest, name: str) -> Iterator[bytes]:
+    def read(self, manifest: Manifest, name: str) -> PartsOfFile:
         """Return the bytes of a file of an artifact as they come, a part at a time; they are not
         compared, and nothing is kept here.
 
@@ -140,7 +141,7 @@ class S3ArtifactStore:
             raise StorageError(f"{uri}: {name} is not in {self._where}")
         return self._parts(uri, response)
 
-    def _parts(self, uri: str, response: Any) -> Iterator[bytes]:
+    def _parts(self, uri: str, response: Any) -> PartsOfFile:
         try:
             with response:
                 yield from response.stream(CHUNK_BYTES)

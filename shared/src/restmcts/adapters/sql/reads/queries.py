@@ -7,7 +7,7 @@ drawn.
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 
-from sqlalchemy import Table, case, func, select
+from sqlalchemy import Table, Text, case, cast, func, select
 
 from restmcts.adapters.sql.database import Transaction
 from restmcts.adapters.sql.reads.tree_counts import ENDED_TREES, TreeCounts, count_if, tree_counts
@@ -317,6 +317,13 @@ def list_problem_sets(transaction: Transaction, run_id: int) -> list[ProblemSet]
         .order_by(PROBLEMS.c.set_name)
     )
     return transaction.rows(ProblemSet, statement)
+
+
+def num_characters(transaction: Transaction, run_id: int) -> int:
+    """Return how many characters the questions and given solutions of a run have."""
+    solution = func.coalesce(func.length(cast(PROBLEMS.c.solution, Text)), 0)
+    statement = select(func.sum(func.length(PROBLEMS.c.question) + solution)).where(PROBLEMS.c.run_id == run_id)
+    return int(transaction.execute(statement).scalar() or 0)
 
 
 def list_problems(transaction: Transaction, run_id: int, set_name: str, limit: int) -> list[ListedProblem]:

@@ -58,11 +58,15 @@ def create_run(
     Raises:
         InputError: if a run has that name.
     """
-    if find_run(transaction, name) is not None:
-        raise InputError(f"a run named {name!r} exists already: choose another name")
     values = {"name": name, "method": method, "seed": seed, "config": config, "max_tokens": max_tokens}
     values |= {"state": RunState.RUNNING.value, "provenance": _with_this_start(transaction, [])}
-    return int(transaction.execute(insert(RUNS).values(**values).returning(RUNS.c.id)).scalar_one())
+    is_sqlite = transaction.connection.dialect.name == "sqlite"
+    # another process may store a run of the same name at the same time
+    new = (sqlite.insert if is_sqlite else postgresql.insert)(RUNS).values(**values)
+    run_id = transaction.execute(new.on_conflict_do_nothing(index_elements=["name"]).returning(RUNS.c.id)).scalar()
+    if run_id is None:
+        raise InputError(f"a run named {name!r} exists already: choose another name")
+    return int(run_id)
 
 
 def find_run(transaction: Transaction, name: str) -> StoredRun | None:
