@@ -54,6 +54,12 @@ class TrainingError(RestMctsError):
     """A training job cannot be done with the data or the machine it was given."""
 
 
+class MissingMachinesError(RestMctsError):
+    """Fewer machines are there than train a model together; its training waits."""
+
+    retryable = True
+
+
 class StorageError(RestMctsError):
     """A database, a bucket or a disk did not take or give back what it should; a retry may help."""
 
@@ -77,10 +83,10 @@ errors of libraries in other languages need not be of the class Exception."""
 
 def is_unavailable(error: BaseException) -> bool:
     """Return whether something that a run needs is not available now, but may be later: a model,
-    an artifact, a store, a plugin.
+    an artifact, a store, a plugin, machines.
     """
     wanting = (CheckpointError, ServerUnavailableError, StorageError, CorruptArtifactError, UnknownEntryError)
-    return isinstance(error, wanting) and not isinstance(error, UnstorableError)
+    return isinstance(error, (*wanting, MissingMachinesError)) and not isinstance(error, UnstorableError)
 
 
 def is_retryable(error: BaseException) -> bool:

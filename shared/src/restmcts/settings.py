@@ -7,11 +7,13 @@ RESTMCTS_SECRETS_DIR, else /run/secrets. Read in the services' apps and the CLI 
 
 import json
 import os
+import re
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
 
-from pydantic import BeforeValidator, Field, SecretStr, ValidationError, field_validator
+from pydantic import BeforeValidator, Field, SecretStr, ValidationError, ValidationInfo, field_validator
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from restmcts.domain.runs.training_settings import Dtype, Sharding
@@ -201,6 +203,16 @@ class VllmServerSettings(BaseSettings):
     vllm_start_seconds: float = Field(default=900.0, gt=0)
 
 
+@dataclass(frozen=True, slots=True)
+class TrainingMachines:
+    """How many machines train one model together, and where the first of them is reached."""
+
+    least: int
+    most: int
+    host: str
+    port: int
+
+
 class Settings(BucketSettings, DashboardSettings):
     """Where the servers are, and how workers behave.
 
@@ -222,7 +234,11 @@ class Settings(BucketSettings, DashboardSettings):
             read; 0: none.
         request_lease_seconds: after which another worker may take the requests of one that is
             silent; leases that are in use are renewed.
-        training_processes: that train one model together, one a GPU.
+        training_processes: of this machine that train one model together, one a GPU.
+        training_nodes: machines that train one model together: a number, or the least and the most
+            as LEAST:MOST.
+        training_rendezvous: HOST:PORT of the first of them, the trainer that takes jobs; the others
+            connect to it, and each opens further ports, so that all must be of one trusted network.
         training_sharding: what each of them keeps: "none", the whole model; "full", its part of the
             weights, gradients and optimizer state, for models too large for one GPU.
         job_lease_seconds: after which another worker may take a training job whose holder is
@@ -254,6 +270,8 @@ class Settings(BucketSettings, DashboardSettings):
     key_value_bytes: int = Field(default=2**30, ge=0)
     request_lease_seconds: float = Field(default=20.0, gt=0)
     training_processes: int = Field(default=1, ge=1)
+    training_nodes: str = "1"
+    training_rendezvous: str = Field(default="", validate_default=True)
     training_sharding: Sharding = "none"
     job_lease_seconds: float = Field(default=60.0, gt=0)
     reconcile_seconds: float = Field(default=15.0, gt=0)
@@ -264,6 +282,38 @@ class Settings(BucketSettings, DashboardSettings):
     log_format: Literal["auto", "json", "text"] = "auto"
     otel_endpoint: str = ""
     worker_events: bool = False
+
+    @field_validator("training_nodes")
+    @classmethod
+    def _are_counts(cls, written: str) -> str:
+        if re.fullmatch(r"\d+(:\d+)?", written) is None:
+            raise ValueError("is no number of machines; write 4, or LEAST:MOST as 2:4")
+        least, most = _least_and_most(written)
+        if not 0 < least <= most:
+            raise ValueError("is no number of machines; the least is at least 1, and the most no less")
+        return written
+
+    @field_validator("training_rendezvous")
+    @classmethod
+    def _is_rendezvous(cls, written: str, others: ValidationInfo) -> str:
+        host, _, port = written.rpartition(":")
+        if written and not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
+            raise ValueError("is no address; write HOST:PORT of the trainer that takes jobs")
+        if not written and _least_and_most(others.data.get("training_nodes", "1"))[1] > 1:
+            raise ValueError("is missing where RESTMCTS_TRAINING_NODES is above 1; write HOST:PORT of the first one")
+        return written
+
+    @property
+    def training_machines(self) -> TrainingMachines | None:
+        """The machines that train together; None where it is this one alone."""
+        least, most = _least_and_most(self.training_nodes)
+        host, _, port = self.training_rendezvous.rpartition(":")
+        return TrainingMachines(least, most, host.strip("[]"), int(port)) if most > 1 else None
+
+
+def _least_and_most(written: str) -> tuple[int, int]:
+    least, _, most = written.partition(":")
+    return int(least), int(most or least)
 
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)

@@ -2,15 +2,17 @@
 JSON, ends when its parent does.
 
 A process of its own gives back all memory when it ends, and leaves the parent free to renew leases.
-Started by torchrun with the file of a single job, several such processes do it together,
-and the first of them speaks.
+Started by torchrun with the file of a single job, several such processes do it together, and the
+first of them speaks. One that no longer reaches the others ends without a word.
 """
 
 import gc
 import json
 import os
+import re
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Iterator
 from dataclasses import asdict
 from importlib import import_module
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 # names of further trackers, as the library knows them: "mlflow", "wandb"; each is set up through
 # its own variables
 TRACKERS = "RESTMCTS_TRACKERS"
+_OF_GLOO = re.compile(r"\bgloo/\S+\.cc:\d")
 
 
 def main() -> None:
@@ -85,13 +88,32 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
         load_same_plugins(request["plugins"])
         job = Job.from_json(request)
         report = run_job(job, _attempt(job, request["shards"], send))
-    except RestMctsError as error:
-        return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
-    except MemoryError:
-        return {"error": "out of memory"}
     except Exception as error:
-        return {"error": f"{type(error).__name__}: {error}"}
+        if "RANK" in os.environ:
+            traceback.print_exc()
+            if _is_cut_off(error):
+                os._exit(1)
+        return _said_of(error)
     return {"report": None if report is None else asdict(report)}
+
+
+def _said_of(error: Exception) -> dict[str, Any]:
+    if isinstance(error, RestMctsError):
+        return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
+    return {"error": "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"}
+
+
+def _is_cut_off(error: BaseException | None) -> bool:
+    """Return whether an error comes of a process that is gone: torch raises a class of its own,
+    gloo anything, with the place in its source.
+    """
+    from torch.distributed import DistError
+
+    while error is not None:
+        if isinstance(error, DistError) or _OF_GLOO.search(str(error)):
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _attempt(job: Job, shards: bool, send: Callable[..., None]) -> "Attempt":

@@ -20,8 +20,9 @@ from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.usecases.storage import sweep_training_states
 from restmcts.usecases.training_jobs import ClaimedJob, NotWanted, TrainingJobs
 
-from restmcts_trainer.job import Job
-from restmcts_trainer.process import TrainingProcess, TrainingProcessDiedError
+from restmcts_trainer.job import Job, Sources
+from restmcts_trainer.machines import FurtherMachines
+from restmcts_trainer.process import MachineLostError, TrainingProcess, TrainingProcessDiedError
 from restmcts_trainer.registration import register, store_checkpoint
 from restmcts_trainer.watcher import Watcher
 
@@ -30,6 +31,8 @@ log = logging.getLogger(__name__)
 LOGS = "training-logs"
 MAX_DEATHS = 3
 """Attempts after which a training whose process died is not started again."""
+MAX_LOSSES = 20
+"""Attempts after which a training that lost a machine is not started again."""
 SECONDS_BEFORE_NAMED = 3600.0
 """Within which the row that names a saved state is there, or will never be."""
 
@@ -47,6 +50,8 @@ class TrainerHandlers:
         self._idle: list[TrainingProcess] = []
         self._busy: list[TrainingProcess] = []
         self._stopping = False
+        wanted = context.settings.training_machines
+        self._machines = None if wanted is None else FurtherMachines(wanted)
 
     def stop(self) -> None:
         """Give up what is being trained, for another worker to begin again; safe in a signal
@@ -57,9 +62,11 @@ class TrainerHandlers:
             process.kill()
 
     def close(self) -> None:
-        """End all training processes that wait for work."""
+        """End all training processes that wait for work, and let further machines go."""
         while self._idle:
             self._idle.pop().close()
+        if self._machines is not None:
+            self._machines.close()
 
     def train(self, message: TrainPolicy | TrainValue) -> None:
         """Train the phase's model, unless another worker does or it is done."""
@@ -96,8 +103,10 @@ class TrainerHandlers:
             shutil.rmtree(folder, ignore_errors=True)
 
     def _begin_again(self, claim: ClaimedJob, error: TrainingProcessDiedError) -> None:
-        """Let the job go on from its saved state where its process died; not without end."""
-        if claim.attempt < MAX_DEATHS:
+        """Let the job go on from its saved state where its process died or a machine was lost; not
+        without end.
+        """
+        if claim.attempt < (MAX_LOSSES if isinstance(error, MachineLostError) else MAX_DEATHS):
             log.warning("phase %s: %s; it is started again", claim.phase.name, error)
             metrics.TRAININGS.labels("given-back").inc()
             self._jobs.begin_again(claim)
@@ -128,13 +137,15 @@ class TrainerHandlers:
         """Train into `folder`; return what the phase's result says of it. Without data the parent
         goes on, or a fresh value model begins.
         """
+        resume_from = self._fetch_saved(claim)
         job = Job(
             phase=claim.phase,
             parent=str(local_path(claim.parent.uri, self._artifacts)),
             dataset=self._artifacts.fetch(claim.dataset.uri),
             folder=folder,
-            resume_from=self._fetch_saved(claim),
+            resume_from=resume_from,
             keeps_log=self._settings.keep_training_logs,
+            sources=Sources(claim.parent.uri, claim.dataset.uri, None if resume_from is None else claim.saved),
         )
         folder.mkdir(parents=True)
         report = self._in_process(job, watcher)
@@ -179,4 +190,6 @@ class TrainerHandlers:
 
     def _new_process(self) -> TrainingProcess:
         settings = self._settings
-        return TrainingProcess(settings.training_threads, settings.training_processes, settings.training_sharding)
+        return TrainingProcess(
+            settings.training_threads, settings.training_processes, settings.training_sharding, self._machines
+        )

@@ -8,6 +8,20 @@ from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainV
 
 
 @dataclass(frozen=True, slots=True)
+class Sources:
+    """URIs of what a job begins with, for machines that fetch it themselves.
+
+    Attributes:
+        parent: also a folder or a hub id, which then is the same everywhere.
+        saved: the state from which it goes on, or None.
+    """
+
+    parent: str
+    dataset: str
+    saved: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Job:
     """A phase with its inputs, and where its outputs go.
 
@@ -18,6 +32,7 @@ class Job:
             and event files beside it.
         resume_from: folder of a saved state, or None.
         keeps_log: whether event files are written.
+        sources: of parent, dataset and `resume_from`; None where no other machine needs them.
     """
 
     phase: TrainPolicyPhase | TrainValuePhase
@@ -26,6 +41,7 @@ class Job:
     folder: Path
     resume_from: Path | None = None
     keeps_log: bool = True
+    sources: Sources | None = None
 
     @property
     def output(self) -> Path:
@@ -36,7 +52,7 @@ class Job:
         return self.folder / "log"
 
     def to_json(self) -> dict[str, Any]:
-        """Return the job as JSON."""
+        """Return the job as JSON, without its sources."""
         phase = TRAINING_PHASE.dump_python(self.phase, mode="json")
         resume_from = None if self.resume_from is None else str(self.resume_from)
         paths = {"dataset": str(self.dataset), "folder": str(self.folder), "resume_from": resume_from}

@@ -15,11 +15,16 @@ from restmcts.domain.runs.training_settings import Sharding, TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
 from restmcts_trainer.job import Job
+from restmcts_trainer.machines import FurtherMachines, Together
 from restmcts_trainer.memory import give_back_memory
 
 
 class TrainingProcessDiedError(TrainingError):
     """The child ended without a word: the system or somebody ended it."""
+
+
+class MachineLostError(TrainingProcessDiedError):
+    """One of the machines that trained together was lost."""
 
 
 class JobWatcher(Protocol):
@@ -42,12 +47,20 @@ class TrainingProcess:
     """A child that does one job after the other; started with the first, ended by `close`, or with
     this process, which gives back what it has freed before each job.
 
-    With several processes they are started for each job, by torchrun; with `sharding`
-    "full" each of them keeps its part of the weights, gradients and optimizer state alone.
+    With several processes, here or with those of further machines, they are started for each job,
+    by torchrun; with `sharding` "full" each of them keeps its part of the weights, gradients and
+    optimizer state alone.
     """
 
-    def __init__(self, num_threads: int | None = None, num_processes: int = 1, sharding: Sharding = "none") -> None:
-        self._num_threads, self._num_processes = num_threads, num_processes
+    def __init__(
+        self,
+        num_threads: int | None = None,
+        num_processes: int = 1,
+        sharding: Sharding = "none",
+        machines: FurtherMachines | None = None,
+    ) -> None:
+        self._num_threads, self._num_processes, self._machines = num_threads, num_processes, machines
+        self._is_alone = num_processes == 1 and machines is None
         self._shards = sharding == "full"
         self._child: subprocess.Popen[str] | None = None
         self._killed = False
@@ -57,15 +70,30 @@ class TrainingProcess:
 
         Raises:
             TrainingError: if training fails.
-            TrainingProcessDiedError: if the child ends without a word.
+            TrainingProcessDiedError: if the child ends without a word, or a machine is lost.
             CheckpointError: if the parent, or a plugin, is not available.
+            MissingMachinesError: if fewer machines are there than train together.
         """
         give_back_memory()
-        child = self._started(job)
+        if self._machines is None:
+            return self._run(job, watcher, None)
+        assert job.sources is not None, "other machines fetch them"
+        request = self._request(job)
+        with self._machines.together(request, job.sources, self._check, self._end) as together:
+            try:
+                return self._run(job, watcher, together)
+            except TrainingProcessDiedError as error:
+                if together.fault is None:
+                    raise
+                kind = MachineLostError if together.has_lost else TrainingProcessDiedError
+                raise kind(together.fault) from error
+
+    def _run(self, job: Job, watcher: JobWatcher, together: Together | None) -> TrainingReport | None:
+        child = self._started(job, together)
         assert child.stdin is not None and child.stdout is not None
         try:
-            if self._num_processes == 1:
-                print(self._request(job), file=child.stdin, flush=True)
+            if self._is_alone:
+                print(json.dumps(self._request(job)), file=child.stdin, flush=True)
             for line in child.stdout:
                 message: dict[str, Any] = json.loads(line)
                 if "step" in message:
@@ -83,44 +111,48 @@ class TrainingProcess:
         self.close()
         raise TrainingProcessDiedError(f"the training process {_end_of(child.returncode)}")
 
-    def _started(self, job: Job) -> subprocess.Popen[str]:
-        if self._num_processes > 1:
+    def _started(self, job: Job, together: Together | None) -> subprocess.Popen[str]:
+        if not self._is_alone:
             self.close()
         if self._child is None or self._child.poll() is not None:
             environment = dict(os.environ)
             if self._num_threads is not None:
                 environment["OMP_NUM_THREADS"] = str(self._num_threads)
-            command = [sys.executable, *self._launcher(), "-m", "restmcts_trainer.child"]
-            if self._num_processes > 1:
-                job_file = job.folder / "job.json"
-                job_file.write_text(self._request(job), encoding="utf-8")
-                command.append(str(job_file))
+            command = [sys.executable, "-m", "restmcts_trainer.child"]
+            if not self._is_alone:
+                place = (
+                    ["--standalone"] if together is None else at_node(0, together.num_nodes, "localhost", together.port)
+                )
+                command = launched(place, self._num_processes, job.folder, self._request(job))
             self._child = start_child(command, environment)
-            if self._killed:
-                self._child.kill()
+            if self._killed or (together is not None and together.fault is not None):
+                self._end()
         return self._child
 
-    def _request(self, job: Job) -> str:
+    def _request(self, job: Job) -> dict[str, Any]:
         """Return a job as the child reads it: with the plugin files of this process, whose entries
         the job may name.
         """
         plugins = {str(plugin.path): plugin.sha256 for plugin in loaded_plugins()}
-        return json.dumps({"plugins": plugins, "shards": self._shards, **job.to_json()})
+        return {"plugins": plugins, "shards": self._shards, **job.to_json()}
 
-    def _launcher(self) -> list[str]:
-        if self._num_processes == 1:
-            return []
-        return ["-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(self._num_processes)]
+    def _check(self) -> None:
+        if self._killed:
+            raise TrainingProcessDiedError("the training process was ended before it began")
 
     def kill(self) -> None:
         """Kill the child, also one that is only being started; `run` then raises. Safe in a
         signal handler.
         """
         self._killed = True
-        if self._child is not None:
-            self._child.kill()
-            if self._num_processes > 1 and self._child.stdin is not None:
-                self._child.stdin.close()  # at which the launched processes end
+        self._end()
+
+    def _end(self) -> None:
+        child = self._child
+        if child is not None:
+            child.kill()
+            if not self._is_alone and child.stdin is not None:
+                child.stdin.close()  # at which the launched processes end
 
     def close(self) -> None:
         """End the child, whatever it does."""
@@ -145,6 +177,30 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> "subp
         env=environment,
         start_new_session=True,
     )
+
+
+def launched(place: Sequence[str], num_processes: int, folder: Path, request: Mapping[str, Any]) -> list[str]:
+    """Return the command by which torchrun starts the processes of this machine, which read the
+    request from the job's folder.
+
+    Args:
+        place: torchrun's arguments that say who the others are.
+    """
+    job_file = folder / "job.json"
+    job_file.write_text(json.dumps(request), encoding="utf-8")
+    processes = ["--nproc-per-node", str(num_processes), "-m", "restmcts_trainer.child", str(job_file)]
+    return [sys.executable, "-m", "torch.distributed.run", *place, *processes]
+
+
+def at_node(rank: int, num_nodes: int, host: str, port: int) -> list[str]:
+    """Return what torchrun is to know of its place among several machines.
+
+    Args:
+        host: of the first machine.
+        port: where the first machine keeps what the processes say of themselves.
+    """
+    first = ["--master-addr", host, "--master-port", str(port)]
+    return ["--nnodes", str(num_nodes), "--node-rank", str(rank), *first]
 
 
 def _end_of(status: int) -> str:

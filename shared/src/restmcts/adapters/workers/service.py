@@ -14,7 +14,7 @@ from typing import Any, TypedDict
 from restmcts.adapters.sql.database import Database
 from restmcts.domain.runs.training_settings import Dtype, Sharding
 from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
-from restmcts.settings import PolicyServerSettings, Settings
+from restmcts.settings import PolicyServerSettings, Settings, TrainingMachines
 
 MODELS_AT_ONCE = 16
 """That a worker of the stack calls side by side: more than the runs that wait at once."""
@@ -92,7 +92,8 @@ class ServiceSettings:
         max_cached_trees: searches that a search worker keeps in memory.
         verify_seconds: limit for one check of an answer.
         job_lease_seconds: after which another worker may take a training job of a silent one.
-        training_processes: that train one model together.
+        training_processes: of this machine that train one model together.
+        training_machines: that do so; None: this one alone.
         training_sharding: what each of them keeps of the model.
         training_threads: of each training process; None: torch's own choice.
         keep_training_logs: write TensorBoard's event files.
@@ -108,6 +109,7 @@ class ServiceSettings:
     verify_seconds: float = 5.0
     job_lease_seconds: float = 60.0
     training_processes: int = 1
+    training_machines: TrainingMachines | None = None
     training_sharding: Sharding = "none"
     training_threads: int | None = None
     keep_training_logs: bool = True
@@ -133,6 +135,7 @@ def settings_of_stack(settings: Settings, servers: PolicyServerSettings) -> Serv
         verify_seconds=settings.verify_seconds,
         job_lease_seconds=settings.job_lease_seconds,
         training_processes=settings.training_processes,
+        training_machines=settings.training_machines,
         training_sharding=settings.training_sharding,
     )
 

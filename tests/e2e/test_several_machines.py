@@ -1,0 +1,152 @@
+"""Machines that train one model together do what one process does, also if one of them is lost and
+another comes.
+
+They are processes of this machine, with a bucket in common and folders of their own.
+"""
+
+import socket
+import subprocess
+import sys
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from restmcts.adapters.sql.database import Database
+from restmcts.adapters.sql.state import runs
+from restmcts.adapters.sql.tables import PhaseState
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
+from restmcts.adapters.workers.service import ServiceContext, ServiceSettings
+from restmcts.domain.problems import Problem
+from restmcts.domain.runs.phases import TrainPolicyPhase
+from restmcts.domain.runs.training_settings import Sharding
+from restmcts.messages.base import Message
+from restmcts.messages.commands import TrainPolicy
+from restmcts.settings import TrainingMachines
+from restmcts_trainer.handlers import TrainerHandlers
+from restmcts_trainer.job import Sources
+from restmcts_trainer.machines import FurtherMachines
+from restmcts_trainer.process import TrainingProcess
+from safetensors.torch import load_file
+
+from tests.e2e.test_several_processes import PHASES, SFT, alone, difference, job_of, train
+
+__all__ = ["alone"]
+
+NUM_STEPS = 12
+Start = Callable[[Path, int], "subprocess.Popen[bytes]"]
+
+
+@pytest.fixture
+def place() -> TrainingMachines:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return TrainingMachines(2, 2, "127.0.0.1", probe.getsockname()[1])
+
+
+@pytest.fixture
+def start_machine(place: TrainingMachines, environment: dict[str, str], tmp_path: Path) -> Iterator[Start]:
+    """Start a further machine with a folder of its own and so many processes for each training."""
+    started: list[subprocess.Popen[bytes]] = []
+
+    def start(bucket: Path, num_processes: int) -> "subprocess.Popen[bytes]":
+        program, folder = Path(__file__).with_name("further_machine_process.py"), tmp_path / f"machine-{len(started)}"
+        arguments = [str(place.port), str(bucket), str(folder), str(num_processes)]
+        started.append(subprocess.Popen([sys.executable, str(program), *arguments], env=environment))
+        return started[-1]
+
+    yield start
+    for machine in started:
+        machine.kill()
+        machine.wait()
+
+
+@pytest.mark.timeout(600)
+@pytest.mark.parametrize(("name", "sharding"), [("value", "none"), ("dpo", "full")])
+def test_several_machines_do_what_one_process_does(
+    name: str,
+    sharding: Sharding,
+    alone: TrainingProcess,
+    place: TrainingMachines,
+    start_machine: Start,
+    puzzle_policy: Path,
+    puzzles: Sequence[Problem],
+    tmp_path: Path,
+) -> None:
+    job = job_of(PHASES[name], puzzle_policy, puzzles, tmp_path)
+    _, _, wanted = train(alone, job)
+    bucket = FolderArtifactStore(tmp_path / "bucket")
+    sources = Sources(str(puzzle_policy), bucket.put(job.dataset, "datasets", {}).uri)
+    start_machine(tmp_path / "bucket", 2)
+    with (
+        closing(FurtherMachines(place)) as machines,
+        closing(TrainingProcess(1, 2, sharding, machines)) as together,
+    ):
+        for folder in ("once", "again"):
+            _, watcher, got = train(together, replace(job, folder=tmp_path / folder, sources=sources))
+            assert watcher.saved == [1, 2, 3]
+            # Those of the further machine are on its own disk.
+            assert watcher.num_processes == 2
+            assert difference(got, wanted) <= 1e-6
+
+
+def waiting_for_training(
+    phase: TrainPolicyPhase, folder: Path, policy: Path, data: Path
+) -> tuple[Database, FolderArtifactStore]:
+    database = Database(f"sqlite:///{folder / 'run.db'}")
+    database.create_tables()
+    artifacts = FolderArtifactStore(folder / "bucket")
+    parent, rows = artifacts.put(policy, "checkpoints", {}), artifacts.put(data, "datasets", {})
+    with database.transaction() as transaction:
+        run_id = runs.create_run(transaction, "run", "rest-mcts", 0, {})
+        runs.add_phases(transaction, run_id, [phase])
+        runs.add_checkpoint(transaction, run_id, "base", "policy", parent.uri, parent.digest)
+        runs.add_dataset(transaction, 1, "train-policy", rows.uri, rows.digest, {"num_rows": 20})
+        runs.set_phase(transaction, 1, PhaseState.TRAINING)
+    return database, artifacts
+
+
+@pytest.mark.timeout(600)
+def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state_with_another(
+    alone: TrainingProcess,
+    place: TrainingMachines,
+    start_machine: Start,
+    puzzle_policy: Path,
+    puzzles: Sequence[Problem],
+    tmp_path: Path,
+) -> None:
+    phase = replace(SFT, training=replace(SFT.training, num_steps=NUM_STEPS))
+    job = job_of(phase, puzzle_policy, puzzles, tmp_path)
+    _, _, wanted = train(alone, job)
+    database, artifacts = waiting_for_training(phase, tmp_path, puzzle_policy, job.dataset)
+    sent: list[Message] = []
+    database.publish = lambda messages, _: sent.extend(messages)
+    machines = [start_machine(tmp_path / "bucket", 2)]
+    steps: list[tuple[int, int]] = []
+
+    def on_step(_: str, step: int, *__: Any) -> None:
+        steps.append((len(machines), step))
+        if steps[-1] == (1, 2):
+            machines[0].kill()
+            machines.append(start_machine(tmp_path / "bucket", 2))
+
+    settings = ServiceSettings(
+        tmp_path / "work", training_threads=1, training_processes=2, training_sharding="full", training_machines=place
+    )
+    trainer = TrainerHandlers(ServiceContext(database, artifacts, settings, on_training_step=on_step))
+    with closing(database), closing(trainer):
+        trainer.train(TrainPolicy(phase_id=1))
+        with database.transaction() as transaction:
+            row: Any = runs.phase_by_id(transaction, 1)
+        assert (row.state, row.attempt) == (PhaseState.TRAINING, 1)
+        assert sent == [TrainPolicy(phase_id=1)], "it is started again at once"
+        assert 0 < row.result["saved_step"] < NUM_STEPS
+        num_before = len(steps)
+        trainer.train(TrainPolicy(phase_id=1))
+        assert steps[num_before] == (2, row.result["saved_step"] + 1)
+        with database.transaction() as transaction:
+            made = runs.checkpoints_of(transaction, 1)["policy-1"]
+    got = load_file(artifacts.fetch(made.uri) / "model.safetensors")
+    assert difference(got, wanted) <= 1e-6
