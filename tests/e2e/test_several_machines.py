@@ -13,7 +13,9 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
+import restmcts_trainer.machines
 from restmcts.adapters.sql.database import Database
 from restmcts.adapters.sql.state import runs
 from restmcts.adapters.sql.tables import PhaseState
@@ -28,10 +30,10 @@ from restmcts.settings import TrainingMachines
 from restmcts_trainer.handlers import TrainerHandlers
 from restmcts_trainer.job import Sources
 from restmcts_trainer.machines import FurtherMachines
-from restmcts_trainer.process import TrainingProcess
+from restmcts_trainer.process import MachineLostError, TrainingProcess, TrainingProcessDiedError
 from safetensors.torch import load_file
 
-from tests.e2e.test_several_processes import PHASES, SFT, alone, difference, job_of, train
+from tests.e2e.test_several_processes import PHASES, SFT, Watcher, alone, difference, job_of, train
 
 __all__ = ["alone"]
 
@@ -92,6 +94,31 @@ def test_several_machines_do_what_one_process_does(
             assert difference(got, wanted) <= 1e-6
 
 
+@pytest.mark.timeout(600)
+def test_a_process_that_dies_on_a_further_machine_ends_the_training_and_frees_the_machine(
+    place: TrainingMachines, start_machine: Start, puzzle_policy: Path, puzzles: Sequence[Problem], tmp_path: Path
+) -> None:
+    """A process there is killed for want of memory, say: no machine is lost."""
+    job = job_of(replace(SFT, training=replace(SFT.training, num_steps=1000)), puzzle_policy, puzzles, tmp_path)
+    bucket = FolderArtifactStore(tmp_path / "bucket")
+    sources = Sources(str(puzzle_policy), bucket.put(job.dataset, "datasets", {}).uri)
+    machine = psutil.Process(start_machine(tmp_path / "bucket", 2).pid)
+
+    class Murderer(Watcher):
+        def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
+            if step == 2 and loss is None:
+                [launcher] = machine.children()
+                launcher.children()[-1].kill()
+
+    job.folder.mkdir()
+    with closing(FurtherMachines(place)) as machines, closing(TrainingProcess(1, 2, "none", machines)) as together:
+        with pytest.raises(TrainingProcessDiedError) as died:
+            together.run(replace(job, sources=sources), Murderer())
+        assert not isinstance(died.value, MachineLostError)
+        while machine.children():
+            assert machine.is_running()
+
+
 def waiting_for_training(
     phase: TrainPolicyPhase, folder: Path, policy: Path, data: Path
 ) -> tuple[Database, FolderArtifactStore]:
@@ -109,13 +136,16 @@ def waiting_for_training(
 
 
 @pytest.mark.timeout(600)
-def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state_with_another(
+@pytest.mark.parametrize("is_replaced", [True, False], ids=["another comes", "one is enough"])
+def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state(
+    is_replaced: bool,
     alone: TrainingProcess,
     place: TrainingMachines,
     start_machine: Start,
     puzzle_policy: Path,
     puzzles: Sequence[Problem],
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     phase = replace(SFT, training=replace(SFT.training, num_steps=NUM_STEPS))
     job = job_of(phase, puzzle_policy, puzzles, tmp_path)
@@ -123,18 +153,24 @@ def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state_with_anoth
     database, artifacts = waiting_for_training(phase, tmp_path, puzzle_policy, job.dataset)
     sent: list[Message] = []
     database.publish = lambda messages, _: sent.extend(messages)
-    machines = [start_machine(tmp_path / "bucket", 2)]
-    steps: list[tuple[int, int]] = []
+    machine = start_machine(tmp_path / "bucket", 2)
+    steps: list[int] = []
 
     def on_step(_: str, step: int, *__: Any) -> None:
-        steps.append((len(machines), step))
-        if steps[-1] == (1, 2):
-            machines[0].kill()
-            machines.append(start_machine(tmp_path / "bucket", 2))
+        steps.append(step)
+        if steps == [1, 2]:
+            machine.kill()
 
+    sharding: Sharding = "full" if is_replaced else "none"
     settings = ServiceSettings(
-        tmp_path / "work", training_threads=1, training_processes=2, training_sharding="full", training_machines=place
+        tmp_path / "work",
+        training_threads=1,
+        training_processes=2,
+        training_sharding=sharding,
+        training_machines=place if is_replaced else replace(place, least=1),
     )
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_MOST", 600.0)
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
     trainer = TrainerHandlers(ServiceContext(database, artifacts, settings, on_training_step=on_step))
     with closing(database), closing(trainer):
         trainer.train(TrainPolicy(phase_id=1))
@@ -143,9 +179,13 @@ def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state_with_anoth
         assert (row.state, row.attempt) == (PhaseState.TRAINING, 1)
         assert sent == [TrainPolicy(phase_id=1)], "it is started again at once"
         assert 0 < row.result["saved_step"] < NUM_STEPS
-        num_before = len(steps)
+        if is_replaced:
+            start_machine(tmp_path / "bucket", 2)
+        else:
+            monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_MOST", 0.0)
+        steps.clear()
         trainer.train(TrainPolicy(phase_id=1))
-        assert steps[num_before] == (2, row.result["saved_step"] + 1)
+        assert steps == list(range(row.result["saved_step"] + 1, NUM_STEPS + 1))
         with database.transaction() as transaction:
             made = runs.checkpoints_of(transaction, 1)["policy-1"]
     got = load_file(artifacts.fetch(made.uri) / "model.safetensors")

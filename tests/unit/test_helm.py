@@ -3,6 +3,7 @@ stored, and in step with the compose file, the roles and the accounts that they 
 """
 
 import json
+import re
 import subprocess
 import sys
 from functools import cache
@@ -185,6 +186,30 @@ def test_gpus_are_asked_for_where_they_are_named() -> None:
     assert pod["nodeSelector"] == {"node.example/gpu": "h100"} and pod["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
+def test_machines_that_train_together_are_an_indexed_job_whose_first_pod_is_found_by_the_others() -> None:
+    text = rendered("nodes")
+    assert "restmcts-trainer" not in named(text, "Deployment") | named(text, "PodDisruptionBudget")
+    jobs = named(text, "Job")
+    [name] = jobs.keys() - {"restmcts-setup"}
+    spec = jobs[name]["spec"]
+    assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 4, 4)
+    container, given = container_of(jobs[name]), variables(container_of(jobs[name]))
+    assert given["RESTMCTS_TRAINING_NODES"] == "4" and container["resources"]["limits"]["nvidia.com/gpu"] == 8
+    host, _, port = given["RESTMCTS_TRAINING_RENDEZVOUS"].partition(":")
+    service = named(text, "Service")[host]["spec"]
+    assert service["ports"][0]["port"] == int(port) and service["clusterIP"] == "None"
+    index = {"batch.kubernetes.io/job-completion-index": "0"}
+    labels = spec["template"]["metadata"]["labels"]
+    assert service["selector"] == labels | index
+    policy = named(text, "NetworkPolicy")["restmcts-trainer"]["spec"]
+    assert {"from": [{"podSelector": {"matchLabels": labels}}]} in policy["ingress"]
+    assert {"to": [{"podSelector": {"matchLabels": labels}}]} in policy["egress"]
+    [command] = re.findall(r"^CMD (.*)$", (ROOT / "services/trainer/Dockerfile").read_text(), re.MULTILINE)
+    assert f"  {' '.join(json.loads(command))} &\n" in container["command"][-1]
+    [other] = named(rendered("nodes", "--set", "image.tag=next"), "Job").keys() - {"restmcts-setup"}
+    assert name != other, "its pods cannot be changed"
+
+
 def test_the_scaler_asks_the_queries_of_the_command_line_and_replicas_are_its_own() -> None:
     stored = json.loads((CHARTS / "restmcts/files/demand.json").read_text(encoding="utf-8"))
     assert stored == DEMAND, "python -m restmcts.adapters.sql.reads.demand > infra/helm/restmcts/files/demand.json"
@@ -219,6 +244,9 @@ def test_pods_reach_their_servers_and_who_needs_no_bucket_does_not_reach_it() ->
         ("workers.trainr.replicas=1", "trainr"),
         ("s3.endpoint=http://s3", "s3.endpoint"),
         ("settings.lower=1", "settings"),
+        ("workers.trainer.nodes=0", "workers.trainer.nodes"),
+        ("workers.trainer.nodes=2,workers.trainer.replicas=2", "workers.trainer.replicas"),
+        ("workers.trainer.nodes=2,autoscaling.enabled=true", "autoscaling.workers.trainer"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: str, complaint: str) -> None:

@@ -5,7 +5,7 @@ app.kubernetes.io/component: {{ .component }}
 {{- end }}
 
 {{- define "restmcts.metadata" -}}
-name: {{ .root.Release.Name }}-{{ .component }}
+name: {{ .root.Release.Name }}-{{ .component }}{{ .suffix }}
 labels:
   {{- include "restmcts.labels" . | nindent 2 }}
   app.kubernetes.io/version: {{ .root.Chart.AppVersion | quote }}
@@ -99,4 +99,67 @@ securityContext:
     defaultMode: 0440
 - name: scratch
   emptyDir: {sizeLimit: {{ .cacheSize | default "1Gi" }}}
+{{- end }}
+
+{{/* A pod of a worker, whose entry in the values is `worker`; in a job it has a `command` instead of the image's. */}}
+{{- define "restmcts.worker" -}}
+{{- $root := .root }}
+{{- $worker := .worker }}
+{{- $models := has .component (list "policy-generator" "prm-scorer" "trainer") -}}
+metadata:
+  labels:
+    {{- include "restmcts.labels" . | nindent 4 }}
+  annotations:
+    prometheus.io/scrape: "true"
+    prometheus.io/port: "9100"
+spec:
+  {{- include "restmcts.podSecurity" . | nindent 2 }}
+  {{- if .command }}
+  restartPolicy: OnFailure
+  {{- end }}
+  # a model's batch, a tree's transaction and a step of training end within it
+  terminationGracePeriodSeconds: 120
+  containers:
+    - name: {{ .component }}
+      {{- with .command }}
+      command:
+        {{- toYaml . | nindent 8 }}
+      {{- end }}
+      image: {{ include "restmcts.image" . }}
+      imagePullPolicy: {{ $root.Values.image.pullPolicy }}
+      {{- include "restmcts.containerSecurity" . | nindent 6 }}
+      env:
+        {{- include "restmcts.environment" . | nindent 8 }}
+        {{- if and $models $root.Values.huggingFace.tokenSecret.name }}
+        - name: HF_TOKEN
+          valueFrom: {secretKeyRef: {name: {{ $root.Values.huggingFace.tokenSecret.name }}, key: {{ $root.Values.huggingFace.tokenSecret.key }}}}
+        {{- end }}
+      ports:
+        - {name: metrics, containerPort: 9100}
+      {{- $beats := list "python" "-m" "restmcts.adapters.workers.heartbeat" "--max-age" "30" }}
+      startupProbe:
+        exec: {command: {{ toJson $beats }}}
+        periodSeconds: 10
+        timeoutSeconds: 10
+        failureThreshold: 30
+      livenessProbe:
+        exec: {command: {{ toJson (concat $beats (list "--max-stuck" (toString $root.Values.maxStuckSeconds))) }}}
+        periodSeconds: 10
+        timeoutSeconds: 10
+        failureThreshold: 3
+      resources:
+        {{- $limits := (($worker.resources).limits) | default dict }}
+        {{- if $worker.gpus }}{{ $limits = merge (dict "nvidia.com/gpu" $worker.gpus) $limits }}{{ end }}
+        requests: {{ toJson ((($worker.resources).requests) | default dict) }}
+        limits: {{ toJson $limits }}
+      volumeMounts:
+        {{- include "restmcts.mounts" . | nindent 8 }}
+  volumes:
+    {{- include "restmcts.volumes" . | nindent 4 }}
+  {{- with $worker.pool }}
+  nodeSelector: {{ toJson . }}
+  {{- end }}
+  {{- with $worker.tolerations }}
+  tolerations: {{ toJson . }}
+  {{- end }}
 {{- end }}

@@ -21,7 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from restmcts.adapters.observability import logs
+from restmcts.adapters.observability import logs, metrics
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.heartbeat import Heartbeat
@@ -158,6 +158,7 @@ def main() -> None:
         signal.signal(asked, lambda *_: sys.exit(0))
     heartbeat = Heartbeat(settings.run_dir)
     heartbeat.start()
+    metrics.begin(settings.metrics_host, settings.metrics_port, settings.run_dir)
     try:
         FurtherMachine(first, open_bucket(settings), settings.run_dir / "training", settings.training_processes).serve()
     finally:

@@ -1,0 +1,118 @@
+"""A trainer that waits for further machines: what it says where they are missing, or cannot have
+what a job begins with; the machines as processes that wait and end.
+"""
+
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import closing
+from pathlib import Path
+
+import pytest
+import restmcts_trainer.machines
+from restmcts.adapters.workers.heartbeat import FILE_NAME
+from restmcts.domain.runs.phases import TrainPolicyPhase
+from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.errors import CheckpointError, InputError, MissingMachinesError, is_unavailable
+from restmcts.settings import TrainingMachines
+from restmcts_trainer.job import Job, Sources
+from restmcts_trainer.machines import FurtherMachines
+
+PROGRAM = Path(__file__).parents[2] / "e2e/further_machine_process.py"
+IN_JOB = Path(__file__).parents[3] / "infra/helm/restmcts/files/training-node.sh"
+
+
+def check() -> None:
+    """Wait as long as it takes."""
+
+
+@pytest.fixture
+def place() -> TrainingMachines:
+    with closing(socket.socket()) as probe:
+        probe.bind(("127.0.0.1", 0))
+        return TrainingMachines(2, 2, "127.0.0.1", probe.getsockname()[1])
+
+
+@pytest.fixture
+def machines(place: TrainingMachines) -> Iterator[FurtherMachines]:
+    with closing(FurtherMachines(place)) as listening:
+        yield listening
+
+
+def test_too_few_machines_make_a_training_wait(
+    machines: FurtherMachines, place: TrainingMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 0.0)
+    with (
+        pytest.raises(MissingMachinesError, match=f"1 of 2 machines.*=127.0.0.1:{place.port}") as refused,
+        machines.together({}, Sources("base", "data"), check, check),
+    ):
+        pytest.fail("there is no other machine")
+    assert is_unavailable(refused.value)
+
+
+def test_two_trainers_of_a_machine_do_not_take_jobs_for_several(
+    machines: FurtherMachines, place: TrainingMachines
+) -> None:
+    with pytest.raises(InputError, match="RESTMCTS_TRAINING_RENDEZVOUS cannot be listened on"):
+        FurtherMachines(place)
+
+
+def test_what_a_machine_cannot_fetch_is_named_and_may_come_later(
+    machines: FurtherMachines, place: TrainingMachines, tmp_path: Path
+) -> None:
+    job = Job(TrainPolicyPhase("policy-1", 1, "base", TrainingSettings()), "base", tmp_path, tmp_path)
+    arguments = [str(place.port), str(tmp_path / "bucket"), str(tmp_path / "machine"), "1"]
+    with subprocess.Popen([sys.executable, str(PROGRAM), *arguments]) as machine:
+        for _ in range(2):  # it waits for the next job all the same
+            with (
+                pytest.raises(CheckpointError, match=r"machine 127.0.0.1: .*artifact:datasets/0"),
+                machines.together(job.to_json(), Sources("base", "artifact:datasets/0"), check, check),
+            ):
+                pytest.fail("it has no data")
+        machine.kill()
+
+
+def environment_of(folder: Path, place: TrainingMachines, nodes: str) -> dict[str, str]:
+    settings = {
+        "DATABASE_URL": "postgresql://there",
+        "REDIS_URL": "redis://there",
+        "S3_ENDPOINT": "127.0.0.1:1",
+        "TRAINING_NODES": nodes,
+        "TRAINING_RENDEZVOUS": f"127.0.0.1:{place.port}",
+        "RUN_DIR": str(folder / "run"),
+        "CACHE_DIR": str(folder / "cache"),
+        "ENV_FILE": "/dev/null",
+        "LOG_FORMAT": "text",
+    }
+    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    named = {f"RESTMCTS_{name}": value for name, value in settings.items()}
+    return {**os.environ, **named, "PATH": path, "JOB_COMPLETION_INDEX": "1"}
+
+
+@pytest.mark.parametrize(
+    ("command", "status"),
+    [(["python", "-m", "restmcts_trainer.further_machine"], 0), (["sh", "-c", IN_JOB.read_text()], 1)],
+    ids=["alone", "in a job, where who ends well is not started again"],
+)
+def test_a_further_machine_gives_signs_of_life_until_it_is_asked_to_end(
+    command: list[str], status: int, place: TrainingMachines, machines: FurtherMachines, tmp_path: Path
+) -> None:
+    environment = environment_of(tmp_path, place, "2:4")
+    with subprocess.Popen(command, env=environment, stderr=subprocess.PIPE, text=True) as machine:
+        assert machine.stderr is not None
+        assert f"waits for trainings at 127.0.0.1:{place.port}" in machine.stderr.readline()
+        assert (tmp_path / "run" / FILE_NAME).is_file()
+        machine.send_signal(signal.SIGTERM)
+        assert machine.wait() == status
+    assert not (tmp_path / "run" / FILE_NAME).exists()
+
+
+def test_a_further_machine_without_others_says_so(place: TrainingMachines, tmp_path: Path) -> None:
+    command = [sys.executable, "-m", "restmcts_trainer.further_machine"]
+    environment = environment_of(tmp_path, place, "1")
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 1 and done.stderr.startswith("RESTMCTS_TRAINING_NODES is 1"), done.stderr
