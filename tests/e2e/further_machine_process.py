@@ -6,7 +6,7 @@ import sys
 from pathlib import Path
 
 from restmcts.adapters.storage.folder_store import FolderArtifactStore
-from restmcts.settings import TrainingMachines
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts_trainer.further_machine import FurtherMachine
 
 if __name__ == "__main__":

@@ -24,9 +24,9 @@ from restmcts.adapters.workers.service import ServiceContext, ServiceSettings
 from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import Sharding
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts.messages.base import Message
 from restmcts.messages.commands import TrainPolicy
-from restmcts.settings import TrainingMachines
 from restmcts_trainer.handlers import TrainerHandlers
 from restmcts_trainer.job import Sources
 from restmcts_trainer.machines import FurtherMachines

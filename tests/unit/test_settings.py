@@ -5,6 +5,7 @@ from collections.abc import Callable
 import pytest
 from pydantic_settings import BaseSettings
 from restmcts import settings
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import InputError
 
 
@@ -84,4 +85,4 @@ def test_machines_that_train_together_need_the_address_of_the_first(monkeypatch:
         settings.load_settings()
     for written, host in (("trainer-0:29400", "trainer-0"), ("[fd00::1]:29400", "fd00::1")):
         monkeypatch.setenv("RESTMCTS_TRAINING_RENDEZVOUS", written)
-        assert settings.load_settings().training_machines == settings.TrainingMachines(2, 4, host, 29400)
+        assert settings.load_settings().training_machines == TrainingMachines(2, 4, host, 29400)

@@ -7,8 +7,6 @@ RESTMCTS_SECRETS_DIR, else /run/secrets. Read in the services' apps and the CLI 
 
 import json
 import os
-import re
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Literal, TypeVar
 from urllib.parse import urlsplit
@@ -17,6 +15,7 @@ from pydantic import BeforeValidator, Field, SecretStr, ValidationError, Validat
 from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict, SettingsError
 
 from restmcts.domain.runs.training_settings import Dtype, Sharding
+from restmcts.domain.training_machines import TrainingMachines, host_and_port, least_and_most
 from restmcts.errors import InputError
 
 EXAMPLE_SECRET = "change-me"
@@ -203,16 +202,6 @@ class VllmServerSettings(BaseSettings):
     vllm_start_seconds: float = Field(default=900.0, gt=0)
 
 
-@dataclass(frozen=True, slots=True)
-class TrainingMachines:
-    """How many machines train one model together, and where the first of them is reached."""
-
-    least: int
-    most: int
-    host: str
-    port: int
-
-
 class Settings(BucketSettings, DashboardSettings):
     """Where the servers are, and how workers behave.
 
@@ -285,35 +274,23 @@ class Settings(BucketSettings, DashboardSettings):
 
     @field_validator("training_nodes")
     @classmethod
-    def _are_counts(cls, written: str) -> str:
-        if re.fullmatch(r"\d+(:\d+)?", written) is None:
-            raise ValueError("is no number of machines; write 4, or LEAST:MOST as 2:4")
-        least, most = _least_and_most(written)
-        if not 0 < least <= most:
-            raise ValueError("is no number of machines; the least is at least 1, and the most no less")
-        return written
+    def _are_counts(cls, nodes: str) -> str:
+        least_and_most(nodes)
+        return nodes
 
     @field_validator("training_rendezvous")
     @classmethod
     def _is_rendezvous(cls, written: str, others: ValidationInfo) -> str:
-        host, _, port = written.rpartition(":")
-        if written and not (host and port.isascii() and port.isdecimal() and 0 < int(port) < 2**16):
-            raise ValueError("is no address; write HOST:PORT of the trainer that takes jobs")
-        if not written and _least_and_most(others.data.get("training_nodes", "1"))[1] > 1:
+        if not written and least_and_most(others.data.get("training_nodes", "1"))[1] > 1:
             raise ValueError("is missing where RESTMCTS_TRAINING_NODES is above 1; write HOST:PORT of the first one")
+        if written:
+            host_and_port(written)
         return written
 
     @property
     def training_machines(self) -> TrainingMachines | None:
         """The machines that train together; None where it is this one alone."""
-        least, most = _least_and_most(self.training_nodes)
-        host, _, port = self.training_rendezvous.rpartition(":")
-        return TrainingMachines(least, most, host.strip("[]"), int(port)) if most > 1 else None
-
-
-def _least_and_most(written: str) -> tuple[int, int]:
-    least, _, most = written.partition(":")
-    return int(least), int(most or least)
+        return TrainingMachines.of(self.training_nodes, self.training_rendezvous)
 
 
 Loaded = TypeVar("Loaded", bound=BaseSettings)

@@ -16,8 +16,8 @@ import restmcts_trainer.machines
 from restmcts.adapters.workers.heartbeat import FILE_NAME
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, is_unavailable
-from restmcts.settings import TrainingMachines
 from restmcts_trainer.job import Job, Sources
 from restmcts_trainer.machines import FurtherMachines
 

@@ -25,10 +25,11 @@ from restmcts.adapters.observability import logs, metrics
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.heartbeat import Heartbeat
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import InputError, RestMctsError, is_unavailable, reason_of
 from restmcts.messages.base import Queue
 from restmcts.ports import ArtifactStore
-from restmcts.settings import TrainingMachines, load_settings
+from restmcts.settings import load_settings
 
 from restmcts_trainer.job import Job, Sources
 from restmcts_trainer.machines import keep_alive

@@ -17,8 +17,8 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, TrainingError
-from restmcts.settings import TrainingMachines
 
 from restmcts_trainer.job import Sources
 

@@ -13,8 +13,9 @@ from typing import Any, TypedDict
 
 from restmcts.adapters.sql.database import Database
 from restmcts.domain.runs.training_settings import Dtype, Sharding
+from restmcts.domain.training_machines import TrainingMachines
 from restmcts.ports import ArtifactStore, StepProposer, StepScorer, Verifier
-from restmcts.settings import PolicyServerSettings, Settings, TrainingMachines
+from restmcts.settings import PolicyServerSettings, Settings
 
 MODELS_AT_ONCE = 16
 """That a worker of the stack calls side by side: more than the runs that wait at once."""
