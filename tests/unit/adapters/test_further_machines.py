@@ -20,9 +20,23 @@ from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, is_unavailable
 from restmcts_trainer.job import Job, Sources
 from restmcts_trainer.machines import FurtherMachines
+from restmcts_trainer.process import TrainingProcess, TrainingProcessDiedError
 
 PROGRAM = Path(__file__).parents[2] / "e2e/further_machine_process.py"
 IN_JOB = Path(__file__).parents[3] / "infra/helm/restmcts/files/training-node.sh"
+
+
+class Watcher:
+    """Of a job of which nothing is heard."""
+
+    def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
+        pytest.fail("nothing trains")
+
+    def on_saved(self, step: int, folder: Path) -> None:
+        pytest.fail("nothing trains")
+
+    def on_smaller(self, micro_batch: int) -> None:
+        pytest.fail("nothing trains")
 
 
 def check() -> None:
@@ -61,16 +75,29 @@ def test_two_trainers_of_a_machine_do_not_take_jobs_for_several(
         FurtherMachines(place)
 
 
+def job_in(folder: Path) -> Job:
+    phase = TrainPolicyPhase("policy-1", 1, "base", TrainingSettings())
+    return Job(phase, "base", folder, folder, sources=Sources("base", "artifact:datasets/0"))
+
+
+def test_a_trainer_that_is_asked_to_end_waits_for_no_machine(machines: FurtherMachines, tmp_path: Path) -> None:
+    with closing(TrainingProcess(machines=machines)) as process:
+        process.kill()
+        with pytest.raises(TrainingProcessDiedError):
+            process.run(job_in(tmp_path), Watcher())
+
+
 def test_what_a_machine_cannot_fetch_is_named_and_may_come_later(
     machines: FurtherMachines, place: TrainingMachines, tmp_path: Path
 ) -> None:
-    job = Job(TrainPolicyPhase("policy-1", 1, "base", TrainingSettings()), "base", tmp_path, tmp_path)
+    job = job_in(tmp_path)
+    assert job.sources is not None
     arguments = [str(place.port), str(tmp_path / "bucket"), str(tmp_path / "machine"), "1"]
     with subprocess.Popen([sys.executable, str(PROGRAM), *arguments]) as machine:
         for _ in range(2):  # it waits for the next job all the same
             with (
                 pytest.raises(CheckpointError, match=r"machine 127.0.0.1: .*artifact:datasets/0"),
-                machines.together(job.to_json(), Sources("base", "artifact:datasets/0"), check, check),
+                machines.together(job.to_json(), job.sources, check, check),
             ):
                 pytest.fail("it has no data")
         machine.kill()

@@ -65,6 +65,7 @@ class FurtherMachine:
                 with socket.create_connection((self._first.host, self._first.port), SECONDS_PER_CALL) as connection:
                     connection.settimeout(None)
                     keep_alive(connection)
+                    _send(connection, number=0)
                     log.info("waits for trainings at %s:%s", self._first.host, self._first.port)
                     self._serve(connection)
             except (OSError, ValueError) as error:

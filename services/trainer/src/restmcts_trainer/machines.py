@@ -1,10 +1,11 @@
 """The further machines of a trainer, seen from the first, which knows the job: they connect to it
 and wait, fetch what a job begins with, and start their processes when it says so.
 
-Lines of JSON over TCP. The first sends the number of a job with `job`, `start` or nothing more,
-which ends it; the others answer with its number and `ready` or `error`, later with `ended`, the
-exit status of their processes. A connection that is closed, or silent, is a machine that is lost.
-Whoever reaches the port may join, as with torch's own: the network must be trusted.
+Lines of JSON over TCP. The others introduce themselves with the number 0. The first sends the
+number of a job with `job`, `start` or nothing more, which ends it; the others answer with its
+number and `ready` or `error`, later with `ended`, the exit status of their processes. A connection
+that is closed, or silent, is a machine that is lost. Whoever reaches the port may join, as with
+torch's own: the network must be trusted.
 """
 
 import json
@@ -14,7 +15,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import closing, contextmanager, suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass
 from typing import Any
 
 from restmcts.domain.training_machines import TrainingMachines
@@ -61,7 +62,7 @@ class Together:
     on_fault: Callable[[], None]
     machines: Sequence[_Machine] = ()
     num_nodes: int = 1
-    port: int = field(default_factory=lambda: _free_port())
+    port: int = 0
     fault: str | None = None
     has_lost: bool = False
 
@@ -116,9 +117,9 @@ class FurtherMachines:
             CheckpointError: if a machine cannot have what the job begins with.
             TrainingError: if a machine cannot do the job.
         """
-        machines = self._gathered(check)
-        one = Together(on_fault, machines, len(machines) + 1)
         with self._changed:
+            machines = self._gathered(check)
+            one = Together(on_fault, machines, len(machines) + 1)
             self._together, self._number = one, self._number + 1
             for machine in machines:
                 machine.said = None
@@ -126,6 +127,7 @@ class FurtherMachines:
             for machine in machines:
                 machine.send(number=self._number, job={**request, "sources": asdict(sources)})
             self._wait_until_ready(one, check)
+            one.port = _free_port()
             for rank, machine in enumerate(machines, start=1):
                 start = {"rank": rank, "num_nodes": one.num_nodes, "port": one.port}
                 machine.send(number=self._number, start=start)
@@ -138,18 +140,17 @@ class FurtherMachines:
 
     def _gathered(self, check: Callable[[], None]) -> list[_Machine]:
         begin, wanted = time.monotonic(), self._wanted
-        with self._changed:
-            while True:
-                check()
-                present, waited = len(self._present) + 1, time.monotonic() - begin
-                if present >= wanted.most or (present >= wanted.least and waited >= SECONDS_FOR_MOST):
-                    return self._present[: wanted.most - 1]
-                if present < wanted.least and waited >= SECONDS_FOR_LEAST:
-                    raise MissingMachinesError(
-                        f"{present} of {wanted.least} machines are there to train together; start more with "
-                        f"RESTMCTS_TRAINING_RENDEZVOUS={wanted.host}:{wanted.port}"
-                    )
-                self._changed.wait(SECONDS_BETWEEN_CHECKS)
+        while True:
+            check()
+            present, waited = len(self._present) + 1, time.monotonic() - begin
+            if present >= wanted.most or (present >= wanted.least and waited >= SECONDS_FOR_MOST):
+                return self._present[: wanted.most - 1]
+            if present < wanted.least and waited >= SECONDS_FOR_LEAST:
+                raise MissingMachinesError(
+                    f"{present} of {wanted.least} machines are there to train together; start more with "
+                    f"RESTMCTS_TRAINING_RENDEZVOUS={wanted.host}:{wanted.port}"
+                )
+            self._changed.wait(SECONDS_BETWEEN_CHECKS)
 
     def _wait_until_ready(self, one: Together, check: Callable[[], None]) -> None:
         with self._changed:
@@ -168,27 +169,29 @@ class FurtherMachines:
                 connection, address = self._server.accept()
                 keep_alive(connection)
                 machine = _Machine(connection, address[0].removeprefix("::ffff:"))
-                with self._changed:
-                    self._present.append(machine)
-                    self._changed.notify_all()
-                log.info("machine %s is there to train together", machine.name)
                 threading.Thread(target=self._listen, args=(machine,), name=machine.name, daemon=True).start()
 
     def _listen(self, machine: _Machine) -> None:
-        with machine.connection, suppress(OSError, ValueError):
+        with machine.connection, suppress(OSError, ValueError, LookupError, TypeError):
             for line in machine.connection.makefile(encoding="utf-8"):
-                said = json.loads(line)
-                with self._changed:
-                    if said["number"] == self._number:
-                        machine.said = said
-                        self._changed.notify_all()
-                        if said.get("ended"):
-                            self._note(machine, f"its processes ended with exit code {said['ended']}")
+                self._hear(machine, json.loads(line))
         with self._changed:
-            self._present.remove(machine)
-            self._note(machine, "it is lost", is_lost=True)
+            if machine in self._present:
+                self._present.remove(machine)
+                self._note(machine, "it is lost", is_lost=True)
+                self._changed.notify_all()
+                log.info("machine %s is gone", machine.name)
+
+    def _hear(self, machine: _Machine, said: dict[str, Any]) -> None:
+        with self._changed:
+            if said["number"] == 0:
+                self._present.append(machine)
+                log.info("machine %s is there to train together", machine.name)
+            elif said["number"] == self._number:
+                machine.said = said
+                if said.get("ended"):
+                    self._note(machine, f"its processes ended with exit code {said['ended']}; its log says more")
             self._changed.notify_all()
-        log.info("machine %s is gone", machine.name)
 
     def _note(self, machine: _Machine, fault: str, *, is_lost: bool = False) -> None:
         one = self._together

@@ -87,6 +87,8 @@ class TrainingProcess:
                     raise
                 kind = MachineLostError if together.has_lost else TrainingProcessDiedError
                 raise kind(together.fault) from error
+            finally:
+                self.close()  # torchrun waits for the others' to end by themselves
 
     def _run(self, job: Job, watcher: JobWatcher, together: Together | None) -> TrainingReport | None:
         child = self._started(job, together)
@@ -206,6 +208,6 @@ def at_node(rank: int, num_nodes: int, host: str, port: int) -> list[str]:
 def _end_of(status: int) -> str:
     """Return how a process ended, for people; for want of memory the system kills with SIGKILL."""
     if status >= 0:
-        return f"ended early, with exit code {status}"
+        return f"ended early, with exit code {status}; the trainer's log says more"
     name = signal.Signals(-status).name
     return f"was ended by {name}" + ("; is there enough memory?" if -status == signal.SIGKILL else "")
