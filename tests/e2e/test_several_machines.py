@@ -104,7 +104,7 @@ def test_a_process_that_dies_on_a_further_machine_ends_the_training_and_frees_th
     sources = Sources(str(puzzle_policy), bucket.put(job.dataset, "datasets", {}).uri)
     machine = psutil.Process(start_machine(tmp_path / "bucket", 2).pid)
 
-    class Murderer(Watcher):
+    class Killer(Watcher):
         def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
             if step == 2 and loss is None:
                 [launcher] = machine.children()
@@ -113,10 +113,10 @@ def test_a_process_that_dies_on_a_further_machine_ends_the_training_and_frees_th
     job.folder.mkdir()
     with closing(FurtherMachines(place)) as machines, closing(TrainingProcess(1, 2, "none", machines)) as together:
         with pytest.raises(TrainingProcessDiedError) as died:
-            together.run(replace(job, sources=sources), Murderer())
+            together.run(replace(job, sources=sources), Killer())
         assert not isinstance(died.value, MachineLostError)
-        while machine.children():
-            assert machine.is_running()
+        psutil.wait_procs(machine.children(recursive=True))
+        assert machine.is_running()
 
 
 def waiting_for_training(

@@ -60,6 +60,7 @@ class FurtherMachine:
 
     def serve(self) -> None:
         """Train whenever the first machine asks for it, and wait for it where it is not there."""
+        reason = ""
         while True:
             try:
                 with socket.create_connection((self._first.host, self._first.port), SECONDS_PER_CALL) as connection:
@@ -69,7 +70,9 @@ class FurtherMachine:
                     log.info("waits for trainings at %s:%s", self._first.host, self._first.port)
                     self._serve(connection)
             except (OSError, ValueError) as error:
-                log.debug("%s:%s: %s", self._first.host, self._first.port, error)
+                if str(error) != reason:  # not again each second
+                    reason = str(error)
+                    log.warning("%s:%s is not reached: %s", self._first.host, self._first.port, reason)
             finally:
                 self._end()
             time.sleep(SECONDS_BETWEEN_CALLS)
@@ -86,7 +89,7 @@ class FurtherMachine:
                 _send(connection, number=number, **self._prepare(message["job"]))
 
     def _prepare(self, request: dict[str, Any]) -> dict[str, object]:
-        """Fetch what a job begins with, and write the job as this machine's processes read it;
+        """Fetch what a job begins with, and keep the job as this machine's processes read it;
         return the answer.
         """
         try:
