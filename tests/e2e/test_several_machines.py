@@ -41,6 +41,12 @@ NUM_STEPS = 12
 Start = Callable[[Path, int], "subprocess.Popen[bytes]"]
 
 
+@pytest.fixture(autouse=True)
+def patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in ("SECONDS_FOR_LEAST", "SECONDS_FOR_MOST"):
+        monkeypatch.setattr(restmcts_trainer.machines, name, 600.0)
+
+
 @pytest.fixture
 def place() -> TrainingMachines:
     with closing(socket.socket()) as probe:
@@ -169,8 +175,6 @@ def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state(
         training_sharding=sharding,
         training_machines=place if is_replaced else replace(place, least=1),
     )
-    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_MOST", 600.0)
-    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
     trainer = TrainerHandlers(ServiceContext(database, artifacts, settings, on_training_step=on_step))
     with closing(database), closing(trainer):
         trainer.train(TrainPolicy(phase_id=1))

@@ -88,8 +88,9 @@ def test_a_trainer_that_is_asked_to_end_waits_for_no_machine(machines: FurtherMa
 
 
 def test_what_a_machine_cannot_fetch_is_named_and_may_come_later(
-    machines: FurtherMachines, place: TrainingMachines, tmp_path: Path
+    machines: FurtherMachines, place: TrainingMachines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
     job = job_in(tmp_path)
     assert job.sources is not None
     arguments = [str(place.port), str(tmp_path / "bucket"), str(tmp_path / "machine"), "1"]
