@@ -23,7 +23,7 @@ PARALLEL := --maxprocesses 8
 unexport PYTHONDONTWRITEBYTECODE
 
 .DEFAULT_GOAL := help
-.PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check mutations results bench bench-gpu bench-scale docs clean
+.PHONY: help setup demo demo-llm env browser quick units test test-engines chaos check charts mutations results bench bench-gpu bench-scale docs clean
 
 help: ## List the targets
 	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-12s  %s\n", $$1, $$2}' Makefile
@@ -95,6 +95,9 @@ $(VLLM)/.set-up-done: tests/engines/vllm-requirements.txt
 		version=$${version%.dist-info}+cpu && cp -r "$$from" "vllm-$$version.dist-info" && cd "vllm-$$version.dist-info" && \
 		sed -i "s/^Name: .*/Name: vllm/; s/^Version: .*/Version: $$version/" METADATA && rm -f entry_points.txt && : > RECORD
 	@touch $@
+
+charts: setup ## Run the Helm charts' containers as rendered, without a cluster: after docker compose build, minutes
+	@$(BIN)/python -m tests.charts.run $(ARGS)
 
 mutations: setup ## Put small faults into copies of the tree: do the tests notice each?
 	@$(BIN)/python tests/mutations/run.py

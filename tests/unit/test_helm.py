@@ -82,6 +82,7 @@ def test_what_is_rendered_is_valid_and_may_do_little(case: str) -> None:
     assert len(pods) == len(WORKERS) + 3
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] and not pod["automountServiceAccountToken"]
+        assert pod["enableServiceLinks"] is False, "RESTMCTS_DASHBOARD_PORT would be one"
         for container in [*pod.get("initContainers", ()), *pod["containers"]]:
             rights = container["securityContext"]
             assert rights["readOnlyRootFilesystem"] and rights["capabilities"] == {"drop": ["ALL"]}

@@ -31,8 +31,10 @@ policy-generator prm-scorer value-labeler trainer dashboard cli
 {{- if has .component (splitList " " (include "restmcts.bucketUsers" .)) }}yes{{ end }}
 {{- end }}
 
+{{/* Links to Services are variables: that to restmcts-dashboard would be the setting RESTMCTS_DASHBOARD_PORT. */}}
 {{- define "restmcts.podSecurity" -}}
 automountServiceAccountToken: false
+enableServiceLinks: false
 securityContext:
   runAsNonRoot: true
   runAsUser: 10001

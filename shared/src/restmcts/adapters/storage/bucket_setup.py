@@ -5,9 +5,11 @@ once before the services start.
 
 reads the administrator's key as a service would read its own (RESTMCTS_S3_*), and leaves each
 service's key in a folder of its own below RESTMCTS_SECRETS_DIR, as files that Settings reads. Run
-again, it fixes what is missing and changes no key.
+again, it fixes what is missing and changes no key. With `--given` the keys there are what services
+already have: a server that makes no accounts with them is refused.
 """
 
+import argparse
 import hashlib
 import json
 import logging
@@ -96,11 +98,17 @@ SERVING = Access(reads=("checkpoints", "datasets"))
 """The dashboard's, where it serves the HTTP API: projects fetch what their runs made."""
 
 
-def set_up(settings: BucketSettings, folder: Path, *, dashboard_serves: bool = False) -> None:
+def set_up(
+    settings: BucketSettings, folder: Path, *, dashboard_serves: bool = False, keys_are_given: bool = False
+) -> None:
     """Make the bucket, the accounts and their key files.
 
+    Args:
+        keys_are_given: to the services, which read no others.
+
     Raises:
-        StorageError: if the server does not come up, or refuses.
+        StorageError: if the server does not come up, or refuses; if keys are given and it manages
+            no accounts.
     """
     accounts = ACCESS | ({"dashboard": SERVING} if dashboard_serves else {})
     keys = {service: _key_of(service, folder / service) for service in accounts}
@@ -109,6 +117,11 @@ def set_up(settings: BucketSettings, folder: Path, *, dashboard_serves: bool = F
         _make_bucket(settings)
         policies = {service: access.policy(settings.s3_bucket) for service, access in accounts.items()}
         if not (_make_minio_users(settings, keys, policies) or _make_iam_users(settings, keys, policies, lost)):
+            if keys_are_given:
+                raise StorageError(
+                    f"{settings.s3_endpoint} makes no accounts for the services' keys; let them use the "
+                    "administrator's key instead (values of the chart: s3.accounts=false)"
+                )
             log.warning("%s manages no accounts: every service gets the administrator's key", settings.s3_endpoint)
             keys = dict.fromkeys(keys, _administrator(settings))
     except (MinioException, MinioAdminException, urllib3.exceptions.HTTPError) as error:
@@ -260,10 +273,13 @@ def _allow(actions: list[str], names: list[str]) -> dict[str, Any]:
 
 def main() -> None:
     """Set up; end with 1 or 2 and one line if it cannot be done."""
+    parser = argparse.ArgumentParser(prog="python -m restmcts.adapters.storage.bucket_setup", description="Set up.")
+    parser.add_argument("--given", action="store_true", help="services already have the keys, and read no others")
+    given = parser.parse_args().given
     logging.basicConfig(level=logging.WARNING, format="%(levelname)s: %(message)s")
     try:
         serves = load_dashboard_settings().api_enabled
-        set_up(load_bucket_settings(), secrets_folder(), dashboard_serves=serves)
+        set_up(load_bucket_settings(), secrets_folder(), dashboard_serves=serves, keys_are_given=given)
     except RestMctsError as error:
         sys.stderr.write(f"error: {error}\n")
         sys.exit(error.exit_code)
