@@ -351,9 +351,6 @@ def test_accounts_can_do_what_their_service_needs_and_no_more(s3_server: Bucket,
             may = name.partition("/")[0] in (access.own, *access.removes)
             with nullcontext() if may else pytest.raises(S3Error, match="Access"):
                 client.remove_object("accounts", name)
-    own = settings.model_copy(update={"s3_access_key": keys_of("cli")[0], "s3_secret_key": SecretStr(keys_of("cli")[1])})
-    with pytest.raises(StorageError, match=r"makes no accounts .*s3\.accounts=false"):
-        set_up(own, tmp_path / "secrets", keys_are_given=True)
 
 
 def free_port() -> int:
