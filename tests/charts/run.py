@@ -18,6 +18,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +36,7 @@ VALUES = (
     *("redis.secret.name=trial-servers", "s3.endpoint=trial-minio:9000", "s3.secure=false"),
     "s3.adminSecret.name=trial-servers",
 )
-DEMO = ("--quick",)
+COUNTS = ("num_trees", "num_solved", "num_tokens", "num_policy_samples", "num_value_samples")
 WAIT_SECONDS = 900
 PATIENT = {"COMPOSE_HTTP_TIMEOUT": str(WAIT_SECONDS)}
 
@@ -131,6 +132,9 @@ class Containers:
             ["docker", "exec", self.of(service), *command], capture_output=True, check=False
         ).returncode
 
+    def has_ended(self, service: str) -> bool:
+        return bool(self.state(service)["Status"] == "exited")
+
     def is_healthy(self, service: str) -> bool:
         return bool(self.state(service)["Health"]["Status"] == "healthy")
 
@@ -144,11 +148,11 @@ def check_start(containers: Containers) -> None:
     services = containers.stack.services
     for name, service in services.items():
         if service["restart"] == "no":
-            until(f"{name} has ended", lambda name=name: containers.state(name)["Status"] == "exited")  # type: ignore[misc]
+            until(f"{name} has ended", partial(containers.has_ended, name))
             if code := containers.state(name)["ExitCode"]:
                 raise Difference(f"{name} ended with {code}")
     for name in (name for name, service in services.items() if "healthcheck" in service):
-        until(f"{name} is healthy", lambda name=name: containers.is_healthy(name))  # type: ignore[misc]
+        until(f"{name} is healthy", partial(containers.is_healthy, name))
     for name, service in services.items():
         for kind, command in service.get("x-probes", {}).items():
             if code := containers.probe(name, command):
@@ -174,6 +178,16 @@ def check_rights(containers: Containers) -> None:
         print(f"ok: {name} is {seen['user']}, writes to {len(seen['writable'])} folders, has {', '.join(seen['keys'])}")
 
 
+def check_upgrade(containers: Containers) -> None:
+    """The setup job runs again, as before an upgrade; the keys of the services stay good."""
+    print(containers.command_line("doctor"))
+    for name, service in containers.stack.services.items():
+        if service["restart"] == "no" and name.startswith("pod-"):
+            output_of("docker", "start", "--attach", containers.of(name))
+    containers.command_line("doctor")
+    print("ok: the setup job ran again, and restmcts doctor finds nothing wrong")
+
+
 def check_stuck(containers: Containers, name: str) -> None:
     """A worker that is stopped fails its liveness probe, and goes on when it is continued."""
     command = containers.stack.services[name]["x-probes"]["livenessProbe"]
@@ -185,20 +199,22 @@ def check_stuck(containers: Containers, name: str) -> None:
 
 def check_run(containers: Containers, folder: Path) -> None:
     """A run whose workers are killed gives what the demo gives in one process."""
-    print(containers.command_line("doctor"))
-    containers.command_line("runs", "create", "first", "--demo", *DEMO)
+    containers.command_line("runs", "create", "first", "--demo", "--quick")
     for name in ("pod-restmcts-tree-search", "pod-restmcts-policy-generator"):
         check_stuck(containers, name)
         # what a kubelet does after failed probes, without the time to end
         output_of("docker", "restart", "--time", "0", containers.of(name))
-        until(f"{name}, killed and started again, is healthy", lambda name=name: containers.is_healthy(name))  # type: ignore[misc]
+        until(f"{name}, killed and started again, is healthy", partial(containers.is_healthy, name))
     containers.command_line("runs", "watch", "first")
     of_stack = json.loads(containers.command_line("runs", "show", "first", "--json"))
-    output_of(str(BIN / "restmcts"), "demo", *DEMO, "--out", str(folder / "demo"))
+    output_of(str(BIN / "restmcts"), "demo", "--quick", "--out", str(folder / "demo"))
     of_process = json.loads(
         output_of(str(BIN / "restmcts"), "runs", "show", "--json", "--workdir", str(folder / "demo"))
     )
-    figures = [[row["greedy_accuracy"] for row in run["iterations"]] for run in (of_stack, of_process)]
+    figures = [
+        [[*(row[name] for name in COUNTS), row["greedy"]["value"]] for row in run["iterations"]]
+        for run in (of_stack, of_process)
+    ]
     if of_stack["state"] != "done" or figures[0] != figures[1]:
         raise Difference(f"run {of_stack['state']}: {figures[0]}; in one process {figures[1]}")
     print(f"ok: the run gives what it gives in one process: {figures[0]}")
@@ -229,6 +245,7 @@ def main(arguments: Sequence[str]) -> int:
     try:
         check_start(containers)
         check_rights(containers)
+        check_upgrade(containers)
         check_run(containers, folder)
         check_end(containers)
     except Difference as difference:

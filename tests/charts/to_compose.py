@@ -186,6 +186,8 @@ class Stack:
     def _container(self, pod: Pod, given: Mapping[str, Any]) -> dict[str, Any]:
         where = f"{pod.service}, container {given['name']}"
         known(where, given, *CONTAINER, *PROBES)
+        if "imagePullPolicy" in given:
+            self.not_checked["imagePullPolicy"] = "images are there"
         variables = self._variables(where, pod, given)
         service: dict[str, Any] = {"image": given["image"], "hostname": pod.hostname, "environment": variables}
         for ours, theirs in (("entrypoint", "command"), ("command", "args")):
@@ -254,6 +256,7 @@ class Stack:
     def _plan(self, where: str, pod: Pod, name: str) -> dict[str, Any]:
         """Return group, mode and files of a volume."""
         if name in pod.claims:
+            self.not_checked["volumeClaimTemplates"] = "a volume has no class and no size here"
             return {"group": pod.group, "mode": GROUPS_FOLDER, "files": {}}
         [volume] = [entry for entry in pod.spec["volumes"] if entry["name"] == name]
         known(where, volume, "name", "secret", "projected", "emptyDir")

@@ -76,7 +76,7 @@ def test_every_container_of_the_stored_rendering_runs_with_its_image_user_and_se
     assert services["pod-restmcts-trainer"]["mem_limit"] == 12 * 2**30
     assert set(stack.not_checked) == {
         *("NetworkPolicy", "PodDisruptionBudget", "Service restmcts-dashboard", "annotations of pods"),
-        *("backoffLimit", "requests of resources", "sizeLimit"),
+        *("backoffLimit", "imagePullPolicy", "requests of resources", "sizeLimit"),
     }
 
 
