@@ -26,6 +26,7 @@ CONTAINER = (
 CONTAINER_RIGHTS = ("allowPrivilegeEscalation", "readOnlyRootFilesystem", "capabilities")
 PROBES = ("startupProbe", "livenessProbe", "readinessProbe")
 TIMES = {"initialDelaySeconds": 0, "periodSeconds": 10, "timeoutSeconds": 1, "failureThreshold": 3}
+INDEX_LABEL = "batch.kubernetes.io/job-completion-index"
 UNITS = {"Ki": 2**10, "Mi": 2**20, "Gi": 2**30}
 
 
@@ -104,7 +105,7 @@ def pods_of(document: Mapping[str, Any]) -> Iterator[Pod]:
         yield Pod(
             service=f"pod-{name}" if alone else f"pod-{name}-{index}",
             hostname=f"{name}-{index}" if is_indexed or kind == "StatefulSet" else name,
-            labels=labels,
+            labels=labels | ({INDEX_LABEL: str(index)} if is_indexed else {}),
             spec=template["spec"],
             is_job=kind == "Job",
             is_hook=bool(hooks),

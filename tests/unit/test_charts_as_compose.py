@@ -157,3 +157,17 @@ def test_an_indexed_job_is_a_container_an_index_with_a_name_of_its_own() -> None
         assert node["environment"] == {"JOB_COMPLETION_INDEX": str(index)}, "a headless service has no links"
         assert node["hostname"] == f"training-{index}" and node["restart"] == "on-failure"
         assert node["networks"]["default"]["aliases"] == ["nodes", f"training-{index}.nodes"]
+
+
+def test_only_the_first_of_the_machines_that_train_together_is_reached_by_the_name_of_the_trainer() -> None:
+    documents = copy.deepcopy(stored("nodes"))
+    for document in documents:
+        if document["kind"] == "Job" and "completions" in document["spec"]:
+            del document["spec"]["template"]["spec"]["containers"][0]["resources"]["limits"]["nvidia.com/gpu"]
+    services = stack_of(documents).compose()["services"]
+    machines = {name: services[name] for name in sorted(services) if name.startswith("pod-restmcts-trainer")}
+    assert [one["networks"]["default"]["aliases"] for one in machines.values()] == [["restmcts-trainer"], [], [], []]
+    for index, one in enumerate(machines.values()):
+        assert one["environment"]["JOB_COMPLETION_INDEX"] == str(index)
+        assert one["environment"]["RESTMCTS_TRAINING_RENDEZVOUS"] == "restmcts-trainer:29400"
+        assert one["entrypoint"][:2] == ["sh", "-c"] and "$$JOB_COMPLETION_INDEX" in one["entrypoint"][2]
