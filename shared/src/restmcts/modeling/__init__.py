@@ -10,5 +10,5 @@ import os
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 # oneDNN keeps a program of some 0.4 MB for each shape of a matrix product in bfloat16, 1,024 of
-# them by default. Lengths of texts are shapes, so that all are used; making one again takes 2 ms.
-os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "32")
+# them by default. Lengths of texts are shapes, so that all are used; making one takes 1 ms.
+os.environ.setdefault("ONEDNN_PRIMITIVE_CACHE_CAPACITY", "256")
