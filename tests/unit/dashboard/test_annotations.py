@@ -18,10 +18,10 @@ TOKEN = "a long token"
 JSON = {"Accept": "application/json"}
 
 
-@pytest.fixture(scope="module")
-def client(folder: Path, tmp_path_factory: pytest.TempPathFactory, served: Callable[[Source], Any]) -> Iterator[Any]:
+@pytest.fixture
+def client(folder: Path, tmp_path: Path, served: Callable[[Source], Any]) -> Iterator[Any]:
     """A dashboard that may be changed, on a work folder of its own."""
-    path = tmp_path_factory.mktemp("annotated") / "run.db"
+    path = tmp_path / "run.db"
     shutil.copy(folder / "run.db", path)
     source = folder_source(path, DashboardSettings(dashboard_token=SecretStr(TOKEN)))
     yield served(source)
