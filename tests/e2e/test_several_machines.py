@@ -25,12 +25,13 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import Sharding
 from restmcts.domain.training_machines import TrainingMachines
+from restmcts.errors import CheckpointError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
 from restmcts_trainer.job import Sources
-from restmcts_trainer.machines import FurtherMachines
-from restmcts_trainer.process import MachineLostError, TrainingProcess, TrainingProcessDiedError
+from restmcts_trainer.machines import FurtherMachines, MachineLostError, TrainingProcessDiedError
+from restmcts_trainer.process import TrainingProcess
 from safetensors.torch import load_file
 
 from tests.e2e.test_several_processes import PHASES, SFT, Watcher, alone, difference, job_of, train
@@ -123,6 +124,23 @@ def test_a_process_that_dies_on_a_further_machine_ends_the_training_and_frees_th
         assert not isinstance(died.value, MachineLostError)
         psutil.wait_procs(machine.children(recursive=True))
         assert machine.is_running()
+
+
+@pytest.mark.timeout(600)
+def test_what_a_process_of_a_further_machine_lacks_is_said_and_may_come_later(
+    place: TrainingMachines, start_machine: Start, puzzle_policy: Path, puzzles: Sequence[Problem], tmp_path: Path
+) -> None:
+    job = job_of(SFT, puzzle_policy, puzzles, tmp_path)
+    bucket = FolderArtifactStore(tmp_path / "bucket")
+    sources = Sources(str(tmp_path / "elsewhere"), bucket.put(job.dataset, "datasets", {}).uri)
+    start_machine(tmp_path / "bucket", 1)
+    job.folder.mkdir()
+    with (
+        closing(FurtherMachines(place)) as machines,
+        closing(TrainingProcess(1, 1, "none", machines)) as together,
+        pytest.raises(CheckpointError, match=r"machine 127.0.0.1: .*elsewhere"),
+    ):
+        together.run(replace(job, sources=sources), Watcher())
 
 
 def waiting_for_training(

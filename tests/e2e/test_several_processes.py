@@ -19,7 +19,8 @@ from restmcts.domain.problems import Problem
 from restmcts.domain.runs.phases import TrainPolicyPhase, TrainValuePhase
 from restmcts.domain.runs.training_settings import Sharding, TrainingReport, TrainingSettings
 from restmcts_trainer.job import Job
-from restmcts_trainer.process import TrainingProcess, TrainingProcessDiedError
+from restmcts_trainer.machines import TrainingProcessDiedError
+from restmcts_trainer.process import TrainingProcess
 from safetensors.torch import load_file
 
 # 20 examples by 7: the last step of an epoch has fewer than there are in a forward pass of both
@@ -51,6 +52,9 @@ class Watcher:
     def __init__(self) -> None:
         self.saved: list[int] = []
         self.num_processes = 0
+
+    def on_wait(self) -> None:
+        pass
 
     def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
         pass

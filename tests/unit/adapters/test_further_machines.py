@@ -2,6 +2,7 @@
 what a job begins with; the machines as processes that wait and end.
 """
 
+import json
 import os
 import signal
 import socket
@@ -13,14 +14,16 @@ from pathlib import Path
 
 import pytest
 import restmcts_trainer.machines
+from restmcts import __version__
 from restmcts.adapters.workers.heartbeat import FILE_NAME
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, is_unavailable
+from restmcts.usecases.training_jobs import NotWanted
 from restmcts_trainer.job import Job, Sources
-from restmcts_trainer.machines import FurtherMachines
-from restmcts_trainer.process import TrainingProcess, TrainingProcessDiedError
+from restmcts_trainer.machines import FurtherMachines, TrainingProcessDiedError
+from restmcts_trainer.process import TrainingProcess
 
 PROGRAM = Path(__file__).parents[2] / "e2e/further_machine_process.py"
 IN_JOB = Path(__file__).parents[3] / "infra/helm/restmcts/files/training-node.sh"
@@ -28,6 +31,9 @@ IN_JOB = Path(__file__).parents[3] / "infra/helm/restmcts/files/training-node.sh
 
 class Watcher:
     """Of a job of which nothing is heard."""
+
+    def on_wait(self) -> None:
+        pass
 
     def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
         pytest.fail("nothing trains")
@@ -102,6 +108,67 @@ def test_what_a_machine_cannot_fetch_is_named_and_may_come_later(
             ):
                 pytest.fail("it has no data")
         machine.kill()
+
+
+def greeted(place: TrainingMachines, version: str = __version__) -> socket.socket:
+    """Return the connection of a machine that introduced itself."""
+    connection = socket.create_connection((place.host, place.port), timeout=60.0)
+    connection.sendall(json.dumps({"number": 0, "version": version}).encode() + b"\n")
+    return connection
+
+
+def test_a_connection_that_fails_keeps_no_other_machine_out(
+    machines: FurtherMachines, place: TrainingMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    refused: list[socket.socket] = []
+
+    def refuse(connection: socket.socket) -> None:
+        monkeypatch.undo()
+        refused.append(connection)
+        raise OSError("Too many open files")
+
+    monkeypatch.setattr(restmcts_trainer.machines, "keep_alive", refuse)
+    with greeted(place), greeted(place):
+        while not machines._present:
+            check()
+    assert refused
+
+
+def test_a_machine_of_another_version_is_let_go(machines: FurtherMachines, place: TrainingMachines) -> None:
+    with greeted(place, "0.0.1") as connection:
+        assert connection.recv(1) == b""
+    assert not machines._present
+
+
+@pytest.mark.parametrize("is_lost", [True, False])
+def test_a_machine_that_is_lost_or_silent_before_it_is_ready_makes_a_training_wait(
+    is_lost: bool, machines: FurtherMachines, place: TrainingMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_READY", 600.0 if is_lost else 0.0)
+    with greeted(place) as connection:
+
+        def leave() -> None:
+            if is_lost and machines._together is not None:
+                connection.close()
+
+        complaint = "it is lost" if is_lost else "did not fetch"
+        with (
+            pytest.raises(MissingMachinesError, match=f"machine 127.0.0.1:? {complaint}"),
+            machines.together({}, Sources("base", "data"), leave, check),
+        ):
+            pytest.fail("it is not ready")
+        if not is_lost:
+            assert connection.makefile().read().count("\n") == 1, "it has the job, and is let go"
+
+
+def test_a_run_that_is_cancelled_waits_for_no_machine(machines: FurtherMachines, tmp_path: Path) -> None:
+    class Cancelled(Watcher):
+        def on_wait(self) -> None:
+            raise NotWanted
+
+    with closing(TrainingProcess(machines=machines)) as process, pytest.raises(NotWanted):
+        process.run(job_in(tmp_path), Cancelled())
 
 
 def environment_of(folder: Path, place: TrainingMachines, nodes: str) -> dict[str, str]:

@@ -19,6 +19,7 @@ from restmcts.errors import StorageError, TrainingError
 from restmcts.messages.base import Message
 from restmcts.messages.commands import TrainPolicy
 from restmcts_trainer.handlers import TrainerHandlers
+from restmcts_trainer.machines import MachineLostError, TrainingProcessDiedError
 from restmcts_trainer.process import TrainingProcess
 
 
@@ -81,6 +82,27 @@ def waiting_for_training(folder: Path, artifacts: Store) -> tuple[Database, Stor
         runs.add_dataset(transaction, 1, "train-policy", data.uri, data.digest, {"num_rows": 1})
         runs.set_phase(transaction, 1, PhaseState.TRAINING, attempt=2)
     return database, artifacts
+
+
+def test_deaths_are_counted_apart_from_lost_machines(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two machines were lost before; the third death ends the job, whatever else was lost."""
+    database, artifacts = waiting_for_training(tmp_path, FolderArtifactStore(tmp_path / "artifacts"))
+    trainer = TrainerHandlers(ServiceContext(database, artifacts, ServiceSettings(tmp_path / "work")))
+    ends = [TrainingProcessDiedError("died"), MachineLostError("lost"), *[TrainingProcessDiedError("died")] * 2]
+    monkeypatch.setattr(TrainingProcess, "run", lambda *_: raised(ends.pop(0)))
+    states = []
+    while ends:
+        trainer.train(TrainPolicy(phase_id=1))
+        with database.transaction() as transaction:
+            row: Any = runs.phase_by_id(transaction, 1)
+        states.append((row.state, row.result.get("num_deaths")))
+    going_on = [(PhaseState.TRAINING, number) for number in (1, 1, 2)]
+    assert states == [*going_on, (PhaseState.FAILED, None)]
+    database.close()
+
+
+def raised(error: Exception) -> None:
+    raise error
 
 
 def test_memory_that_only_saves_time_is_given_up_before_a_training_begins(

@@ -3,7 +3,8 @@ JSON, ends when its parent does.
 
 A process of its own gives back all memory when it ends, and leaves the parent free to renew leases.
 Started by torchrun with the file of a single job, several such processes do it together, and the
-first of them speaks. One that no longer reaches the others ends without a word.
+first of them speaks; the others say what made them fail. One that no longer reaches the others ends
+without a word.
 """
 
 import gc
@@ -39,9 +40,9 @@ def main() -> None:
     """Serve jobs until standard input ends, or the one in a file; a job under way is dropped
     when standard input ends.
     """
+    channel = os.fdopen(os.dup(sys.stdout.fileno()), "w", buffering=1)
     is_first = os.environ.get("RANK", "0") == "0"
-    channel = os.dup(sys.stdout.fileno()) if is_first else os.open(os.devnull, os.O_WRONLY)
-    out = os.fdopen(channel, "w", buffering=1)
+    out = channel if is_first else os.fdopen(os.open(os.devnull, os.O_WRONLY), "w")
     # Whatever a library prints must not mix with the protocol.
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     lines = _lines()
@@ -49,7 +50,8 @@ def main() -> None:
     if len(sys.argv) > 1:
         lines = iter([Path(sys.argv[1]).read_text(encoding="utf-8")])
     for line in lines:
-        print(json.dumps(_serve(json.loads(line), out)), file=out, flush=True)
+        answer = _serve(json.loads(line), out)
+        print(json.dumps(answer), file=channel if "error" in answer else out, flush=True)
         give_back_memory()
 
 
@@ -100,7 +102,8 @@ def _serve(request: dict[str, Any], out: TextIO) -> dict[str, Any]:
 def _said_of(error: Exception) -> dict[str, Any]:
     if isinstance(error, RestMctsError):
         return {"error": str(error), "is_unavailable": isinstance(error, ModelError) or is_unavailable(error)}
-    return {"error": "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"}
+    reason = "out of memory" if isinstance(error, MemoryError) else f"{type(error).__name__}: {error}"
+    return {"error": reason, "is_unavailable": False}
 
 
 def _is_cut_off(error: BaseException | None) -> bool:

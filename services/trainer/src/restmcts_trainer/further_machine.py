@@ -21,6 +21,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from restmcts import __version__
 from restmcts.adapters.observability import logs, metrics
 from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path
@@ -66,7 +67,7 @@ class FurtherMachine:
                 with socket.create_connection((self._first.host, self._first.port), SECONDS_PER_CALL) as connection:
                     connection.settimeout(None)
                     keep_alive(connection)
-                    _send(connection, number=0)
+                    _send(connection, number=0, version=__version__)
                     log.info("waits for trainings at %s:%s", self._first.host, self._first.port)
                     self._serve(connection)
             except (OSError, ValueError) as error:
@@ -135,10 +136,11 @@ class FurtherMachine:
 
 def _report(connection: socket.socket, number: int, child: "subprocess.Popen[str]") -> None:
     assert child.stdout is not None
-    with child.stdout:
-        for _ in child.stdout:
-            pass
-    with suppress(OSError):
+    with child.stdout, suppress(OSError):
+        for line in child.stdout:
+            with suppress(ValueError):  # what torchrun prints is no line of ours
+                said = json.loads(line)
+                _send(connection, number=number, failed=said["error"], is_unavailable=said["is_unavailable"])
         _send(connection, number=number, ended=child.wait())
 
 
@@ -164,8 +166,10 @@ def main() -> None:
     heartbeat = Heartbeat(settings.run_dir)
     heartbeat.start()
     metrics.begin(settings.metrics_host, settings.metrics_port, settings.run_dir)
+    workspace = settings.run_dir / "training"
+    shutil.rmtree(workspace, ignore_errors=True)  # of a process that was killed
     try:
-        FurtherMachine(first, open_bucket(settings), settings.run_dir / "training", settings.training_processes).serve()
+        FurtherMachine(first, open_bucket(settings), workspace, settings.training_processes).serve()
     finally:
         heartbeat.stop()
 

@@ -21,8 +21,8 @@ from restmcts.usecases.storage import sweep_training_states
 from restmcts.usecases.training_jobs import ClaimedJob, NotWanted, TrainingJobs
 
 from restmcts_trainer.job import Job, Sources
-from restmcts_trainer.machines import FurtherMachines
-from restmcts_trainer.process import MachineLostError, TrainingProcess, TrainingProcessDiedError
+from restmcts_trainer.machines import FurtherMachines, MachineLostError, TrainingProcessDiedError
+from restmcts_trainer.process import TrainingProcess
 from restmcts_trainer.registration import register, store_checkpoint
 from restmcts_trainer.watcher import Watcher
 
@@ -30,7 +30,7 @@ log = logging.getLogger(__name__)
 
 LOGS = "training-logs"
 MAX_DEATHS = 3
-"""Attempts after which a training whose process died is not started again."""
+"""Of the processes of a training, after which it is not started again."""
 MAX_LOSSES = 20
 """Attempts after which a training that lost a machine is not started again."""
 SECONDS_BEFORE_NAMED = 3600.0
@@ -106,10 +106,11 @@ class TrainerHandlers:
         """Let the job go on from its saved state where its process died or a machine was lost; not
         without end.
         """
-        if claim.attempt < (MAX_LOSSES if isinstance(error, MachineLostError) else MAX_DEATHS):
+        is_lost = isinstance(error, MachineLostError)
+        if claim.attempt < MAX_LOSSES if is_lost else claim.num_deaths + 1 < MAX_DEATHS:
             log.warning("phase %s: %s; it is started again", claim.phase.name, error)
             metrics.TRAININGS.labels("given-back").inc()
-            self._jobs.begin_again(claim)
+            self._jobs.begin_again(claim, has_died=not is_lost)
         else:
             metrics.TRAININGS.labels("failed").inc()
             self._jobs.fail(claim, f"{reason_of(error)} (attempt {claim.attempt})")

@@ -1,11 +1,11 @@
 """The further machines of a trainer, seen from the first, which knows the job: they connect to it
 and wait, fetch what a job begins with, and start their processes when it says so.
 
-Lines of JSON over TCP. The others introduce themselves with the number 0. The first sends the
-number of a job with `job`, `start` or nothing more, which ends it; the others answer with its
-number and `ready` or `error`, later with `ended`, the exit status of their processes. A connection
-that is closed, or silent, is a machine that is lost. Whoever reaches the port may join, as with
-torch's own: the network must be trusted.
+Lines of JSON over TCP. The others introduce themselves with the number 0 and their version. The
+first sends the number of a job with `job`, `start` or nothing more, which ends it; the others
+answer with its number and `ready` or `error`, later with `failed`, what one of their processes
+says, and `ended`, the exit status of all. A connection that is closed, or silent, is a machine that
+is lost. Whoever reaches the port may join, as with torch's own: the network must be trusted.
 """
 
 import json
@@ -18,6 +18,7 @@ from contextlib import closing, contextmanager, suppress
 from dataclasses import asdict, dataclass
 from typing import Any
 
+from restmcts import __version__
 from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, TrainingError
 
@@ -29,9 +30,21 @@ SECONDS_FOR_LEAST = 60.0
 """Within which the least number of machines is there, or the job waits as blocked."""
 SECONDS_FOR_MOST = 30.0
 """For which machines above the least are waited for."""
+SECONDS_FOR_READY = 1500.0
+"""In which each machine fetches what a job begins with; less than a worker may be without
+progress."""
 SECONDS_BETWEEN_CHECKS = 0.5
-# Together half a minute: after that a machine whose network or power is gone is lost.
-_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4}
+# Half a minute, also after something was sent (in milliseconds): then a machine whose network or
+# power is gone is lost.
+_KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
+
+
+class TrainingProcessDiedError(TrainingError):
+    """A process ended without a word: the system or somebody ended it."""
+
+
+class MachineLostError(TrainingProcessDiedError):
+    """One of the machines that trained together was lost."""
 
 
 @dataclass(eq=False)
@@ -47,6 +60,11 @@ class _Machine:
         with suppress(OSError):
             self.connection.sendall(json.dumps(message).encode() + b"\n")
 
+    def hang_up(self) -> None:
+        """Let a machine go, which may come again."""
+        with suppress(OSError):
+            self.connection.shutdown(socket.SHUT_RDWR)
+
 
 @dataclass(eq=False)
 class Together:
@@ -56,15 +74,13 @@ class Together:
         num_nodes: with the first.
         port: of the first, at which the processes find one another.
         fault: what happened to a further machine or its processes, or None.
-        has_lost: whether it is the machine that is lost.
     """
 
     on_fault: Callable[[], None]
     machines: Sequence[_Machine] = ()
     num_nodes: int = 1
     port: int = 0
-    fault: str | None = None
-    has_lost: bool = False
+    fault: CheckpointError | TrainingError | None = None
 
 
 class FurtherMachines:
@@ -98,8 +114,7 @@ class FurtherMachines:
         self._server.close()
         with self._changed:
             for machine in self._present:
-                with suppress(OSError):
-                    machine.connection.shutdown(socket.SHUT_RDWR)
+                machine.hang_up()
 
     @contextmanager
     def together(
@@ -109,20 +124,17 @@ class FurtherMachines:
         asked to start its processes; end these with the block.
 
         Args:
-            check: is called while the others are waited for; what it raises ends the waiting.
+            check: is called now and then while the others are waited for; what it raises ends the
+                waiting.
             on_fault: is called, by another thread, if a machine is lost or its processes fail.
 
         Raises:
-            MissingMachinesError: if there are too few.
+            MissingMachinesError: if there are too few, or one is lost or silent before it is ready.
             CheckpointError: if a machine cannot have what the job begins with.
             TrainingError: if a machine cannot do the job.
         """
-        with self._changed:
-            machines = self._gathered(check)
-            one = Together(on_fault, machines, len(machines) + 1)
-            self._together, self._number = one, self._number + 1
-            for machine in machines:
-                machine.said = None
+        one = self._gathered(check, on_fault)
+        machines = one.machines
         try:
             for machine in machines:
                 machine.send(number=self._number, job={**request, "sources": asdict(sources)})
@@ -138,38 +150,71 @@ class FurtherMachines:
             for machine in machines:
                 machine.send(number=self._number)
 
-    def _gathered(self, check: Callable[[], None]) -> list[_Machine]:
-        begin, wanted = time.monotonic(), self._wanted
+    def _gathered(self, check: Callable[[], None], on_fault: Callable[[], None]) -> Together:
+        begin = time.monotonic()
         while True:
             check()
-            present, waited = len(self._present) + 1, time.monotonic() - begin
-            if present >= wanted.most or (present >= wanted.least and waited >= SECONDS_FOR_MOST):
-                return self._present[: wanted.most - 1]
-            if present < wanted.least and waited >= SECONDS_FOR_LEAST:
-                raise MissingMachinesError(
-                    f"{present} of {wanted.least} machines are there to train together; start more with "
-                    f"RESTMCTS_TRAINING_RENDEZVOUS={wanted.host}:{wanted.port}"
-                )
-            self._changed.wait(SECONDS_BETWEEN_CHECKS)
+            with self._changed:
+                machines = self._chosen(time.monotonic() - begin)
+                if machines is not None:
+                    for machine in machines:
+                        machine.said = None
+                    self._number += 1
+                    self._together = Together(on_fault, machines, len(machines) + 1)
+                    return self._together
+                self._changed.wait(SECONDS_BETWEEN_CHECKS)
+
+    def _chosen(self, waited: float) -> list[_Machine] | None:
+        """Return who trains with the first; None: others are waited for."""
+        present, wanted = len(self._present) + 1, self._wanted
+        if present >= wanted.most or (present >= wanted.least and waited >= SECONDS_FOR_MOST):
+            return self._present[: wanted.most - 1]
+        if present < wanted.least and waited >= SECONDS_FOR_LEAST:
+            raise MissingMachinesError(
+                f"{present} of {wanted.least} machines are there to train together; start more with "
+                f"RESTMCTS_TRAINING_RENDEZVOUS={wanted.host}:{wanted.port}"
+            )
+        return None
 
     def _wait_until_ready(self, one: Together, check: Callable[[], None]) -> None:
-        with self._changed:
-            while one.fault is None and any(machine.said is None for machine in one.machines):
-                check()
+        begin = time.monotonic()
+        while True:
+            check()
+            with self._changed:
+                silent = [machine for machine in one.machines if machine.said is None]
+                if one.fault is not None or not silent:
+                    break
+                if time.monotonic() - begin >= SECONDS_FOR_READY:
+                    for machine in silent:
+                        machine.hang_up()
+                    raise MissingMachinesError(
+                        f"machine {', '.join(machine.name for machine in silent)} did not fetch what the training "
+                        f"begins with in {SECONDS_FOR_READY:.0f} s"
+                    )
                 self._changed.wait(SECONDS_BETWEEN_CHECKS)
         for machine in one.machines:
             if machine.said is not None and "error" in machine.said:
-                raise (CheckpointError if machine.said["is_unavailable"] else TrainingError)(
-                    f"machine {machine.name}: {machine.said['error']}"
-                )
+                raise _error(machine, machine.said["error"], machine.said["is_unavailable"])
+        if one.fault is not None:
+            raise MissingMachinesError(str(one.fault))
 
     def _accept(self) -> None:
-        with suppress(OSError):
-            while True:
-                connection, address = self._server.accept()
-                keep_alive(connection)
-                machine = _Machine(connection, address[0].removeprefix("::ffff:"))
-                threading.Thread(target=self._listen, args=(machine,), name=machine.name, daemon=True).start()
+        while self._server.fileno() >= 0:
+            try:
+                self._take(*self._server.accept())
+            except (OSError, RuntimeError) as error:
+                if self._server.fileno() >= 0:
+                    log.warning("a further machine is not taken: %s", error)
+                    time.sleep(SECONDS_BETWEEN_CHECKS)
+
+    def _take(self, connection: socket.socket, address: tuple[Any, ...]) -> None:
+        machine = _Machine(connection, address[0].removeprefix("::ffff:"))
+        try:
+            keep_alive(connection)
+            threading.Thread(target=self._listen, args=(machine,), name=machine.name, daemon=True).start()
+        except BaseException:
+            connection.close()
+            raise
 
     def _listen(self, machine: _Machine) -> None:
         with machine.connection, suppress(OSError, ValueError, LookupError, TypeError):
@@ -178,26 +223,43 @@ class FurtherMachines:
         with self._changed:
             if machine in self._present:
                 self._present.remove(machine)
-                self._note(machine, "it is lost", is_lost=True)
+                self._note(machine, MachineLostError(f"machine {machine.name}: it is lost"))
                 self._changed.notify_all()
                 log.info("machine %s is gone", machine.name)
 
     def _hear(self, machine: _Machine, said: dict[str, Any]) -> None:
         with self._changed:
             if said["number"] == 0:
+                if said["version"] != __version__:
+                    log.warning("machine %s is of version %s, this is %s", machine.name, said["version"], __version__)
+                    machine.hang_up()
+                    return
                 self._present.append(machine)
                 log.info("machine %s is there to train together", machine.name)
             elif said["number"] == self._number:
-                machine.said = said
-                if said.get("ended"):
-                    self._note(machine, f"its processes ended with exit code {said['ended']}; its log says more")
+                if "failed" in said:
+                    self._note(machine, _error(machine, said["failed"], said["is_unavailable"]))
+                elif said.get("ended"):
+                    died = f"its processes ended with exit code {said['ended']}; its log says more"
+                    self._note(machine, TrainingProcessDiedError(f"machine {machine.name}: {died}"))
+                elif machine.said is None:
+                    machine.said = said
             self._changed.notify_all()
 
-    def _note(self, machine: _Machine, fault: str, *, is_lost: bool = False) -> None:
+    def _note(self, machine: _Machine, fault: CheckpointError | TrainingError) -> None:
+        """Note what is wrong with a machine; the first fault counts, but that one is lost explains
+        what others say.
+        """
         one = self._together
-        if one is not None and machine in one.machines and one.fault is None:
-            one.fault, one.has_lost = f"machine {machine.name}: {fault}", is_lost
+        if one is None or machine not in one.machines:
+            return
+        if one.fault is None or isinstance(fault, MachineLostError):
+            one.fault = fault
             one.on_fault()
+
+
+def _error(machine: _Machine, reason: str, is_unavailable: bool) -> CheckpointError | TrainingError:
+    return (CheckpointError if is_unavailable else TrainingError)(f"machine {machine.name}: {reason}")
 
 
 def keep_alive(connection: socket.socket) -> None:

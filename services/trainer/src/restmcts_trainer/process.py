@@ -15,20 +15,16 @@ from restmcts.domain.runs.training_settings import Sharding, TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
 from restmcts_trainer.job import Job
-from restmcts_trainer.machines import FurtherMachines, Together
+from restmcts_trainer.machines import FurtherMachines, MachineLostError, Together, TrainingProcessDiedError
 from restmcts_trainer.memory import give_back_memory
-
-
-class TrainingProcessDiedError(TrainingError):
-    """The child ended without a word: the system or somebody ended it."""
-
-
-class MachineLostError(TrainingProcessDiedError):
-    """One of the machines that trained together was lost."""
 
 
 class JobWatcher(Protocol):
     """Is called about a job while it runs; what it raises ends the job."""
+
+    def on_wait(self) -> None:
+        """Take note that the job waits for other machines, now and then."""
+        ...
 
     def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
         """Take note of a step; now and then with the mean loss since the last report."""
@@ -72,21 +68,28 @@ class TrainingProcess:
             TrainingError: if training fails.
             TrainingProcessDiedError: if the child ends without a word, or a machine is lost.
             CheckpointError: if the parent, or a plugin, is not available.
-            MissingMachinesError: if fewer machines are there than train together.
+            MissingMachinesError: if fewer machines are there than train together, or one is lost or
+                silent before they do.
         """
         give_back_memory()
         if self._machines is None:
             return self._run(job, watcher, None)
         assert job.sources is not None, "other machines fetch them"
         request = self._request(job)
-        with self._machines.together(request, job.sources, self._check, self._end) as together:
+
+        def check() -> None:
+            if self._killed:
+                raise TrainingProcessDiedError("the training process was ended before it began")
+            watcher.on_wait()
+
+        with self._machines.together(request, job.sources, check, self._end) as together:
             try:
                 return self._run(job, watcher, together)
-            except TrainingProcessDiedError as error:
-                if together.fault is None:
-                    raise
-                kind = MachineLostError if together.has_lost else TrainingProcessDiedError
-                raise kind(together.fault) from error
+            except TrainingError as error:
+                fault = together.fault
+                if isinstance(fault, MachineLostError) or (fault and isinstance(error, TrainingProcessDiedError)):
+                    raise fault from error
+                raise
             finally:
                 self.close()  # torchrun waits for the others' to end by themselves
 
@@ -105,7 +108,7 @@ class TrainingProcess:
                 elif "micro_batch" in message:
                     watcher.on_smaller(message["micro_batch"])
                 elif "error" in message:
-                    raise (CheckpointError if message.get("is_unavailable") else TrainingError)(message["error"])
+                    raise (CheckpointError if message["is_unavailable"] else TrainingError)(message["error"])
                 else:
                     return None if message["report"] is None else TrainingReport(**message["report"])
         except BrokenPipeError:
@@ -137,10 +140,6 @@ class TrainingProcess:
         """
         plugins = {str(plugin.path): plugin.sha256 for plugin in loaded_plugins()}
         return {"plugins": plugins, "shards": self._shards, **job.to_json()}
-
-    def _check(self) -> None:
-        if self._killed:
-            raise TrainingProcessDiedError("the training process was ended before it began")
 
     def kill(self) -> None:
         """Kill the child, also one that is only being started; `run` then raises. Safe in a

@@ -14,7 +14,7 @@ log = logging.getLogger(__name__)
 
 STATES = "training-states"
 SECONDS_BETWEEN_LOOKS = 0.2
-"""Whether a job is still wanted is asked at most once a step, and not more often than this."""
+"""Whether a job is still wanted is not asked more often than this."""
 
 
 class Watcher:
@@ -27,14 +27,20 @@ class Watcher:
     ) -> None:
         self._jobs, self._artifacts, self._on_progress, self._claim = jobs, artifacts, on_progress, claim
         self._saved = claim.saved
+        self._has_stepped = False
         self._next_look = 0.0
 
     def on_step(self, step: int, num_steps: int, loss: float | None) -> None:
         """Pass a loss on; raise if the job is not wanted any more."""
         if loss is not None:
             self._on_progress(self._claim.phase.name, step, num_steps, loss)
-        if not self._next_look:
+        if not self._has_stepped:
+            self._has_stepped = True
             self._jobs.unblock(self._claim)
+        self.on_wait()
+
+    def on_wait(self) -> None:
+        """Raise if the job is not wanted any more."""
         if time.monotonic() >= self._next_look:
             self._next_look = time.monotonic() + SECONDS_BETWEEN_LOOKS
             self._jobs.check_wanted(self._claim)

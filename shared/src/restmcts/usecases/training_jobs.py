@@ -34,6 +34,7 @@ class ClaimedJob:
         parent: row of the checkpoint that is trained on.
         dataset: row of the phase's data.
         saved: URI of the state that was last saved, or None.
+        num_deaths: attempts before this one whose process died.
     """
 
     phase_id: int
@@ -43,6 +44,7 @@ class ClaimedJob:
     parent: StoredCheckpoint
     dataset: StoredDataset
     saved: str | None
+    num_deaths: int
 
 
 class NotWanted(Exception):
@@ -72,7 +74,8 @@ class TrainingJobs:
             parent = promotions.models(transaction, row.run_id)[phase.needs()[0]]
             dataset = runs.dataset_of(transaction, phase_id)
             assert dataset is not None, "a phase trains once its data are written"
-            return ClaimedJob(phase_id, row.run_id, attempt, phase, parent, dataset, row.result.get("saved"))
+            saved, num_deaths = row.result.get("saved"), row.result.get("num_deaths", 0)
+            return ClaimedJob(phase_id, row.run_id, attempt, phase, parent, dataset, saved, num_deaths)
 
     def renewed(self, claim: ClaimedJob) -> AbstractContextManager[None]:
         """Renew the lease of a job while the block runs."""
@@ -141,11 +144,15 @@ class TrainingJobs:
             if wake:
                 transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
 
-    def begin_again(self, claim: ClaimedJob) -> None:
-        """Let any worker begin the job again, at once; its attempt counts."""
+    def begin_again(self, claim: ClaimedJob, *, has_died: bool) -> None:
+        """Let any worker begin the job again, at once; its attempt counts, and whether its process
+        died.
+        """
         with self.owned(claim) as transaction:
-            if transaction is not None:
-                runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None)
+            row = None if transaction is None else runs.phase_by_id(transaction, claim.phase_id)
+            if transaction is not None and row is not None:
+                result = {**row.result, "num_deaths": claim.num_deaths + has_died}
+                runs.set_phase(transaction, claim.phase_id, PhaseState.TRAINING, lease_until=None, result=result)
                 transaction.emit(COMMANDS[claim.phase.kind](phase_id=claim.phase_id))
 
     def block(self, claim: ClaimedJob, reason: str) -> None:
