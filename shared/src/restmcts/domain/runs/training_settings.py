@@ -12,7 +12,7 @@ from restmcts.errors import InputError
 Schedule = Literal["cosine", "linear", "constant"]
 OptimizerName = Literal["adamw", "muon"]
 # "head": the output layer of a value model alone; its trunk stays as it is, bit by bit.
-Trainable = Literal["auto", "all", "head"]
+Trainable = Literal["all", "head"]
 # What each of several processes keeps of the model that they train: everything, or its part of the
 # weights, gradients and optimizer state.
 Sharding = Literal["none", "full"]
@@ -31,10 +31,6 @@ PolicyObjective = Literal["sft", "dpo"]
 ValueObjective = Literal["mse", "soft", "hard", "orm", "ranking", "siblings", "progress"]
 
 
-LARGE_MODEL = 3_000_000_000
-"""Parameters above which adapters are trained unless all weights are asked for: gradients and
-optimizer of more take over 36 GB."""
-ADAPTER_RANK = 16
 HEAD_OF_VALUES = (
     "trainable = head is for value models: a policy learns with all weights, or with adapters (lora_rank); leave it out"
 )
@@ -76,10 +72,8 @@ class TrainingSettings:
         patience: evaluations in a row without a lower held-out loss after which training ends; the
             best weights are kept. None: train to the end and keep the last.
         trainable: "all" weights, or the "head" alone (value models): the trunk stays as it is.
-            "auto": all weights, but of a model of more than 3 billion parameters adapters of rank
-            16.
         lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
-            what `trainable` says.
+            all weights.
         precision: number format of forward and backward passes; weights and optimizer stay in
             float32. "auto": bfloat16 where the device computes in it quickly, else float32.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping
@@ -109,7 +103,7 @@ class TrainingSettings:
     validation_share: Share = 0.0
     evaluate_steps: AtLeastOne | None = None
     patience: AtLeastOne | None = None
-    trainable: Trainable = "auto"
+    trainable: Trainable = "all"
     lora_rank: AtLeastOne | None = None
     precision: Dtype = "float32"
     gradient_checkpointing: bool = False
@@ -128,14 +122,6 @@ class TrainingSettings:
                 "trainable = head leaves the trunk as it is: leave out lora_rank, which trains adapters in it, and "
                 "gradient_checkpointing, as nothing is kept of its forward pass"
             )
-
-    def adapters_of(self, num_parameters: int) -> int | None:
-        """Return the rank of the adapters that are trained of a model of that size; None: its own
-        weights are.
-        """
-        if self.lora_rank is None and self.trainable == "auto" and num_parameters > LARGE_MODEL:
-            return ADAPTER_RANK
-        return self.lora_rank
 
 
 @dataclass(frozen=True, slots=True)
