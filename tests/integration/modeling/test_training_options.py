@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 import torch
 from restmcts.domain.learning.losses import LikelihoodLoss
+from restmcts.domain.runs import training_settings
 from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
@@ -160,9 +161,15 @@ def test_short_rows_in_half_precision_take_plain_attention_on_a_cpu(
     assert load_policy(tmp_path / "policy").model.config._attn_implementation == "sdpa"
 
 
+@pytest.mark.parametrize("is_large", [True, False])
 @pytest.mark.parametrize("kind", ["policy", "preferences", "value"])
-def test_adapters_are_merged_into_a_plain_checkpoint(parent: Path, tmp_path: Path, kind: str) -> None:
-    settings = replace(SETTINGS, lora_rank=4, num_steps=20)
+def test_adapters_are_merged_into_a_plain_checkpoint(
+    parent: Path, tmp_path: Path, kind: str, is_large: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A large model has them without being asked."""
+    if is_large:
+        monkeypatch.setattr(training_settings, "LARGE_MODEL", 0)
+    settings = replace(SETTINGS, lora_rank=None if is_large else 4, num_steps=20)
     if kind == "value":
         report = train_value(parent, VALUES, settings, tmp_path / "out")
         trained = dict(load_value_model(tmp_path / "out").model.state_dict())

@@ -155,6 +155,26 @@ def test_the_memory_of_a_training_is_what_was_measured(
     assert found == pytest.approx(peak_mib * 2**20, rel=0.2)
 
 
+@pytest.mark.parametrize(
+    ("settings", "num_billions", "rank"),
+    [
+        ({}, 2, None),
+        ({}, 7, 16),
+        ({"lora_rank": 0}, 7, None),
+        ({"trainable": "head"}, 7, None),
+        ({"lora_rank": 4}, 2, 4),
+    ],
+)
+def test_of_a_large_model_adapters_are_trained_unless_all_weights_are_asked_for(
+    settings: dict[str, Any], num_billions: int, rank: int | None
+) -> None:
+    training = TrainingSettings(**settings)
+    assert training.adapters_of(num_billions * 10**9) == rank
+    shape = replace(SMOLLM2, num_parameters=num_billions * 10**9)
+    optimizer = training_parts(TrainedModel("value", shape, training, 200))[2].num_bytes
+    assert (optimizer < 10**9) == (rank is not None or training.trainable == "head")
+
+
 def memory(available_bytes: int | None, **changes: Any) -> MemoryForecast:
     policy = TrainedModel("policy", SMOLLM2, TrainingSettings(batch_size=8, **changes), 200)
     value = TrainedModel("value", SMOLLM2, TrainingSettings(batch_size=4), 200)

@@ -9,7 +9,7 @@ of others it is a guess. Checked on SmolLM2-135M's shape on a CPU
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import ADAPTER_RANK, TrainingSettings
 
 FLOAT32 = 4
 LIBRARY_BYTES = 450 * 2**20
@@ -125,7 +125,8 @@ def _learning(shape: ModelShape, training: TrainingSettings) -> tuple[int, int, 
     """
     if training.trainable == "head":
         return shape.width, 1, 0
-    learning = shape.num_parameters if training.lora_rank is None else training.lora_rank * shape.adapter_width
+    rank = training.adapters_of(shape.num_parameters)
+    learning = shape.num_parameters if rank is None else rank * shape.adapter_width
     # With gradient checkpointing one layer at a time is kept whole, of others their beginning.
     return (learning, 1, shape.num_layers) if training.gradient_checkpointing else (learning, shape.num_layers, 0)
 
@@ -169,9 +170,9 @@ def _advice(trained: Sequence[TrainedModel], kept_bytes: int, short: int) -> lis
     found = []
     for model in trained:
         section, training = f"{model.name}_training", model.training
-        if training.lora_rank is None and training.trainable == "all":
-            saved = 3 * FLOAT32 * (model.shape.num_parameters - 16 * model.shape.adapter_width)
-            found.append((saved, f"--set {section}.lora_rank=16"))
+        if training.adapters_of(model.shape.num_parameters) is None and training.trainable == "all":
+            saved = 3 * FLOAT32 * (model.shape.num_parameters - ADAPTER_RANK * model.shape.adapter_width)
+            found.append((saved, f"--set {section}.lora_rank={ADAPTER_RANK}"))
         if training.batch_size > 1:
             forward = training_parts(model)[-1].num_bytes
             half, more = training.batch_size // 2, 2 * training.gradient_accumulation

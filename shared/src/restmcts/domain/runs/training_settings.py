@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from restmcts.domain.ranges import AtLeastOne, NotNegative, Positive, Share, check_ranges
+from restmcts.domain.ranges import AtLeastOne, AtLeastZero, NotNegative, Positive, Share, check_ranges
 from restmcts.errors import InputError
 
 Schedule = Literal["cosine", "linear", "constant"]
@@ -31,6 +31,10 @@ PolicyObjective = Literal["sft", "dpo"]
 ValueObjective = Literal["mse", "soft", "hard", "orm", "ranking", "siblings", "progress"]
 
 
+LARGE_MODEL = 3_000_000_000
+"""Parameters above which adapters are trained unless all weights are asked for: gradients and
+optimizer of more take over 36 GB."""
+ADAPTER_RANK = 16
 HEAD_OF_VALUES = (
     "trainable = head is for value models: a policy learns with all weights, or with adapters (lora_rank); leave it out"
 )
@@ -72,8 +76,9 @@ class TrainingSettings:
         patience: evaluations in a row without a lower held-out loss after which training ends; the
             best weights are kept. None: train to the end and keep the last.
         trainable: "all" weights, or the "head" alone (value models): the trunk stays as it is.
-        lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); None:
-            all weights.
+        lora_rank: train low-rank adapters of that rank, merged when done (arXiv:2106.09685); 0: no
+            adapters, all weights; None: all weights, but of a model of more than 3 billion
+            parameters adapters of rank 16.
         precision: number format of forward and backward passes; weights and optimizer stay in
             float32. "auto": bfloat16 where the device computes in it quickly, else float32.
         gradient_checkpointing: compute activations again in the backward pass instead of keeping
@@ -104,7 +109,7 @@ class TrainingSettings:
     evaluate_steps: AtLeastOne | None = None
     patience: AtLeastOne | None = None
     trainable: Trainable = "all"
-    lora_rank: AtLeastOne | None = None
+    lora_rank: AtLeastZero | None = None
     precision: Dtype = "float32"
     gradient_checkpointing: bool = False
     packing: bool = False
@@ -117,11 +122,19 @@ class TrainingSettings:
             raise InputError("training setting patience needs held-out problems: give a validation_share above 0")
         if self.packing and self.tree_packing:
             raise InputError("packing lays paths end to end, tree_packing lays them as trees: give one of them")
-        if self.trainable == "head" and (self.lora_rank is not None or self.gradient_checkpointing):
+        if self.trainable == "head" and (self.lora_rank or self.gradient_checkpointing):
             raise InputError(
                 "trainable = head leaves the trunk as it is: leave out lora_rank, which trains adapters in it, and "
                 "gradient_checkpointing, as nothing is kept of its forward pass"
             )
+
+    def adapters_of(self, num_parameters: int) -> int | None:
+        """Return the rank of the adapters that are trained of a model of that size; None: its own
+        weights are.
+        """
+        if self.lora_rank is None and self.trainable == "all" and num_parameters > LARGE_MODEL:
+            return ADAPTER_RANK
+        return self.lora_rank or None
 
 
 @dataclass(frozen=True, slots=True)

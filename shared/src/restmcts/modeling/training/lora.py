@@ -18,14 +18,15 @@ def trained_model(loaded: LoadedModel, settings: TrainingSettings) -> Any:
     """
     if settings.trainable == "head":
         _freeze_trunk(loaded)
-    if settings.lora_rank is None:
+    rank = settings.adapters_of(loaded.model.num_parameters())
+    if rank is None:
         return loaded.model
     from peft import LoraConfig, get_peft_model
 
     is_value = loaded.kind == "value"
     config = LoraConfig(
-        r=settings.lora_rank,
-        lora_alpha=2 * settings.lora_rank,
+        r=rank,
+        lora_alpha=2 * rank,
         target_modules="all-linear",
         task_type="SEQ_CLS" if is_value else "CAUSAL_LM",
     )

@@ -112,7 +112,7 @@ def train_preferences(
         loaded = load_policy(parent_path, template=settings.template, dtype=torch.float32)
         rows = run.usable(loaded, preference_rows(loaded, examples))
         # What TRL would put beside adapters for it is not in parts.
-        needs_reference = settings.lora_rank is None or attempt.shards
+        needs_reference = settings.adapters_of(loaded.model.num_parameters()) is None or attempt.shards
         reference = load_policy(parent_path, dtype=torch.float32) if needs_reference else None
         model = trained_model(loaded, settings)
         trainer = PreferenceTrainer(loaded, model, reference, rows, settings, run.folder, attempt)
