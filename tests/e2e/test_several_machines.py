@@ -183,7 +183,7 @@ def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state(
     def on_step(_: str, step: int, *__: Any) -> None:
         steps.append(step)
         if steps == [1, 2]:
-            machine.kill()
+            machine.kill() if is_replaced else machine.terminate()
 
     sharding: Sharding = "full" if is_replaced else "none"
     settings = ServiceSettings(
@@ -200,6 +200,7 @@ def test_a_training_that_loses_a_machine_goes_on_from_its_saved_state(
             row: Any = runs.phase_by_id(transaction, 1)
         assert (row.state, row.attempt) == (PhaseState.TRAINING, 1)
         assert sent == [TrainPolicy(phase_id=1)], "it is started again at once"
+        assert row.result["num_deaths"] == 0, "also where its processes end before its connection does"
         assert 0 < row.result["saved_step"] < NUM_STEPS
         if is_replaced:
             start_machine(tmp_path / "bucket", 2)

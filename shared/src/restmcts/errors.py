@@ -66,6 +66,10 @@ class StorageError(RestMctsError):
     retryable = True
 
 
+class MissingArtifactError(StorageError):
+    """A bucket answers, and has no such artifact."""
+
+
 class UnstorableError(StorageError):
     """A database does not take these values, however often they are sent."""
 

@@ -8,13 +8,17 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 from collections.abc import Iterator
-from contextlib import closing
+from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import restmcts_trainer.machines
 from restmcts import __version__
+from restmcts.adapters.storage.folder_store import FolderArtifactStore
 from restmcts.adapters.workers.heartbeat import FILE_NAME
 from restmcts.domain.runs.phases import TrainPolicyPhase
 from restmcts.domain.runs.training_settings import TrainingSettings
@@ -22,7 +26,7 @@ from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, is_unavailable
 from restmcts.usecases.training_jobs import NotWanted
 from restmcts_trainer.job import Job, Sources
-from restmcts_trainer.machines import FurtherMachines, TrainingProcessDiedError
+from restmcts_trainer.machines import FurtherMachines, MachineLostError, SavedStateGoneError, TrainingProcessDiedError
 from restmcts_trainer.process import TrainingProcess
 
 PROGRAM = Path(__file__).parents[2] / "e2e/further_machine_process.py"
@@ -110,11 +114,136 @@ def test_what_a_machine_cannot_fetch_is_named_and_may_come_later(
         machine.kill()
 
 
-def greeted(place: TrainingMachines, version: str = __version__) -> socket.socket:
+def test_a_saved_state_that_is_gone_is_reported_as_such(
+    machines: FurtherMachines, place: TrainingMachines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "rows").write_text("data")
+    data = FolderArtifactStore(tmp_path / "bucket").put(tmp_path / "data", "datasets", {}).uri
+    job, sources = job_in(tmp_path), Sources("base", data, "artifact:training-states/0")
+    arguments = [str(place.port), str(tmp_path / "bucket"), str(tmp_path / "machine"), "1"]
+    with subprocess.Popen([sys.executable, str(PROGRAM), *arguments]) as machine:
+        with (
+            pytest.raises(SavedStateGoneError, match=r"machine 127.0.0.1: .*artifact:training-states/0"),
+            machines.together(job.to_json(), sources, check, check),
+        ):
+            pytest.fail("it has no saved state")
+        machine.kill()
+
+
+def said(number: int, **more: object) -> bytes:
+    return json.dumps({"number": number, **more}).encode() + b"\n"
+
+
+GREETING = said(0, version=__version__)
+
+
+def greeted(place: TrainingMachines, greeting: bytes = GREETING) -> socket.socket:
     """Return the connection of a machine that introduced itself."""
     connection = socket.create_connection((place.host, place.port), timeout=60.0)
-    connection.sendall(json.dumps({"number": 0, "version": version}).encode() + b"\n")
+    connection.sendall(greeting)
     return connection
+
+
+def test_a_training_whose_saved_state_is_gone_begins_anew(
+    machines: FurtherMachines, place: TrainingMachines, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
+    saved: list[Any] = []
+
+    def answer(connection: socket.socket) -> None:
+        """Have no saved state, and no data when asked again."""
+        with connection.makefile("rb") as lines:
+            for message in map(json.loads, lines):
+                if "job" in message:
+                    job = message["job"]
+                    saved.append((job["resume_from"], job["sources"]["saved"]))
+                    why = {"error": "gone", "is_unavailable": True, "saved_is_gone": len(saved) == 1}
+                    connection.sendall(said(message["number"], **why))
+
+    sources = Sources("base", "data", "artifact:training-states/0")
+    job = replace(job_in(tmp_path), resume_from=tmp_path / "state", sources=sources)
+    with greeted(place) as connection:
+        machine = threading.Thread(target=answer, args=(connection,))
+        machine.start()
+        with closing(TrainingProcess(machines=machines)) as process, pytest.raises(CheckpointError) as refused:
+            process.run(job, Watcher())
+        machines.close()
+        machine.join()
+    assert not isinstance(refused.value, SavedStateGoneError)
+    assert saved == [(str(tmp_path / "state"), "artifact:training-states/0"), (None, None)]
+
+
+@pytest.mark.parametrize("greeting", [b"", GREETING], ids=["stranger", "machine"])
+@pytest.mark.parametrize(
+    "bytes_",
+    [
+        b"GET / HTTP/1.1\r\n\r\n",
+        bytes(range(256)) + b"\n",
+        b"[]\n",
+        b"{}\n",
+        b'{"number": "0"}\n',
+        b"[" * 200_000 + b"\n",
+        b" " * 2**21,
+    ],
+    ids=["http", "binary", "array", "object", "text", "deep", "long"],
+)
+def test_whoever_says_something_else_is_let_go(
+    bytes_: bytes, greeting: bytes, machines: FurtherMachines, place: TrainingMachines
+) -> None:
+    with greeted(place, greeting + bytes_) as connection:
+        with suppress(ConnectionResetError):
+            assert connection.recv(1) == b""
+        with machines._changed:
+            assert machines._changed.wait_for(lambda: not machines._present, 60.0)
+
+
+def test_whoever_says_nothing_is_let_go(
+    machines: FurtherMachines, place: TrainingMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_GREETING", 0.1)
+    with greeted(place) as machine:
+        with machines._changed:
+            assert machines._changed.wait_for(lambda: machines._present, 60.0)
+        with greeted(place, b"") as silent:
+            assert silent.recv(1) == b""
+        assert machines._present, "who introduced itself may be silent"
+        machine.close()
+
+
+def test_a_machine_that_introduces_itself_twice_is_one_machine(
+    machines: FurtherMachines, place: TrainingMachines
+) -> None:
+    with greeted(place, 2 * GREETING) as machine, greeted(place):
+        with machines._changed:
+            assert machines._changed.wait_for(lambda: len(machines._present) > 1, 60.0)
+        machine.close()
+        with machines._changed:
+            assert machines._changed.wait_for(lambda: len(machines._present) == 1, 60.0)
+
+
+def test_a_loss_explains_a_training_that_failed_before_it_was_noticed(
+    machines: FurtherMachines, place: TrainingMachines, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LEAST", 600.0)
+    monkeypatch.setattr(restmcts_trainer.machines, "SECONDS_FOR_LOSS", 600.0)
+    with greeted(place) as connection:
+
+        def answer() -> None:
+            if machines._together is not None:
+                connection.sendall(said(1, ready=True))
+
+        with machines.together({}, Sources("base", "data"), answer, check) as one:
+            connection.sendall(said(1, ended=1))
+
+            def leave() -> None:
+                with machines._changed:
+                    machines._changed.wait_for(lambda: one.fault is not None)
+                connection.close()
+
+            threading.Thread(target=leave).start()
+            assert isinstance(machines.fault_of(one), MachineLostError)
 
 
 def test_a_connection_that_fails_keeps_no_other_machine_out(
@@ -135,7 +264,7 @@ def test_a_connection_that_fails_keeps_no_other_machine_out(
 
 
 def test_a_machine_of_another_version_is_let_go(machines: FurtherMachines, place: TrainingMachines) -> None:
-    with greeted(place, "0.0.1") as connection:
+    with greeted(place, said(0, version="0.0.1")) as connection:
         assert connection.recv(1) == b""
     assert not machines._present
 

@@ -3,6 +3,7 @@ is given back is as if it had not been begun.
 """
 
 from collections.abc import Callable
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -103,6 +104,30 @@ def test_deaths_are_counted_apart_from_lost_machines(tmp_path: Path, monkeypatch
 
 def raised(error: Exception) -> None:
     raise error
+
+
+@pytest.mark.parametrize("is_away", [True, False], ids=["store away", "state gone"])
+def test_only_a_saved_state_that_is_gone_is_not_waited_for(
+    is_away: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    database, artifacts = waiting_for_training(tmp_path, Away(tmp_path / "artifacts"))
+    with database.transaction() as transaction:
+        runs.set_phase(transaction, 1, PhaseState.TRAINING, result={"saved": "artifact:training-states/0"})
+    resumed: list[Path | None] = []
+    monkeypatch.setattr(TrainingProcess, "run", lambda _, job, __: resumed.append(job.resume_from))
+    if is_away:
+        artifacts.on_fetch = lambda: raised(StorageError("the bucket is away"))
+    trainer = TrainerHandlers(ServiceContext(database, artifacts, ServiceSettings(tmp_path / "work")))
+    with pytest.raises(StorageError) if is_away else nullcontext():
+        trainer.train(TrainPolicy(phase_id=1))
+    with database.transaction() as transaction:
+        row: Any = runs.phase_by_id(transaction, 1)
+    if is_away:
+        assert (row.state, row.result["saved"]) == (PhaseState.TRAINING, "artifact:training-states/0")
+        assert resumed == []
+    else:
+        assert (row.state, resumed) == (PhaseState.DONE, [None])
+    database.close()
 
 
 def test_memory_that_only_saves_time_is_given_up_before_a_training_begins(

@@ -27,14 +27,21 @@ from restmcts.adapters.storage.s3_store import open_bucket
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.heartbeat import Heartbeat
 from restmcts.domain.training_machines import TrainingMachines
-from restmcts.errors import InputError, RestMctsError, is_unavailable, reason_of
+from restmcts.errors import (
+    CorruptArtifactError,
+    InputError,
+    MissingArtifactError,
+    RestMctsError,
+    is_unavailable,
+    reason_of,
+)
 from restmcts.messages.base import Queue
 from restmcts.ports import ArtifactStore
 from restmcts.settings import load_settings
 
 from restmcts_trainer.job import Job, Sources
-from restmcts_trainer.machines import keep_alive
-from restmcts_trainer.process import at_node, launched, start_child
+from restmcts_trainer.machines import SavedStateGoneError, keep_alive, messages
+from restmcts_trainer.process import at_node, kill, launched, start_child
 
 log = logging.getLogger(__name__)
 
@@ -79,11 +86,14 @@ class FurtherMachine:
             time.sleep(SECONDS_BETWEEN_CALLS)
 
     def _serve(self, connection: socket.socket) -> None:
-        for line in connection.makefile(encoding="utf-8"):
-            message = json.loads(line)
+        for message in messages(connection):
             number = message["number"]
             if "start" in message:
-                self._start(connection, number, **message["start"])
+                try:
+                    self._start(connection, number, **message["start"])
+                except (OSError, TypeError) as error:
+                    log.warning("cannot start what the first machine trains: %s", error)
+                    _send(connection, number=number, failed=reason_of(error), is_unavailable=True)
                 continue
             self._end()
             if "job" in message:
@@ -102,21 +112,32 @@ class FurtherMachine:
                 parent=str(local_path(sources.parent, self._artifacts)),
                 dataset=self._artifacts.fetch(sources.dataset),
                 folder=self._folder,
-                resume_from=None if sources.saved is None else self._artifacts.fetch(sources.saved),
+                resume_from=None if sources.saved is None else self._saved_state(sources.saved),
             )
             self._request = {**request, **job.to_json()}
         except Exception as error:
             log.warning("cannot do what the first machine trains: %s", error)
-            return {"error": reason_of(error), "is_unavailable": is_unavailable(error) or isinstance(error, OSError)}
+            return {
+                "error": reason_of(error),
+                "is_unavailable": is_unavailable(error) or isinstance(error, OSError),
+                "saved_is_gone": isinstance(error, SavedStateGoneError),
+            }
         return {"ready": True}
 
+    def _saved_state(self, uri: str) -> Path:
+        try:
+            return self._artifacts.fetch(uri)
+        except (MissingArtifactError, CorruptArtifactError) as error:
+            raise SavedStateGoneError(f"the saved state is gone: {error}") from error
+
     def _start(self, connection: socket.socket, number: int, rank: int, num_nodes: int, port: int) -> None:
-        assert self._folder is not None
+        if self._folder is None:
+            raise ValueError("what is to start was not announced")
         place = at_node(rank, num_nodes, connection.getpeername()[0], port)
         command = launched(place, self._num_processes, self._folder, self._request)
         self._child = start_child(command, os.environ)
         arguments = (connection, number, self._child)
-        self._reporter = threading.Thread(target=_report, args=arguments, name="reporter", daemon=True)
+        self._reporter = threading.Thread(target=self._report, args=arguments, name="reporter", daemon=True)
         self._reporter.start()
 
     def _end(self) -> None:
@@ -124,7 +145,7 @@ class FurtherMachine:
         child, self._child = self._child, None
         folder, self._folder = self._folder, None
         if child is not None:
-            child.kill()
+            kill(child)
             if child.stdin is not None:
                 child.stdin.close()  # at which the launched processes end
         if self._reporter is not None:
@@ -133,15 +154,16 @@ class FurtherMachine:
         if folder is not None:
             shutil.rmtree(folder, ignore_errors=True)
 
-
-def _report(connection: socket.socket, number: int, child: "subprocess.Popen[str]") -> None:
-    assert child.stdout is not None
-    with child.stdout, suppress(OSError):
-        for line in child.stdout:
-            with suppress(ValueError):  # what torchrun prints is no line of ours
-                said = json.loads(line)
-                _send(connection, number=number, failed=said["error"], is_unavailable=said["is_unavailable"])
-        _send(connection, number=number, ended=child.wait())
+    def _report(self, connection: socket.socket, number: int, child: "subprocess.Popen[str]") -> None:
+        assert child.stdout is not None
+        with child.stdout, suppress(OSError):
+            for line in child.stdout:
+                with suppress(ValueError, LookupError, TypeError):  # what torchrun prints is no line of ours
+                    said = json.loads(line)
+                    _send(connection, number=number, failed=said["error"], is_unavailable=said["is_unavailable"])
+            status = child.wait()
+            if self._child is child:  # else this machine ended it
+                _send(connection, number=number, ended=status)
 
 
 def _send(connection: socket.socket, **message: object) -> None:

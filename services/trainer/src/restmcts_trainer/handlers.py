@@ -15,7 +15,16 @@ from restmcts.adapters.observability import metrics
 from restmcts.adapters.storage.uris import local_path
 from restmcts.adapters.workers.service import ServiceContext
 from restmcts.domain.runs.training_settings import TrainingReport
-from restmcts.errors import LEAVING, RestMctsError, StorageError, is_retryable, is_unavailable, reason_of
+from restmcts.errors import (
+    LEAVING,
+    CorruptArtifactError,
+    MissingArtifactError,
+    RestMctsError,
+    StorageError,
+    is_retryable,
+    is_unavailable,
+    reason_of,
+)
 from restmcts.messages.commands import TrainPolicy, TrainValue
 from restmcts.usecases.storage import sweep_training_states
 from restmcts.usecases.training_jobs import ClaimedJob, NotWanted, TrainingJobs
@@ -159,17 +168,15 @@ class TrainerHandlers:
         return result
 
     def _fetch_saved(self, claim: ClaimedJob) -> Path | None:
-        """Return the last saved state; None where there is none, or it is not available: training
-        then begins anew.
+        """Return the last saved state; None where there is none, or it is no more: training then
+        begins anew.
         """
         if claim.saved is None:
             return None
         try:
             return self._artifacts.fetch(claim.saved)
-        except RestMctsError as error:
-            log.warning(
-                "phase %s starts from the beginning: its saved state is not available (%s)", claim.phase.name, error
-            )
+        except (MissingArtifactError, CorruptArtifactError) as error:
+            log.warning("phase %s starts from the beginning: its saved state is gone (%s)", claim.phase.name, error)
             return None
 
     def _in_process(self, job: Job, watcher: Watcher) -> TrainingReport | None:

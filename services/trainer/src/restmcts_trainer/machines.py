@@ -34,6 +34,12 @@ SECONDS_FOR_READY = 1500.0
 """In which each machine fetches what a job begins with; less than a worker may be without
 progress."""
 SECONDS_BETWEEN_CHECKS = 0.5
+SECONDS_FOR_GREETING = 30.0
+"""In which whoever connects introduces itself."""
+SECONDS_FOR_LOSS = 3.0
+"""For which a machine that is lost is waited for, once a training failed: what trains with it may
+fail before its connection is closed."""
+MAX_LINE_BYTES = 2**20
 # Half a minute, also after something was sent (in milliseconds): then a machine whose network or
 # power is gone is lost.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
@@ -45,6 +51,10 @@ class TrainingProcessDiedError(TrainingError):
 
 class MachineLostError(TrainingProcessDiedError):
     """One of the machines that trained together was lost."""
+
+
+class SavedStateGoneError(CheckpointError):
+    """The saved state from which a job goes on is no more, or not what was saved."""
 
 
 @dataclass(eq=False)
@@ -96,6 +106,7 @@ class FurtherMachines:
         self._present: list[_Machine] = []
         self._together: Together | None = None
         self._number = 0
+        self._let_go: set[str] = set()
         has_both = socket.has_dualstack_ipv6()
         family = socket.AF_INET6 if has_both else socket.AF_INET
         try:
@@ -116,6 +127,15 @@ class FurtherMachines:
             for machine in self._present:
                 machine.hang_up()
 
+    def fault_of(self, one: Together) -> CheckpointError | TrainingError | None:
+        """Return what happened to a further machine or its processes in a training that failed,
+        None if nothing did; one that is lost may be noticed a moment later.
+        """
+        with self._changed:
+            if one.machines:
+                self._changed.wait_for(lambda: isinstance(one.fault, MachineLostError), SECONDS_FOR_LOSS)
+            return one.fault
+
     @contextmanager
     def together(
         self, request: dict[str, Any], sources: Sources, check: Callable[[], None], on_fault: Callable[[], None]
@@ -130,7 +150,8 @@ class FurtherMachines:
 
         Raises:
             MissingMachinesError: if there are too few, or one is lost or silent before it is ready.
-            CheckpointError: if a machine cannot have what the job begins with.
+            SavedStateGoneError: if a machine cannot have the saved state, nor will later.
+            CheckpointError: if a machine cannot have what else the job begins with.
             TrainingError: if a machine cannot do the job.
         """
         one = self._gathered(check, on_fault)
@@ -194,7 +215,7 @@ class FurtherMachines:
                 self._changed.wait(SECONDS_BETWEEN_CHECKS)
         for machine in one.machines:
             if machine.said is not None and "error" in machine.said:
-                raise _error(machine, machine.said["error"], machine.said["is_unavailable"])
+                raise _error(machine, machine.said, "error")
         if one.fault is not None:
             raise MissingMachinesError(str(one.fault))
 
@@ -217,34 +238,47 @@ class FurtherMachines:
             raise
 
     def _listen(self, machine: _Machine) -> None:
-        with machine.connection, suppress(OSError, ValueError, LookupError, TypeError):
-            for line in machine.connection.makefile(encoding="utf-8"):
-                self._hear(machine, json.loads(line))
-        with self._changed:
-            if machine in self._present:
-                self._present.remove(machine)
-                self._note(machine, MachineLostError(f"machine {machine.name}: it is lost"))
-                self._changed.notify_all()
-                log.info("machine %s is gone", machine.name)
+        try:
+            with machine.connection, suppress(OSError, ValueError):
+                machine.connection.settimeout(SECONDS_FOR_GREETING)
+                for said in messages(machine.connection):
+                    self._hear(machine, said)
+        finally:
+            with self._changed:
+                if machine in self._present:
+                    self._present.remove(machine)
+                    log.info("machine %s is gone", machine.name)
+                    self._note(machine, MachineLostError(f"machine {machine.name}: it is lost"))
+                    self._changed.notify_all()
 
     def _hear(self, machine: _Machine, said: dict[str, Any]) -> None:
         with self._changed:
-            if said["number"] == 0:
-                if said["version"] != __version__:
-                    log.warning("machine %s is of version %s, this is %s", machine.name, said["version"], __version__)
-                    machine.hang_up()
-                    return
-                self._present.append(machine)
-                log.info("machine %s is there to train together", machine.name)
+            if machine not in self._present:
+                self._welcome(machine, said)
             elif said["number"] == self._number:
                 if "failed" in said:
-                    self._note(machine, _error(machine, said["failed"], said["is_unavailable"]))
+                    self._note(machine, _error(machine, said, "failed"))
                 elif said.get("ended"):
                     died = f"its processes ended with exit code {said['ended']}; its log says more"
                     self._note(machine, TrainingProcessDiedError(f"machine {machine.name}: {died}"))
                 elif machine.said is None:
                     machine.said = said
             self._changed.notify_all()
+
+    def _welcome(self, machine: _Machine, said: dict[str, Any]) -> None:
+        version = said.get("version")
+        if said["number"] != 0 or version is None:
+            raise ValueError("it does not introduce itself")
+        if version == __version__:
+            machine.connection.settimeout(None)
+            self._present.append(machine)
+            self._let_go.discard(machine.name)
+            log.info("machine %s is there to train together", machine.name)
+            return
+        if machine.name not in self._let_go:  # it comes again each second
+            self._let_go.add(machine.name)
+            log.warning("machine %s is of version %.50s, this is %s", machine.name, version, __version__)
+        machine.hang_up()
 
     def _note(self, machine: _Machine, fault: CheckpointError | TrainingError) -> None:
         """Note what is wrong with a machine; the first fault counts, but that one is lost explains
@@ -258,8 +292,29 @@ class FurtherMachines:
             one.on_fault()
 
 
-def _error(machine: _Machine, reason: str, is_unavailable: bool) -> CheckpointError | TrainingError:
-    return (CheckpointError if is_unavailable else TrainingError)(f"machine {machine.name}: {reason}")
+def _error(machine: _Machine, said: dict[str, Any], name: str) -> CheckpointError | TrainingError:
+    reason = f"machine {machine.name}: {said[name]}"
+    if said.get("saved_is_gone"):
+        return SavedStateGoneError(reason)
+    return (CheckpointError if said.get("is_unavailable") else TrainingError)(reason)
+
+
+def messages(connection: socket.socket) -> Iterator[dict[str, Any]]:
+    """Yield what comes over a connection, each with a number, until it is closed.
+
+    Raises:
+        ValueError: if something else comes.
+        OSError: if the connection fails.
+    """
+    with connection.makefile("rb") as lines:
+        while line := lines.readline(MAX_LINE_BYTES):
+            try:
+                message = json.loads(line)
+            except RecursionError as error:
+                raise ValueError("what comes is nested too deeply") from error
+            if not isinstance(message, dict) or not isinstance(message.get("number"), int):
+                raise ValueError("what comes is no message of a machine that trains")
+            yield message
 
 
 def keep_alive(connection: socket.socket) -> None:

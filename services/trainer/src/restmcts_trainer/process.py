@@ -1,22 +1,33 @@
 """Jobs in a child process, seen from the parent."""
 
 import json
+import logging
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, Protocol
 
+import psutil
 from restmcts.adapters.files.plugins import loaded_plugins
 from restmcts.domain.runs.training_settings import Sharding, TrainingReport
 from restmcts.errors import CheckpointError, TrainingError
 
-from restmcts_trainer.job import Job
-from restmcts_trainer.machines import FurtherMachines, MachineLostError, Together, TrainingProcessDiedError
+from restmcts_trainer.job import Job, Sources
+from restmcts_trainer.machines import (
+    FurtherMachines,
+    MachineLostError,
+    SavedStateGoneError,
+    Together,
+    TrainingProcessDiedError,
+)
 from restmcts_trainer.memory import give_back_memory
+
+log = logging.getLogger(__name__)
 
 
 class JobWatcher(Protocol):
@@ -75,6 +86,16 @@ class TrainingProcess:
         if self._machines is None:
             return self._run(job, watcher, None)
         assert job.sources is not None, "other machines fetch them"
+        try:
+            return self._run_with_others(job, job.sources, self._machines, watcher)
+        except SavedStateGoneError as error:
+            log.warning("phase %s starts from the beginning: %s", job.phase.name, error)
+            anew, sources = replace(job, resume_from=None), replace(job.sources, saved=None)
+            return self._run_with_others(anew, sources, self._machines, watcher)
+
+    def _run_with_others(
+        self, job: Job, sources: Sources, machines: FurtherMachines, watcher: JobWatcher
+    ) -> TrainingReport | None:
         request = self._request(job)
 
         def check() -> None:
@@ -82,11 +103,11 @@ class TrainingProcess:
                 raise TrainingProcessDiedError("the training process was ended before it began")
             watcher.on_wait()
 
-        with self._machines.together(request, job.sources, check, self._end) as together:
+        with machines.together(request, sources, check, self._end) as together:
             try:
                 return self._run(job, watcher, together)
             except TrainingError as error:
-                fault = together.fault
+                fault = together.fault if self._killed else machines.fault_of(together)
                 if isinstance(fault, MachineLostError) or (fault and isinstance(error, TrainingProcessDiedError)):
                     raise fault from error
                 raise
@@ -159,7 +180,7 @@ class TrainingProcess:
         """End the child, whatever it does."""
         child, self._child = self._child, None
         if child is not None:
-            child.kill()
+            kill(child)
             child.wait()
             for pipe in (child.stdin, child.stdout):
                 if pipe is not None:
@@ -178,6 +199,15 @@ def start_child(command: Sequence[str], environment: Mapping[str, str]) -> "subp
         env=environment,
         start_new_session=True,
     )
+
+
+def kill(child: "subprocess.Popen[str]") -> None:
+    """Kill a child and what it has launched, which otherwise ends by itself, unless it hangs."""
+    with suppress(psutil.Error):
+        for process in psutil.Process(child.pid).children(recursive=True):
+            with suppress(psutil.Error):
+                process.kill()
+    child.kill()
 
 
 def launched(place: Sequence[str], num_processes: int, folder: Path, request: Mapping[str, Any]) -> list[str]:

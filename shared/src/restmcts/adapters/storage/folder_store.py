@@ -26,7 +26,7 @@ from restmcts.adapters.storage.manifests import (
 )
 from restmcts.adapters.storage.readable import PartsOfFile
 from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
-from restmcts.errors import CorruptArtifactError, StorageError
+from restmcts.errors import CorruptArtifactError, MissingArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
 
 PART_BYTES = 2**20
@@ -102,7 +102,7 @@ class FolderArtifactStore:
         """
         file = self._root / uri.removeprefix(ARTIFACT) / MANIFEST
         if not is_artifact(uri) or not file.is_file():
-            raise StorageError(f"no artifact {uri} in {self._root}")
+            raise MissingArtifactError(f"no artifact {uri} in {self._root}")
         return read_manifest(file.read_bytes(), uri)
 
     def read(self, manifest: Manifest, name: str) -> PartsOfFile:

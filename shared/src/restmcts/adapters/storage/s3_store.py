@@ -39,7 +39,7 @@ from restmcts.adapters.storage.manifests import (
 )
 from restmcts.adapters.storage.readable import PartsOfFile
 from restmcts.adapters.storage.uris import ARTIFACT, is_artifact
-from restmcts.errors import CorruptArtifactError, StorageError
+from restmcts.errors import CorruptArtifactError, MissingArtifactError, StorageError
 from restmcts.ports import Artifact, StoredArtifact
 from restmcts.settings import Settings
 
@@ -123,7 +123,7 @@ class S3ArtifactStore:
         """
         text = self._retried(uri, lambda: self._read_manifest(uri)) if is_artifact(uri) else None
         if text is None:
-            raise StorageError(f"no artifact {uri} in {self._where}")
+            raise MissingArtifactError(f"no artifact {uri} in {self._where}")
         return read_manifest(text, uri)
 
     def read(self, manifest: Manifest, name: str) -> PartsOfFile:
