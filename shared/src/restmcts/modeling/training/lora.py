@@ -2,6 +2,7 @@
 weights when done (PEFT; arXiv:2106.09685).
 """
 
+from pathlib import Path
 from typing import Any
 
 from restmcts.domain.runs.training_settings import HEAD_OF_VALUES, TrainingSettings
@@ -41,6 +42,11 @@ def _freeze_trunk(loaded: LoadedModel) -> None:
         raise TrainingError(
             f"a {type(loaded.model).__name__} has no head outside its trunk: leave out trainable = head"
         )
+
+
+def is_of_adapters(saved: Path) -> bool:
+    """Return whether a saved state is of adapters."""
+    return (saved / "adapter_config.json").is_file()
 
 
 def merge_adapters(loaded: LoadedModel, model: Any) -> None:

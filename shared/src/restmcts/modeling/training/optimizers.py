@@ -120,18 +120,16 @@ def build_optimizer(model: Any, settings: TrainingSettings) -> Optimizer:
     hidden = _hidden_matrices(model) if settings.optimizer == "muon" else []
     hidden_ids = {id(parameter) for parameter in hidden}
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in hidden_ids]
-    adamw = AdamW(_by_decay(rest, settings.weight_decay), lr=settings.learning_rate, betas=ADAMW_BETAS)
-    save_states_whole(adamw)
-    if not hidden:
-        return adamw
-    muon = StackedMuon(
-        hidden,
-        lr=settings.muon_learning_rate,
-        weight_decay=settings.weight_decay,
-        adjust_lr_fn="match_rms_adamw",
-    )
-    save_states_whole(muon)
-    return CombinedOptimizer([muon, adamw])
+    optimizers: list[Optimizer] = []
+    if hidden:
+        rates = {"lr": settings.muon_learning_rate, "weight_decay": settings.weight_decay}
+        optimizers.append(StackedMuon(hidden, **rates, adjust_lr_fn="match_rms_adamw"))
+    if rest or not hidden:  # of adapters all are hidden matrices
+        groups = _by_decay(rest, settings.weight_decay)
+        optimizers.append(AdamW(groups, lr=settings.learning_rate, betas=ADAMW_BETAS))
+    for optimizer in optimizers:
+        save_states_whole(optimizer)
+    return optimizers[0] if len(optimizers) == 1 else CombinedOptimizer(optimizers)
 
 
 def _hidden_matrices(model: Any) -> list[nn.Parameter]:

@@ -5,6 +5,7 @@ Where examples come from, and what becomes of the checkpoint, it does not know. 
 over all targets of one optimizer step, however they are spread over forward passes and processes.
 """
 
+import logging
 import math
 import shutil
 import tempfile
@@ -32,7 +33,7 @@ from restmcts.modeling.checkpoints import (
     new_value_model,
     save_checkpoint,
 )
-from restmcts.modeling.training.lora import merge_adapters, trained_model
+from restmcts.modeling.training.lora import is_of_adapters, merge_adapters, trained_model
 from restmcts.modeling.training.path_training import PathExample, PathTrainer, packed_as_trees, path_rows
 from restmcts.modeling.training.sharding import whole_parameters
 from restmcts.modeling.training.training_loop import Attempt, ProgressCallback, SavingCallback, trains_in_half
@@ -49,6 +50,8 @@ from restmcts.modeling.training.training_rows import (
 from restmcts.modeling.training.value_training import EarlyStopping, ValueTrainer, split_by_problem
 from restmcts.modeling.value.value_metrics import value_metrics
 from restmcts.modeling.value.value_reading import ValueReader
+
+log = logging.getLogger(__name__)
 
 _NO_ATTEMPT = Attempt()
 _LOG = "log"
@@ -235,13 +238,13 @@ class _Run:
     def finish(self, loaded: LoadedModel, model: Any, trainer: Any) -> TrainingReport:
         """Train, write the checkpoint, and report."""
         trainer.remove_callback(PrinterCallback)
-        resume_from = self.attempt.resume_from
+        resume_from = self._saved_state(model is not loaded.model)
         if self.stopping is not None:
             trainer.add_callback(self.stopping)
             if resume_from is not None:
                 self.stopping.load(resume_from)
         if self.attempt.log_folder is not None:
-            trainer.add_callback(self._event_files(self.attempt.log_folder))
+            trainer.add_callback(_event_files(self.attempt.log_folder, resume_from))
         if self.attempt.on_saved is not None:
             trainer.add_callback(SavingCallback(self.settings.save_seconds, self._saved))
         trainer.add_callback(ProgressCallback(self.attempt.on_progress))
@@ -271,23 +274,34 @@ class _Run:
             step_seconds=steps_took / trainer.state.global_step if resume_from is None else None,
         )
 
-    def _event_files(self, log_folder: Path) -> Any:
-        """Return what writes TensorBoard's event files; those of a killed attempt are kept
-        beside them.
+    def _saved_state(self, has_adapters: bool) -> Path | None:
+        """Return what training goes on from; None: it begins anew, also where another version of
+        this package trained something else of the model.
         """
-        from torch.utils.tensorboard import SummaryWriter
-        from transformers.integrations.integration_utils import TensorBoardCallback
-
-        resume_from = self.attempt.resume_from
-        if resume_from is not None and (resume_from / _LOG).is_dir():
-            shutil.copytree(resume_from / _LOG, log_folder, dirs_exist_ok=True)
-        return TensorBoardCallback(SummaryWriter(str(log_folder)))
+        saved = self.attempt.resume_from
+        if saved is not None and is_of_adapters(saved) != has_adapters:
+            now, before = ("adapters", "all weights") if has_adapters else ("all weights", "adapters")
+            log.warning("training starts from the beginning: it is of %s, its saved state of %s", now, before)
+            return None
+        return saved
 
     def _saved(self, step: int, folder: Path) -> None:
         if self.attempt.log_folder is not None:
             shutil.copytree(self.attempt.log_folder, folder / _LOG)
         assert self.attempt.on_saved is not None
         self.attempt.on_saved(step, folder)
+
+
+def _event_files(log_folder: Path, resume_from: Path | None) -> Any:
+    """Return what writes TensorBoard's event files; those of a killed attempt are kept beside
+    them.
+    """
+    from torch.utils.tensorboard import SummaryWriter
+    from transformers.integrations.integration_utils import TensorBoardCallback
+
+    if resume_from is not None and (resume_from / _LOG).is_dir():
+        shutil.copytree(resume_from / _LOG, log_folder, dirs_exist_ok=True)
+    return TensorBoardCallback(SummaryWriter(str(log_folder)))
 
 
 def _choose_attention(loaded: LoadedModel, settings: TrainingSettings, longest: int) -> None:
