@@ -11,7 +11,9 @@ def test_one_worker_runs_for_each_target_of_work_within_the_bounds() -> None:
     assert [bounds.workers(work) for work in (0, 1, 64, 65, 256, 10_000)] == [1, 1, 1, 2, 4, 4]
 
 
-@pytest.mark.parametrize("text", ["3", "0-4", "4-0:1", "0-0:1", "1-2:0", "0-4:-1", "a-b:c", "", "0-4:64 "])
+@pytest.mark.parametrize(
+    "text", ["3", "0-4", "4-0:1", "0-0:1", "1-2:0", "0-4:-1", "a-b:c", "", "0-4:64 ", f"0-{10**9}:1"]
+)
 def test_other_bounds_are_refused_with_the_form_they_should_have(text: str) -> None:
     with pytest.raises(InputError, match=r"LEAST|MOST"):
         parse_bounds(text)

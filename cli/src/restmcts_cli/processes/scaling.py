@@ -1,10 +1,12 @@
 """Run more or fewer workers, in containers or as processes, once or as the work asks for it."""
 
+import fcntl
 import shlex
 import shutil
 import subprocess
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 
 import typer
@@ -68,15 +70,65 @@ def keep_scaled(
     scale: Callable[[dict[str, int]], None],
     every: float,
     looks: int | None = None,
+    running: Callable[[], Mapping[str, int]] | None = None,
 ) -> None:
-    """Scale whenever the decision changes; look every so many seconds, `looks` times or forever."""
-    running: dict[str, int] = {}
+    """Scale whenever other numbers run than are decided; look every so many seconds, `looks` times
+    or forever. What fails meanwhile (a database that is away, a worker that does not start) is
+    tried again with the next look.
+
+    Args:
+        running: gives the numbers that were last asked for, by whomever; None: those that were
+            asked for here.
+
+    Raises:
+        InputError: if there is no stack to scale, or no Docker.
+    """
+    asked: dict[str, int] = {}
+    fault = ""
     while looks is None or looks > 0:
-        wanted = decide()
-        changed = {worker: number for worker, number in wanted.items() if running.get(worker) != number}
-        if changed:
-            print_note("autoscale: " + ", ".join(f"{worker}={number}" for worker, number in changed.items()))
-            scale(changed)
-            running |= changed
+        try:
+            wanted, known = decide(), asked if running is None else running()
+            changed = {
+                worker: number
+                for worker, number in wanted.items()
+                if {asked.get(worker), known.get(worker)} != {number}
+            }
+            if changed:
+                print_note("autoscale: " + ", ".join(f"{worker}={number}" for worker, number in changed.items()))
+                scale(changed)
+                asked |= changed
+            fault = ""
+        except InputError:
+            raise
+        except (RestMctsError, OSError) as error:
+            if str(error) != fault:
+                fault = str(error)
+                print_note(f"autoscale: {fault}; tried again every {every:g} s")
         looks = None if looks is None else looks - 1
         time.sleep(every)
+
+
+def asked_for(folder: Path) -> dict[str, int]:
+    """Return how many workers of each kind were last asked for in the stack of a folder."""
+    from restmcts_cli.processes.stack_processes import Stack
+
+    return Stack(folder).scale
+
+
+@contextmanager
+def alone_in(folder: Path, workers: Iterable[str]) -> Iterator[None]:
+    """Keep other programs from autoscaling these workers of the stack of a folder.
+
+    Raises:
+        InputError: if there is no such folder, or another program does so.
+    """
+    with ExitStack() as locks:
+        for worker in workers:
+            try:
+                lock = locks.enter_context((folder / f"autoscale-{worker}.lock").open("w"))
+                fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except BlockingIOError as error:
+                raise InputError(f"{worker} of {folder} is autoscaled by another program: end that one") from error
+            except OSError as error:
+                raise InputError(f"{folder} contains no stack that can be scaled: {error.strerror}") from error
+        yield

@@ -13,6 +13,7 @@ import secrets
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -33,6 +34,7 @@ MAX_STUCK_SECONDS = 1800.0
 
 START_SECONDS = 180.0
 STOP_SECONDS = 30.0
+_ENDING = (signal.SIGINT, signal.SIGTERM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -261,7 +263,7 @@ class Stack:
     def _launch(self, name: str, launch: Launch) -> None:
         self._reap(name)
         self.log_file(name).parent.mkdir(parents=True, exist_ok=True)
-        with self.log_file(name).open("ab") as log:
+        with self.log_file(name).open("ab") as log, uninterrupted():
             child = self._children[name] = subprocess.Popen(
                 launch.command,
                 stdin=subprocess.DEVNULL,
@@ -271,9 +273,9 @@ class Stack:
                 start_new_session=True,
                 **as_user(launch.user),
             )
-        started = psutil.Process(child.pid).create_time()
-        self._state["members"][name] = asdict(Member(name, child.pid, started, int(launch.stop_signal)))
-        self._write()
+            started = psutil.Process(child.pid).create_time()
+            self._state["members"][name] = asdict(Member(name, child.pid, started, int(launch.stop_signal)))
+            self._write()
 
     def _reap(self, name: str) -> None:
         """Let go of a child that has ended."""
@@ -346,6 +348,23 @@ class Stack:
             partial.touch(mode=0o600)
             partial.write_text(content)
             partial.replace(path)
+
+
+@contextmanager
+def uninterrupted() -> Iterator[None]:
+    """Let Ctrl-C and SIGTERM wait until the block has ended."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+    before = {number: signal.signal(number, lambda number, _: came.append(number)) for number in _ENDING}
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+        for number in came:
+            signal.raise_signal(number)
 
 
 def kind_of(name: str) -> str:

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 
 from restmcts.errors import InputError
 
-_BOUNDS = re.compile(r"(\d+)-(\d+):(\d+)", re.ASCII)
+_BOUNDS = re.compile(r"(\d{1,9})-(\d{1,9}):(\d{1,9})", re.ASCII)
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,8 +5,10 @@ of each are to run.
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -16,7 +18,7 @@ from restmcts.errors import InputError
 from restmcts.messages.workers import WORKER_OF_QUEUE, WORKERS, worker_named
 
 from restmcts_cli.arguments.connection import Connection, Workdir, connect
-from restmcts_cli.reports.shown_tables import Json, print_json, print_table
+from restmcts_cli.reports.shown_tables import Json, print_json, print_note, print_table
 
 if TYPE_CHECKING:
     from restmcts.adapters.sql.reads.stack_queries import WorkerProcess
@@ -191,7 +193,8 @@ def autoscale(
     """Keep as many workers running as the work needs, until Ctrl-C.
 
     Work is counted as for KEDA on Kubernetes: what waits or is leased in running runs. More workers
-    are started at once; a worker that is stopped first finishes its current work.
+    are started at once; a worker that is stopped first finishes its current work. What fails is
+    tried again; Ctrl-C leaves running what runs.
 
     Example: [bold]restmcts workers autoscale policy-generator=0-4:64 tree-search=1-4:256[/bold]
     """
@@ -201,11 +204,17 @@ def autoscale(
             for worker, number in _decide(connection, scalers).items():
                 typer.echo(f"{worker}={number}")
             return
-        from restmcts_cli.processes.scaling import keep_scaled, scale_workers
+        from restmcts_cli.processes.scaling import alone_in, asked_for, keep_scaled, scale_workers
 
-        keep_scaled(
-            lambda: _decide(connection, scalers), lambda counts: scale_workers(counts, folder, file or ()), every
-        )
+        def scale(counts: dict[str, int]) -> None:
+            scale_workers(counts, folder, file or ())
+
+        with alone_in(folder, scalers) if folder is not None else nullcontext():
+            running = None if folder is None else partial(asked_for, folder)
+            try:
+                keep_scaled(lambda: _decide(connection, scalers), scale, every, running=running)
+            except KeyboardInterrupt:
+                print_note("autoscale: ended; what runs goes on")
 
 
 def _decide(connection: Connection, scalers: dict[str, Autoscaler]) -> dict[str, int]:
