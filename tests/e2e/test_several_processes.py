@@ -42,6 +42,7 @@ PHASES: dict[str, TrainPolicyPhase | TrainValuePhase] = {
     "value": VALUE,
     "weighted": WEIGHTED,
     "dpo-lora": replace(DPO, training=replace(SETTINGS, lora_rank=4)),
+    "muon-lora": replace(SFT, training=replace(WEIGHTED.training, lora_rank=4)),
     "value-head": replace(VALUE, training=replace(VALUE.training, trainable="head", learning_rate=1e-2)),
     "value-lora": replace(VALUE, training=replace(VALUE.training, lora_rank=4)),
 }
@@ -134,6 +135,7 @@ def difference(got: dict[str, Any], wanted: dict[str, Any]) -> float:
         ("value", 2, "none"),
         ("dpo", 4, "full"),
         ("dpo-lora", 2, "full"),
+        ("muon-lora", 2, "full"),
         ("value-lora", 2, "full"),
     ],
 )

@@ -363,8 +363,8 @@ def uninterrupted() -> Iterator[None]:
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        for number in came:
-            signal.raise_signal(number)
+        for asked in came:
+            signal.raise_signal(asked)
 
 
 def kind_of(name: str) -> str:

@@ -122,8 +122,8 @@ def build_optimizer(model: Any, settings: TrainingSettings) -> Optimizer:
     rest = [p for p in model.parameters() if p.requires_grad and id(p) not in hidden_ids]
     optimizers: list[Optimizer] = []
     if hidden:
-        rates = {"lr": settings.muon_learning_rate, "weight_decay": settings.weight_decay}
-        optimizers.append(StackedMuon(hidden, **rates, adjust_lr_fn="match_rms_adamw"))
+        muon_rate, decay = settings.muon_learning_rate, settings.weight_decay
+        optimizers.append(StackedMuon(hidden, lr=muon_rate, weight_decay=decay, adjust_lr_fn="match_rms_adamw"))
     if rest or not hidden:  # of adapters all are hidden matrices
         groups = _by_decay(rest, settings.weight_decay)
         optimizers.append(AdamW(groups, lr=settings.learning_rate, betas=ADAMW_BETAS))
