@@ -53,6 +53,8 @@ def test_killed_processes_come_back_and_the_scale_is_remembered(supervised: Stac
     assert {member.name: member.pid for member in seen(supervised).members()}["supervisor"] == pids["supervisor"]
     assert "redis is not running: started again" in supervised.log_file("supervisor").read_text()
 
+    supervised.up({"trainer": 0})
+    assert seen(supervised).restarts("tree-search-1").count >= 1, "of others than were scaled"
     supervised.down()
     assert seen(supervised).members() == []
     supervised.up({})

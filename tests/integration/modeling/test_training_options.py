@@ -14,7 +14,7 @@ import pytest
 import torch
 from restmcts.domain.learning.losses import LikelihoodLoss
 from restmcts.domain.runs import training_settings
-from restmcts.domain.runs.training_settings import TrainingSettings
+from restmcts.domain.runs.training_settings import ADAPTER_RANK, TrainingSettings
 from restmcts.errors import InputError, TrainingError
 from restmcts.modeling.checkpoints import LoadedModel, load_policy, load_value_model, save_checkpoint
 from restmcts.modeling.training import training
@@ -179,6 +179,7 @@ def test_adapters_are_merged_into_a_plain_checkpoint(
         report = run(parent, EXAMPLES if kind == "policy" else PREFERENCES, settings, tmp_path / "out")
         trained = weights(tmp_path / "out")
     assert report.last_loss < 0.8 * report.first_loss
+    assert report.lora_rank == (ADAPTER_RANK if is_large else 4)
     before = weights(parent)
     moved = {name for name in before if name in trained and not torch.equal(before[name], trained[name])}
     assert moved == {name for name in before if name.endswith("proj.weight")}

@@ -25,6 +25,7 @@ from restmcts.domain.runs.training_settings import TrainingSettings
 from restmcts.domain.training_machines import TrainingMachines
 from restmcts.errors import CheckpointError, InputError, MissingMachinesError, is_unavailable
 from restmcts.usecases.training_jobs import NotWanted
+from restmcts_trainer.further_machine import own_folder
 from restmcts_trainer.job import Job, Sources
 from restmcts_trainer.machines import FurtherMachines, MachineLostError, SavedStateGoneError, TrainingProcessDiedError
 from restmcts_trainer.process import TrainingProcess
@@ -340,3 +341,22 @@ def test_a_further_machine_without_others_says_so(place: TrainingMachines, tmp_p
     environment = environment_of(tmp_path, place, "1")
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 1 and done.stderr.startswith("RESTMCTS_TRAINING_NODES is 1"), done.stderr
+
+
+def test_two_further_machines_of_one_run_folder_are_refused_and_the_trainers_folder_is_left_alone(
+    tmp_path: Path,
+) -> None:
+    of_the_trainer = tmp_path / "training" / "training-1"
+    left = tmp_path / "further-machine" / "training-of-one-that-was-killed"
+    for folder in (of_the_trainer, left):
+        folder.mkdir(parents=True)
+    with own_folder(tmp_path) as folder:
+        assert of_the_trainer.is_dir() and not left.exists() and folder.parent == tmp_path
+        with pytest.raises(InputError, match="RESTMCTS_RUN_DIR"), own_folder(tmp_path):
+            pass
+    with own_folder(tmp_path):
+        pass
+
+
+def test_a_rendezvous_on_this_machine_is_open_to_no_other(machines: FurtherMachines) -> None:
+    assert machines._server.getsockname()[0] == "127.0.0.1"

@@ -215,6 +215,8 @@ def test_workers_are_listed_and_scaled(workdir: Path, document: Document, shown:
     assert "--scale tree-search=3" in shown("workers", "scale", "search=3", "--dry-run"), "a queue's name will do"
     assert "no kind of worker is named 'serch'" in str(call("workers", "scale", "serch=3", "--dry-run").exception)
     assert "write WORKER=NUMBER" in str(call("workers", "scale", "trainer=many").exception)
+    assert "trainer is named twice" in str(call("workers", "scale", "trainer=1", "trainer=2", "--dry-run").exception)
+    assert "trainer is named twice" in str(call("workers", "autoscale", "trainer=0-1:1", "trainer=0-2:1").exception)
 
 
 def test_upgrade_makes_the_tables_of_a_folder(tmp_path: Path, shown: Shown, document: Document) -> None:

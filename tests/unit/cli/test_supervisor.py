@@ -138,4 +138,6 @@ def test_workers_are_named_as_everywhere_and_by_their_queues() -> None:
     for text in ("search", "search=many", "search=-1", "search=²"):
         with pytest.raises(InputError, match="write it as"):
             parse_workers(text)
+    with pytest.raises(InputError, match="tree-search is named twice"):
+        parse_workers("search=2,tree-search=1")
     assert supervisor.SECONDS_BETWEEN_LOOKS <= supervisor.FIRST_PAUSE_SECONDS

@@ -6,7 +6,7 @@ from dataclasses import replace
 
 import pytest
 from restmcts.domain.stats.estimates import Estimate, share
-from restmcts.reporting.figures import above_or_below, against_noise, gain, leader, percent, points
+from restmcts.reporting.figures import above_or_below, against_noise, gain, leader, percent, points, rows_in_words
 from restmcts.reporting.tables import Table
 from rich.console import Console
 
@@ -117,3 +117,9 @@ def test_the_leader_is_named_or_it_is_level() -> None:
     )
     ahead = leader("Here ", "a", "b", accuracy, Estimate(0.1, 0.02, 100))
     assert ahead == "Here a is best (50.0 % ± 5.0), 10.0 points above b: 5.0 standard errors, clearly more than noise."
+
+
+def test_what_a_training_learned_from_names_its_adapters() -> None:
+    result = {"num_examples": 3, "num_targets": 9, "num_dropped": 1, "lora_rank": 16}
+    assert rows_in_words(result, "train-policy") == "3 rows, 1 more left out as too long, by adapters of rank 16"
+    assert rows_in_words({"num_examples": 3, "lora_rank": None}, "train-policy") == "3 rows"

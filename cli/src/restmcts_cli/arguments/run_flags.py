@@ -162,7 +162,8 @@ RUN_FLAGS: tuple[Flag | Prefix, ...] = (
         "--policy-option",
         "policy_training.",
         TRAINING,
-        "A setting of the policy's training, e.g. lora_rank=16, precision=bfloat16, packing=true.",
+        "A setting of the policy's training, e.g. precision=bfloat16, packing=true, lora_rank=16 (adapters, which models "
+        "of more than 3 billion parameters have without it; 0: all weights).",
     ),
     Prefix(
         "--value-option",

@@ -144,7 +144,7 @@ class Stack:
     def up(self, workers: Mapping[str, int], max_stuck_seconds: float | None = None) -> None:
         """Start what is not running, and wait until everything is healthy; workers above the given
         numbers are stopped, kinds that are not named stay as they are, and so does the limit if it
-        is None.
+        is None. Restarts of the named kinds are counted anew.
 
         Raises:
             InputError: if there is no such kind of worker.
@@ -158,7 +158,8 @@ class Stack:
             self._state["scale"] |= asked
             if max_stuck_seconds is not None:
                 self._state["limits"]["max_stuck_seconds"] = max_stuck_seconds
-            self._state["restarts"] = {}
+            past = self._state["restarts"]
+            self._state["restarts"] = {name: one for name, one in past.items() if kind_of(name) not in asked}
             self._write()
             wanted = self.wanted()
             kept = {*wanted, SUPERVISOR}

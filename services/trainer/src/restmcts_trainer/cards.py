@@ -9,7 +9,16 @@ from typing import Any
 
 from restmcts.domain.runs.phases import TRAINING_PHASE, TrainPolicyPhase, TrainValuePhase
 
-_FACTS = ("num_examples", "num_dropped", "num_targets", "num_steps", "micro_batch", "first_loss", "last_loss")
+_FACTS = (
+    "num_examples",
+    "num_dropped",
+    "num_targets",
+    "num_steps",
+    "micro_batch",
+    "lora_rank",
+    "first_loss",
+    "last_loss",
+)
 
 
 def write_card(
@@ -39,7 +48,7 @@ def write_card(
         "",
     ]
     lines += ["## Made from", "", *_table(lineage)]
-    lines += ["## Training", "", *_table({name: result[name] for name in _FACTS if name in result})]
+    lines += ["## Training", "", *_table({name: result[name] for name in _FACTS if result.get(name) is not None})]
     if result.get("held_out"):
         before = result["held_out_before"]
         lines += ["## On held-out problems", "", "| figure | before | after |", "|---|---|---|"]

@@ -5,6 +5,7 @@ end.
 It has the trainer's settings, and reaches the bucket. Knows neither database nor queue.
 """
 
+import fcntl
 import json
 import logging
 import os
@@ -16,7 +17,8 @@ import sys
 import threading
 import time
 import uuid
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -188,12 +190,31 @@ def main() -> None:
     heartbeat = Heartbeat(settings.run_dir)
     heartbeat.start()
     metrics.begin(settings.metrics_host, settings.metrics_port, settings.run_dir)
-    workspace = settings.run_dir / "training"
-    shutil.rmtree(workspace, ignore_errors=True)  # of a process that was killed
     try:
-        FurtherMachine(first, open_bucket(settings), workspace, settings.training_processes).serve()
+        with own_folder(settings.run_dir) as workspace:
+            FurtherMachine(first, open_bucket(settings), workspace, settings.training_processes).serve()
     finally:
         heartbeat.stop()
+
+
+@contextmanager
+def own_folder(run_dir: Path) -> Iterator[Path]:
+    """Yield a folder that no other process uses, without what one that was killed has left in
+    it.
+
+    Raises:
+        InputError: if another further machine uses it.
+    """
+    with (run_dir / "further-machine.lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise InputError(
+                f"RESTMCTS_RUN_DIR={run_dir} is in use by another further machine: give each a folder of its own"
+            ) from error
+        folder = run_dir / "further-machine"
+        shutil.rmtree(folder, ignore_errors=True)
+        yield folder
 
 
 if __name__ == "__main__":

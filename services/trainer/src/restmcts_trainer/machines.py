@@ -40,6 +40,7 @@ SECONDS_FOR_LOSS = 3.0
 """For which a machine that is lost is waited for, once a training failed: what trains with it may
 fail before its connection is closed."""
 MAX_LINE_BYTES = 2**20
+_THIS_MACHINE = ("127.0.0.1", "localhost")
 # Half a minute, also after something was sent (in milliseconds): then a machine whose network or
 # power is gone is lost.
 _KEEP_ALIVE = {"TCP_KEEPIDLE": 10, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 4, "TCP_USER_TIMEOUT": 30_000}
@@ -107,10 +108,8 @@ class FurtherMachines:
         self._together: Together | None = None
         self._number = 0
         self._let_go: set[str] = set()
-        has_both = socket.has_dualstack_ipv6()
-        family = socket.AF_INET6 if has_both else socket.AF_INET
         try:
-            self._server = socket.create_server(("", wanted.port), family=family, dualstack_ipv6=has_both)
+            self._server = _server_of(wanted)
         except OSError as error:
             raise InputError(
                 f"port {wanted.port} of RESTMCTS_TRAINING_RENDEZVOUS cannot be listened on: {error.strerror}; "
@@ -329,3 +328,14 @@ def _free_port() -> int:
     with closing(socket.socket()) as probe:
         probe.bind(("", 0))
         return int(probe.getsockname()[1])
+
+
+def _server_of(wanted: TrainingMachines) -> socket.socket:
+    """Return what listens at the rendezvous: on this machine alone if that is its address, else
+    on all networks, as the others may know this machine by another address than it does itself.
+    """
+    if wanted.host in _THIS_MACHINE:
+        return socket.create_server((wanted.host, wanted.port))
+    has_both = socket.has_dualstack_ipv6()
+    family = socket.AF_INET6 if has_both else socket.AF_INET
+    return socket.create_server(("", wanted.port), family=family, dualstack_ipv6=has_both)

@@ -45,7 +45,8 @@ def share_document(figure: Estimate | None) -> dict[str, Any] | None:
 
 def rows_in_words(result: Mapping[str, Any], kind: str) -> str:
     """Return what a training learned from, by its result: rows of its data set, the values of steps
-    in those of a value model, and the rows that were too long; empty where it does not say.
+    in those of a value model, and the rows that were too long; and the rank of its adapters, if it
+    trained some. Empty where it does not say.
     """
     if result.get("num_examples") is None:
         return ""
@@ -54,6 +55,8 @@ def rows_in_words(result: Mapping[str, Any], kind: str) -> str:
         parts.append(counted(result["num_targets"], "step value"))
     if result.get("num_dropped"):
         parts.append(f"{result['num_dropped']:,} more left out as too long")
+    if result.get("lora_rank"):
+        parts.append(f"by adapters of rank {result['lora_rank']}")
     return ", ".join(parts)
 
 

@@ -27,12 +27,12 @@ app = typer.Typer(help="Run the workers and their servers as plain processes of 
 def up(
     folder: Folder = DEFAULT_FOLDER,
     workers: Annotated[
-        str,
+        list[str] | None,
         typer.Option(
             help="How many workers of each kind run, e.g. tree-search=2,policy-generator=1. Kinds that are not "
             "named stay as they were; at first, one of each runs."
         ),
-    ] = "",
+    ] = None,
     max_stuck: Annotated[
         float | None,
         typer.Option(
@@ -51,8 +51,10 @@ def up(
     """
     print_note(f"restmcts stack up in {folder}")
     stack = _open(folder)
-    stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(workers)}, max_stuck)
+    stack.up({**dict.fromkeys(WORKERS, 1), **stack.scale, **parse_workers(",".join(workers or []))}, max_stuck)
     stack.supervise()
+    if missing := [worker for worker, number in stack.scale.items() if not number]:
+        print_note(f"of {', '.join(missing)} none runs, as was last asked for (--workers {missing[0]}=1 starts one)")
     print_note(
         f"up: {len(stack.members())} processes; other commands find them with: export RESTMCTS_ENV_FILE={stack.env_file}"
     )
@@ -154,14 +156,17 @@ def parse_workers(text: str) -> dict[str, int]:
     """Return numbers by kind of worker from "tree-search=2,policy-generator=1".
 
     Raises:
-        InputError: if the text is not of that form, or there is no such kind.
+        InputError: if the text is not of that form, there is no such kind, or it is named twice.
     """
     workers = {}
     for part in filter(None, text.split(",")):
         kind, _, count = part.partition("=")
         if not (count.isascii() and count.isdecimal()):
             raise InputError(f"--workers {part}: write it as {kind or 'tree-search'}=2")
-        workers[worker_named(kind.strip())] = int(count)
+        worker = worker_named(kind.strip())
+        if worker in workers:
+            raise InputError(f"--workers {part}: {worker} is named twice; name it once")
+        workers[worker] = int(count)
     return workers
 
 

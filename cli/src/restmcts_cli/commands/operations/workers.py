@@ -4,7 +4,7 @@ of each are to run.
 
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from contextlib import nullcontext
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -168,6 +168,7 @@ def _counts(wanted: Sequence[str]) -> dict[str, int]:
         worker = worker_named(name)
         if not number.isascii() or not number.isdigit():
             raise InputError(f"{text!r}: write WORKER=NUMBER, e.g. {worker}=2")
+        _name_once(worker, counts)
         counts[worker] = int(number)
     return counts
 
@@ -234,5 +235,11 @@ def _bounds(texts: Sequence[str]) -> dict[str, Bounds]:
             raise InputError(
                 "the coordinator is not scaled: one decides for all, and a second one only waits to replace it"
             )
+        _name_once(worker, chosen)
         chosen[worker] = parse_bounds(bounds)
     return chosen
+
+
+def _name_once(worker: str, named: Container[str]) -> None:
+    if worker in named:
+        raise InputError(f"{worker} is named twice; name it once")

@@ -106,6 +106,8 @@ def training_parts(model: TrainedModel) -> list[MemoryPart]:
     """
     shape, training = model.shape, model.training
     trained, whole, beginnings = _learning(shape, training)
+    rank = training.adapters_of(shape.num_parameters)
+    adapters = "" if rank is None else f" of adapters of rank {rank}"
     length = min(model.num_tokens, training.max_length)
     tokens = training.batch_size * length
     a_layer = KEPT_A_LAYER * shape.width + 4 * shape.inner_width
@@ -114,7 +116,7 @@ def training_parts(model: TrainedModel) -> list[MemoryPart]:
     return [
         MemoryPart("Python and its libraries", LIBRARY_BYTES),
         MemoryPart("weights", shape.num_parameters * FLOAT32),
-        MemoryPart("gradients and optimizer", 3 * trained * FLOAT32),
+        MemoryPart(f"gradients and optimizer{adapters}", 3 * trained * FLOAT32),
         MemoryPart(f"forward pass of {training.batch_size} x {length} tokens", tokens * a_token * FLOAT32),
     ]
 

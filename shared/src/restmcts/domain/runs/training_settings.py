@@ -158,6 +158,7 @@ class TrainingReport:
         held_out_before: the same of the model that training began with.
         step_seconds: wall time of one optimizer step, without loading and saving; None where the
             training continued another attempt.
+        lora_rank: of the adapters that were trained; None: the model's own weights were.
     """
 
     num_examples: int
@@ -172,3 +173,4 @@ class TrainingReport:
     held_out: dict[str, float] = field(default_factory=dict)
     held_out_before: dict[str, float] = field(default_factory=dict)
     step_seconds: float | None = None
+    lora_rank: int | None = None

@@ -272,6 +272,7 @@ class _Run:
             losses=losses,
             held_out=held_out,
             step_seconds=steps_took / trainer.state.global_step if resume_from is None else None,
+            lora_rank=None if model is loaded.model else model.peft_config["default"].r,
         )
 
     def _saved_state(self, has_adapters: bool) -> Path | None:
