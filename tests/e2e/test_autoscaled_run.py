@@ -48,7 +48,7 @@ def stack(restmcts_anew: Callable[..., "subprocess.CompletedProcess[str]"], tmp_
 
 @pytest.fixture
 def autoscaling(stack: Stack, environment: Mapping[str, str], tmp_path: Path) -> Iterator[None]:
-    told = {**environment, **stack.settings, "RESTMCTS_ENV_FILE": "none"}
+    told = {**environment, "RESTMCTS_ENV_FILE": "none"}
     bounds = [f"{worker}={bounds}" for worker, bounds in BOUNDS.items()]
     command = [*COMMAND, "workers", "autoscale", *bounds, "--dir", str(stack.folder), "--every", "0.5"]
     with (tmp_path / "autoscale.txt").open("wb") as output:

@@ -216,6 +216,7 @@ def test_workers_are_listed_and_scaled(workdir: Path, document: Document, shown:
     assert "no kind of worker is named 'serch'" in str(call("workers", "scale", "serch=3", "--dry-run").exception)
     assert "write WORKER=NUMBER" in str(call("workers", "scale", "trainer=many").exception)
     assert "trainer is named twice" in str(call("workers", "scale", "trainer=1", "trainer=2", "--dry-run").exception)
+    assert "contains no stack" in str(call("workers", "autoscale", "trainer=0-1:1", "--dir", "nowhere").exception)
     assert "trainer is named twice" in str(call("workers", "autoscale", "trainer=0-1:1", "trainer=0-2:1").exception)
 
 

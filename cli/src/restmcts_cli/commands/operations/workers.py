@@ -2,6 +2,8 @@
 of each are to run.
 """
 
+import os
+import shlex
 import time
 from collections import Counter
 from collections.abc import Container, Sequence
@@ -200,6 +202,8 @@ def autoscale(
     Example: [bold]restmcts workers autoscale policy-generator=0-4:64 tree-search=1-4:256[/bold]
     """
     scalers = {worker: Autoscaler(chosen, cooldown) for worker, chosen in _bounds(bounds).items()}
+    if folder is not None:
+        os.environ.update(_settings_of_stack(folder))
     with connect(None) as connection:
         if dry_run:
             for worker, number in _decide(connection, scalers).items():
@@ -216,6 +220,15 @@ def autoscale(
                 keep_scaled(lambda: _decide(connection, scalers), scale, every, running=running)
             except KeyboardInterrupt:
                 print_note("autoscale: ended; what runs goes on")
+
+
+def _settings_of_stack(folder: Path) -> dict[str, str]:
+    from restmcts_cli.processes.stack_processes import Stack
+
+    settings = Stack(folder).settings
+    if not settings:
+        raise InputError(f"{folder} contains no stack: restmcts stack up --dir {shlex.quote(str(folder))}")
+    return settings
 
 
 def _decide(connection: Connection, scalers: dict[str, Autoscaler]) -> dict[str, int]:
