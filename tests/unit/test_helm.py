@@ -238,6 +238,19 @@ def test_pods_reach_their_servers_and_who_needs_no_bucket_does_not_reach_it() ->
 
 
 @pytest.mark.parametrize(
+    ("values", "path"),
+    [
+        ("dashboard.api=false", "/"),
+        ("dashboard.api=true", "/api/v1"),
+        ("dashboard.api=true,dashboard.ingress.path=/", "/"),
+    ],
+)
+def test_from_outside_only_the_api_is_reached_where_it_is_served_unless_a_path_is_named(values: str, path: str) -> None:
+    [rule] = named(rendered("gpus", "--set", values), "Ingress")["restmcts-dashboard"]["spec"]["rules"]
+    assert [one["path"] for one in rule["http"]["paths"]] == [path]
+
+
+@pytest.mark.parametrize(
     ("values", "complaint"),
     [
         ("postgresql.host=", "postgresql.host"),
