@@ -37,9 +37,13 @@ def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def template(case: str, *more: str) -> subprocess.CompletedProcess[str]:
+    return helm("template", "restmcts", "restmcts", "--values", str(GOLDEN / f"{case}.values.yaml"), *more)
+
+
 @cache
 def rendered(case: str, *more: str) -> str:
-    done = helm("template", "restmcts", "restmcts", "--values", str(GOLDEN / f"{case}.values.yaml"), *more)
+    done = template(case, *more)
     assert done.returncode == 0, done.stderr
     return done.stdout
 
@@ -237,6 +241,34 @@ def test_pods_reach_their_servers_and_who_needs_no_bucket_does_not_reach_it() ->
         assert (443 in ports) == (service in ("policy-generator", "prm-scorer", "value-labeler", "trainer"))
 
 
+@pytest.mark.parametrize("given", ["a.example, b.example", '["a.example", "b.example"]'])
+@pytest.mark.parametrize("where", ["settings", "dashboard.settings"])
+def test_names_of_the_dashboard_are_allowed_besides_those_of_the_chart(where: str, given: str) -> None:
+    text = rendered("gpus", "--namespace", "team", "--set-literal", f"{where}.RESTMCTS_DASHBOARD_NAMES={given}")
+    container = container_of(named(text, "Deployment")["restmcts-dashboard"])
+    assert [entry["name"] for entry in container["env"]].count("RESTMCTS_DASHBOARD_NAMES") == 1
+    service = "restmcts-dashboard"
+    assert json.loads(variables(container)["RESTMCTS_DASHBOARD_NAMES"]) == [
+        *("127.0.0.1", "localhost", service, f"{service}.team", f"{service}.team.svc"),
+        *("restmcts.example", "a.example", "b.example"),
+    ]
+
+
+@pytest.mark.parametrize("where", ["settings", "dashboard.settings", "workers.trainer.settings"])
+def test_no_setting_is_accepted_beside_the_charts_own(where: str) -> None:
+    api = ("--set", "dashboard.api=true")
+    containers = [container_of(found) for found in named(rendered("gpus", *api), "Deployment").values()]
+    values = yaml.safe_load((CHARTS / "restmcts/values.yaml").read_text(encoding="utf-8"))
+    workers = [*values["workers"].values(), values["dashboard"], values]
+    defaults = {"RESTMCTS_DASHBOARD_NAMES", "RESTMCTS_CACHE_BYTES", "RESTMCTS_TRAINING_PROCESSES"}
+    free = defaults.union(*(worker["settings"] for worker in workers))
+    own = {name for container in containers for name in variables(container)} - free
+    assert {"RESTMCTS_REDIS_URL", "RESTMCTS_METRICS_PORT", "RESTMCTS_API_ENABLED", "HF_TOKEN"} < own
+    for name in own:
+        done = template("gpus", *api, "--set-string", f"{where}.{name}=1")
+        assert done.returncode and f"{where}.{name}: the chart sets it itself" in done.stderr
+
+
 @pytest.mark.parametrize(
     ("values", "path"),
     [
@@ -258,12 +290,13 @@ def test_from_outside_only_the_api_is_reached_where_it_is_served_unless_a_path_i
         ("workers.trainr.replicas=1", "trainr"),
         ("s3.endpoint=http://s3", "s3.endpoint"),
         ("settings.lower=1", "settings"),
+        ("workers.trainer.settings.RESTMCTS_TRAINING_RENDEZVOUS=a:1", "workers.trainer.nodes"),
         ("workers.trainer.nodes=0", "workers.trainer.nodes"),
         ("workers.trainer.nodes=2,workers.trainer.replicas=2", "workers.trainer.replicas"),
         ("workers.trainer.nodes=2,autoscaling.enabled=true", "autoscaling.workers.trainer"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: str, complaint: str) -> None:
-    done = helm("template", "restmcts", "restmcts", "--values", str(GOLDEN / "external.values.yaml"), "--set", values)
+    done = template("external", "--set", values)
     assert done.returncode != 0
     assert complaint in done.stderr
