@@ -212,3 +212,49 @@ def test_the_dashboard_serves_projects_where_it_is_asked_to(owner: str, tmp_path
     assert ask("/runs", new | {"name": "more"}) == 503
     for database in (own, source.database, administrator):
         database.close()
+
+
+STRANGE = "it's p@ss:word/%41#?\\:x"
+
+
+@pytest.fixture
+def strange_owner(owner: str) -> Iterator[str]:
+    """A user who may do everything, by the name and with the password STRANGE."""
+    engine = create_engine(owner, isolation_level="AUTOCOMMIT")
+    name, password = STRANGE, STRANGE.replace("'", "''")
+    with engine.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE \"{name}\" SUPERUSER LOGIN PASSWORD '{password}'".replace("%", "%%"))
+        yield name
+        connection.exec_driver_sql(f'DROP OWNED BY "{name}"'.replace("%", "%%"))
+        connection.exec_driver_sql(f'DROP ROLE "{name}"'.replace("%", "%%"))
+    engine.dispose()
+
+
+def test_names_and_passwords_of_the_owner_and_of_services_may_have_any_signs(
+    owner: str, strange_owner: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    own = make_url(owner).set(username=roles.role_of("trainer"), password=STRANGE)
+    file = tmp_path / "trainer" / roles.FILE
+    file.parent.mkdir()
+    file.write_text(own.render_as_string(hide_password=False))
+    address = make_url(owner).host, make_url(owner).port
+    monkeypatch.setenv("RESTMCTS_DATABASE_URL", f"postgresql+psycopg://{address[0]}:{address[1]}/roles_test")
+    monkeypatch.setenv("RESTMCTS_DATABASE_USER", strange_owner)
+    monkeypatch.setenv("RESTMCTS_DATABASE_PASSWORD", STRANGE)
+    monkeypatch.setenv("RESTMCTS_SECRETS_DIR", str(tmp_path))
+    roles.main()
+    for service in ("trainer", "coordinator"):
+        engine = create_engine((tmp_path / service / roles.FILE).read_text())
+        with engine.connect() as connection:
+            assert connection.execute(text("SELECT current_user")).scalar() == roles.role_of(service)
+        engine.dispose()
+
+
+def test_what_is_no_url_of_a_database_is_not_shown(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("RESTMCTS_DATABASE_URL", "postgresql+psycopg://admin:pa/ss@db.example:5432x/restmcts")
+    with pytest.raises(SystemExit):
+        roles.main()
+    said = capsys.readouterr().err
+    assert "RESTMCTS_DATABASE_PASSWORD" in said and "admin" not in said and "ss@" not in said

@@ -71,8 +71,10 @@ def test_every_container_of_the_stored_rendering_runs_with_its_image_user_and_se
     for name in ours:
         assert services[name]["environment"]["RESTMCTS_REDIS_URL"] == "redis://broker"
         assert services[name]["depends_on"]["pod-restmcts-setup"]["condition"] == "service_completed_successfully"
-    owner = services["pod-restmcts-setup-database"]["environment"]["RESTMCTS_DATABASE_URL"]
-    assert owner == "postgresql+psycopg://admin:pa$$$$word@db.example:5432/restmcts", "compose reads $$ as one dollar"
+    owner = services["pod-restmcts-setup-database"]["environment"]
+    assert owner["RESTMCTS_DATABASE_URL"] == "postgresql+psycopg://db.example:5432/restmcts"
+    assert owner["RESTMCTS_DATABASE_USER"] == "admin"
+    assert owner["RESTMCTS_DATABASE_PASSWORD"] == "pa$$$$word", "compose reads $$ as one dollar"
     assert services["pod-restmcts-trainer"]["mem_limit"] == 12 * 2**30
     assert set(stack.not_checked) == {
         *("NetworkPolicy", "PodDisruptionBudget", "Service restmcts-dashboard", "annotations of pods"),

@@ -4,7 +4,8 @@
 
 migrates the database at RESTMCTS_DATABASE_URL, makes the roles, and leaves each service's own URL
 below RESTMCTS_SECRETS_DIR, as a file that Settings reads. Run again, it restores rights and changes
-no password that was given out.
+no password that was given out. RESTMCTS_DATABASE_USER and RESTMCTS_DATABASE_PASSWORD, where they
+are set, are the URL's user and password as they are, whatever signs are in them.
 
 Whoever searches or proposes cannot read true answers and given solutions: PostgreSQL holds what the
 design promises (no answer leakage).
@@ -17,7 +18,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from sqlalchemy import Connection, create_engine, make_url, text
-from sqlalchemy.exc import OperationalError, ProgrammingError
+from sqlalchemy.exc import ArgumentError, OperationalError, ProgrammingError
 
 from restmcts.adapters.sql.migrate import LOCK_KEY, upgrade
 from restmcts.adapters.sql.tables import ProblemRow
@@ -149,9 +150,10 @@ def _url_of(url: str, service: str, file: Path) -> str:
 
 
 def _statements(connection: Connection, service: str, url: str, written: Sequence[Mapping[str, str]]) -> Iterator[str]:
-    role, password = role_of(service), make_url(url).password
+    role, password = role_of(service), str(make_url(url).password)
+    quoted = password.replace("'", "''").replace(":", "\\:")  # a colon would begin a parameter
     known = connection.execute(text("SELECT 1 FROM pg_roles WHERE rolname = :role"), {"role": role}).first()
-    yield f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{password}'"
+    yield f"{'ALTER' if known else 'CREATE'} ROLE {role} LOGIN NOSUPERUSER NOCREATEDB NOCREATEROLE PASSWORD '{quoted}'"
     yield f"REVOKE ALL ON ALL TABLES IN SCHEMA public FROM {role}"
     yield f"GRANT USAGE ON SCHEMA public TO {role}"
     yield f"GRANT SELECT ON ALL TABLES IN SCHEMA public TO {role}"
@@ -177,12 +179,25 @@ def _write(path: Path, content: str) -> None:
     partial.replace(path)
 
 
+def _owner_url() -> str:
+    written = os.environ.get("RESTMCTS_DATABASE_URL")
+    if not written:
+        raise InputError("RESTMCTS_DATABASE_URL is not set: it says which database to prepare")
+    try:
+        url = make_url(written)
+    except (ArgumentError, ValueError):
+        raise InputError(
+            "RESTMCTS_DATABASE_URL is no URL of a database; write its user's password apart, as "
+            "RESTMCTS_DATABASE_PASSWORD"
+        ) from None
+    user, password = (os.environ.get(f"RESTMCTS_DATABASE_{part}") or None for part in ("USER", "PASSWORD"))
+    return url.set(username=user, password=password).render_as_string(hide_password=False)
+
+
 def main() -> None:
     """Migrate, then make the roles; end with 1 or 2 and one line if it cannot be done."""
     try:
-        url = os.environ.get("RESTMCTS_DATABASE_URL")
-        if not url:
-            raise InputError("RESTMCTS_DATABASE_URL is not set: it says which database to prepare")
+        url = _owner_url()
         upgrade(url)
         dashboard = load_dashboard_settings()
         set_up(
