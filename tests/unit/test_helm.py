@@ -231,6 +231,19 @@ def test_the_scaler_asks_the_queries_of_the_command_line_and_replicas_are_its_ow
     assert named(text, "Deployment")["restmcts-coordinator"]["spec"]["replicas"] == 1
 
 
+def test_every_key_that_is_read_of_the_services_secrets_is_named_where_they_are_made_by_hand() -> None:
+    text = rendered("gpus", "--set", "s3.accounts=true")
+    [authentication] = named(text, "TriggerAuthentication").values()
+    [password] = authentication["spec"]["secretTargetRef"]
+    assert password["name"] == "restmcts-dashboard"
+    volumes = named(text, "Job")["restmcts-setup"]["spec"]["template"]["spec"]["volumes"]
+    [sources] = [volume["projected"]["sources"] for volume in volumes if "projected" in volume]
+    keys = {password["key"]} | {item["key"] for source in sources for item in source["secret"]["items"]}
+    values = (CHARTS / "restmcts/values.yaml").read_text(encoding="utf-8")
+    [said] = re.findall(r"((?:#.*\n)+)serviceSecrets:", values)
+    assert keys <= set(re.findall(r"\w+", said)) and len(keys) == 4
+
+
 def test_pods_reach_their_servers_and_who_needs_no_bucket_does_not_reach_it() -> None:
     policies = named(rendered("external"), "NetworkPolicy")
     assert set(policies) == {f"restmcts-{name}" for name in (*RIGHTS, "setup")}
