@@ -168,16 +168,34 @@ def test_without_accounts_of_its_own_the_bucket_is_used_with_the_key_that_is_nam
             assert given["secretKeyRef"]["name"] == "bucket-admin"
 
 
-@pytest.mark.parametrize("case", CASES)
-def test_the_training_data_that_a_dashboard_keeps_fit_into_its_volume(case: str) -> None:
-    deployment = named(rendered(case), "Deployment")["restmcts-dashboard"]
+def bytes_of_cache_and_volume(text: str, component: str) -> tuple[int, str]:
+    deployment = named(text, "Deployment")[f"restmcts-{component}"]
     [size] = [
         volume["emptyDir"]["sizeLimit"]
         for volume in deployment["spec"]["template"]["spec"]["volumes"]
         if volume["name"] == "scratch"
     ]
-    kept = int(variables(container_of(deployment))["RESTMCTS_CACHE_BYTES"])
-    assert 0 < kept * 2 <= int(size.removesuffix("Gi")) * 2**30
+    return int(variables(container_of(deployment))["RESTMCTS_CACHE_BYTES"]), size
+
+
+@pytest.mark.parametrize("component", [*WORKERS, "dashboard", "cli"])
+def test_what_a_pod_keeps_of_the_bucket_takes_half_of_its_volume(component: str) -> None:
+    kept, size = bytes_of_cache_and_volume(rendered("external"), component)
+    assert kept * 2 == int(size.removesuffix("Gi")) * 2**30
+
+
+@pytest.mark.parametrize(
+    ("values", "expected"),
+    [
+        ("workers.trainer.cacheSize=1.5Ti", 3 * 2**38),
+        ("workers.trainer.cacheSize=300G", 150 * 10**9),
+        ("workers.trainer.cacheSize=70000", 35_000),
+        ("workers.trainer.settings.RESTMCTS_CACHE_BYTES=7", 7),
+        ("settings.RESTMCTS_CACHE_BYTES=8", 8),
+    ],
+)
+def test_the_bytes_of_a_cache_follow_its_size_unless_they_are_named(values: str, expected: int) -> None:
+    assert bytes_of_cache_and_volume(rendered("external", "--set-string", values), "trainer")[0] == expected
 
 
 def test_gpus_are_asked_for_where_they_are_named() -> None:

@@ -71,6 +71,17 @@ securityContext:
 {{- end }}
 {{- end }}
 
+{{/* How much of a pod's volume what it fetched of the bucket may take: half of its size, in bytes. */}}
+{{- define "restmcts.cacheBytes" -}}
+{{- $units := dict "m" 0.001 "" 1 "k" 1e3 "M" 1e6 "G" 1e9 "T" 1e12 "Ki" 1024 "Mi" 1048576 "Gi" 1073741824 "Ti" 1099511627776 -}}
+{{- $number := regexFind "^[0-9.]+" . | float64 -}}
+{{- divf (mulf $number (get $units (regexFind "[A-Za-z]*$" .))) 2 | int64 -}}
+{{- end }}
+
+{{- define "restmcts.volumeSize" -}}
+{{ .cacheSize | default "1Gi" }}
+{{- end }}
+
 {{/* What every long-running container of ours gets: servers, settings, its own keys as files. */}}
 {{- define "restmcts.environment" -}}
 - name: RESTMCTS_REDIS_URL
@@ -81,7 +92,8 @@ securityContext:
 {{- end }}
 - {name: RESTMCTS_METRICS_HOST, value: "0.0.0.0"}
 - {name: RESTMCTS_METRICS_PORT, value: "9100"}
-{{- range $name, $value := merge (dict) (.settings | default dict) .root.Values.settings }}
+{{- $defaults := dict "RESTMCTS_CACHE_BYTES" (include "restmcts.cacheBytes" (include "restmcts.volumeSize" .)) }}
+{{- range $name, $value := merge (dict) (.settings | default dict) .root.Values.settings $defaults }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
 {{- end }}
@@ -100,7 +112,7 @@ securityContext:
     secretName: {{ include "restmcts.keyName" . }}
     defaultMode: 0440
 - name: scratch
-  emptyDir: {sizeLimit: {{ .cacheSize | default "1Gi" }}}
+  emptyDir: {sizeLimit: {{ include "restmcts.volumeSize" . }}}
 {{- end }}
 
 {{/* A pod of a worker, whose entry in the values is `worker`; in a job it has a `command` instead of the image's. */}}
