@@ -171,7 +171,11 @@ def check_rights(containers: Containers) -> None:
             "user": service["user"],
             "capabilities": 0,
             "gains_none": "1",
-            "writable": sorted(mount["target"] for mount in service["volumes"] if not mount["read_only"]),
+            "writable": sorted(
+                mount["target"]
+                for mount in service["volumes"]
+                if not mount["read_only"] and not mount["target"].startswith("/dev/")
+            ),
             "keys": dict.fromkeys(containers.stack.volumes[keys]["files"], True),
         }
         if seen != expected:

@@ -244,6 +244,8 @@ class Stack:
     def _volume(self, where: str, pod: Pod, mount: Mapping[str, Any]) -> dict[str, Any]:
         known(where, mount, "name", "mountPath", "readOnly", "subPath")
         name, below = mount["name"], mount.get("subPath")
+        if {"name": name, "emptyDir": {"medium": "Memory"}} in pod.spec["volumes"]:
+            return {"type": "tmpfs", "target": mount["mountPath"], "read_only": mount.get("readOnly", False)}
         containers = [*pod.spec.get("initContainers", ()), *pod.spec["containers"]]
         mounts = [entry for container in containers for entry in container.get("volumeMounts", ())]
         others = {entry.get("subPath") is None for entry in mounts if entry["name"] == name}

@@ -172,4 +172,5 @@ def test_only_the_first_of_the_machines_that_train_together_is_reached_by_the_na
     for index, one in enumerate(machines.values()):
         assert one["environment"]["JOB_COMPLETION_INDEX"] == str(index)
         assert one["environment"]["RESTMCTS_TRAINING_RENDEZVOUS"] == "restmcts-trainer:29400"
+        assert {"type": "tmpfs", "target": "/dev/shm", "read_only": False} in one["volumes"]
         assert one["entrypoint"][:2] == ["sh", "-c"] and "$$JOB_COMPLETION_INDEX" in one["entrypoint"][2]

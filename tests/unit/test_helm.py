@@ -209,6 +209,42 @@ def test_gpus_are_asked_for_where_they_are_named() -> None:
     assert pod["nodeSelector"] == {"node.example/gpu": "h100"} and pod["tolerations"][0]["key"] == "nvidia.com/gpu"
 
 
+@pytest.mark.parametrize(
+    ("values", "processes"),
+    [
+        ("workers.trainer.gpus=4", "4"),
+        ("workers.trainer.gpus=0,workers.trainer.resources.limits.nvidia\\.com/gpu=4", "4"),
+        ("workers.trainer.gpus=1", None),
+        ("workers.trainer.gpus=0", None),
+        ("workers.trainer.gpus=4,workers.trainer.settings.RESTMCTS_TRAINING_PROCESSES=2", "2"),
+        ("workers.trainer.gpus=4,settings.RESTMCTS_TRAINING_PROCESSES=3", "3"),
+    ],
+)
+def test_all_gpus_of_a_trainer_train_together_unless_another_number_is_named(
+    values: str, processes: str | None
+) -> None:
+    numbers = [part for part in values.split(",") if "settings" not in part]
+    texts = [part for part in values.split(",") if "settings" in part]
+    more = [argument for part in numbers for argument in ("--set", part)]
+    text = rendered("external", *more, *(argument for part in texts for argument in ("--set-string", part)))
+    trainer = container_of(named(text, "Deployment")["restmcts-trainer"])
+    assert variables(trainer).get("RESTMCTS_TRAINING_PROCESSES") == processes
+
+
+def test_pods_with_gpus_have_shared_memory_of_more_than_64_mb() -> None:
+    deployments = named(rendered("gpus"), "Deployment")
+    shared = {
+        name
+        for name, found in deployments.items()
+        for mount in container_of(found)["volumeMounts"]
+        if mount["mountPath"] == "/dev/shm"
+    }
+    assert shared == {"restmcts-policy-generator", "restmcts-trainer"}
+    for name in shared:
+        volumes = deployments[name]["spec"]["template"]["spec"]["volumes"]
+        assert {"name": "shared-memory", "emptyDir": {"medium": "Memory"}} in volumes
+
+
 def test_machines_that_train_together_are_an_indexed_job_whose_first_pod_is_found_by_the_others() -> None:
     text = rendered("nodes")
     assert "restmcts-trainer" not in named(text, "Deployment") | named(text, "PodDisruptionBudget")
@@ -217,7 +253,8 @@ def test_machines_that_train_together_are_an_indexed_job_whose_first_pod_is_foun
     spec = jobs[name]["spec"]
     assert (spec["completionMode"], spec["completions"], spec["parallelism"]) == ("Indexed", 4, 4)
     container, given = container_of(jobs[name]), variables(container_of(jobs[name]))
-    assert given["RESTMCTS_TRAINING_NODES"] == "4" and container["resources"]["limits"]["nvidia.com/gpu"] == 8
+    assert (given["RESTMCTS_TRAINING_NODES"], given["RESTMCTS_TRAINING_PROCESSES"]) == ("4", "8")
+    assert container["resources"]["limits"]["nvidia.com/gpu"] == 8
     host, _, port = given["RESTMCTS_TRAINING_RENDEZVOUS"].partition(":")
     service = named(text, "Service")[host]["spec"]
     assert service["ports"][0]["port"] == int(port) and service["clusterIP"] == "None"

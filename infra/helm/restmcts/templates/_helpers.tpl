@@ -93,6 +93,9 @@ securityContext:
 - {name: RESTMCTS_METRICS_HOST, value: "0.0.0.0"}
 - {name: RESTMCTS_METRICS_PORT, value: "9100"}
 {{- $defaults := dict "RESTMCTS_CACHE_BYTES" (include "restmcts.cacheBytes" (include "restmcts.volumeSize" .)) }}
+{{- if and (eq .component "trainer") (gt (int .gpus) 1) }}
+{{- $_ := set $defaults "RESTMCTS_TRAINING_PROCESSES" (toString .gpus) }}
+{{- end }}
 {{- range $name, $value := merge (dict) (.settings | default dict) .root.Values.settings $defaults }}
 - {name: {{ $name }}, value: {{ $value | quote }}}
 {{- end }}
@@ -104,6 +107,9 @@ securityContext:
 - {name: scratch, mountPath: /var/lib/restmcts/run, subPath: run}
 - {name: scratch, mountPath: /var/lib/restmcts/cache, subPath: cache}
 - {name: scratch, mountPath: /var/lib/restmcts/hub, subPath: hub}
+{{- if .gpus }}
+- {name: shared-memory, mountPath: /dev/shm}
+{{- end }}
 {{- end }}
 
 {{- define "restmcts.volumes" -}}
@@ -113,13 +119,21 @@ securityContext:
     defaultMode: 0440
 - name: scratch
   emptyDir: {sizeLimit: {{ include "restmcts.volumeSize" . }}}
+{{- if .gpus }}
+# GPUs of one pod exchange through it; else it has 64 MB, and what is in it counts as the container's memory
+- name: shared-memory
+  emptyDir: {medium: Memory}
+{{- end }}
 {{- end }}
 
 {{/* A pod of a worker, whose entry in the values is `worker`; in a job it has a `command` instead of the image's. */}}
 {{- define "restmcts.worker" -}}
 {{- $root := .root }}
 {{- $worker := .worker }}
-{{- $models := has .component (list "policy-generator" "prm-scorer" "trainer") -}}
+{{- $models := has .component (list "policy-generator" "prm-scorer" "trainer") }}
+{{- $limits := (($worker.resources).limits) | default dict }}
+{{- if $worker.gpus }}{{ $limits = merge (dict "nvidia.com/gpu" $worker.gpus) $limits }}{{ end }}
+{{- $_ := set . "gpus" (get $limits "nvidia.com/gpu" | default 0 | int) -}}
 metadata:
   labels:
     {{- include "restmcts.labels" . | nindent 4 }}
@@ -162,8 +176,6 @@ spec:
         timeoutSeconds: 10
         failureThreshold: 3
       resources:
-        {{- $limits := (($worker.resources).limits) | default dict }}
-        {{- if $worker.gpus }}{{ $limits = merge (dict "nvidia.com/gpu" $worker.gpus) $limits }}{{ end }}
         requests: {{ toJson ((($worker.resources).requests) | default dict) }}
         limits: {{ toJson $limits }}
       volumeMounts:
