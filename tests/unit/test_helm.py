@@ -351,6 +351,23 @@ def test_from_outside_only_the_api_is_reached_where_it_is_served_unless_a_path_i
 
 
 @pytest.mark.parametrize(
+    "values",
+    [
+        "image.registry=localhost:5000/team/ai",
+        "postgresql.host=10.0.0.7",
+        "postgresql.host=[fd00::7]",
+        "dashboard.ingress.host=*.example",
+        "workers.trainer.settings.RESTMCTS_TRAINING_NODES=2:4",
+        "workers.trainer.settings.RESTMCTS_TRAINING_NODES=4:4",
+        "autoscaling.workers.prm-scorer.min=4",
+        "autoscaling.workers.prm-scorer=null",
+    ],
+)
+def test_values_at_the_bounds_of_what_is_right_are_taken(values: str) -> None:
+    rendered("nodes", "--set", values)
+
+
+@pytest.mark.parametrize(
     ("values", "complaint"),
     [
         ("postgresql.host=", "postgresql.host"),
@@ -362,6 +379,17 @@ def test_from_outside_only_the_api_is_reached_where_it_is_served_unless_a_path_i
         ("workers.trainer.nodes=0", "workers.trainer.nodes"),
         ("workers.trainer.nodes=2,workers.trainer.replicas=2", "workers.trainer.replicas"),
         ("workers.trainer.nodes=2,autoscaling.enabled=true", "autoscaling.workers.trainer"),
+        ("autoscaling.workers.prm-scorer.min=5", "autoscaling.workers.prm-scorer: min (5) is above max (4)"),
+        ("postgresql.host=postgresql://db", "postgresql.host"),
+        ("postgresql.host=db:5432", "postgresql.host"),
+        ("image.registry=https://registry.example/", "image.registry"),
+        ("image.registry=registry.example/", "image.registry"),
+        ("dashboard.ingress.host=https://restmcts.example", "dashboard.ingress.host"),
+        ("dashboard.ingress.path=api", "dashboard.ingress.path"),
+        ("workers.trainer.nodes=4,workers.trainer.settings.RESTMCTS_TRAINING_NODES=5:9", "workers.trainer.nodes"),
+        ("workers.trainer.nodes=4,workers.trainer.settings.RESTMCTS_TRAINING_NODES=5:4", "workers.trainer.nodes"),
+        ("workers.trainer.settings.RESTMCTS_TRAINING_NODES=2:4", "workers.trainer.nodes"),
+        ("workers.prm-scorer.settings.RESTMCTS_TRAINING_NODES=1:1", "workers.trainer.nodes"),
     ],
 )
 def test_wrong_values_are_refused_by_name(values: str, complaint: str) -> None:
