@@ -8,6 +8,7 @@ import torch
 from transformers.cache_utils import Cache
 
 from restmcts.modeling.checkpoints import LoadedModel
+from restmcts.modeling.decoding.half_attention import use_half_attention
 
 
 class ModelForward:
@@ -20,6 +21,7 @@ class ModelForward:
     """
 
     def __init__(self, loaded: LoadedModel, module: Any = None) -> None:
+        use_half_attention(loaded)
         self.model = loaded.model if module is None else module
         self.device = loaded.device
         self.pad_token_id = loaded.pad_token_id
