@@ -2,7 +2,7 @@
 `python tests/bench/bench_engines.py [MODEL] [--vllm]`.
 
 In process: whole solutions in bfloat16 and float32, against the library's own `generate` in
-bfloat16. With `--vllm`: solutions with log-probabilities through `--engine vllm`, against the same
+both. With `--vllm`: solutions with log-probabilities through `--engine vllm`, against the same
 server asked directly. MODEL is a folder, an id of the hub, or `smollm2`. Each is measured three
 times, in turn, after a turn that does not count, in which libraries compile; tokens behind a row's
 end count for nobody. Then, by route, the seconds until other weights have answered a request of one
@@ -125,8 +125,8 @@ def in_process(path: str) -> None:
     )
     ours_half = speeds["in process, bfloat16"]
     print(f"against generate in bfloat16: {ours_half / speeds['generate, bfloat16']:.2f} (.95 asked)")
-    print(f"against generate in float32:  {ours_half / speeds['generate, float32']:.2f} (2 asked)")
-    print(f"against float32 in process:   {ours_half / speeds['in process, float32']:.2f}")
+    print(f"against generate in float32:  {ours_half / speeds['generate, float32']:.2f}")
+    print(f"against float32 in process:   {ours_half / speeds['in process, float32']:.2f} (2 asked)")
 
     old = TransformersProposer(half)
 

@@ -49,7 +49,10 @@ def _attend(
     if is_plain and is_masked and query.shape[2] > _PIECE_TOKENS:
         assert attention_mask is not None
         return _attend_in_pieces(query, key, value, attention_mask, scaling), None
-    return sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
+    attended: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)[
+        0
+    ]
+    return attended, None
 
 
 def _attend_to_all(
