@@ -1,12 +1,12 @@
 """How fast a real language model generates here against its library alone, same prompts, one run:
 `python tests/bench/bench_engines.py [MODEL] [--vllm]`.
 
-In process: whole solutions in bfloat16 and float32, against the library's own `generate` in
-both. With `--vllm`: solutions with log-probabilities through `--engine vllm`, against the same
-server asked directly. MODEL is a folder, an id of the hub, or `smollm2`. Each is measured three
-times, in turn, after a turn that does not count, in which libraries compile; tokens behind a row's
-end count for nobody. Then, by route, the seconds until other weights have answered a request of one
-token, which is asked while a batch of the old ones is under way.
+In process: whole solutions in bfloat16 and float32, against the library's own `generate` in both.
+With `--vllm`: solutions with log-probabilities through `--engine vllm`, against the same server
+asked directly. MODEL is a folder, an id of the hub, or `smollm2`. Each is measured three times, in
+turn, after a turn that does not count, in which libraries compile; tokens behind a row's end count
+for nobody. Then, by route, the seconds until other weights have answered a request of one token,
+which is asked while a batch of the old ones is under way.
 """
 
 import argparse

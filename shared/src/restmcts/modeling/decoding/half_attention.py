@@ -49,9 +49,8 @@ def _attend(
     if is_plain and is_masked and query.shape[2] > _PIECE_TOKENS:
         assert attention_mask is not None
         return _attend_in_pieces(query, key, value, attention_mask, scaling), None
-    attended: torch.Tensor = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)[
-        0
-    ]
+    attended: torch.Tensor
+    attended, _ = sdpa_attention_forward(module, query, key, value, attention_mask, scaling=scaling, **more)
     return attended, None
 
 
