@@ -244,7 +244,7 @@ class Stack:
     def _volume(self, where: str, pod: Pod, mount: Mapping[str, Any]) -> dict[str, Any]:
         known(where, mount, "name", "mountPath", "readOnly", "subPath")
         name, below = mount["name"], mount.get("subPath")
-        if {"name": name, "emptyDir": {"medium": "Memory"}} in pod.spec["volumes"]:
+        if {"name": name, "emptyDir": {"medium": "Memory"}} in pod.spec.get("volumes", ()):
             return {"type": "tmpfs", "target": mount["mountPath"], "read_only": mount.get("readOnly", False)}
         containers = [*pod.spec.get("initContainers", ()), *pod.spec["containers"]]
         mounts = [entry for container in containers for entry in container.get("volumeMounts", ())]
