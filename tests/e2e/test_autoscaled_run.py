@@ -31,6 +31,10 @@ BOUNDS = {
     "trainer": "0-1:1",
 }
 NUM_PROBLEMS = 12
+# Longer than a worker takes to start: else one that is asked for again, a moment later, starts and
+# stops without end.
+COOLDOWN_SECONDS = "30"
+SECONDS = 550
 
 
 @pytest.fixture
@@ -53,7 +57,7 @@ def autoscaling(stack: Stack, environment: Mapping[str, str], tmp_path: Path) ->
     command = [*COMMAND, "workers", "autoscale", *bounds, "--dir", str(stack.folder), "--every", "0.5"]
     with (tmp_path / "autoscale.txt").open("wb") as output:
         process = subprocess.Popen(
-            [*command, "--cooldown", "3"], stdout=output, stderr=subprocess.STDOUT, env=told, cwd=tmp_path
+            [*command, "--cooldown", COOLDOWN_SECONDS], stdout=output, stderr=subprocess.STDOUT, env=told, cwd=tmp_path
         )
         yield
         process.send_signal(signal.SIGINT)
@@ -67,6 +71,7 @@ def living(folder: Path) -> Counter[str]:
     return Counter({worker: kinds[worker] for worker in BOUNDS if kinds[worker]})
 
 
+@pytest.mark.timeout(SECONDS + 50)
 def test_workers_come_with_a_run_and_go_with_it_and_no_tree_is_lost(
     stack: Stack, puzzles: Sequence[Problem], puzzle_policy: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -80,7 +85,7 @@ def test_workers_come_with_a_run_and_go_with_it_and_no_tree_is_lost(
     run_id = begin_run(database, artifacts, puzzle_policy, puzzles[:NUM_PROBLEMS], small_plan(1))
 
     most: Counter[str] = Counter()
-    deadline = time.monotonic() + 400
+    deadline = time.monotonic() + SECONDS
     while time.monotonic() < deadline:
         most |= living(stack.folder)
         with database.transaction() as transaction:
