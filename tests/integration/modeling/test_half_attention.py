@@ -9,7 +9,14 @@ from restmcts.modeling.checkpoints import LoadedModel, load_policy, save_checkpo
 from restmcts.modeling.decoding.forward import ModelForward
 from restmcts.modeling.decoding.half_attention import use_half_attention
 
-FAMILIES: dict[str, dict[str, int]] = {"llama": {}, "gpt2": {"n_positions": 256}}
+FAMILIES: dict[str, dict[str, int]] = {
+    "llama": {},
+    "gpt2": {"n_positions": 256},
+    "qwen2": {},
+    "gemma": {},
+    "mistral": {"sliding_window": 80},
+    "gpt_neox": {},
+}
 LENGTHS = (150, 90, 1)
 
 
