@@ -1,4 +1,4 @@
-"""Attention in half precision on a CPU is that of the library, to rounding."""
+"""Attention in bfloat16 on a CPU is that of the library, to rounding."""
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -67,7 +67,9 @@ def test_texts_and_new_tokens_have_the_librarys_logits(make_half: Callable[[str]
     assert (ours - by_library).abs().max() <= rounding
 
 
-def test_other_types_keep_the_librarys_attention(make_policy: Callable[..., LoadedModel]) -> None:
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_other_types_keep_the_librarys_attention(make_policy: Callable[..., LoadedModel], dtype: torch.dtype) -> None:
     loaded = make_policy("llama")
+    loaded.model.to(dtype)
     ModelForward(loaded)
     assert loaded.model.config._attn_implementation == "sdpa"
