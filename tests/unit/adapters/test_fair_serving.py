@@ -4,6 +4,7 @@ or away keeps no other waiting.
 
 import threading
 import time
+import weakref
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
@@ -253,17 +254,39 @@ class Sparing:
         self.num_spared += 1
 
 
-def test_models_that_are_in_use_keep_their_memory_and_the_others_give_it_up(one: Any) -> None:
+def test_models_that_are_in_use_stay_and_the_others_are_let_go_before_a_training(one: Any) -> None:
     first, second, *_ = names(one)
-    cache = ModelCache(one.database, Sparing, max_models=2)
+    opened: list[str] = []
+
+    def load(uri: str) -> Sparing:
+        opened.append(uri)
+        return Sparing(uri)
+
+    cache = ModelCache(one.database, load, max_models=2)
     with cache.use(first) as used:
         with cache.use(second) as idle:
             cache.spare_memory()
-        assert (used.num_spared, idle.num_spared) == (0, 0)
+        with cache.use(second) as still:
+            assert still is idle, "it was in use"
         cache.spare_memory()
-        assert (used.num_spared, idle.num_spared) == (0, 1)
+        with cache.use(first) as same, cache.use(second) as anew:
+            assert same is used
+            assert anew is not idle
+    assert len(opened) == 3
     cache.spare_memory()
-    assert (used.num_spared, idle.num_spared) == (1, 2)
+    references = [weakref.ref(model) for model in (used, anew)]
+    del used, same, idle, still, anew
+    assert [reference() for reference in references] == [None, None]
+
+
+def test_a_model_that_says_nothing_of_memory_stays(one: Any) -> None:
+    first, *_ = names(one)
+    cache = ModelCache(one.database, lambda _: object(), max_models=2)
+    with cache.use(first) as before:
+        pass
+    cache.spare_memory()
+    with cache.use(first) as after:
+        assert after is before
 
 
 def test_a_model_that_nobody_uses_gives_up_its_memory_as_another_is_loaded(one: Any) -> None:

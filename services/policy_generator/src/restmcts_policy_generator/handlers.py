@@ -39,7 +39,7 @@ class PolicyGeneratorHandlers:
         self._serving.wake()
 
     def spare_memory(self) -> None:
-        """Give up what policies that nobody uses keep of what they read."""
+        """Let go of policies that nobody uses."""
         self._proposers.spare_memory()
 
     def close(self) -> None:

@@ -48,7 +48,7 @@ class PrmScorerHandlers:
         self._evaluations.ask(message.phase_id)
 
     def spare_memory(self) -> None:
-        """Give up what value models that nobody uses keep of what they read."""
+        """Let go of value models that nobody uses."""
         self._scorers.spare_memory()
 
     def close(self) -> None:

@@ -65,10 +65,8 @@ class ModelCache(Generic[Model]):
             yield model
 
     def spare_memory(self) -> None:
-        """Let loaded models that nobody uses forget what they keep between calls; safe in any
-        thread.
-        """
-        self._loaded.spare_memory()
+        """Let go of models that take memory here and that nobody uses; safe in any thread."""
+        self._loaded.let_go_of_idle()
 
     def close(self) -> None:
         """Give up all models."""
@@ -149,14 +147,14 @@ class _Shelf(Generic[Model]):
             with self._lock:
                 self._users[uri] -= 1
 
-    def spare_memory(self) -> None:
+    def let_go_of_idle(self) -> None:
         with self._lock:
-            self._spare_memory()
+            for uri, _ in self._idle():
+                _release(self._models.pop(uri))
 
-    def _spare_memory(self) -> None:
-        for uri, model in self._models.items():
-            if not self._users[uri] and isinstance(model, _Sparing):
-                model.spare_memory()
+    def _idle(self) -> list[tuple[str, "_Sparing"]]:
+        found = [(uri, model) for uri, model in self._models.items() if not self._users[uri]]
+        return [(uri, model) for uri, model in found if isinstance(model, _Sparing)]
 
     def close(self) -> None:
         while self._models:
@@ -168,7 +166,8 @@ class _Shelf(Generic[Model]):
                 self._models.move_to_end(uri)
                 return self._models[uri]
             self._make_room()
-            self._spare_memory()
+            for _, idle in self._idle():
+                idle.spare_memory()
         try:
             with metrics.CHECKPOINT_LOAD_SECONDS.time():
                 model = self._load(uri)
